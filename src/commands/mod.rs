@@ -1,0 +1,10 @@
+//! One verb, one file: its `Args` and its `run`.
+
+use crate::cli::Command;
+use crate::error::{Exit, Failure};
+
+/// Hands the parsed line to its verb.
+pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+    }
+}

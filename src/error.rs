@@ -1,0 +1,146 @@
+//! What goes wrong, as the user sees it: one line `tulu-quant: error[CODE]: <file>: <what>; <what to do>` and an exit
+//! code. Libraries below return their own errors; they become a [`Failure`] here and are printed only by `main`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// How a command ended. The numbers are a contract with scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything asked for exists and is valid.
+    Done = 0,
+    /// Finished, but some records failed or `verify` found damage.
+    Partial = 1,
+    /// Fix your input or flags.
+    Input = 2,
+    /// The machine: disk full, permission, memory, lock.
+    Machine = 3,
+    /// The engine's failure or our defect.
+    Engine = 4,
+    /// Ctrl-C.
+    Interrupted = 130,
+    /// SIGTERM.
+    Terminated = 143,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// How the error line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ErrorFormat {
+    /// One line of text.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// A command that could not do its work.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// Stable, upper case: scripts match it.
+    pub(crate) code: &'static str,
+    /// What the process answers.
+    pub(crate) exit: Exit,
+    /// The file at fault, when there is one.
+    pub(crate) file: Option<PathBuf>,
+    /// What is wrong, with the offset, line or tensor.
+    pub(crate) what: String,
+    /// The way out.
+    pub(crate) fix: String,
+}
+
+impl Failure {
+    /// The user's input or flags: exit 2.
+    pub(crate) fn input(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { code, exit: Exit::Input, file: None, what: what.into(), fix: fix.into() }
+    }
+
+    /// The machine: exit 3.
+    pub(crate) fn machine(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { exit: Exit::Machine, ..Self::input(code, what, fix) }
+    }
+
+    /// llama.cpp, or a defect of ours: exit 4.
+    pub(crate) fn engine(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { exit: Exit::Engine, ..Self::input(code, what, fix) }
+    }
+
+    /// An operating-system error about `file`: exit 2 when the path is wrong, else 3.
+    pub(crate) fn io(file: &Path, doing: &str, err: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, NotFound};
+        let exit = match err.kind() {
+            NotFound | NotADirectory | IsADirectory | InvalidInput => Exit::Input,
+            _ => Exit::Machine,
+        };
+        let fix = if exit == Exit::Input { "check the path" } else { "check space and permissions, then run it again" };
+        Self { exit, ..Self::input("IO", format!("{doing}: {err}"), fix) }.at(file)
+    }
+
+    /// Names the file at fault.
+    #[must_use]
+    pub(crate) fn at(mut self, file: impl Into<PathBuf>) -> Self {
+        self.file = Some(file.into());
+        self
+    }
+
+    /// Prints the one line and gives the exit code.
+    pub(crate) fn report(&self, format: ErrorFormat) -> ExitCode {
+        match format {
+            ErrorFormat::Text => eprintln!("{self}"),
+            ErrorFormat::Json => eprintln!(
+                "{}",
+                serde_json::json!({"error": {
+                    "code": self.code,
+                    "file": self.file.as_ref().map(|f| f.display().to_string()),
+                    "message": self.what,
+                    "hint": self.fix,
+                    "exit": self.exit as u8,
+                }})
+            ),
+        }
+        self.exit.into()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tulu-quant: error[{}]: ", self.code)?;
+        if let Some(file) = &self.file {
+            write!(f, "{}: ", one_line(&file.display().to_string()))?;
+        }
+        write!(f, "{}; {}", one_line(&self.what), one_line(&self.fix))
+    }
+}
+
+/// Text from outside (file names, tensor names, llama.cpp's log) on one line, without control characters.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+/// clap's own message; `--help` and `--version` are not errors.
+pub(crate) fn report_usage(err: &clap::Error) -> ExitCode {
+    let _ = err.print();
+    if err.use_stderr() {
+        eprintln!("tulu-quant: error[USAGE]: the command line was not understood; see `tulu-quant --help`");
+        Exit::Input.into()
+    } else {
+        Exit::Done.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+
+    #[test]
+    fn an_error_is_one_line_even_when_a_file_name_is_not() {
+        let failure = Failure::input("X", "bad\nthing", "mend it").at("a\u{1b}[31m\nb");
+        assert_eq!(failure.to_string(), "tulu-quant: error[X]: a\\u{1b}[31m\\nb: bad\\nthing; mend it");
+    }
+}
