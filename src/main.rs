@@ -3,7 +3,10 @@
 
 mod cli;
 mod commands;
+mod decode;
+mod engine;
 mod error;
+mod interrupt;
 
 use clap::Parser as _;
 use std::process::ExitCode;
