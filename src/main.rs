@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 mod error;
+mod prompt;
 
 use clap::Parser as _;
 use std::process::ExitCode;

@@ -5,6 +5,5 @@ use crate::error::{Exit, Failure};
 
 /// Hands the parsed line to its verb.
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
-    match command {
-    }
+    match command {}
 }
