@@ -18,7 +18,9 @@ pub(crate) struct Cli {
 
 /// One variant a verb; the fields are in the verb's own file.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    Prompt(crate::commands::prompt::Args),
+}
 
 /// llama.cpp's users write `-ngl 20` and `-ctk q8_0`; clap knows only one letter after one dash. The long twins exist, so
 /// the multi-letter short forms are rewritten to them before clap sees the line.

@@ -93,13 +93,12 @@ pub(crate) fn conversation(value: &Value) -> Result<Vec<Message>, String> {
 /// They are read one at a time.
 pub(crate) fn conversations(input: impl Read) -> impl Iterator<Item = Result<Vec<Message>, Failure>> {
     let values = serde_json::Deserializer::from_reader(input).into_iter::<Value>();
-    values.enumerate().map(|(i, value)| {
+    values.map(|value| {
         let value = value.map_err(|err| {
             Failure::input("JSON", err.to_string(), "give a JSON array of messages, or one such array a line")
         })?;
         conversation(&value).map_err(|why| {
-            let what = format!("conversation {}: {why}", i + 1);
-            Failure::input("MESSAGE", what, "a message is {\"role\": \"system|user|assistant\", \"content\": \"text\"}")
+            Failure::input("MESSAGE", why, "a message is {\"role\": \"system|user|assistant\", \"content\": \"text\"}")
         })
     })
 }
