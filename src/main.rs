@@ -7,6 +7,7 @@ mod decode;
 mod engine;
 mod error;
 mod interrupt;
+mod prompt;
 
 use clap::Parser as _;
 use std::process::ExitCode;

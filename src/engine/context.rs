@@ -43,8 +43,10 @@ impl<'m> Context<'m> {
             .with_flash_attention_policy(settings.flash_attn.number())
             .with_type_k(settings.type_k.ggml())
             .with_type_v(settings.type_v.ggml());
-        let inner = model.inner.new_context(super::model::backend()?, params).map_err(|err| {
-            Failure::machine("CONTEXT", format!("llama.cpp cannot make a context: {err}"), "give a smaller -c")
+        llama_ext::log::clear();
+        let inner = model.inner.new_context(super::model::backend()?, params).map_err(|_| {
+            let what = format!("llama.cpp cannot make a context: {}", llama_ext::log::tail());
+            Failure::machine("CONTEXT", what, "give a smaller -c")
         })?;
         let n_batch = inner.n_batch() as usize;
         Ok(Self {
@@ -103,7 +105,10 @@ impl<'m> Context<'m> {
         }
         self.inner.decode(&mut self.batch).map_err(|err| match err {
             DecodeError::NoKvCacheSlot => defect("no free cell in the KV cache".to_owned()),
-            err => Failure::engine("DECODE", format!("llama.cpp cannot decode: {err}"), "verify the model file"),
+            err => {
+                let what = format!("llama.cpp cannot decode ({err}): {}", llama_ext::log::tail());
+                Failure::engine("DECODE", what, "verify the model file")
+            }
         })?;
         self.inner.synchronize();
         Ok(())

@@ -8,7 +8,8 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A model whose weights are in memory.
 #[derive(Debug)]
@@ -34,34 +35,8 @@ impl Model {
             let what = format!("{n_slots} slots were asked for");
             return Err(Failure::input("SLOTS", what, format!("give 1 to {N_SLOTS_MAX}")));
         }
-        let file = std::fs::metadata(path).map_err(|err| Failure::io(path, "cannot open the model", &err))?;
-        if !file.is_file() {
-            return Err(Failure::input("MODEL", "is not a file", "give the path of a .gguf file").at(path));
-        }
-        let name = path.to_str().ok_or_else(|| {
-            Failure::input("MODEL", "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)
-        })?;
-
-        let going_on = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-        let params = LlamaModelParams::default()
-            .with_n_gpu_layers(settings.n_gpu_layers)
-            .with_use_mmap(settings.mmap)
-            .with_progress_callback({
-                let going_on = going_on.clone();
-                let mut progress = progress;
-                move |part| {
-                    let on = progress(part);
-                    going_on.store(on, std::sync::atomic::Ordering::Relaxed);
-                    on
-                }
-            });
-        let inner = LlamaModel::load_from_file(backend()?, name, &params).map_err(|err| {
-            if going_on.load(std::sync::atomic::Ordering::Relaxed) {
-                Failure::input("MODEL", format!("llama.cpp cannot load it: {err}"), "convert the checkpoint again").at(path)
-            } else {
-                Failure::interrupted()
-            }
-        })?;
+        let params = LlamaModelParams::default().with_n_gpu_layers(settings.n_gpu_layers).with_use_mmap(settings.mmap);
+        let inner = load(path, params, progress)?;
         let head_dim = inner.n_embd().unsigned_abs() / inner.n_head().max(1);
         let shape = Shape {
             n_layer: inner.n_layer(),
@@ -123,6 +98,60 @@ impl Model {
     }
 }
 
+/// The vocabulary and the metadata of a model, without its weights.
+#[derive(Debug)]
+pub(crate) struct VocabFile(LlamaModel);
+
+impl VocabFile {
+    /// Opens the file at `path`.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        load(path, LlamaModelParams::default().with_vocab_only(true), |_| true).map(Self)
+    }
+
+    /// The vocabulary.
+    pub(crate) fn vocab(&self) -> Vocab<'_> {
+        Vocab(self.0.vocab())
+    }
+
+    /// The chat template that the file carries.
+    pub(crate) fn chat_template(&self) -> Option<String> {
+        self.0.meta_val_str("tokenizer.chat_template").ok()
+    }
+}
+
+/// Checks the file and has llama.cpp load it.
+fn load(
+    path: &Path,
+    params: LlamaModelParams,
+    mut progress: impl FnMut(f32) -> bool + 'static,
+) -> Result<LlamaModel, Failure> {
+    let file = std::fs::metadata(path).map_err(|err| Failure::io(path, "cannot open the model", &err))?;
+    if !file.is_file() {
+        return Err(Failure::input("MODEL", "is not a file", "give the path of a .gguf file").at(path));
+    }
+    let name = path.to_str().ok_or_else(|| {
+        Failure::input("MODEL", "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)
+    })?;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let params = params.with_progress_callback({
+        let stopped = stopped.clone();
+        move |part| {
+            let on = progress(part);
+            stopped.store(!on, Ordering::Relaxed);
+            on
+        }
+    });
+    let backend = backend()?;
+    llama_ext::log::clear();
+    LlamaModel::load_from_file(backend, name, &params).map_err(|_| {
+        if stopped.load(Ordering::Relaxed) {
+            return Failure::interrupted();
+        }
+        let what = format!("llama.cpp cannot load it: {}", llama_ext::log::tail());
+        Failure::input("MODEL", what, "convert the checkpoint again, or verify the file").at(path)
+    })
+}
+
 /// llama.cpp's global state, made once for the life of the process.
 pub(super) fn backend() -> Result<&'static LlamaBackend, Failure> {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
@@ -131,8 +160,8 @@ pub(super) fn backend() -> Result<&'static LlamaBackend, Failure> {
     if let Some(backend) = BACKEND.get() {
         return Ok(backend);
     }
-    let mut backend = LlamaBackend::init()
+    llama_ext::log::capture(false);
+    let backend = LlamaBackend::init()
         .map_err(|err| Failure::engine("ENGINE", format!("llama.cpp does not start: {err}"), "report this"))?;
-    backend.void_logs();
     Ok(BACKEND.get_or_init(|| backend))
 }

@@ -1,6 +1,7 @@
 //! The vocabulary: text to tokens and back. Which text may become control tokens is decided by `prompt/`.
 
 use super::Token;
+use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
 /// The vocabulary of a loaded model.
@@ -32,6 +33,20 @@ impl Vocab<'_> {
     /// End of sequence, `</s>`.
     pub(crate) fn eos(&self) -> Token {
         self.0.eos()
+    }
+
+    /// Whether every prompt begins with BOS.
+    pub(crate) fn adds_bos(&self) -> bool {
+        self.0.should_add_bos()
+    }
+
+    /// Text and id of every control token, and of the unknown token.
+    pub(crate) fn controls(&self) -> Vec<(String, Token)> {
+        (0..self.len())
+            .map(Token::new)
+            .filter(|token| self.0.attr(*token).intersects(LlamaTokenAttr::Control | LlamaTokenAttr::Unknown))
+            .filter_map(|token| Some((self.0.text(token)?.to_str().ok()?.to_owned(), token)))
+            .collect()
     }
 
     /// Number of tokens.
