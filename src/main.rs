@@ -3,7 +3,11 @@
 
 mod cli;
 mod commands;
+mod decode;
+mod engine;
 mod error;
+mod interrupt;
+mod prompt;
 
 use clap::Parser as _;
 use std::process::ExitCode;

@@ -1,9 +1,13 @@
 //! One verb, one file: its `Args` and its `run`.
 
+pub(crate) mod prompt;
+
 use crate::cli::Command;
 use crate::error::{Exit, Failure};
 
 /// Hands the parsed line to its verb.
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
-    match command {}
+    match command {
+        Command::Prompt(args) => prompt::run(&args),
+    }
 }

@@ -1,0 +1,106 @@
+//! `tulu-quant prompt`: shows what a model reads. Only its vocabulary is loaded.
+
+use crate::error::{Exit, Failure};
+use crate::prompt::{Prompt, Prompts, conversations};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Show the exact prompt text of conversations, or its token ids
+///
+/// The text of one conversation is written to stdout byte for byte, with no newline added. Several conversations need
+/// --json or --tokens, which write one line for each.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A short name, Hub id, folder or .gguf file
+    #[arg(env = "TULU_QUANT_MODEL")]
+    model: String,
+    /// JSON array of messages ({"role", "content"}), or one such array a line; - reads stdin
+    #[arg(short, long, value_name = "FILE", env = "TULU_QUANT_INPUT")]
+    input: PathBuf,
+    /// Write token ids instead of text: one line for each conversation, BOS included
+    #[arg(long, env = "TULU_QUANT_TOKENS")]
+    tokens: bool,
+    /// Write one line {"text": …, "ids": […]} for each conversation, BOS included
+    #[arg(long, env = "TULU_QUANT_JSON")]
+    json: bool,
+    /// Leave out the last tag, after which the model would answer
+    #[arg(long, env = "TULU_QUANT_NO_GENERATION_PROMPT")]
+    no_generation_prompt: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
+    let input = open(&args.input)?;
+    let model = load_vocab(Path::new(&args.model))?;
+    let prompts = Prompts::new(&model).map_err(|failure| failure.at(&args.model))?;
+    let mut out = io::stdout().lock();
+    match show(args, input, &prompts, &mut out) {
+        // `| head` has seen enough.
+        Err(Stop::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+        Err(Stop::Output(err)) => Err(Failure::io(Path::new("stdout"), "cannot write", &err)),
+        Err(Stop::Failed(failure)) => Err(failure.at(&args.input)),
+        Ok(()) => Ok(Exit::Done),
+    }
+}
+
+/// Why the output ended early.
+enum Stop {
+    Output(io::Error),
+    Failed(Failure),
+}
+
+fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>, out: &mut impl Write) -> Result<(), Stop> {
+    let mut conversations = conversations(input).peekable();
+    let text_only = !args.json && !args.tokens;
+    let (mut seen, mut noticed) = (0_u64, false);
+    while let Some(conversation) = conversations.next() {
+        seen += 1;
+        let prompt = conversation.and_then(|messages| prompts.render(&messages, !args.no_generation_prompt)).map_err(
+            |failure| Stop::Failed(Failure { what: format!("conversation {seen}: {}", failure.what), ..failure }),
+        )?;
+        if text_only && conversations.peek().is_some() {
+            let what = "holds several conversations, whose texts would run into one another";
+            return Err(Stop::Failed(Failure::input("SEVERAL", what, "use --json or --tokens")));
+        }
+        if let (Some(notice), false) = (prompt.notice, noticed) {
+            eprintln!("tulu-quant: note: {notice}");
+            noticed = true;
+        }
+        write(args, &prompt, out).map_err(Stop::Output)?;
+    }
+    if seen == 0 {
+        return Err(Stop::Failed(Failure::input("EMPTY", "holds no conversation", "give a JSON array of messages")));
+    }
+    out.flush().map_err(Stop::Output)
+}
+
+fn write(args: &Args, prompt: &Prompt, out: &mut impl Write) -> io::Result<()> {
+    let ids = prompt.ids.iter().map(|id| id.0);
+    if args.json {
+        let line = serde_json::json!({"text": prompt.text, "ids": ids.collect::<Vec<_>>()});
+        writeln!(out, "{line}")
+    } else if args.tokens {
+        writeln!(out, "{}", ids.map(|id| id.to_string()).collect::<Vec<_>>().join(" "))
+    } else {
+        out.write_all(prompt.text.as_bytes())
+    }
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
+    if path == Path::new("-") {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let file = File::open(path).map_err(|err| Failure::io(path, "cannot open", &err))?;
+    Ok(Box::new(BufReader::new(file)))
+}
+
+/// Stands in until the engine room offers it.
+fn load_vocab(path: &Path) -> Result<llama_cpp_2::model::LlamaModel, Failure> {
+    use llama_cpp_2::{llama_backend::LlamaBackend, model::LlamaModel, model::params::LlamaModelParams};
+    let no = |err: String| Failure::input("MODEL", err, "give a GGUF file").at(path);
+    let mut backend = LlamaBackend::init().map_err(|err| no(err.to_string()))?;
+    backend.void_logs();
+    let params = LlamaModelParams::default().with_vocab_only(true);
+    LlamaModel::load_from_file(&backend, path, &params).map_err(|err| no(err.to_string()))
+}

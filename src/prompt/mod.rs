@@ -1,0 +1,67 @@
+//! From messages to the ids a Tulu model reads: `message` (what is said), `template` (Jinja as Transformers runs it),
+//! `render` (one conversation, control tokens told from content), `tokens` (llama.cpp's tokenizer).
+//!
+//! llama.cpp's own `apply_chat_template` is never used: it takes Tulu's template for another model's.
+
+mod message;
+mod render;
+mod template;
+mod tokens;
+
+pub(crate) use message::{Message, Role, conversation, conversations};
+
+use crate::error::Failure;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::token::LlamaToken;
+use render::Templates;
+use template::Template;
+use tokens::{Piece, Tokens};
+
+/// Everything that turns conversations into prompts for one model.
+pub(crate) struct Prompts<'m> {
+    templates: Templates,
+    tokens: Tokens<'m>,
+}
+
+/// A conversation as the model reads it.
+#[derive(Debug)]
+pub(crate) struct Prompt {
+    /// The text, without the BOS that the tokenizer adds.
+    pub(crate) text: String,
+    /// The ids, with it.
+    pub(crate) ids: Vec<LlamaToken>,
+    /// Something the user should know, for stderr.
+    pub(crate) notice: Option<&'static str>,
+}
+
+/// Said when the model's template has no place for a system message.
+const SWITCHED: &str =
+    "the model's chat template leaves out system messages; Tulu's own template, otherwise the same, is used";
+
+impl<'m> Prompts<'m> {
+    /// The model's own template, else Tulu's, and the model's vocabulary (which is all that has to be loaded).
+    pub(crate) fn new(model: &'m LlamaModel) -> Result<Self, Failure> {
+        let tokens = Tokens::new(model);
+        let own = match model.meta_val_str("tokenizer.chat_template") {
+            Ok(source) => Some(Template::new(&source, tokens.specials())?),
+            Err(_) => None,
+        };
+        let tulu = Template::tulu(tokens.specials())?;
+        Ok(Self { templates: Templates { own, tulu }, tokens })
+    }
+
+    /// A conversation as the model reads it; with `add_generation_prompt`, up to the tag after which it answers.
+    pub(crate) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Prompt, Failure> {
+        let rendered = self.templates.render(messages, add_generation_prompt, self.tokens.controls())?;
+        let ids = self.tokens.encode(&rendered.pieces)?;
+        Ok(Prompt { text: rendered.text, ids, notice: rendered.switched.then_some(SWITCHED) })
+    }
+
+    /// Text without any format, for completion: BOS and the text, in which nothing is a control token.
+    pub(crate) fn plain(&self, text: &str) -> Result<Vec<LlamaToken>, Failure> {
+        self.tokens.encode(&[Piece::Text(text.to_owned())])
+    }
+}
+
+#[cfg(test)]
+mod tests;

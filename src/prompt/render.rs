@@ -1,0 +1,212 @@
+//! Conversation → prompt: which template speaks, which characters it wrote itself, and that no message gets lost.
+//!
+//! Only the template may write control tokens. To tell its `</s>` from one inside a message, the conversation is
+//! rendered a second time with every character of the messages that could be part of a control token replaced by a
+//! private one; what still reads as a control token was written by the template. Both renderings must be the same text,
+//! else the template's logic depends on such characters and the prompt is refused.
+
+use super::message::{Message, Role};
+use super::template::Template;
+use super::tokens::{Control, Piece};
+use crate::error::Failure;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A model's template and Tulu's own.
+pub(crate) struct Templates {
+    /// The model's template; `None` where it has none or it is Tulu's own.
+    pub(crate) own: Option<Template>,
+    /// Tulu's own.
+    pub(crate) tulu: Template,
+}
+
+/// A rendered conversation.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rendered {
+    /// The text as Transformers renders it.
+    pub(crate) text: String,
+    /// The same text in stretches.
+    pub(crate) pieces: Vec<Piece>,
+    /// The model's template has no place for the system message, so Tulu's own was used.
+    pub(crate) switched: bool,
+}
+
+impl Templates {
+    /// Renders `messages`; `controls` are the vocabulary's control tokens, longest first.
+    pub(crate) fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        controls: &[Control],
+    ) -> Result<Rendered, Failure> {
+        let own = match &self.own {
+            Some(own) if self.shows_all(own, messages, add_generation_prompt)? => Some(own),
+            _ => None,
+        };
+        let template = own.unwrap_or(&self.tulu);
+        let text = template.render(messages, add_generation_prompt)?;
+        let pieces = split(template, messages, add_generation_prompt, controls, &text)?;
+        Ok(Rendered { text, pieces, switched: self.own.is_some() && own.is_none() })
+    }
+
+    /// Whether `own` writes every message. It may leave out system messages, as the Hub's Tulu template does, if what it
+    /// writes without them is exactly Tulu's format: then Tulu's own template says the whole. Anything else is an error.
+    fn shows_all(&self, own: &Template, messages: &[Message], add_generation_prompt: bool) -> Result<bool, Failure> {
+        let (system, others): (Vec<_>, Vec<_>) = messages.iter().cloned().partition(|m| m.role == Role::System);
+        let lost = match lost_message(own, messages, add_generation_prompt) {
+            Ok(None) => return Ok(true),
+            Ok(Some(lost)) => format!("the model's chat template leaves out message {}", lost + 1),
+            Err(refused) if system.is_empty() => return Err(refused),
+            Err(refused) => refused.what,
+        };
+        // With nothing but system messages there is nothing left to compare, so a question stands in.
+        let rest = if others.is_empty() { vec![Message::new(Role::User, " ? ")] } else { others };
+        let same = || {
+            let ours = self.tulu.render(&rest, add_generation_prompt).ok()?;
+            let theirs = own.render(&rest, add_generation_prompt).ok()?;
+            let complete = lost_message(own, &rest, add_generation_prompt).ok()?.is_none();
+            Some(complete && ours == theirs)
+        };
+        if !system.is_empty() && same() == Some(true) {
+            return Ok(false);
+        }
+        Err(Failure::input("TEMPLATE_DROPS_MESSAGE", lost, "put its text into a message that the template writes"))
+    }
+}
+
+/// The first message whose content `template` does not write, found by giving each a character of its own.
+fn lost_message(
+    template: &Template,
+    messages: &[Message],
+    add_generation_prompt: bool,
+) -> Result<Option<usize>, Failure> {
+    let mut masks = Masks::avoiding(template.source(), &[]);
+    let marks: Vec<char> = messages.iter().map(|_| masks.fresh()).collect::<Result<_, _>>()?;
+    let marked: Vec<Message> =
+        messages.iter().zip(&marks).map(|(m, mark)| Message::new(m.role, mark.to_string())).collect();
+    let shown: BTreeSet<char> = template.render(&marked, add_generation_prompt)?.chars().collect();
+    Ok(marks.iter().position(|mark| !shown.contains(mark)))
+}
+
+/// Cuts `text`, which is `messages` rendered, at the control tokens that the template wrote.
+fn split(
+    template: &Template,
+    messages: &[Message],
+    add_generation_prompt: bool,
+    controls: &[Control],
+    text: &str,
+) -> Result<Vec<Piece>, Failure> {
+    let try_split = |keep_generated: bool| -> Result<Option<Vec<Piece>>, Failure> {
+        let mut masks = Masks::avoiding(text, messages);
+        let masked = masks.hide(messages, controls, keep_generated)?;
+        let masked = template.render(&masked, add_generation_prompt)?;
+        Ok(masks.reveal(&masked, controls, text))
+    };
+    // Known ids cannot be kept where the template trims the answer or goes on without a control token; the plain text
+    // is right there too.
+    if messages.iter().any(|m| m.generated.is_some())
+        && let Some(pieces) = try_split(true)?
+    {
+        return Ok(pieces);
+    }
+    try_split(false)?.ok_or_else(|| {
+        Failure::input(
+            "TEMPLATE_READS_TEXT",
+            "the model's chat template changes with characters of control tokens inside messages",
+            "take them out of the messages",
+        )
+    })
+}
+
+/// Private characters standing for others.
+struct Masks<'a> {
+    free: Box<dyn Iterator<Item = char>>,
+    chars: BTreeMap<char, char>,
+    answers: BTreeMap<char, &'a Message>,
+}
+
+impl<'a> Masks<'a> {
+    /// Private characters that neither `text` nor `messages` use.
+    fn avoiding(text: &str, messages: &[Message]) -> Self {
+        let private = |c: &char| *c >= '\u{F0000}';
+        let contents = messages.iter().flat_map(|m| m.content.chars());
+        let used: BTreeSet<char> = text.chars().chain(contents).filter(private).collect();
+        let all = ('\u{F0000}'..='\u{FFFFD}').chain('\u{100000}'..='\u{10FFFD}');
+        Self {
+            free: Box::new(all.filter(move |c| !used.contains(c))),
+            chars: BTreeMap::new(),
+            answers: BTreeMap::new(),
+        }
+    }
+
+    fn fresh(&mut self) -> Result<char, Failure> {
+        self.free.next().ok_or_else(|| {
+            Failure::input("TEXT_PRIVATE_USE", "the messages use up Unicode's private characters", "shorten them")
+        })
+    }
+
+    /// The messages with every character that occurs in a control token masked and, if asked, each answer whose ids are
+    /// known as one character.
+    fn hide(
+        &mut self,
+        messages: &'a [Message],
+        controls: &[Control],
+        keep_generated: bool,
+    ) -> Result<Vec<Message>, Failure> {
+        let mut mask_of = BTreeMap::new();
+        for c in controls.iter().flat_map(|control| control.text.chars()) {
+            if !mask_of.contains_key(&c) {
+                let mask = self.fresh()?;
+                mask_of.insert(c, mask);
+                self.chars.insert(mask, c);
+            }
+        }
+        let mut hidden = Vec::with_capacity(messages.len());
+        for message in messages {
+            let content = if keep_generated && message.generated.is_some() {
+                let mask = self.fresh()?;
+                self.answers.insert(mask, message);
+                mask.to_string()
+            } else {
+                message.content.chars().map(|c| *mask_of.get(&c).unwrap_or(&c)).collect()
+            };
+            hidden.push(Message::new(message.role, content));
+        }
+        Ok(hidden)
+    }
+
+    /// Takes the masks off and cuts at control tokens; `None` if the result is not `text`, or if a kept answer is not
+    /// followed by a control token (then the text after it would not be tokenized as a continuation).
+    fn reveal(&self, masked: &str, controls: &[Control], text: &str) -> Option<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        let mut plain = String::new();
+        let mut revealed = String::with_capacity(text.len());
+        let mut rest = masked;
+        while let Some(c) = rest.chars().next() {
+            let piece = if let Some(control) = controls.iter().find(|control| rest.starts_with(&control.text)) {
+                rest = &rest[control.text.len()..];
+                revealed.push_str(&control.text);
+                Piece::Control(control.id)
+            } else {
+                rest = &rest[c.len_utf8()..];
+                let Some(answer) = self.answers.get(&c) else {
+                    let c = *self.chars.get(&c).unwrap_or(&c);
+                    revealed.push(c);
+                    plain.push(c);
+                    continue;
+                };
+                revealed.push_str(&answer.content);
+                Piece::Generated(answer.generated.clone().unwrap_or_default())
+            };
+            if !plain.is_empty() {
+                pieces.push(Piece::Text(std::mem::take(&mut plain)));
+            }
+            pieces.push(piece);
+        }
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(plain));
+        }
+        let continued =
+            |pair: &[Piece]| matches!(pair, [Piece::Generated(_), next] if !matches!(next, Piece::Control(_)));
+        (revealed == text && !pieces.windows(2).any(continued)).then_some(pieces)
+    }
+}

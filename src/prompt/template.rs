@@ -1,0 +1,167 @@
+//! Jinja chat templates with the settings of Transformers, bounded in size, time and output. Only text here: which
+//! characters of it are control tokens is settled in `render` and `tokens`.
+
+use super::message::Message;
+use crate::error::Failure;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, Value, context};
+use std::io::{self, Write};
+
+/// Tulu's own template, with the system branch that it was trained with and that the Hub's copy lacks.
+const TULU: &str = include_str!("tulu.jinja");
+/// Larger than any published chat template; one from a file is not trusted.
+const MAX_SOURCE: usize = 64 << 10;
+/// Instructions a rendering may take: a thousand messages through a long template take a fifth of it.
+const FUEL: u64 = 1_000_000;
+/// A template may repeat content a few times, not multiply it.
+const MAX_GROWTH: usize = 4;
+
+/// The control tokens' texts a template may write.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Specials {
+    /// `<s>`.
+    pub(crate) bos: String,
+    /// `</s>`.
+    pub(crate) eos: String,
+    /// `<unk>`.
+    pub(crate) unk: String,
+}
+
+/// A compiled chat template.
+pub(crate) struct Template {
+    env: Environment<'static>,
+    source: String,
+    specials: Specials,
+}
+
+impl Template {
+    /// Tulu's own.
+    pub(crate) fn tulu(specials: Specials) -> Result<Self, Failure> {
+        Self::new(TULU, specials)
+    }
+
+    /// Compiles a model's template.
+    pub(crate) fn new(source: &str, specials: Specials) -> Result<Self, Failure> {
+        if source.len() > MAX_SOURCE {
+            let what = format!("the chat template has {} bytes; the limit is {MAX_SOURCE}", source.len());
+            return Err(Failure::input("TEMPLATE", what, "use a model with an ordinary chat template"));
+        }
+        let mut env = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        env.set_syntax(syntax.map_err(|err| failure(&err))?);
+        env.set_fuel(Some(FUEL));
+        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        env.add_function("raise_exception", |why: String| -> Result<String, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, why))
+        });
+        env.add_template_owned("chat_template", source.to_owned()).map_err(|err| failure(&err))?;
+        Ok(Self { env, source: source.to_owned(), specials })
+    }
+
+    /// The template's text.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Writes the conversation as the model is to read it; the BOS that the tokenizer adds is not in it.
+    pub(crate) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Failure> {
+        let content: usize = messages.iter().map(|m| m.content.len()).sum();
+        let mut out =
+            Bounded { bytes: Vec::new(), room: content.saturating_mul(MAX_GROWTH).saturating_add(MAX_SOURCE) };
+        let said: Vec<Value> =
+            messages.iter().map(|m| context! { role => m.role.name(), content => m.content.as_str() }).collect();
+        let variables = context! {
+            messages => said,
+            add_generation_prompt,
+            bos_token => self.specials.bos.as_str(),
+            eos_token => self.specials.eos.as_str(),
+            unk_token => self.specials.unk.as_str(),
+        };
+        let template = self.env.get_template("chat_template").map_err(|err| failure(&err))?;
+        template.render_captured_to(variables, &mut out).map_err(|err| failure(&err))?;
+        String::from_utf8(out.bytes).map_err(|err| {
+            Failure::engine("TEMPLATE", format!("the rendered prompt is not UTF-8: {err}"), "report this")
+        })
+    }
+}
+
+/// minijinja's error with the reason under it: its own text alone often says only "could not render".
+fn failure(err: &Error) -> Failure {
+    let mut what = format!("the chat template: {err}");
+    let mut cause = std::error::Error::source(err);
+    while let Some(err) = cause {
+        what = format!("{what}: {err}");
+        cause = err.source();
+    }
+    Failure::input("TEMPLATE", what, "check the roles and their order, or the model's chat template")
+}
+
+/// Output that stops at a limit: fuel bounds the steps of a template, not the size of each.
+struct Bounded {
+    bytes: Vec<u8>,
+    room: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.room =
+            self.room.checked_sub(buf.len()).ok_or_else(|| io::Error::other("the output grows without bound"))?;
+        self.bytes.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_SOURCE, Specials, Template};
+    use crate::prompt::{Message, Role};
+
+    fn specials() -> Specials {
+        Specials { bos: "<s>".into(), eos: "</s>".into(), unk: "<unk>".into() }
+    }
+
+    fn render(source: &str) -> Result<String, String> {
+        let messages = [Message::new(Role::User, " Hello\n"), Message::new(Role::Assistant, "Hi!")];
+        let template = Template::new(source, specials()).map_err(|f| f.to_string())?;
+        template.render(&messages, true).map_err(|f| f.to_string())
+    }
+
+    #[test]
+    fn tulu_is_written_byte_for_byte() {
+        let template = Template::tulu(specials()).unwrap();
+        let talk = [
+            Message::new(Role::System, "Be brief.\n"),
+            Message::new(Role::User, "Hello"),
+            Message::new(Role::Assistant, " Hi!"),
+            Message::new(Role::User, ""),
+        ];
+        let text = "<|system|>\nBe brief.\n\n<|user|>\nHello\n<|assistant|>\n Hi!</s>\n<|user|>\n\n";
+        assert_eq!(template.render(&talk, false).unwrap(), text);
+        assert_eq!(template.render(&talk, true).unwrap(), format!("{text}<|assistant|>\n"));
+    }
+
+    #[test]
+    fn what_transformers_offers_works() {
+        assert_eq!(
+            render("{{ messages[0]['content'].strip() }}|{{ messages[0].content|trim }}").unwrap(),
+            "Hello|Hello"
+        );
+        assert_eq!(render("{% for m in messages %}{% break %}{% endfor %}{{ bos_token }}").unwrap(), "<s>");
+        assert_eq!(render("  {% if true %}\nx\n  {% endif %}\n").unwrap(), "x\n");
+        assert_eq!(render("{{ messages[1].content.split('!')[0].startswith('H') }}").unwrap(), "True");
+        assert!(render("{{ raise_exception('no such thing') }}").unwrap_err().contains("no such thing"));
+    }
+
+    #[test]
+    fn a_hostile_template_is_stopped() {
+        assert!(render("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}").is_err());
+        assert!(render("{{ 'x' * 50000000 }}").unwrap_err().contains("without bound"));
+        assert!(render("{% include '/etc/passwd' %}").is_err());
+        assert!(render(&" ".repeat(MAX_SOURCE + 1)).unwrap_err().contains("the limit is"));
+        assert!(render("{% for %}").unwrap_err().contains("error[TEMPLATE]"));
+    }
+}

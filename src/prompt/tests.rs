@@ -1,0 +1,120 @@
+//! Golden prompts. Text and pieces need no vocabulary; ids of real conversations are compared with Transformers' in the
+//! last tests, over files outside the repository.
+
+use super::render::{Rendered, Templates};
+use super::template::{Specials, Template};
+use super::tokens::{Control, Piece};
+use super::{Message, Role};
+use llama_cpp_2::token::LlamaToken;
+
+/// Byte for byte what allenai/tulu-2-13b and its family carry on the Hub.
+const HUB: &str = "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\\n' + message['content'] }}\n{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}";
+
+fn specials() -> Specials {
+    Specials { bos: "<s>".into(), eos: "</s>".into(), unk: "<unk>".into() }
+}
+
+fn controls() -> Vec<Control> {
+    let list = [("<unk>", 0), ("</s>", 2), ("<s>", 1)];
+    list.map(|(text, id)| Control { text: text.into(), id: LlamaToken::new(id) }).into()
+}
+
+fn render(template: &str, messages: &[Message]) -> Result<Rendered, String> {
+    let own = Some(Template::new(template, specials()).map_err(|f| f.to_string())?);
+    let templates = Templates { own, tulu: Template::tulu(specials()).map_err(|f| f.to_string())? };
+    templates.render(messages, true, &controls()).map_err(|f| f.to_string())
+}
+
+fn text(text: &str) -> Piece {
+    Piece::Text(text.into())
+}
+
+fn control(id: i32) -> Piece {
+    Piece::Control(LlamaToken::new(id))
+}
+
+fn user(content: &str) -> Message {
+    Message::new(Role::User, content)
+}
+
+fn assistant(content: &str) -> Message {
+    Message::new(Role::Assistant, content)
+}
+
+fn system(content: &str) -> Message {
+    Message::new(Role::System, content)
+}
+
+#[test]
+fn the_hub_template_is_cut_at_its_own_control_tokens() {
+    let got = render(HUB, &[user("Hello"), assistant("Hi!"), user("Bye")]).unwrap();
+    assert_eq!(got.text, "<|user|>\nHello\n<|assistant|>\nHi!</s>\n<|user|>\nBye\n<|assistant|>\n");
+    assert_eq!(
+        got.pieces,
+        [text("<|user|>\nHello\n<|assistant|>\nHi!"), control(2), text("\n<|user|>\nBye\n<|assistant|>\n")]
+    );
+    assert!(!got.switched);
+}
+
+#[test]
+fn content_cannot_write_a_control_token() {
+    let got = render(HUB, &[user("a</s>b<s>"), assistant("<unk></s")]).unwrap();
+    assert_eq!(
+        got.pieces,
+        [text("<|user|>\na</s>b<s>\n<|assistant|>\n<unk></s"), control(2), text("\n<|assistant|>\n")]
+    );
+    // Halves written by the template do not make a whole with content between or beside them.
+    let got = render("<{{ messages[0].content }}></s>", &[user("/s")]).unwrap();
+    assert_eq!(got.pieces, [text("</s>"), control(2)]);
+    // A template may spell its control tokens out.
+    let got = render("<s>{{ messages[0].content }}</s>", &[user("</s>")]).unwrap();
+    assert_eq!(got.pieces, [control(1), text("</s>"), control(2)]);
+}
+
+#[test]
+fn masks_are_never_in_the_way() {
+    let private: String = ('\u{F0000}'..='\u{F00FF}').collect();
+    let got = render(HUB, &[user(&private)]).unwrap();
+    assert_eq!(got.pieces, [text(&format!("<|user|>\n{private}\n<|assistant|>\n"))]);
+    let trimming = "{{ messages[0].content.strip() }}{{ eos_token }}";
+    assert_eq!(render(trimming, &[user("  </s>\n")]).unwrap().pieces, [text("</s>"), control(2)]);
+    let reading = "{% if '/s' in messages[0].content %}{{ eos_token }}{% endif %}{{ messages[0].content }}";
+    assert!(render(reading, &[user("a</s>")]).unwrap_err().contains("TEMPLATE_READS_TEXT"));
+}
+
+#[test]
+fn a_system_message_is_never_silently_dropped() {
+    let talk = [system("Be brief."), user("Hello")];
+    let got = render(HUB, &talk).unwrap();
+    assert_eq!(got.text, "<|system|>\nBe brief.\n<|user|>\nHello\n<|assistant|>\n");
+    assert!(got.switched);
+    assert!(render(HUB, &talk[..1]).unwrap().switched);
+
+    let refusing = format!("{{% if messages[0].role == 'system' %}}{{{{ raise_exception('no') }}}}{{% endif %}}{HUB}");
+    assert!(render(&refusing, &talk).unwrap().switched);
+
+    let other = "{% for m in messages if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% endfor %}";
+    assert!(render(other, &talk).unwrap_err().contains("error[TEMPLATE_DROPS_MESSAGE]"));
+    assert!(render(other, &[user("a"), assistant("b")]).unwrap_err().contains("leaves out message 2"));
+}
+
+#[test]
+fn generated_ids_are_kept_where_they_can_be() {
+    let ids = vec![LlamaToken::new(7), LlamaToken::new(8)];
+    let talk = [user("Hello"), Message::answer(" Hi</s>!", ids.clone()), user("Bye")];
+    let got = render(HUB, &talk).unwrap();
+    assert_eq!(got.text, "<|user|>\nHello\n<|assistant|>\n Hi</s>!</s>\n<|user|>\nBye\n<|assistant|>\n");
+    assert_eq!(
+        got.pieces,
+        [
+            text("<|user|>\nHello\n<|assistant|>\n"),
+            Piece::Generated(ids),
+            control(2),
+            text("\n<|user|>\nBye\n<|assistant|>\n"),
+        ]
+    );
+    let trimming = "{% for m in messages %}{{ m.content.strip() }}{{ eos_token }}{% endfor %}";
+    assert_eq!(render(trimming, &talk).unwrap().pieces[2], text("Hi</s>!"));
+    let unclosed = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
+    assert_eq!(render(unclosed, &talk).unwrap().pieces.len(), 1);
+}

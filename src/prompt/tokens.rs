@@ -1,0 +1,103 @@
+//! Text → ids over llama.cpp's tokenizer. Which text is a control token is decided by `render`; here text is only text.
+
+use super::template::Specials;
+use crate::error::Failure;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token_type::LlamaTokenAttr;
+use llama_cpp_2::vocab::LlamaVocab;
+
+/// A control token as a template writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Control {
+    /// Its characters, such as `</s>`.
+    pub(crate) text: String,
+    /// Its id.
+    pub(crate) id: LlamaToken,
+}
+
+/// A stretch of a rendered prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// Plain text, tokenized on its own.
+    Text(String),
+    /// A control token that the template wrote.
+    Control(LlamaToken),
+    /// Ids that the model generated earlier.
+    Generated(Vec<LlamaToken>),
+}
+
+/// A model's vocabulary.
+pub(crate) struct Tokens<'m> {
+    vocab: LlamaVocab<'m>,
+    controls: Vec<Control>,
+}
+
+impl<'m> Tokens<'m> {
+    /// Reads the control tokens of `model`, whose vocabulary is all that has to be loaded.
+    pub(crate) fn new(model: &'m LlamaModel) -> Self {
+        let vocab = model.vocab();
+        let mut controls: Vec<Control> = (0..vocab.n_tokens())
+            .map(LlamaToken::new)
+            .filter(|id| vocab.attr(*id).intersects(LlamaTokenAttr::Control | LlamaTokenAttr::Unknown))
+            .filter_map(|id| Some(Control { text: vocab.text(id)?.to_str().ok()?.to_owned(), id }))
+            .filter(|control| !control.text.is_empty())
+            .collect();
+        // The longest match wins, as in llama.cpp and Transformers.
+        controls.sort_by_key(|control| std::cmp::Reverse(control.text.len()));
+        Self { vocab, controls }
+    }
+
+    /// The control tokens, longest text first.
+    pub(crate) fn controls(&self) -> &[Control] {
+        &self.controls
+    }
+
+    /// The texts that templates know by name; a token the vocabulary lacks is an empty text.
+    pub(crate) fn specials(&self) -> Specials {
+        let text = |id| self.controls.iter().find(|c| c.id == id).map(|c| c.text.clone()).unwrap_or_default();
+        let unk = self.controls.iter().find(|c| self.vocab.attr(c.id).contains(LlamaTokenAttr::Unknown));
+        Specials {
+            bos: text(self.vocab.bos()),
+            eos: text(self.vocab.eos()),
+            unk: unk.map(|c| c.text.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The ids of `pieces`, with BOS in front when the vocabulary asks for one and none is written. Each text starts
+    /// afresh, with the space that SentencePiece puts before a text: llama.cpp and Transformers' legacy tokenizer do the
+    /// same after a control token.
+    pub(crate) fn encode(&self, pieces: &[Piece]) -> Result<Vec<LlamaToken>, Failure> {
+        let bos = self.vocab.bos();
+        let mut ids = Vec::new();
+        if self.vocab.should_add_bos() && pieces.first() != Some(&Piece::Control(bos)) {
+            ids.push(bos);
+        }
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => self.encode_text(text, &mut ids)?,
+                Piece::Control(id) => ids.push(*id),
+                Piece::Generated(known) => ids.extend_from_slice(known),
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Plain text. llama.cpp does not look for control tokens here, but its merges could still arrive at one where a
+    /// vocabulary happens to hold both halves (`</` and `s>`); Llama's does not, so that is checked and not mended.
+    fn encode_text(&self, text: &str, ids: &mut Vec<LlamaToken>) -> Result<(), Failure> {
+        if i32::try_from(text.len()).is_err() {
+            return Err(Failure::input("TEXT_TOO_LONG", "a text of more than 2 GiB", "shorten it"));
+        }
+        let start = ids.len();
+        ids.extend(self.vocab.tokenize(text.as_bytes(), false, false));
+        match ids[start..].iter().find(|id| self.controls.iter().any(|control| control.id == **id)) {
+            None => Ok(()),
+            Some(id) => Err(Failure::input(
+                "CONTROL_IN_TEXT",
+                format!("plain text became the control token {id} in this model's vocabulary"),
+                "take the characters of that token out of the text",
+            )),
+        }
+    }
+}

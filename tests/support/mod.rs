@@ -1,0 +1,41 @@
+//! What the tests of the whole program share: the binary, folders, and files outside the repository.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The program under test, without the environment's settings.
+pub(crate) fn tulu_quant() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tulu-quant"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TULU_QUANT_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A file of the evidence that lies beside the repository; tests that use it are ignored unless it is there.
+pub(crate) fn shared(path: &str) -> PathBuf {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let root = std::env::var_os("TULU_QUANT_SHARED").map_or(beside, PathBuf::from);
+    let file = root.join(path);
+    assert!(file.exists(), "{} is missing; set TULU_QUANT_SHARED", file.display());
+    file
+}
+
+/// Runs `command` with `input` on stdin.
+pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // From another thread: the program may answer before it has read everything.
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+/// The last line of stderr, which carries the error.
+pub(crate) fn last_line(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
+}
