@@ -1,5 +1,8 @@
 //! One verb, one file: its `Args` and its `run`.
 
+pub(crate) mod convert;
+pub(crate) mod doctor;
+pub(crate) mod inspect;
 pub(crate) mod prompt;
 
 use crate::cli::Command;
@@ -8,6 +11,9 @@ use crate::error::{Exit, Failure};
 /// Hands the parsed line to its verb.
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Convert(args) => convert::run(&args),
         Command::Prompt(args) => prompt::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     }
 }
