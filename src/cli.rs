@@ -1,7 +1,8 @@
 //! The verbs, and the option groups that several verbs share (declared once, flattened into each verb's `Args`).
 //! What a verb does is in `commands/`; nothing here opens a file.
 
-use crate::error::ErrorFormat;
+use crate::engine::{CacheType, FlashAttn, Sampling, Settings, default_threads, random_seed};
+use crate::error::{ErrorFormat, Failure};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 
@@ -20,6 +21,110 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Prompt(crate::commands::prompt::Args),
+}
+
+/// How the engine runs a model; for every verb that loads one.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct EngineArgs {
+    /// Window of one conversation in tokens; 0: what the model was trained for, cut to what fits in memory
+    #[arg(short, long, value_name = "N", default_value_t = 0, env = "TULU_QUANT_CTX_SIZE")]
+    pub(crate) ctx_size: u32,
+    /// Threads [default: one for each physical core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512), env = "TULU_QUANT_THREADS")]
+    pub(crate) threads: Option<u32>,
+    /// Layers kept on the GPU (-ngl); needs a build with cuda, metal or vulkan
+    #[arg(long, value_name = "N", default_value_t = 0, env = "TULU_QUANT_GPU_LAYERS")]
+    pub(crate) gpu_layers: u32,
+    /// Flash attention (-fa)
+    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_FLASH_ATTN")]
+    pub(crate) flash_attn: FlashAttn,
+    /// Type of the keys in the KV cache (-ctk)
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t, env = "TULU_QUANT_CACHE_TYPE_K")]
+    pub(crate) cache_type_k: CacheType,
+    /// Type of the values in the KV cache (-ctv)
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t, env = "TULU_QUANT_CACHE_TYPE_V")]
+    pub(crate) cache_type_v: CacheType,
+    /// Read the model into memory instead of mapping the file
+    #[arg(long, env = "TULU_QUANT_NO_MMAP")]
+    pub(crate) no_mmap: bool,
+}
+
+impl EngineArgs {
+    /// As typed → checked.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        let settings = Settings {
+            n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
+            n_threads: self.threads.unwrap_or_else(default_threads),
+            n_gpu_layers: self.gpu_layers,
+            flash_attn: self.flash_attn,
+            type_k: self.cache_type_k,
+            type_v: self.cache_type_v,
+            mmap: !self.no_mmap,
+        };
+        settings.check()
+    }
+}
+
+/// How answers are sampled; for every verb that makes some. What is not given is the verb's own default.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct SamplingArgs {
+    /// Temperature; 0 takes the likeliest token always [default: 0.7 in chat, 0 in batch]
+    #[arg(long, value_name = "T", env = "TULU_QUANT_TEMP")]
+    pub(crate) temp: Option<f32>,
+    /// Choose among the K likeliest tokens; 0: all [default: 50]
+    #[arg(long, value_name = "K", env = "TULU_QUANT_TOP_K")]
+    pub(crate) top_k: Option<u32>,
+    /// Choose among the likeliest tokens that hold this probability together [default: 0.95]
+    #[arg(long, value_name = "P", env = "TULU_QUANT_TOP_P")]
+    pub(crate) top_p: Option<f32>,
+    /// Choose among tokens at least this likely in relation to the likeliest [default: 0]
+    #[arg(long, value_name = "P", env = "TULU_QUANT_MIN_P")]
+    pub(crate) min_p: Option<f32>,
+    /// Divide the logits of tokens seen lately [default: 1, which does nothing]
+    #[arg(long, value_name = "X", env = "TULU_QUANT_REPEAT_PENALTY")]
+    pub(crate) repeat_penalty: Option<f32>,
+    /// How many of the last tokens count as seen lately [default: 64]
+    #[arg(long, value_name = "N", env = "TULU_QUANT_REPEAT_LAST_N")]
+    pub(crate) repeat_last_n: Option<u32>,
+    /// Random seed; -1: another one each time [default: -1]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, env = "TULU_QUANT_SEED",
+          value_parser = clap::value_parser!(i64).range(-1..i64::from(u32::MAX)))]
+    pub(crate) seed: Option<i64>,
+    /// Tokens of an answer at most; -1: until the window is full [default: 256 in chat]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, env = "TULU_QUANT_PREDICT",
+          value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)))]
+    pub(crate) predict: Option<i64>,
+}
+
+impl SamplingArgs {
+    /// As typed → checked, with the verb's own `default` for what was not given.
+    pub(crate) fn sampling(&self, default: Sampling) -> Result<Sampling, Failure> {
+        let seed = match self.seed {
+            None => default.seed,
+            Some(seed) => u32::try_from(seed).unwrap_or_else(|_| random_seed()),
+        };
+        let sampling = Sampling {
+            temperature: self.temp.unwrap_or(default.temperature),
+            top_k: self.top_k.unwrap_or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(default.repeat_penalty),
+            repeat_last_n: self.repeat_last_n.unwrap_or(default.repeat_last_n),
+            seed,
+        };
+        sampling.check()
+    }
+
+    /// Tokens of an answer at most; `u32::MAX` when only the window ends it.
+    pub(crate) fn max_tokens(&self, default: u32) -> Result<u32, Failure> {
+        match self.predict {
+            None => Ok(default),
+            Some(0) => Err(Failure::input("PREDICT", "an answer of 0 tokens was asked for", "give -n 1 or more, or -1")),
+            Some(n) => Ok(u32::try_from(n).unwrap_or(u32::MAX)),
+        }
+    }
 }
 
 /// llama.cpp's users write `-ngl 20` and `-ctk q8_0`; clap knows only one letter after one dash. The long twins exist, so

@@ -71,6 +71,11 @@ impl Failure {
         Self { exit: Exit::Engine, ..Self::input(code, what, fix) }
     }
 
+    /// Ctrl-C: what was asked for is not there, and nothing is wrong.
+    pub(crate) fn interrupted() -> Self {
+        Self { exit: Exit::Interrupted, ..Self::input("INTERRUPTED", "stopped by Ctrl-C", "run it again") }
+    }
+
     /// An operating-system error about `file`: exit 2 when the path is wrong, else 3.
     pub(crate) fn io(file: &Path, doing: &str, err: &std::io::Error) -> Self {
         use std::io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, NotFound};

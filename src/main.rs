@@ -4,7 +4,10 @@
 mod batch;
 mod cli;
 mod commands;
+mod decode;
+mod engine;
 mod error;
+mod interrupt;
 mod prompt;
 
 use clap::Parser as _;

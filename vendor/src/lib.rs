@@ -1,1 +1,29 @@
-//! stub
+//! The border with llama.cpp: what this workspace needs of it and `llama-cpp-2` does not offer safely.
+//!
+//! All raw FFI of the workspace is in this crate. There is no policy, no file format and no I/O here: a caller decides
+//! what to quantize, this crate checks what llama.cpp would assert on (an assertion aborts the process) and calls it.
+
+pub mod cpu;
+mod error;
+pub mod ftype;
+pub mod log;
+pub mod quantize_file;
+pub mod rows;
+pub mod tensor_types;
+pub mod types;
+
+pub use error::Error;
+pub use ftype::Ftype;
+pub use rows::{bf16_to_f32, f16_to_f32, quantize_rows, to_f32};
+pub use tensor_types::{ModelShape, TensorDesc, tensor_types};
+pub use types::GgmlType;
+
+/// The pinned versions, as vendor/llama.cpp.toml states them (TOML text).
+pub const PIN: &str = include_str!("../llama.cpp.toml");
+
+/// ggml's version, as the linked library says it, such as `0.26.0`.
+#[must_use]
+pub fn ggml_version() -> String {
+    // SAFETY: the function returns a pointer to a static string.
+    unsafe { types::static_str(llama_cpp_sys_2::ggml_version()) }
+}

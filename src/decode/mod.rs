@@ -1,0 +1,218 @@
+//! THE decode loop: requests in, text out, several at once (continuous batching). Chat is a batch of one.
+//!
+//! A request is the whole list of tokens of a conversation. It gets the slot whose cache agrees with it longest; what
+//! agrees is kept, the rest of the slot is cut off and only what is new is computed. So a caller never says what
+//! happened since the last turn, and a cache can never disagree with the conversation. Not here: how messages become
+//! tokens (`prompt/`), and what becomes of the text (`chat/`, `batch/`).
+
+mod job;
+mod schedule;
+mod stop;
+mod utf8;
+
+pub(crate) use job::{Answer, Reason, Usage};
+pub(crate) use stop::TURN_MARKERS;
+
+use crate::engine::{Context, Model, Sampling, Token, Vocab};
+use crate::error::Failure;
+use job::Job;
+use std::time::Instant;
+
+/// What to answer, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// The whole prompt, BOS included.
+    pub(crate) ids: Vec<Token>,
+    /// How tokens are chosen; already checked.
+    pub(crate) sampling: Sampling,
+    /// Tokens of the answer at most. The window cuts it too, with the same [`Reason::Length`].
+    pub(crate) max_tokens: u32,
+    /// The answer ends before the first of these; usually [`TURN_MARKERS`].
+    pub(crate) stop: Vec<String>,
+}
+
+/// Names a request from `submit` to its [`Event::Finished`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket(u64);
+
+/// What happened to a request in one step.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// `done` of `total` prompt tokens are in the cache.
+    Prefill {
+        /// Whose.
+        ticket: Ticket,
+        /// Prompt tokens in the cache.
+        done: usize,
+        /// Prompt tokens.
+        total: usize,
+    },
+    /// The answer goes on with this: whole characters, never part of a stop string.
+    Text {
+        /// Whose.
+        ticket: Ticket,
+        /// What is new.
+        text: String,
+    },
+    /// The answer is complete and its slot free.
+    Finished {
+        /// Whose.
+        ticket: Ticket,
+        /// All of it.
+        answer: Answer,
+    },
+}
+
+/// One sequence of the KV cache.
+#[derive(Debug, Default)]
+struct Slot {
+    /// The tokens whose keys and values are in the cache, from position 0.
+    cached: Vec<Token>,
+    job: Option<Job>,
+    /// Ticket of the last job, to give out the slot that was idle longest.
+    last: u64,
+}
+
+/// The slots of one context, and the requests in them.
+#[derive(Debug)]
+pub(crate) struct Decoder<'m> {
+    context: Context<'m>,
+    vocab: Vocab<'m>,
+    slots: Vec<Slot>,
+    pace: schedule::Pace,
+    tickets: u64,
+}
+
+impl<'m> Decoder<'m> {
+    /// Makes the context of `model`, with the slots it was loaded for.
+    pub(crate) fn new(model: &'m Model) -> Result<Self, Failure> {
+        let context = model.context()?;
+        Ok(Self {
+            vocab: model.vocab(),
+            slots: (0..context.n_slots()).map(|_| Slot::default()).collect(),
+            pace: schedule::Pace::new(context.n_batch()),
+            tickets: 0,
+            context,
+        })
+    }
+
+    /// Window of one slot in tokens: prompt and answer together never exceed it.
+    pub(crate) fn n_ctx(&self) -> usize {
+        self.context.n_ctx()
+    }
+
+    /// Slots without a request.
+    pub(crate) fn idle(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.job.is_none()).count()
+    }
+
+    /// Takes a request in; needs an idle slot. A prompt that leaves no token for an answer is refused with
+    /// `CONTEXT_LENGTH`; nothing is ever cut off a prompt.
+    pub(crate) fn submit(&mut self, request: Request) -> Result<Ticket, Failure> {
+        let (n_prompt, n_ctx) = (request.ids.len(), self.n_ctx());
+        if n_prompt == 0 || request.max_tokens == 0 {
+            return Err(Failure::input("REQUEST", "an empty prompt or an empty answer was asked for", "ask for more"));
+        }
+        if n_prompt >= n_ctx {
+            let what = format!("the prompt has {n_prompt} tokens and the window holds {n_ctx}, answer included");
+            return Err(Failure::input("CONTEXT_LENGTH", what, "shorten it, or give a larger -c"));
+        }
+        let common = |slot: &Slot| schedule::common_prefix(&slot.cached, &request.ids);
+        let best = (0..self.slots.len())
+            .filter(|i| self.slots[*i].job.is_none())
+            .max_by_key(|i| (common(&self.slots[*i]), std::cmp::Reverse(self.slots[*i].last)))
+            .ok_or_else(|| Failure::engine("DEFECT", "a request without a free slot", "report this"))?;
+
+        // The last token of the prompt is computed again in any case: its logits begin the answer.
+        let n_kept = common(&self.slots[best]).min(n_prompt - 1);
+        self.context.truncate(best, n_kept)?;
+        self.tickets += 1;
+        let slot = &mut self.slots[best];
+        slot.cached.truncate(n_kept);
+        slot.last = self.tickets;
+        slot.job = Some(Job::new(Ticket(self.tickets), request, n_kept, n_ctx, self.context.n_vocab()));
+        Ok(Ticket(self.tickets))
+    }
+
+    /// Computes one batch, about a quarter of a second of work, and says what came of it; nothing when all slots are
+    /// idle. After an error the decoder is not used again.
+    pub(crate) fn step(&mut self) -> Result<Vec<Event>, Failure> {
+        let mut active: Vec<usize> = (0..self.slots.len()).filter(|i| self.slots[*i].job.is_some()).collect();
+        if active.is_empty() {
+            return Ok(Vec::new());
+        }
+        active.sort_by_key(|i| self.slots[*i].last);
+        let pending: Vec<usize> = active.iter().map(|i| self.slots[*i].pending().len()).collect();
+        let shares = schedule::shares(&pending, self.pace.slice(), self.context.n_batch());
+
+        self.context.clear_batch();
+        let mut rows = Vec::new();
+        for ((i, share), pending) in active.iter().zip(&shares).zip(&pending) {
+            let slot = &self.slots[*i];
+            for (n, token) in slot.pending()[..*share].iter().enumerate() {
+                let last = n + 1 == *pending;
+                let row = self.context.push(*token, slot.cached.len() + n, *i, last)?;
+                if last {
+                    rows.push((*i, row));
+                }
+            }
+        }
+        let began = Instant::now();
+        self.context.decode()?;
+        self.pace.observe(shares.iter().sum(), began.elapsed());
+
+        let mut events = Vec::new();
+        for (i, share) in active.iter().zip(&shares) {
+            events.extend(self.slots[*i].advance(*share));
+        }
+        for (i, row) in rows {
+            let slot = &mut self.slots[i];
+            let Some(job) = &mut slot.job else { continue };
+            let token = self.context.sample(&mut job.sampler, row)?;
+            let (text, reason) = job.accept(token, &self.vocab);
+            events.extend(slot.emit(text, reason, &self.vocab));
+        }
+        Ok(events)
+    }
+
+    /// Ends a request where it is, with [`Reason::Interrupted`]; its partial answer is in the events. A ticket that has
+    /// finished already gives none.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) -> Vec<Event> {
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.job.as_ref().is_some_and(|job| job.ticket == ticket))
+        else {
+            return Vec::new();
+        };
+        let text = slot.job.as_mut().map(Job::flush).unwrap_or_default();
+        slot.emit(text, Some(Reason::Interrupted), &self.vocab)
+    }
+}
+
+impl Slot {
+    /// Tokens of the job that are not in the cache yet; never empty while there is a job.
+    fn pending(&self) -> &[Token] {
+        self.job.as_ref().map_or(&[], |job| &job.ids[self.cached.len()..])
+    }
+
+    /// The next `n` pending tokens are in the cache now.
+    fn advance(&mut self, n: usize) -> Option<Event> {
+        let job = self.job.as_ref()?;
+        let (from, to) = (self.cached.len(), self.cached.len() + n);
+        self.cached.extend_from_slice(&job.ids[from..to]);
+        (from < job.n_prompt).then_some(Event::Prefill { ticket: job.ticket, done: to, total: job.n_prompt })
+    }
+
+    /// Turns new text and, with a reason, the end of the job into events.
+    fn emit(&mut self, text: String, reason: Option<Reason>, vocab: &Vocab<'_>) -> Vec<Event> {
+        let mut events = Vec::new();
+        let Some(job) = &mut self.job else { return events };
+        let ticket = job.ticket;
+        if !text.is_empty() {
+            job.text.push_str(&text);
+            events.push(Event::Text { ticket, text });
+        }
+        if let (Some(reason), Some(job)) = (reason, reason.and_then(|_| self.job.take())) {
+            events.push(Event::Finished { ticket, answer: job.finish(reason, vocab) });
+        }
+        events
+    }
+}

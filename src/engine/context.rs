@@ -1,0 +1,140 @@
+//! The context: the KV cache of every slot and the batch that is decoded next. It guards what llama.cpp asserts: the
+//! batch never outgrows `n_batch`, a slot never outgrows its window, only rows with logits are sampled.
+
+use super::settings::{N_BATCH, N_UBATCH, Settings};
+use super::{Model, Sampler, Token};
+use crate::error::Failure;
+use llama_cpp_2::DecodeError;
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use std::num::NonZeroU32;
+
+/// KV cache, scratch buffers and the batch under construction.
+#[derive(Debug)]
+pub(crate) struct Context<'m> {
+    inner: LlamaContext<'m>,
+    batch: LlamaBatch<'static>,
+    /// For each row of the batch, whether its logits were asked for.
+    logits: Vec<bool>,
+    n_batch: usize,
+    n_ctx: usize,
+    n_slots: usize,
+    n_vocab: i32,
+}
+
+impl<'m> Context<'m> {
+    /// Slots do not share one pool of cells (`kv_unified` stays off): each has `n_ctx` tokens of its own, so that no
+    /// slot can take another's window in the middle of an answer, and attention reads only the slot's own tokens.
+    pub(super) fn new(model: &'m Model, settings: &Settings, n_ctx: u32, n_slots: u32) -> Result<Self, Failure> {
+        let padded = n_ctx.next_multiple_of(super::settings::N_CTX_STEP);
+        let cells = padded.checked_mul(n_slots).and_then(NonZeroU32::new).ok_or_else(|| {
+            Failure::input("CTX_SIZE", format!("{n_slots} windows of {n_ctx} tokens are too many"), "give a smaller -c")
+        })?;
+        let n_threads = i32::try_from(settings.n_threads).unwrap_or(1);
+        let params = LlamaContextParams::default()
+            .with_n_ctx(Some(cells))
+            .with_n_batch(N_BATCH)
+            .with_n_ubatch(N_UBATCH)
+            .with_n_seq_max(n_slots)
+            .with_kv_unified(false)
+            .with_n_threads(n_threads)
+            .with_n_threads_batch(n_threads)
+            .with_flash_attention_policy(settings.flash_attn.number())
+            .with_type_k(settings.type_k.ggml())
+            .with_type_v(settings.type_v.ggml());
+        llama_ext::log::clear();
+        let inner = model.inner.new_context(super::model::backend()?, params).map_err(|_| {
+            let what = format!("llama.cpp cannot make a context: {}", llama_ext::log::tail());
+            Failure::machine("CONTEXT", what, "give a smaller -c")
+        })?;
+        let n_batch = inner.n_batch() as usize;
+        Ok(Self {
+            batch: LlamaBatch::new(n_batch, 1),
+            logits: Vec::with_capacity(n_batch),
+            n_batch,
+            n_ctx: n_ctx as usize,
+            n_slots: n_slots as usize,
+            n_vocab: model.inner.n_vocab(),
+            inner,
+        })
+    }
+
+    /// Window of one slot in tokens.
+    pub(crate) fn n_ctx(&self) -> usize {
+        self.n_ctx
+    }
+
+    /// Number of slots.
+    pub(crate) fn n_slots(&self) -> usize {
+        self.n_slots
+    }
+
+    /// Tokens that one batch can hold.
+    pub(crate) fn n_batch(&self) -> usize {
+        self.n_batch
+    }
+
+    /// Tokens in the vocabulary.
+    pub(crate) fn n_vocab(&self) -> i32 {
+        self.n_vocab
+    }
+
+    /// Empties the batch.
+    pub(crate) fn clear_batch(&mut self) {
+        self.batch.clear();
+        self.logits.clear();
+    }
+
+    /// Puts `token` at position `pos` of `slot` into the batch and says its row.
+    pub(crate) fn push(&mut self, token: Token, pos: usize, slot: usize, logits: bool) -> Result<usize, Failure> {
+        let row = self.logits.len();
+        if row >= self.n_batch || slot >= self.n_slots || pos >= self.n_ctx || !(0..self.n_vocab).contains(&token.0) {
+            return Err(defect(format!("token {token} for position {pos} of slot {slot} in row {row} of the batch")));
+        }
+        let (pos, seq) = (i32::try_from(pos).unwrap_or(i32::MAX), i32::try_from(slot).unwrap_or(i32::MAX));
+        self.batch.add(token, pos, &[seq], logits).map_err(|err| defect(err.to_string()))?;
+        self.logits.push(logits);
+        Ok(row)
+    }
+
+    /// Computes the batch; returns when the results are there.
+    pub(crate) fn decode(&mut self) -> Result<(), Failure> {
+        if self.logits.is_empty() {
+            return Err(defect("an empty batch".to_owned()));
+        }
+        self.inner.decode(&mut self.batch).map_err(|err| match err {
+            DecodeError::NoKvCacheSlot => defect("no free cell in the KV cache".to_owned()),
+            err => {
+                let what = format!("llama.cpp cannot decode ({err}): {}", llama_ext::log::tail());
+                Failure::engine("DECODE", what, "verify the model file")
+            }
+        })?;
+        self.inner.synchronize();
+        Ok(())
+    }
+
+    /// The next token after `row` of the batch that was decoded last. The sampler remembers it.
+    pub(crate) fn sample(&mut self, sampler: &mut Sampler, row: usize) -> Result<Token, Failure> {
+        if self.logits.get(row) != Some(&true) {
+            return Err(defect(format!("row {row} of the batch has no logits")));
+        }
+        let row = i32::try_from(row).unwrap_or(i32::MAX);
+        if self.inner.get_logits_ith(row).iter().any(|logit| logit.is_nan()) {
+            return Err(Failure::engine("NAN", "the model computes numbers that are not numbers", "verify the model file"));
+        }
+        Ok(sampler.0.sample(&self.inner, row))
+    }
+
+    /// Forgets what `slot` holds from position `len` on.
+    pub(crate) fn truncate(&mut self, slot: usize, len: usize) -> Result<(), Failure> {
+        let (seq, from) = (i32::try_from(slot).unwrap_or(i32::MAX), u32::try_from(len).unwrap_or(u32::MAX));
+        let what = |err| defect(format!("cannot cut slot {slot} to {len} tokens: {err}"));
+        self.inner.kv_cache_seq_rm(seq, Some(from), None).map_err(what)
+    }
+}
+
+/// Something that the caller should have made impossible.
+fn defect(what: String) -> Failure {
+    Failure::engine("DEFECT", what, "report this: it is a defect of tulu-quant")
+}

@@ -1,0 +1,18 @@
+//! The engine: one model, one context, one sampler, over `llama-cpp-2`; the only room of the program that names that
+//! crate. llama.cpp aborts the process on misuse, so every precondition is checked here, in Rust, first.
+//! What to decode and when is `decode/`; what a conversation is, `chat/` and `batch/`.
+
+mod context;
+mod memory;
+mod model;
+mod sampler;
+mod settings;
+mod vocab;
+
+pub(crate) use context::Context;
+pub(crate) use llama_cpp_2::token::LlamaToken as Token;
+pub(crate) use memory::available_memory;
+pub(crate) use model::{Model, VocabFile};
+pub(crate) use sampler::{Sampler, Sampling, random_seed};
+pub(crate) use settings::{CacheType, FlashAttn, Settings, default_threads};
+pub(crate) use vocab::Vocab;

@@ -1,0 +1,167 @@
+//! Loading a GGUF: the path, the header and the memory are checked before llama.cpp sees the file.
+
+use super::memory::{Shape, available_memory};
+use super::settings::{N_SLOTS_MAX, Settings};
+use super::{Context, Vocab};
+use crate::error::Failure;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// A model whose weights are in memory.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(super) inner: LlamaModel,
+    path: PathBuf,
+    shape: Shape,
+    settings: Settings,
+    n_ctx: u32,
+    n_slots: u32,
+}
+
+impl Model {
+    /// Loads the file at `path` for `n_slots` conversations at once. `progress` is told the part that is loaded (0 to 1)
+    /// and answers whether to go on; an answer of no is an error with the code `INTERRUPTED`.
+    pub(crate) fn load(
+        path: &Path,
+        settings: Settings,
+        n_slots: u32,
+        progress: impl FnMut(f32) -> bool + 'static,
+    ) -> Result<Self, Failure> {
+        if !(1..=N_SLOTS_MAX).contains(&n_slots) {
+            let what = format!("{n_slots} slots were asked for");
+            return Err(Failure::input("SLOTS", what, format!("give 1 to {N_SLOTS_MAX}")));
+        }
+        let params = LlamaModelParams::default().with_n_gpu_layers(settings.n_gpu_layers).with_use_mmap(settings.mmap);
+        let inner = load(path, params, progress)?;
+        let head_dim = inner.n_embd().unsigned_abs() / inner.n_head().max(1);
+        let shape = Shape {
+            n_layer: inner.n_layer(),
+            n_embd: inner.n_embd().unsigned_abs(),
+            n_head: inner.n_head(),
+            n_head_kv: inner.n_head_kv(),
+            head_dim,
+            n_vocab: inner.n_vocab().unsigned_abs(),
+            n_ctx_train: inner.n_ctx_train(),
+            weights: inner.size(),
+        };
+        let n_ctx = shape.window(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;
+        Ok(Self { inner, path: path.to_owned(), shape, settings, n_ctx, n_slots })
+    }
+
+    /// The context of this model: KV cache and scratch buffers for the slots it was loaded for.
+    pub(crate) fn context(&self) -> Result<Context<'_>, Failure> {
+        Context::new(self, &self.settings, self.n_ctx, self.n_slots)
+    }
+
+    /// Where it was loaded from.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its dimensions.
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// How the engine runs it.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Window of one slot in tokens.
+    pub(crate) fn n_ctx(&self) -> u32 {
+        self.n_ctx
+    }
+
+    /// The vocabulary.
+    pub(crate) fn vocab(&self) -> Vocab<'_> {
+        Vocab(self.inner.vocab())
+    }
+
+    /// The chat template that the file carries.
+    pub(crate) fn chat_template(&self) -> Option<String> {
+        self.inner.meta_val_str("tokenizer.chat_template").ok()
+    }
+
+    /// A value of the file's metadata, as text.
+    pub(crate) fn metadata(&self, key: &str) -> Option<String> {
+        self.inner.meta_val_str(key).ok()
+    }
+
+    /// Number of parameters.
+    pub(crate) fn n_params(&self) -> u64 {
+        self.inner.n_params()
+    }
+}
+
+/// The vocabulary and the metadata of a model, without its weights.
+#[derive(Debug)]
+pub(crate) struct VocabFile(LlamaModel);
+
+impl VocabFile {
+    /// Opens the file at `path`.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        load(path, LlamaModelParams::default().with_vocab_only(true), |_| true).map(Self)
+    }
+
+    /// The vocabulary.
+    pub(crate) fn vocab(&self) -> Vocab<'_> {
+        Vocab(self.0.vocab())
+    }
+
+    /// The chat template that the file carries.
+    pub(crate) fn chat_template(&self) -> Option<String> {
+        self.0.meta_val_str("tokenizer.chat_template").ok()
+    }
+}
+
+/// Checks the file and has llama.cpp load it.
+fn load(
+    path: &Path,
+    params: LlamaModelParams,
+    mut progress: impl FnMut(f32) -> bool + 'static,
+) -> Result<LlamaModel, Failure> {
+    let file = std::fs::metadata(path).map_err(|err| Failure::io(path, "cannot open the model", &err))?;
+    if !file.is_file() {
+        return Err(Failure::input("MODEL", "is not a file", "give the path of a .gguf file").at(path));
+    }
+    let name = path.to_str().ok_or_else(|| {
+        Failure::input("MODEL", "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)
+    })?;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let params = params.with_progress_callback({
+        let stopped = stopped.clone();
+        move |part| {
+            let on = progress(part);
+            stopped.store(!on, Ordering::Relaxed);
+            on
+        }
+    });
+    let backend = backend()?;
+    llama_ext::log::clear();
+    LlamaModel::load_from_file(backend, name, &params).map_err(|_| {
+        if stopped.load(Ordering::Relaxed) {
+            return Failure::interrupted();
+        }
+        let what = format!("llama.cpp cannot load it: {}", llama_ext::log::tail());
+        Failure::input("MODEL", what, "convert the checkpoint again, or verify the file").at(path)
+    })
+}
+
+/// llama.cpp's global state, made once for the life of the process.
+pub(super) fn backend() -> Result<&'static LlamaBackend, Failure> {
+    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = MAKING.lock();
+    if let Some(backend) = BACKEND.get() {
+        return Ok(backend);
+    }
+    llama_ext::log::capture(false);
+    let backend = LlamaBackend::init()
+        .map_err(|err| Failure::engine("ENGINE", format!("llama.cpp does not start: {err}"), "report this"))?;
+    Ok(BACKEND.get_or_init(|| backend))
+}

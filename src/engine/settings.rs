@@ -1,0 +1,178 @@
+//! What the engine is asked for, checked: the window, the threads, the types of the KV cache. The flags themselves are
+//! in `cli.rs`; whether it all fits in memory is `memory.rs`.
+
+use crate::error::Failure;
+use llama_cpp_2::context::params::KvCacheType;
+
+/// Tokens handed to llama.cpp in one call at most; a larger batch gains nothing, as it is cut into [`N_UBATCH`].
+pub(crate) const N_BATCH: u32 = 2048;
+/// Tokens computed together at most: llama.cpp's own default, which its kernels and llama-bench are tuned for.
+pub(crate) const N_UBATCH: u32 = 512;
+/// The smallest window: llama.cpp pads every window to a multiple of this.
+pub(crate) const N_CTX_STEP: u32 = 256;
+/// Sequences that one llama.cpp context can hold (`LLAMA_MAX_SEQ`).
+pub(crate) const N_SLOTS_MAX: u32 = 256;
+
+/// How the engine is to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Window of one slot in tokens; `None`: what the model was trained for, cut to what fits in memory.
+    pub(crate) n_ctx: Option<u32>,
+    /// Threads for prefill and generation.
+    pub(crate) n_threads: u32,
+    /// Layers kept on the GPU, the output layer counting as one.
+    pub(crate) n_gpu_layers: u32,
+    /// Whether attention runs without writing its score matrix.
+    pub(crate) flash_attn: FlashAttn,
+    /// Type of the keys in the KV cache.
+    pub(crate) type_k: CacheType,
+    /// Type of the values in the KV cache.
+    pub(crate) type_v: CacheType,
+    /// Map the file instead of reading it.
+    pub(crate) mmap: bool,
+}
+
+impl Settings {
+    /// Refuses the combinations that llama.cpp would refuse later, without a reason, after the weights are loaded.
+    pub(crate) fn check(self) -> Result<Self, Failure> {
+        if self.n_ctx.is_some_and(|n| n < N_CTX_STEP) {
+            return Err(Failure::input(
+                "CTX_SIZE",
+                format!("--ctx-size is below {N_CTX_STEP} tokens, the smallest window llama.cpp makes"),
+                format!("give at least {N_CTX_STEP}, or leave it out for what the model was trained for"),
+            ));
+        }
+        if self.flash_attn == FlashAttn::Off && self.type_v.is_quantized() {
+            return Err(Failure::input(
+                "CACHE_TYPE",
+                format!("--cache-type-v {} needs flash attention, which --flash-attn off forbids", self.type_v.name()),
+                "drop --flash-attn off, or keep the values in f16",
+            ));
+        }
+        Ok(self)
+    }
+}
+
+/// Flash attention: `auto` takes it where the device has a kernel for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FlashAttn {
+    /// Always.
+    On,
+    /// Never.
+    Off,
+    /// Where the device has a kernel for it.
+    #[default]
+    Auto,
+}
+
+impl FlashAttn {
+    /// The number of `enum llama_flash_attn_type`.
+    pub(super) fn number(self) -> i32 {
+        match self {
+            Self::Auto => -1,
+            Self::Off => 0,
+            Self::On => 1,
+        }
+    }
+}
+
+/// Types that the KV cache can have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum CacheType {
+    /// 4 bytes a value.
+    F32,
+    /// 2 bytes a value.
+    #[default]
+    F16,
+    /// 2 bytes a value, f32's range.
+    Bf16,
+    /// 34 bytes for 32 values.
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 22 bytes for 32 values.
+    #[value(name = "q5_0")]
+    Q5_0,
+    /// 18 bytes for 32 values.
+    #[value(name = "q4_0")]
+    Q4_0,
+}
+
+impl CacheType {
+    /// Its name for llama.cpp's users.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Q8_0 => "q8_0",
+            Self::Q5_0 => "q5_0",
+            Self::Q4_0 => "q4_0",
+        }
+    }
+
+    /// Values in a block and bytes of a block.
+    pub(crate) fn block(self) -> (u64, u64) {
+        match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::Bf16 => (1, 2),
+            Self::Q8_0 => (32, 34),
+            Self::Q5_0 => (32, 22),
+            Self::Q4_0 => (32, 18),
+        }
+    }
+
+    fn is_quantized(self) -> bool {
+        self.block().0 > 1
+    }
+
+    pub(super) fn ggml(self) -> KvCacheType {
+        match self {
+            Self::F32 => KvCacheType::F32,
+            Self::F16 => KvCacheType::F16,
+            Self::Bf16 => KvCacheType::BF16,
+            Self::Q8_0 => KvCacheType::Q8_0,
+            Self::Q5_0 => KvCacheType::Q5_0,
+            Self::Q4_0 => KvCacheType::Q4_0,
+        }
+    }
+}
+
+/// One thread a physical core, but no more than this process may use: a second thread on a core shares its arithmetic
+/// units and its memory port, and makes llama.cpp slower.
+pub(crate) fn default_threads() -> u32 {
+    let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let physical = sysinfo::System::physical_core_count().unwrap_or(allowed);
+    u32::try_from(physical.min(allowed)).unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CacheType, FlashAttn, Settings};
+
+    fn settings() -> Settings {
+        Settings {
+            n_ctx: None,
+            n_threads: 1,
+            n_gpu_layers: 0,
+            flash_attn: FlashAttn::Auto,
+            type_k: CacheType::F16,
+            type_v: CacheType::F16,
+            mmap: true,
+        }
+    }
+
+    #[test]
+    fn a_quantized_v_cache_needs_flash_attention() {
+        let quantized = Settings { type_v: CacheType::Q8_0, ..settings() };
+        assert!(quantized.clone().check().is_ok());
+        let refused = Settings { flash_attn: FlashAttn::Off, ..quantized }.check();
+        assert_eq!(refused.map_err(|failure| failure.code).err(), Some("CACHE_TYPE"));
+    }
+
+    #[test]
+    fn a_window_below_the_smallest_is_refused() {
+        let refused = Settings { n_ctx: Some(255), ..settings() }.check();
+        assert_eq!(refused.map_err(|failure| failure.code).err(), Some("CTX_SIZE"));
+    }
+}

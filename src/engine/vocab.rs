@@ -1,0 +1,56 @@
+//! The vocabulary: text to tokens and back. Which text may become control tokens is decided by `prompt/`.
+
+use super::Token;
+use llama_cpp_2::token_type::LlamaTokenAttr;
+use llama_cpp_2::vocab::LlamaVocab;
+
+/// The vocabulary of a loaded model.
+#[derive(Debug)]
+pub(crate) struct Vocab<'m>(pub(super) LlamaVocab<'m>);
+
+impl Vocab<'_> {
+    /// Tokens of `text`. `add_special` puts BOS in front where the model wants it; `parse_special` lets `</s>` in the
+    /// text become the control token. Text of 2 GiB and more is cut by `prompt/` long before it comes here.
+    pub(crate) fn tokenize(&self, text: &[u8], add_special: bool, parse_special: bool) -> Vec<Token> {
+        self.0.tokenize(text, add_special, parse_special)
+    }
+
+    /// The bytes that `token` stands for; not always whole characters. Control tokens stand for nothing.
+    pub(crate) fn piece(&self, token: Token) -> Vec<u8> {
+        self.0.token_to_piece(token, false, None)
+    }
+
+    /// Whether `token` ends an answer: EOS, or another end-of-generation token.
+    pub(crate) fn is_end(&self, token: Token) -> bool {
+        self.0.is_eog(token)
+    }
+
+    /// Beginning of sequence, `<s>`.
+    pub(crate) fn bos(&self) -> Token {
+        self.0.bos()
+    }
+
+    /// End of sequence, `</s>`.
+    pub(crate) fn eos(&self) -> Token {
+        self.0.eos()
+    }
+
+    /// Whether every prompt begins with BOS.
+    pub(crate) fn adds_bos(&self) -> bool {
+        self.0.should_add_bos()
+    }
+
+    /// Text and id of every control token, and of the unknown token.
+    pub(crate) fn controls(&self) -> Vec<(String, Token)> {
+        (0..self.len())
+            .map(Token::new)
+            .filter(|token| self.0.attr(*token).intersects(LlamaTokenAttr::Control | LlamaTokenAttr::Unknown))
+            .filter_map(|token| Some((self.0.text(token)?.to_str().ok()?.to_owned(), token)))
+            .collect()
+    }
+
+    /// Number of tokens.
+    pub(crate) fn len(&self) -> i32 {
+        self.0.n_tokens()
+    }
+}

@@ -1,0 +1,44 @@
+//! Ctrl-C and SIGTERM. The first one asks: whoever works looks at [`Interrupt::asked`] at least four times a second, and
+//! puts things in order. The second one leaves at once, with 130 or 143.
+
+use crate::error::{Exit, Failure};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The request to stop, shared by everything that runs long.
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt {
+    int: Arc<AtomicBool>,
+    term: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Takes the signals over from the system; once, at the start of a command that runs long.
+    pub(crate) fn install() -> Result<Self, Failure> {
+        let this = Self { int: Arc::default(), term: Arc::default() };
+        for (signal, flag, exit) in [(SIGINT, &this.int, Exit::Interrupted), (SIGTERM, &this.term, Exit::Terminated)] {
+            // In this order: at the first signal the flag is still down when the first action looks at it.
+            signal_hook::flag::register_conditional_shutdown(signal, exit as i32, flag.clone())
+                .and_then(|_| signal_hook::flag::register(signal, flag.clone()))
+                .map_err(|err| Failure::machine("SIGNAL", format!("cannot listen to signals: {err}"), "report this"))?;
+        }
+        Ok(this)
+    }
+
+    /// Whether somebody asked to stop, and what the process answers then.
+    pub(crate) fn asked(&self) -> Option<Exit> {
+        if self.term.load(Ordering::SeqCst) {
+            Some(Exit::Terminated)
+        } else if self.int.load(Ordering::SeqCst) {
+            Some(Exit::Interrupted)
+        } else {
+            None
+        }
+    }
+
+    /// The request was obeyed (an answer was stopped) and work goes on: the next Ctrl-C is a first one again.
+    pub(crate) fn obeyed(&self) {
+        self.int.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,151 @@
+// The C++ side of llama-ext: the few things of llama.cpp that have no C binding. Each function catches every exception
+// and answers with a status, because an exception that reaches Rust aborts the process. The Rust side checks what
+// llama.cpp would assert on (an assertion aborts too) before it calls.
+
+#include "ggml-alloc.h"
+#include "ggml-backend.h"
+#include "ggml-cpp.h"
+#include "ggml-cpu.h"
+#include "ggml.h"
+#include "llama-ext.h"
+#include "llama.h"
+
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace {
+
+void copy_message(char * out, size_t size, const char * text) {
+    if (size > 0) {
+        std::strncpy(out, text, size - 1);
+        out[size - 1] = '\0';
+    }
+}
+
+struct model_free {
+    void operator()(llama_model * model) const { llama_model_free(model); }
+};
+struct quant_free {
+    void operator()(quantize_state_impl * state) const { llama_quant_free(state); }
+};
+
+}  // namespace
+
+extern "C" {
+
+// A tensor as the type rules see it: name, row length, rows (0 for a vector), type it has now.
+struct llama_ext_tensor {
+    const char * name;
+    int64_t n_per_row;
+    int64_t n_rows;
+    int32_t type;
+};
+
+// Asks llama.cpp for the type of every tensor under `ftype`. 0 = done, 1 = `error` says why not.
+int32_t llama_ext_tensor_types(const llama_quant_model_desc * desc, int32_t ftype, const llama_ext_tensor * tensors,
+                               size_t n_tensors, int32_t * types, char * error, size_t error_size) {
+    try {
+        std::unique_ptr<llama_model, model_free> model(llama_quant_model_from_metadata(desc));
+        llama_model_quantize_params params = llama_model_quantize_default_params();
+        params.ftype = static_cast<llama_ftype>(ftype);
+        std::unique_ptr<quantize_state_impl, quant_free> state(llama_quant_init(model.get(), &params));
+
+        const ggml_init_params init = { n_tensors * ggml_tensor_overhead() + 1024, nullptr, /*no_alloc*/ true };
+        ggml_context_ptr ctx(ggml_init(init));
+        if (!ctx) {
+            copy_message(error, error_size, "out of memory");
+            return 1;
+        }
+        std::vector<ggml_tensor *> asked;
+        std::vector<size_t> place;
+        for (size_t i = 0; i < n_tensors; i++) {
+            const llama_ext_tensor & t = tensors[i];
+            const auto type = static_cast<ggml_type>(t.type);
+            ggml_tensor * tensor = t.n_rows > 0 ? ggml_new_tensor_2d(ctx.get(), type, t.n_per_row, t.n_rows)
+                                                : ggml_new_tensor_1d(ctx.get(), type, t.n_per_row);
+            ggml_set_name(tensor, t.name);
+            types[i] = t.type;
+            if (llama_quant_tensor_allows_quantization(state.get(), tensor)) {
+                asked.push_back(tensor);
+                place.push_back(i);
+            }
+        }
+        std::vector<ggml_type> answers(asked.size());
+        llama_quant_compute_types(state.get(), params.ftype, asked.data(), answers.data(), asked.size());
+        for (size_t i = 0; i < answers.size(); i++) {
+            types[place[i]] = answers[i];
+        }
+        return 0;
+    } catch (const std::exception & err) {
+        copy_message(error, error_size, err.what());
+    } catch (...) {
+        copy_message(error, error_size, "unknown C++ exception");
+    }
+    return 1;
+}
+
+// Multiplies a matrix of `rows` rows of `n_per_row` weights, stored as `type`, with `n_cols` f32 columns, on the CPU
+// backend, with the weights in the buffer kind number `kind` (0 = plain memory, 1.. = the CPU's extra kinds such as AMX
+// tiles and repacked blocks). `out` is n_cols x rows. 0 = done, 1 = error, 2 = this kind does not take this product,
+// 3 = there are no more kinds.
+int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64_t n_per_row, int64_t rows,
+                         const float * columns, int64_t n_cols, int32_t n_threads, float * out, char * kind_name,
+                         size_t kind_name_size) {
+    try {
+        ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+        if (!device) {
+            return 1;
+        }
+        ggml_backend_buffer_type_t place = ggml_backend_cpu_buffer_type();
+        if (kind > 0) {
+            using extra_fn  = ggml_backend_buffer_type_t * (*) (ggml_backend_dev_t);
+            const auto reg  = ggml_backend_dev_backend_reg(device);
+            const auto find = (extra_fn) ggml_backend_reg_get_proc_address(reg, "ggml_backend_dev_get_extra_bufts");
+            ggml_backend_buffer_type_t * extra = find ? find(device) : nullptr;
+            for (int32_t i = 1; extra && *extra && i < kind; i++) {
+                extra++;
+            }
+            if (!extra || !*extra) {
+                return 3;
+            }
+            place = *extra;
+        }
+        copy_message(kind_name, kind_name_size, ggml_backend_buft_name(place));
+
+        ggml_backend_ptr backend(ggml_backend_dev_init(device, nullptr));
+        if (!backend) {
+            return 1;
+        }
+        ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
+
+        const ggml_init_params init = { 8 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true };
+        ggml_context_ptr held(ggml_init(init)), made(ggml_init(init));
+        ggml_tensor * a = ggml_new_tensor_2d(held.get(), static_cast<ggml_type>(type), n_per_row, rows);
+        ggml_backend_buffer_ptr a_buffer(ggml_backend_alloc_ctx_tensors_from_buft(held.get(), place));
+        ggml_tensor * b = ggml_new_tensor_2d(made.get(), GGML_TYPE_F32, n_per_row, n_cols);
+        ggml_tensor * product = ggml_mul_mat(made.get(), a, b);
+        if (!a_buffer || !ggml_backend_dev_supports_op(device, product)) {
+            return 2;
+        }
+        ggml_cgraph * graph = ggml_new_graph(made.get());
+        ggml_build_forward_expand(graph, product);
+        ggml_backend_buffer_ptr rest(ggml_backend_alloc_ctx_tensors(made.get(), backend.get()));
+        if (!rest) {
+            return 1;
+        }
+        ggml_backend_tensor_set(a, weights, 0, ggml_nbytes(a));
+        ggml_backend_tensor_set(b, columns, 0, ggml_nbytes(b));
+        if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
+            return 1;
+        }
+        ggml_backend_tensor_get(product, out, 0, ggml_nbytes(product));
+        return 0;
+    } catch (...) {
+        return 1;
+    }
+}
+
+}  // extern "C"

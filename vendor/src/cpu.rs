@@ -1,0 +1,159 @@
+//! What llama.cpp was built for, and a real matrix product to prove that it runs here.
+
+use crate::rows::{quantize_rows, to_f32};
+use crate::types::static_str;
+use crate::{Error, GgmlType};
+use llama_cpp_sys_2 as sys;
+use std::ffi::{CStr, c_char, c_void};
+
+/// The instruction sets that the linked llama.cpp uses on x86-64 or aarch64: (name as in /proc/cpuinfo, compiled in).
+#[must_use]
+pub fn built_for() -> Vec<(&'static str, bool)> {
+    // SAFETY: each function returns a constant of the build and takes no arguments.
+    let asked = unsafe {
+        [
+            ("avx", sys::ggml_cpu_has_avx()),
+            ("avx2", sys::ggml_cpu_has_avx2()),
+            ("fma", sys::ggml_cpu_has_fma()),
+            ("f16c", sys::ggml_cpu_has_f16c()),
+            ("bmi2", sys::ggml_cpu_has_bmi2()),
+            ("avx_vnni", sys::ggml_cpu_has_avx_vnni()),
+            ("avx512f", sys::ggml_cpu_has_avx512()),
+            ("avx512vbmi", sys::ggml_cpu_has_avx512_vbmi()),
+            ("avx512vnni", sys::ggml_cpu_has_avx512_vnni()),
+            ("avx512bf16", sys::ggml_cpu_has_avx512_bf16()),
+            ("amx_int8", sys::ggml_cpu_has_amx_int8()),
+            ("neon", sys::ggml_cpu_has_neon()),
+            ("dotprod", sys::ggml_cpu_has_dotprod()),
+            ("i8mm", sys::ggml_cpu_has_matmul_int8()),
+            ("sve", sys::ggml_cpu_has_sve()),
+        ]
+    };
+    let arm = ["neon", "dotprod", "i8mm", "sve"];
+    let here = |name: &str| arm.contains(&name) == cfg!(target_arch = "aarch64");
+    asked.into_iter().filter(|(name, _)| here(name)).map(|(name, has)| (name, has != 0)).collect()
+}
+
+/// llama.cpp's own one-line summary of its build.
+#[must_use]
+pub fn system_info() -> String {
+    // SAFETY: returns a pointer to a static buffer that only this function writes; the text is copied at once.
+    unsafe { static_str(sys::llama_print_system_info()) }
+}
+
+/// How one kind of weight buffer did in [`matmul_test`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatmulResult {
+    /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`.
+    pub buffer: String,
+    /// Largest error relative to the root mean square of the right answer; the activations' own 8-bit rounding gives
+    /// about 0.01.
+    pub error: f32,
+}
+
+unsafe extern "C" {
+    fn llama_ext_matmul(
+        kind: i32,
+        kind_of_weights: i32,
+        weights: *const c_void,
+        n_per_row: i64,
+        rows: i64,
+        columns: *const f32,
+        n_cols: i64,
+        n_threads: i32,
+        out: *mut f32,
+        kind_name: *mut c_char,
+        kind_name_size: usize,
+    ) -> i32;
+}
+
+/// Multiplies a 512 × 1024 matrix stored as `kind` with 48 columns through every buffer kind the CPU backend offers, and
+/// compares with the product of the dequantized weights in f64. A build with instructions that this CPU lacks, or with
+/// the AMX miscompilation, dies here with SIGILL: call it in a process of its own.
+///
+/// # Errors
+/// [`Error::Native`] when ggml could not run the product in plain memory.
+pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, Error> {
+    const N: usize = 1024;
+    const ROWS: usize = 512;
+    const COLS: usize = 48;
+    let noise = |seed: u32, n: usize| -> Vec<f32> {
+        let mut state = seed;
+        let step = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        (0..n).map(step).collect()
+    };
+    let columns = noise(7, N * COLS);
+    let mut packed = vec![0; ROWS * kind.row_bytes(N)?];
+    quantize_rows(kind, &noise(1, ROWS * N), N, None, &mut packed)?;
+    let mut weights = vec![0.0; ROWS * N];
+    to_f32(kind, &packed, &mut weights)?;
+    let right: Vec<f64> = columns
+        .chunks_exact(N)
+        .flat_map(|column| weights.chunks_exact(N).map(move |row| dot(row, column)))
+        .collect();
+    let scale = (right.iter().map(|x| x * x).sum::<f64>() / right.len() as f64).sqrt();
+
+    let mut results = Vec::new();
+    for number in 0.. {
+        let mut out = vec![0.0_f32; ROWS * COLS];
+        let mut name: [c_char; 64] = [0; 64];
+        // SAFETY: weights, columns and out have the sizes the three dimensions give; the name buffer and its size belong
+        // together; the shim catches exceptions.
+        let status = unsafe {
+            llama_ext_matmul(
+                number,
+                kind.id() as i32,
+                packed.as_ptr().cast(),
+                N as i64,
+                ROWS as i64,
+                columns.as_ptr(),
+                COLS as i64,
+                i32::from(n_threads),
+                out.as_mut_ptr(),
+                name.as_mut_ptr(),
+                name.len(),
+            )
+        };
+        // SAFETY: the buffer starts as zeros and the shim terminates what it writes.
+        let buffer = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
+        match status {
+            0 => {
+                let worst = out.iter().zip(&right).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+                let nan = out.iter().any(|x| x.is_nan());
+                results.push(MatmulResult { buffer, error: if nan { f32::NAN } else { (worst / scale) as f32 } });
+            }
+            2 => {}
+            3 => break,
+            _ => return Err(Error::Native(format!("the matrix product in {buffer} did not run"))),
+        }
+    }
+    Ok(results)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{built_for, matmul_test};
+    use crate::{Error, GgmlType};
+
+    #[test]
+    fn a_real_product_is_right_in_every_buffer_kind() -> Result<(), Error> {
+        for kind in [GgmlType::Q4_K, GgmlType::Q8_0, GgmlType::F16] {
+            let results = matmul_test(kind, 2)?;
+            assert!(results.iter().any(|r| r.buffer == "CPU"), "{kind}: {results:?}");
+            assert!(results.iter().all(|r| r.error < 0.05), "{kind}: {results:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_build_says_what_it_is_for() {
+        assert!(!built_for().is_empty());
+    }
+}

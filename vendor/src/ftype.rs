@@ -1,0 +1,127 @@
+//! The types a user asks for: names like `Q4_K_M`, which stand for a mix of storage types (llama.cpp's `llama_ftype`).
+
+use crate::types::GgmlType;
+use llama_cpp_sys_2 as sys;
+use std::fmt;
+use std::str::FromStr;
+
+/// A quantization mix. The discriminant is `general.file_type` in a GGUF file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+#[allow(missing_docs, reason = "the names are llama.cpp's")]
+#[allow(non_camel_case_types, reason = "the names are llama.cpp's")]
+pub enum Ftype {
+    F32 = sys::LLAMA_FTYPE_ALL_F32,
+    F16 = sys::LLAMA_FTYPE_MOSTLY_F16,
+    BF16 = sys::LLAMA_FTYPE_MOSTLY_BF16,
+    Q8_0 = sys::LLAMA_FTYPE_MOSTLY_Q8_0,
+    Q6_K = sys::LLAMA_FTYPE_MOSTLY_Q6_K,
+    Q5_K_M = sys::LLAMA_FTYPE_MOSTLY_Q5_K_M,
+    Q5_K_S = sys::LLAMA_FTYPE_MOSTLY_Q5_K_S,
+    Q5_1 = sys::LLAMA_FTYPE_MOSTLY_Q5_1,
+    Q5_0 = sys::LLAMA_FTYPE_MOSTLY_Q5_0,
+    Q4_K_M = sys::LLAMA_FTYPE_MOSTLY_Q4_K_M,
+    Q4_K_S = sys::LLAMA_FTYPE_MOSTLY_Q4_K_S,
+    Q4_1 = sys::LLAMA_FTYPE_MOSTLY_Q4_1,
+    Q4_0 = sys::LLAMA_FTYPE_MOSTLY_Q4_0,
+    IQ4_NL = sys::LLAMA_FTYPE_MOSTLY_IQ4_NL,
+    IQ4_XS = sys::LLAMA_FTYPE_MOSTLY_IQ4_XS,
+    Q3_K_L = sys::LLAMA_FTYPE_MOSTLY_Q3_K_L,
+    Q3_K_M = sys::LLAMA_FTYPE_MOSTLY_Q3_K_M,
+    Q3_K_S = sys::LLAMA_FTYPE_MOSTLY_Q3_K_S,
+    Q2_K = sys::LLAMA_FTYPE_MOSTLY_Q2_K,
+}
+
+impl Ftype {
+    /// Every mix that can be asked for, with its name, from the widest to the narrowest.
+    pub const ALL: [(Self, &'static str); 19] = [
+        (Self::F32, "F32"),
+        (Self::F16, "F16"),
+        (Self::BF16, "BF16"),
+        (Self::Q8_0, "Q8_0"),
+        (Self::Q6_K, "Q6_K"),
+        (Self::Q5_K_M, "Q5_K_M"),
+        (Self::Q5_K_S, "Q5_K_S"),
+        (Self::Q5_1, "Q5_1"),
+        (Self::Q5_0, "Q5_0"),
+        (Self::Q4_K_M, "Q4_K_M"),
+        (Self::Q4_K_S, "Q4_K_S"),
+        (Self::Q4_1, "Q4_1"),
+        (Self::Q4_0, "Q4_0"),
+        (Self::IQ4_NL, "IQ4_NL"),
+        (Self::IQ4_XS, "IQ4_XS"),
+        (Self::Q3_K_L, "Q3_K_L"),
+        (Self::Q3_K_M, "Q3_K_M"),
+        (Self::Q3_K_S, "Q3_K_S"),
+        (Self::Q2_K, "Q2_K"),
+    ];
+
+    /// The number in `general.file_type`.
+    #[must_use]
+    pub const fn id(self) -> u32 {
+        self as u32
+    }
+
+    /// The mix with this `general.file_type`, if it is one of [`Self::ALL`].
+    #[must_use]
+    pub fn from_id(id: u32) -> Option<Self> {
+        Self::ALL.into_iter().map(|(t, _)| t).find(|t| t.id() == id)
+    }
+
+    /// The name a user types and a file name carries.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(t, _)| *t == self).map_or("?", |(_, name)| name)
+    }
+
+    /// Whether tensors keep whole floats (no quantization version is written then).
+    #[must_use]
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::BF16)
+    }
+
+    /// The storage type of the matrices of a float mix.
+    #[must_use]
+    pub const fn float_type(self) -> Option<GgmlType> {
+        match self {
+            Self::F32 => Some(GgmlType::F32),
+            Self::F16 => Some(GgmlType::F16),
+            Self::BF16 => Some(GgmlType::BF16),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Ftype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is none of [`Ftype::ALL`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown type '{0}'; known: {list}", list = Ftype::ALL.map(|(_, name)| name).join(" "))]
+pub struct UnknownType(pub String);
+
+impl FromStr for Ftype {
+    type Err = UnknownType;
+
+    fn from_str(name: &str) -> Result<Self, UnknownType> {
+        let found = Self::ALL.iter().find(|(_, known)| known.eq_ignore_ascii_case(name));
+        found.map(|(t, _)| *t).ok_or_else(|| UnknownType(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ftype;
+
+    #[test]
+    fn names_are_read_in_any_case_and_an_unknown_one_gets_the_list() {
+        assert_eq!("q4_k_m".parse(), Ok(Ftype::Q4_K_M));
+        assert_eq!(Ftype::Q4_K_M.to_string(), "Q4_K_M");
+        assert_eq!(Ftype::from_id(15), Some(Ftype::Q4_K_M));
+        let said = "Q9_X".parse::<Ftype>().map_err(|e| e.to_string());
+        assert!(said.is_err_and(|text| text.contains("Q9_X") && text.contains("IQ4_XS")));
+    }
+}

@@ -1,0 +1,165 @@
+//! Rows of weights: float formats to f32, f32 to any storage type (ggml's own quantizers), and back.
+
+use crate::types::GgmlType;
+use crate::Error;
+use llama_cpp_sys_2 as sys;
+
+/// Quantizes `src` (rows × `n_per_row` f32, row by row) into `dst` (rows × [`GgmlType::row_bytes`] bytes).
+///
+/// `importance` weighs the error of each column (`n_per_row` values, the same for every row). Rows do not depend on each
+/// other, and the call may run on several threads at once on different rows.
+///
+/// # Errors
+/// [`Error::Length`] or [`Error::Block`] when the sizes do not fit together, [`Error::Type`] when the type needs
+/// importance weights and there are none.
+pub fn quantize_rows(
+    to: GgmlType,
+    src: &[f32],
+    n_per_row: usize,
+    importance: Option<&[f32]>,
+    dst: &mut [u8],
+) -> Result<(), Error> {
+    let row_bytes = to.row_bytes(n_per_row)?;
+    let rows = src.len() / n_per_row;
+    expect("source", src.len(), rows * n_per_row)?;
+    expect("destination", dst.len(), rows * row_bytes)?;
+    if let Some(weights) = importance {
+        expect("importance", weights.len(), n_per_row)?;
+    }
+    // SAFETY: a table look-up by an id that is in the table.
+    if importance.is_none() && unsafe { sys::ggml_quantize_requires_imatrix(to.id()) } {
+        return Err(Error::Type { type_name: to.name(), why: "needs an importance matrix" });
+    }
+    let weights = importance.map_or(std::ptr::null(), <[f32]>::as_ptr);
+    // SAFETY: source, destination and importance have exactly the lengths that `rows` rows of whole blocks need (checked
+    // above); the row counts came from slice lengths, so they fit in i64; ggml documents the call as thread-safe.
+    let written = unsafe {
+        sys::ggml_quantize_chunk(to.id(), src.as_ptr(), dst.as_mut_ptr().cast(), 0, rows as i64, n_per_row as i64, weights)
+    };
+    expect("written", written, dst.len())
+}
+
+/// Turns `src` (whole rows of `from`) into f32.
+///
+/// # Errors
+/// [`Error::Length`] when `src` is not as many blocks as `dst` needs, [`Error::Type`] when ggml cannot read the type.
+pub fn to_f32(from: GgmlType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
+    if dst.is_empty() {
+        return expect("source", src.len(), 0);
+    }
+    expect("source", src.len(), from.row_bytes(dst.len())?)?;
+    match from {
+        GgmlType::F32 => {
+            for (value, bytes) in dst.iter_mut().zip(src.chunks_exact(4)) {
+                *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+            Ok(())
+        }
+        GgmlType::F16 => f16_to_f32(src, dst),
+        GgmlType::BF16 => bf16_to_f32(src, dst),
+        _ => {
+            // SAFETY: the id is in the table, and the table's entries live as long as the process.
+            let Some(convert) = (unsafe { (*sys::ggml_get_type_traits(from.id())).to_float }) else {
+                return Err(Error::Type { type_name: from.name(), why: "cannot be read back" });
+            };
+            // SAFETY: `src` holds exactly the blocks for `dst.len()` weights (checked above). Blocks have alignment of at
+            // most 4 in ggml's structs while `src` is bytes: x86-64 and aarch64 read unaligned words, and ggml itself
+            // reads them from memory-mapped files at 32-byte aligned tensor starts; the buffers passed here come from
+            // Vec<u8> of at least that size, which the allocators align to 16.
+            unsafe { convert(src.as_ptr().cast(), dst.as_mut_ptr(), dst.len() as i64) };
+            Ok(())
+        }
+    }
+}
+
+/// BF16 (little-endian) to f32: the upper half of the same bits.
+///
+/// # Errors
+/// [`Error::Length`] when `src` is not two bytes for each value of `dst`.
+pub fn bf16_to_f32(src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
+    expect("source", src.len(), dst.len() * 2)?;
+    for (value, bytes) in dst.iter_mut().zip(src.chunks_exact(2)) {
+        *value = f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16);
+    }
+    Ok(())
+}
+
+/// IEEE half precision (little-endian) to f32, by ggml's conversion.
+///
+/// # Errors
+/// [`Error::Length`] when `src` is not two bytes for each value of `dst`.
+pub fn f16_to_f32(src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
+    expect("source", src.len(), dst.len() * 2)?;
+    let half: Vec<sys::ggml_fp16_t> = src.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+    // SAFETY: both buffers hold `dst.len()` values; a slice's length fits in i64.
+    unsafe { sys::ggml_fp16_to_fp32_row(half.as_ptr(), dst.as_mut_ptr(), dst.len() as i64) };
+    Ok(())
+}
+
+/// Whether every block of `data` has finite scales (ggml's own check, which llama-quantize runs on its output).
+#[must_use]
+pub fn is_valid(kind: GgmlType, data: &[u8]) -> bool {
+    // SAFETY: the pointer and length are one slice; the id is in ggml's table.
+    data.len() % kind.block_bytes() == 0
+        && unsafe { sys::ggml_validate_row_data(kind.id(), data.as_ptr().cast(), data.len()) }
+}
+
+fn expect(what: &'static str, got: usize, expected: usize) -> Result<(), Error> {
+    if got == expected { Ok(()) } else { Err(Error::Length { what, got, expected }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bf16_to_f32, f16_to_f32, is_valid, quantize_rows, to_f32};
+    use crate::{Error, GgmlType};
+
+    fn wave(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 37 % 101) as f32 / 50.5 - 1.0) * 0.05).collect()
+    }
+
+    #[test]
+    fn every_type_comes_back_close_to_what_went_in() -> Result<(), Error> {
+        let src = wave(4 * 512);
+        for to in GgmlType::ALL {
+            let mut packed = vec![0; 4 * to.row_bytes(512)?];
+            quantize_rows(to, &src, 512, None, &mut packed)?;
+            assert!(is_valid(to, &packed), "{to}");
+            let mut back = vec![0.0; src.len()];
+            to_f32(to, &packed, &mut back)?;
+            let worst = src.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            // the coarsest (2-bit) grid over ±0.05 has steps of about 0.033
+            assert!(worst < 0.03, "{to}: {worst}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn importance_weights_change_the_choice() -> Result<(), Error> {
+        let src = wave(256);
+        let weights: Vec<f32> = (0..256).map(|i| if i % 2 == 0 { 100.0 } else { 0.01 }).collect();
+        let (mut plain, mut weighed) = (vec![0; 144], vec![0; 144]);
+        quantize_rows(GgmlType::Q4_K, &src, 256, None, &mut plain)?;
+        quantize_rows(GgmlType::Q4_K, &src, 256, Some(&weights), &mut weighed)?;
+        assert_ne!(plain, weighed);
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_lengths_are_refused_before_the_call() {
+        let src = wave(512);
+        assert!(matches!(quantize_rows(GgmlType::Q4_K, &src, 256, None, &mut [0; 100]), Err(Error::Length { .. })));
+        assert!(matches!(quantize_rows(GgmlType::Q4_K, &src, 100, None, &mut [0; 720]), Err(Error::Block { .. })));
+        assert!(quantize_rows(GgmlType::Q4_K, &src, 256, Some(&[1.0; 3]), &mut [0; 288]).is_err());
+        assert!(to_f32(GgmlType::Q8_0, &[0; 33], &mut [0.0; 32]).is_err());
+    }
+
+    #[test]
+    fn half_formats_are_exact() -> Result<(), Error> {
+        let mut out = [0.0; 3];
+        bf16_to_f32(&[0x80, 0x3f, 0x00, 0xc0, 0x00, 0x00], &mut out)?;
+        assert_eq!(out, [1.0, -2.0, 0.0]);
+        f16_to_f32(&[0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00], &mut out)?;
+        assert_eq!(out, [1.0, -2.0, 5.960_464_5e-8]);
+        Ok(())
+    }
+}

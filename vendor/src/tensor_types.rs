@@ -1,0 +1,136 @@
+//! Which storage type llama.cpp gives each tensor of a LLaMA model under a mix: its own rules, asked, not copied.
+
+use crate::{Error, Ftype, GgmlType};
+use std::ffi::{CStr, CString, c_char};
+
+/// The numbers of a LLaMA model that the rules depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are llama.cpp's")]
+pub struct ModelShape {
+    pub n_embd: u32,
+    pub n_ff: u32,
+    pub n_layer: u32,
+    pub n_head: u32,
+    pub n_head_kv: u32,
+    /// Width of one head.
+    pub head_dim: u32,
+}
+
+/// A tensor as the rules see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorDesc<'a> {
+    /// GGUF name, such as `blk.0.attn_q.weight`.
+    pub name: &'a str,
+    /// Row length in weights.
+    pub n_per_row: u64,
+    /// Rows; 0 for a vector.
+    pub n_rows: u64,
+    /// The type it has before quantization, kept where the rules leave it alone.
+    pub source: GgmlType,
+}
+
+/// llama.cpp refuses more layers than this (`LLAMA_MAX_LAYERS`), by aborting.
+pub const MAX_LAYERS: u32 = 512;
+/// Longest tensor name, in bytes (`GGML_MAX_NAME` less its NUL).
+pub const MAX_NAME: usize = 63;
+
+#[repr(C)]
+struct RawDesc {
+    architecture: *const c_char,
+    n_embd: u32,
+    n_ff: u32,
+    n_layer: u32,
+    n_head: u32,
+    n_head_kv: u32,
+    n_expert: u32,
+    n_embd_head_k: u32,
+    n_embd_head_v: u32,
+}
+
+#[repr(C)]
+struct RawTensor {
+    name: *const c_char,
+    n_per_row: i64,
+    n_rows: i64,
+    kind: i32,
+}
+
+unsafe extern "C" {
+    fn llama_ext_tensor_types(
+        desc: *const RawDesc,
+        ftype: i32,
+        tensors: *const RawTensor,
+        n_tensors: usize,
+        types: *mut i32,
+        error: *mut c_char,
+        error_size: usize,
+    ) -> i32;
+}
+
+/// The type of every tensor under `ftype`, in the order given (the rules count layers in that order).
+///
+/// # Errors
+/// [`Error::Native`] with what is wrong when the shape or a tensor is outside what llama.cpp takes, or when it answers
+/// with a type this workspace does not write.
+pub fn tensor_types(shape: &ModelShape, ftype: Ftype, tensors: &[TensorDesc<'_>]) -> Result<Vec<GgmlType>, Error> {
+    if shape.n_layer == 0 || shape.n_layer > MAX_LAYERS {
+        return Err(Error::Native(format!("{} layers, outside 1 to {MAX_LAYERS}", shape.n_layer)));
+    }
+    let bad = |name: &str, why: &str| Error::Native(format!("tensor '{name}': {why}"));
+    let names = tensors
+        .iter()
+        .map(|t| match CString::new(t.name) {
+            Ok(name) if t.name.len() <= MAX_NAME => Ok(name),
+            _ => Err(bad(t.name, "name is too long or has a NUL")),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let dim = |t: &TensorDesc<'_>, n: u64| i64::try_from(n).map_err(|_| bad(t.name, "dimension is too large"));
+    let raw = tensors
+        .iter()
+        .zip(&names)
+        .map(|(t, name)| {
+            let (n_per_row, n_rows) = (dim(t, t.n_per_row)?, dim(t, t.n_rows)?);
+            t.source.row_bytes(usize::try_from(t.n_per_row).unwrap_or(0))?;
+            Ok(RawTensor { name: name.as_ptr(), n_per_row, n_rows, kind: t.source.id() as i32 })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let desc = RawDesc {
+        architecture: c"llama".as_ptr(),
+        n_embd: shape.n_embd,
+        n_ff: shape.n_ff,
+        n_layer: shape.n_layer,
+        n_head: shape.n_head,
+        n_head_kv: shape.n_head_kv,
+        n_expert: 0,
+        n_embd_head_k: shape.head_dim,
+        n_embd_head_v: shape.head_dim,
+    };
+    let mut types = vec![0_i32; raw.len()];
+    let mut error: [c_char; 256] = [0; 256];
+    // SAFETY: `raw` and `types` have the same length; the names live in `names` until after the call; the error buffer
+    // and its size belong together and the shim always terminates it. The two preconditions llama.cpp asserts on (layer
+    // count, tensor name length) were checked above, and C++ exceptions are caught in the shim.
+    let status = unsafe {
+        llama_ext_tensor_types(
+            &raw const desc,
+            ftype.id() as i32,
+            raw.as_ptr(),
+            raw.len(),
+            types.as_mut_ptr(),
+            error.as_mut_ptr(),
+            error.len(),
+        )
+    };
+    if status != 0 {
+        // SAFETY: the shim writes a NUL-terminated string within the buffer.
+        return Err(Error::Native(unsafe { CStr::from_ptr(error.as_ptr()) }.to_string_lossy().into_owned()));
+    }
+    tensors
+        .iter()
+        .zip(types)
+        .map(|(t, id)| {
+            let known = u32::try_from(id).ok().and_then(GgmlType::from_id);
+            known.ok_or_else(|| bad(t.name, &format!("llama.cpp chose type {id}, which is not written here")))
+        })
+        .collect()
+}

@@ -1,0 +1,152 @@
+//! Storage types of tensors: ids, names, block sizes. The numbers are ggml's own (`enum ggml_type`, which is also the
+//! id in a GGUF file); sizes are asked of the linked library, never copied.
+
+use crate::Error;
+use llama_cpp_sys_2 as sys;
+use std::ffi::CStr;
+use std::fmt;
+
+/// How one tensor is stored. The discriminant is the id in a GGUF file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+#[allow(missing_docs, reason = "the names are ggml's")]
+#[allow(non_camel_case_types, reason = "the names are ggml's")]
+pub enum GgmlType {
+    F32 = sys::GGML_TYPE_F32,
+    F16 = sys::GGML_TYPE_F16,
+    Q4_0 = sys::GGML_TYPE_Q4_0,
+    Q4_1 = sys::GGML_TYPE_Q4_1,
+    Q5_0 = sys::GGML_TYPE_Q5_0,
+    Q5_1 = sys::GGML_TYPE_Q5_1,
+    Q8_0 = sys::GGML_TYPE_Q8_0,
+    Q2_K = sys::GGML_TYPE_Q2_K,
+    Q3_K = sys::GGML_TYPE_Q3_K,
+    Q4_K = sys::GGML_TYPE_Q4_K,
+    Q5_K = sys::GGML_TYPE_Q5_K,
+    Q6_K = sys::GGML_TYPE_Q6_K,
+    IQ4_NL = sys::GGML_TYPE_IQ4_NL,
+    IQ4_XS = sys::GGML_TYPE_IQ4_XS,
+    BF16 = sys::GGML_TYPE_BF16,
+}
+
+impl GgmlType {
+    /// Every type this workspace reads and writes.
+    pub const ALL: [Self; 15] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q8_0,
+        Self::Q6_K,
+        Self::Q5_K,
+        Self::Q5_1,
+        Self::Q5_0,
+        Self::Q4_K,
+        Self::Q4_1,
+        Self::Q4_0,
+        Self::IQ4_NL,
+        Self::IQ4_XS,
+        Self::Q3_K,
+        Self::Q2_K,
+    ];
+
+    /// The type with this id in a GGUF file, if it is one of [`Self::ALL`].
+    #[must_use]
+    pub fn from_id(id: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.id() == id)
+    }
+
+    /// The id in a GGUF file.
+    #[must_use]
+    pub const fn id(self) -> u32 {
+        self as u32
+    }
+
+    /// ggml's name: `q4_K`, `f16`, …
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        // SAFETY: the id is one of ggml's own constants, so the pointer is to a static NUL-terminated ASCII string.
+        unsafe { CStr::from_ptr(sys::ggml_type_name(self.id())) }.to_str().unwrap_or("?")
+    }
+
+    /// Weights in one block (1, 32 or 256): a row's length must be a multiple.
+    #[must_use]
+    pub fn block_size(self) -> usize {
+        // SAFETY: a table look-up by an id that is in the table.
+        let n = unsafe { sys::ggml_blck_size(self.id()) };
+        usize::try_from(n).unwrap_or(1)
+    }
+
+    /// Bytes of one block.
+    #[must_use]
+    pub fn block_bytes(self) -> usize {
+        // SAFETY: a table look-up by an id that is in the table.
+        unsafe { sys::ggml_type_size(self.id()) }
+    }
+
+    /// Bytes of a row of `n_per_row` weights.
+    ///
+    /// # Errors
+    /// [`Error::Block`] when the row is not whole blocks, [`Error::Length`] when the size does not fit in memory.
+    pub fn row_bytes(self, n_per_row: usize) -> Result<usize, Error> {
+        let block = self.block_size();
+        if n_per_row == 0 || n_per_row % block != 0 {
+            return Err(Error::Block { n_per_row, type_name: self.name(), block });
+        }
+        (n_per_row / block).checked_mul(self.block_bytes()).ok_or(Error::Length {
+            what: "row",
+            got: n_per_row,
+            expected: usize::MAX,
+        })
+    }
+}
+
+impl fmt::Display for GgmlType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A C string with static lifetime as a Rust string; empty for NULL.
+///
+/// # Safety
+/// `text` is NULL or points to a NUL-terminated string that is not written while this runs.
+pub(crate) unsafe fn static_str(text: *const std::ffi::c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: not NULL, and NUL-terminated by the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GgmlType;
+
+    #[test]
+    fn sizes_are_the_published_ones() {
+        // bits per weight × block, from the block structs' comments in ggml-common.h
+        for (t, block, bytes) in [
+            (GgmlType::F32, 1, 4),
+            (GgmlType::BF16, 1, 2),
+            (GgmlType::Q8_0, 32, 34),
+            (GgmlType::Q4_0, 32, 18),
+            (GgmlType::Q4_K, 256, 144),
+            (GgmlType::Q5_K, 256, 176),
+            (GgmlType::Q6_K, 256, 210),
+            (GgmlType::IQ4_XS, 256, 136),
+        ] {
+            assert_eq!((t.block_size(), t.block_bytes()), (block, bytes), "{t}");
+        }
+    }
+
+    #[test]
+    fn ids_round_trip_and_rows_must_be_whole_blocks() {
+        for t in GgmlType::ALL {
+            assert_eq!(GgmlType::from_id(t.id()), Some(t));
+        }
+        assert_eq!(GgmlType::from_id(9999), None);
+        assert_eq!(GgmlType::Q4_K.row_bytes(512).ok(), Some(288));
+        assert!(GgmlType::Q4_K.row_bytes(100).is_err());
+        assert!(GgmlType::Q4_K.row_bytes(0).is_err());
+    }
+}

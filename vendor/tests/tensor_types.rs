@@ -1,0 +1,75 @@
+//! llama.cpp's own type rules, asked through the shim, against the sizes published for the 13B models.
+
+#![allow(clippy::expect_used, reason = "a test stops at the first surprise")]
+
+use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, tensor_types};
+
+const TULU_13B: ModelShape =
+    ModelShape { n_embd: 5120, n_ff: 13824, n_layer: 40, n_head: 40, n_head_kv: 40, head_dim: 128 };
+
+/// (name, row length, rows) in the order llama.cpp keeps: nameless layer first, then layer by layer, by name.
+fn tensors() -> Vec<(String, u64, u64)> {
+    let mut all = vec![
+        ("output.weight".to_owned(), 5120, 32000),
+        ("output_norm.weight".to_owned(), 5120, 0),
+        ("token_embd.weight".to_owned(), 5120, 32000),
+    ];
+    for i in 0..40 {
+        for (name, n, rows) in [
+            ("attn_k", 5120, 5120),
+            ("attn_norm", 5120, 0),
+            ("attn_output", 5120, 5120),
+            ("attn_q", 5120, 5120),
+            ("attn_v", 5120, 5120),
+            ("ffn_down", 13824, 5120),
+            ("ffn_gate", 5120, 13824),
+            ("ffn_norm", 5120, 0),
+            ("ffn_up", 5120, 13824),
+        ] {
+            all.push((format!("blk.{i}.{name}.weight"), n, rows));
+        }
+    }
+    all
+}
+
+fn types(ftype: Ftype) -> Vec<GgmlType> {
+    let tensors = tensors();
+    let source = |rows| if rows == 0 { GgmlType::F32 } else { GgmlType::BF16 };
+    let asked: Vec<_> = tensors
+        .iter()
+        .map(|(name, n_per_row, n_rows)| TensorDesc { name, n_per_row: *n_per_row, n_rows: *n_rows, source: source(*n_rows) })
+        .collect();
+    tensor_types(&TULU_13B, ftype, &asked).expect("the 13B shape is plain")
+}
+
+fn bytes(types: &[GgmlType]) -> u64 {
+    let row = |t: GgmlType, n: u64| t.row_bytes(n as usize).expect("whole blocks") as u64;
+    tensors().iter().zip(types).map(|((_, n, rows), t)| row(*t, *n) * rows.max(&1)).sum()
+}
+
+#[test]
+fn the_13b_sizes_are_the_published_ones() {
+    // GB as published for tulu-2-13b (files, so with a header of under 1 MB)
+    for (ftype, gb) in [(Ftype::Q4_K_S, 7.422), (Ftype::Q4_K_M, 7.865), (Ftype::Q5_K_M, 9.229), (Ftype::Q8_0, 13.831)] {
+        let got = bytes(&types(ftype)) as f64 / 1e9;
+        assert!((got - gb).abs() < 0.002, "{ftype}: {got} GB, published {gb} GB");
+    }
+}
+
+#[test]
+fn q4_k_m_has_the_known_mix() {
+    let got = types(Ftype::Q4_K_M);
+    let count = |t| got.iter().filter(|x| **x == t).count();
+    assert_eq!((count(GgmlType::Q4_K), count(GgmlType::Q6_K), count(GgmlType::F32)), (241, 41, 81));
+}
+
+#[test]
+fn what_llama_cpp_would_abort_on_is_an_error() {
+    let one = [TensorDesc { name: "blk.0.attn_q.weight", n_per_row: 256, n_rows: 256, source: GgmlType::BF16 }];
+    for n_layer in [0, 513] {
+        assert!(tensor_types(&ModelShape { n_layer, ..TULU_13B }, Ftype::Q4_K_M, &one).is_err());
+    }
+    let long = "x".repeat(64);
+    let named = [TensorDesc { name: &long, ..one[0].clone() }];
+    assert!(tensor_types(&TULU_13B, Ftype::Q4_K_M, &named).is_err());
+}
