@@ -1,7 +1,7 @@
 //! Rows of weights: float formats to f32, f32 to any storage type (ggml's own quantizers), and back.
 
-use crate::types::GgmlType;
 use crate::Error;
+use crate::types::GgmlType;
 use llama_cpp_sys_2 as sys;
 
 /// Quantizes `src` (rows × `n_per_row` f32, row by row) into `dst` (rows × [`GgmlType::row_bytes`] bytes).
@@ -34,7 +34,15 @@ pub fn quantize_rows(
     // SAFETY: source, destination and importance have exactly the lengths that `rows` rows of whole blocks need (checked
     // above); the row counts came from slice lengths, so they fit in i64; ggml documents the call as thread-safe.
     let written = unsafe {
-        sys::ggml_quantize_chunk(to.id(), src.as_ptr(), dst.as_mut_ptr().cast(), 0, rows as i64, n_per_row as i64, weights)
+        sys::ggml_quantize_chunk(
+            to.id(),
+            src.as_ptr(),
+            dst.as_mut_ptr().cast(),
+            0,
+            rows as i64,
+            n_per_row as i64,
+            weights,
+        )
     };
     expect("written", written, dst.len())
 }
