@@ -108,7 +108,7 @@ pub fn f16_to_f32(src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
 #[must_use]
 pub fn is_valid(kind: GgmlType, data: &[u8]) -> bool {
     // SAFETY: the pointer and length are one slice; the id is in ggml's table.
-    data.len() % kind.block_bytes() == 0
+    data.len().is_multiple_of(kind.block_bytes())
         && unsafe { sys::ggml_validate_row_data(kind.id(), data.as_ptr().cast(), data.len()) }
 }
 
