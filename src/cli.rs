@@ -20,6 +20,7 @@ pub(crate) struct Cli {
 /// One variant a verb; the fields are in the verb's own file.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Chat(crate::commands::chat::Args),
     Prompt(crate::commands::prompt::Args),
 }
 

@@ -113,6 +113,19 @@ impl Failure {
     }
 }
 
+impl From<tulu_quantize::Error> for Failure {
+    fn from(err: tulu_quantize::Error) -> Self {
+        use tulu_quantize::Class;
+        let exit = match err.code.class() {
+            Class::Input => Exit::Input,
+            Class::Machine => Exit::Machine,
+            Class::Interrupted => Exit::Interrupted,
+            Class::Defect => Exit::Engine,
+        };
+        Self { exit, ..Self::input(err.code.as_str(), err.what, err.fix) }.at(err.file)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "tulu-quant: error[{}]: ", self.code)?;

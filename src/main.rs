@@ -1,12 +1,15 @@
 //! `tulu-quant`: parse → dispatch → print the error → exit code. A table of contents; the rooms are beside it.
 #![forbid(unsafe_code)]
 
+mod chat;
 mod cli;
 mod commands;
 mod decode;
 mod engine;
 mod error;
 mod interrupt;
+mod model;
+mod progress;
 mod prompt;
 
 use clap::Parser as _;

@@ -3,6 +3,8 @@
 //! `DEP_LLAMA_ROOT` is that crate's OUT_DIR; CMake's cache in it names the source folder, which has the private header
 //! `src/llama-ext.h` that bindgen does not see.
 
+#![allow(clippy::panic, reason = "a build script says what is wrong by panicking")]
+
 use std::path::{Path, PathBuf};
 
 fn main() {

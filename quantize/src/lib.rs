@@ -1,1 +1,30 @@
-//! stub
+//! Hugging Face LLaMA checkpoints (the Tulu 2 and 2.5 models) to quantized GGUF files, in one pass.
+//!
+//! ```text
+//! Checkpoint::open ─► Plan::new ─► convert()          one read of every tensor, all types written at once
+//!  checkpoint/         plan.rs       convert.rs
+//! ```
+//!
+//! Memory does not depend on the model: rows are read, quantized and written in chunks of a few MiB a thread, at offsets
+//! the plan knows before the first byte is read. There is no command line, no progress bar and no network here; progress
+//! goes out through [`Observer`].
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+mod convert;
+mod error;
+pub mod gguf;
+mod kernels;
+mod metadata;
+mod names;
+mod observer;
+mod output;
+mod plan;
+mod positioned;
+
+pub use checkpoint::Checkpoint;
+pub use convert::{Options, Report, convert};
+pub use error::{Class, Code, Error, Result};
+pub use llama_ext::{Ftype, GgmlType};
+pub use observer::{Observer, Silent};
+pub use plan::{OutputPlan, Plan, PlannedTensor};

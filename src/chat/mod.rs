@@ -40,7 +40,8 @@ impl<'m> Chat<'m> {
     ) -> Result<Self, Failure> {
         let mut chat = Self {
             decoder: Decoder::new(model)?,
-            prompts: Prompts::new(model.vocab(), model.chat_template()).map_err(|failure| failure.at(model.path()))?,
+            prompts: Prompts::new(model.vocab(), model.chat_template().as_deref())
+                .map_err(|failure| failure.at(model.path()))?,
             messages: Vec::new(),
             sampling,
             max_tokens,

@@ -1,5 +1,7 @@
 //! One verb, one file: its `Args` and its `run`.
 
+pub(crate) mod chat;
+mod load;
 pub(crate) mod prompt;
 
 use crate::cli::Command;
@@ -8,6 +10,7 @@ use crate::error::{Exit, Failure};
 /// Hands the parsed line to its verb.
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Chat(args) => chat::run(&args),
         Command::Prompt(args) => prompt::run(&args),
     }
 }

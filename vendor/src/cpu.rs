@@ -90,10 +90,8 @@ pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, 
     quantize_rows(kind, &noise(1, ROWS * N), N, None, &mut packed)?;
     let mut weights = vec![0.0; ROWS * N];
     to_f32(kind, &packed, &mut weights)?;
-    let right: Vec<f64> = columns
-        .chunks_exact(N)
-        .flat_map(|column| weights.chunks_exact(N).map(move |row| dot(row, column)))
-        .collect();
+    let right: Vec<f64> =
+        columns.chunks_exact(N).flat_map(|column| weights.chunks_exact(N).map(move |row| dot(row, column))).collect();
     let scale = (right.iter().map(|x| x * x).sum::<f64>() / right.len() as f64).sqrt();
 
     let mut results = Vec::new();

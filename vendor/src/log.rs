@@ -29,9 +29,8 @@ pub fn capture(echo: bool) {
 #[must_use]
 pub fn tail() -> String {
     let Ok(tail) = TAIL.lock() else { return String::new() };
-    let of = |level| -> Vec<&str> {
-        tail.lines.iter().filter(|(l, _)| *l == level).map(|(_, text)| text.trim()).collect()
-    };
+    let of =
+        |level| -> Vec<&str> { tail.lines.iter().filter(|(l, _)| *l == level).map(|(_, text)| text.trim()).collect() };
     let errors = of(sys::GGML_LOG_LEVEL_ERROR);
     let said = if errors.is_empty() { of(sys::GGML_LOG_LEVEL_WARN) } else { errors };
     said.join(" | ")

@@ -1,7 +1,7 @@
 //! Rows of weights: float formats to f32, f32 to any storage type (ggml's own quantizers), and back.
 
-use crate::types::GgmlType;
 use crate::Error;
+use crate::types::GgmlType;
 use llama_cpp_sys_2 as sys;
 
 /// Quantizes `src` (rows × `n_per_row` f32, row by row) into `dst` (rows × [`GgmlType::row_bytes`] bytes).
@@ -34,7 +34,15 @@ pub fn quantize_rows(
     // SAFETY: source, destination and importance have exactly the lengths that `rows` rows of whole blocks need (checked
     // above); the row counts came from slice lengths, so they fit in i64; ggml documents the call as thread-safe.
     let written = unsafe {
-        sys::ggml_quantize_chunk(to.id(), src.as_ptr(), dst.as_mut_ptr().cast(), 0, rows as i64, n_per_row as i64, weights)
+        sys::ggml_quantize_chunk(
+            to.id(),
+            src.as_ptr(),
+            dst.as_mut_ptr().cast(),
+            0,
+            rows as i64,
+            n_per_row as i64,
+            weights,
+        )
     };
     expect("written", written, dst.len())
 }
@@ -100,7 +108,7 @@ pub fn f16_to_f32(src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
 #[must_use]
 pub fn is_valid(kind: GgmlType, data: &[u8]) -> bool {
     // SAFETY: the pointer and length are one slice; the id is in ggml's table.
-    data.len() % kind.block_bytes() == 0
+    data.len().is_multiple_of(kind.block_bytes())
         && unsafe { sys::ggml_validate_row_data(kind.id(), data.as_ptr().cast(), data.len()) }
 }
 

@@ -89,7 +89,7 @@ impl GgmlType {
     /// [`Error::Block`] when the row is not whole blocks, [`Error::Length`] when the size does not fit in memory.
     pub fn row_bytes(self, n_per_row: usize) -> Result<usize, Error> {
         let block = self.block_size();
-        if n_per_row == 0 || n_per_row % block != 0 {
+        if n_per_row == 0 || !n_per_row.is_multiple_of(block) {
             return Err(Error::Block { n_per_row, type_name: self.name(), block });
         }
         (n_per_row / block).checked_mul(self.block_bytes()).ok_or(Error::Length {

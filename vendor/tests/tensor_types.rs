@@ -37,7 +37,12 @@ fn types(ftype: Ftype) -> Vec<GgmlType> {
     let source = |rows| if rows == 0 { GgmlType::F32 } else { GgmlType::BF16 };
     let asked: Vec<_> = tensors
         .iter()
-        .map(|(name, n_per_row, n_rows)| TensorDesc { name, n_per_row: *n_per_row, n_rows: *n_rows, source: source(*n_rows) })
+        .map(|(name, n_per_row, n_rows)| TensorDesc {
+            name,
+            n_per_row: *n_per_row,
+            n_rows: *n_rows,
+            source: source(*n_rows),
+        })
         .collect();
     tensor_types(&TULU_13B, ftype, &asked).expect("the 13B shape is plain")
 }

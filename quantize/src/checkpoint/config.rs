@@ -1,0 +1,172 @@
+//! config.json of a LLaMA model: the numbers, each checked before anything is computed from it.
+
+use super::json;
+use crate::error::{Code, Error, Result};
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// The numbers of a LLaMA model. Names are config.json's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: u32,
+    /// Layers.
+    pub num_hidden_layers: u32,
+    /// Query heads.
+    pub num_attention_heads: u32,
+    /// Key and value heads: fewer than the query heads when they are grouped.
+    pub num_key_value_heads: u32,
+    /// Width of one head.
+    pub head_dim: u32,
+    /// Rows of the embedding.
+    pub vocab_size: u32,
+    /// Tokens the model was made for.
+    pub max_position_embeddings: u32,
+    /// Added under the root of the RMS norm. 1e-6 for Tulu 7B and 13B, 1e-5 for 70B.
+    pub rms_norm_eps: f32,
+    /// Base of the rotary embedding; 10000 where the file does not say (Tulu 2 13B and 70B).
+    pub rope_theta: f32,
+    /// Whether the output matrix is the embedding.
+    pub tie_word_embeddings: bool,
+    /// As config.json has them; the tokenizer has the last word.
+    pub bos_token_id: Option<u32>,
+    /// As config.json has them; the tokenizer has the last word.
+    pub eos_token_id: Option<u32>,
+    /// Padding, where there is one.
+    pub pad_token_id: Option<u32>,
+}
+
+/// No LLaMA model comes near these; above them products could leave 64 bits.
+const MAX_WIDTH: u64 = 1 << 20;
+/// llama.cpp's own limit on layers.
+const MAX_LAYERS: u64 = llama_ext::tensor_types::MAX_LAYERS as u64;
+
+impl Config {
+    /// Reads and checks `dir/config.json`.
+    ///
+    /// # Errors
+    /// [`Code::Architecture`] when the model is not a LLaMA causal model, [`Code::Config`] when a number is missing or
+    /// impossible, [`Code::Json`] when the file does not parse.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        if !path.exists() && dir.join("adapter_config.json").exists() {
+            let fix = "merge the adapter into its base model first (peft's merge_and_unload), then convert the result";
+            return Err(Error::new(Code::Architecture, dir, "is a LoRA adapter, not a model", fix));
+        }
+        let json = json::read_object(&path)?;
+        check_architecture(&path, &json)?;
+        let read = Reader { path: &path, json: &json };
+
+        let heads = read.number("num_attention_heads", 1, MAX_WIDTH)?;
+        let hidden = read.number("hidden_size", 1, MAX_WIDTH)?;
+        let kv_heads = read.optional("num_key_value_heads", 1, heads)?.unwrap_or(heads);
+        if !heads.is_multiple_of(kv_heads) {
+            let what = format!("num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}");
+            return Err(read.bad(what));
+        }
+        let head_dim = match read.optional("head_dim", 1, MAX_WIDTH)? {
+            Some(dim) => dim,
+            None if hidden.is_multiple_of(heads) => hidden / heads,
+            None => {
+                return Err(read.bad(format!("hidden_size {hidden} is not a multiple of num_attention_heads {heads}")));
+            }
+        };
+        if !head_dim.is_multiple_of(2) {
+            return Err(read.bad(format!("heads of {head_dim} dimensions cannot be rotated in pairs")));
+        }
+        read.no_rope_scaling()?;
+        Ok(Self {
+            hidden_size: narrow(hidden),
+            intermediate_size: narrow(read.number("intermediate_size", 1, MAX_WIDTH)?),
+            num_hidden_layers: narrow(read.number("num_hidden_layers", 1, MAX_LAYERS)?),
+            num_attention_heads: narrow(heads),
+            num_key_value_heads: narrow(kv_heads),
+            head_dim: narrow(head_dim),
+            vocab_size: narrow(read.number("vocab_size", 1, MAX_WIDTH)?),
+            max_position_embeddings: narrow(read.number("max_position_embeddings", 1, 1 << 30)?),
+            rms_norm_eps: read.positive("rms_norm_eps")?.unwrap_or(1e-6),
+            rope_theta: read.positive("rope_theta")?.unwrap_or(10_000.0),
+            tie_word_embeddings: json.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
+            bos_token_id: read.token("bos_token_id"),
+            eos_token_id: read.token("eos_token_id"),
+            pad_token_id: read.token("pad_token_id"),
+        })
+    }
+}
+
+/// Only causal language models of the LLaMA architecture have what a GGUF for chat needs.
+fn check_architecture(path: &Path, json: &Map<String, Value>) -> Result<()> {
+    let named = json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
+    let refuse = |what: String, fix: &str| Err(Error::new(Code::Architecture, path, what, fix));
+    match named {
+        Some("LlamaForCausalLM" | "LLaMAForCausalLM") => Ok(()),
+        Some(name @ ("LlamaForSequenceClassification" | "LlamaForTokenClassification")) => refuse(
+            format!("{name} is a reward or value model: it scores text and has no output matrix to write any"),
+            "convert the policy model instead (tulu-2-dpo-13b, tulu-v2.5-ppo-13b-…)",
+        ),
+        Some(name) => refuse(
+            format!("architecture {name} is not LLaMA"),
+            "only Tulu 2 and 2.5 and other LLaMA models are converted",
+        ),
+        None if json.get("model_type").and_then(Value::as_str) == Some("llama") => Ok(()),
+        None => refuse("names no architecture".to_owned(), "only LLaMA models are converted"),
+    }
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    json: &'a Map<String, Value>,
+}
+
+impl Reader<'_> {
+    fn bad(&self, what: String) -> Error {
+        Error::new(Code::Config, self.path, what, "compare with the model's config.json on the Hub")
+    }
+
+    fn optional(&self, key: &str, min: u64, max: u64) -> Result<Option<u64>> {
+        match self.json.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(n) if (min..=max).contains(&n) => Ok(Some(n)),
+                _ => Err(self.bad(format!("{key} is {value}, expected a whole number from {min} to {max}"))),
+            },
+        }
+    }
+
+    fn number(&self, key: &str, min: u64, max: u64) -> Result<u64> {
+        self.optional(key, min, max)?.ok_or_else(|| self.bad(format!("{key} is missing")))
+    }
+
+    fn positive(&self, key: &str) -> Result<Option<f32>> {
+        match self.json.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            #[allow(clippy::cast_possible_truncation, reason = "GGUF stores these as f32")]
+            Some(value) => match value.as_f64().map(|x| x as f32) {
+                Some(x) if x.is_finite() && x > 0.0 => Ok(Some(x)),
+                _ => Err(self.bad(format!("{key} is {value}, expected a positive number"))),
+            },
+        }
+    }
+
+    /// Ids are checked against the vocabulary later; anything that is no id counts as absent.
+    fn token(&self, key: &str) -> Option<u32> {
+        self.json.get(key).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
+    }
+
+    /// No Tulu model scales its rotary embedding; writing a GGUF that ignores a scaling would be silently wrong.
+    fn no_rope_scaling(&self) -> Result<()> {
+        let Some(Value::Object(scaling)) = self.json.get("rope_scaling") else { return Ok(()) };
+        let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str);
+        if kind.is_none_or(|k| k == "default") {
+            return Ok(());
+        }
+        Err(self.bad(format!("rope_scaling {} is not supported", kind.unwrap_or_default())))
+    }
+}
+
+/// The limits above are all under 2^30.
+fn narrow(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

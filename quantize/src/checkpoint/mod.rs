@@ -1,0 +1,113 @@
+//! A Hugging Face checkpoint folder, opened and checked: what is in it, and where each tensor's bytes are.
+//! Nothing here knows GGUF.
+
+pub mod config;
+mod index;
+mod json;
+mod safetensors;
+mod template;
+pub mod tokenizer;
+
+pub use config::Config;
+pub use tokenizer::{Token, TokenKind, Tokenizer};
+
+use crate::error::{Code, Error, Result};
+use llama_ext::GgmlType;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// One weight file, open.
+#[derive(Debug)]
+pub struct Shard {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The open file: what was checked is what is read.
+    pub file: File,
+    /// Length in bytes when it was opened.
+    pub len: u64,
+}
+
+/// Where the bytes of one tensor are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceTensor {
+    /// Its name in the checkpoint, such as `model.layers.0.self_attn.q_proj.weight`.
+    pub name: String,
+    /// F32, F16 or BF16.
+    pub dtype: GgmlType,
+    /// Outermost dimension first, as PyTorch has it (rows × columns for a matrix).
+    pub shape: Vec<u64>,
+    /// Index into [`Checkpoint::shards`].
+    pub shard: usize,
+    /// First byte, from the start of the shard's file.
+    pub offset: u64,
+    /// Length in bytes: the product of the shape and the width of the type.
+    pub bytes: u64,
+}
+
+/// A checkpoint that holds together: configuration, vocabulary, template, and tensors that lie where they should.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The folder.
+    pub dir: PathBuf,
+    /// config.json.
+    pub config: Config,
+    /// tokenizer.model with what the JSON files add to it.
+    pub tokenizer: Tokenizer,
+    /// The chat template, when the folder has one.
+    pub chat_template: Option<String>,
+    /// The weight files.
+    pub shards: Vec<Shard>,
+    /// Every tensor, in the order of the files.
+    pub tensors: Vec<SourceTensor>,
+    /// What a user should know but need not mend, one sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Checkpoint {
+    /// Opens and checks the folder `dir`. No weights are read yet.
+    ///
+    /// # Errors
+    /// [`Error`] naming the file and the invariant that does not hold.
+    pub fn open(dir: &Path) -> Result<Self> {
+        match std::fs::metadata(dir) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(Error::new(Code::NotAFile, dir, "is not a folder", "give the checkpoint's folder")),
+            Err(err) => return Err(Error::io(dir, "open the checkpoint folder", &err)),
+        }
+        let mut notes = Vec::new();
+        let config = Config::read(dir)?;
+        let tokenizer = Tokenizer::read(dir, &config, &mut notes)?;
+        let chat_template = template::read(dir)?;
+        let (shards, tensors) = index::open_weights(dir)?;
+        Ok(Self { dir: dir.to_owned(), config, tokenizer, chat_template, shards, tensors, notes })
+    }
+
+    /// The folder's name, which names the model.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let full = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        full.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
+    }
+
+    /// Checks that no weight file changed since it was opened: length and time of change.
+    pub(crate) fn unchanged(&self) -> Result<()> {
+        for shard in &self.shards {
+            let now = shard.file.metadata().map_err(|err| Error::io(&shard.path, "look at the file again", &err))?;
+            if now.len() != shard.len {
+                let what = format!("had {} bytes when it was opened and has {} now", shard.len, now.len());
+                return Err(Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens a regular file: a folder, pipe or device would hang or lie about its length.
+fn open_regular(path: &Path) -> Result<(File, u64)> {
+    let found = std::fs::metadata(path).map_err(|err| Error::io(path, "open the file", &err))?;
+    if !found.is_file() {
+        return Err(Error::new(Code::NotAFile, path, "is not a regular file", "replace it with the real file"));
+    }
+    let file = File::open(path).map_err(|err| Error::io(path, "open the file", &err))?;
+    Ok((file, found.len()))
+}

@@ -1,0 +1,225 @@
+//! The one pass: every tensor is read once, in chunks of rows, and written to every output at the offset the plan gave.
+//!
+//! Chunks go over a pool of threads. Each thread has its own three buffers (source bytes, f32, quantized bytes), so the
+//! memory is threads × a few MiB whatever the model's size, and while one thread waits for the disk another computes.
+
+use crate::checkpoint::{Checkpoint, Shard, SourceTensor};
+use crate::error::{Code, Error, Result};
+use crate::kernels;
+use crate::names::{Layout, rotary_source_row};
+use crate::observer::Observer;
+use crate::output::Output;
+use crate::plan::{Plan, PlannedTensor};
+use crate::positioned::{read_exact_at, write_all_at};
+use llama_ext::GgmlType;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Weights in one chunk: 1 MiB of BF16 in, 2 MiB of f32, at most 2 MiB out.
+const CHUNK: u64 = 1 << 19;
+
+/// How to convert.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Worker threads.
+    pub threads: NonZeroUsize,
+    /// Replace outputs that exist.
+    pub replace: bool,
+}
+
+/// What a conversion did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Bytes of weights read.
+    pub read: u64,
+    /// Bytes written, all outputs together.
+    pub written: u64,
+}
+
+/// Some rows of one tensor.
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    tensor: usize,
+    first_row: u64,
+    rows: u64,
+}
+
+/// Writes every output of `plan`. They appear under their names only when all of them are complete and on disk; on any
+/// error, and when the observer cancels, none does.
+///
+/// # Errors
+/// [`Error`] naming the file and tensor.
+pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dyn Observer) -> Result<Report> {
+    let mut outputs = Vec::with_capacity(plan.outputs.len());
+    for planned in &plan.outputs {
+        let output = Output::create(&planned.path, planned.len, options.replace)?;
+        write_all_at(output.file(), &planned.header, 0)
+            .map_err(|err| Error::io(output.path(), "write the header", &err))?;
+        outputs.push(output);
+    }
+    observer.started(plan);
+    let chunks = chunks(source, plan);
+    let job = Job { source, plan, outputs: &outputs, chunks: &chunks, observer };
+    job.run(options.threads)?;
+    source.unchanged()?;
+    observer.finishing();
+    for output in &outputs {
+        output.sync()?;
+    }
+    for output in outputs {
+        output.publish()?;
+    }
+    Ok(Report { read: plan.source_bytes, written: plan.output_bytes() })
+}
+
+/// Every row of every tensor, in the order of the source files so that the disk is read forward.
+fn chunks(source: &Checkpoint, plan: &Plan) -> Vec<Chunk> {
+    let mut order: Vec<usize> = (0..plan.tensors.len()).collect();
+    let at = |i: &usize| source.tensors.get(plan.tensors[*i].source).map(|t| (t.shard, t.offset));
+    order.sort_by_key(at);
+    let mut all = Vec::new();
+    for tensor in order {
+        let t = &plan.tensors[tensor];
+        let fit = (CHUNK / t.n_per_row().max(1)).max(1);
+        // interleaving takes rows from both halves of a head, so a chunk has whole heads
+        let unit = if t.layout == Layout::RotaryPairs { u64::from(source.config.head_dim) } else { 1 };
+        let step = (fit / unit).max(1) * unit;
+        let mut first_row = 0;
+        while first_row < t.n_rows() {
+            let rows = step.min(t.n_rows() - first_row);
+            all.push(Chunk { tensor, first_row, rows });
+            first_row += rows;
+        }
+    }
+    all
+}
+
+struct Job<'a> {
+    source: &'a Checkpoint,
+    plan: &'a Plan,
+    outputs: &'a [Output],
+    chunks: &'a [Chunk],
+    observer: &'a dyn Observer,
+}
+
+/// One thread's memory, grown once to the largest chunk.
+#[derive(Default)]
+struct Buffers {
+    bytes: Vec<u8>,
+    weights: Vec<f32>,
+    ordered: Vec<f32>,
+    packed: Vec<u8>,
+}
+
+impl Job<'_> {
+    /// Runs all chunks; the first error stops every thread and is the answer.
+    fn run(&self, threads: NonZeroUsize) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        let failed: Mutex<Option<Error>> = Mutex::new(None);
+        let worker = || {
+            let mut buffers = Buffers::default();
+            while !stop.load(Ordering::Relaxed) {
+                let Some(chunk) = self.chunks.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                if let Err(err) = self.one(*chunk, &mut buffers) {
+                    stop.store(true, Ordering::Relaxed);
+                    if let Ok(mut first) = failed.lock() {
+                        first.get_or_insert(err);
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.get() {
+                scope.spawn(worker);
+            }
+            worker();
+        });
+        match failed.into_inner() {
+            Ok(Some(err)) => Err(err),
+            Ok(None) => Ok(()),
+            Err(_) => Err(Error::new(Code::Engine, &self.source.dir, "a worker thread died", "report this")),
+        }
+    }
+
+    fn one(&self, chunk: Chunk, buffers: &mut Buffers) -> Result<()> {
+        let tensor = &self.plan.tensors[chunk.tensor];
+        if self.observer.cancelled() {
+            return Err(Error::new(Code::Interrupted, &self.source.dir, "stopped; no file was kept", "run it again"));
+        }
+        let from = &self.source.tensors[tensor.source];
+        let shard = &self.source.shards[from.shard];
+        self.read(tensor, from, shard, chunk, buffers)?;
+        let weights: &[f32] = if tensor.layout == Layout::RotaryPairs { &buffers.ordered } else { &buffers.weights };
+        let n_per_row = narrow(tensor.n_per_row());
+        for (number, output) in self.outputs.iter().enumerate() {
+            let planned = &self.plan.outputs[number];
+            let kind = planned.types[chunk.tensor];
+            let row_bytes = planned.sizes[chunk.tensor] / tensor.n_rows();
+            buffers.packed.resize(narrow(row_bytes * chunk.rows), 0);
+            kernels::quantize(kind, weights, n_per_row, &mut buffers.packed).map_err(|err| {
+                Error::new(Code::Engine, output.path(), format!("{}: {err}", tensor.name), "report this")
+            })?;
+            let offset = planned.offsets[chunk.tensor] + row_bytes * chunk.first_row;
+            write_all_at(output.file(), &buffers.packed, offset)
+                .map_err(|err| Error::io(output.path(), &format!("write tensor '{}'", tensor.name), &err))?;
+        }
+        self.observer.advanced(&tensor.name, from.dtype.block_bytes() as u64 * chunk.rows * tensor.n_per_row());
+        Ok(())
+    }
+
+    /// Fills `buffers.weights` (and `ordered`, for a rotary tensor) with the chunk's rows.
+    fn read(
+        &self,
+        tensor: &PlannedTensor,
+        from: &SourceTensor,
+        shard: &Shard,
+        chunk: Chunk,
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let columns = narrow(tensor.n_per_row());
+        let count = narrow(chunk.rows) * columns;
+        let width = from.dtype.block_bytes();
+        let offset = from.offset + chunk.first_row * tensor.n_per_row() * width as u64;
+        buffers.bytes.resize(count * width, 0);
+        read_exact_at(&shard.file, &mut buffers.bytes, offset).map_err(|err| {
+            if err.kind() == std::io::ErrorKind::UnexpectedEof {
+                let what = format!("ended at tensor '{}' while it was read", from.name);
+                Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest")
+            } else {
+                Error::io(&shard.path, &format!("read tensor '{}' at byte {offset}", from.name), &err)
+            }
+        })?;
+        buffers.weights.resize(count, 0.0);
+        let read = match from.dtype {
+            GgmlType::BF16 => llama_ext::bf16_to_f32(&buffers.bytes, &mut buffers.weights),
+            other => llama_ext::to_f32(other, &buffers.bytes, &mut buffers.weights),
+        };
+        read.map_err(|err| Error::new(Code::Engine, &shard.path, format!("{}: {err}", from.name), "report this"))?;
+        if let Some(at) = buffers.weights.iter().position(|w| !w.is_finite()) {
+            let (value, row) = (buffers.weights[at], chunk.first_row + (at / columns) as u64);
+            let what = format!("tensor '{}' has {value} at row {row}, column {}", from.name, at % columns);
+            return Err(Error::new(
+                Code::TensorValue,
+                &shard.path,
+                what,
+                "the checkpoint is damaged: download it again",
+            ));
+        }
+        if tensor.layout == Layout::RotaryPairs {
+            let head_dim = self.source.config.head_dim as usize;
+            buffers.ordered.clear();
+            for row in 0..narrow(chunk.rows) {
+                let start = rotary_source_row(row, head_dim) * columns;
+                buffers.ordered.extend_from_slice(&buffers.weights[start..start + columns]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sizes of one chunk: bounded by [`CHUNK`] and by one head's rows.
+fn narrow(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

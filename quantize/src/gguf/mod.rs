@@ -1,0 +1,25 @@
+//! The GGUF container, version 3: values, the header written and read. What the keys mean is not known here.
+//!
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. All numbers are little-endian; strings are a u64
+//! length and UTF-8 bytes; tensor data starts at the next multiple of the alignment and each tensor at one of its own.
+
+mod read;
+mod value;
+mod write;
+
+pub use read::{Gguf, TensorInfo};
+pub use value::{Array, Value};
+pub use write::{TensorEntry, encode_header};
+
+/// The first four bytes.
+pub const MAGIC: [u8; 4] = *b"GGUF";
+/// The version written; 2 and 3 are read (they differ only in byte order support).
+pub const VERSION: u32 = 3;
+/// Tensor data starts at multiples of this unless `general.alignment` says otherwise.
+pub const ALIGNMENT: u64 = 32;
+
+/// The next multiple of `alignment`, or `None` past the end of 64 bits.
+#[must_use]
+pub fn align(offset: u64, alignment: u64) -> Option<u64> {
+    offset.checked_next_multiple_of(alignment)
+}

@@ -1,0 +1,74 @@
+//! The bytes of a GGUF header: everything before the tensor data.
+
+use super::{ALIGNMENT, Array, MAGIC, VERSION, Value, align};
+use llama_ext::GgmlType;
+
+/// One tensor as the header lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorEntry<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Dimensions in ggml's order: row length first.
+    pub dims: &'a [u64],
+    /// How it is stored.
+    pub kind: GgmlType,
+    /// First byte, from the start of the tensor data; a multiple of [`ALIGNMENT`].
+    pub offset: u64,
+}
+
+/// The header of a file with these key-value pairs and tensors, padded to where the tensor data starts.
+#[must_use]
+pub fn encode_header(pairs: &[(String, Value)], tensors: &[TensorEntry<'_>]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 << 20);
+    out.extend(MAGIC);
+    out.extend(VERSION.to_le_bytes());
+    out.extend((tensors.len() as u64).to_le_bytes());
+    out.extend((pairs.len() as u64).to_le_bytes());
+    for (key, value) in pairs {
+        put_str(&mut out, key);
+        out.extend(value.type_id().to_le_bytes());
+        put_value(&mut out, value);
+    }
+    for t in tensors {
+        put_str(&mut out, t.name);
+        out.extend(u32::try_from(t.dims.len()).unwrap_or(u32::MAX).to_le_bytes());
+        t.dims.iter().for_each(|d| out.extend(d.to_le_bytes()));
+        out.extend(t.kind.id().to_le_bytes());
+        out.extend(t.offset.to_le_bytes());
+    }
+    let padded = align(out.len() as u64, ALIGNMENT).and_then(|n| usize::try_from(n).ok());
+    out.resize(padded.unwrap_or(out.len()), 0);
+    out
+}
+
+fn put_str(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::U8(n) => out.extend(n.to_le_bytes()),
+        Value::I8(n) => out.extend(n.to_le_bytes()),
+        Value::U16(n) => out.extend(n.to_le_bytes()),
+        Value::I16(n) => out.extend(n.to_le_bytes()),
+        Value::U32(n) => out.extend(n.to_le_bytes()),
+        Value::I32(n) => out.extend(n.to_le_bytes()),
+        Value::U64(n) => out.extend(n.to_le_bytes()),
+        Value::I64(n) => out.extend(n.to_le_bytes()),
+        Value::F32(n) => out.extend(n.to_le_bytes()),
+        Value::F64(n) => out.extend(n.to_le_bytes()),
+        Value::Bool(b) => out.push(u8::from(*b)),
+        Value::Str(text) => put_str(out, text),
+        Value::Array(array) => {
+            out.extend(array.element_type().to_le_bytes());
+            out.extend((array.len() as u64).to_le_bytes());
+            match array {
+                Array::I32(v) => v.iter().for_each(|n| out.extend(n.to_le_bytes())),
+                Array::F32(v) => v.iter().for_each(|n| out.extend(n.to_le_bytes())),
+                Array::Str(v) => v.iter().for_each(|text| put_str(out, text)),
+                Array::Other(_, v) => v.iter().for_each(|value| put_value(out, value)),
+            }
+        }
+    }
+}

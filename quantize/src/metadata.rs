@@ -1,0 +1,85 @@
+//! The key-value pairs of a converted file: the keys, types and values that llama.cpp's `convert_hf_to_gguf.py` followed
+//! by `llama-quantize` leave in a LLaMA model's file, in that order.
+
+use crate::checkpoint::Checkpoint;
+use crate::gguf::{Array, Value};
+use llama_ext::Ftype;
+
+/// `GGML_QNT_VERSION`: the layout of the quantized blocks.
+const QUANTIZATION_VERSION: u32 = 2;
+
+/// Every pair of the file for `ftype`.
+pub(crate) fn pairs(source: &Checkpoint, ftype: Ftype, n_params: u64) -> Vec<(String, Value)> {
+    let (c, t) = (&source.config, &source.tokenizer);
+    let mut all = Vec::new();
+    let mut put = |key: &str, value: Value| all.push((key.to_owned(), value));
+    let text = |s: &str| Value::Str(s.to_owned());
+
+    put("general.architecture", text("llama"));
+    put("general.type", text("model"));
+    put("general.name", text(&source.name()));
+    put("general.size_label", Value::Str(size_label(n_params)));
+    put("llama.block_count", Value::U32(c.num_hidden_layers));
+    put("llama.context_length", Value::U32(c.max_position_embeddings));
+    put("llama.embedding_length", Value::U32(c.hidden_size));
+    put("llama.feed_forward_length", Value::U32(c.intermediate_size));
+    put("llama.attention.head_count", Value::U32(c.num_attention_heads));
+    put("llama.attention.head_count_kv", Value::U32(c.num_key_value_heads));
+    put("llama.rope.freq_base", Value::F32(c.rope_theta));
+    put("llama.attention.layer_norm_rms_epsilon", Value::F32(c.rms_norm_eps));
+    put("llama.attention.key_length", Value::U32(c.head_dim));
+    put("llama.attention.value_length", Value::U32(c.head_dim));
+    put("general.file_type", Value::U32(ftype.id()));
+    put("llama.vocab_size", Value::U32(c.vocab_size));
+    put("llama.rope.dimension_count", Value::U32(c.head_dim));
+    put("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
+    put("tokenizer.ggml.model", text("llama"));
+    put("tokenizer.ggml.pre", text("default"));
+    put("tokenizer.ggml.tokens", Value::Array(Array::Str(t.tokens.iter().map(|t| t.text.clone()).collect())));
+    put("tokenizer.ggml.scores", Value::Array(Array::F32(t.tokens.iter().map(|t| t.score).collect())));
+    put("tokenizer.ggml.token_type", Value::Array(Array::I32(t.tokens.iter().map(|t| t.kind as i32).collect())));
+    if let Some(add) = t.add_space_prefix {
+        put("tokenizer.ggml.add_space_prefix", Value::Bool(add));
+    }
+    put("tokenizer.ggml.bos_token_id", Value::U32(t.bos));
+    put("tokenizer.ggml.eos_token_id", Value::U32(t.eos));
+    if let Some(pad) = t.pad {
+        put("tokenizer.ggml.padding_token_id", Value::U32(pad));
+    }
+    if let Some(add) = t.add_bos {
+        put("tokenizer.ggml.add_bos_token", Value::Bool(add));
+    }
+    if let Some(add) = t.add_eos {
+        put("tokenizer.ggml.add_eos_token", Value::Bool(add));
+    }
+    if let Some(template) = &source.chat_template {
+        put("tokenizer.chat_template", text(template));
+    }
+    all
+}
+
+/// `13B`, `6.7B`, `5.8M`: two significant digits, as gguf-py's `model_weight_count_rounded_notation` writes them.
+fn size_label(n_params: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "two digits are kept")]
+    let n = n_params as f64;
+    let (scaled, unit) = match n {
+        n if n > 1e12 => (n * 1e-12, 'T'),
+        n if n > 1e9 => (n * 1e-9, 'B'),
+        n if n > 1e6 => (n * 1e-6, 'M'),
+        n => (n * 1e-3, 'K'),
+    };
+    let whole = format!("{scaled:.0}");
+    let decimals = 2_usize.saturating_sub(whole.trim_start_matches('0').len());
+    format!("{scaled:.decimals$}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_label;
+
+    #[test]
+    fn sizes_are_labelled_as_the_hub_does() {
+        let labels = [13_015_864_320, 6_738_415_616, 68_976_648_192, 5_800_000, 400].map(size_label);
+        assert_eq!(labels, ["13B", "6.7B", "69B", "5.8M", "0.40K"]);
+    }
+}

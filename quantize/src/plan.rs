@@ -1,0 +1,222 @@
+//! What will be written, to the byte, before anything is: every tensor's type and offset in every output. The writer
+//! checks itself against the plan; `--dry-run` stops after it.
+
+use crate::checkpoint::{Checkpoint, SourceTensor};
+use crate::error::{Code, Error, Result};
+use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
+use crate::metadata;
+use crate::names::{self, Layout};
+use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+/// One tensor of the outputs: the same in each but for its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTensor {
+    /// Name in the GGUF file.
+    pub name: String,
+    /// Dimensions in ggml's order: row length first.
+    pub dims: Vec<u64>,
+    /// Index into [`Checkpoint::tensors`].
+    pub source: usize,
+    /// Bytes in the checkpoint.
+    pub source_bytes: u64,
+    pub(crate) layout: Layout,
+}
+
+impl PlannedTensor {
+    /// Weights in a row.
+    #[must_use]
+    pub fn n_per_row(&self) -> u64 {
+        self.dims.first().copied().unwrap_or(0)
+    }
+
+    /// Rows; 1 for a vector.
+    #[must_use]
+    pub fn n_rows(&self) -> u64 {
+        self.dims.iter().skip(1).product()
+    }
+}
+
+/// One output file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputPlan {
+    /// The mix asked for.
+    pub ftype: Ftype,
+    /// Where it goes.
+    pub path: PathBuf,
+    /// Type of each of [`Plan::tensors`].
+    pub types: Vec<GgmlType>,
+    /// First byte of each tensor, from the start of the file.
+    pub offsets: Vec<u64>,
+    /// Length of each tensor in bytes.
+    pub sizes: Vec<u64>,
+    /// Length of the whole file in bytes.
+    pub len: u64,
+    pub(crate) header: Vec<u8>,
+}
+
+/// Everything a conversion will do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The tensors, in the order of the outputs.
+    pub tensors: Vec<PlannedTensor>,
+    /// One for each type asked for.
+    pub outputs: Vec<OutputPlan>,
+    /// Weights in all tensors.
+    pub n_params: u64,
+    /// Bytes that will be read.
+    pub source_bytes: u64,
+    /// Tensors of the checkpoint that are not carried over, by name.
+    pub skipped: Vec<String>,
+}
+
+impl Plan {
+    /// Plans `source` into one file for each (type, path).
+    ///
+    /// # Errors
+    /// [`Error`] when the tensors are not those of the configuration, or a type does not fit their rows.
+    pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)]) -> Result<Self> {
+        check_request(source, outputs)?;
+        let (tensors, skipped) = match_tensors(source)?;
+        let n_params = tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum();
+        let source_bytes = tensors.iter().map(|t| t.source_bytes).sum();
+        let outputs = outputs
+            .iter()
+            .map(|(ftype, path)| plan_output(source, &tensors, *ftype, path, n_params))
+            .collect::<Result<_>>()?;
+        Ok(Self { tensors, outputs, n_params, source_bytes, skipped })
+    }
+
+    /// Bytes of all outputs together.
+    #[must_use]
+    pub fn output_bytes(&self) -> u64 {
+        self.outputs.iter().map(|o| o.len).sum()
+    }
+}
+
+fn check_request(source: &Checkpoint, outputs: &[(Ftype, PathBuf)]) -> Result<()> {
+    if outputs.is_empty() {
+        return Err(Error::new(Code::Request, &source.dir, "no type was asked for", "name one, such as Q4_K_M"));
+    }
+    let mut seen = HashSet::new();
+    match outputs.iter().find(|(_, path)| !seen.insert(path)) {
+        None => Ok(()),
+        Some((ftype, path)) => {
+            let what = format!("{ftype} would be written over another of the types asked for");
+            Err(Error::new(Code::Request, path, what, "give a folder, or a file name with {type} in it"))
+        }
+    }
+}
+
+/// The table of names against what the checkpoint has: nothing missing, nothing over, every shape as configured.
+fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>)> {
+    let mut have: HashMap<&str, usize> = HashMap::new();
+    let (mut skipped, mut unknown) = (Vec::new(), Vec::new());
+    for (i, t) in source.tensors.iter().enumerate() {
+        if names::is_skipped(&t.name) {
+            skipped.push(t.name.clone());
+        } else {
+            have.insert(&t.name, i);
+        }
+    }
+    let place = |t: &SourceTensor| source.shards.get(t.shard).map_or(source.dir.as_path(), |s| s.path.as_path());
+    let mut planned = Vec::new();
+    for known in names::table(&source.config) {
+        let Some(i) = have.remove(known.source.as_str()) else {
+            let what = format!("tensor '{}' is missing", known.source);
+            let fix = "the checkpoint is not complete, or config.json is of another model";
+            return Err(Error::new(Code::TensorMissing, &source.dir, what, fix));
+        };
+        let t = &source.tensors[i];
+        if t.shape != known.shape {
+            let what = format!("tensor '{}' has shape {:?}, config.json makes it {:?}", t.name, t.shape, known.shape);
+            return Err(Error::new(
+                Code::TensorShape,
+                place(t),
+                what,
+                "take config.json and weights of one repository",
+            ));
+        }
+        let dims = known.shape.iter().rev().copied().collect();
+        planned.push(PlannedTensor { name: known.name, dims, source: i, source_bytes: t.bytes, layout: known.layout });
+    }
+    // a tied checkpoint may still carry the output matrix; it is the embedding again
+    let tied = source.config.tie_word_embeddings;
+    for (name, i) in have {
+        if tied && name == "lm_head.weight" { skipped.push(name.to_owned()) } else { unknown.push(i) }
+    }
+    unknown.sort_unstable();
+    if let Some(t) = unknown.first().map(|i| &source.tensors[*i]) {
+        let what = format!("tensor '{}' is none that a LLaMA model has ({} such)", t.name, unknown.len());
+        return Err(Error::new(Code::TensorUnknown, place(t), what, "only plain LLaMA checkpoints are converted"));
+    }
+    Ok((planned, skipped))
+}
+
+fn plan_output(
+    source: &Checkpoint,
+    tensors: &[PlannedTensor],
+    ftype: Ftype,
+    path: &Path,
+    n_params: u64,
+) -> Result<OutputPlan> {
+    let types = choose_types(source, tensors, ftype).map_err(|err| engine(path, &err))?;
+    let too_large = || Error::new(Code::Request, path, "would be larger than any file can be", "check config.json");
+    let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), 0_u64);
+    for (t, kind) in tensors.iter().zip(&types) {
+        let row = kind.row_bytes(usize::try_from(t.n_per_row()).unwrap_or(0)).map_err(|err| {
+            Error::new(Code::Type, path, format!("tensor '{}': {err}", t.name), "choose another type for this model")
+        })?;
+        let size = (row as u64).checked_mul(t.n_rows()).ok_or_else(too_large)?;
+        relative.push(end);
+        sizes.push(size);
+        end = end.checked_add(size).and_then(|n| align(n, ALIGNMENT)).ok_or_else(too_large)?;
+    }
+    let entries: Vec<TensorEntry<'_>> = tensors
+        .iter()
+        .zip(types.iter().zip(&relative))
+        .map(|(t, (kind, offset))| TensorEntry { name: &t.name, dims: &t.dims, kind: *kind, offset: *offset })
+        .collect();
+    let header = encode_header(&metadata::pairs(source, ftype, n_params), &entries);
+    let data = header.len() as u64;
+    let len = data.checked_add(end).ok_or_else(too_large)?;
+    let offsets = relative.iter().map(|offset| data + offset).collect();
+    Ok(OutputPlan { ftype, path: path.to_owned(), types, offsets, sizes, len, header })
+}
+
+/// Vectors stay F32, as llama.cpp's kernels want them. Matrices of a float type have that type; for the quantized ones
+/// llama.cpp itself is asked, with the types its own converter would have left in the 16-bit file.
+fn choose_types(
+    source: &Checkpoint,
+    tensors: &[PlannedTensor],
+    ftype: Ftype,
+) -> std::result::Result<Vec<GgmlType>, llama_ext::Error> {
+    let before = |t: &PlannedTensor| if t.dims.len() < 2 { GgmlType::F32 } else { source.tensors[t.source].dtype };
+    if let Some(float) = ftype.float_type() {
+        return Ok(tensors.iter().map(|t| if t.dims.len() < 2 { GgmlType::F32 } else { float }).collect());
+    }
+    let c = &source.config;
+    let shape = ModelShape {
+        n_embd: c.hidden_size,
+        n_ff: c.intermediate_size,
+        n_layer: c.num_hidden_layers,
+        n_head: c.num_attention_heads,
+        n_head_kv: c.num_key_value_heads,
+        head_dim: c.head_dim,
+    };
+    let described: Vec<TensorDesc<'_>> = tensors
+        .iter()
+        .map(|t| TensorDesc {
+            name: &t.name,
+            n_per_row: t.n_per_row(),
+            n_rows: if t.dims.len() < 2 { 0 } else { t.n_rows() },
+            source: before(t),
+        })
+        .collect();
+    llama_ext::tensor_types(&shape, ftype, &described)
+}
+
+fn engine(path: &Path, err: &llama_ext::Error) -> Error {
+    Error::new(Code::Engine, path, err.to_string(), "report this with the model's config.json")
+}
