@@ -20,6 +20,7 @@ pub(crate) struct Cli {
 /// One variant a verb; the fields are in the verb's own file.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Batch(crate::commands::batch::Args),
     Chat(crate::commands::chat::Args),
     Prompt(crate::commands::prompt::Args),
 }
@@ -122,7 +123,9 @@ impl SamplingArgs {
     pub(crate) fn max_tokens(&self, default: u32) -> Result<u32, Failure> {
         match self.predict {
             None => Ok(default),
-            Some(0) => Err(Failure::input("PREDICT", "an answer of 0 tokens was asked for", "give -n 1 or more, or -1")),
+            Some(0) => {
+                Err(Failure::input("PREDICT", "an answer of 0 tokens was asked for", "give -n 1 or more, or -1"))
+            }
             Some(n) => Ok(u32::try_from(n).unwrap_or(u32::MAX)),
         }
     }

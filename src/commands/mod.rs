@@ -1,5 +1,6 @@
 //! One verb, one file: its `Args` and its `run`.
 
+pub(crate) mod batch;
 pub(crate) mod chat;
 mod load;
 pub(crate) mod prompt;
@@ -10,6 +11,7 @@ use crate::error::{Exit, Failure};
 /// Hands the parsed line to its verb.
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Batch(args) => batch::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Prompt(args) => prompt::run(&args),
     }

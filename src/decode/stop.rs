@@ -60,7 +60,8 @@ mod tests {
     #[test]
     fn a_marker_split_over_tokens_is_found_and_not_given_out() {
         let mut stop = turn();
-        let steps: Vec<_> = ["Hi.", "\n", "<", "|", "us", "er|", ">\nBye"].iter().map(|piece| stop.push(piece)).collect();
+        let steps: Vec<_> =
+            ["Hi.", "\n", "<", "|", "us", "er|", ">\nBye"].iter().map(|piece| stop.push(piece)).collect();
         assert_eq!(steps.first(), Some(&("Hi.".to_owned(), false)));
         assert!(steps[1..6].iter().all(|step| step == &(String::new(), false)), "{steps:?}");
         assert_eq!(steps.last(), Some(&(String::new(), true)));

@@ -121,7 +121,11 @@ impl<'m> Context<'m> {
         }
         let row = i32::try_from(row).unwrap_or(i32::MAX);
         if self.inner.get_logits_ith(row).iter().any(|logit| logit.is_nan()) {
-            return Err(Failure::engine("NAN", "the model computes numbers that are not numbers", "verify the model file"));
+            return Err(Failure::engine(
+                "NAN",
+                "the model computes numbers that are not numbers",
+                "verify the model file",
+            ));
         }
         Ok(sampler.0.sample(&self.inner, row))
     }

@@ -63,7 +63,8 @@ impl Shape {
     pub(crate) fn window(&self, settings: &Settings, n_slots: u32, available: u64) -> Result<u32, Failure> {
         let asked = settings.n_ctx.unwrap_or(self.n_ctx_train);
         if asked > self.n_ctx_train {
-            let what = format!("--ctx-size {asked} is more than the {} tokens the model was trained for", self.n_ctx_train);
+            let what =
+                format!("--ctx-size {asked} is more than the {} tokens the model was trained for", self.n_ctx_train);
             return Err(Failure::input("CTX_SIZE", what, format!("give at most -c {}", self.n_ctx_train)));
         }
         if self.needs(settings, asked, n_slots) <= available {
