@@ -113,6 +113,7 @@ impl Failure {
     }
 }
 
+/// The library names code, file, what and way out itself.
 impl From<tulu_quantize::Error> for Failure {
     fn from(err: tulu_quantize::Error) -> Self {
         use tulu_quantize::Class;
@@ -122,7 +123,7 @@ impl From<tulu_quantize::Error> for Failure {
             Class::Interrupted => Exit::Interrupted,
             Class::Defect => Exit::Engine,
         };
-        Self { exit, ..Self::input(err.code.as_str(), err.what, err.fix) }.at(err.file)
+        Self { code: err.code.as_str(), exit, file: Some(err.file), what: err.what, fix: err.fix }
     }
 }
 

@@ -1,62 +1,68 @@
-//! Progress bars: on stderr, only on a terminal, only for work that takes longer than a moment, and gone when it is done.
+//! Progress bars: the only module that names indicatif. Bars are drawn on stderr, and only when it is a terminal.
 
-use indicatif::{ProgressBar, ProgressStyle};
-use std::cell::OnceCell;
-use std::time::{Duration, Instant};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal as _;
+use std::time::Duration;
 
-/// Work that is done within this shows no bar: it would only flicker.
-const DELAY: Duration = Duration::from_millis(400);
-
-/// What is counted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Unit {
-    /// Bytes, with the speed.
-    Bytes,
-    /// Things of this name.
-    Count(&'static str),
-}
-
-/// One bar; dropped, it is gone.
+/// A bar, or nothing where there is no terminal.
 #[derive(Debug)]
-pub(crate) struct Progress {
-    label: &'static str,
-    unit: Unit,
-    total: u64,
-    began: Instant,
-    bar: OnceCell<ProgressBar>,
-}
+pub(crate) struct Bar(Option<ProgressBar>);
 
-impl Progress {
-    /// A bar of `total` units.
-    pub(crate) fn new(label: &'static str, unit: Unit, total: u64) -> Self {
-        Self { label, unit, total, began: Instant::now(), bar: OnceCell::new() }
+impl Bar {
+    /// Counts bytes: shows the amount, the rate and the time left.
+    pub(crate) fn bytes(label: &str, total: u64) -> Self {
+        Self::new(label, total, "{bytes}/{total_bytes}  {binary_bytes_per_sec}  {eta} left")
     }
 
-    /// `done` units are done.
-    pub(crate) fn set(&self, done: u64) {
-        if self.began.elapsed() >= DELAY {
-            self.bar.get_or_init(|| self.draw()).set_position(done);
+    /// Counts things, such as tokens or records.
+    pub(crate) fn items(label: &str, unit: &str, total: u64) -> Self {
+        Self::new(label, total, &format!("{{human_pos}}/{{human_len}} {unit}  {{eta}} left"))
+    }
+
+    fn new(label: &str, total: u64, counts: &str) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let template = format!("{{prefix:>12}} [{{bar:30}}] {{percent:>3}}%  {counts}  {{wide_msg}}");
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+        bar.set_style(style.progress_chars("=> "));
+        bar.set_prefix(label.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(Some(bar))
+    }
+
+    /// `n` more are done.
+    pub(crate) fn advance(&self, n: u64) {
+        if let Some(bar) = &self.0 {
+            bar.inc(n);
         }
     }
 
-    fn draw(&self) -> ProgressBar {
-        // indicatif hides a bar on stderr when that is not a terminal.
-        let bar = ProgressBar::new(self.total).with_message(self.label);
-        let counts = match self.unit {
-            Unit::Bytes => "{bytes}/{total_bytes} {bytes_per_sec}".to_owned(),
-            Unit::Count(name) => format!("{{pos}}/{{len}} {name}"),
-        };
-        match ProgressStyle::with_template(&format!("{{msg}} [{{bar:30}}] {counts} {{eta}}")) {
-            Ok(style) => bar.with_style(style.progress_chars("=> ")),
-            Err(_) => bar,
+    /// `n` are done in all.
+    pub(crate) fn set(&self, n: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(n);
         }
     }
-}
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = self.bar.get() {
+    /// What is being worked on now.
+    pub(crate) fn message(&self, text: String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text);
+        }
+    }
+
+    /// Takes the bar off the screen, so that other lines can be written.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

@@ -4,7 +4,6 @@
 //! A turn hands the whole conversation to the decoder. Messages of the model keep the tokens they were generated as, so
 //! the new prompt begins with what the cache holds, and only the new message is computed.
 
-mod history;
 mod line;
 mod output;
 mod repl;
@@ -15,8 +14,12 @@ use crate::decode::{Answer, Decoder, Event, Reason, Request, TURN_MARKERS};
 use crate::engine::{Model, Sampling};
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::progress::{Progress, Unit};
+use crate::progress::Bar;
 use crate::prompt::{Message, Prompts, Role};
+use std::time::{Duration, Instant};
+
+/// Reading a prompt shows a bar when it takes longer than this; below, it would only flicker.
+const BAR_DELAY: Duration = Duration::from_millis(500);
 
 /// A conversation and the model that answers it.
 pub(crate) struct Chat<'m> {
@@ -107,6 +110,7 @@ impl<'m> Chat<'m> {
             max_tokens: self.max_tokens,
             stop: TURN_MARKERS.map(str::to_owned).to_vec(),
         })?;
+        let began = Instant::now();
         let mut bar = None;
         loop {
             let events = if self.interrupt.asked().is_some() || out.closed() {
@@ -116,10 +120,10 @@ impl<'m> Chat<'m> {
             };
             for event in events {
                 match event {
-                    Event::Prefill { done, total, .. } => {
-                        let bar = bar.get_or_insert_with(|| Progress::new("reading", Unit::Count("tokens"), total as u64));
-                        bar.set(done as u64);
+                    Event::Prefill { done, total, .. } if began.elapsed() >= BAR_DELAY => {
+                        bar.get_or_insert_with(|| Bar::items("reading", "tokens", total as u64)).set(done as u64);
                     }
+                    Event::Prefill { .. } => {}
                     Event::Text { text, .. } => {
                         bar = None;
                         out.write(&text)?;

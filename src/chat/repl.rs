@@ -1,7 +1,6 @@
 //! The interactive loop: a line in, an answer out, a line about it. Prompt and notes go to the terminal, never to a
 //! redirected stdout.
 
-use super::history;
 use super::line::{HELP, Line, parse};
 use super::{Chat, Output};
 use crate::decode::{Answer, Reason};
@@ -17,7 +16,8 @@ pub(super) fn run(chat: &mut Chat<'_>, out: &mut Output) -> Result<Exit, Failure
     // PreferTerm: the prompt goes to the terminal even when stdout is a file.
     let config = Config::builder().behavior(Behavior::PreferTerm).auto_add_history(true).build();
     let mut editor = DefaultEditor::with_config(config).map_err(terminal)?;
-    let history = history::file();
+    // Without a place for it there is no history; that is no reason not to talk.
+    let history = crate::model::cache::dir().map(|folder| folder.join("chat_history")).ok();
     if let Some(file) = &history {
         // A history that is not there yet, or not readable, is an empty one.
         let _ = editor.load_history(file);

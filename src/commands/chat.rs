@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::input("USAGE", "--json is for one answer", "give -p TEXT, or pipe the text in"));
     }
     let interrupt = Interrupt::install()?;
-    let path = crate::model::resolve(args.model.as_deref())?;
+    let path = crate::model::resolve(args.model.as_deref(), &interrupt)?;
     let model = load::model(&path, settings, 1, &interrupt)?;
     let seed = sampling.seed;
     let mut chat = Chat::new(&model, args.system.as_deref(), sampling, max_tokens, interrupt)?;
@@ -62,7 +62,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     out.end_line()?;
     if answer.reason == Reason::Length {
-        eprintln!("tulu-quant: note: the answer was cut after {} tokens; -n allows more", answer.usage.completion_tokens);
+        eprintln!(
+            "tulu-quant: note: the answer was cut after {} tokens; -n allows more",
+            answer.usage.completion_tokens
+        );
     }
     Ok(exit)
 }

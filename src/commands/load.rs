@@ -4,14 +4,14 @@
 use crate::engine::{Model, Settings};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
-use crate::progress::{Progress, Unit};
+use crate::progress::Bar;
 use std::path::Path;
 
 /// Loads the GGUF at `path` for `n_slots` conversations at once; Ctrl-C stops it.
 pub(super) fn model(path: &Path, settings: Settings, n_slots: u32, interrupt: &Interrupt) -> Result<Model, Failure> {
     let as_trained = settings.n_ctx.is_none();
     let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
-    let bar = Progress::new("loading", Unit::Bytes, bytes);
+    let bar = Bar::bytes("loading", bytes);
     let watch = interrupt.clone();
     let model = Model::load(path, settings, n_slots, move |part| {
         bar.set((f64::from(part) * bytes as f64) as u64);

@@ -14,7 +14,8 @@ const N_LAYER_MAX: u32 = 512;
 pub(super) fn check(path: &Path) -> Result<Shape, Failure> {
     let gguf = Gguf::open(path)?;
     shape(&gguf).and_then(|shape| vocabulary(&gguf, shape.n_vocab).map(|()| shape)).map_err(|what| {
-        Failure::input("MODEL", what, "tulu-quant runs LLaMA models such as Tulu; convert the checkpoint again").at(path)
+        Failure::input("MODEL", what, "tulu-quant runs LLaMA models such as Tulu; convert the checkpoint again")
+            .at(path)
     })
 }
 
@@ -67,7 +68,8 @@ fn shape(gguf: &Gguf) -> Result<Shape, String> {
 fn vocabulary(gguf: &Gguf, n_vocab: u32) -> Result<(), String> {
     let Some(Value::Array(Array::Str(tokens))) = gguf.get("tokenizer.ggml.tokens") else { return Ok(()) };
     let mut seen = HashSet::with_capacity(tokens.len());
-    if let Some(bad) = tokens.iter().find(|token| token.is_empty() || token.contains('\0') || !seen.insert(token.as_str()))
+    if let Some(bad) =
+        tokens.iter().find(|token| token.is_empty() || token.contains('\0') || !seen.insert(token.as_str()))
     {
         return Err(format!("tokenizer.ggml.tokens has an empty, repeated or impossible token '{bad}'"));
     }
