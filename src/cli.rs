@@ -21,6 +21,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Batch(crate::commands::batch::Args),
+    Chat(crate::commands::chat::Args),
     Prompt(crate::commands::prompt::Args),
 }
 

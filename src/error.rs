@@ -113,6 +113,20 @@ impl Failure {
     }
 }
 
+/// The library names code, file, what and way out itself.
+impl From<tulu_quantize::Error> for Failure {
+    fn from(err: tulu_quantize::Error) -> Self {
+        use tulu_quantize::Class;
+        let exit = match err.code.class() {
+            Class::Input => Exit::Input,
+            Class::Machine => Exit::Machine,
+            Class::Interrupted => Exit::Interrupted,
+            Class::Defect => Exit::Engine,
+        };
+        Self { code: err.code.as_str(), exit, file: Some(err.file), what: err.what, fix: err.fix }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "tulu-quant: error[{}]: ", self.code)?;

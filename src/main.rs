@@ -2,12 +2,15 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod chat;
 mod cli;
 mod commands;
 mod decode;
 mod engine;
 mod error;
 mod interrupt;
+mod model;
+mod progress;
 mod prompt;
 
 use clap::Parser as _;

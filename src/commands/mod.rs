@@ -1,6 +1,8 @@
 //! One verb, one file: its `Args` and its `run`.
 
 pub(crate) mod batch;
+pub(crate) mod chat;
+mod load;
 pub(crate) mod prompt;
 
 use crate::cli::Command;
@@ -10,6 +12,7 @@ use crate::error::{Exit, Failure};
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Batch(args) => batch::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::Prompt(args) => prompt::run(&args),
     }
 }

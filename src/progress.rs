@@ -1,0 +1,68 @@
+//! Progress bars: the only module that names indicatif. Bars are drawn on stderr, and only when it is a terminal.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+/// A bar, or nothing where there is no terminal.
+#[derive(Debug)]
+pub(crate) struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    /// Counts bytes: shows the amount, the rate and the time left.
+    pub(crate) fn bytes(label: &str, total: u64) -> Self {
+        Self::new(label, total, "{bytes}/{total_bytes}  {binary_bytes_per_sec}  {eta} left")
+    }
+
+    /// Counts things, such as tokens or records.
+    pub(crate) fn items(label: &str, unit: &str, total: u64) -> Self {
+        Self::new(label, total, &format!("{{human_pos}}/{{human_len}} {unit}  {{eta}} left"))
+    }
+
+    fn new(label: &str, total: u64, counts: &str) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let template = format!("{{prefix:>12}} [{{bar:30}}] {{percent:>3}}%  {counts}  {{wide_msg}}");
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+        bar.set_style(style.progress_chars("=> "));
+        bar.set_prefix(label.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(Some(bar))
+    }
+
+    /// `n` more are done.
+    pub(crate) fn advance(&self, n: u64) {
+        if let Some(bar) = &self.0 {
+            bar.inc(n);
+        }
+    }
+
+    /// `n` are done in all.
+    pub(crate) fn set(&self, n: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(n);
+        }
+    }
+
+    /// What is being worked on now.
+    pub(crate) fn message(&self, text: String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text);
+        }
+    }
+
+    /// Takes the bar off the screen, so that other lines can be written.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
