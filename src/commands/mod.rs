@@ -2,6 +2,9 @@
 
 pub(crate) mod batch;
 pub(crate) mod chat;
+pub(crate) mod convert;
+pub(crate) mod doctor;
+pub(crate) mod inspect;
 mod load;
 pub(crate) mod prompt;
 
@@ -13,6 +16,9 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Batch(args) => batch::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Prompt(args) => prompt::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     }
 }
