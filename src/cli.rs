@@ -20,7 +20,9 @@ pub(crate) struct Cli {
 /// One variant a verb; the fields are in the verb's own file.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Chat(crate::commands::chat::Args),
     Convert(crate::commands::convert::Args),
+    Batch(crate::commands::batch::Args),
     Prompt(crate::commands::prompt::Args),
     Inspect(crate::commands::inspect::Args),
     Doctor(crate::commands::doctor::Args),

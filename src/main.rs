@@ -1,6 +1,8 @@
 //! `tulu-quant`: parse → dispatch → print the error → exit code. A table of contents; the rooms are beside it.
 #![forbid(unsafe_code)]
 
+mod batch;
+mod chat;
 mod cli;
 mod commands;
 mod decode;

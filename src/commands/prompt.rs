@@ -1,6 +1,9 @@
 //! `tulu-quant prompt`: shows what a model reads. Only its vocabulary is loaded.
 
+use crate::engine::VocabFile;
 use crate::error::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::model;
 use crate::prompt::{Prompt, Prompts, conversations};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -32,8 +35,10 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let input = open(&args.input)?;
-    let model = load_vocab(Path::new(&args.model))?;
-    let prompts = Prompts::new(&model).map_err(|failure| failure.at(&args.model))?;
+    let path = model::resolve(Some(&args.model), &Interrupt::install()?)?;
+    let model = VocabFile::open(&path)?;
+    let template = model.chat_template();
+    let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;
     let mut out = io::stdout().lock();
     match show(args, input, &prompts, &mut out) {
         // `| head` has seen enough.
@@ -93,14 +98,4 @@ fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
     }
     let file = File::open(path).map_err(|err| Failure::io(path, "cannot open", &err))?;
     Ok(Box::new(BufReader::new(file)))
-}
-
-/// Stands in until the engine room offers it.
-fn load_vocab(path: &Path) -> Result<llama_cpp_2::model::LlamaModel, Failure> {
-    use llama_cpp_2::{llama_backend::LlamaBackend, model::LlamaModel, model::params::LlamaModelParams};
-    let no = |err: String| Failure::input("MODEL", err, "give a GGUF file").at(path);
-    let mut backend = LlamaBackend::init().map_err(|err| no(err.to_string()))?;
-    backend.void_logs();
-    let params = LlamaModelParams::default().with_vocab_only(true);
-    LlamaModel::load_from_file(&backend, path, &params).map_err(|err| no(err.to_string()))
 }

@@ -3,6 +3,7 @@
 //! What to decode and when is `decode/`; what a conversation is, `chat/` and `batch/`.
 
 mod context;
+mod header;
 mod memory;
 mod model;
 mod sampler;

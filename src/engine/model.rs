@@ -2,7 +2,7 @@
 
 use super::memory::{Shape, available_memory};
 use super::settings::{N_SLOTS_MAX, Settings};
-use super::{Context, Vocab};
+use super::{Context, Vocab, header};
 use crate::error::Failure;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -35,20 +35,10 @@ impl Model {
             let what = format!("{n_slots} slots were asked for");
             return Err(Failure::input("SLOTS", what, format!("give 1 to {N_SLOTS_MAX}")));
         }
+        let shape = header::check(path)?;
+        let n_ctx = shape.window(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;
         let params = LlamaModelParams::default().with_n_gpu_layers(settings.n_gpu_layers).with_use_mmap(settings.mmap);
         let inner = load(path, params, progress)?;
-        let head_dim = inner.n_embd().unsigned_abs() / inner.n_head().max(1);
-        let shape = Shape {
-            n_layer: inner.n_layer(),
-            n_embd: inner.n_embd().unsigned_abs(),
-            n_head: inner.n_head(),
-            n_head_kv: inner.n_head_kv(),
-            head_dim,
-            n_vocab: inner.n_vocab().unsigned_abs(),
-            n_ctx_train: inner.n_ctx_train(),
-            weights: inner.size(),
-        };
-        let n_ctx = shape.window(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;
         Ok(Self { inner, path: path.to_owned(), shape, settings, n_ctx, n_slots })
     }
 
@@ -105,6 +95,7 @@ pub(crate) struct VocabFile(LlamaModel);
 impl VocabFile {
     /// Opens the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        header::check(path)?;
         load(path, LlamaModelParams::default().with_vocab_only(true), |_| true).map(Self)
     }
 
@@ -119,16 +110,12 @@ impl VocabFile {
     }
 }
 
-/// Checks the file and has llama.cpp load it.
+/// Has llama.cpp load the file, whose header was checked.
 fn load(
     path: &Path,
     params: LlamaModelParams,
     mut progress: impl FnMut(f32) -> bool + 'static,
 ) -> Result<LlamaModel, Failure> {
-    let file = std::fs::metadata(path).map_err(|err| Failure::io(path, "cannot open the model", &err))?;
-    if !file.is_file() {
-        return Err(Failure::input("MODEL", "is not a file", "give the path of a .gguf file").at(path));
-    }
     let name = path.to_str().ok_or_else(|| {
         Failure::input("MODEL", "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)
     })?;

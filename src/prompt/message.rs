@@ -1,7 +1,7 @@
 //! Messages and conversations, and how they are read from JSON. What they look like to the model is in `template`.
 
+use crate::engine::Token;
 use crate::error::{Failure, one_line};
-use llama_cpp_2::token::LlamaToken;
 use serde_json::Value;
 use std::io::Read;
 
@@ -38,7 +38,7 @@ pub(crate) struct Message {
     pub(crate) content: String,
     /// The ids the model generated for `content`, without the closing `</s>`: a KV cache holds these, and the same text
     /// tokenized afresh may give others.
-    pub(crate) generated: Option<Vec<LlamaToken>>,
+    pub(crate) generated: Option<Vec<Token>>,
 }
 
 impl Message {
@@ -48,7 +48,7 @@ impl Message {
     }
 
     /// An answer of the model whose ids are known; `content` is exactly what `ids` say.
-    pub(crate) fn answer(content: impl Into<String>, ids: Vec<LlamaToken>) -> Self {
+    pub(crate) fn answer(content: impl Into<String>, ids: Vec<Token>) -> Self {
         Self { generated: Some(ids), ..Self::new(Role::Assistant, content) }
     }
 

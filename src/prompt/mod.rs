@@ -10,9 +10,8 @@ mod tokens;
 
 pub(crate) use message::{Message, Role, conversation, conversations};
 
+use crate::engine::{Token, Vocab};
 use crate::error::Failure;
-use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::token::LlamaToken;
 use render::Templates;
 use template::Template;
 use tokens::{Piece, Tokens};
@@ -29,7 +28,7 @@ pub(crate) struct Prompt {
     /// The text, without the BOS that the tokenizer adds.
     pub(crate) text: String,
     /// The ids, with it.
-    pub(crate) ids: Vec<LlamaToken>,
+    pub(crate) ids: Vec<Token>,
     /// Something the user should know, for stderr.
     pub(crate) notice: Option<&'static str>,
 }
@@ -39,13 +38,10 @@ const SWITCHED: &str =
     "the model's chat template leaves out system messages; Tulu's own template, otherwise the same, is used";
 
 impl<'m> Prompts<'m> {
-    /// The model's own template, else Tulu's, and the model's vocabulary (which is all that has to be loaded).
-    pub(crate) fn new(model: &'m LlamaModel) -> Result<Self, Failure> {
-        let tokens = Tokens::new(model);
-        let own = match model.meta_val_str("tokenizer.chat_template") {
-            Ok(source) => Some(Template::new(&source, tokens.specials())?),
-            Err(_) => None,
-        };
+    /// `template`: the model's own; without one, Tulu's. Of the model, only the vocabulary has to be loaded.
+    pub(crate) fn new(vocab: Vocab<'m>, template: Option<&str>) -> Result<Self, Failure> {
+        let tokens = Tokens::new(vocab);
+        let own = template.map(|source| Template::new(source, tokens.specials())).transpose()?;
         let tulu = Template::tulu(tokens.specials())?;
         Ok(Self { templates: Templates { own, tulu }, tokens })
     }
@@ -58,7 +54,7 @@ impl<'m> Prompts<'m> {
     }
 
     /// Text without any format, for completion: BOS and the text, in which nothing is a control token.
-    pub(crate) fn plain(&self, text: &str) -> Result<Vec<LlamaToken>, Failure> {
+    pub(crate) fn plain(&self, text: &str) -> Result<Vec<Token>, Failure> {
         self.tokens.encode(&[Piece::Text(text.to_owned())])
     }
 }

@@ -23,8 +23,6 @@ pub(crate) struct Specials {
     pub(crate) bos: String,
     /// `</s>`.
     pub(crate) eos: String,
-    /// `<unk>`.
-    pub(crate) unk: String,
 }
 
 /// A compiled chat template.
@@ -75,7 +73,6 @@ impl Template {
             add_generation_prompt,
             bos_token => self.specials.bos.as_str(),
             eos_token => self.specials.eos.as_str(),
-            unk_token => self.specials.unk.as_str(),
         };
         let template = self.env.get_template("chat_template").map_err(|err| failure(&err))?;
         template.render_captured_to(variables, &mut out).map_err(|err| failure(&err))?;
@@ -121,7 +118,7 @@ mod tests {
     use crate::prompt::{Message, Role};
 
     fn specials() -> Specials {
-        Specials { bos: "<s>".into(), eos: "</s>".into(), unk: "<unk>".into() }
+        Specials { bos: "<s>".into(), eos: "</s>".into() }
     }
 
     fn render(source: &str) -> Result<String, String> {

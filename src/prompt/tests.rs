@@ -5,18 +5,18 @@ use super::render::{Rendered, Templates};
 use super::template::{Specials, Template};
 use super::tokens::{Control, Piece};
 use super::{Message, Role};
-use llama_cpp_2::token::LlamaToken;
+use crate::engine::Token;
 
 /// Byte for byte what allenai/tulu-2-13b and its family carry on the Hub.
 const HUB: &str = "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\\n' + message['content'] }}\n{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}";
 
 fn specials() -> Specials {
-    Specials { bos: "<s>".into(), eos: "</s>".into(), unk: "<unk>".into() }
+    Specials { bos: "<s>".into(), eos: "</s>".into() }
 }
 
 fn controls() -> Vec<Control> {
     let list = [("<unk>", 0), ("</s>", 2), ("<s>", 1)];
-    list.map(|(text, id)| Control { text: text.into(), id: LlamaToken::new(id) }).into()
+    list.map(|(text, id)| Control { text: text.into(), id: Token::new(id) }).into()
 }
 
 fn render(template: &str, messages: &[Message]) -> Result<Rendered, String> {
@@ -30,7 +30,7 @@ fn text(text: &str) -> Piece {
 }
 
 fn control(id: i32) -> Piece {
-    Piece::Control(LlamaToken::new(id))
+    Piece::Control(Token::new(id))
 }
 
 fn user(content: &str) -> Message {
@@ -100,7 +100,7 @@ fn a_system_message_is_never_silently_dropped() {
 
 #[test]
 fn generated_ids_are_kept_where_they_can_be() {
-    let ids = vec![LlamaToken::new(7), LlamaToken::new(8)];
+    let ids = vec![Token::new(7), Token::new(8)];
     let talk = [user("Hello"), Message::answer(" Hi</s>!", ids.clone()), user("Bye")];
     let got = render(HUB, &talk).unwrap();
     assert_eq!(got.text, "<|user|>\nHello\n<|assistant|>\n Hi</s>!</s>\n<|user|>\nBye\n<|assistant|>\n");

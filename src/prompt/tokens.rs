@@ -1,11 +1,8 @@
 //! Text → ids over llama.cpp's tokenizer. Which text is a control token is decided by `render`; here text is only text.
 
 use super::template::Specials;
+use crate::engine::{Token, Vocab};
 use crate::error::Failure;
-use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::token_type::LlamaTokenAttr;
-use llama_cpp_2::vocab::LlamaVocab;
 
 /// A control token as a template writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +10,7 @@ pub(crate) struct Control {
     /// Its characters, such as `</s>`.
     pub(crate) text: String,
     /// Its id.
-    pub(crate) id: LlamaToken,
+    pub(crate) id: Token,
 }
 
 /// A stretch of a rendered prompt.
@@ -22,26 +19,25 @@ pub(crate) enum Piece {
     /// Plain text, tokenized on its own.
     Text(String),
     /// A control token that the template wrote.
-    Control(LlamaToken),
+    Control(Token),
     /// Ids that the model generated earlier.
-    Generated(Vec<LlamaToken>),
+    Generated(Vec<Token>),
 }
 
 /// A model's vocabulary.
 pub(crate) struct Tokens<'m> {
-    vocab: LlamaVocab<'m>,
+    vocab: Vocab<'m>,
     controls: Vec<Control>,
 }
 
 impl<'m> Tokens<'m> {
-    /// Reads the control tokens of `model`, whose vocabulary is all that has to be loaded.
-    pub(crate) fn new(model: &'m LlamaModel) -> Self {
-        let vocab = model.vocab();
-        let mut controls: Vec<Control> = (0..vocab.n_tokens())
-            .map(LlamaToken::new)
-            .filter(|id| vocab.attr(*id).intersects(LlamaTokenAttr::Control | LlamaTokenAttr::Unknown))
-            .filter_map(|id| Some(Control { text: vocab.text(id)?.to_str().ok()?.to_owned(), id }))
-            .filter(|control| !control.text.is_empty())
+    /// Reads the control tokens of `vocab`.
+    pub(crate) fn new(vocab: Vocab<'m>) -> Self {
+        let mut controls: Vec<Control> = vocab
+            .controls()
+            .into_iter()
+            .map(|(text, id)| Control { text, id })
+            .filter(|c| !c.text.is_empty())
             .collect();
         // The longest match wins, as in llama.cpp and Transformers.
         controls.sort_by_key(|control| std::cmp::Reverse(control.text.len()));
@@ -56,21 +52,16 @@ impl<'m> Tokens<'m> {
     /// The texts that templates know by name; a token the vocabulary lacks is an empty text.
     pub(crate) fn specials(&self) -> Specials {
         let text = |id| self.controls.iter().find(|c| c.id == id).map(|c| c.text.clone()).unwrap_or_default();
-        let unk = self.controls.iter().find(|c| self.vocab.attr(c.id).contains(LlamaTokenAttr::Unknown));
-        Specials {
-            bos: text(self.vocab.bos()),
-            eos: text(self.vocab.eos()),
-            unk: unk.map(|c| c.text.clone()).unwrap_or_default(),
-        }
+        Specials { bos: text(self.vocab.bos()), eos: text(self.vocab.eos()) }
     }
 
     /// The ids of `pieces`, with BOS in front when the vocabulary asks for one and none is written. Each text starts
     /// afresh, with the space that SentencePiece puts before a text: llama.cpp and Transformers' legacy tokenizer do the
     /// same after a control token.
-    pub(crate) fn encode(&self, pieces: &[Piece]) -> Result<Vec<LlamaToken>, Failure> {
+    pub(crate) fn encode(&self, pieces: &[Piece]) -> Result<Vec<Token>, Failure> {
         let bos = self.vocab.bos();
         let mut ids = Vec::new();
-        if self.vocab.should_add_bos() && pieces.first() != Some(&Piece::Control(bos)) {
+        if self.vocab.adds_bos() && pieces.first() != Some(&Piece::Control(bos)) {
             ids.push(bos);
         }
         for piece in pieces {
@@ -85,7 +76,7 @@ impl<'m> Tokens<'m> {
 
     /// Plain text. llama.cpp does not look for control tokens here, but its merges could still arrive at one where a
     /// vocabulary happens to hold both halves (`</` and `s>`); Llama's does not, so that is checked and not mended.
-    fn encode_text(&self, text: &str, ids: &mut Vec<LlamaToken>) -> Result<(), Failure> {
+    fn encode_text(&self, text: &str, ids: &mut Vec<Token>) -> Result<(), Failure> {
         if i32::try_from(text.len()).is_err() {
             return Err(Failure::input("TEXT_TOO_LONG", "a text of more than 2 GiB", "shorten it"));
         }

@@ -1,0 +1,29 @@
+//! Loading a model as a user sees it: a bar while it takes, a word when the window is smaller than the model's own. For
+//! every verb that runs a model.
+
+use crate::engine::{Model, Settings};
+use crate::error::Failure;
+use crate::interrupt::Interrupt;
+use crate::progress::Bar;
+use std::path::Path;
+
+/// Loads the GGUF at `path` for `n_slots` conversations at once; Ctrl-C stops it.
+pub(super) fn model(path: &Path, settings: Settings, n_slots: u32, interrupt: &Interrupt) -> Result<Model, Failure> {
+    let as_trained = settings.n_ctx.is_none();
+    let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+    let bar = Bar::bytes("loading", bytes);
+    let watch = interrupt.clone();
+    let model = Model::load(path, settings, n_slots, move |part| {
+        bar.set((f64::from(part) * bytes as f64) as u64);
+        watch.asked().is_none()
+    });
+    let model = model.map_err(|failure| match (failure.code, interrupt.asked()) {
+        ("INTERRUPTED", Some(exit)) => Failure { exit, ..failure },
+        _ => failure,
+    })?;
+    let (n_ctx, trained) = (model.n_ctx(), model.shape().n_ctx_train);
+    if as_trained && n_ctx < trained {
+        eprintln!("tulu-quant: note: the window is {n_ctx} tokens instead of {trained}: more does not fit in memory");
+    }
+    Ok(model)
+}
