@@ -20,9 +20,13 @@ pub(crate) struct Cli {
 /// One variant a verb; the fields are in the verb's own file.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Batch(crate::commands::batch::Args),
     Chat(crate::commands::chat::Args),
+    Convert(crate::commands::convert::Args),
+    Batch(crate::commands::batch::Args),
     Prompt(crate::commands::prompt::Args),
+    Inspect(crate::commands::inspect::Args),
+    Bench(crate::commands::bench::Args),
+    Doctor(crate::commands::doctor::Args),
 }
 
 /// How the engine runs a model; for every verb that loads one.

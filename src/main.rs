@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod bench;
 mod chat;
 mod cli;
 mod commands;
@@ -12,8 +13,11 @@ mod interrupt;
 mod model;
 mod progress;
 mod prompt;
+mod table;
 
 use clap::Parser as _;
+use error::{Exit, Failure};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,8 +26,20 @@ fn main() -> ExitCode {
         Err(err) => return error::report_usage(&err),
     };
     let format = cli.error_format;
+    llama_ext::log::capture(false);
     match commands::run(cli.command) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(format),
+    }
+}
+
+/// Writes data to stdout. A reader that left (`| head`) is no error; a full disk behind `>` is.
+fn stdout(text: &str) -> Result<Exit, Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::machine("STDOUT", format!("cannot write the output: {err}"), "check where it goes"))
+        }
+        _ => Ok(Exit::Done),
     }
 }

@@ -1,17 +1,8 @@
-//! Which file a MODEL argument means.
+//! From what a user types to a GGUF file: a file, a checkpoint folder (converted into the cache), or nothing at all (the
+//! demonstration model that the binary carries). Loading the file is the engine's.
 
-use crate::error::Failure;
-use crate::interrupt::Interrupt;
-use std::path::PathBuf;
+pub(crate) mod cache;
+mod demo;
+pub(crate) mod source;
 
-pub(crate) fn resolve(model: Option<&str>, _: &Interrupt) -> Result<PathBuf, Failure> {
-    Ok(PathBuf::from(model.unwrap_or("/tmp/tulu-tiny.gguf")))
-}
-
-pub(crate) mod cache {
-    use crate::error::Failure;
-    use std::path::PathBuf;
-    pub(crate) fn dir() -> Result<PathBuf, Failure> {
-        Ok(std::env::var_os("TULU_QUANT_CACHE").unwrap_or("/tmp/tq-cache".into()).into())
-    }
-}
+pub(crate) use source::resolve;

@@ -1,0 +1,225 @@
+//! `convert`: a checkpoint folder to one GGUF file for each type, in one pass.
+
+use crate::error::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::model::source::{parse_type, threads};
+use crate::progress::Bar;
+use crate::table::{self, Align};
+use serde_json::{Value, json};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tulu_quantize::{Checkpoint, Ftype, Observer, Options, Plan, convert};
+
+/// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
+///
+/// Reads every tensor once and writes all types at once, without an intermediate file; memory does not grow with the
+/// model. Types: F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0 IQ4_NL IQ4_XS Q3_K_L Q3_K_M
+/// Q3_K_S Q2_K, any case.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tulu-quant convert tulu-2-13b -q Q4_K_M -o .\n  \
+    tulu-quant convert tulu-2-13b -q Q4_K_M,Q5_K_M,Q8_0 -o models --dry-run\n  \
+    tulu-quant convert tulu-2-7b -q Q5_K_M -o my-{type}.gguf")]
+pub(crate) struct Args {
+    /// Checkpoint folder: config.json, tokenizer.model and safetensors files
+    source: PathBuf,
+    /// Types to make, separated by commas
+    #[arg(
+        short,
+        long = "quant",
+        value_name = "TYPES",
+        value_delimiter = ',',
+        default_value = "Q4_K_M",
+        env = "TULU_QUANT_QUANT"
+    )]
+    quant: Vec<String>,
+    /// A folder (the files are named SOURCE-TYPE.gguf), or a file name; with several types it has {type} in it
+    #[arg(short, long, value_name = "DIR|FILE", default_value = ".", env = "TULU_QUANT_OUTPUT")]
+    output: PathBuf,
+    /// Print the plan (tensors, types, sizes) and stop
+    #[arg(long, env = "TULU_QUANT_DRY_RUN")]
+    dry_run: bool,
+    /// Replace files that exist
+    #[arg(short, long, env = "TULU_QUANT_FORCE")]
+    force: bool,
+    /// Use ggml's own quantization kernels (the only ones of this version)
+    #[arg(long, env = "TULU_QUANT_REFERENCE_KERNELS")]
+    reference_kernels: bool,
+    /// Threads [default: every core]
+    #[arg(short, long, value_name = "N", env = "TULU_QUANT_THREADS")]
+    threads: Option<NonZeroUsize>,
+    /// Print the plan and the result as JSON on stdout
+    #[arg(long, env = "TULU_QUANT_JSON")]
+    json: bool,
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
+    let interrupt = Interrupt::install()?;
+    let types = types(&args.quant)?;
+    let source = Checkpoint::open(&args.source)?;
+    let plan = Plan::new(&source, &paths(&args.output, &source.name(), &types)?)?;
+    if !args.json {
+        eprint!("{}", summary(&source, &plan));
+    }
+    if args.dry_run {
+        let text = if args.json { plan_json(&source, &plan).to_string() + "\n" } else { tensor_table(&source, &plan) };
+        return crate::stdout(&text);
+    }
+    let begun = Instant::now();
+    let watch = Watch::new(&plan, &interrupt);
+    let options = Options { threads: args.threads.unwrap_or_else(threads), replace: args.force };
+    let converted = convert(&source, &plan, options, &watch);
+    watch.bar.clear();
+    let report = match converted {
+        Ok(report) => report,
+        // the request to stop came as a signal, which decides between 130 and 143
+        Err(err) => {
+            return Err(Failure { exit: interrupt.asked().unwrap_or(Failure::from(err.clone()).exit), ..err.into() });
+        }
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    if args.json {
+        let mut result = plan_json(&source, &plan);
+        result["seconds"] = json!(seconds);
+        return crate::stdout(&(result.to_string() + "\n"));
+    }
+    let made: Vec<String> =
+        plan.outputs.iter().map(|o| format!("  {}  {}\n", o.path.display(), table::bytes(o.len))).collect();
+    eprint!(
+        "Done in {seconds:.1} s: read {}, wrote {}\n{}",
+        table::bytes(report.read),
+        table::bytes(report.written),
+        made.concat()
+    );
+    Ok(Exit::Done)
+}
+
+/// A bar over the source's bytes, and the way to stop.
+pub(crate) struct Watch {
+    bar: Bar,
+    interrupt: Interrupt,
+}
+
+impl Watch {
+    /// Watches the conversion of `plan`.
+    pub(crate) fn new(plan: &Plan, interrupt: &Interrupt) -> Self {
+        Self { bar: Bar::bytes("converting", plan.source_bytes), interrupt: interrupt.clone() }
+    }
+}
+
+impl Observer for Watch {
+    fn advanced(&self, tensor: &str, bytes: u64) {
+        self.bar.advance(bytes);
+        self.bar.message(tensor.to_owned());
+    }
+
+    fn finishing(&self) {
+        self.bar.message("flushing to disk".to_owned());
+    }
+
+    fn cancelled(&self) -> bool {
+        self.interrupt.asked().is_some()
+    }
+}
+
+/// The types as typed, without repetitions.
+fn types(names: &[String]) -> Result<Vec<Ftype>, Failure> {
+    let mut types = Vec::new();
+    for name in names.iter().map(|n| n.trim()).filter(|n| !n.is_empty()) {
+        let ftype = parse_type(name)?;
+        if !types.contains(&ftype) {
+            types.push(ftype);
+        }
+    }
+    Ok(types)
+}
+
+/// Where each type goes: see the help of `--output`.
+fn paths(output: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathBuf)>, Failure> {
+    let text = output.to_string_lossy();
+    let is_file = !output.is_dir() && (text.ends_with(".gguf") || text.contains("{type}"));
+    if is_file && types.len() > 1 && !text.contains("{type}") {
+        let what = format!("one file cannot hold {} types", types.len());
+        return Err(Failure::input("REQUEST", what, "give a folder, or a name with {type} in it").at(output));
+    }
+    Ok(types
+        .iter()
+        .map(|t| {
+            let path =
+                if is_file { text.replace("{type}", t.name()).into() } else { output.join(format!("{name}-{t}.gguf")) };
+            (*t, path)
+        })
+        .collect())
+}
+
+/// What will happen, in a few lines.
+fn summary(source: &Checkpoint, plan: &Plan) -> String {
+    let c = &source.config;
+    let mut out = format!(
+        "{}: {} weights in {} tensors, {} layers of {} with {} heads ({} kv), {} tokens, context {}\n",
+        source.name(),
+        table::params(plan.n_params),
+        plan.tensors.len(),
+        c.num_hidden_layers,
+        c.hidden_size,
+        c.num_attention_heads,
+        c.num_key_value_heads,
+        c.vocab_size,
+        c.max_position_embeddings,
+    );
+    for o in &plan.outputs {
+        #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
+        let bpw = o.sizes.iter().sum::<u64>() as f64 * 8.0 / plan.n_params as f64;
+        out += &format!("  {:<7} {:>9}  {bpw:.2} bits a weight  {}\n", o.ftype, table::bytes(o.len), o.path.display());
+    }
+    let total = (table::bytes(plan.source_bytes), table::bytes(plan.output_bytes()));
+    out += &format!("  reads {}, needs {} of disk\n", total.0, total.1);
+    for note in &source.notes {
+        out += &format!("note: {note}\n");
+    }
+    out
+}
+
+/// One line for each tensor: what it is and what it becomes.
+fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
+    let mut heading = vec!["tensor".to_owned(), "shape".to_owned(), "source".to_owned()];
+    let mut align = vec![Align::Left, Align::Right, Align::Left];
+    for o in &plan.outputs {
+        heading.extend([o.ftype.to_string(), "bytes".to_owned()]);
+        align.extend([Align::Left, Align::Right]);
+    }
+    let mut rows = vec![heading];
+    for (i, t) in plan.tensors.iter().enumerate() {
+        let shape = t.dims.iter().rev().map(u64::to_string).collect::<Vec<_>>().join(" × ");
+        let mut row = vec![t.name.clone(), shape, source.tensors[t.source].dtype.to_string()];
+        plan.outputs.iter().for_each(|o| row.extend([o.types[i].to_string(), o.sizes[i].to_string()]));
+        rows.push(row);
+    }
+    let mut total = vec!["total (with header)".to_owned(), String::new(), table::bytes(plan.source_bytes)];
+    plan.outputs.iter().for_each(|o| total.extend([String::new(), o.len.to_string()]));
+    rows.push(total);
+    table::render(&align, &rows)
+}
+
+fn plan_json(source: &Checkpoint, plan: &Plan) -> Value {
+    let outputs: Vec<Value> = plan
+        .outputs
+        .iter()
+        .map(|o| {
+            let tensors: Vec<Value> = plan
+                .tensors
+                .iter()
+                .enumerate()
+                .map(|(i, t)| {
+                    let shape: Vec<u64> = t.dims.iter().rev().copied().collect();
+                    json!({"name": t.name, "shape": shape, "source_type": source.tensors[t.source].dtype.name(),
+                           "type": o.types[i].name(), "bytes": o.sizes[i], "offset": o.offsets[i]})
+                })
+                .collect();
+            json!({"type": o.ftype.name(), "path": o.path.to_string_lossy(), "bytes": o.len, "tensors": tensors})
+        })
+        .collect();
+    json!({"source": source.dir.to_string_lossy(), "n_params": plan.n_params, "read_bytes": plan.source_bytes,
+           "disk_bytes": plan.output_bytes(), "skipped": plan.skipped, "notes": source.notes, "outputs": outputs})
+}

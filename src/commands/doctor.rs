@@ -1,0 +1,209 @@
+//! `doctor`: is this build right for this machine, and do llama.cpp's kernels run and give the right numbers?
+//!
+//! The self-test runs in a child process: a build with instructions the CPU lacks dies with SIGILL, and that has to be
+//! said, not suffered.
+
+use crate::error::{Exit, Failure};
+use crate::table;
+use llama_ext::{GgmlType, cpu};
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+
+/// Check this build and this machine, and say what to change
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print the findings as one JSON object
+    #[arg(long, env = "TULU_QUANT_JSON")]
+    json: bool,
+    /// Run the self-test here and print its result as JSON (what doctor starts as a child)
+    #[arg(long, hide = true)]
+    self_test: bool,
+}
+
+/// The activations are rounded to 8 bits in the product; what is right stays well below this.
+const TOLERANCE: f64 = 0.05;
+
+/// Runs the verb: exit 0 when all is well, 4 when a kernel fails.
+pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
+    if args.self_test {
+        return crate::stdout(&(self_test()?.to_string() + "\n"));
+    }
+    let features = features();
+    let tested = run_self_test();
+    let mut advice = Vec::new();
+    let missing: Vec<&str> = features.iter().filter(|f| f.cpu && !f.built).map(|f| f.name).collect();
+    if !missing.is_empty() {
+        advice.push(format!(
+            "this CPU has {}, which llama.cpp was not built for: build with `cargo build --release` in the source folder, \
+             without RUSTFLAGS in the environment (it replaces .cargo/config.toml's target-cpu=native)",
+            missing.join(", ")
+        ));
+    }
+    let lacking: Vec<&str> = features.iter().filter(|f| f.built && !f.cpu).map(|f| f.name).collect();
+    if !lacking.is_empty() {
+        advice.push(format!(
+            "llama.cpp was built for {}, which this CPU lacks: build it again on this machine",
+            lacking.join(", ")
+        ));
+    }
+    if let Err(why) = &tested {
+        advice.push(format!(
+            "the self-test failed ({why}): build again on this machine, and report it if that does not help"
+        ));
+    }
+    let memory = memory();
+    let cache = crate::model::cache::dir().map_or_else(|err| err.what, |dir| dir.display().to_string());
+    let text = if args.json {
+        let features: Vec<Value> =
+            features.iter().map(|f| json!({"name": f.name, "cpu": f.cpu, "built": f.built})).collect();
+        let all = json!({
+            "version": env!("CARGO_PKG_VERSION"), "revision": env!("TULU_QUANT_REVISION"), "pin": pin(),
+            "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu::system_info(),
+            "memory_total": memory.0, "memory_available": memory.1, "cache": cache,
+            "self_test": tested.as_ref().map_or_else(|why| json!({"failed": why}), Clone::clone), "advice": advice,
+        });
+        all.to_string() + "\n"
+    } else {
+        report(&features, &tested, &advice, memory, &cache)
+    };
+    crate::stdout(&text)?;
+    Ok(if tested.is_ok() { Exit::Done } else { Exit::Engine })
+}
+
+struct Feature {
+    name: &'static str,
+    cpu: bool,
+    built: bool,
+}
+
+/// What the CPU says against what llama.cpp was compiled with.
+fn features() -> Vec<Feature> {
+    let has = |name: &str| cpu_has(name);
+    cpu::built_for().into_iter().map(|(name, built)| Feature { name, cpu: has(name), built }).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_has(name: &str) -> bool {
+    match name {
+        "avx" => is_x86_feature_detected!("avx"),
+        "avx2" => is_x86_feature_detected!("avx2"),
+        "fma" => is_x86_feature_detected!("fma"),
+        "f16c" => is_x86_feature_detected!("f16c"),
+        "bmi2" => is_x86_feature_detected!("bmi2"),
+        "avx_vnni" => is_x86_feature_detected!("avxvnni"),
+        "avx512f" => is_x86_feature_detected!("avx512f"),
+        "avx512vbmi" => is_x86_feature_detected!("avx512vbmi"),
+        "avx512vnni" => is_x86_feature_detected!("avx512vnni"),
+        "avx512bf16" => is_x86_feature_detected!("avx512bf16"),
+        // std does not detect AMX on stable: the kernel's list says it, and says it only where the kernel allows it
+        "amx_int8" => std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains(" amx_int8")),
+        _ => false,
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn cpu_has(name: &str) -> bool {
+    use std::arch::is_aarch64_feature_detected;
+    match name {
+        "neon" => is_aarch64_feature_detected!("neon"),
+        "dotprod" => is_aarch64_feature_detected!("dotprod"),
+        "i8mm" => is_aarch64_feature_detected!("i8mm"),
+        "sve" => is_aarch64_feature_detected!("sve"),
+        _ => false,
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn cpu_has(_: &str) -> bool {
+    false
+}
+
+/// The types the self-test multiplies: the commonest ones a Tulu model is run in.
+const TESTED: [GgmlType; 3] = [GgmlType::Q4_K, GgmlType::Q6_K, GgmlType::Q8_0];
+
+fn self_test() -> Result<Value, Failure> {
+    let threads = crate::model::source::threads().get().min(8);
+    let mut results = Vec::new();
+    for kind in TESTED {
+        let tested = cpu::matmul_test(kind, u16::try_from(threads).unwrap_or(1));
+        let tested = tested.map_err(|err| Failure::engine("SELF_TEST", err.to_string(), "report this"))?;
+        for r in tested {
+            let ok = f64::from(r.error) < TOLERANCE;
+            results.push(json!({"type": kind.name(), "buffer": r.buffer, "error": r.error, "ok": ok}));
+        }
+    }
+    Ok(Value::Array(results))
+}
+
+/// Runs [`self_test`] in a child; the error says how the child ended or which product was wrong.
+fn run_self_test() -> Result<Value, String> {
+    let program = std::env::current_exe().map_err(|err| format!("cannot find this program: {err}"))?;
+    let child = Command::new(program).args(["doctor", "--self-test"]).stdin(Stdio::null()).output();
+    let child = child.map_err(|err| format!("cannot start a process: {err}"))?;
+    if !child.status.success() {
+        return Err(format!("the matrix product ended with {}", child.status));
+    }
+    let results: Value = serde_json::from_slice(&child.stdout).map_err(|err| format!("unreadable result: {err}"))?;
+    let wrong = results.as_array().into_iter().flatten().find(|r| r["ok"] != json!(true));
+    match wrong {
+        None => Ok(results),
+        Some(r) => Err(format!("{} in {}: error {}", r["type"], r["buffer"], r["error"])),
+    }
+}
+
+/// Total and available memory, in bytes; zeros where the system does not say.
+fn memory() -> (u64, u64) {
+    sysinfo::System::new().map_or((0, 0), |mut system| {
+        system.refresh_memory();
+        (system.total_memory(), system.available_memory())
+    })
+}
+
+/// The pinned llama.cpp, from the pin file: (what, which).
+fn pin() -> Value {
+    let pairs = llama_ext::PIN.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
+    pairs.map(|(key, value)| (key.to_owned(), json!(value.trim_matches('"')))).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn report(
+    features: &[Feature],
+    tested: &Result<Value, String>,
+    advice: &[String],
+    memory: (u64, u64),
+    cache: &str,
+) -> String {
+    let pin = pin();
+    let field = |name: &str| pin[name].as_str().unwrap_or("?").to_owned();
+    let mut out = format!(
+        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nmemory       {} available of {}\ncache        {cache}\n\nCPU feature  here   built for\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("TULU_QUANT_REVISION"),
+        llama_ext::ggml_version(),
+        field("llama-cpp-sys-2"),
+        table::bytes(memory.1),
+        table::bytes(memory.0),
+    );
+    let word = |yes: bool| if yes { "yes" } else { "-" };
+    for f in features {
+        let mark = if f.cpu == f.built { "" } else { "  <- differs" };
+        out += &format!("{:<12} {:<6} {}{mark}\n", f.name, word(f.cpu), word(f.built));
+    }
+    out += "\nself-test    a 512 x 1024 matrix times 48 columns, error against f64\n";
+    match tested {
+        Ok(results) => {
+            for r in results.as_array().into_iter().flatten() {
+                let text = |key: &str| r[key].as_str().unwrap_or("?").to_owned();
+                out += &format!(
+                    "  {:<6} {:<12} {:.4}  ok\n",
+                    text("type"),
+                    text("buffer"),
+                    r["error"].as_f64().unwrap_or(f64::NAN)
+                );
+            }
+        }
+        Err(why) => out += &format!("  FAILED: {why}\n"),
+    }
+    out += if advice.is_empty() { "\nAll is well.\n" } else { "\nWhat to change:\n" };
+    advice.iter().for_each(|line| out += &format!("  - {line}\n"));
+    out
+}
