@@ -53,6 +53,14 @@ impl Bar {
         }
     }
 
+    /// Lets `write` write lines that stay above the bar.
+    pub(crate) fn above(&self, write: impl FnOnce()) {
+        match &self.0 {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
     /// Takes the bar off the screen, so that other lines can be written.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.0 {

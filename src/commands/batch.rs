@@ -1,11 +1,14 @@
 //! `tulu-quant batch`: answers a file of records. As typed → checked → journal → model → run → output.
 
+use super::load;
 use crate::batch::{Contents, Defaults, Journal, Lines, Run, Tally, Watch, fingerprint};
 use crate::cli::{EngineArgs, SamplingArgs};
 use crate::decode::Decoder;
-use crate::engine::{Model, Sampling, Settings};
+use crate::engine::{Sampling, Settings};
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::model;
+use crate::progress::Bar;
 use crate::prompt::Prompts;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -72,7 +75,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::input("OUTPUT", "is the input", "give another -o").at(&args.output));
     }
     let mut journal = Journal::open(&args.output, args.restart, args.force)?;
-    let model_file = PathBuf::from(&args.model);
+    let interrupt = Interrupt::install()?;
+    let model_file = model::resolve(Some(&args.model), &interrupt)?;
     let name = model_file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let defaults = Defaults { sampling, max_tokens, model: name };
     journal.begin(&identity(&contents, &model_file, &settings, &defaults)?)?;
@@ -84,12 +88,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         note(&format!("going on after {resumed} of {} records", contents.lines));
     }
 
-    let interrupt = Interrupt::install()?;
     let began = Instant::now();
     let (tally, stopped) = if resumed == contents.lines {
         (Tally::default(), None)
     } else {
-        answer(args, settings, &defaults, &contents, &mut journal, &interrupt)?
+        answer(args, &model_file, settings, &defaults, &contents, &mut journal, &interrupt)?
     };
     if let Some(exit) = stopped {
         let what = format!("stopped with {} of {} records finished", journal.len(), contents.lines);
@@ -104,19 +107,19 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 /// Loads the model and answers what the journal lacks.
 fn answer(
     args: &Args,
+    model: &Path,
     settings: Settings,
     defaults: &Defaults,
     contents: &Contents,
     journal: &mut Journal,
     interrupt: &Interrupt,
 ) -> Result<(Tally, Option<Exit>), Failure> {
-    let going_on = interrupt.clone();
     let slots = args.parallel.min(u32::try_from(contents.lines - journal.len()).unwrap_or(u32::MAX));
-    let model = Model::load(Path::new(&args.model), settings, slots, move |_| going_on.asked().is_none())?;
+    let model = load::model(model, settings, slots, interrupt)?;
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
     let decoder = Decoder::new(&model)?;
-    let mut watch = Terminal;
+    let mut watch = Terminal { bar: Bar::items("answering", "records", contents.lines), began: Instant::now() };
     let run = Run::new(decoder, &prompts, journal, defaults, contents, &mut watch);
     run.finish(Lines::open(&args.input)?, interrupt).map_err(|failure| match failure.code {
         "INPUT_CHANGED" => failure.at(&args.input),
@@ -124,14 +127,22 @@ fn answer(
     })
 }
 
-struct Terminal;
+/// The run on the terminal.
+struct Terminal {
+    bar: Bar,
+    began: Instant,
+}
 
 impl Watch for Terminal {
     fn notice(&mut self, text: &str) {
-        note(text);
+        self.bar.above(|| note(text));
     }
 
-    fn step(&mut self, _tally: &Tally, _finished: u64) {}
+    fn step(&mut self, tally: &Tally, finished: u64) {
+        let speed = tally.completion_tokens as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
+        self.bar.set(finished);
+        self.bar.message(format!("{speed:.1} tokens/s"));
+    }
 }
 
 /// Everything that the answers depend on. Threads and slots are left out: another machine may go on with a run.

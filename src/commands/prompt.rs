@@ -2,6 +2,8 @@
 
 use crate::engine::VocabFile;
 use crate::error::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::model;
 use crate::prompt::{Prompt, Prompts, conversations};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -33,9 +35,10 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let input = open(&args.input)?;
-    let model = VocabFile::open(Path::new(&args.model))?;
+    let path = model::resolve(Some(&args.model), &Interrupt::install()?)?;
+    let model = VocabFile::open(&path)?;
     let template = model.chat_template();
-    let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&args.model))?;
+    let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;
     let mut out = io::stdout().lock();
     match show(args, input, &prompts, &mut out) {
         // `| head` has seen enough.

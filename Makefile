@@ -1,0 +1,35 @@
+# The commands that the README names. They install what the build needs where it is missing (scripts/setup.sh).
+
+CARGO ?= cargo
+# A compiler cache makes the second build of llama.cpp take seconds; used where it is installed.
+CCACHE := $(shell command -v ccache 2>/dev/null)
+ifneq ($(CCACHE),)
+export CMAKE_C_COMPILER_LAUNCHER = $(CCACHE)
+export CMAKE_CXX_COMPILER_LAUNCHER = $(CCACHE)
+endif
+# What setup.sh found or installed. Make builds an included file first and starts over with it.
+TOOLS := $(CURDIR)/target/tools
+-include $(TOOLS)/env.mk
+$(TOOLS)/env.mk: scripts/setup.sh
+	@scripts/setup.sh $(TOOLS)
+
+.PHONY: demo test build lint clean
+
+## Build, then convert, chat with and batch-run the bundled model.
+demo: build
+	@scripts/demo.sh
+
+## Everything that is checked before a change lands.
+test: build lint
+	$(CARGO) test --release --workspace
+	@scripts/ignored-tests.sh
+
+build:
+	$(CARGO) build --release
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+clean:
+	$(CARGO) clean

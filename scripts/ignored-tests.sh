@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The tests that need more than the repository: each group runs where its need is met, and is counted where it is not.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+shared=${TULU_QUANT_SHARED:-../shared}
+group() { # name prefix, whether it can run, what it needs
+    local count
+    count=$(grep -rhoE "fn $1_[a-z0-9_]+" tests src quantize vendor --include=*.rs | sort -u | wc -l)
+    if [ "$2" = yes ]; then
+        echo "running $count test(s) that need $3"
+        cargo test --release --workspace -- --ignored "$1_"
+    else
+        echo "SKIPPED $count test(s) that need $3"
+    fi
+}
+group shared "$([ -d "$shared/data/llama2" ] && echo yes || echo no)" "the Llama 2 tokenizer and prompt cases in $shared"
+group root "$([ "$(id -u)" -eq 0 ] && [ "$(uname)" = Linux ] && echo yes || echo no)" "root on Linux"

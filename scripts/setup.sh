@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Installs what the build of llama.cpp needs: cmake, a C++ compiler and libclang (for bindgen). With apt, dnf or brew
+# where there is one; else cmake and libclang as wheels of the Python package index, in the folder given. What make has
+# to know of it is written to FOLDER/env.mk.
+set -euo pipefail
+tools=$1
+mkdir -p "$tools"
+
+have_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] && return 0
+    local file
+    for file in /usr/lib/llvm-*/lib/libclang[.-]*so* /usr/lib/*/libclang[.-]*so* /usr/lib64/libclang.so* \
+        /usr/lib64/llvm*/lib/libclang.so* /opt/homebrew/opt/llvm/lib/libclang.dylib /usr/local/opt/llvm/lib/libclang.dylib \
+        /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
+        case $file in *libclang-cpp*) ;; *) [ -e "$file" ] && return 0 ;; esac
+    done
+    return 1
+}
+have_all() { command -v cmake >/dev/null && command -v c++ >/dev/null && have_libclang; }
+
+done_with_system() {
+    echo "# the system has all that the build needs" >"$tools/env.mk"
+    exit 0
+}
+
+have_all && done_with_system
+
+sudo=
+[ "$(id -u)" -eq 0 ] || sudo=$(command -v sudo || true)
+echo "setup: installing cmake, a C++ compiler and libclang" >&2
+if command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || [ -n "$sudo" ]; }; then
+    $sudo apt-get update -qq && $sudo apt-get install -y -qq cmake g++ libclang-dev >/dev/null || true
+elif command -v dnf >/dev/null && { [ "$(id -u)" -eq 0 ] || [ -n "$sudo" ]; }; then
+    $sudo dnf install -y -q cmake gcc-c++ clang-devel || true
+elif command -v brew >/dev/null; then
+    brew install --quiet cmake llvm || true
+fi
+have_all && done_with_system
+
+if command -v python3 >/dev/null && command -v c++ >/dev/null; then
+    python3 -m venv "$tools/python"
+    "$tools/python/bin/pip" install --quiet cmake libclang
+    clang=$("$tools/python/bin/python" -c 'import clang, os; print(os.path.join(os.path.dirname(clang.__file__), "native"))')
+    # the wheel has the library without the compiler's own headers; the system's GCC has the same ones
+    headers=$(c++ -print-file-name=include)
+    {
+        echo "export PATH := $tools/python/bin:\$(PATH)"
+        echo "export LIBCLANG_PATH = $clang"
+        echo "export BINDGEN_EXTRA_CLANG_ARGS = -I$headers"
+    } >"$tools/env.mk"
+    exit 0
+fi
+echo "setup: install cmake, a C++ compiler and libclang (Debian: apt install cmake g++ libclang-dev), then run make again" >&2
+exit 1
