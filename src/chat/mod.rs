@@ -81,6 +81,11 @@ impl<'m> Chat<'m> {
         let turn = self.messages.len();
         self.messages.push(Message::new(Role::User, text));
         match self.answer(out) {
+            // Stopped before the first character: nothing was said, and nothing needs an answer.
+            Ok(answer) if answer.reason == Reason::Interrupted && answer.text.is_empty() => {
+                self.messages.truncate(turn);
+                Ok(answer)
+            }
             Ok(answer) => {
                 self.messages.push(match answer.ids.clone() {
                     Some(ids) => Message::answer(answer.text.clone(), ids),

@@ -7,7 +7,7 @@ use crate::decode::{Answer, Reason};
 use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use std::io::{IsTerminal as _, Read as _};
+use std::io::{ErrorKind, IsTerminal as _, Read as _};
 use std::path::Path;
 
 /// Tokens of an answer when -n is not given: the model card's own example.
@@ -56,8 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 
     let (answer, exit) = chat.once(prompt, &mut out)?;
     if args.json {
-        let mut out = Output::new(false);
-        out.write(&format!("{}\n", json(&answer, seed, &path)))?;
+        crate::stdout(&format!("{}\n", json(&answer, seed, &path)))?;
         return Ok(exit);
     }
     out.end_line()?;
@@ -74,8 +73,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 fn prompt(given: Option<&str>) -> Result<Option<String>, Failure> {
     let mut piped = String::new();
     if !std::io::stdin().is_terminal() {
-        let stdin = Path::new("stdin");
-        std::io::stdin().lock().read_to_string(&mut piped).map_err(|err| Failure::io(stdin, "cannot read", &err))?;
+        std::io::stdin().lock().read_to_string(&mut piped).map_err(|err| match err.kind() {
+            ErrorKind::InvalidData => Failure::input("PROMPT", "the text piped in is not UTF-8", "convert it to UTF-8"),
+            _ => Failure::io(Path::new("stdin"), "cannot read", &err),
+        })?;
     } else if given.is_none() {
         return Ok(None);
     }

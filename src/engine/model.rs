@@ -2,7 +2,7 @@
 
 use super::memory::{Shape, available_memory};
 use super::settings::{N_SLOTS_MAX, Settings};
-use super::{Context, Vocab, header};
+use super::{Context, Vocab, devices, header};
 use crate::error::Failure;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -34,6 +34,10 @@ impl Model {
         if !(1..=N_SLOTS_MAX).contains(&n_slots) {
             let what = format!("{n_slots} slots were asked for");
             return Err(Failure::input("SLOTS", what, format!("give 1 to {N_SLOTS_MAX}")));
+        }
+        if settings.n_gpu_layers > 0 && devices::gpus()?.is_empty() {
+            let fix = "leave -ngl out, or build with --features cuda, metal or vulkan";
+            return Err(Failure::input("GPU", "--gpu-layers is given, and this build sees no GPU", fix));
         }
         let shape = header::check(path)?;
         let n_ctx = shape.window(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;

@@ -9,7 +9,7 @@ pub(crate) const N_BATCH: u32 = 2048;
 /// Tokens computed together at most: llama.cpp's own default, which its kernels and llama-bench are tuned for.
 pub(crate) const N_UBATCH: u32 = 512;
 /// The smallest window: llama.cpp pads every window to a multiple of this.
-pub(crate) const N_CTX_STEP: u32 = 256;
+pub(crate) const N_CTX_MIN: u32 = 256;
 /// Sequences that one llama.cpp context can hold (`LLAMA_MAX_SEQ`).
 pub(crate) const N_SLOTS_MAX: u32 = 256;
 
@@ -35,11 +35,11 @@ pub(crate) struct Settings {
 impl Settings {
     /// Refuses the combinations that llama.cpp would refuse later, without a reason, after the weights are loaded.
     pub(crate) fn check(self) -> Result<Self, Failure> {
-        if self.n_ctx.is_some_and(|n| n < N_CTX_STEP) {
+        if self.n_ctx.is_some_and(|n| n < N_CTX_MIN) {
             return Err(Failure::input(
                 "CTX_SIZE",
-                format!("--ctx-size is below {N_CTX_STEP} tokens, the smallest window llama.cpp makes"),
-                format!("give at least {N_CTX_STEP}, or leave it out for what the model was trained for"),
+                format!("--ctx-size is below {N_CTX_MIN} tokens, the smallest window llama.cpp makes"),
+                format!("give at least {N_CTX_MIN}, or leave it out for what the model was trained for"),
             ));
         }
         if self.flash_attn == FlashAttn::Off && self.type_v.is_quantized() {
@@ -66,6 +66,15 @@ pub(crate) enum FlashAttn {
 }
 
 impl FlashAttn {
+    /// Its name for llama.cpp's users.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Auto => "auto",
+        }
+    }
+
     /// The number of `enum llama_flash_attn_type`.
     pub(super) fn number(self) -> i32 {
         match self {
