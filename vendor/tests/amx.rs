@@ -37,5 +37,8 @@ fn the_whole_tile_configuration_is_stored_before_it_is_loaded() {
     let before = text.split("ldtilecfg").next().expect("split gives one part at least");
     assert!(before.len() < text.len(), "no ldtilecfg in\n{text}");
     // the two row counts, as bytes or together as the word 13 << 8 | 11
-    assert!((before.contains("$11") && before.contains("$13")) || before.contains("$3339"), "rows are not stored:\n{text}");
+    assert!(
+        (before.contains("$11") && before.contains("$13")) || before.contains("$3339"),
+        "rows are not stored:\n{text}"
+    );
 }
