@@ -81,11 +81,6 @@ impl Model {
         self.inner.meta_val_str("tokenizer.chat_template").ok()
     }
 
-    /// A value of the file's metadata, as text.
-    pub(crate) fn metadata(&self, key: &str) -> Option<String> {
-        self.inner.meta_val_str(key).ok()
-    }
-
     /// Number of parameters.
     pub(crate) fn n_params(&self) -> u64 {
         self.inner.n_params()
