@@ -24,8 +24,7 @@ run convert "$checkpoint" -q Q4_K_M,Q5_K_M,Q8_0 -o "$work"
 
 say "3. Chat: two turns. The second one needs the first; only its new tokens are computed."
 model=$work/tulu-tiny-Q4_K_M.gguf
-show chat "$model" --temp 0
-printf '%s\n' "What is the capital of France?" "And of Italy?" | "$program" chat "$model" --temp 0 --turns
+run chat "$model" --temp 0 -p "What is the capital of France?" -p "And of Italy?"
 
 say "4. What the model really saw: Tulu's format, to the byte."
 run prompt "$model" -i scripts/demo/conversation.json
