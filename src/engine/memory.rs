@@ -139,7 +139,7 @@ mod tests {
     fn settings(n_ctx: Option<u32>) -> Settings {
         Settings {
             n_ctx,
-            n_threads: 1,
+            n_threads: None,
             n_gpu_layers: 0,
             flash_attn: FlashAttn::Auto,
             type_k: CacheType::F16,

@@ -16,5 +16,5 @@ pub(crate) use devices::gpus;
 pub(crate) use llama_cpp_2::token::LlamaToken as Token;
 pub(crate) use model::{Model, VocabFile};
 pub(crate) use sampler::{Sampler, Sampling, random_seed};
-pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Settings, default_threads};
+pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Settings};
 pub(crate) use vocab::Vocab;
