@@ -123,17 +123,17 @@ impl<'m> Chat<'m> {
             } else {
                 self.decoder.step()?
             };
-            for event in events {
+            for (_, event) in events {
                 match event {
-                    Event::Prefill { done, total, .. } if began.elapsed() >= BAR_DELAY => {
+                    Event::Prefill { done, total } if began.elapsed() >= BAR_DELAY => {
                         bar.get_or_insert_with(|| Bar::items("reading", "tokens", total as u64)).set(done as u64);
                     }
                     Event::Prefill { .. } => {}
-                    Event::Text { text, .. } => {
+                    Event::Text(text) => {
                         bar = None;
                         out.write(&text)?;
                     }
-                    Event::Finished { answer, .. } => return Ok(answer),
+                    Event::Finished(answer) => return Ok(answer),
                 }
             }
         }

@@ -115,12 +115,12 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
         backends: if settings.n_gpu_layers > 0 { gpus()?.join(",") } else { "CPU".to_owned() },
         n_batch: N_BATCH,
         n_ubatch: N_UBATCH,
-        n_threads: settings.n_threads,
+        n_threads: model.n_threads(),
         type_k: settings.type_k.name(),
         type_v: settings.type_v.name(),
         n_gpu_layers: settings.n_gpu_layers,
         flash_attn: settings.flash_attn.name(),
         bytes_per_token: model.shape().weights - unread,
-        bandwidth: bench::read_bandwidth(settings.n_threads as usize),
+        bandwidth: bench::read_bandwidth(model.n_threads() as usize),
     })
 }

@@ -9,9 +9,14 @@ use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use std::io::{ErrorKind, IsTerminal as _, Read as _};
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// Tokens of an answer when -n is not given: the model card's own example.
 const PREDICT: u32 = 256;
+
+/// How long stdin may be silent before the user is told what is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Chat with a model
 ///
@@ -82,11 +87,22 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 fn turns(given: &[String]) -> Result<Vec<String>, Failure> {
     let mut turns = given.to_vec();
     if !std::io::stdin().is_terminal() {
+        // Under a program that leaves stdin open, -p would seem to hang.
+        let (ended, end) = mpsc::channel::<()>();
+        let given = !turns.is_empty();
+        std::thread::spawn(move || {
+            if given && end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!(
+                    "tulu-quant: note: waiting for the end of stdin; give </dev/null if nothing comes from there"
+                );
+            }
+        });
         let mut piped = String::new();
         std::io::stdin().lock().read_to_string(&mut piped).map_err(|err| match err.kind() {
             ErrorKind::InvalidData => Failure::input("PROMPT", "the text piped in is not UTF-8", "convert it to UTF-8"),
             _ => Failure::io(Path::new("stdin"), "cannot read", &err),
         })?;
+        drop(ended);
         let piped = piped.trim_end_matches(['\r', '\n']);
         match turns.last_mut() {
             Some(last) if !piped.is_empty() => *last = format!("{last}\n\n{piped}"),

@@ -1,7 +1,7 @@
 //! Loading a GGUF: the path, the header and the memory are checked before llama.cpp sees the file.
 
 use super::memory::{Shape, available_memory};
-use super::settings::{N_SLOTS_MAX, Settings};
+use super::settings::{N_SLOTS_MAX, Settings, default_threads};
 use super::{Context, Vocab, devices, header};
 use crate::error::Failure;
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -48,7 +48,7 @@ impl Model {
 
     /// The context of this model: KV cache and scratch buffers for the slots it was loaded for.
     pub(crate) fn context(&self) -> Result<Context<'_>, Failure> {
-        Context::new(self, &self.settings, self.n_ctx, self.n_slots)
+        Context::new(self, &self.settings, self.n_threads(), self.n_ctx, self.n_slots)
     }
 
     /// Where it was loaded from.
@@ -66,6 +66,11 @@ impl Model {
         &self.settings
     }
 
+    /// Threads that compute.
+    pub(crate) fn n_threads(&self) -> u32 {
+        self.settings.n_threads.unwrap_or_else(|| default_threads(self.shape.weights))
+    }
+
     /// Window of one slot in tokens.
     pub(crate) fn n_ctx(&self) -> u32 {
         self.n_ctx
@@ -79,11 +84,6 @@ impl Model {
     /// The chat template that the file carries.
     pub(crate) fn chat_template(&self) -> Option<String> {
         self.inner.meta_val_str("tokenizer.chat_template").ok()
-    }
-
-    /// A value of the file's metadata, as text.
-    pub(crate) fn metadata(&self, key: &str) -> Option<String> {
-        self.inner.meta_val_str(key).ok()
     }
 
     /// Number of parameters.
