@@ -77,7 +77,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut journal = Journal::open(&args.output, args.restart, args.force)?;
     let interrupt = Interrupt::install()?;
     let model_file = model::resolve(Some(&args.model), &interrupt)?;
-    let name = model_file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    // As the user calls it: a folder's converted file has a name of the cache's making.
+    let typed = Path::new(&args.model);
+    let name = if typed.is_file() { typed.file_stem() } else { typed.file_name() };
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
     let defaults = Defaults { sampling, max_tokens, model: name };
     journal.begin(&identity(&contents, &model_file, &settings, &defaults)?)?;
     if journal.dropped() > 0 {
@@ -92,7 +95,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let (tally, stopped) = if resumed == contents.lines {
         (Tally::default(), None)
     } else {
-        answer(args, &model_file, settings, &defaults, &contents, &mut journal, &interrupt)?
+        answer(args, &model_file, settings, &defaults, &contents, &mut journal, &interrupt)
+            .inspect_err(|_| note("what is finished is kept; the same command goes on with it"))?
     };
     if let Some(exit) = stopped {
         let what = format!("stopped with {} of {} records finished", journal.len(), contents.lines);
@@ -100,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let (records, failed) = (journal.len(), journal.failed());
     journal.finish()?;
-    summary(args, &tally, records, failed, resumed, began.elapsed().as_secs_f64());
+    summary(args, &tally, records, failed, resumed, began.elapsed().as_secs_f64())?;
     Ok(if failed > 0 { Exit::Partial } else { Exit::Done })
 }
 
@@ -167,7 +171,7 @@ fn identity(contents: &Contents, model: &Path, settings: &Settings, defaults: &D
     }))
 }
 
-fn summary(args: &Args, tally: &Tally, records: u64, failed: u64, resumed: u64, seconds: f64) {
+fn summary(args: &Args, tally: &Tally, records: u64, failed: u64, resumed: u64, seconds: f64) -> Result<(), Failure> {
     let speed = tally.completion_tokens as f64 / seconds.max(1e-9);
     let Tally { answered, cut, prompt_tokens, completion_tokens } = *tally;
     eprintln!(
@@ -191,8 +195,9 @@ fn summary(args: &Args, tally: &Tally, records: u64, failed: u64, resumed: u64, 
             "seconds": seconds,
             "tokens_per_second": speed,
         });
-        println!("{summary}");
+        crate::stdout(&format!("{summary}\n"))?;
     }
+    Ok(())
 }
 
 fn note(text: &str) {
