@@ -16,21 +16,23 @@ use std::time::Instant;
 
 /// Answer a file of records offline; run it again to go on after an interruption
 ///
-/// FILE holds OpenAI batch lines, one JSON object each, for /v1/chat/completions (messages) or /v1/completions (prompt):
+/// FILE holds OpenAI batch lines, one JSON object each, for /v1/chat/completions (messages)
+/// or /v1/completions (prompt):
 ///
 ///   {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions",
 ///    "body": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 64}}
 ///
-/// OUT gets one line for each line of FILE, in its order: {"id", "custom_id", "response", "error"}. A line that cannot be
-/// answered costs only its own record: there "response" is null and "error" has a code, a message and the line; the exit
-/// code is then 1.
+/// OUT gets one line for each line of FILE, in its order: {"id", "custom_id", "response",
+/// "error"}. A line that cannot be answered costs only its own record: there "response" is
+/// null and "error" has a code, a message and the line; the exit code is then 1.
 ///
-/// A record's body may set max_tokens (or max_completion_tokens), temperature, top_p, seed, stop, and also top_k, min_p
-/// and repeat_penalty. Where it does not: greedy (temperature 0; with a temperature, top_k 0 and top_p 1), up to the end
-/// of the window, or what the flags say.
+/// A record's body may set max_tokens (or max_completion_tokens), temperature, top_p, seed,
+/// stop, and also top_k, min_p and repeat_penalty. Where it does not, the flags count; without
+/// them it is greedy (with a temperature: top_k 0, top_p 1), up to the end of the window.
 ///
-/// Finished records are kept in OUT.journal until OUT is complete. The same command goes on with it; with another
-/// input, model or setting it refuses (RESUME_MISMATCH) and says how to begin again.
+/// Finished records are kept in OUT.journal until OUT is complete. The same command goes on
+/// with it; with another input, model or setting it refuses (RESUME_MISMATCH) and says how to
+/// begin again.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
