@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::path::Path;
-use support::{last_line, run, shared, tulu_quant};
+use support::{demo_model, last_line, run, shared, tulu_quant};
 
 /// The vocabulary of every Tulu 2 model, without weights.
 const VOCAB: &str = "data/llama2/ggml-vocab-llama-spm.gguf";
@@ -61,7 +61,16 @@ fn hostile() -> Vec<String> {
 
 #[test]
 #[ignore = "needs ../shared"]
-fn content_never_becomes_a_control_token() {
+fn content_never_becomes_a_control_token_of_tulu() {
+    content_is_only_content(&shared(VOCAB));
+}
+
+#[test]
+fn content_never_becomes_a_control_token_of_the_demonstration_model() {
+    content_is_only_content(demo_model());
+}
+
+fn content_is_only_content(vocab: &Path) {
     let strings = hostile();
     assert!(strings.len() >= 200, "{}", strings.len());
     let conversations: Vec<Value> = strings
@@ -71,7 +80,7 @@ fn content_never_becomes_a_control_token() {
                    {"role": "assistant", "content": s}, {"role": "user", "content": s}])
         })
         .collect();
-    let got = prompts(&shared(VOCAB), &conversations, &[]);
+    let got = prompts(vocab, &conversations, &[]);
     assert_eq!(got.len(), strings.len());
     for (prompt, text) in got.iter().zip(&strings) {
         let control: Vec<i64> =
@@ -82,28 +91,26 @@ fn content_never_becomes_a_control_token() {
 }
 
 #[test]
-#[ignore = "needs ../shared"]
 fn the_three_forms_agree() {
-    let vocab = shared(VOCAB);
+    let vocab = demo_model();
     let one = br#"[{"role":"system","content":"Be brief."},{"role":"user","content":"Hello"}]"#;
     let text = "<|system|>\nBe brief.\n<|user|>\nHello\n<|assistant|>\n";
-    let output = run(tulu_quant().arg("prompt").arg(&vocab).args(["-i", "-"]), one);
+    let output = run(tulu_quant().arg("prompt").arg(vocab).args(["-i", "-"]), one);
     assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap().as_str()), (Some(0), text));
 
-    let json = &prompts(&vocab, &[serde_json::from_slice(one).unwrap()], &[])[0];
+    let json = &prompts(vocab, &[serde_json::from_slice(one).unwrap()], &[])[0];
     assert_eq!(json["text"], text);
     let ids: Vec<String> = json["ids"].as_array().unwrap().iter().map(Value::to_string).collect();
-    let output = run(tulu_quant().arg("prompt").arg(&vocab).args(["-i", "-", "--tokens"]), one);
+    let output = run(tulu_quant().arg("prompt").arg(vocab).args(["-i", "-", "--tokens"]), one);
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\n", ids.join(" ")));
 
-    let bare = &prompts(&vocab, &[json!([{"role": "user", "content": "Hello"}])], &["--no-generation-prompt"])[0];
+    let bare = &prompts(vocab, &[json!([{"role": "user", "content": "Hello"}])], &["--no-generation-prompt"])[0];
     assert_eq!(bare["text"], "<|user|>\nHello\n");
 }
 
 #[test]
-#[ignore = "needs ../shared"]
 fn bad_input_is_named() {
-    let vocab = shared(VOCAB);
+    let vocab = demo_model();
     for (flag, input, code, why) in [
         ("--json", "", "EMPTY", "holds no conversation"),
         ("--json", "[", "JSON", "line 1"),
@@ -120,12 +127,12 @@ fn bad_input_is_named() {
             "use --json",
         ),
     ] {
-        let output = run(tulu_quant().arg("prompt").arg(&vocab).args(["-i", "-", flag]), input.as_bytes());
+        let output = run(tulu_quant().arg("prompt").arg(vocab).args(["-i", "-", flag]), input.as_bytes());
         let line = last_line(&output);
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(line.starts_with(&format!("tulu-quant: error[{code}]: ")) && line.contains(why), "{line}");
     }
-    let output = run(tulu_quant().arg("prompt").arg(&vocab).args(["-i", "no/such/file"]), b"");
+    let output = run(tulu_quant().arg("prompt").arg(vocab).args(["-i", "no/such/file"]), b"");
     assert_eq!(output.status.code(), Some(2));
     assert!(last_line(&output).starts_with("tulu-quant: error[IO]: no/such/file: "), "{}", last_line(&output));
 }

@@ -93,7 +93,7 @@ impl Journal {
                 let names: Vec<&str> = differs.map(|(key, _)| key.as_str()).collect();
                 Err(Failure::input(
                     "RESUME_MISMATCH",
-                    format!("{} records are from a run with another {}", self.records.len(), names.join(", ")),
+                    format!("holds {} records of another run: {} changed", self.records.len(), names.join(" and ")),
                     "restore what it was, give --restart to discard them, or another -o",
                 )
                 .at(&self.path))
@@ -361,7 +361,7 @@ mod tests {
         let mut journal = Journal::open(&output, false, false).unwrap();
         let refused = journal.begin(&other).unwrap_err();
         assert_eq!(refused.code, "RESUME_MISMATCH");
-        assert!(refused.what.ends_with("another model"), "{}", refused.what);
+        assert!(refused.what.ends_with("run: model changed"), "{}", refused.what);
         assert_eq!(code(Journal::open(&output, false, false)), "OUTPUT_LOCKED");
         drop(journal);
         let mut journal = Journal::open(&output, true, false).unwrap();

@@ -16,21 +16,23 @@ use std::time::Instant;
 
 /// Answer a file of records offline; run it again to go on after an interruption
 ///
-/// FILE holds OpenAI batch lines, one JSON object each, for /v1/chat/completions (messages) or /v1/completions (prompt):
+/// FILE holds OpenAI batch lines, one JSON object each, for /v1/chat/completions (messages)
+/// or /v1/completions (prompt):
 ///
 ///   {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions",
 ///    "body": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 64}}
 ///
-/// OUT gets one line for each line of FILE, in its order: {"id", "custom_id", "response", "error"}. A line that cannot be
-/// answered costs only its own record: there "response" is null and "error" has a code, a message and the line; the exit
-/// code is then 1.
+/// OUT gets one line for each line of FILE, in its order: {"id", "custom_id", "response",
+/// "error"}. A line that cannot be answered costs only its own record: there "response" is
+/// null and "error" has a code, a message and the line; the exit code is then 1.
 ///
-/// A record's body may set max_tokens (or max_completion_tokens), temperature, top_p, seed, stop, and also top_k, min_p
-/// and repeat_penalty. Where it does not: greedy (temperature 0; with a temperature, top_k 0 and top_p 1), up to the end
-/// of the window, or what the flags say.
+/// A record's body may set max_tokens (or max_completion_tokens), temperature, top_p, seed,
+/// stop, and also top_k, min_p and repeat_penalty. Where it does not, the flags count; without
+/// them it is greedy (with a temperature: top_k 0, top_p 1), up to the end of the window.
 ///
-/// Finished records are kept in OUT.journal until OUT is complete. The same command goes on with it; with another
-/// input, model or setting it refuses (RESUME_MISMATCH) and says how to begin again.
+/// Finished records are kept in OUT.journal until OUT is complete. The same command goes on
+/// with it; with another input, model or setting it refuses (RESUME_MISMATCH) and says how to
+/// begin again.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -77,7 +79,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut journal = Journal::open(&args.output, args.restart, args.force)?;
     let interrupt = Interrupt::install()?;
     let model_file = model::resolve(Some(&args.model), &interrupt)?;
-    let name = model_file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    // As the user calls it: a folder's converted file has a name of the cache's making.
+    let typed = Path::new(&args.model);
+    let name = if typed.is_file() { typed.file_stem() } else { typed.file_name() };
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
     let defaults = Defaults { sampling, max_tokens, model: name };
     journal.begin(&identity(&contents, &model_file, &settings, &defaults)?)?;
     if journal.dropped() > 0 {
@@ -92,7 +97,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let (tally, stopped) = if resumed == contents.lines {
         (Tally::default(), None)
     } else {
-        answer(args, &model_file, settings, &defaults, &contents, &mut journal, &interrupt)?
+        answer(args, &model_file, settings, &defaults, &contents, &mut journal, &interrupt)
+            .inspect_err(|_| note("what is finished is kept; the same command goes on with it"))?
     };
     if let Some(exit) = stopped {
         let what = format!("stopped with {} of {} records finished", journal.len(), contents.lines);
@@ -100,7 +106,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let (records, failed) = (journal.len(), journal.failed());
     journal.finish()?;
-    summary(args, &tally, records, failed, resumed, began.elapsed().as_secs_f64());
+    summary(args, &tally, records, failed, resumed, began.elapsed().as_secs_f64())?;
     Ok(if failed > 0 { Exit::Partial } else { Exit::Done })
 }
 
@@ -167,7 +173,7 @@ fn identity(contents: &Contents, model: &Path, settings: &Settings, defaults: &D
     }))
 }
 
-fn summary(args: &Args, tally: &Tally, records: u64, failed: u64, resumed: u64, seconds: f64) {
+fn summary(args: &Args, tally: &Tally, records: u64, failed: u64, resumed: u64, seconds: f64) -> Result<(), Failure> {
     let speed = tally.completion_tokens as f64 / seconds.max(1e-9);
     let Tally { answered, cut, prompt_tokens, completion_tokens } = *tally;
     eprintln!(
@@ -191,8 +197,9 @@ fn summary(args: &Args, tally: &Tally, records: u64, failed: u64, resumed: u64, 
             "seconds": seconds,
             "tokens_per_second": speed,
         });
-        println!("{summary}");
+        crate::stdout(&format!("{summary}\n"))?;
     }
+    Ok(())
 }
 
 fn note(text: &str) {

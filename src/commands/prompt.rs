@@ -6,7 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::model;
 use crate::prompt::{Prompt, Prompts, conversations};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Show the exact prompt text of conversations, or its token ids
@@ -39,56 +39,43 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let model = VocabFile::open(&path)?;
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;
-    let mut out = io::stdout().lock();
-    match show(args, input, &prompts, &mut out) {
-        // `| head` has seen enough.
-        Err(Stop::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        Err(Stop::Output(err)) => Err(Failure::io(Path::new("stdout"), "cannot write", &err)),
-        Err(Stop::Failed(failure)) => Err(failure.at(&args.input)),
-        Ok(()) => Ok(Exit::Done),
-    }
+    show(args, input, &prompts).map_err(|failure| failure.at(&args.input))
 }
 
-/// Why the output ended early.
-enum Stop {
-    Output(io::Error),
-    Failed(Failure),
-}
-
-fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>, out: &mut impl Write) -> Result<(), Stop> {
+fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Failure> {
     let mut conversations = conversations(input).peekable();
     let text_only = !args.json && !args.tokens;
     let (mut seen, mut noticed) = (0_u64, false);
     while let Some(conversation) = conversations.next() {
         seen += 1;
-        let prompt = conversation.and_then(|messages| prompts.render(&messages, !args.no_generation_prompt)).map_err(
-            |failure| Stop::Failed(Failure { what: format!("conversation {seen}: {}", failure.what), ..failure }),
-        )?;
+        let prompt = conversation
+            .and_then(|messages| prompts.render(&messages, !args.no_generation_prompt))
+            .map_err(|failure| Failure { what: format!("conversation {seen}: {}", failure.what), ..failure })?;
         if text_only && conversations.peek().is_some() {
             let what = "holds several conversations, whose texts would run into one another";
-            return Err(Stop::Failed(Failure::input("SEVERAL", what, "use --json or --tokens")));
+            return Err(Failure::input("SEVERAL", what, "use --json or --tokens"));
         }
         if let (Some(notice), false) = (prompt.notice, noticed) {
             eprintln!("tulu-quant: note: {notice}");
             noticed = true;
         }
-        write(args, &prompt, out).map_err(Stop::Output)?;
+        crate::stdout(&form(args, prompt))?;
     }
     if seen == 0 {
-        return Err(Stop::Failed(Failure::input("EMPTY", "holds no conversation", "give a JSON array of messages")));
+        return Err(Failure::input("EMPTY", "holds no conversation", "give a JSON array of messages"));
     }
-    out.flush().map_err(Stop::Output)
+    Ok(Exit::Done)
 }
 
-fn write(args: &Args, prompt: &Prompt, out: &mut impl Write) -> io::Result<()> {
+/// What is written for one conversation.
+fn form(args: &Args, prompt: Prompt) -> String {
     let ids = prompt.ids.iter().map(|id| id.0);
     if args.json {
-        let line = serde_json::json!({"text": prompt.text, "ids": ids.collect::<Vec<_>>()});
-        writeln!(out, "{line}")
+        format!("{}\n", serde_json::json!({"text": prompt.text, "ids": ids.collect::<Vec<_>>()}))
     } else if args.tokens {
-        writeln!(out, "{}", ids.map(|id| id.to_string()).collect::<Vec<_>>().join(" "))
+        ids.map(|id| id.to_string()).collect::<Vec<_>>().join(" ") + "\n"
     } else {
-        out.write_all(prompt.text.as_bytes())
+        prompt.text
     }
 }
 

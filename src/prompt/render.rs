@@ -152,13 +152,12 @@ impl<'a> Masks<'a> {
         controls: &[Control],
         keep_generated: bool,
     ) -> Result<Vec<Message>, Failure> {
+        let sensitive: BTreeSet<char> = controls.iter().flat_map(|control| control.text.chars()).collect();
         let mut mask_of = BTreeMap::new();
-        for c in controls.iter().flat_map(|control| control.text.chars()) {
-            if !mask_of.contains_key(&c) {
-                let mask = self.fresh()?;
-                mask_of.insert(c, mask);
-                self.chars.insert(mask, c);
-            }
+        for c in sensitive {
+            let mask = self.fresh()?;
+            mask_of.insert(c, mask);
+            self.chars.insert(mask, c);
         }
         let mut hidden = Vec::with_capacity(messages.len());
         for message in messages {

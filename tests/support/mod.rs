@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 /// The program under test, without the environment's settings.
 pub(crate) fn tulu_quant() -> Command {
@@ -38,4 +39,17 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
 /// The last line of stderr, which carries the error.
 pub(crate) fn last_line(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
+}
+
+/// The demonstration checkpoint, converted once for each test program by the program itself.
+pub(crate) fn demo_model() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny");
+        let file = format!("tulu-tiny-{}-Q8_0.gguf", std::process::id());
+        let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
+        let output = run(tulu_quant().arg("convert").arg(checkpoint).args(["-q", "Q8_0", "-o"]).arg(&model), b"");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        model
+    })
 }
