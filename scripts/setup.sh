@@ -8,9 +8,13 @@ mkdir -p "$tools"
 
 have_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
-    ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang.so* /usr/lib64/llvm*/lib/libclang.so* \
-        /opt/homebrew/opt/llvm/lib/libclang.dylib /usr/local/opt/llvm/lib/libclang.dylib \
-        /Library/Developer/CommandLineTools/usr/lib/libclang.dylib 2>/dev/null | grep -vq libclang-cpp
+    local file
+    for file in /usr/lib/llvm-*/lib/libclang[.-]*so* /usr/lib/*/libclang[.-]*so* /usr/lib64/libclang.so* \
+        /usr/lib64/llvm*/lib/libclang.so* /opt/homebrew/opt/llvm/lib/libclang.dylib /usr/local/opt/llvm/lib/libclang.dylib \
+        /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
+        case $file in *libclang-cpp*) ;; *) [ -e "$file" ] && return 0 ;; esac
+    done
+    return 1
 }
 have_all() { command -v cmake >/dev/null && command -v c++ >/dev/null && have_libclang; }
 

@@ -1,7 +1,7 @@
 //! The verbs, and the option groups that several verbs share (declared once, flattened into each verb's `Args`).
 //! What a verb does is in `commands/`; nothing here opens a file.
 
-use crate::engine::{CacheType, FlashAttn, Sampling, Settings, default_threads, random_seed};
+use crate::engine::{CacheType, FlashAttn, Sampling, Settings, random_seed};
 use crate::error::{ErrorFormat, Failure};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -25,6 +25,7 @@ pub(crate) enum Command {
     Batch(crate::commands::batch::Args),
     Prompt(crate::commands::prompt::Args),
     Inspect(crate::commands::inspect::Args),
+    Bench(crate::commands::bench::Args),
     Doctor(crate::commands::doctor::Args),
 }
 
@@ -35,7 +36,7 @@ pub(crate) struct EngineArgs {
     /// Window of one conversation in tokens; 0: what the model was trained for, cut to what fits in memory
     #[arg(short, long, value_name = "N", default_value_t = 0, env = "TULU_QUANT_CTX_SIZE")]
     pub(crate) ctx_size: u32,
-    /// Threads [default: one for each physical core]
+    /// Threads [default: one for each physical core; fewer for a model too small to share out]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512), env = "TULU_QUANT_THREADS")]
     pub(crate) threads: Option<u32>,
     /// Layers kept on the GPU (-ngl); needs a build with cuda, metal or vulkan
@@ -60,7 +61,7 @@ impl EngineArgs {
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
         let settings = Settings {
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
-            n_threads: self.threads.unwrap_or_else(default_threads),
+            n_threads: self.threads,
             n_gpu_layers: self.gpu_layers,
             flash_attn: self.flash_attn,
             type_k: self.cache_type_k,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod bench;
 mod chat;
 mod cli;
 mod commands;

@@ -98,7 +98,7 @@ impl<'r, 'm> Run<'r, 'm> {
                 break;
             }
             for event in self.decoder.step()? {
-                if let Event::Finished { ticket, answer } = event {
+                if let (ticket, Event::Finished(answer)) = event {
                     self.take(ticket, &answer)?;
                 }
             }

@@ -81,6 +81,11 @@ impl<'m> Chat<'m> {
         let turn = self.messages.len();
         self.messages.push(Message::new(Role::User, text));
         match self.answer(out) {
+            // Stopped before the first character: nothing was said, and nothing needs an answer.
+            Ok(answer) if answer.reason == Reason::Interrupted && answer.text.is_empty() => {
+                self.messages.truncate(turn);
+                Ok(answer)
+            }
             Ok(answer) => {
                 self.messages.push(match answer.ids.clone() {
                     Some(ids) => Message::answer(answer.text.clone(), ids),
@@ -118,17 +123,17 @@ impl<'m> Chat<'m> {
             } else {
                 self.decoder.step()?
             };
-            for event in events {
+            for (_, event) in events {
                 match event {
-                    Event::Prefill { done, total, .. } if began.elapsed() >= BAR_DELAY => {
+                    Event::Prefill { done, total } if began.elapsed() >= BAR_DELAY => {
                         bar.get_or_insert_with(|| Bar::items("reading", "tokens", total as u64)).set(done as u64);
                     }
                     Event::Prefill { .. } => {}
-                    Event::Text { text, .. } => {
+                    Event::Text(text) => {
                         bar = None;
                         out.write(&text)?;
                     }
-                    Event::Finished { answer, .. } => return Ok(answer),
+                    Event::Finished(answer) => return Ok(answer),
                 }
             }
         }

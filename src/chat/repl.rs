@@ -5,8 +5,11 @@ use super::line::{HELP, Line, parse};
 use super::{Chat, Output};
 use crate::decode::{Answer, Reason};
 use crate::error::{Exit, Failure, one_line};
+use rustix::termios::OptionalActions;
 use rustyline::error::ReadlineError;
 use rustyline::{Behavior, Config, DefaultEditor};
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
 
 const PROMPT: &str = ">>> ";
 
@@ -15,6 +18,7 @@ pub(super) fn run(chat: &mut Chat<'_>, out: &mut Output) -> Result<Exit, Failure
     let terminal = |err| Failure::machine("TERMINAL", format!("cannot use the terminal: {err}"), "use -p TEXT");
     // PreferTerm: the prompt goes to the terminal even when stdout is a file.
     let config = Config::builder().behavior(Behavior::PreferTerm).auto_add_history(true).build();
+    leave_on_sigterm().map_err(|err| terminal(err.into()))?;
     let mut editor = DefaultEditor::with_config(config).map_err(terminal)?;
     // Without a place for it there is no history; that is no reason not to talk.
     let history = crate::model::cache::dir().map(|folder| folder.join("chat_history")).ok();
@@ -102,6 +106,20 @@ fn summary(answer: &Answer, n_ctx: usize) -> String {
         usage.completion_tokens,
         usage.generation_speed(),
     )
+}
+
+/// At the prompt the terminal is in raw mode and nobody looks at [`crate::interrupt`]: SIGTERM puts the terminal back as it
+/// was and leaves. There is nothing else to put in order.
+fn leave_on_sigterm() -> std::io::Result<()> {
+    let before = rustix::termios::tcgetattr(std::io::stdin())?;
+    let mut signals = Signals::new([SIGTERM])?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            let _ = rustix::termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
+            signal_hook::low_level::exit(Exit::Terminated as i32);
+        }
+    });
+    Ok(())
 }
 
 /// A line about the conversation, in its own shade, on stderr.

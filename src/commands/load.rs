@@ -6,15 +6,22 @@ use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A model that is there sooner needs no bar: it would only flicker.
+const BAR_DELAY: Duration = Duration::from_millis(500);
 
 /// Loads the GGUF at `path` for `n_slots` conversations at once; Ctrl-C stops it.
 pub(super) fn model(path: &Path, settings: Settings, n_slots: u32, interrupt: &Interrupt) -> Result<Model, Failure> {
     let as_trained = settings.n_ctx.is_none();
     let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
-    let bar = Bar::bytes("loading", bytes);
+    let (began, mut bar) = (Instant::now(), None);
     let watch = interrupt.clone();
     let model = Model::load(path, settings, n_slots, move |part| {
-        bar.set((f64::from(part) * bytes as f64) as u64);
+        if began.elapsed() >= BAR_DELAY {
+            let done = (f64::from(part) * bytes as f64) as u64;
+            bar.get_or_insert_with(|| Bar::bytes("loading", bytes)).set(done);
+        }
         watch.asked().is_none()
     });
     let model = model.map_err(|failure| match (failure.code, interrupt.asked()) {

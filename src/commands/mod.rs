@@ -1,6 +1,7 @@
 //! One verb, one file: its `Args` and its `run`.
 
 pub(crate) mod batch;
+pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod convert;
 pub(crate) mod doctor;
@@ -14,11 +15,12 @@ use crate::error::{Exit, Failure};
 /// Hands the parsed line to its verb.
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Batch(args) => batch::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Batch(args) => batch::run(&args),
         Command::Prompt(args) => prompt::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

@@ -10,7 +10,7 @@ mod schedule;
 mod stop;
 mod utf8;
 
-pub(crate) use job::{Answer, Reason, Usage};
+pub(crate) use job::{Answer, Reason};
 pub(crate) use stop::TURN_MARKERS;
 
 use crate::engine::{Context, Model, Sampling, Token, Vocab};
@@ -31,7 +31,7 @@ pub(crate) struct Request {
     pub(crate) stop: Vec<String>,
 }
 
-/// Names a request from `submit` to its [`Event::Finished`].
+/// Names a request from [`Decoder::submit`] to its [`Event::Finished`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(u64);
 
@@ -40,27 +40,15 @@ pub(crate) struct Ticket(u64);
 pub(crate) enum Event {
     /// `done` of `total` prompt tokens are in the cache.
     Prefill {
-        /// Whose.
-        ticket: Ticket,
         /// Prompt tokens in the cache.
         done: usize,
         /// Prompt tokens.
         total: usize,
     },
     /// The answer goes on with this: whole characters, never part of a stop string.
-    Text {
-        /// Whose.
-        ticket: Ticket,
-        /// What is new.
-        text: String,
-    },
-    /// The answer is complete and its slot free.
-    Finished {
-        /// Whose.
-        ticket: Ticket,
-        /// All of it.
-        answer: Answer,
-    },
+    Text(String),
+    /// The answer is complete, here all of it, and its slot free.
+    Finished(Answer),
 }
 
 /// One sequence of the KV cache.
@@ -136,7 +124,7 @@ impl<'m> Decoder<'m> {
 
     /// Computes one batch, about a quarter of a second of work, and says what came of it; nothing when all slots are
     /// idle. After an error the decoder is not used again.
-    pub(crate) fn step(&mut self) -> Result<Vec<Event>, Failure> {
+    pub(crate) fn step(&mut self) -> Result<Vec<(Ticket, Event)>, Failure> {
         let mut active: Vec<usize> = (0..self.slots.len()).filter(|i| self.slots[*i].job.is_some()).collect();
         if active.is_empty() {
             return Ok(Vec::new());
@@ -177,7 +165,7 @@ impl<'m> Decoder<'m> {
 
     /// Ends a request where it is, with [`Reason::Interrupted`]; its partial answer is in the events. A ticket that has
     /// finished already gives none.
-    pub(crate) fn cancel(&mut self, ticket: Ticket) -> Vec<Event> {
+    pub(crate) fn cancel(&mut self, ticket: Ticket) -> Vec<(Ticket, Event)> {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.job.as_ref().is_some_and(|job| job.ticket == ticket))
         else {
             return Vec::new();
@@ -194,24 +182,24 @@ impl Slot {
     }
 
     /// The next `n` pending tokens are in the cache now.
-    fn advance(&mut self, n: usize) -> Option<Event> {
+    fn advance(&mut self, n: usize) -> Option<(Ticket, Event)> {
         let job = self.job.as_ref()?;
         let (from, to) = (self.cached.len(), self.cached.len() + n);
         self.cached.extend_from_slice(&job.ids[from..to]);
-        (from < job.n_prompt).then_some(Event::Prefill { ticket: job.ticket, done: to, total: job.n_prompt })
+        (from < job.n_prompt).then_some((job.ticket, Event::Prefill { done: to, total: job.n_prompt }))
     }
 
     /// Turns new text and, with a reason, the end of the job into events.
-    fn emit(&mut self, text: String, reason: Option<Reason>, vocab: &Vocab<'_>) -> Vec<Event> {
+    fn emit(&mut self, text: String, reason: Option<Reason>, vocab: &Vocab<'_>) -> Vec<(Ticket, Event)> {
         let mut events = Vec::new();
         let Some(job) = &mut self.job else { return events };
         let ticket = job.ticket;
         if !text.is_empty() {
             job.text.push_str(&text);
-            events.push(Event::Text { ticket, text });
+            events.push((ticket, Event::Text(text)));
         }
         if let (Some(reason), Some(job)) = (reason, reason.and_then(|_| self.job.take())) {
-            events.push(Event::Finished { ticket, answer: job.finish(reason, vocab) });
+            events.push((ticket, Event::Finished(job.finish(reason, vocab))));
         }
         events
     }

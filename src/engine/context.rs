@@ -26,12 +26,18 @@ pub(crate) struct Context<'m> {
 impl<'m> Context<'m> {
     /// Slots do not share one pool of cells (`kv_unified` stays off): each has `n_ctx` tokens of its own, so that no
     /// slot can take another's window in the middle of an answer, and attention reads only the slot's own tokens.
-    pub(super) fn new(model: &'m Model, settings: &Settings, n_ctx: u32, n_slots: u32) -> Result<Self, Failure> {
-        let padded = n_ctx.next_multiple_of(super::settings::N_CTX_STEP);
+    pub(super) fn new(
+        model: &'m Model,
+        settings: &Settings,
+        n_threads: u32,
+        n_ctx: u32,
+        n_slots: u32,
+    ) -> Result<Self, Failure> {
+        let padded = n_ctx.next_multiple_of(super::settings::N_CTX_MIN);
         let cells = padded.checked_mul(n_slots).and_then(NonZeroU32::new).ok_or_else(|| {
             Failure::input("CTX_SIZE", format!("{n_slots} windows of {n_ctx} tokens are too many"), "give a smaller -c")
         })?;
-        let n_threads = i32::try_from(settings.n_threads).unwrap_or(1);
+        let n_threads = i32::try_from(n_threads).unwrap_or(1);
         let params = LlamaContextParams::default()
             .with_n_ctx(Some(cells))
             .with_n_batch(N_BATCH)

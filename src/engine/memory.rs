@@ -1,7 +1,7 @@
 //! How much memory a model takes with a window of so many tokens, and the window that fits: said before the weights are
 //! read, with the flag that would make it fit, instead of the kernel's out-of-memory killer after they are.
 
-use super::settings::{CacheType, FlashAttn, N_CTX_STEP, N_UBATCH, Settings};
+use super::settings::{CacheType, FlashAttn, N_CTX_MIN, N_UBATCH, Settings};
 use crate::error::Failure;
 
 /// The numbers of a model that its memory follows from.
@@ -64,16 +64,16 @@ impl Shape {
         let asked = settings.n_ctx.unwrap_or(self.n_ctx_train);
         if asked > self.n_ctx_train {
             let what =
-                format!("--ctx-size {asked} is more than the {} tokens the model was trained for", self.n_ctx_train);
-            return Err(Failure::input("CTX_SIZE", what, format!("give at most -c {}", self.n_ctx_train)));
+                format!("a window of {asked} tokens is more than the {} the model was trained for", self.n_ctx_train);
+            return Err(Failure::input("CTX_SIZE", what, format!("ask for at most {} (-c)", self.n_ctx_train)));
         }
         if self.needs(settings, asked, n_slots) <= available {
             return Ok(asked);
         }
         let fits = |settings: &Settings| {
-            (1..=asked / N_CTX_STEP)
+            (1..=asked / N_CTX_MIN)
                 .rev()
-                .map(|steps| steps * N_CTX_STEP)
+                .map(|steps| steps * N_CTX_MIN)
                 .find(|n_ctx| self.needs(settings, *n_ctx, n_slots) <= available)
         };
         if let (None, Some(n_ctx)) = (settings.n_ctx, fits(settings)) {
@@ -139,7 +139,7 @@ mod tests {
     fn settings(n_ctx: Option<u32>) -> Settings {
         Settings {
             n_ctx,
-            n_threads: 1,
+            n_threads: None,
             n_gpu_layers: 0,
             flash_attn: FlashAttn::Auto,
             type_k: CacheType::F16,
@@ -159,7 +159,7 @@ mod tests {
         let shape = tulu_13b();
         assert_eq!(shape.window(&settings(None), 1, 64 * GIB).ok(), Some(4096));
         let cut = shape.window(&settings(None), 1, 9 * GIB).unwrap_or(0);
-        assert!((256..4096).contains(&cut) && cut % 256 == 0, "{cut}");
+        assert!((256..4096).contains(&cut) && cut.is_multiple_of(256), "{cut}");
         let refused = shape.window(&settings(Some(4096)), 1, 10 * GIB);
         assert!(refused.is_err_and(|failure| failure.code == "MEMORY" && failure.fix.contains("-ctk q8_0")));
         let refused = shape.window(&settings(Some(4096)), 1, 9 * GIB);

@@ -3,6 +3,7 @@
 //! What to decode and when is `decode/`; what a conversation is, `chat/` and `batch/`.
 
 mod context;
+mod devices;
 mod header;
 mod memory;
 mod model;
@@ -11,9 +12,9 @@ mod settings;
 mod vocab;
 
 pub(crate) use context::Context;
+pub(crate) use devices::gpus;
 pub(crate) use llama_cpp_2::token::LlamaToken as Token;
-pub(crate) use memory::available_memory;
 pub(crate) use model::{Model, VocabFile};
 pub(crate) use sampler::{Sampler, Sampling, random_seed};
-pub(crate) use settings::{CacheType, FlashAttn, Settings, default_threads};
+pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Settings};
 pub(crate) use vocab::Vocab;

@@ -1,8 +1,8 @@
 //! Loading a GGUF: the path, the header and the memory are checked before llama.cpp sees the file.
 
 use super::memory::{Shape, available_memory};
-use super::settings::{N_SLOTS_MAX, Settings};
-use super::{Context, Vocab, header};
+use super::settings::{N_SLOTS_MAX, Settings, default_threads};
+use super::{Context, Vocab, devices, header};
 use crate::error::Failure;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -35,6 +35,10 @@ impl Model {
             let what = format!("{n_slots} slots were asked for");
             return Err(Failure::input("SLOTS", what, format!("give 1 to {N_SLOTS_MAX}")));
         }
+        if settings.n_gpu_layers > 0 && devices::gpus()?.is_empty() {
+            let fix = "leave -ngl out, or build with --features cuda, metal or vulkan";
+            return Err(Failure::input("GPU", "--gpu-layers is given, and this build sees no GPU", fix));
+        }
         let shape = header::check(path)?;
         let n_ctx = shape.window(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;
         let params = LlamaModelParams::default().with_n_gpu_layers(settings.n_gpu_layers).with_use_mmap(settings.mmap);
@@ -44,7 +48,7 @@ impl Model {
 
     /// The context of this model: KV cache and scratch buffers for the slots it was loaded for.
     pub(crate) fn context(&self) -> Result<Context<'_>, Failure> {
-        Context::new(self, &self.settings, self.n_ctx, self.n_slots)
+        Context::new(self, &self.settings, self.n_threads(), self.n_ctx, self.n_slots)
     }
 
     /// Where it was loaded from.
@@ -62,6 +66,11 @@ impl Model {
         &self.settings
     }
 
+    /// Threads that compute.
+    pub(crate) fn n_threads(&self) -> u32 {
+        self.settings.n_threads.unwrap_or_else(|| default_threads(self.shape.weights))
+    }
+
     /// Window of one slot in tokens.
     pub(crate) fn n_ctx(&self) -> u32 {
         self.n_ctx
@@ -75,11 +84,6 @@ impl Model {
     /// The chat template that the file carries.
     pub(crate) fn chat_template(&self) -> Option<String> {
         self.inner.meta_val_str("tokenizer.chat_template").ok()
-    }
-
-    /// A value of the file's metadata, as text.
-    pub(crate) fn metadata(&self, key: &str) -> Option<String> {
-        self.inner.meta_val_str(key).ok()
     }
 
     /// Number of parameters.

@@ -9,17 +9,20 @@ pub(crate) const N_BATCH: u32 = 2048;
 /// Tokens computed together at most: llama.cpp's own default, which its kernels and llama-bench are tuned for.
 pub(crate) const N_UBATCH: u32 = 512;
 /// The smallest window: llama.cpp pads every window to a multiple of this.
-pub(crate) const N_CTX_STEP: u32 = 256;
+pub(crate) const N_CTX_MIN: u32 = 256;
 /// Sequences that one llama.cpp context can hold (`LLAMA_MAX_SEQ`).
 pub(crate) const N_SLOTS_MAX: u32 = 256;
+
+/// Weights that are worth a thread, in bytes: about a millisecond of reading for each token.
+const WEIGHTS_PER_THREAD: u64 = 16 << 20;
 
 /// How the engine is to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Window of one slot in tokens; `None`: what the model was trained for, cut to what fits in memory.
     pub(crate) n_ctx: Option<u32>,
-    /// Threads for prefill and generation.
-    pub(crate) n_threads: u32,
+    /// Threads for prefill and generation; `None`: what the model can use, see [`default_threads`].
+    pub(crate) n_threads: Option<u32>,
     /// Layers kept on the GPU, the output layer counting as one.
     pub(crate) n_gpu_layers: u32,
     /// Whether attention runs without writing its score matrix.
@@ -35,11 +38,11 @@ pub(crate) struct Settings {
 impl Settings {
     /// Refuses the combinations that llama.cpp would refuse later, without a reason, after the weights are loaded.
     pub(crate) fn check(self) -> Result<Self, Failure> {
-        if self.n_ctx.is_some_and(|n| n < N_CTX_STEP) {
+        if self.n_ctx.is_some_and(|n| n < N_CTX_MIN) {
             return Err(Failure::input(
                 "CTX_SIZE",
-                format!("--ctx-size is below {N_CTX_STEP} tokens, the smallest window llama.cpp makes"),
-                format!("give at least {N_CTX_STEP}, or leave it out for what the model was trained for"),
+                format!("--ctx-size is below {N_CTX_MIN} tokens, the smallest window llama.cpp makes"),
+                format!("give at least {N_CTX_MIN}, or leave it out for what the model was trained for"),
             ));
         }
         if self.flash_attn == FlashAttn::Off && self.type_v.is_quantized() {
@@ -66,6 +69,15 @@ pub(crate) enum FlashAttn {
 }
 
 impl FlashAttn {
+    /// Its name for llama.cpp's users.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Auto => "auto",
+        }
+    }
+
     /// The number of `enum llama_flash_attn_type`.
     pub(super) fn number(self) -> i32 {
         match self {
@@ -138,22 +150,24 @@ impl CacheType {
     }
 }
 
-/// One thread a physical core, but no more than this process may use: a second thread on a core shares its arithmetic
-/// units and its memory port, and makes llama.cpp slower.
-pub(crate) fn default_threads() -> u32 {
+/// Threads for a model of `weights` bytes. One a physical core, but no more than this process may use: a second thread on
+/// a core shares its arithmetic units and its memory port. And no thread with less than [`WEIGHTS_PER_THREAD`] to read:
+/// all threads meet after every operation, and one that waits for the others spins.
+pub(super) fn default_threads(weights: u64) -> u32 {
     let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
     let physical = sysinfo::System::physical_core_count().unwrap_or(allowed);
-    u32::try_from(physical.min(allowed)).unwrap_or(1).max(1)
+    let useful = usize::try_from(weights / WEIGHTS_PER_THREAD).unwrap_or(usize::MAX);
+    u32::try_from(physical.min(allowed).min(useful)).unwrap_or(1).max(1)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CacheType, FlashAttn, Settings};
+    use super::{CacheType, FlashAttn, Settings, default_threads};
 
     fn settings() -> Settings {
         Settings {
             n_ctx: None,
-            n_threads: 1,
+            n_threads: None,
             n_gpu_layers: 0,
             flash_attn: FlashAttn::Auto,
             type_k: CacheType::F16,
@@ -168,6 +182,12 @@ mod tests {
         assert!(quantized.clone().check().is_ok());
         let refused = Settings { flash_attn: FlashAttn::Off, ..quantized }.check();
         assert_eq!(refused.map_err(|failure| failure.code).err(), Some("CACHE_TYPE"));
+    }
+
+    #[test]
+    fn a_small_model_gets_one_thread() {
+        assert_eq!(default_threads(3 << 20), 1);
+        assert!(default_threads(8 << 30) >= 1);
     }
 
     #[test]

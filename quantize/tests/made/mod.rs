@@ -9,17 +9,17 @@ use tulu_quantize::Ftype;
 
 /// Dimensions and storage of a checkpoint.
 #[derive(Clone, Debug)]
-pub struct Checkpoint {
-    pub hidden: usize,
-    pub ffn: usize,
-    pub layers: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub vocab: usize,
+pub(crate) struct Checkpoint {
+    pub(crate) hidden: usize,
+    pub(crate) ffn: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) vocab: usize,
     /// F32, F16 or BF16.
-    pub lossless: Ftype,
-    pub shards: usize,
-    pub seed: u64,
+    pub(crate) lossless: Ftype,
+    pub(crate) shards: usize,
+    pub(crate) seed: u64,
 }
 
 impl Default for Checkpoint {
@@ -39,10 +39,10 @@ impl Default for Checkpoint {
 }
 
 /// (name, shape, bytes)
-pub type Tensor = (String, Vec<usize>, Vec<u8>);
+pub(crate) type Tensor = (String, Vec<usize>, Vec<u8>);
 
 impl Checkpoint {
-    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+    pub(crate) fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         let (h, f, d) = (self.hidden, self.ffn, self.hidden / self.heads);
         let mut all = vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab, h])];
         for i in 0..self.layers {
@@ -65,7 +65,7 @@ impl Checkpoint {
         all
     }
 
-    pub fn config(&self) -> Value {
+    pub(crate) fn config(&self) -> Value {
         json!({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": self.hidden,
             "intermediate_size": self.ffn, "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
@@ -93,7 +93,7 @@ impl Checkpoint {
         }
     }
 
-    pub fn tensors(&self) -> Vec<Tensor> {
+    pub(crate) fn tensors(&self) -> Vec<Tensor> {
         let mut state = self.seed;
         let mut uniform = move || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -120,7 +120,7 @@ impl Checkpoint {
         self.lossless.name()
     }
 
-    pub fn write(&self, dir: &Path) {
+    pub(crate) fn write(&self, dir: &Path) {
         println!("checkpoint of seed {} in {}", self.seed, dir.display());
         fs::create_dir_all(dir).unwrap();
         let tensors = self.tensors();
@@ -150,7 +150,7 @@ impl Checkpoint {
 }
 
 /// A safetensors file of these tensors.
-pub fn safetensors(dtype: &str, tensors: &[Tensor]) -> Vec<u8> {
+pub(crate) fn safetensors(dtype: &str, tensors: &[Tensor]) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     let mut at = 0;
     for (name, shape, bytes) in tensors {
@@ -166,7 +166,7 @@ pub fn safetensors(dtype: &str, tensors: &[Tensor]) -> Vec<u8> {
 }
 
 /// A SentencePiece model of `n` pieces (at least 260): `<unk>`, `<s>`, `</s>`, the 256 bytes, then letters.
-pub fn sentencepiece(n: usize) -> Vec<u8> {
+pub(crate) fn sentencepiece(n: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut put = |text: &str, score: f32, kind: u8| {
         let mut piece = vec![0x0a, u8::try_from(text.len()).unwrap()];

@@ -1,0 +1,30 @@
+//! How fast this machine reads memory, with as many threads as the model runs on. Generating a token reads every weight
+//! once, so this is the ceiling of tokens in a second.
+
+use std::time::Instant;
+
+/// Bytes read in one pass: several times any cache, so that memory itself is measured.
+const BYTES: usize = 512 << 20;
+/// The best of this many passes counts; the first one also brings the pages in.
+const PASSES: usize = 5;
+
+/// Bytes in a second that `n_threads` read together; `None` when there is no memory to try it with.
+pub(crate) fn read_bandwidth(n_threads: usize) -> Option<f64> {
+    let words = BYTES / size_of::<u64>();
+    let mut memory: Vec<u64> = Vec::new();
+    memory.try_reserve_exact(words).ok()?;
+    // Written, because pages that never were all share the one page of zeros.
+    memory.extend(0..words as u64);
+    let part = words.div_ceil(n_threads.max(1));
+    let pass = || {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for chunk in memory.chunks(part) {
+                scope
+                    .spawn(move || std::hint::black_box(chunk.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word))));
+            }
+        });
+        BYTES as f64 / start.elapsed().as_secs_f64().max(1e-9)
+    };
+    (0..PASSES).map(|_| pass()).reduce(f64::max)
+}

@@ -1,0 +1,174 @@
+//! Measurements as llama-bench shows them: its table and its JSON fields, with what is ours (the share of memory
+//! bandwidth) after them.
+
+use super::{Measured, mean_and_deviation};
+use serde_json::{Value, json};
+
+/// What was measured, and on what.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    /// The file.
+    pub(crate) filename: String,
+    /// Such as `llama 13B Q4_K_M`.
+    pub(crate) model_type: String,
+    /// Bytes of all tensors.
+    pub(crate) size: u64,
+    /// Parameters.
+    pub(crate) n_params: u64,
+    /// Such as `CPU`.
+    pub(crate) backends: String,
+    /// Tokens in a batch at most.
+    pub(crate) n_batch: u32,
+    /// Tokens computed together at most.
+    pub(crate) n_ubatch: u32,
+    /// Threads.
+    pub(crate) n_threads: u32,
+    /// Type of the keys in the KV cache.
+    pub(crate) type_k: &'static str,
+    /// Type of the values in the KV cache.
+    pub(crate) type_v: &'static str,
+    /// Layers on the GPU.
+    pub(crate) n_gpu_layers: u32,
+    /// `on`, `off` or `auto`.
+    pub(crate) flash_attn: &'static str,
+    /// Bytes of weights that generating a token reads.
+    pub(crate) bytes_per_token: u64,
+    /// Bytes in a second that memory gives, where it was measured.
+    pub(crate) bandwidth: Option<f64>,
+}
+
+impl Subject {
+    /// The part of memory bandwidth that generation reached; prefill is bound by arithmetic instead.
+    fn share(&self, measured: &Measured) -> Option<f64> {
+        let (speed, _) = mean_and_deviation(&measured.speeds());
+        let read = self.bytes_per_token as f64 * speed;
+        self.bandwidth.filter(|_| measured.test.n_gen > 0).map(|bandwidth| read / bandwidth)
+    }
+}
+
+/// The first two lines of the table.
+pub(crate) fn table_head() -> String {
+    let mut head = row(["model", "size", "params", "backend", "threads", "test", "t/s", "memory"].map(str::to_owned));
+    let rule = WIDTHS.map(|width| {
+        let dashes = "-".repeat(width.unsigned_abs() - 1);
+        if width < 0 { format!("{dashes}-") } else { format!("{dashes}:") }
+    });
+    head.push_str(&row(rule));
+    head
+}
+
+/// One line of the table.
+pub(crate) fn table_row(subject: &Subject, measured: &Measured) -> String {
+    let (mean, deviation) = mean_and_deviation(&measured.speeds());
+    let (gib, mib) = (f64::from(1 << 30), f64::from(1 << 20));
+    let size = subject.size as f64;
+    row([
+        subject.model_type.clone(),
+        if size < gib { format!("{:.2} MiB", size / mib) } else { format!("{:.2} GiB", size / gib) },
+        if subject.n_params < 1_000_000_000 {
+            format!("{:.2} M", subject.n_params as f64 / 1e6)
+        } else {
+            format!("{:.2} B", subject.n_params as f64 / 1e9)
+        },
+        subject.backends.clone(),
+        subject.n_threads.to_string(),
+        name(measured),
+        format!("{mean:.2} ± {deviation:.2}"),
+        match (subject.share(measured), subject.bandwidth) {
+            (Some(share), Some(bandwidth)) => format!("{:.0} % of {:.1} GB/s", share * 100.0, bandwidth / 1e9),
+            _ => String::new(),
+        },
+    ])
+}
+
+/// The array that `--json` prints.
+pub(crate) fn json(subject: &Subject, all: &[Measured]) -> Value {
+    Value::Array(all.iter().map(|measured| object(subject, measured)).collect())
+}
+
+fn object(subject: &Subject, measured: &Measured) -> Value {
+    let nanoseconds: Vec<u64> =
+        measured.samples.iter().map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)).collect();
+    let (avg_ns, stddev_ns) = mean_and_deviation(&nanoseconds.iter().map(|ns| *ns as f64).collect::<Vec<_>>());
+    let (avg_ts, stddev_ts) = mean_and_deviation(&measured.speeds());
+    json!({
+        "backends": subject.backends,
+        "model_filename": subject.filename,
+        "model_type": subject.model_type,
+        "model_size": subject.size,
+        "model_n_params": subject.n_params,
+        "n_batch": subject.n_batch,
+        "n_ubatch": subject.n_ubatch,
+        "n_threads": subject.n_threads,
+        "type_k": subject.type_k,
+        "type_v": subject.type_v,
+        "n_gpu_layers": subject.n_gpu_layers,
+        "flash_attn": subject.flash_attn,
+        "n_prompt": measured.test.n_prompt,
+        "n_gen": measured.test.n_gen,
+        "n_depth": 0,
+        "test_time": utc(measured.began),
+        "avg_ns": avg_ns as u64,
+        "stddev_ns": stddev_ns as u64,
+        "avg_ts": avg_ts,
+        "stddev_ts": stddev_ts,
+        "samples_ns": nanoseconds,
+        "samples_ts": measured.speeds(),
+        "bytes_per_token": subject.bytes_per_token,
+        "memory_bandwidth": subject.bandwidth,
+        "memory_bandwidth_share": subject.share(measured),
+    })
+}
+
+fn name(measured: &Measured) -> String {
+    match measured.test.n_gen {
+        0 => format!("pp{}", measured.test.n_prompt),
+        n => format!("tg{n}"),
+    }
+}
+
+/// llama-bench's column widths; negative ones are aligned to the left.
+const WIDTHS: [isize; 8] = [-30, 10, 10, -10, 7, 15, 20, 20];
+
+fn row(cells: [String; 8]) -> String {
+    let cells = cells.iter().zip(WIDTHS).map(|(cell, width)| {
+        let size = width.unsigned_abs();
+        if width < 0 { format!(" {cell:<size$} |") } else { format!(" {cell:>size$} |") }
+    });
+    format!("|{}\n", cells.collect::<String>())
+}
+
+/// Seconds since 1970 as `2026-11-21T22:08:55Z`.
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Howard Hinnant's civil_from_days, for dates from 1970 on.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest % 3600 / 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{table_head, utc};
+
+    #[test]
+    fn times_are_written_as_utc() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_827_696), "2000-02-29T12:34:56Z");
+        assert_eq!(utc(1_798_761_599), "2026-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn the_table_is_markdown() {
+        let head = table_head();
+        let lines: Vec<&str> = head.lines().collect();
+        assert!(lines.iter().all(|line| line.matches('|').count() == 9), "{head}");
+        assert!(lines[1].starts_with("| ------------------------------ | ---------: |"), "{head}");
+    }
+}

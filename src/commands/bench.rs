@@ -1,0 +1,126 @@
+//! `tulu-quant bench`: how fast a model runs here, in the shape of llama-bench.
+
+use super::load;
+use crate::bench::{self, Subject, Test};
+use crate::cli::EngineArgs;
+use crate::engine::{Context, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Settings, gpus};
+use crate::error::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::progress::Bar;
+use tulu_quantize::Ftype;
+use tulu_quantize::gguf::Gguf;
+
+/// Measure how fast a model reads prompts (pp) and generates (tg)
+///
+/// The method is llama-bench's, so the numbers compare: random tokens, a warm-up, then -r runs. For generation the table
+/// also says which share of the memory bandwidth measured here it reached; reading the weights is what bounds it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A short name, Hub id, checkpoint folder or .gguf file; without it, the small demonstration model in the program
+    #[arg(env = "TULU_QUANT_MODEL")]
+    model: Option<String>,
+    /// Prompt lengths, with commas between; 0: none
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "512",
+        env = "TULU_QUANT_N_PROMPT"
+    )]
+    n_prompt: Vec<u32>,
+    /// Tokens to generate, with commas between; 0: none
+    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128", env = "TULU_QUANT_N_GEN")]
+    n_gen: Vec<u32>,
+    /// Runs of each test
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000),
+          env = "TULU_QUANT_REPETITIONS")]
+    repetitions: u32,
+    /// Write an array of objects with llama-bench's field names
+    #[arg(long, env = "TULU_QUANT_JSON")]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
+    let tests = tests(args);
+    let longest = tests
+        .iter()
+        .map(|test| test.n_prompt + test.n_gen)
+        .max()
+        .ok_or_else(|| Failure::input("USAGE", "there is nothing to measure", "give -p or -n a number above 0"))?;
+    let settings = args.engine.settings()?;
+    // As llama-bench: the window is what the longest test needs.
+    let n_ctx = settings.n_ctx.unwrap_or(N_CTX_MIN).max(longest);
+    let settings = Settings { n_ctx: Some(n_ctx), ..settings };
+    let interrupt = Interrupt::install()?;
+    let path = crate::model::resolve(args.model.as_deref(), &interrupt)?;
+    let model = load::model(&path, settings, 1, &interrupt)?;
+    let subject = subject(&model)?;
+    let mut context = model.context()?;
+
+    let mut all = Vec::new();
+    if !args.json {
+        crate::stdout(&bench::table_head())?;
+    }
+    for test in tests {
+        let Some(measured) = one(&mut context, &model, test, args.repetitions, &interrupt)? else {
+            return Ok(interrupt.asked().unwrap_or(Exit::Interrupted));
+        };
+        if !args.json {
+            crate::stdout(&bench::table_row(&subject, &measured))?;
+        }
+        all.push(measured);
+    }
+    if args.json { crate::stdout(&format!("{:#}\n", bench::json(&subject, &all))) } else { Ok(Exit::Done) }
+}
+
+fn one(
+    context: &mut Context<'_>,
+    model: &Model,
+    test: Test,
+    repetitions: u32,
+    interrupt: &Interrupt,
+) -> Result<Option<bench::Measured>, Failure> {
+    let bar = Bar::items("measuring", "runs", u64::from(repetitions) + 1);
+    bench::measure(context, model.vocab().bos(), test, repetitions, |done| bar.set(u64::from(done)), interrupt)
+}
+
+fn tests(args: &Args) -> Vec<Test> {
+    let prompts = args.n_prompt.iter().map(|n| Test { n_prompt: *n, n_gen: 0 });
+    let generations = args.n_gen.iter().map(|n| Test { n_prompt: 0, n_gen: *n });
+    prompts.chain(generations).filter(|test| test.n_prompt + test.n_gen > 0).collect()
+}
+
+fn subject(model: &Model) -> Result<Subject, Failure> {
+    let settings = model.settings();
+    let gguf = Gguf::open(model.path())?;
+    let bytes = |name: &str| gguf.tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.bytes);
+    // Of the embedding only one row is read, unless it is the output matrix too.
+    let unread = bytes("output.weight").and(bytes("token_embd.weight")).unwrap_or(0);
+    let ftype = gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("", Ftype::name);
+    let size = gguf.str("general.size_label").unwrap_or("");
+    Ok(Subject {
+        filename: model.path().display().to_string(),
+        model_type: ["llama", size, ftype]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join(" "),
+        size: model.shape().weights,
+        n_params: model.n_params(),
+        backends: if settings.n_gpu_layers > 0 { gpus()?.join(",") } else { "CPU".to_owned() },
+        n_batch: N_BATCH,
+        n_ubatch: N_UBATCH,
+        n_threads: model.n_threads(),
+        type_k: settings.type_k.name(),
+        type_v: settings.type_v.name(),
+        n_gpu_layers: settings.n_gpu_layers,
+        flash_attn: settings.flash_attn.name(),
+        bytes_per_token: model.shape().weights - unread,
+        bandwidth: bench::read_bandwidth(model.n_threads() as usize),
+    })
+}
