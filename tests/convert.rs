@@ -327,9 +327,9 @@ fn an_error_is_a_json_object_when_asked() {
     assert_eq!((&error["error"]["code"], &error["error"]["exit"]), (&"NOT_FOUND".into(), &2.into()));
 }
 
-/// Starts a conversion to every type: about a second of work.
+/// Starts a conversion to several types on one thread: about a second of work.
 fn start(source: &Path, out: &Path) -> Child {
-    let all = "F32,F16,BF16,Q8_0,Q6_K,Q5_K_M,Q5_1,Q5_0,Q4_K_M,Q4_1,Q4_0,IQ4_NL,IQ4_XS,Q3_K_M,Q2_K";
+    let all = "F32,BF16,Q8_0,Q6_K,Q5_K_M,Q4_K_M";
     let mut command = tulu_quant();
     command.args(["convert", "-q", all, "-t", "1", "-o"]).args([out, source]).stderr(Stdio::null());
     command.spawn().unwrap()
@@ -351,11 +351,11 @@ fn a_conversion_killed_at_any_moment_leaves_whole_files_or_none() {
     let whole = begun.elapsed();
     let sizes: Vec<(String, u64)> =
         listing(&out).into_iter().map(|n| (n.clone(), fs::metadata(out.join(n)).unwrap().len())).collect();
-    assert_eq!(sizes.len(), 15);
+    assert_eq!(sizes.len(), 6);
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
     println!("seed {seed}");
     let mut state = seed;
-    for signal in ["-KILL", "-INT", "-TERM"].into_iter().cycle().take(24) {
+    for signal in ["-KILL", "-INT", "-TERM"].into_iter().cycle().take(18) {
         sizes.iter().for_each(|(name, _)| drop(fs::remove_file(out.join(name))));
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let status = interrupted(&source, &out, whole.mul_f64(f64::from(state >> 8) / f64::from(1 << 24)), signal);
