@@ -268,6 +268,11 @@ fn bad_paths_fail_before_the_model_is_loaded() {
     };
     let (code, last) = batch(Path::new("no/such/file"), &job.output());
     assert!(code == Some(2) && last.contains("no/such/file"), "{last}");
+    let pipe = job.folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (code, last) = batch(&pipe, &job.output());
+    assert!(code == Some(2) && last.contains("is not a regular file"), "{last}");
+    fs::remove_file(pipe).unwrap();
     let (code, last) = batch(&job.input(), Path::new("no/such/folder/out"));
     assert!(code == Some(2) && last.contains("no/such/folder"), "{last}");
     let (code, last) = batch(&job.input(), &job.input());

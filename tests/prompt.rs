@@ -21,7 +21,7 @@ fn prompts(vocab: &Path, conversations: &[Value], flags: &[&str]) -> Vec<Value> 
 
 #[test]
 #[ignore = "needs ../shared"]
-fn text_and_ids_are_those_of_transformers() {
+fn shared_text_and_ids_are_those_of_transformers() {
     let golden: Value =
         serde_json::from_slice(&std::fs::read(shared("data/llama2/tulu-prompts.json")).unwrap()).unwrap();
     let cases = golden["cases"].as_array().unwrap();
@@ -61,7 +61,7 @@ fn hostile() -> Vec<String> {
 
 #[test]
 #[ignore = "needs ../shared"]
-fn content_never_becomes_a_control_token_of_tulu() {
+fn shared_content_never_becomes_a_control_token_of_tulu() {
     content_is_only_content(&shared(VOCAB));
 }
 

@@ -4,14 +4,12 @@
 //!
 //! Line 1 says what run it is (input, model, settings). Every other line is `<line>\t<ok|failed>\t<output record>`.
 
+use super::files::{beside, folder, lock};
 use crate::error::Failure;
-use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -244,43 +242,6 @@ fn parts(entry: &str) -> Option<(u64, bool, &str)> {
     let record = fields.next()?;
     serde_json::from_str::<serde::de::IgnoredAny>(record).ok()?;
     Some((line, ok, record))
-}
-
-/// Opens the file and takes the system's lock on it, which ends with the process however it ends.
-fn lock(path: &Path) -> Result<File, Failure> {
-    let failed = |err: io::Error| Failure::io(path, "cannot open", &err);
-    loop {
-        let file = OpenOptions::new().append(true).read(true).create(true).open(path).map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let what = "another tulu-quant is writing this output";
-                return Err(Failure::machine("OUTPUT_LOCKED", what, "wait for it, or give another -o").at(path));
-            }
-            Err(err) => return Err(failed(err.into())),
-        }
-        // Its last owner may have removed it between our open and our lock: then this is no longer the file at `path`.
-        let ours = file.metadata().map_err(failed)?;
-        match fs::metadata(path) {
-            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
-            _ => {}
-        }
-    }
-}
-
-/// A file in the same folder, named after `output`.
-fn beside(output: &Path, before: &str, after: &str) -> Result<PathBuf, Failure> {
-    let Some(name) = output.file_name() else {
-        return Err(Failure::input("OUTPUT", "is not the name of a file", "give the path of a file").at(output));
-    };
-    let mut whole = OsString::from(before);
-    whole.push(name);
-    whole.push(after);
-    Ok(output.with_file_name(whole))
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::error::Failure;
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -39,11 +39,12 @@ pub(crate) struct Lines {
 impl Lines {
     /// Opens a regular file: it is read twice, so a pipe would not do.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let file = File::open(path).map_err(|err| Failure::io(path, "cannot open", &err))?;
-        let about = file.metadata().map_err(|err| Failure::io(path, "cannot look at", &err))?;
+        // Looked at before it is opened: opening a pipe would wait for a writer.
+        let about = fs::metadata(path).map_err(|err| Failure::io(path, "cannot open", &err))?;
         if !about.is_file() {
             return Err(Failure::input("INPUT", "is not a regular file", "save the records to a file first").at(path));
         }
+        let file = File::open(path).map_err(|err| Failure::io(path, "cannot open", &err))?;
         Ok(Self {
             path: path.to_owned(),
             reader: BufReader::with_capacity(1 << 16, file),

@@ -3,7 +3,8 @@
 
 use super::journal::Journal;
 use super::lines::{Contents, Line, Lines, MAX_LINE};
-use super::openai::{self, Answered, Ask, Record, Refusal};
+use super::openai::{self, Ask, Record, Refusal};
+use super::reply::{Answered, answer_line, refusal_line};
 use crate::decode::{Answer, Decoder, Event, Reason, Request, TURN_MARKERS, Ticket};
 use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
@@ -140,7 +141,7 @@ impl<'r, 'm> Run<'r, 'm> {
                     Err(failure) => refusal(record, failure)?,
                 },
             };
-            let line = openai::refusal_line(&self.key(number), number, &refusal);
+            let line = refusal_line(&self.key(number), number, &refusal);
             self.journal.append(number, false, &line)?;
         }
         Ok(())
@@ -200,7 +201,7 @@ impl<'r, 'm> Run<'r, 'm> {
         self.tally.cut += u64::from(cut);
         self.tally.prompt_tokens += answer.usage.prompt_tokens as u64;
         self.tally.completion_tokens += answer.usage.completion_tokens as u64;
-        let line = openai::answer_line(&self.key(number), &record, &answered);
+        let line = answer_line(&self.key(number), &record, &answered);
         self.journal.append(number, true, &line)
     }
 
@@ -215,12 +216,12 @@ fn refusal(record: Record, failure: Failure) -> Result<Refusal, Failure> {
     if failure.exit != Exit::Input {
         return Err(failure);
     }
-    let code = match failure.code {
-        "CONTEXT_LENGTH" => "context_length_exceeded",
-        "SAMPLING" => "invalid_parameter",
-        _ => "invalid_prompt",
+    let (code, fix) = match failure.code {
+        "CONTEXT_LENGTH" => ("context_length_exceeded", "shorten it, or give a larger -c or fewer slots with -np"),
+        "SAMPLING" => ("invalid_parameter", failure.fix.as_str()),
+        _ => ("invalid_prompt", failure.fix.as_str()),
     };
-    let message = format!("{}; {}", failure.what, failure.fix);
+    let message = format!("{}; {fix}", failure.what);
     Ok(Refusal { custom_id: Some(record.custom_id), code, message })
 }
 

@@ -95,7 +95,8 @@ pub(crate) fn conversations(input: impl Read) -> impl Iterator<Item = Result<Vec
     let values = serde_json::Deserializer::from_reader(input).into_iter::<Value>();
     values.map(|value| {
         let value = value.map_err(|err| {
-            Failure::input("JSON", err.to_string(), "give a JSON array of messages, or one such array a line")
+            let code = if err.is_io() { "IO" } else { "JSON" };
+            Failure::input(code, err.to_string(), "give a JSON array of messages, or one such array a line")
         })?;
         conversation(&value).map_err(|why| {
             Failure::input("MESSAGE", why, "a message is {\"role\": \"system|user|assistant\", \"content\": \"text\"}")
