@@ -153,12 +153,13 @@ impl Job<'_> {
         self.read(tensor, from, shard, chunk, buffers)?;
         let weights: &[f32] = if tensor.layout == Layout::RotaryPairs { &buffers.ordered } else { &buffers.weights };
         let n_per_row = narrow(tensor.n_per_row());
+        let importance = self.plan.importance[chunk.tensor].as_deref();
         for (number, output) in self.outputs.iter().enumerate() {
             let planned = &self.plan.outputs[number];
             let kind = planned.types[chunk.tensor];
             let row_bytes = planned.sizes[chunk.tensor] / tensor.n_rows();
             buffers.packed.resize(narrow(row_bytes * chunk.rows), 0);
-            kernels::quantize(kind, weights, n_per_row, &mut buffers.packed).map_err(|err| {
+            kernels::quantize(kind, weights, n_per_row, importance, &mut buffers.packed).map_err(|err| {
                 Error::new(Code::Engine, output.path(), format!("{}: {err}", tensor.name), "report this")
             })?;
             let offset = planned.offsets[chunk.tensor] + row_bytes * chunk.first_row;

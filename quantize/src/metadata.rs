@@ -3,13 +3,19 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{Array, Value};
+use crate::imatrix::Imatrix;
 use llama_ext::Ftype;
 
 /// `GGML_QNT_VERSION`: the layout of the quantized blocks.
 const QUANTIZATION_VERSION: u32 = 2;
 
 /// Every pair of the file for `ftype`.
-pub(crate) fn pairs(source: &Checkpoint, ftype: Ftype, n_params: u64) -> Vec<(String, Value)> {
+pub(crate) fn pairs(
+    source: &Checkpoint,
+    ftype: Ftype,
+    n_params: u64,
+    imatrix: Option<&Imatrix>,
+) -> Vec<(String, Value)> {
     let (c, t) = (&source.config, &source.tokenizer);
     let mut all = Vec::new();
     let mut put = |key: &str, value: Value| all.push((key.to_owned(), value));
@@ -55,7 +61,23 @@ pub(crate) fn pairs(source: &Checkpoint, ftype: Ftype, n_params: u64) -> Vec<(St
     if let Some(template) = &source.chat_template {
         put("tokenizer.chat_template", text(template));
     }
+    if let Some(imatrix) = imatrix {
+        put("quantize.imatrix.file", text(cut(&imatrix.file)));
+        if let Some(dataset) = &imatrix.dataset {
+            put("quantize.imatrix.dataset", text(cut(dataset)));
+        }
+        put("quantize.imatrix.entries_count", Value::U32(u32::try_from(imatrix.entries.len()).unwrap_or(u32::MAX)));
+        if imatrix.chunks > 0 {
+            put("quantize.imatrix.chunks_count", Value::U32(imatrix.chunks));
+        }
+    }
     all
+}
+
+/// llama-quantize has room for 127 bytes in a value it adds.
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= 127).last();
+    &text[..end.unwrap_or(0)]
 }
 
 /// `13B`, `6.7B`, `5.8M`: two significant digits, as gguf-py's `model_weight_count_rounded_notation` writes them.

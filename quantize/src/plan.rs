@@ -6,6 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
 use crate::metadata;
 use crate::names::{self, Layout};
+use crate::recipe::Recipe;
 use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, TypeRules};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -69,23 +70,26 @@ pub struct Plan {
     pub source_bytes: u64,
     /// Tensors of the checkpoint that are not carried over, by name.
     pub skipped: Vec<String>,
+    /// Importance of each column, for each of [`Plan::tensors`] that has it.
+    pub(crate) importance: Vec<Option<Vec<f32>>>,
 }
 
 impl Plan {
-    /// Plans `source` into one file for each (type, path).
+    /// Plans `source` into one file for each (type, path), as `recipe` says.
     ///
     /// # Errors
     /// [`Error`] when the tensors are not those of the configuration, or a type does not fit their rows.
-    pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)]) -> Result<Self> {
+    pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)], recipe: &Recipe) -> Result<Self> {
         check_request(source, outputs)?;
         let (tensors, skipped) = match_tensors(source)?;
         let n_params = tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum();
         let source_bytes = tensors.iter().map(|t| t.source_bytes).sum();
+        let importance = importance(source, &tensors, recipe)?;
         let outputs = outputs
             .iter()
-            .map(|(ftype, path)| plan_output(source, &tensors, *ftype, path, n_params))
+            .map(|(ftype, path)| plan_output(source, &tensors, recipe, *ftype, path, n_params))
             .collect::<Result<_>>()?;
-        Ok(Self { tensors, outputs, n_params, source_bytes, skipped })
+        Ok(Self { tensors, outputs, n_params, source_bytes, skipped, importance })
     }
 
     /// Bytes of all outputs together.
@@ -154,14 +158,33 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     Ok((planned, skipped))
 }
 
+/// The imatrix's weights for each tensor. A tensor without an entry is quantized without, as in llama-quantize; an entry
+/// of another length means another model, except for the embedding, which is looked up and not multiplied.
+fn importance(source: &Checkpoint, tensors: &[PlannedTensor], recipe: &Recipe) -> Result<Vec<Option<Vec<f32>>>> {
+    let Some(imatrix) = &recipe.imatrix else { return Ok(vec![None; tensors.len()]) };
+    tensors
+        .iter()
+        .map(|t| match imatrix.entries.get(&t.name).filter(|_| t.dims.len() > 1) {
+            Some(weights) if weights.len() as u64 == t.n_per_row() => Ok(Some(weights.clone())),
+            Some(weights) if t.name != "token_embd.weight" => {
+                let what = format!("has {} weights for '{}', whose rows have {}", weights.len(), t.name, t.n_per_row());
+                let fix = format!("give the importance matrix of {}", source.name());
+                Err(Error::new(Code::Imatrix, Path::new(&imatrix.file), what, fix))
+            }
+            _ => Ok(None),
+        })
+        .collect()
+}
+
 fn plan_output(
     source: &Checkpoint,
     tensors: &[PlannedTensor],
+    recipe: &Recipe,
     ftype: Ftype,
     path: &Path,
     n_params: u64,
 ) -> Result<OutputPlan> {
-    let types = choose_types(source, tensors, ftype).map_err(|err| engine(path, &err))?;
+    let types = choose_types(source, tensors, &recipe.rules(ftype)).map_err(|err| engine(path, &err))?;
     let too_large = || Error::new(Code::Request, path, "would be larger than any file can be", "check config.json");
     let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), 0_u64);
     for (t, kind) in tensors.iter().zip(&types) {
@@ -178,7 +201,7 @@ fn plan_output(
         .zip(types.iter().zip(&relative))
         .map(|(t, (kind, offset))| TensorEntry { name: &t.name, dims: &t.dims, kind: *kind, offset: *offset })
         .collect();
-    let header = encode_header(&metadata::pairs(source, ftype, n_params), &entries);
+    let header = encode_header(&metadata::pairs(source, ftype, n_params, recipe.imatrix.as_ref()), &entries);
     let data = header.len() as u64;
     let len = data.checked_add(end).ok_or_else(too_large)?;
     let offsets = relative.iter().map(|offset| data + offset).collect();
@@ -190,7 +213,7 @@ fn plan_output(
 fn choose_types(
     source: &Checkpoint,
     tensors: &[PlannedTensor],
-    ftype: Ftype,
+    rules: &TypeRules,
 ) -> std::result::Result<Vec<GgmlType>, llama_ext::Error> {
     let c = &source.config;
     let shape = ModelShape {
@@ -213,7 +236,7 @@ fn choose_types(
             }
         })
         .collect();
-    llama_ext::tensor_types(&shape, &TypeRules::plain(ftype), &described)
+    llama_ext::tensor_types(&shape, rules, &described)
 }
 
 fn engine(path: &Path, err: &llama_ext::Error) -> Error {

@@ -9,13 +9,13 @@ use llama_ext::TypeRules;
 use llama_ext::quantize_file::quantize_file;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use tulu_quantize::gguf::{Gguf, TensorInfo};
-use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Silent, convert};
+use tulu_quantize::gguf::{Array, Gguf, TensorEntry, TensorInfo, Value, encode_header};
+use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Options, Plan, Recipe, Silent, convert};
 
-fn convert_all(dir: &Path, to: &Path, types: &[Ftype], threads: usize) -> Vec<PathBuf> {
+fn convert_all(dir: &Path, to: &Path, types: &[Ftype], recipe: &Recipe, threads: usize) -> Vec<PathBuf> {
     let source = Checkpoint::open(dir).expect("the checkpoint is good");
     let outputs: Vec<_> = types.iter().map(|t| (*t, to.join(format!("{t}.gguf")))).collect();
-    let plan = Plan::new(&source, &outputs).expect("the plan fits");
+    let plan = Plan::new(&source, &outputs, recipe).expect("the plan fits");
     let options = Options { threads: NonZeroUsize::new(threads).unwrap(), replace: false };
     let report = convert(&source, &plan, options, &Silent).expect("the conversion runs");
     assert_eq!(report.written, outputs.iter().map(|(_, p)| p.metadata().unwrap().len()).sum::<u64>());
@@ -49,7 +49,7 @@ fn same_as_llama_cpp(checkpoint: &made::Checkpoint) {
     let source = dir.path().join("source");
     checkpoint.write(&source);
     let types: Vec<Ftype> = Ftype::ALL.map(|(t, _)| t).to_vec();
-    let ours = convert_all(&source, dir.path(), &types, 3);
+    let ours = convert_all(&source, dir.path(), &types, &Recipe::default(), 3);
     let lossless = dir.path().join(format!("{}.gguf", checkpoint.lossless));
     for (ftype, path) in types.iter().zip(&ours) {
         if *ftype == checkpoint.lossless {
@@ -87,8 +87,103 @@ fn the_number_of_threads_does_not_change_a_byte() {
     let run = |threads: usize| {
         let to = dir.path().join(threads.to_string());
         std::fs::create_dir(&to).unwrap();
-        std::fs::read(&convert_all(&source, &to, &[Ftype::Q4_K_M], threads)[0]).unwrap()
+        std::fs::read(&convert_all(&source, &to, &[Ftype::Q4_K_M], &Recipe::default(), threads)[0]).unwrap()
     };
     let one = run(1);
     assert!([2, 5].into_iter().all(|threads| run(threads) == one));
+}
+
+/// Random importance of every matrix, in both of llama-imatrix's formats.
+fn imatrix(dir: &Path, checkpoint: &made::Checkpoint) -> (PathBuf, PathBuf) {
+    let mut state = 7_u32;
+    let mut random = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 8_388_608.0 + 0.01
+    };
+    let mut names = vec!["output.weight".to_owned()];
+    for i in 0..checkpoint.layers {
+        for name in ["attn_k", "attn_output", "attn_q", "attn_v", "ffn_down", "ffn_gate", "ffn_up"] {
+            names.push(format!("blk.{i}.{name}.weight"));
+        }
+    }
+    let calls = 3_i32;
+    let (mut dat, mut sums) = ((names.len() as i32).to_le_bytes().to_vec(), Vec::new());
+    for name in &names {
+        let n = if name.contains("ffn_down") { checkpoint.ffn } else { checkpoint.hidden };
+        let weights: Vec<f32> = (0..n).map(|_| random()).collect();
+        dat.extend((name.len() as i32).to_le_bytes());
+        dat.extend(name.as_bytes());
+        dat.extend(calls.to_le_bytes());
+        dat.extend((n as i32).to_le_bytes());
+        weights.iter().for_each(|w| dat.extend(w.to_le_bytes()));
+        sums.push((name.clone(), weights));
+    }
+    dat.extend(5_i32.to_le_bytes());
+    dat.extend(4_i32.to_le_bytes());
+    dat.extend(b"wiki");
+    let dat_path = dir.join("imatrix.dat");
+    std::fs::write(&dat_path, dat).unwrap();
+
+    let (mut entries, mut data) = (Vec::new(), Vec::new());
+    let listed: Vec<_> = sums
+        .iter()
+        .flat_map(|(name, w)| [(format!("{name}.in_sum2"), w.clone()), (format!("{name}.counts"), vec![calls as f32])])
+        .map(|(name, values)| (name, vec![values.len() as u64], values))
+        .collect();
+    for (name, dims, values) in &listed {
+        entries.push(TensorEntry { name, dims, kind: GgmlType::F32, offset: data.len() as u64 });
+        values.iter().for_each(|v| data.extend(v.to_le_bytes()));
+        data.resize(data.len().next_multiple_of(32), 0);
+    }
+    let pairs = [
+        ("general.type".to_owned(), Value::Str("imatrix".to_owned())),
+        ("imatrix.datasets".to_owned(), Value::Array(Array::Str(vec!["wiki".to_owned()]))),
+        ("imatrix.chunk_count".to_owned(), Value::U32(5)),
+        ("imatrix.chunk_size".to_owned(), Value::U32(512)),
+    ];
+    let mut gguf = encode_header(&pairs, &entries);
+    gguf.extend(data);
+    let gguf_path = dir.join("imatrix.gguf");
+    std::fs::write(&gguf_path, gguf).unwrap();
+    (dat_path, gguf_path)
+}
+
+#[test]
+fn importance_matrices_and_type_options_give_the_same_bytes_too() {
+    llama_ext::log::capture(false);
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    let checkpoint = made::Checkpoint { layers: 9, ..Default::default() };
+    checkpoint.write(&source);
+    let (dat, gguf) = imatrix(dir.path(), &checkpoint);
+    let read = |path: &Path| Imatrix { file: String::new(), ..Imatrix::read(path).expect("both formats are read") };
+    assert_eq!(read(&dat), read(&gguf));
+
+    let recipe = Recipe {
+        imatrix: Some(Imatrix::read(&gguf).unwrap()),
+        output: Some(GgmlType::Q5_K),
+        overrides: vec![("blk\\.[3-5]\\.ffn_up".to_owned(), GgmlType::Q6_K)],
+        ..Default::default()
+    };
+    let lossless = convert_all(&source, dir.path(), &[Ftype::BF16], &Recipe::default(), 2).remove(0);
+    let weights: Vec<_> = recipe.imatrix.as_ref().unwrap().entries.clone().into_iter().collect();
+    for ftype in [Ftype::Q4_K_M, Ftype::Q5_K_S, Ftype::Q4_0, Ftype::IQ4_XS, Ftype::Q2_K, Ftype::Q6_K] {
+        let ours = convert_all(&source, dir.path(), &[ftype], &recipe, 2).remove(0);
+        let rules = TypeRules {
+            has_imatrix: true,
+            output: recipe.output,
+            overrides: recipe.overrides.clone(),
+            ..TypeRules::plain(ftype)
+        };
+        let theirs = dir.path().join("theirs.gguf");
+        quantize_file(&lossless, &theirs, &rules, &weights, 2).unwrap_or_else(|err| panic!("{ftype}: {err}"));
+        let (a, b) = (Gguf::open(&ours).unwrap(), Gguf::open(&theirs).unwrap());
+        for (x, y) in a.tensors.iter().zip(&b.tensors) {
+            assert_eq!((&x.name, x.kind), (&y.name, y.kind));
+            assert!(bytes(&a, x) == bytes(&b, y), "{ftype}: tensor {} differs", x.name);
+        }
+        assert_eq!(a.str("quantize.imatrix.dataset"), Some("wiki"));
+        assert_eq!(a.u32("quantize.imatrix.entries_count"), Some(weights.len() as u32));
+        assert_eq!(a.u32("quantize.imatrix.chunks_count"), Some(5));
+    }
 }

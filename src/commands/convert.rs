@@ -8,8 +8,9 @@ use crate::table::{self, Align};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::time::Instant;
-use tulu_quantize::{Checkpoint, Ftype, Observer, Options, Plan, convert};
+use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Observer, Options, Plan, Recipe, convert};
 
 /// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
 ///
@@ -42,6 +43,21 @@ pub(crate) struct Args {
     /// Replace files that exist
     #[arg(short, long, env = "TULU_QUANT_FORCE")]
     force: bool,
+    /// Importance matrix made by llama-imatrix, GGUF or .dat: spend the error where it matters least
+    #[arg(long, value_name = "FILE", env = "TULU_QUANT_IMATRIX")]
+    imatrix: Option<PathBuf>,
+    /// Type of the tensors whose GGUF name the pattern finds, such as 'attn_v=q6_K'; may be given several times
+    #[arg(long, value_name = "PATTERN=TYPE", env = "TULU_QUANT_TENSOR_TYPE", value_delimiter = ',')]
+    tensor_type: Vec<String>,
+    /// Type of output.weight
+    #[arg(long, value_name = "TYPE", env = "TULU_QUANT_OUTPUT_TENSOR_TYPE")]
+    output_tensor_type: Option<String>,
+    /// Type of token_embd.weight
+    #[arg(long, value_name = "TYPE", env = "TULU_QUANT_TOKEN_EMBEDDING_TYPE")]
+    token_embedding_type: Option<String>,
+    /// Every matrix in the main type, without llama.cpp's mixes
+    #[arg(long, env = "TULU_QUANT_PURE")]
+    pure: bool,
     /// Use ggml's own quantization kernels (the only ones of this version)
     #[arg(long, env = "TULU_QUANT_REFERENCE_KERNELS")]
     reference_kernels: bool,
@@ -57,8 +73,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     let types = types(&args.quant)?;
+    let recipe = recipe(args)?;
     let source = Checkpoint::open(&args.source)?;
-    let plan = Plan::new(&source, &paths(&args.output, &source.name(), &types)?)?;
+    let plan = Plan::new(&source, &paths(&args.output, &source.name(), &types)?, &recipe)?;
     if !args.json {
         eprint!("{}", summary(&source, &plan));
     }
@@ -133,6 +150,24 @@ fn types(names: &[String]) -> Result<Vec<Ftype>, Failure> {
         }
     }
     Ok(types)
+}
+
+/// The options as typed → checked.
+fn recipe(args: &Args) -> Result<Recipe, Failure> {
+    let of = |name: &String| {
+        GgmlType::from_str(name).map_err(|err| Failure::input("TYPE", err.to_string(), "name one of these"))
+    };
+    let overrides = args.tensor_type.iter().map(|text| match text.rsplit_once('=') {
+        Some((pattern, kind)) if !pattern.is_empty() => Ok((pattern.to_lowercase(), of(&kind.to_owned())?)),
+        _ => Err(Failure::input("TYPE", format!("'{text}' is not PATTERN=TYPE"), "write it like attn_v=q6_K")),
+    });
+    Ok(Recipe {
+        pure: args.pure,
+        output: args.output_tensor_type.as_ref().map(of).transpose()?,
+        token_embedding: args.token_embedding_type.as_ref().map(of).transpose()?,
+        overrides: overrides.collect::<Result<_, _>>()?,
+        imatrix: args.imatrix.as_deref().map(Imatrix::read).transpose()?,
+    })
 }
 
 /// Where each type goes: see the help of `--output`.

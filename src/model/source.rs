@@ -7,7 +7,7 @@ use crate::table;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
-use tulu_quantize::{Checkpoint, Ftype, Options, Plan, convert};
+use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Recipe, convert};
 
 /// The type a checkpoint is converted to when none is named with `:TYPE`.
 const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
@@ -90,7 +90,7 @@ fn cached_name(dir: &Path, ftype: Ftype) -> Result<String, Failure> {
 /// Converts `dir` into the one file `to`, with a bar.
 fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
     let source = Checkpoint::open(dir)?;
-    let plan = Plan::new(&source, &[(ftype, to.to_owned())])?;
+    let plan = Plan::new(&source, &[(ftype, to.to_owned())], &Recipe::default())?;
     eprintln!(
         "Converting {} ({} weights) to {ftype}: reads {}, keeps {} in {}",
         source.name(),

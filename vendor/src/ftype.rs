@@ -1,5 +1,6 @@
 //! The types a user asks for: names like `Q4_K_M`, which stand for a mix of storage types (llama.cpp's `llama_ftype`).
 
+use crate::types::UnknownType;
 use llama_cpp_sys_2 as sys;
 use std::fmt;
 use std::str::FromStr;
@@ -80,17 +81,13 @@ impl fmt::Display for Ftype {
     }
 }
 
-/// A name that is none of [`Ftype::ALL`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown type '{0}'; known: {list}", list = Ftype::ALL.map(|(_, name)| name).join(" "))]
-pub struct UnknownType(pub String);
-
 impl FromStr for Ftype {
     type Err = UnknownType;
 
     fn from_str(name: &str) -> Result<Self, UnknownType> {
         let found = Self::ALL.iter().find(|(_, known)| known.eq_ignore_ascii_case(name));
-        found.map(|(t, _)| *t).ok_or_else(|| UnknownType(name.to_owned()))
+        let known = || Self::ALL.map(|(_, name)| name).join(" ");
+        found.map(|(t, _)| *t).ok_or_else(|| UnknownType { name: name.to_owned(), known: known() })
     }
 }
 

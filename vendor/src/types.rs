@@ -5,6 +5,7 @@ use crate::Error;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CStr;
 use std::fmt;
+use std::str::FromStr;
 
 /// How one tensor is stored. The discriminant is the id in a GGUF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,6 +99,26 @@ impl GgmlType {
             expected: usize::MAX,
         })
     }
+}
+
+impl FromStr for GgmlType {
+    type Err = UnknownType;
+
+    /// ggml's name in any case.
+    fn from_str(name: &str) -> Result<Self, UnknownType> {
+        let found = Self::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| UnknownType { name: name.to_owned(), known: Self::ALL.map(Self::name).join(" ") })
+    }
+}
+
+/// A name that is none of the known ones.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown type '{name}'; known: {known}")]
+pub struct UnknownType {
+    /// What was given.
+    pub name: String,
+    /// What could have been.
+    pub known: String,
 }
 
 impl fmt::Display for GgmlType {

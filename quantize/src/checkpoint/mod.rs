@@ -103,7 +103,7 @@ impl Checkpoint {
 }
 
 /// Opens a regular file: a folder, pipe or device would hang or lie about its length.
-fn open_regular(path: &Path) -> Result<(File, u64)> {
+pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let found = std::fs::metadata(path).map_err(|err| Error::io(path, "open the file", &err))?;
     if !found.is_file() {
         return Err(Error::new(Code::NotAFile, path, "is not a regular file", "replace it with the real file"));

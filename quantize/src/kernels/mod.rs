@@ -3,7 +3,13 @@
 
 use llama_ext::{Error, GgmlType};
 
-/// Quantizes whole rows of `n_per_row` weights into `dst`.
-pub(crate) fn quantize(to: GgmlType, src: &[f32], n_per_row: usize, dst: &mut [u8]) -> Result<(), Error> {
-    llama_ext::quantize_rows(to, src, n_per_row, None, dst)
+/// Quantizes whole rows of `n_per_row` weights into `dst`; `importance` has a weight for each column.
+pub(crate) fn quantize(
+    to: GgmlType,
+    src: &[f32],
+    n_per_row: usize,
+    importance: Option<&[f32]>,
+    dst: &mut [u8],
+) -> Result<(), Error> {
+    llama_ext::quantize_rows(to, src, n_per_row, importance, dst)
 }
