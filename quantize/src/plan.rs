@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
 use crate::metadata;
 use crate::names::{self, Layout};
-use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc};
+use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, TypeRules};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -185,17 +185,13 @@ fn plan_output(
     Ok(OutputPlan { ftype, path: path.to_owned(), types, offsets, sizes, len, header })
 }
 
-/// Vectors stay F32, as llama.cpp's kernels want them. Matrices of a float type have that type; for the quantized ones
-/// llama.cpp itself is asked, with the types its own converter would have left in the 16-bit file.
+/// llama.cpp is asked, with the types that its own converter would have left in a lossless file: vectors F32, as its
+/// kernels want them, and matrices as the checkpoint has them.
 fn choose_types(
     source: &Checkpoint,
     tensors: &[PlannedTensor],
     ftype: Ftype,
 ) -> std::result::Result<Vec<GgmlType>, llama_ext::Error> {
-    let before = |t: &PlannedTensor| if t.dims.len() < 2 { GgmlType::F32 } else { source.tensors[t.source].dtype };
-    if let Some(float) = ftype.float_type() {
-        return Ok(tensors.iter().map(|t| if t.dims.len() < 2 { GgmlType::F32 } else { float }).collect());
-    }
     let c = &source.config;
     let shape = ModelShape {
         n_embd: c.hidden_size,
@@ -207,14 +203,17 @@ fn choose_types(
     };
     let described: Vec<TensorDesc<'_>> = tensors
         .iter()
-        .map(|t| TensorDesc {
-            name: &t.name,
-            n_per_row: t.n_per_row(),
-            n_rows: if t.dims.len() < 2 { 0 } else { t.n_rows() },
-            source: before(t),
+        .map(|t| {
+            let vector = t.dims.len() < 2;
+            TensorDesc {
+                name: &t.name,
+                n_per_row: t.n_per_row(),
+                n_rows: if vector { 0 } else { t.n_rows() },
+                source: if vector { GgmlType::F32 } else { source.tensors[t.source].dtype },
+            }
         })
         .collect();
-    llama_ext::tensor_types(&shape, ftype, &described)
+    llama_ext::tensor_types(&shape, &TypeRules::plain(ftype), &described)
 }
 
 fn engine(path: &Path, err: &llama_ext::Error) -> Error {

@@ -5,6 +5,7 @@
 
 mod made;
 
+use llama_ext::TypeRules;
 use llama_ext::quantize_file::quantize_file;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,8 @@ fn same_as_llama_cpp(checkpoint: &made::Checkpoint) {
             continue;
         }
         let theirs = dir.path().join("theirs.gguf");
-        quantize_file(&lossless, &theirs, *ftype, 2).unwrap_or_else(|err| panic!("{ftype}: {err}"));
+        quantize_file(&lossless, &theirs, &TypeRules::plain(*ftype), &[], 2)
+            .unwrap_or_else(|err| panic!("{ftype}: {err}"));
         assert_same(path, &theirs);
     }
 }

@@ -1,6 +1,5 @@
 //! The types a user asks for: names like `Q4_K_M`, which stand for a mix of storage types (llama.cpp's `llama_ftype`).
 
-use crate::types::GgmlType;
 use llama_cpp_sys_2 as sys;
 use std::fmt;
 use std::str::FromStr;
@@ -72,23 +71,6 @@ impl Ftype {
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(t, _)| *t == self).map_or("?", |(_, name)| name)
-    }
-
-    /// Whether tensors keep whole floats (no quantization version is written then).
-    #[must_use]
-    pub const fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F16 | Self::BF16)
-    }
-
-    /// The storage type of the matrices of a float mix.
-    #[must_use]
-    pub const fn float_type(self) -> Option<GgmlType> {
-        match self {
-            Self::F32 => Some(GgmlType::F32),
-            Self::F16 => Some(GgmlType::F16),
-            Self::BF16 => Some(GgmlType::BF16),
-            _ => None,
-        }
     }
 }
 

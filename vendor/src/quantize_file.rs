@@ -1,27 +1,60 @@
 //! llama.cpp's own quantizer, GGUF file to GGUF file: the oracle our one-pass converter is tested against.
 
-use crate::{Error, Ftype, log};
+use crate::tensor_types::RawOverrides;
+use crate::{Error, TypeRules, log};
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::path::Path;
 
-/// Runs `llama_model_quantize`: reads the GGUF file `from`, writes `to` under `ftype` with `n_threads` threads.
+/// Importance weights of some tensors: GGUF name and one weight for each column.
+pub type Importance = [(String, Vec<f32>)];
+
+/// Runs `llama_model_quantize`: reads the GGUF file `from`, writes `to` under `rules` with `n_threads` threads.
+/// `importance` is used when `rules.has_imatrix`.
 ///
 /// # Errors
 /// [`Error::Native`] with llama.cpp's own last words; a partial `to` may be left behind, as llama.cpp leaves it.
-pub fn quantize_file(from: &Path, to: &Path, ftype: Ftype, n_threads: u16) -> Result<(), Error> {
-    let text = |path: &Path| {
-        let bytes = path.as_os_str().as_encoded_bytes();
-        CString::new(bytes).map_err(|_| Error::Native(format!("{}: NUL in the path", path.display())))
-    };
-    let (from, to) = (text(from)?, text(to)?);
+pub fn quantize_file(
+    from: &Path,
+    to: &Path,
+    rules: &TypeRules,
+    importance: &Importance,
+    n_threads: u16,
+) -> Result<(), Error> {
+    let nul = |what: &str| Error::Native(format!("{what}: NUL in the name"));
+    let path =
+        |path: &Path| CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| nul(&path.display().to_string()));
+    let (from, to) = (path(from)?, path(to)?);
+    let overrides = RawOverrides::new(&rules.overrides)?;
+    let names = importance
+        .iter()
+        .map(|(name, _)| CString::new(name.as_str()).map_err(|_| nul(name)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut weights: Vec<_> = importance
+        .iter()
+        .zip(&names)
+        .map(|((_, data), name)| sys::llama_model_imatrix_data {
+            name: name.as_ptr(),
+            data: data.as_ptr(),
+            size: data.len(),
+        })
+        .collect();
+    weights.push(sys::llama_model_imatrix_data { name: std::ptr::null(), data: std::ptr::null(), size: 0 });
+
     log::clear();
     // SAFETY: the defaults are a plain struct of numbers and null pointers.
     let mut params = unsafe { sys::llama_model_quantize_default_params() };
-    params.ftype = ftype.id();
+    params.ftype = rules.ftype.id();
     params.nthread = i32::from(n_threads);
-    // SAFETY: two NUL-terminated paths and a parameter struct with only null pointers, all alive during the call;
-    // llama.cpp catches its own exceptions here.
+    params.pure_ = rules.pure;
+    params.output_tensor_type = rules.output.map_or(sys::GGML_TYPE_COUNT, |kind| kind.id());
+    params.token_embedding_type = rules.token_embedding.map_or(sys::GGML_TYPE_COUNT, |kind| kind.id());
+    params.tt_overrides = overrides.as_ptr();
+    if rules.has_imatrix {
+        params.imatrix = weights.as_ptr();
+    }
+    // SAFETY: two NUL-terminated paths and a parameter struct whose lists end with NULL entries; all of it, with the names
+    // and weights the lists point to, lives until after the call. llama.cpp catches its own exceptions here.
     let status = unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) };
     if status == 0 { Ok(()) } else { Err(Error::Native(log::tail())) }
 }

@@ -1,6 +1,7 @@
 //! Which storage type llama.cpp gives each tensor of a LLaMA model under a mix: its own rules, asked, not copied.
 
 use crate::{Error, Ftype, GgmlType};
+use llama_cpp_sys_2 as sys;
 use std::ffi::{CStr, CString, c_char};
 
 /// The numbers of a LLaMA model that the rules depend on.
@@ -29,6 +30,62 @@ pub struct TensorDesc<'a> {
     pub source: GgmlType,
 }
 
+/// What is asked for: a mix, and what llama-quantize's options change about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeRules {
+    /// The mix.
+    pub ftype: Ftype,
+    /// `--pure`: every matrix in the mix's main type.
+    pub pure: bool,
+    /// Whether quantization will use an importance matrix; some types depend on it.
+    pub has_imatrix: bool,
+    /// `--output-tensor-type`.
+    pub output: Option<GgmlType>,
+    /// `--token-embedding-type`.
+    pub token_embedding: Option<GgmlType>,
+    /// `--tensor-type PATTERN=TYPE`: ECMAScript patterns searched in the GGUF name; the first that is found decides.
+    pub overrides: Vec<(String, GgmlType)>,
+}
+
+impl TypeRules {
+    /// The mix as it is.
+    #[must_use]
+    pub const fn plain(ftype: Ftype) -> Self {
+        let overrides = Vec::new();
+        Self { ftype, pure: false, has_imatrix: false, output: None, token_embedding: None, overrides }
+    }
+}
+
+/// The overrides as C sees them; the strings live as long as this does.
+pub(crate) struct RawOverrides {
+    _patterns: Vec<CString>,
+    raw: Vec<sys::llama_model_tensor_override>,
+}
+
+impl RawOverrides {
+    pub(crate) fn new(overrides: &[(String, GgmlType)]) -> Result<Self, Error> {
+        let patterns = overrides
+            .iter()
+            .map(|(pattern, _)| CString::new(pattern.as_str()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| Error::Native("a tensor pattern has a NUL".to_owned()))?;
+        let each = patterns.iter().zip(overrides);
+        let mut raw: Vec<_> = each
+            .map(|(pattern, (_, kind))| sys::llama_model_tensor_override {
+                pattern: pattern.as_ptr(),
+                type_: kind.id(),
+            })
+            .collect();
+        raw.push(sys::llama_model_tensor_override { pattern: std::ptr::null(), type_: sys::GGML_TYPE_COUNT });
+        Ok(Self { _patterns: patterns, raw })
+    }
+
+    /// The list, ended by a NULL pattern.
+    pub(crate) fn as_ptr(&self) -> *const sys::llama_model_tensor_override {
+        self.raw.as_ptr()
+    }
+}
+
 /// llama.cpp refuses more layers than this (`LLAMA_MAX_LAYERS`), by aborting.
 pub const MAX_LAYERS: u32 = 512;
 /// Longest tensor name, in bytes (`GGML_MAX_NAME` less its NUL).
@@ -55,10 +112,20 @@ struct RawTensor {
     kind: i32,
 }
 
+#[repr(C)]
+struct RawRules {
+    ftype: i32,
+    pure: i32,
+    has_imatrix: i32,
+    output_type: i32,
+    token_embedding_type: i32,
+    overrides: *const sys::llama_model_tensor_override,
+}
+
 unsafe extern "C" {
     fn llama_ext_tensor_types(
         desc: *const RawDesc,
-        ftype: i32,
+        rules: *const RawRules,
         tensors: *const RawTensor,
         n_tensors: usize,
         types: *mut i32,
@@ -67,12 +134,12 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// The type of every tensor under `ftype`, in the order given (the rules count layers in that order).
+/// The type of every tensor under `rules`, in the order given (the rules count layers in that order).
 ///
 /// # Errors
 /// [`Error::Native`] with what is wrong when the shape or a tensor is outside what llama.cpp takes, or when it answers
-/// with a type this workspace does not write.
-pub fn tensor_types(shape: &ModelShape, ftype: Ftype, tensors: &[TensorDesc<'_>]) -> Result<Vec<GgmlType>, Error> {
+/// with a type this workspace does not write, or when a pattern is not a regular expression.
+pub fn tensor_types(shape: &ModelShape, rules: &TypeRules, tensors: &[TensorDesc<'_>]) -> Result<Vec<GgmlType>, Error> {
     if shape.n_layer == 0 || shape.n_layer > MAX_LAYERS {
         return Err(Error::Native(format!("{} layers, outside 1 to {MAX_LAYERS}", shape.n_layer)));
     }
@@ -105,15 +172,26 @@ pub fn tensor_types(shape: &ModelShape, ftype: Ftype, tensors: &[TensorDesc<'_>]
         n_embd_head_k: shape.head_dim,
         n_embd_head_v: shape.head_dim,
     };
+    let overrides = RawOverrides::new(&rules.overrides)?;
+    let id = |kind: Option<GgmlType>| kind.map_or(-1, |kind| kind.id() as i32);
+    let raw_rules = RawRules {
+        ftype: rules.ftype.id() as i32,
+        pure: i32::from(rules.pure),
+        has_imatrix: i32::from(rules.has_imatrix),
+        output_type: id(rules.output),
+        token_embedding_type: id(rules.token_embedding),
+        overrides: overrides.as_ptr(),
+    };
     let mut types = vec![0_i32; raw.len()];
     let mut error: [c_char; 256] = [0; 256];
-    // SAFETY: `raw` and `types` have the same length; the names live in `names` until after the call; the error buffer
+    // SAFETY: `raw` and `types` have the same length; the names live in `names` and the patterns in `overrides` until
+    // after the call, and the overrides end with a NULL pattern; the error buffer
     // and its size belong together and the shim always terminates it. The two preconditions llama.cpp asserts on (layer
     // count, tensor name length) were checked above, and C++ exceptions are caught in the shim.
     let status = unsafe {
         llama_ext_tensor_types(
             &raw const desc,
-            ftype.id() as i32,
+            &raw const raw_rules,
             raw.as_ptr(),
             raw.len(),
             types.as_mut_ptr(),

@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "a test stops at the first surprise")]
 
-use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, tensor_types};
+use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, TypeRules, tensor_types};
 
 const TULU_13B: ModelShape =
     ModelShape { n_embd: 5120, n_ff: 13824, n_layer: 40, n_head: 40, n_head_kv: 40, head_dim: 128 };
@@ -32,7 +32,7 @@ fn tensors() -> Vec<(String, u64, u64)> {
     all
 }
 
-fn types(ftype: Ftype) -> Vec<GgmlType> {
+fn types(rules: &TypeRules) -> Vec<GgmlType> {
     let tensors = tensors();
     let source = |rows| if rows == 0 { GgmlType::F32 } else { GgmlType::BF16 };
     let asked: Vec<_> = tensors
@@ -44,7 +44,7 @@ fn types(ftype: Ftype) -> Vec<GgmlType> {
             source: source(*n_rows),
         })
         .collect();
-    tensor_types(&TULU_13B, ftype, &asked).expect("the 13B shape is plain")
+    tensor_types(&TULU_13B, rules, &asked).expect("the 13B shape is plain")
 }
 
 fn bytes(types: &[GgmlType]) -> u64 {
@@ -56,14 +56,14 @@ fn bytes(types: &[GgmlType]) -> u64 {
 fn the_13b_sizes_are_the_published_ones() {
     // GB as published for tulu-2-13b (files, so with a header of under 1 MB)
     for (ftype, gb) in [(Ftype::Q4_K_S, 7.422), (Ftype::Q4_K_M, 7.865), (Ftype::Q5_K_M, 9.229), (Ftype::Q8_0, 13.831)] {
-        let got = bytes(&types(ftype)) as f64 / 1e9;
+        let got = bytes(&types(&TypeRules::plain(ftype))) as f64 / 1e9;
         assert!((got - gb).abs() < 0.002, "{ftype}: {got} GB, published {gb} GB");
     }
 }
 
 #[test]
 fn q4_k_m_has_the_known_mix() {
-    let got = types(Ftype::Q4_K_M);
+    let got = types(&TypeRules::plain(Ftype::Q4_K_M));
     let count = |t| got.iter().filter(|x| **x == t).count();
     assert_eq!((count(GgmlType::Q4_K), count(GgmlType::Q6_K), count(GgmlType::F32)), (241, 41, 81));
 }
@@ -72,9 +72,43 @@ fn q4_k_m_has_the_known_mix() {
 fn what_llama_cpp_would_abort_on_is_an_error() {
     let one = [TensorDesc { name: "blk.0.attn_q.weight", n_per_row: 256, n_rows: 256, source: GgmlType::BF16 }];
     for n_layer in [0, 513] {
-        assert!(tensor_types(&ModelShape { n_layer, ..TULU_13B }, Ftype::Q4_K_M, &one).is_err());
+        assert!(tensor_types(&ModelShape { n_layer, ..TULU_13B }, &TypeRules::plain(Ftype::Q4_K_M), &one).is_err());
     }
     let long = "x".repeat(64);
     let named = [TensorDesc { name: &long, ..one[0].clone() }];
-    assert!(tensor_types(&TULU_13B, Ftype::Q4_K_M, &named).is_err());
+    assert!(tensor_types(&TULU_13B, &TypeRules::plain(Ftype::Q4_K_M), &named).is_err());
+}
+
+#[test]
+fn options_change_the_types_as_llama_quantize_does() {
+    let plain = TypeRules::plain(Ftype::Q4_0);
+    let names = tensors();
+    let of =
+        |got: &[GgmlType], name: &str| got[names.iter().position(|(n, ..)| n == name).expect("a tensor of the model")];
+    let pure = types(&TypeRules { pure: true, ..plain.clone() });
+    assert!(pure.iter().all(|t| matches!(t, GgmlType::Q4_0 | GgmlType::F32)));
+    let with = types(&TypeRules { has_imatrix: true, ..plain.clone() });
+    assert_eq!(of(&types(&plain), "blk.0.ffn_down.weight"), GgmlType::Q4_0);
+    assert_eq!(
+        of(&with, "blk.0.ffn_down.weight"),
+        GgmlType::Q4_1,
+        "with an importance matrix the first layers get more"
+    );
+    let rules = TypeRules {
+        output: Some(GgmlType::Q8_0),
+        token_embedding: Some(GgmlType::F16),
+        overrides: vec![("blk\\.[01]\\.attn_v".to_owned(), GgmlType::Q6_K)],
+        ..plain.clone()
+    };
+    let got = types(&rules);
+    assert_eq!(of(&got, "output.weight"), GgmlType::Q8_0);
+    assert_eq!(of(&got, "token_embd.weight"), GgmlType::F16);
+    assert_eq!((of(&got, "blk.1.attn_v.weight"), of(&got, "blk.2.attn_v.weight")), (GgmlType::Q6_K, GgmlType::Q4_0));
+}
+
+#[test]
+fn a_pattern_that_is_no_regular_expression_is_an_error() {
+    let one = [TensorDesc { name: "blk.0.attn_q.weight", n_per_row: 256, n_rows: 256, source: GgmlType::BF16 }];
+    let rules = TypeRules { overrides: vec![("(".to_owned(), GgmlType::Q6_K)], ..TypeRules::plain(Ftype::Q4_K_M) };
+    assert!(tensor_types(&TULU_13B, &rules, &one).is_err());
 }
