@@ -79,10 +79,10 @@ pub(crate) struct SamplingArgs {
     /// Temperature; 0 takes the likeliest token always [default: 0.7 in chat, 0 in batch]
     #[arg(long, value_name = "T", env = "TULU_QUANT_TEMP")]
     pub(crate) temp: Option<f32>,
-    /// Choose among the K likeliest tokens; 0: all [default: 50]
+    /// Choose among the K likeliest tokens; 0: all [default: 50 in chat, 0 in batch]
     #[arg(long, value_name = "K", env = "TULU_QUANT_TOP_K")]
     pub(crate) top_k: Option<u32>,
-    /// Choose among the likeliest tokens that hold this probability together [default: 0.95]
+    /// Choose among the likeliest tokens that hold this probability together [default: 0.95 in chat, 1 in batch]
     #[arg(long, value_name = "P", env = "TULU_QUANT_TOP_P")]
     pub(crate) top_p: Option<f32>,
     /// Choose among tokens at least this likely in relation to the likeliest [default: 0]
@@ -94,11 +94,11 @@ pub(crate) struct SamplingArgs {
     /// How many of the last tokens count as seen lately [default: 64]
     #[arg(long, value_name = "N", env = "TULU_QUANT_REPEAT_LAST_N")]
     pub(crate) repeat_last_n: Option<u32>,
-    /// Random seed; -1: another one each time [default: -1]
+    /// Random seed; -1: another one each time [default: -1 in chat, 0 in batch]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true, env = "TULU_QUANT_SEED",
           value_parser = clap::value_parser!(i64).range(-1..i64::from(u32::MAX)))]
     pub(crate) seed: Option<i64>,
-    /// Tokens of an answer at most; -1: until the window is full [default: 256 in chat]
+    /// Tokens of an answer at most; -1: until the window is full [default: 256 in chat, -1 in batch]
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, env = "TULU_QUANT_PREDICT",
           value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)))]
     pub(crate) predict: Option<i64>,

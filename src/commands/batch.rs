@@ -34,7 +34,11 @@ use std::time::Instant;
 /// with it; with another input, model or setting it refuses (RESUME_MISMATCH) and says how to
 /// begin again.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:\n  tulu-quant batch tulu-2-13b-Q4_K_M.gguf -i prompts.jsonl -o answers.jsonl\n  \
+                  tulu-quant batch tulu-2-13b-Q4_K_M.gguf -i in.jsonl -o out.jsonl -np 8 -n 512 --temp 0.7"
+)]
 pub(crate) struct Args {
     /// A short name, Hub id, folder or .gguf file
     #[arg(env = "TULU_QUANT_MODEL")]

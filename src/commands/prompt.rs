@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 /// The text of one conversation is written to stdout byte for byte, with no newline added. Several conversations need
 /// --json or --tokens, which write one line for each.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tulu-quant prompt tulu-2-13b-Q4_K_M.gguf -i conversation.json\n  \
+    tulu-quant prompt tulu-2-13b-Q4_K_M.gguf -i conversations.jsonl --json\n  \
+    tulu-quant prompt tulu-2-13b-Q4_K_M.gguf -i - --tokens < conversation.json")]
 pub(crate) struct Args {
     /// A short name, Hub id, folder or .gguf file
     #[arg(env = "TULU_QUANT_MODEL")]

@@ -1,7 +1,8 @@
 //! From messages to the ids a Tulu model reads: `message` (what is said), `template` (Jinja as Transformers runs it),
 //! `render` (one conversation, control tokens told from content), `tokens` (llama.cpp's tokenizer).
 //!
-//! llama.cpp's own `apply_chat_template` is never used: it takes Tulu's template for another model's.
+//! llama.cpp's own `apply_chat_template` is never used: it takes Tulu's template for another model's. Content can write no
+//! control token; Tulu's role tags (`<|user|>`) are plain text to the model, so content that holds one passes unchanged.
 
 mod message;
 mod render;
