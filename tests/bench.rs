@@ -1,4 +1,5 @@
 //! `tulu-quant bench` from outside, on the demonstration model: the shape of what it prints, not the numbers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! `tulu-quant chat` from outside: one answer, and a conversation on a terminal. The demonstration model answers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
