@@ -4,6 +4,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{Array, Value};
 use crate::imatrix::Imatrix;
+use crate::naming::Naming;
 use llama_ext::Ftype;
 
 /// `GGML_QNT_VERSION`: the layout of the quantized blocks.
@@ -24,7 +25,15 @@ pub(crate) fn pairs(
     put("general.architecture", text("llama"));
     put("general.type", text("model"));
     put("general.name", text(&source.name()));
-    put("general.size_label", Value::Str(size_label(n_params)));
+    match Naming::of(&source.name()) {
+        None => put("general.size_label", Value::Str(size_label(n_params))),
+        Some(naming) => {
+            put("general.basename", Value::Str(naming.basename));
+            put("general.finetune", Value::Str(naming.finetune));
+            put("general.version", Value::Str(naming.version));
+            put("general.size_label", Value::Str(naming.size_label));
+        }
+    }
     put("llama.block_count", Value::U32(c.num_hidden_layers));
     put("llama.context_length", Value::U32(c.max_position_embeddings));
     put("llama.embedding_length", Value::U32(c.hidden_size));
@@ -71,7 +80,25 @@ pub(crate) fn pairs(
             put("quantize.imatrix.chunks_count", Value::U32(imatrix.chunks));
         }
     }
+    all.extend(provenance(source));
     all
+}
+
+/// Where the file comes from, under keys of our own that no other tool reads.
+fn provenance(source: &Checkpoint) -> Vec<(String, Value)> {
+    let p = &source.provenance;
+    let mut all = vec![
+        ("version", Value::Str(env!("CARGO_PKG_VERSION").to_owned())),
+        ("ggml", Value::Str(llama_ext::ggml_version())),
+    ];
+    all.extend(p.repository.clone().map(|r| ("source.repository", Value::Str(r))));
+    all.extend(p.revision.clone().map(|r| ("source.revision", Value::Str(r))));
+    if !p.sha256.is_empty() {
+        let (files, hashes) = p.sha256.iter().cloned().unzip();
+        all.push(("source.files", Value::Array(Array::Str(files))));
+        all.push(("source.sha256", Value::Array(Array::Str(hashes))));
+    }
+    all.into_iter().map(|(key, value)| (format!("tulu_quant.{key}"), value)).collect()
 }
 
 /// llama-quantize has room for 127 bytes in a value it adds.

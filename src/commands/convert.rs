@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Instant;
-use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Observer, Options, Plan, Recipe, convert};
+use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Naming, Observer, Options, Plan, Recipe, convert};
 
 /// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
 ///
@@ -34,7 +34,8 @@ pub(crate) struct Args {
         env = "TULU_QUANT_QUANT"
     )]
     quant: Vec<String>,
-    /// A folder (the files are named SOURCE-TYPE.gguf), or a file name; with several types it has {type} in it
+    /// A folder (the files are named SOURCE-TYPE.gguf), or a file name; with several types it has {type} in it, and
+    /// {name} stands for the name in GGUF's convention (Tulu-13B-DPO-v2.0)
     #[arg(short, long, value_name = "DIR|FILE", default_value = ".", env = "TULU_QUANT_OUTPUT")]
     output: PathBuf,
     /// Print the plan (tensors, types, sizes) and stop
@@ -173,6 +174,8 @@ fn recipe(args: &Args) -> Result<Recipe, Failure> {
 /// Where each type goes: see the help of `--output`.
 fn paths(output: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathBuf)>, Failure> {
     let text = output.to_string_lossy();
+    let convention = Naming::of(name).map_or_else(|| name.to_owned(), |naming| naming.file_stem());
+    let text = text.replace("{name}", &convention);
     let is_file = !output.is_dir() && (text.ends_with(".gguf") || text.contains("{type}"));
     if is_file && types.len() > 1 && !text.contains("{type}") {
         let what = format!("one file cannot hold {} types", types.len());

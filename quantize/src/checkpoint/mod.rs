@@ -4,11 +4,13 @@
 pub mod config;
 mod index;
 mod json;
+mod provenance;
 mod safetensors;
 mod template;
 pub mod tokenizer;
 
 pub use config::Config;
+pub use provenance::Provenance;
 pub use tokenizer::{Token, TokenKind, Tokenizer};
 
 use crate::error::{Code, Error, Result};
@@ -59,6 +61,8 @@ pub struct Checkpoint {
     pub shards: Vec<Shard>,
     /// Every tensor, in the order of the files.
     pub tensors: Vec<SourceTensor>,
+    /// Where it came from, as far as the folder tells.
+    pub provenance: Provenance,
     /// What a user should know but need not mend, one sentence each.
     pub notes: Vec<String>,
 }
@@ -79,12 +83,17 @@ impl Checkpoint {
         let tokenizer = Tokenizer::read(dir, &config, &mut notes)?;
         let chat_template = template::read(dir)?;
         let (shards, tensors) = index::open_weights(dir)?;
-        Ok(Self { dir: dir.to_owned(), config, tokenizer, chat_template, shards, tensors, notes })
+        let names = shards.iter().filter_map(|s| s.path.file_name()?.to_str());
+        let provenance = Provenance::of(dir, names);
+        Ok(Self { dir: dir.to_owned(), config, tokenizer, chat_template, shards, tensors, provenance, notes })
     }
 
-    /// The folder's name, which names the model.
+    /// The model's name: the repository's, where it is known, else the folder's.
     #[must_use]
     pub fn name(&self) -> String {
+        if let Some((_, name)) = self.provenance.repository.as_deref().and_then(|r| r.split_once('/')) {
+            return name.to_owned();
+        }
         let full = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
         full.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
     }

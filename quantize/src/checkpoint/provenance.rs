@@ -1,0 +1,88 @@
+//! Where a checkpoint folder came from, as far as the folder itself tells: the shared Hugging Face cache
+//! (`models--OWNER--NAME/snapshots/REVISION/FILE` → `blobs/SHA256`) and `hf download --local-dir`
+//! (`.cache/huggingface/download/FILE.metadata`) both keep repository or revision and the hash of every large file.
+//! Nothing is hashed here and nothing is asked of the network.
+
+use std::path::Path;
+
+/// What is known; all of it may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// `owner/name` on the Hub.
+    pub repository: Option<String>,
+    /// Commit of the repository, 40 hexadecimal digits.
+    pub revision: Option<String>,
+    /// (file, sha256) of the weight files.
+    pub sha256: Vec<(String, String)>,
+}
+
+impl Provenance {
+    /// Reads what the folder `dir` tells about its weight files `names`.
+    #[must_use]
+    pub fn of<'a>(dir: &Path, names: impl Iterator<Item = &'a str>) -> Self {
+        let full = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let mut found = Self::default();
+        if let [Some(revision), Some("snapshots"), Some(repository)] = ends(&full)
+            && let Some((owner, name)) = repository.strip_prefix("models--").and_then(|r| r.split_once("--"))
+        {
+            found.repository = Some(format!("{owner}/{name}"));
+            found.revision = Some(revision.to_owned()).filter(|r| is_hex(r, 40));
+        }
+        for name in names {
+            let link = std::fs::read_link(full.join(name)).ok();
+            let blob = link.as_deref().and_then(Path::file_name).and_then(|n| n.to_str()).map(str::to_owned);
+            let kept = full.join(".cache/huggingface/download").join(format!("{name}.metadata"));
+            // three lines: commit, etag (the sha256 of a large file), time
+            let lines = std::fs::read_to_string(kept).unwrap_or_default();
+            let mut lines = lines.lines();
+            let commit = lines.next().filter(|c| is_hex(c, 40));
+            if found.revision.is_none() {
+                found.revision = commit.map(str::to_owned);
+            }
+            let hash = blob.or_else(|| lines.next().map(str::to_owned)).filter(|h| is_hex(h, 64));
+            found.sha256.extend(hash.map(|hash| (name.to_owned(), hash)));
+        }
+        found
+    }
+}
+
+/// The last three parts of a path, last first.
+fn ends(path: &Path) -> [Option<&str>; 3] {
+    let mut parts = path.components().rev().map(|part| part.as_os_str().to_str());
+    [(); 3].map(|()| parts.next().flatten())
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Provenance;
+
+    #[test]
+    fn the_shared_cache_tells_repository_revision_and_hashes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (revision, hash) = ("0123456789".repeat(4), "ab".repeat(32));
+        let snapshot = dir.path().join("models--allenai--tulu-2-dpo-13b/snapshots").join(&revision);
+        std::fs::create_dir_all(&snapshot).unwrap();
+        std::os::unix::fs::symlink(format!("../../blobs/{hash}"), snapshot.join("model.safetensors")).unwrap();
+        let found = Provenance::of(&snapshot, ["model.safetensors"].into_iter());
+        assert_eq!(found.repository.as_deref(), Some("allenai/tulu-2-dpo-13b"));
+        assert_eq!(found.revision, Some(revision));
+        assert_eq!(found.sha256, [("model.safetensors".to_owned(), hash)]);
+    }
+
+    #[test]
+    fn a_download_folder_tells_revision_and_hashes_and_a_plain_one_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = dir.path().join(".cache/huggingface/download");
+        std::fs::create_dir_all(&kept).unwrap();
+        let (revision, hash) = ("9876543210".repeat(4), "cd".repeat(32));
+        std::fs::write(kept.join("a.safetensors.metadata"), format!("{revision}\n{hash}\n17.5\n")).unwrap();
+        let found = Provenance::of(dir.path(), ["a.safetensors", "b.safetensors"].into_iter());
+        assert_eq!((found.repository, found.revision), (None, Some(revision)));
+        assert_eq!(found.sha256, [("a.safetensors".to_owned(), hash)]);
+        assert_eq!(Provenance::of(std::path::Path::new("/"), ["x"].into_iter()), Provenance::default());
+    }
+}
