@@ -21,6 +21,8 @@ mod observer;
 mod output;
 mod plan;
 mod positioned;
+mod rows;
+mod sums;
 
 pub use checkpoint::Checkpoint;
 pub use convert::{Options, Report, convert};
