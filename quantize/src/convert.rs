@@ -10,7 +10,9 @@ use crate::names::{Layout, rotary_source_row};
 use crate::observer::Observer;
 use crate::output::Output;
 use crate::plan::{Plan, PlannedTensor};
-use crate::positioned::{read_exact_at, write_all_at};
+use crate::positioned::write_all_at;
+use crate::rows::{self, Rows};
+use crate::sums::{Piece, Sums, Unread};
 use llama_ext::GgmlType;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -43,6 +45,8 @@ struct Chunk {
     tensor: usize,
     first_row: u64,
     rows: u64,
+    /// What its bytes are of a storage whose CRC32 is known.
+    piece: Option<Piece>,
 }
 
 /// Writes every output of `plan`. They appear under their names only when all of them are complete and on disk; on any
@@ -59,9 +63,11 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
         outputs.push(output);
     }
     observer.started(plan);
-    let chunks = chunks(source, plan);
-    let job = Job { source, plan, outputs: &outputs, chunks: &chunks, observer };
+    let (mut sums, unread) = Sums::new(source, plan);
+    let chunks = chunks(source, plan, &mut sums);
+    let job = Job { source, plan, outputs: &outputs, chunks: &chunks, sums: &sums, unread: &unread, observer };
     job.run(options.threads)?;
+    sums.check()?;
     source.unchanged()?;
     observer.finishing();
     for output in &outputs {
@@ -74,7 +80,7 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
 }
 
 /// Every row of every tensor, in the order of the source files so that the disk is read forward.
-fn chunks(source: &Checkpoint, plan: &Plan) -> Vec<Chunk> {
+fn chunks(source: &Checkpoint, plan: &Plan, sums: &mut Sums<'_>) -> Vec<Chunk> {
     let mut order: Vec<usize> = (0..plan.tensors.len()).collect();
     let at = |i: &usize| source.tensors.get(plan.tensors[*i].source).map(|t| (t.shard, t.offset));
     order.sort_by_key(at);
@@ -88,7 +94,8 @@ fn chunks(source: &Checkpoint, plan: &Plan) -> Vec<Chunk> {
         let mut first_row = 0;
         while first_row < t.n_rows() {
             let rows = step.min(t.n_rows() - first_row);
-            all.push(Chunk { tensor, first_row, rows });
+            let piece = sums.piece(tensor, rows * (t.source_bytes / t.n_rows()));
+            all.push(Chunk { tensor, first_row, rows, piece });
             first_row += rows;
         }
     }
@@ -100,6 +107,8 @@ struct Job<'a> {
     plan: &'a Plan,
     outputs: &'a [Output],
     chunks: &'a [Chunk],
+    sums: &'a Sums<'a>,
+    unread: &'a [Unread],
     observer: &'a dyn Observer,
 }
 
@@ -121,8 +130,15 @@ impl Job<'_> {
         let worker = || {
             let mut buffers = Buffers::default();
             while !stop.load(Ordering::Relaxed) {
-                let Some(chunk) = self.chunks.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                if let Err(err) = self.one(*chunk, &mut buffers) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let done = if let Some(chunk) = self.chunks.get(number) {
+                    self.one(*chunk, &mut buffers)
+                } else if let Some(unread) = self.unread.get(number - self.chunks.len()) {
+                    self.going_on().and_then(|()| self.sums.read(*unread, &mut buffers.bytes))
+                } else {
+                    return;
+                };
+                if let Err(err) = done {
                     stop.store(true, Ordering::Relaxed);
                     if let Ok(mut first) = failed.lock() {
                         first.get_or_insert(err);
@@ -143,11 +159,16 @@ impl Job<'_> {
         }
     }
 
-    fn one(&self, chunk: Chunk, buffers: &mut Buffers) -> Result<()> {
-        let tensor = &self.plan.tensors[chunk.tensor];
+    fn going_on(&self) -> Result<()> {
         if self.observer.cancelled() {
             return Err(Error::new(Code::Interrupted, &self.source.dir, "stopped; no file was kept", "run it again"));
         }
+        Ok(())
+    }
+
+    fn one(&self, chunk: Chunk, buffers: &mut Buffers) -> Result<()> {
+        self.going_on()?;
+        let tensor = &self.plan.tensors[chunk.tensor];
         let from = &self.source.tensors[tensor.source];
         let shard = &self.source.shards[from.shard];
         self.read(tensor, from, shard, chunk, buffers)?;
@@ -181,17 +202,11 @@ impl Job<'_> {
     ) -> Result<()> {
         let columns = narrow(tensor.n_per_row());
         let count = narrow(chunk.rows) * columns;
-        let width = from.dtype.block_bytes();
-        let offset = from.offset + chunk.first_row * tensor.n_per_row() * width as u64;
-        buffers.bytes.resize(count * width, 0);
-        read_exact_at(&shard.file, &mut buffers.bytes, offset).map_err(|err| {
-            if err.kind() == std::io::ErrorKind::UnexpectedEof {
-                let what = format!("ended at tensor '{}' while it was read", from.name);
-                Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest")
-            } else {
-                Error::io(&shard.path, &format!("read tensor '{}' at byte {offset}", from.name), &err)
-            }
-        })?;
+        let wanted = Rows { first: chunk.first_row, count: chunk.rows, columns: tensor.n_per_row() };
+        rows::read(shard, from, wanted, &mut buffers.bytes)?;
+        if let Some(piece) = chunk.piece {
+            self.sums.keep(piece, &buffers.bytes);
+        }
         buffers.weights.resize(count, 0.0);
         let read = match from.dtype {
             GgmlType::BF16 => llama_ext::bf16_to_f32(&buffers.bytes, &mut buffers.weights),

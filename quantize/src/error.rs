@@ -78,6 +78,50 @@ codes! {
     StHole = "ST_HOLE", Input;
     /// The file is shorter or longer than its header says.
     StEnd = "ST_END", Input;
+    /// A `.bin` file that is not of the zip layout that torch.save writes since PyTorch 1.6.
+    TorchFormat = "TORCH_FORMAT", Input;
+    /// The `version` member of a `.bin` file is not one that is known.
+    TorchVersion = "TORCH_VERSION", Input;
+    /// A `.bin` file was written by a big-endian machine.
+    TorchEndian = "TORCH_ENDIAN", Input;
+    /// What is pickled is no table of named tensors.
+    TorchState = "TORCH_STATE", Input;
+    /// A tensor stands twice in a `.bin` file.
+    TorchDuplicate = "TORCH_DUPLICATE", Input;
+    /// A tensor's type is not one that is read.
+    TorchDtype = "TORCH_DTYPE", Input;
+    /// A storage is not there, or is not as long as is said of it.
+    TorchStorage = "TORCH_STORAGE", Input;
+    /// A tensor's shape, strides and offset do not lie within its storage.
+    TorchView = "TORCH_VIEW", Input;
+    /// The end record or the directory of a zip file is cut or damaged.
+    ZipDirectory = "ZIP_DIRECTORY", Input;
+    /// A member of a zip file has a name that no `.bin` file has.
+    ZipName = "ZIP_NAME", Input;
+    /// A member stands twice, or there are several data.pkl.
+    ZipDuplicate = "ZIP_DUPLICATE", Input;
+    /// A member is compressed or encrypted.
+    ZipMethod = "ZIP_METHOD", Input;
+    /// A member's own header says something else than the directory.
+    ZipHeader = "ZIP_HEADER", Input;
+    /// Members of a zip file overlap, or do not begin at its first byte.
+    ZipOverlap = "ZIP_OVERLAP", Input;
+    /// The bytes of a member do not have the CRC32 that was stored with them.
+    ZipCrc = "ZIP_CRC", Input;
+    /// The pickle ends too early, or goes on after its end.
+    PickleEnd = "PICKLE_END", Input;
+    /// The pickle has a protocol whose opcodes are not read.
+    PickleProtocol = "PICKLE_PROTOCOL", Input;
+    /// An opcode that no checkpoint needs.
+    PickleOpcode = "PICKLE_OPCODE", Input;
+    /// The pickle names a function or class that no checkpoint needs. Nothing of a pickle is ever executed.
+    PickleGlobal = "PICKLE_GLOBAL", Input;
+    /// The pickle takes from an empty stack, a mark or a memo entry that is not there.
+    PickleStack = "PICKLE_STACK", Input;
+    /// An operand or argument is not of the kind or number it has to be.
+    PickleValue = "PICKLE_VALUE", Input;
+    /// The pickle is larger or deeper than any real one.
+    PickleLimit = "PICKLE_LIMIT", Input;
     /// A tensor that a LLaMA model does not have.
     TensorUnknown = "TENSOR_UNKNOWN", Input;
     /// A tensor that a LLaMA model needs is missing.

@@ -24,6 +24,8 @@ mod output;
 mod plan;
 mod positioned;
 mod recipe;
+mod rows;
+mod sums;
 
 pub use checkpoint::Checkpoint;
 pub use convert::{Options, Report, convert};

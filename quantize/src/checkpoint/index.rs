@@ -1,36 +1,62 @@
 //! Which weight files a folder has, and that index and shards agree about every tensor.
 
-use super::{Shard, SourceTensor, json, safetensors};
+use super::{Shard, SourceTensor, json, safetensors, torch};
 use crate::error::{Code, Error, Result};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// A weight file with its tensors.
+type Opened = (Shard, Vec<SourceTensor>);
 
-/// Opens every weight file of `dir`; tensors come in the order of the files.
-pub(crate) fn open_weights(dir: &Path) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
-    let index = dir.join(INDEX);
-    if index.exists() {
-        return open_sharded(dir, &index);
-    }
-    let single = dir.join(SINGLE);
-    if single.exists() {
-        let (shard, tensors) = safetensors::open(&single, 0)?;
-        return Ok((vec![shard], tensors));
-    }
-    let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().any(|name| dir.join(name).exists());
-    let (what, fix) = if pickled {
-        ("has its weights only as PyTorch .bin files, which this version does not read", "save it as safetensors first")
-    } else {
-        ("has no model.safetensors and no model.safetensors.index.json", "give the folder that holds the weights")
-    };
-    Err(Error::new(Code::NoWeights, dir, what, fix))
+/// A format of weight files.
+struct Format {
+    /// The only file of a model in one piece.
+    single: &'static str,
+    /// The index of a model in several.
+    index: &'static str,
+    /// How a shard's name ends.
+    ending: &'static str,
+    /// Opens a file, which gets the number given, and lists its tensors; notes for the user are added to the list.
+    open: fn(&Path, usize, &mut Vec<String>) -> Result<Opened>,
 }
 
-fn open_sharded(dir: &Path, index: &Path) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
-    let wanted = read_index(index)?;
+/// In order of preference: safetensors cannot hold anything but tensors.
+const FORMATS: [Format; 2] = [
+    Format {
+        single: "model.safetensors",
+        index: "model.safetensors.index.json",
+        ending: ".safetensors",
+        open: safetensors::open,
+    },
+    Format { single: "pytorch_model.bin", index: "pytorch_model.bin.index.json", ending: ".bin", open: torch::open },
+];
+
+/// Opens every weight file of `dir`; tensors come in the order of the files.
+pub(crate) fn open_weights(dir: &Path, notes: &mut Vec<String>) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
+    for format in &FORMATS {
+        let index = dir.join(format.index);
+        if index.exists() {
+            return open_sharded(dir, &index, format, notes);
+        }
+        let single = dir.join(format.single);
+        if single.exists() {
+            let (shard, tensors) = (format.open)(&single, 0, notes)?;
+            return Ok((vec![shard], tensors));
+        }
+    }
+    let [a, b] = [&FORMATS[0], &FORMATS[1]].map(|f| f.single);
+    let what = format!("has no {a} and no {b}, nor the index of either");
+    Err(Error::new(Code::NoWeights, dir, what, "give the folder that holds the weights"))
+}
+
+fn open_sharded(
+    dir: &Path,
+    index: &Path,
+    format: &Format,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
+    let wanted = read_index(index, format.ending)?;
     let names: BTreeSet<&str> = wanted.values().map(String::as_str).collect();
     let missing: Vec<&str> = names.iter().copied().filter(|name| !dir.join(name).exists()).collect();
     if !missing.is_empty() {
@@ -40,12 +66,12 @@ fn open_sharded(dir: &Path, index: &Path) -> Result<(Vec<Shard>, Vec<SourceTenso
     let (mut shards, mut tensors) = (Vec::new(), Vec::new());
     let mut found: HashMap<String, usize> = HashMap::new();
     for (number, name) in names.iter().enumerate() {
-        let (shard, listed) = safetensors::open(&dir.join(name), number)?;
-        for t in &listed {
-            let said = wanted.get(&t.name).map(String::as_str);
-            if said != Some(*name) || found.insert(t.name.clone(), number).is_some() {
+        let (shard, listed) = (format.open)(&dir.join(name), number, notes)?;
+        for tensor in listed.iter().map(|t| &t.name).chain(&shard.left_out) {
+            let said = wanted.get(tensor).map(String::as_str);
+            if said != Some(*name) || found.insert(tensor.clone(), number).is_some() {
                 let what =
-                    format!("tensor '{}' is in {name}, but the index has it in {}", t.name, said.unwrap_or("no shard"));
+                    format!("tensor '{tensor}' is in {name}, but the index has it in {}", said.unwrap_or("no shard"));
                 return Err(Error::new(
                     Code::IndexTensors,
                     index,
@@ -71,7 +97,7 @@ fn open_sharded(dir: &Path, index: &Path) -> Result<(Vec<Shard>, Vec<SourceTenso
 
 /// `weight_map`: tensor → shard. A shard is a plain file name in the same folder: an index that could point elsewhere
 /// would put another model's weights (or any file) into the output.
-fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
+fn read_index(index: &Path, ending: &str) -> Result<BTreeMap<String, String>> {
     let json = json::read_object(index)?;
     let bad = |code, what: String| Error::new(code, index, what, "download the file again");
     let Some(Value::Object(map)) = json.get("weight_map") else {
@@ -79,7 +105,7 @@ fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
     };
     let mut wanted = BTreeMap::new();
     for (tensor, shard) in map {
-        let Some(name) = shard.as_str().filter(|name| is_plain(name)) else {
+        let Some(name) = shard.as_str().filter(|name| is_plain(name, ending)) else {
             return Err(bad(
                 Code::IndexPath,
                 format!("tensor '{tensor}' is said to be in {shard}, which is no shard's file name"),
@@ -93,7 +119,7 @@ fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
     Ok(wanted)
 }
 
-fn is_plain(name: &str) -> bool {
+fn is_plain(name: &str, ending: &str) -> bool {
     let chars = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    chars && name.ends_with(".safetensors") && !name.starts_with('.')
+    chars && name.ends_with(ending) && !name.starts_with('.')
 }

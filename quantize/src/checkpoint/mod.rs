@@ -4,14 +4,18 @@
 pub mod config;
 mod index;
 mod json;
+mod pickle;
 mod provenance;
 mod safetensors;
 mod template;
 pub mod tokenizer;
+mod torch;
+mod zip;
 
 pub use config::Config;
 pub use provenance::Provenance;
 pub use tokenizer::{Token, TokenKind, Tokenizer};
+pub(crate) use torch::wrong_sum;
 
 use crate::error::{Code, Error, Result};
 use llama_ext::GgmlType;
@@ -27,6 +31,23 @@ pub struct Shard {
     pub file: File,
     /// Length in bytes when it was opened.
     pub len: u64,
+    /// Sums that the file carries for its tensors' bytes, in the order of the file.
+    pub(crate) sums: Vec<Checksum>,
+    /// Tensors that are of a type no weight has, and that every loader skips.
+    pub(crate) left_out: Vec<String>,
+}
+
+/// A run of bytes whose CRC32 is stored beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checksum {
+    /// Of the member of the zip file.
+    pub(crate) name: String,
+    /// First byte, from the start of the shard's file.
+    pub(crate) offset: u64,
+    /// Length in bytes.
+    pub(crate) len: u64,
+    /// What it must be.
+    pub(crate) crc: u32,
 }
 
 /// Where the bytes of one tensor are.
@@ -44,6 +65,9 @@ pub struct SourceTensor {
     pub offset: u64,
     /// Length in bytes: the product of the shape and the width of the type.
     pub bytes: u64,
+    /// Elements from one index to the next in each dimension, when they do not lie one after another: a transposed
+    /// view, a slice of columns.
+    pub strides: Option<Vec<u64>>,
 }
 
 /// A checkpoint that holds together: configuration, vocabulary, template, and tensors that lie where they should.
@@ -82,7 +106,7 @@ impl Checkpoint {
         let config = Config::read(dir)?;
         let tokenizer = Tokenizer::read(dir, &config, &mut notes)?;
         let chat_template = template::read(dir)?;
-        let (shards, tensors) = index::open_weights(dir)?;
+        let (shards, tensors) = index::open_weights(dir, &mut notes)?;
         let names = shards.iter().filter_map(|s| s.path.file_name()?.to_str());
         let provenance = Provenance::of(dir, names);
         Ok(Self { dir: dir.to_owned(), config, tokenizer, chat_template, shards, tensors, provenance, notes })

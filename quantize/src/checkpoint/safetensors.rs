@@ -19,7 +19,7 @@ const MAX_HEADER: u64 = 16 << 20;
 const MAX_DIMS: usize = 4;
 
 /// Opens `path` and lists its tensors as those of shard number `shard`.
-pub(crate) fn open(path: &Path, shard: usize) -> Result<(Shard, Vec<SourceTensor>)> {
+pub(crate) fn open(path: &Path, shard: usize, _notes: &mut Vec<String>) -> Result<(Shard, Vec<SourceTensor>)> {
     let (file, len) = super::open_regular(path)?;
     let bad = |code, what: String| Error::new(code, path, what, "the file is damaged or cut: download it again");
     let mut first = [0; 8];
@@ -62,7 +62,7 @@ pub(crate) fn open(path: &Path, shard: usize) -> Result<(Shard, Vec<SourceTensor
     if at != len {
         return Err(bad(Code::StEnd, format!("the header describes {at} bytes, the file has {len}")));
     }
-    Ok((Shard { path: path.to_owned(), file, len }, tensors))
+    Ok((Shard { path: path.to_owned(), file, len, sums: vec![], left_out: vec![] }, tensors))
 }
 
 /// Checks one entry; offsets become absolute.
@@ -83,7 +83,8 @@ fn tensor(name: String, entry: &Entry, shard: usize, data: u64) -> std::result::
         let what = format!("tensor '{name}' of shape {shape:?} {dtype} cannot lie at data_offsets {begin} to {end}");
         return Err((Code::StSize, what));
     }
-    Ok(SourceTensor { name, dtype, shape: entry.shape.clone(), shard, offset: data + begin, bytes: end - begin })
+    let (shape, offset, bytes) = (entry.shape.clone(), data + begin, end - begin);
+    Ok(SourceTensor { name, dtype, shape, shard, offset, bytes, strides: None })
 }
 
 #[derive(serde::Deserialize)]

@@ -1,0 +1,200 @@
+//! The members of a `.bin` file: a zip file as torch.save writes it, and no other.
+//!
+//! The rawzip crate finds and decodes the records; the rules are ours. Two programs that read one zip file differently
+//! is how checkpoints have been smuggled past scanners, so what could be read in two ways is refused: a member that
+//! stands twice, a header that contradicts the directory, members that overlap, bytes before or after the archive.
+//! PyTorch stores members uncompressed, which is what lets weights be read in place.
+
+use crate::error::{Code, Error, Result};
+use crate::positioned::read_exact_at;
+use rawzip::{CompressionMethod, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ReaderAt, ZipArchive, ZipLocator};
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+
+/// A shard has a member for each tensor (723 in the 70B model) and a few more.
+const MAX_MEMBERS: usize = 100_000;
+/// A name and its numbers take some hundred bytes.
+const MAX_DIRECTORY: u64 = 64 << 20;
+/// An archive's comment, which PyTorch leaves empty, ends with the file; the end record stands right before it.
+const MAX_COMMENT: u64 = (1 << 16) + 64;
+const DESCRIPTOR: [u8; 4] = *b"PK\x07\x08";
+
+/// One member, stored as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    /// First byte of its data, from the start of the file.
+    pub(crate) offset: u64,
+    /// Length of its data.
+    pub(crate) len: u64,
+    /// As the directory has it; 0 when PyTorch was told to compute none.
+    pub(crate) crc: u32,
+}
+
+/// Lists the members of the zip file at `path`, `len` bytes long, in the order of the file.
+pub(crate) fn members(path: &Path, file: &File, len: u64) -> Result<Vec<Member>> {
+    let bad = |code, what: String| Error::new(code, path, what, "the file is damaged or cut: download it again");
+    let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
+    let archive = ZipLocator::new()
+        .max_search_space(MAX_COMMENT)
+        .locate_in_reader(At { file, len }, &mut buffer, len)
+        .map_err(|(_, err)| bad(Code::ZipDirectory, format!("has no end record at byte {len}, its end: {err}")))?;
+    let (directory, end) = (archive.directory_offset(), archive.end_offset());
+    if end != len {
+        return Err(bad(Code::ZipDirectory, format!("ends at byte {end} by its own account, the file has {len}")));
+    }
+    if archive.eocd_offset().saturating_sub(directory) > MAX_DIRECTORY {
+        return Err(bad(
+            Code::ZipDirectory,
+            format!("the directory at byte {directory} has over {MAX_DIRECTORY} bytes"),
+        ));
+    }
+
+    let records = records(&archive, &mut buffer).map_err(|(code, what)| bad(code, what))?;
+    let mut spans = Vec::with_capacity(records.len());
+    for record in records {
+        let at = record.header;
+        spans.push(member(&archive, &mut buffer, record).map_err(|(code, what)| match code {
+            Code::ZipMethod => Error::new(code, path, what, "save it again with torch.save, which compresses nothing"),
+            _ => bad(code, format!("{what} (header at byte {at})")),
+        })?);
+    }
+    spans.sort_by_key(|(header, ..)| *header);
+    let mut free = 0;
+    for (header, end, member) in &spans {
+        if *header < free || (free == 0 && *header > 0) {
+            let what = format!("member '{}' begins at byte {header}, expected {free} or later", member.name);
+            return Err(bad(Code::ZipOverlap, what));
+        }
+        free = *end;
+    }
+    if free > directory {
+        let what = format!("members reach to byte {free}, into the directory at byte {directory}");
+        return Err(bad(Code::ZipOverlap, what));
+    }
+    Ok(spans.into_iter().map(|(.., member)| member).collect())
+}
+
+/// One line of the directory.
+struct Record {
+    name: String,
+    header: u64,
+    flags: u16,
+    method: CompressionMethod,
+    stored: u64,
+    len: u64,
+    crc: u32,
+    place: rawzip::ZipArchiveEntryWayfinder,
+}
+
+type Said<T> = std::result::Result<T, (Code, String)>;
+
+fn records(archive: &ZipArchive<At<'_>>, buffer: &mut [u8]) -> Said<Vec<Record>> {
+    let damaged = |err: rawzip::Error| (Code::ZipDirectory, format!("the directory cannot be read: {err}"));
+    let mut all = Vec::new();
+    let mut seen = HashSet::new();
+    let mut entries = archive.entries(buffer);
+    while let Some(entry) = entries.next_entry().map_err(damaged)? {
+        let path = entry.file_path();
+        let name = std::str::from_utf8(path.as_bytes()).ok().filter(|name| is_inside(name));
+        let Some(name) = name.map(str::to_owned) else {
+            let what = format!("a member is named '{}'", path.as_bytes().escape_ascii());
+            return Err((Code::ZipName, what));
+        };
+        if !seen.insert(name.clone()) {
+            return Err((Code::ZipDuplicate, format!("member '{name}' stands twice in the directory")));
+        }
+        if all.len() == MAX_MEMBERS {
+            return Err((Code::ZipDirectory, format!("the directory has over {MAX_MEMBERS} members")));
+        }
+        all.push(Record {
+            name,
+            header: entry.local_header_offset(),
+            flags: entry.flags().bits(),
+            method: entry.compression_method(),
+            stored: entry.compressed_size_hint(),
+            len: entry.uncompressed_size_hint(),
+            crc: entry.crc32(),
+            place: entry.wayfinder(),
+        });
+    }
+    if archive.entries_hint() != all.len() as u64 {
+        let what = format!("the directory has {} members, the end record says {}", all.len(), archive.entries_hint());
+        return Err((Code::ZipDirectory, what));
+    }
+    Ok(all)
+}
+
+/// Names are never used as paths, but a reader that unpacks would; an honest archive has none of these.
+fn is_inside(name: &str) -> bool {
+    let plain = !name.contains(['\\', '\0']) && !name.contains(char::is_control);
+    plain && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// The member's own header against its record: (first byte of the header, end of everything that is its own, member).
+fn member(archive: &ZipArchive<At<'_>>, buffer: &mut [u8], record: Record) -> Said<(u64, u64, Member)> {
+    let Record { name, header, flags, method, stored, len, crc, place } = record;
+    if method != CompressionMethod::STORE || stored != len {
+        return Err((Code::ZipMethod, format!("member '{name}' is compressed, method {}", method.as_u16())));
+    }
+    let lie = |what: &str| (Code::ZipHeader, format!("member '{name}': {what}"));
+    let entry = archive.get_entry(place).map_err(|err| lie(&format!("its header cannot be read: {err}")))?;
+    let local = entry.local_header(buffer).map_err(|err| lie(&format!("its header cannot be read: {err}")))?;
+    if local.flags().is_encrypted() {
+        return Err((Code::ZipMethod, format!("member '{name}' is encrypted")));
+    }
+    if local.file_path().as_bytes() != name.as_bytes() {
+        return Err(lie("its header has another name than the directory"));
+    }
+    if local.flags().bits() != flags || local.compression_method() != method {
+        return Err(lie("its header has other flags or another method than the directory"));
+    }
+    // PyTorch writes the numbers after the data (a descriptor) and leaves zeros in the header
+    let deferred = local.flags().has_data_descriptor();
+    let agrees = |said: u64, is: u64| said == is || (deferred && said == 0);
+    if !agrees(local.compressed_size_hint(), len)
+        || !agrees(local.uncompressed_size_hint(), len)
+        || !agrees(u64::from(local.crc32()), u64::from(crc))
+    {
+        return Err(lie("its header has another length or CRC32 than the directory"));
+    }
+    let (offset, end) = entry.compressed_data_range();
+    let file = archive.get_ref();
+    if end > file.len {
+        return Err(lie(&format!("its data would reach to byte {end}, the file has {}", file.len)));
+    }
+    let after = if deferred { descriptor(file, end, len, crc) } else { Some(0) };
+    let Some(end) = after.and_then(|n| end.checked_add(n)) else {
+        return Err(lie("the numbers after its data are not those of the directory"));
+    };
+    Ok((header, end, Member { name, offset, len, crc }))
+}
+
+/// Length of the descriptor at `at` when it has these numbers. Its lengths have 4 or 8 bytes; PyTorch takes 8 also for a
+/// small member beyond the first 4 GiB, which the directory does not tell.
+fn descriptor(file: &At<'_>, at: u64, len: u64, crc: u32) -> Option<u64> {
+    let mut bytes = [0; 24];
+    let n = file.read_at(&mut bytes, at).ok()?;
+    let starts = |wanted: &[u8]| bytes[..n].starts_with(wanted).then_some(wanted.len() as u64);
+    let head = [&DESCRIPTOR[..], &crc.to_le_bytes()].concat();
+    let narrow = u32::try_from(len).ok().map(u32::to_le_bytes);
+    let narrow = narrow.and_then(|len| starts(&[&head[..], &len, &len].concat()));
+    let wide = len.to_le_bytes();
+    narrow.or_else(|| starts(&[&head[..], &wide, &wide].concat()))
+}
+
+/// The file without its cursor, for rawzip.
+struct At<'a> {
+    file: &'a File,
+    len: u64,
+}
+
+impl ReaderAt for At<'_> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let n = buf.len().min(left);
+        read_exact_at(self.file, &mut buf[..n], offset)?;
+        Ok(n)
+    }
+}

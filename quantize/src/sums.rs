@@ -1,0 +1,136 @@
+//! The CRC32 of PyTorch's storages, checked without reading anything twice.
+//!
+//! A storage is read in chunks, by several threads, in any order. Each chunk's own sum is kept, and when all is read they
+//! are combined in the order of the file. Where tensors do not cover a storage as a whole and in order (views, storages
+//! that are shared in parts), it is read for the sum alone. Outputs are given their names only after [`Sums::check`].
+
+use crate::checkpoint::{Checkpoint, wrong_sum};
+use crate::error::{Code, Error, Result};
+use crate::plan::Plan;
+use crate::rows;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+/// Bytes of one piece of a storage that is read for its sum alone.
+const PIECE: u64 = 1 << 20;
+
+/// A piece of a storage: which storage, and which of its pieces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    storage: usize,
+    number: usize,
+}
+
+/// A piece that no tensor's chunk is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unread {
+    offset: u64,
+    len: u64,
+    piece: Piece,
+}
+
+/// A storage that is in use.
+struct Storage {
+    shard: usize,
+    /// Index into the shard's sums.
+    sum: usize,
+    /// Length and, once it was read, CRC32 of each piece in order.
+    pieces: Vec<(u64, OnceLock<u32>)>,
+}
+
+/// All storages that the tensors of a plan lie in.
+pub(crate) struct Sums<'a> {
+    source: &'a Checkpoint,
+    storages: Vec<Storage>,
+    /// The storage that a planned tensor covers as a whole and in order.
+    covered: HashMap<usize, usize>,
+}
+
+impl<'a> Sums<'a> {
+    /// Finds the storages. Those that a tensor covers get their pieces from [`Self::piece`]; the others are listed.
+    pub(crate) fn new(source: &'a Checkpoint, plan: &Plan) -> (Self, Vec<Unread>) {
+        let mut found: HashMap<(usize, usize), Option<usize>> = HashMap::new();
+        for (number, planned) in plan.tensors.iter().enumerate() {
+            let t = &source.tensors[planned.source];
+            let sums = &source.shards[t.shard].sums;
+            let Some(i) = sums.partition_point(|s| s.offset <= t.offset).checked_sub(1) else { continue };
+            if t.offset >= sums[i].offset + sums[i].len {
+                continue; // a storage without a sum
+            }
+            let whole = t.strides.is_none() && t.offset == sums[i].offset && t.bytes == sums[i].len;
+            let by = found.entry((t.shard, i)).or_default();
+            *by = by.or(whole.then_some(number));
+        }
+        let mut all = Self { source, storages: Vec::new(), covered: HashMap::new() };
+        let mut unread = Vec::new();
+        for ((shard, sum), by) in found {
+            let storage = all.storages.len();
+            all.storages.push(Storage { shard, sum, pieces: Vec::new() });
+            if let Some(tensor) = by {
+                all.covered.insert(tensor, storage);
+                continue;
+            }
+            let about = &source.shards[shard].sums[sum];
+            let mut done = 0;
+            while done < about.len {
+                let len = PIECE.min(about.len - done);
+                let piece = all.add(storage, len);
+                unread.push(Unread { offset: about.offset + done, len, piece });
+                done += len;
+            }
+        }
+        (all, unread)
+    }
+
+    /// The next `len` bytes of the storage that planned tensor `tensor` covers, if it covers one.
+    pub(crate) fn piece(&mut self, tensor: usize, len: u64) -> Option<Piece> {
+        let storage = *self.covered.get(&tensor)?;
+        Some(self.add(storage, len))
+    }
+
+    fn add(&mut self, storage: usize, len: u64) -> Piece {
+        let pieces = &mut self.storages[storage].pieces;
+        pieces.push((len, OnceLock::new()));
+        Piece { storage, number: pieces.len() - 1 }
+    }
+
+    /// Keeps the sum of `bytes`, which are those of `piece`.
+    pub(crate) fn keep(&self, piece: Piece, bytes: &[u8]) {
+        let (_, kept) = &self.storages[piece.storage].pieces[piece.number];
+        kept.get_or_init(|| crc32fast::hash(bytes));
+    }
+
+    /// Reads a piece for its sum alone.
+    pub(crate) fn read(&self, unread: Unread, bytes: &mut Vec<u8>) -> Result<()> {
+        let storage = &self.storages[unread.piece.storage];
+        let shard = &self.source.shards[storage.shard];
+        bytes.resize(usize::try_from(unread.len).unwrap_or(usize::MAX), 0);
+        rows::read_at(shard, &shard.sums[storage.sum].name, bytes, unread.offset)?;
+        self.keep(unread.piece, bytes);
+        Ok(())
+    }
+
+    /// Compares every storage's sum, all pieces being read.
+    ///
+    /// # Errors
+    /// [`Code::ZipCrc`] naming the first storage whose bytes are not those that were stored.
+    pub(crate) fn check(&self) -> Result<()> {
+        for storage in &self.storages {
+            let shard = &self.source.shards[storage.shard];
+            let about = &shard.sums[storage.sum];
+            let mut all = crc32fast::Hasher::new();
+            for (len, kept) in &storage.pieces {
+                let Some(sum) = kept.get() else {
+                    let what = format!("a part of '{}' was not read", about.name);
+                    return Err(Error::new(Code::Engine, &shard.path, what, "report this"));
+                };
+                all.combine(&crc32fast::Hasher::new_with_initial_len(*sum, *len));
+            }
+            let sum = all.finalize();
+            if sum != about.crc {
+                return Err(wrong_sum(&shard.path, &about.name, about.offset, about.crc, sum));
+            }
+        }
+        Ok(())
+    }
+}
