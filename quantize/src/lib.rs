@@ -14,7 +14,7 @@ pub mod checkpoint;
 mod convert;
 mod error;
 pub mod gguf;
-mod kernels;
+pub mod kernels;
 mod metadata;
 mod names;
 mod observer;

@@ -12,10 +12,14 @@ use tulu_quantize::gguf::{Gguf, TensorInfo};
 use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Silent, convert};
 
 fn convert_all(dir: &Path, to: &Path, types: &[Ftype], threads: usize) -> Vec<PathBuf> {
+    convert_by(dir, to, types, threads, false)
+}
+
+fn convert_by(dir: &Path, to: &Path, types: &[Ftype], threads: usize, reference_kernels: bool) -> Vec<PathBuf> {
     let source = Checkpoint::open(dir).expect("the checkpoint is good");
     let outputs: Vec<_> = types.iter().map(|t| (*t, to.join(format!("{t}.gguf")))).collect();
     let plan = Plan::new(&source, &outputs).expect("the plan fits");
-    let options = Options { threads: NonZeroUsize::new(threads).unwrap(), replace: false };
+    let options = Options { threads: NonZeroUsize::new(threads).unwrap(), replace: false, reference_kernels };
     let report = convert(&source, &plan, options, &Silent).expect("the conversion runs");
     assert_eq!(report.written, outputs.iter().map(|(_, p)| p.metadata().unwrap().len()).sum::<u64>());
     outputs.into_iter().map(|(_, path)| path).collect()
@@ -89,4 +93,20 @@ fn the_number_of_threads_does_not_change_a_byte() {
     };
     let one = run(1);
     assert!([2, 5].into_iter().all(|threads| run(threads) == one));
+}
+
+#[test]
+fn our_kernels_and_ggml_s_make_the_same_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    made::Checkpoint::default().write(&source);
+    let types: Vec<Ftype> = Ftype::ALL.map(|(t, _)| t).to_vec();
+    let run = |reference: bool| {
+        let to = dir.path().join(reference.to_string());
+        std::fs::create_dir(&to).unwrap();
+        convert_by(&source, &to, &types, 2, reference)
+    };
+    for (ours, ggml) in run(false).iter().zip(run(true)) {
+        assert!(std::fs::read(ours).unwrap() == std::fs::read(&ggml).unwrap(), "{}", ours.display());
+    }
 }
