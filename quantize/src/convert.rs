@@ -28,6 +28,8 @@ pub struct Options {
     pub threads: NonZeroUsize,
     /// Replace outputs that exist.
     pub replace: bool,
+    /// Quantize with ggml's own code: slower, the same bytes.
+    pub reference_kernels: bool,
 }
 
 /// What a conversion did.
@@ -65,7 +67,8 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
     observer.started(plan);
     let (mut sums, unread) = Sums::new(source, plan);
     let chunks = chunks(source, plan, &mut sums);
-    let job = Job { source, plan, outputs: &outputs, chunks: &chunks, sums: &sums, unread: &unread, observer };
+    let kernel = if options.reference_kernels { kernels::reference } else { kernels::quantize };
+    let job = Job { source, plan, outputs: &outputs, chunks: &chunks, sums: &sums, unread: &unread, kernel, observer };
     job.run(options.threads)?;
     sums.check()?;
     source.unchanged()?;
@@ -102,6 +105,9 @@ fn chunks(source: &Checkpoint, plan: &Plan, sums: &mut Sums<'_>) -> Vec<Chunk> {
     all
 }
 
+/// [`kernels::quantize`] or [`kernels::reference`].
+type Kernel = fn(GgmlType, &[f32], usize, Option<&[f32]>, &mut [u8]) -> std::result::Result<(), llama_ext::Error>;
+
 struct Job<'a> {
     source: &'a Checkpoint,
     plan: &'a Plan,
@@ -109,6 +115,7 @@ struct Job<'a> {
     chunks: &'a [Chunk],
     sums: &'a Sums<'a>,
     unread: &'a [Unread],
+    kernel: Kernel,
     observer: &'a dyn Observer,
 }
 
@@ -180,7 +187,7 @@ impl Job<'_> {
             let kind = planned.types[chunk.tensor];
             let row_bytes = planned.sizes[chunk.tensor] / tensor.n_rows();
             buffers.packed.resize(narrow(row_bytes * chunk.rows), 0);
-            kernels::quantize(kind, weights, n_per_row, importance, &mut buffers.packed).map_err(|err| {
+            (self.kernel)(kind, weights, n_per_row, importance, &mut buffers.packed).map_err(|err| {
                 Error::new(Code::Engine, output.path(), format!("{}: {err}", tensor.name), "report this")
             })?;
             let offset = planned.offsets[chunk.tensor] + row_bytes * chunk.first_row;
@@ -213,7 +220,9 @@ impl Job<'_> {
             other => llama_ext::to_f32(other, &buffers.bytes, &mut buffers.weights),
         };
         read.map_err(|err| Error::new(Code::Engine, &shard.path, format!("{}: {err}", from.name), "report this"))?;
-        if let Some(at) = buffers.weights.iter().position(|w| !w.is_finite()) {
+        if !all_finite(&buffers.weights)
+            && let Some(at) = buffers.weights.iter().position(|w| !w.is_finite())
+        {
             let (value, row) = (buffers.weights[at], chunk.first_row + (at / columns) as u64);
             let what = format!("tensor '{}' has {value} at row {row}, column {}", from.name, at % columns);
             return Err(Error::new(
@@ -233,6 +242,12 @@ impl Job<'_> {
         }
         Ok(())
     }
+}
+
+/// Without an exit on the way, so that it runs at the speed of memory; where the culprit is, is asked only if there is one.
+fn all_finite(weights: &[f32]) -> bool {
+    let exponent = f32::INFINITY.to_bits();
+    weights.iter().fold(true, |finite, w| finite & (w.to_bits() & exponent != exponent))
 }
 
 /// Sizes of one chunk: bounded by [`CHUNK`] and by one head's rows.

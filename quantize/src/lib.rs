@@ -15,7 +15,7 @@ mod convert;
 mod error;
 pub mod gguf;
 mod imatrix;
-mod kernels;
+pub mod kernels;
 mod metadata;
 mod names;
 mod naming;
