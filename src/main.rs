@@ -21,6 +21,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    engine::spin_briefly();
     let cli = match cli::Cli::try_parse_from(cli::normalise(std::env::args_os())) {
         Ok(cli) => cli,
         Err(err) => return error::report_usage(&err),

@@ -4,7 +4,7 @@
 mod support;
 
 use rexpect::session::{PtySession, spawn_command};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn json(args: &[&str]) -> Value {
+fn said(args: &[&str]) -> Value {
     serde_json::from_str(&text(&run(chat(args).arg("--json"), b""))).unwrap()
 }
 
@@ -48,7 +48,7 @@ fn piped_text_is_a_prompt_or_follows_one() {
 
 #[test]
 fn the_seed_decides_the_answer() {
-    let tell = |seed| json(&["-p", "Tell me a story.", "-s", seed]);
+    let tell = |seed| said(&["-p", "Tell me a story.", "-s", seed]);
     let first = tell("7");
     assert_eq!(first["text"], tell("7")["text"]);
     assert_eq!(first["seed"], 7);
@@ -57,14 +57,14 @@ fn the_seed_decides_the_answer() {
 
 #[test]
 fn json_has_the_counts_and_the_end() {
-    let answer = json(&["-p", "Tell me a story.", "--temp", "0", "-n", "3"]);
+    let answer = said(&["-p", "Tell me a story.", "--temp", "0", "-n", "3"]);
     assert_eq!(answer["finish_reason"], "length");
     assert_eq!(answer["usage"]["completion_tokens"], 3);
     assert_eq!(answer["usage"]["cached_tokens"], 0);
     assert!(answer["timings"]["predicted_per_second"].as_f64().unwrap() > 0.0);
-    let answer = json(&["-p", "Hello", "--temp", "0"]);
+    let answer = said(&["-p", "Hello", "--temp", "0"]);
     assert_eq!(answer["finish_reason"], "stop");
-    let with_system = json(&["-p", "Hello", "--temp", "0", "--system", "Be brief."]);
+    let with_system = said(&["-p", "Hello", "--temp", "0", "--system", "Be brief."]);
     assert!(with_system["usage"]["prompt_tokens"].as_u64() > answer["usage"]["prompt_tokens"].as_u64());
 }
 
@@ -98,7 +98,7 @@ fn every_refusal_names_its_code() {
 #[test]
 fn a_file_cut_short_is_refused_at_every_length() {
     // The first conversion puts the model into the cache.
-    let model: PathBuf = json(&["-p", "Hello"])["model"].as_str().unwrap().into();
+    let model: PathBuf = said(&["-p", "Hello"])["model"].as_str().unwrap().into();
     let whole = fs::read(model).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let cut = folder.path().join("cut.gguf");
@@ -189,6 +189,39 @@ fn a_turn_computes_only_what_is_new() {
     let (_, cached, _) = say(&mut session, "Thanks");
     assert_eq!(cached, used_then - 1);
     leaves(session);
+}
+
+/// What the cache holds from the turns before must be what it would hold had the whole conversation been read at once, as
+/// batch does.
+#[test]
+fn a_later_turn_is_answered_as_if_read_at_once() {
+    let questions = ["What is the capital of France?", "And of Italy?", "Tell me a story."];
+    let args: Vec<&str> = questions.iter().flat_map(|question| ["-p", question]).collect();
+    let lines = text(&run(chat(&args).args(["--temp", "0", "-n", "64", "--json"]), b""));
+    let answers: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), questions.len());
+
+    let (mut messages, mut records) = (Vec::new(), String::new());
+    for (turn, (question, answer)) in questions.iter().zip(&answers).enumerate() {
+        messages.push(json!({"role": "user", "content": question}));
+        let body = json!({"messages": messages, "max_tokens": 64, "temperature": 0});
+        let url = "/v1/chat/completions";
+        let record = json!({"custom_id": turn.to_string(), "method": "POST", "url": url, "body": body});
+        records.push_str(&format!("{record}\n"));
+        messages.push(json!({"role": "assistant", "content": answer["text"]}));
+        let cached = answer["usage"]["cached_tokens"].as_u64().unwrap();
+        assert_eq!(cached > 0, turn > 0);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [input, output] = ["in.jsonl", "out.jsonl"].map(|name| folder.path().join(name));
+    fs::write(&input, records).unwrap();
+    let mut batch = tulu_quant();
+    batch.arg("batch").arg(answers[0]["model"].as_str().unwrap()).args(["-np", "1", "-t", "1"]);
+    text(&run(batch.arg("-i").arg(&input).arg("-o").arg(&output), b""));
+    for (line, answer) in fs::read_to_string(output).unwrap().lines().zip(&answers) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["response"]["body"]["choices"][0]["message"]["content"], answer["text"]);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod memory;
 mod model;
 mod sampler;
 mod settings;
+mod threads;
 mod vocab;
 
 pub(crate) use context::Context;
@@ -17,4 +18,5 @@ pub(crate) use llama_cpp_2::token::LlamaToken as Token;
 pub(crate) use model::{Model, VocabFile};
 pub(crate) use sampler::{Sampler, Sampling, random_seed};
 pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Settings};
+pub(crate) use threads::spin_briefly;
 pub(crate) use vocab::Vocab;

@@ -1,7 +1,8 @@
 //! Loading a GGUF: the path, the header and the memory are checked before llama.cpp sees the file.
 
 use super::memory::{Shape, available_memory};
-use super::settings::{N_SLOTS_MAX, Settings, default_threads};
+use super::settings::{N_SLOTS_MAX, Settings};
+use super::threads::default_threads;
 use super::{Context, Vocab, devices, header};
 use crate::error::Failure;
 use llama_cpp_2::llama_backend::LlamaBackend;

@@ -13,15 +13,12 @@ pub(crate) const N_CTX_MIN: u32 = 256;
 /// Sequences that one llama.cpp context can hold (`LLAMA_MAX_SEQ`).
 pub(crate) const N_SLOTS_MAX: u32 = 256;
 
-/// Weights that are worth a thread, in bytes: about a millisecond of reading for each token.
-const WEIGHTS_PER_THREAD: u64 = 16 << 20;
-
 /// How the engine is to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Window of one slot in tokens; `None`: what the model was trained for, cut to what fits in memory.
     pub(crate) n_ctx: Option<u32>,
-    /// Threads for prefill and generation; `None`: what the model can use, see [`default_threads`].
+    /// Threads for prefill and generation; `None`: what the model can use, see `threads.rs`.
     pub(crate) n_threads: Option<u32>,
     /// Layers kept on the GPU, the output layer counting as one.
     pub(crate) n_gpu_layers: u32,
@@ -150,19 +147,9 @@ impl CacheType {
     }
 }
 
-/// Threads for a model of `weights` bytes. One a physical core, but no more than this process may use: a second thread on
-/// a core shares its arithmetic units and its memory port. And no thread with less than [`WEIGHTS_PER_THREAD`] to read:
-/// all threads meet after every operation, and one that waits for the others spins.
-pub(super) fn default_threads(weights: u64) -> u32 {
-    let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let physical = sysinfo::System::physical_core_count().unwrap_or(allowed);
-    let useful = usize::try_from(weights / WEIGHTS_PER_THREAD).unwrap_or(usize::MAX);
-    u32::try_from(physical.min(allowed).min(useful)).unwrap_or(1).max(1)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{CacheType, FlashAttn, Settings, default_threads};
+    use super::{CacheType, FlashAttn, Settings};
 
     fn settings() -> Settings {
         Settings {
@@ -182,12 +169,6 @@ mod tests {
         assert!(quantized.clone().check().is_ok());
         let refused = Settings { flash_attn: FlashAttn::Off, ..quantized }.check();
         assert_eq!(refused.map_err(|failure| failure.code).err(), Some("CACHE_TYPE"));
-    }
-
-    #[test]
-    fn a_small_model_gets_one_thread() {
-        assert_eq!(default_threads(3 << 20), 1);
-        assert!(default_threads(8 << 30) >= 1);
     }
 
     #[test]
