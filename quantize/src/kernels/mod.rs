@@ -17,7 +17,9 @@
 mod affine;
 mod lanes;
 mod q4_q5;
+mod q6;
 mod scales;
+mod signed;
 
 use fearless_simd::{Level, Simd, dispatch};
 use llama_ext::{Error, GgmlType};
@@ -62,6 +64,7 @@ fn ours<S: Simd>(simd: S, to: GgmlType, src: &[f32], importance: Option<&[f32]>,
     match to {
         GgmlType::Q4_K => q4_q5::q4_k(simd, src, importance, dst),
         GgmlType::Q5_K => q4_q5::q5_k(simd, src, importance, dst),
+        GgmlType::Q6_K => q6::q6_k(simd, src, importance, dst),
         _ => return false,
     }
     true
