@@ -15,9 +15,15 @@
 //! Types without a kernel here go to ggml. Values are checked elsewhere: NaN and infinities make meaningless blocks.
 
 mod affine;
+mod basic;
+mod iq4;
 mod lanes;
+mod q2;
+mod q3;
 mod q4_q5;
+mod q6;
 mod scales;
+mod signed;
 
 use fearless_simd::{Level, Simd, dispatch};
 use llama_ext::{Error, GgmlType};
@@ -60,8 +66,18 @@ pub fn reference(
 #[inline(always)]
 fn ours<S: Simd>(simd: S, to: GgmlType, src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) -> bool {
     match to {
+        GgmlType::Q8_0 => basic::q8_0(simd, src, dst),
+        GgmlType::Q4_0 if importance.is_none() => basic::q4_0(simd, src, dst),
+        GgmlType::Q4_1 if importance.is_none() => basic::q4_1(simd, src, dst),
+        GgmlType::Q5_0 if importance.is_none() => basic::q5_0(simd, src, dst),
+        GgmlType::Q5_1 if importance.is_none() => basic::q5_1(simd, src, dst),
         GgmlType::Q4_K => q4_q5::q4_k(simd, src, importance, dst),
         GgmlType::Q5_K => q4_q5::q5_k(simd, src, importance, dst),
+        GgmlType::Q6_K => q6::q6_k(simd, src, importance, dst),
+        GgmlType::IQ4_NL => iq4::iq4_nl(simd, src, importance, dst),
+        GgmlType::IQ4_XS => iq4::iq4_xs(simd, src, importance, dst),
+        GgmlType::Q3_K => q3::q3_k(simd, src, importance, dst),
+        GgmlType::Q2_K => q2::q2_k(simd, src, importance, dst),
         _ => return false,
     }
     true

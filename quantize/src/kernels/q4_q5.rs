@@ -30,13 +30,23 @@ const fn searched(bits: u32, importance: bool) -> Search {
 /// q4_K of whole super-blocks.
 #[inline(always)]
 pub(super) fn q4_k<S: Simd>(simd: S, src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-    groups(src, importance, dst, |group, blocks: &mut [[u8; 144]]| super_blocks::<S, 4, 144>(simd, group, blocks));
+    groups(src, importance, dst, |group, blocks: &mut [[u8; 144]]| {
+        simd.vectorize(
+            #[inline(always)]
+            || super_blocks::<S, 4, 144>(simd, group, blocks),
+        );
+    });
 }
 
 /// q5_K of whole super-blocks.
 #[inline(always)]
 pub(super) fn q5_k<S: Simd>(simd: S, src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-    groups(src, importance, dst, |group, blocks: &mut [[u8; 176]]| super_blocks::<S, 5, 176>(simd, group, blocks));
+    groups(src, importance, dst, |group, blocks: &mut [[u8; 176]]| {
+        simd.vectorize(
+            #[inline(always)]
+            || super_blocks::<S, 5, 176>(simd, group, blocks),
+        );
+    });
 }
 
 #[inline(always)]
@@ -48,20 +58,14 @@ fn super_blocks<S: Simd, const BITS: u32, const BYTES: usize>(
     match &group.importance {
         None => {
             let search = const { searched(BITS, false) };
-            let best = simd.vectorize(
-                #[inline(always)]
-                || unweighed::<S>(simd, group, search),
-            );
+            let best = unweighed::<S>(simd, group, search);
             for (lane, block) in blocks.iter_mut().enumerate() {
                 store::<S, BITS, BYTES>(group.weights[lane], block, &best, search, lane, plain_scales(&best, lane));
             }
         }
         Some(importance) => {
             let search = const { searched(BITS, true) };
-            let (best, scales, mins) = simd.vectorize(
-                #[inline(always)]
-                || weighed::<S>(simd, group, importance, search),
-            );
+            let (best, scales, mins) = weighed::<S>(simd, group, importance, search);
             for (lane, block) in blocks.iter_mut().enumerate() {
                 let stored = Scales {
                     factors: [scales.factor[lane], mins.factor[lane]],
