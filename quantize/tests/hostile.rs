@@ -186,7 +186,7 @@ fn attacks_by_pickle_are_refused_by_name_and_offset() {
             "a table in a table",
             p().op(b"}").text("state_dict").op(b"}s."),
             Code::TorchState,
-            "'state_dict' is not a tensor",
+            "data.pkl+0x8 (byte 72): entry 'state_dict' is not a tensor",
         ),
         ("a key that is a number", p().op(b"}K\x01").tensor(&view()).op(b"s."), Code::TorchState, "key"),
     ];

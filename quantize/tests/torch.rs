@@ -172,6 +172,21 @@ fn safetensors_win_where_both_are() {
 }
 
 #[test]
+fn an_index_alone_does_not_make_a_checkpoint_safetensors() {
+    let (_dir, a, b) = roofs();
+    let checkpoint = made::Checkpoint::default();
+    checkpoint.write(&a);
+    checkpoint.write_bin(&b);
+    fs::copy(a.join("model.safetensors.index.json"), b.join("model.safetensors.index.json")).unwrap();
+    assert_same(&a, &b, &[Ftype::BF16]);
+    let notes = Checkpoint::open(&b).unwrap().notes;
+    assert_eq!(notes, ["model.safetensors.index.json is here without its shards, so the .bin files are read"]);
+    let shard = "model-00002-of-00002.safetensors";
+    fs::copy(a.join(shard), b.join(shard)).unwrap();
+    assert_eq!(Checkpoint::open(&b).unwrap_err().code, Code::IndexShards);
+}
+
+#[test]
 fn tensors_that_nobody_reads_may_be_of_any_type() {
     let (_dir, _, b) = roofs();
     let (checkpoint, _) = golden();

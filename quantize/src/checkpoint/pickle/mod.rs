@@ -84,6 +84,11 @@ impl<'a> Pickle<'a> {
         self.bytes.get(start..start.checked_add(len as usize)?).and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
+    /// Where a [`Value::Text`] stands in the pickle.
+    pub(crate) fn place(&self, value: Value) -> usize {
+        if let Value::Text(start, _) = value { start as usize } else { 0 }
+    }
+
     /// The node of a [`Value::Node`].
     pub(crate) fn node(&self, value: Value) -> Option<&Node> {
         if let Value::Node(i) = value { self.nodes.get(i) } else { None }

@@ -49,10 +49,11 @@ impl<'a> Table<'a> {
             let Some(name) = self.pickle.text(*key) else {
                 return Err(fault(Code::TorchState, 0, "has an entry whose key is no text"));
             };
+            let at = self.pickle.place(*key);
             if !seen.insert(name) {
-                return Err(fault(Code::TorchDuplicate, 0, format!("tensor '{name}' stands twice")));
+                return Err(fault(Code::TorchDuplicate, at, format!("tensor '{name}' stands twice")));
             }
-            let view = self.view(name, *value)?;
+            let view = self.view(name, at, *value)?;
             let (kind, member) = self.storage(name, &view)?;
             match dtype(kind) {
                 Some(dtype) => {
@@ -72,10 +73,10 @@ impl<'a> Table<'a> {
     }
 
     /// The tensor's call, out of the parameters it may be wrapped in. Nesting is bounded by the machine.
-    fn view(&self, name: &str, mut value: Value) -> Step<View<'a>> {
+    fn view(&self, name: &str, key: usize, mut value: Value) -> Step<View<'a>> {
         loop {
             let Some(Node::Call { global, args, at }) = self.pickle.node(value) else {
-                return Err(fault(Code::TorchState, 0, format!("entry '{name}' is not a tensor")));
+                return Err(fault(Code::TorchState, key, format!("entry '{name}' is not a tensor")));
             };
             match (global, args.as_slice()) {
                 (Global::Parameter, [inner, ..]) => value = *inner,
