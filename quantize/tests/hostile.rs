@@ -188,6 +188,12 @@ fn attacks_by_pickle_are_refused_by_name_and_offset() {
             Code::TorchState,
             "data.pkl+0x8 (byte 72): entry 'state_dict' is not a tensor",
         ),
+        (
+            "a name of many lines",
+            p().op(b"}").text(&"\n".repeat(60_000)).op(b"}s."),
+            Code::TorchState,
+            "\\n…' is not a tensor",
+        ),
         ("a key that is a number", p().op(b"}K\x01").tensor(&view()).op(b"s."), Code::TorchState, "key"),
     ];
     for (case, pickle, code, place) in cases {
@@ -313,6 +319,7 @@ fn lies_of_the_zip_file_are_refused() {
         ("out of the folder", rename(2, "archive/../../x"), Code::ZipName, "archive/../../x"),
         ("an absolute name", rename(2, "/etc/passwd"), Code::ZipName, "/etc/passwd"),
         ("a backslash", rename(2, "archive\\data\\0"), Code::ZipName, "archive\\\\data"),
+        ("a long name", changed(|all| all[2].name = format!("archive/{}", "a".repeat(600))), Code::ZipName, "aaa'"),
         ("a NUL", rename(2, "archive/data/0\0.txt"), Code::ZipName, "\\x00"),
         ("an escape", rename(2, "archive/\x1b[2J"), Code::ZipName, "\\x1b[2J"),
         ("big-endian", changed(|all| all[1] = member("archive/byteorder", "big")), Code::TorchEndian, "'big'"),

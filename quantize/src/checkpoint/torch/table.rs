@@ -10,9 +10,13 @@ use crate::error::Code;
 use crate::names;
 use llama_ext::GgmlType;
 use std::collections::HashSet;
+use std::fmt::{self, Write as _};
 
 /// Every tensor of a LLaMA model is a vector or a matrix; old exports have masks of four dimensions.
 const MAX_DIMS: usize = 4;
+/// A storage is named by a number.
+const MAX_KEY: usize = 64;
+
 /// The pickled table with the members it is about.
 struct Table<'a> {
     archive: &'a Archive<'a>,
@@ -49,12 +53,12 @@ impl<'a> Table<'a> {
             let Some(name) = self.pickle.text(*key) else {
                 return Err(fault(Code::TorchState, 0, "has an entry whose key is no text"));
             };
-            let at = self.pickle.place(*key);
+            let (at, shown) = (self.pickle.place(*key), Shown(name));
             if !seen.insert(name) {
-                return Err(fault(Code::TorchDuplicate, at, format!("tensor '{name}' stands twice")));
+                return Err(fault(Code::TorchDuplicate, at, format!("tensor '{shown}' stands twice")));
             }
-            let view = self.view(name, at, *value)?;
-            let (kind, member) = self.storage(name, &view)?;
+            let view = self.view(shown, at, *value)?;
+            let (kind, member) = self.storage(shown, &view)?;
             match dtype(kind) {
                 Some(dtype) => {
                     used.insert(member.name.as_str());
@@ -64,7 +68,7 @@ impl<'a> Table<'a> {
                 None if names::is_skipped(name) => left_out.push(name.to_owned()),
                 None => {
                     let what =
-                        format!("tensor '{name}' has elements of type {kind:?}; BFloat16, Half and Float are read");
+                        format!("tensor '{shown}' has elements of type {kind:?}; BFloat16, Half and Float are read");
                     return Err(fault(Code::TorchDtype, view.at, what));
                 }
             }
@@ -73,7 +77,7 @@ impl<'a> Table<'a> {
     }
 
     /// The tensor's call, out of the parameters it may be wrapped in. Nesting is bounded by the machine.
-    fn view(&self, name: &str, key: usize, mut value: Value) -> Step<View<'a>> {
+    fn view(&self, name: Shown<'_>, key: usize, mut value: Value) -> Step<View<'a>> {
         loop {
             let Some(Node::Call { global, args, at }) = self.pickle.node(value) else {
                 return Err(fault(Code::TorchState, key, format!("entry '{name}' is not a tensor")));
@@ -111,7 +115,7 @@ impl<'a> Table<'a> {
     }
 
     /// The member that `('storage', type, key, location, numel)` names, as long as it has to be.
-    fn storage(&self, name: &str, view: &View<'_>) -> Step<(StorageType, &'a Member)> {
+    fn storage(&self, name: Shown<'_>, view: &View<'_>) -> Step<(StorageType, &'a Member)> {
         let Some(Node::Persistent { id, at }) = self.pickle.node(view.storage) else {
             return Err(fault(Code::PickleValue, view.at, format!("tensor '{name}' lies in what is no storage")));
         };
@@ -131,11 +135,13 @@ impl<'a> Table<'a> {
                 format!("tensor '{name}' has a storage that is named as none is"),
             ));
         };
-        let Some(member) = self.archive.member(&format!("data/{key}")) else {
+        let member =
+            Some(key).filter(|key| key.len() <= MAX_KEY).and_then(|key| self.archive.member(&format!("data/{key}")));
+        let Some(member) = member else {
             return Err(fault(
                 Code::TorchStorage,
                 *at,
-                format!("tensor '{name}' lies in storage '{}', which is not in the file", key.escape_debug()),
+                format!("tensor '{name}' lies in storage '{}', which is not in the file", Shown(key)),
             ));
         };
         if i128::from(*numel) * i128::from(kind.width()) != i128::from(member.len) {
@@ -149,7 +155,7 @@ impl<'a> Table<'a> {
     }
 
     fn tensor(&self, name: &str, dtype: GgmlType, view: &View<'_>, member: &Member) -> Step<SourceTensor> {
-        let lie = |what: &str| fault(Code::TorchView, view.at, format!("tensor '{name}' {what}"));
+        let lie = |what: &str| fault(Code::TorchView, view.at, format!("tensor '{}' {what}", Shown(name)));
         if view.shape.len() > MAX_DIMS || view.shape.len() != view.strides.len() {
             return Err(lie(&format!("has {} dimensions and {} strides", view.shape.len(), view.strides.len())));
         }
@@ -178,6 +184,18 @@ impl<'a> Table<'a> {
         let offset = member.offset + first * width;
         let strides = (!empty && !is_contiguous(&shape, &strides)).then_some(strides);
         Ok(SourceTensor { name: name.to_owned(), dtype, shape, shard: self.shard, offset, bytes, strides })
+    }
+}
+
+/// A name from the file in a message: on one line, and no longer than a line.
+#[derive(Clone, Copy)]
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 120;
+        self.0.escape_debug().take(MOST).try_for_each(|c| f.write_char(c))?;
+        if self.0.escape_debug().nth(MOST).is_some() { f.write_str("…") } else { Ok(()) }
     }
 }
 
