@@ -39,7 +39,7 @@ fn main() {
         for (suffix, importance) in [("", None), (" weighed", Some(importance.as_slice()))] {
             let mut line = Line { name: format!("{to}{suffix}"), ours: Duration::MAX, ggml: Duration::MAX };
             let mut dst = vec![0; ROWS * to.row_bytes(N_PER_ROW).expect("whole blocks")];
-            group.bench_function(&line.name.clone(), |bench| {
+            group.bench_function(line.name.clone(), |bench| {
                 bench.iter_custom(|rounds| {
                     let mut all = Duration::ZERO;
                     for _ in 0..rounds {

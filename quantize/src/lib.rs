@@ -22,10 +22,13 @@ mod naming;
 mod observer;
 mod output;
 mod plan;
+mod pool;
 mod positioned;
 mod recipe;
 mod rows;
 mod sums;
+mod verify;
+mod weights;
 
 pub use checkpoint::Checkpoint;
 pub use convert::{Options, Report, convert};
@@ -36,3 +39,4 @@ pub use naming::Naming;
 pub use observer::{Observer, Silent};
 pub use plan::{OutputPlan, Plan, PlannedTensor};
 pub use recipe::Recipe;
+pub use verify::{Check, Distance, Reference, Verdict, verify};

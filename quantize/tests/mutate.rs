@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 use tulu_quantize::gguf::Gguf;
-use tulu_quantize::{Checkpoint, Class, Error, Ftype, Options, Plan, Silent, convert};
+use tulu_quantize::{Checkpoint, Class, Error, Ftype, Options, Plan, Recipe, Silent, convert};
 
 fn small(shards: usize) -> made::Checkpoint {
     made::Checkpoint { hidden: 8, ffn: 16, layers: 1, heads: 2, kv_heads: 1, vocab: 260, shards, ..Default::default() }
@@ -94,8 +94,8 @@ impl Drop for Case {
 
 fn run(dir: &Path, out: &Path) -> Result<Vec<u8>, Error> {
     let source = Checkpoint::open(dir)?;
-    let plan = Plan::new(&source, &[(Ftype::F32, out.join("out.gguf"))])?;
-    convert(&source, &plan, Options { threads: NonZeroUsize::MIN, replace: false }, &Silent)?;
+    let plan = Plan::new(&source, &[(Ftype::F32, out.join("out.gguf"))], &Recipe::default())?;
+    convert(&source, &plan, Options { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false }, &Silent)?;
     let path = out.join("out.gguf");
     Gguf::open(&path)?;
     let bytes = fs::read(&path).unwrap();
