@@ -16,6 +16,7 @@
 
 mod affine;
 mod basic;
+mod basic_weighed;
 mod iq4;
 mod lanes;
 mod q2;
@@ -65,19 +66,23 @@ pub fn reference(
 /// Quantizes with the kernels of this module; false when there is none for the type.
 #[inline(always)]
 fn ours<S: Simd>(simd: S, to: GgmlType, src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) -> bool {
-    match to {
-        GgmlType::Q8_0 => basic::q8_0(simd, src, dst),
-        GgmlType::Q4_0 if importance.is_none() => basic::q4_0(simd, src, dst),
-        GgmlType::Q4_1 if importance.is_none() => basic::q4_1(simd, src, dst),
-        GgmlType::Q5_0 if importance.is_none() => basic::q5_0(simd, src, dst),
-        GgmlType::Q5_1 if importance.is_none() => basic::q5_1(simd, src, dst),
-        GgmlType::Q4_K => q4_q5::q4_k(simd, src, importance, dst),
-        GgmlType::Q5_K => q4_q5::q5_k(simd, src, importance, dst),
-        GgmlType::Q6_K => q6::q6_k(simd, src, importance, dst),
-        GgmlType::IQ4_NL => iq4::iq4_nl(simd, src, importance, dst),
-        GgmlType::IQ4_XS => iq4::iq4_xs(simd, src, importance, dst),
-        GgmlType::Q3_K => q3::q3_k(simd, src, importance, dst),
-        GgmlType::Q2_K => q2::q2_k(simd, src, importance, dst),
+    match (to, importance) {
+        (GgmlType::Q8_0, _) => basic::q8_0(simd, src, dst),
+        (GgmlType::Q4_0, None) => basic::q4_0(simd, src, dst),
+        (GgmlType::Q4_1, None) => basic::q4_1(simd, src, dst),
+        (GgmlType::Q5_0, None) => basic::q5_0(simd, src, dst),
+        (GgmlType::Q5_1, None) => basic::q5_1(simd, src, dst),
+        (GgmlType::Q4_0, Some(importance)) => basic_weighed::q4_0(simd, src, importance, dst),
+        (GgmlType::Q4_1, Some(importance)) => basic_weighed::q4_1(simd, src, importance, dst),
+        (GgmlType::Q5_0, Some(importance)) => basic_weighed::q5_0(simd, src, importance, dst),
+        (GgmlType::Q5_1, Some(importance)) => basic_weighed::q5_1(simd, src, importance, dst),
+        (GgmlType::Q4_K, _) => q4_q5::q4_k(simd, src, importance, dst),
+        (GgmlType::Q5_K, _) => q4_q5::q5_k(simd, src, importance, dst),
+        (GgmlType::Q6_K, _) => q6::q6_k(simd, src, importance, dst),
+        (GgmlType::IQ4_NL, _) => iq4::iq4_nl(simd, src, importance, dst),
+        (GgmlType::IQ4_XS, _) => iq4::iq4_xs(simd, src, importance, dst),
+        (GgmlType::Q3_K, _) => q3::q3_k(simd, src, importance, dst),
+        (GgmlType::Q2_K, _) => q2::q2_k(simd, src, importance, dst),
         _ => return false,
     }
     true
