@@ -166,9 +166,8 @@ fn sums<S: Simd, const N: usize>(
         }),
         Beyond::Saturates => sums_of(x, w, levels, |x| {
             let v = inverse * (x - min);
-            let zero = v - v;
-            let v = v.simd_gt(0.0).select(v, Lanes::splat(zero.simd, 0.0));
-            let v = v.simd_lt(search.top).select(v, Lanes::splat(zero.simd, search.top));
+            let v = v.simd_gt(0.0).select(v, Lanes::splat(v.simd, 0.0));
+            let v = v.simd_lt(search.top).select(v, Lanes::splat(v.simd, search.top));
             rounded(v)
         }),
     }
