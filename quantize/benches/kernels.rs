@@ -59,10 +59,23 @@ fn main() {
         }
     }
     group.finish();
+    readers(&mut criterion);
     println!("{:16} {:>10} {:>10} {:>7}   M weights/s, best of the run", "", "ours", "ggml", "ratio");
     for line in table.iter().filter(|line| line.ours < Duration::MAX) {
         let speed = |time: Duration| src.len() as f64 / time.as_secs_f64() / 1e6;
         let (ours, ggml) = (speed(line.ours), speed(line.ggml));
         println!("{:16} {ours:10.1} {ggml:10.1} {:6.1}x", line.name, ours / ggml);
     }
+}
+
+/// What the source files' formats cost to read, before any quantization.
+fn readers(criterion: &mut Criterion) {
+    const N: usize = 1 << 19;
+    let bytes: Vec<u8> = (0..2 * N).map(|i| (i * 7 % 251) as u8).collect();
+    let mut out = vec![0.0; N];
+    let mut group = criterion.benchmark_group("read");
+    group.throughput(Throughput::Elements(N as u64));
+    group.bench_function("bf16", |b| b.iter(|| llama_ext::bf16_to_f32(black_box(&bytes), &mut out).expect("read")));
+    group.bench_function("f16", |b| b.iter(|| llama_ext::f16_to_f32(black_box(&bytes), &mut out).expect("read")));
+    group.finish();
 }

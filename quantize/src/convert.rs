@@ -81,6 +81,15 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
     Ok(Report { read: plan.source_bytes, written: plan.output_bytes() })
 }
 
+/// Bytes of memory a conversion takes, at most and roughly: what each thread holds of a chunk (source, f32, f32 in order,
+/// blocks), the headers, and the program itself.
+#[must_use]
+pub fn memory_needed(plan: &Plan, threads: NonZeroUsize) -> u64 {
+    let chunk = plan.tensors.iter().map(|t| CHUNK.max(t.n_per_row())).max().unwrap_or(CHUNK);
+    let headers: u64 = plan.outputs.iter().map(|o| o.header.len() as u64).sum();
+    threads.get() as u64 * chunk * 16 + headers * 2 + (32 << 20)
+}
+
 /// Every row of every tensor, in the order of the source files so that the disk is read forward.
 fn chunks(source: &Checkpoint, plan: &Plan, sums: &mut Sums<'_>) -> Vec<Chunk> {
     let mut order: Vec<usize> = (0..plan.tensors.len()).collect();

@@ -31,7 +31,7 @@ mod verify;
 mod weights;
 
 pub use checkpoint::Checkpoint;
-pub use convert::{Options, Report, convert};
+pub use convert::{Options, Report, convert, memory_needed};
 pub use error::{Class, Code, Error, Result};
 pub use imatrix::Imatrix;
 pub use llama_ext::{Ftype, GgmlType};

@@ -104,12 +104,15 @@ fn check_request(source: &Checkpoint, outputs: &[(Ftype, PathBuf)]) -> Result<()
         return Err(Error::new(Code::Request, &source.dir, "no type was asked for", "name one, such as Q4_K_M"));
     }
     let mut seen = HashSet::new();
-    match outputs.iter().find(|(_, path)| !seen.insert(path)) {
+    if let Some((ftype, path)) = outputs.iter().find(|(_, path)| !seen.insert(path)) {
+        let what = format!("{ftype} would be written over another of the types asked for");
+        return Err(Error::new(Code::Request, path, what, "give a folder, or a file name with {type} in it"));
+    }
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let inputs: HashSet<PathBuf> = source.shards.iter().filter_map(|s| real(&s.path)).collect();
+    match outputs.iter().find(|(_, path)| real(path).is_some_and(|path| inputs.contains(&path))) {
         None => Ok(()),
-        Some((ftype, path)) => {
-            let what = format!("{ftype} would be written over another of the types asked for");
-            Err(Error::new(Code::Request, path, what, "give a folder, or a file name with {type} in it"))
-        }
+        Some((_, path)) => Err(Error::new(Code::Request, path, "is one of the inputs", "give another name with -o")),
     }
 }
 

@@ -10,7 +10,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Instant;
-use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Naming, Observer, Options, Plan, Recipe, convert};
+use tulu_quantize::{
+    Checkpoint, Ftype, GgmlType, Imatrix, Naming, Observer, Options, Plan, Recipe, convert, memory_needed,
+};
 
 /// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
 ///
@@ -77,20 +79,19 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let recipe = recipe(args)?;
     let source = Checkpoint::open(&args.source)?;
     let plan = Plan::new(&source, &paths(&args.output, &source.name(), &types)?, &recipe)?;
+    let threads = args.threads.unwrap_or_else(threads);
+    let memory = memory_needed(&plan, threads);
     if !args.json {
-        eprint!("{}", summary(&source, &plan));
+        eprint!("{}", summary(&source, &plan, memory));
     }
     if args.dry_run {
-        let text = if args.json { plan_json(&source, &plan).to_string() + "\n" } else { tensor_table(&source, &plan) };
+        let text =
+            if args.json { plan_json(&source, &plan, memory).to_string() + "\n" } else { tensor_table(&source, &plan) };
         return crate::stdout(&text);
     }
     let begun = Instant::now();
     let watch = Watch::new(&plan, &interrupt);
-    let options = Options {
-        threads: args.threads.unwrap_or_else(threads),
-        replace: args.force,
-        reference_kernels: args.reference_kernels,
-    };
+    let options = Options { threads, replace: args.force, reference_kernels: args.reference_kernels };
     let converted = convert(&source, &plan, options, &watch);
     watch.bar.clear();
     let report = match converted {
@@ -102,7 +103,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let seconds = begun.elapsed().as_secs_f64();
     if args.json {
-        let mut result = plan_json(&source, &plan);
+        let mut result = plan_json(&source, &plan, memory);
         result["seconds"] = json!(seconds);
         return crate::stdout(&(result.to_string() + "\n"));
     }
@@ -196,7 +197,7 @@ fn paths(output: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathB
 }
 
 /// What will happen, in a few lines.
-fn summary(source: &Checkpoint, plan: &Plan) -> String {
+fn summary(source: &Checkpoint, plan: &Plan, memory: u64) -> String {
     let c = &source.config;
     let mut out = format!(
         "{}: {} weights in {} tensors, {} layers of {} with {} heads ({} kv), {} tokens, context {}\n",
@@ -215,8 +216,8 @@ fn summary(source: &Checkpoint, plan: &Plan) -> String {
         let bpw = o.sizes.iter().sum::<u64>() as f64 * 8.0 / plan.n_params as f64;
         out += &format!("  {:<7} {:>9}  {bpw:.2} bits a weight  {}\n", o.ftype, table::bytes(o.len), o.path.display());
     }
-    let total = (table::bytes(plan.source_bytes), table::bytes(plan.output_bytes()));
-    out += &format!("  reads {}, needs {} of disk\n", total.0, total.1);
+    let [read, disk, memory] = [plan.source_bytes, plan.output_bytes(), memory].map(table::bytes);
+    out += &format!("  reads {read}, needs {disk} of disk and about {memory} of memory\n");
     for note in &source.notes {
         out += &format!("note: {note}\n");
     }
@@ -244,7 +245,7 @@ fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
     table::render(&align, &rows)
 }
 
-fn plan_json(source: &Checkpoint, plan: &Plan) -> Value {
+fn plan_json(source: &Checkpoint, plan: &Plan, memory: u64) -> Value {
     let outputs: Vec<Value> = plan
         .outputs
         .iter()
@@ -263,5 +264,5 @@ fn plan_json(source: &Checkpoint, plan: &Plan) -> Value {
         })
         .collect();
     json!({"source": source.dir.to_string_lossy(), "n_params": plan.n_params, "read_bytes": plan.source_bytes,
-           "disk_bytes": plan.output_bytes(), "skipped": plan.skipped, "notes": source.notes, "outputs": outputs})
+           "disk_bytes": plan.output_bytes(), "memory_bytes": memory, "skipped": plan.skipped, "notes": source.notes, "outputs": outputs})
 }

@@ -44,7 +44,7 @@ pub(super) fn q4_0<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
     each(simd, src, dst, |x, block: &mut [u8; 18]| {
         let (d, levels) = symmetric(simd, x, 8);
         block[..2].copy_from_slice(&d);
-        pack(&levels, &mut block[2..]);
+        levels.pack(&mut block[2..]);
     });
 }
 
@@ -55,7 +55,7 @@ pub(super) fn q5_0<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
         let (d, levels) = symmetric(simd, x, 16);
         block[..2].copy_from_slice(&d);
         block[2..6].copy_from_slice(&levels.fifth.to_le_bytes());
-        pack(&levels, &mut block[6..]);
+        levels.pack(&mut block[6..]);
     });
 }
 
@@ -66,7 +66,7 @@ pub(super) fn q4_1<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
         let (d, min, levels) = from_minimum(simd, x, 15);
         block[..2].copy_from_slice(&d);
         block[2..4].copy_from_slice(&min);
-        pack(&levels, &mut block[4..]);
+        levels.pack(&mut block[4..]);
     });
 }
 
@@ -78,7 +78,7 @@ pub(super) fn q5_1<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
         block[..2].copy_from_slice(&d);
         block[2..4].copy_from_slice(&min);
         block[4..8].copy_from_slice(&levels.fifth.to_le_bytes());
-        pack(&levels, &mut block[8..]);
+        levels.pack(&mut block[8..]);
     });
 }
 
@@ -95,9 +95,30 @@ fn each<S: Simd, const BYTES: usize>(simd: S, src: &[f32], dst: &mut [u8], one: 
 }
 
 /// The levels of a block, and their fifth bits.
-struct Levels {
+pub(super) struct Levels {
     levels: [[u8; 16]; 2],
-    fifth: u32,
+    pub(super) fifth: u32,
+}
+
+impl Levels {
+    /// From one level for each weight.
+    #[inline(always)]
+    pub(super) fn of(levels: &[u8; BLOCK]) -> Self {
+        let mut all = Self { levels: [[0; 16]; 2], fifth: 0 };
+        for (i, level) in levels.iter().enumerate() {
+            all.levels[i / 16][i % 16] = *level;
+            all.fifth |= u32::from(level >> 4 & 1) << i;
+        }
+        all
+    }
+
+    /// Low four bits two to a byte.
+    #[inline(always)]
+    pub(super) fn pack(&self, low: &mut [u8]) {
+        for ((low, first), second) in low.iter_mut().zip(self.levels[0]).zip(self.levels[1]) {
+            *low = (first & 15) | (second & 15) << 4;
+        }
+    }
 }
 
 /// Levels around zero, `top` + level: the weight of the largest magnitude (the first of them) is the lowest level.
@@ -152,12 +173,4 @@ fn levels<S: Simd>(simd: S, d: f32, top: i32, value: impl Fn(Lanes<S>, usize) ->
         }
     }
     all
-}
-
-/// Low four bits two to a byte.
-#[inline(always)]
-fn pack(levels: &Levels, low: &mut [u8]) {
-    for ((low, first), second) in low.iter_mut().zip(levels.levels[0]).zip(levels.levels[1]) {
-        *low = (first & 15) | (second & 15) << 4;
-    }
 }

@@ -18,6 +18,8 @@ pub(super) const ROUNDED_UP_TO: f32 = 4_194_303.0;
 
 /// [`LANES`] blocks of `N` weights with their importance. In the last group the last block stands in for missing ones.
 pub(super) struct Group<'a, const N: usize> {
+    /// The number of the first block.
+    pub(super) first: usize,
     pub(super) weights: [&'a [f32; N]; LANES],
     pub(super) importance: Option<[&'a [f32; N]; LANES]>,
 }
@@ -43,7 +45,7 @@ pub(super) fn groups<const N: usize, const BYTES: usize>(
                 beside[lane] = &row[(number * LANES + block) % row.len()];
             }
         }
-        each(&Group { weights, importance: beside }, filled);
+        each(&Group { first: number * LANES, weights, importance: beside }, filled);
     }
 }
 

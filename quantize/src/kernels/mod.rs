@@ -8,16 +8,19 @@
 //! | file | what |
 //! |---|---|
 //! | `lanes` | groups of blocks, transposition, rounding |
-//! | `affine` | the search for a scale and a minimum |
+//! | `affine`, `signed` | the searches: for a scale and a minimum, for a scale alone |
 //! | `scales` | the fit of a super-block's scales under importance weights |
-//! | `q4_q5` | one module a family: block layout around a search |
+//! | `q2`, `q3`, `q4_q5`, `q6`, `iq4`, `basic`, `basic_weighed`, `plain` | one family of formats each |
 //!
-//! Types without a kernel here go to ggml. Values are checked elsewhere: NaN and infinities make meaningless blocks.
+//! f32 and bf16 stay with ggml, whose code runs at the speed of memory. Values are checked elsewhere: NaN and infinities
+//! make meaningless blocks, which need not be ggml's.
 
 mod affine;
 mod basic;
+mod basic_weighed;
 mod iq4;
 mod lanes;
+mod plain;
 mod q2;
 mod q3;
 mod q4_q5;
@@ -65,20 +68,77 @@ pub fn reference(
 /// Quantizes with the kernels of this module; false when there is none for the type.
 #[inline(always)]
 fn ours<S: Simd>(simd: S, to: GgmlType, src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) -> bool {
-    match to {
-        GgmlType::Q8_0 => basic::q8_0(simd, src, dst),
-        GgmlType::Q4_0 if importance.is_none() => basic::q4_0(simd, src, dst),
-        GgmlType::Q4_1 if importance.is_none() => basic::q4_1(simd, src, dst),
-        GgmlType::Q5_0 if importance.is_none() => basic::q5_0(simd, src, dst),
-        GgmlType::Q5_1 if importance.is_none() => basic::q5_1(simd, src, dst),
-        GgmlType::Q4_K => q4_q5::q4_k(simd, src, importance, dst),
-        GgmlType::Q5_K => q4_q5::q5_k(simd, src, importance, dst),
-        GgmlType::Q6_K => q6::q6_k(simd, src, importance, dst),
-        GgmlType::IQ4_NL => iq4::iq4_nl(simd, src, importance, dst),
-        GgmlType::IQ4_XS => iq4::iq4_xs(simd, src, importance, dst),
-        GgmlType::Q3_K => q3::q3_k(simd, src, importance, dst),
-        GgmlType::Q2_K => q2::q2_k(simd, src, importance, dst),
+    match (to, importance) {
+        (GgmlType::F16, _) => plain::f16(src, dst),
+        (GgmlType::Q8_0, _) => basic::q8_0(simd, src, dst),
+        (GgmlType::Q4_0, None) => basic::q4_0(simd, src, dst),
+        (GgmlType::Q4_1, None) => basic::q4_1(simd, src, dst),
+        (GgmlType::Q5_0, None) => basic::q5_0(simd, src, dst),
+        (GgmlType::Q5_1, None) => basic::q5_1(simd, src, dst),
+        (GgmlType::Q4_0, Some(importance)) => basic_weighed::q4_0(simd, src, importance, dst),
+        (GgmlType::Q4_1, Some(importance)) => basic_weighed::q4_1(simd, src, importance, dst),
+        (GgmlType::Q5_0, Some(importance)) => basic_weighed::q5_0(simd, src, importance, dst),
+        (GgmlType::Q5_1, Some(importance)) => basic_weighed::q5_1(simd, src, importance, dst),
+        (GgmlType::Q4_K, _) => q4_q5::q4_k(simd, src, importance, dst),
+        (GgmlType::Q5_K, _) => q4_q5::q5_k(simd, src, importance, dst),
+        (GgmlType::Q6_K, _) => q6::q6_k(simd, src, importance, dst),
+        (GgmlType::IQ4_NL, _) => iq4::iq4_nl(simd, src, importance, dst),
+        (GgmlType::IQ4_XS, _) => iq4::iq4_xs(simd, src, importance, dst),
+        (GgmlType::Q3_K, _) => q3::q3_k(simd, src, importance, dst),
+        (GgmlType::Q2_K, _) => q2::q2_k(simd, src, importance, dst),
         _ => return false,
     }
     true
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    #![allow(clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use super::{ours, reference};
+    use fearless_simd::{Level, Simd};
+    use llama_ext::GgmlType;
+
+    /// Weights from a linear congruence, each 256 of another size; one in 97 is far out.
+    fn made(n: usize) -> Vec<f32> {
+        let mut state = 12345u32;
+        let one = |i: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let v = (state >> 8) as f32 / 8_388_608.0 - 1.0;
+            v * 10f32.powi((i / 256 % 50) as i32 - 40) * if i.is_multiple_of(97) { 8.0 } else { 1.0 }
+        };
+        (0..n).map(one).collect()
+    }
+
+    fn as_ggml<S: Simd>(simd: S, name: &str) {
+        let n_per_row = 256 * 5;
+        let src = made(n_per_row * 41);
+        let importance: Vec<f32> = made(n_per_row).iter().map(|v| v.abs()).collect();
+        for to in GgmlType::ALL {
+            for importance in [None, Some(importance.as_slice())] {
+                let bytes = 41 * to.row_bytes(n_per_row).expect("whole blocks");
+                let (mut a, mut b) = (vec![0; bytes], vec![0; bytes]);
+                reference(to, &src, n_per_row, importance, &mut b).expect("quantized");
+                if ours(simd, to, &src, importance, &mut a) {
+                    assert!(a == b, "{name}: {to}, importance: {}", importance.is_some());
+                }
+            }
+        }
+    }
+
+    /// The build's own instruction set may be above some of these; what is forced is the vectors they work with.
+    #[test]
+    fn every_instruction_set_gives_the_same_bytes() {
+        let level = Level::new();
+        as_ggml(level.as_sse2().expect("x86-64 has it"), "SSE2");
+        if let Some(simd) = level.as_sse4_2() {
+            as_ggml(simd, "SSE4.2");
+        }
+        if let Some(simd) = level.as_avx2() {
+            as_ggml(simd, "AVX2");
+        }
+        if let Some(simd) = level.as_avx512() {
+            as_ggml(simd, "AVX-512");
+        }
+    }
 }
