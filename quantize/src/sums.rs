@@ -4,11 +4,12 @@
 //! are combined in the order of the file. Where tensors do not cover a storage as a whole and in order (views, storages
 //! that are shared in parts), it is read for the sum alone. Outputs are given their names only after [`Sums::check`].
 
-use crate::checkpoint::{Checkpoint, wrong_sum};
+use crate::checkpoint::{Checkpoint, Checksum, wrong_sum};
 use crate::error::{Code, Error, Result};
 use crate::plan::Plan;
 use crate::rows;
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
 /// Bytes of one piece of a storage that is read for its sum alone.
@@ -42,32 +43,30 @@ struct Storage {
 pub(crate) struct Sums<'a> {
     source: &'a Checkpoint,
     storages: Vec<Storage>,
-    /// The storage that a planned tensor covers as a whole and in order.
+    /// Planned tensors that cover a storage, alone or one after another, and the storage.
     covered: HashMap<usize, usize>,
 }
 
 impl<'a> Sums<'a> {
-    /// Finds the storages. Those that a tensor covers get their pieces from [`Self::piece`]; the others are listed.
+    /// Finds the storages. Those that tensors cover get their pieces from [`Self::piece`]; the others are listed.
     pub(crate) fn new(source: &'a Checkpoint, plan: &Plan) -> (Self, Vec<Unread>) {
-        let mut found: HashMap<(usize, usize), Option<usize>> = HashMap::new();
+        let mut found: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (number, planned) in plan.tensors.iter().enumerate() {
             let t = &source.tensors[planned.source];
             let sums = &source.shards[t.shard].sums;
             let Some(i) = sums.partition_point(|s| s.offset <= t.offset).checked_sub(1) else { continue };
-            if t.offset >= sums[i].offset + sums[i].len {
-                continue; // a storage without a sum
-            }
-            let whole = t.strides.is_none() && t.offset == sums[i].offset && t.bytes == sums[i].len;
-            let by = found.entry((t.shard, i)).or_default();
-            *by = by.or(whole.then_some(number));
+            if t.offset < sums[i].offset + sums[i].len {
+                found.entry((t.shard, i)).or_default().push(number);
+            } // else it is in a storage without a sum
         }
         let mut all = Self { source, storages: Vec::new(), covered: HashMap::new() };
         let mut unread = Vec::new();
-        for ((shard, sum), by) in found {
+        for ((shard, sum), tensors) in found {
             let storage = all.storages.len();
             all.storages.push(Storage { shard, sum, pieces: Vec::new() });
-            if let Some(tensor) = by {
-                all.covered.insert(tensor, storage);
+            let covering = covering(source, plan, &source.shards[shard].sums[sum], tensors);
+            if !covering.is_empty() {
+                all.covered.extend(covering.into_iter().map(|tensor| (tensor, storage)));
                 continue;
             }
             let about = &source.shards[shard].sums[sum];
@@ -82,7 +81,7 @@ impl<'a> Sums<'a> {
         (all, unread)
     }
 
-    /// The next `len` bytes of the storage that planned tensor `tensor` covers, if it covers one.
+    /// The next `len` bytes of planned tensor `tensor`, if it is one that covers a storage. Asked in the order of the file.
     pub(crate) fn piece(&mut self, tensor: usize, len: u64) -> Option<Piece> {
         let storage = *self.covered.get(&tensor)?;
         Some(self.add(storage, len))
@@ -133,4 +132,18 @@ impl<'a> Sums<'a> {
         }
         Ok(())
     }
+}
+
+/// Those of the planned `tensors` that one after another are all of a storage's bytes; none if there is a gap.
+fn covering(source: &Checkpoint, plan: &Plan, storage: &Checksum, mut tensors: Vec<usize>) -> Vec<usize> {
+    let of = |number: usize| &source.tensors[plan.tensors[number].source];
+    tensors.sort_by_key(|number| (of(*number).offset, Reverse(of(*number).bytes)));
+    let mut at = storage.offset;
+    tensors.retain(|number| {
+        let t = of(*number);
+        let next = t.offset == at && t.strides.is_none();
+        at += if next { t.bytes } else { 0 };
+        next
+    });
+    if at == storage.offset + storage.len { tensors } else { Vec::new() }
 }
