@@ -25,6 +25,7 @@ pub(crate) enum Command {
     Batch(crate::commands::batch::Args),
     Prompt(crate::commands::prompt::Args),
     Inspect(crate::commands::inspect::Args),
+    Verify(crate::commands::verify::Args),
     Bench(crate::commands::bench::Args),
     Doctor(crate::commands::doctor::Args),
 }

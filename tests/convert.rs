@@ -234,15 +234,25 @@ const BROKEN: &[Case] = &[
         "ghost.weight",
     ),
     (
-        "only pickled weights",
+        "no weights",
+        |dir| {
+            [FIRST, "model-00002-of-00002.safetensors", INDEX]
+                .iter()
+                .for_each(|n| fs::remove_file(dir.join(n)).unwrap());
+        },
+        "NO_WEIGHTS",
+        ".bin",
+    ),
+    (
+        "a .bin that is none",
         |dir| {
             [FIRST, "model-00002-of-00002.safetensors", INDEX]
                 .iter()
                 .for_each(|n| fs::remove_file(dir.join(n)).unwrap());
             fs::write(dir.join("pytorch_model.bin"), "x").unwrap();
         },
-        "NO_WEIGHTS",
-        ".bin",
+        "TORCH_FORMAT",
+        "pytorch_model.bin",
     ),
     ("no tokenizer", |dir| fs::remove_file(dir.join("tokenizer.model")).unwrap(), "TOKENIZER", "tokenizer.model"),
     ("cut tokenizer", |dir| cut(&dir.join("tokenizer.model"), 3), "TOKENIZER", "SentencePiece"),

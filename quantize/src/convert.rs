@@ -3,20 +3,19 @@
 //! Chunks go over a pool of threads. Each thread has its own three buffers (source bytes, f32, quantized bytes), so the
 //! memory is threads × a few MiB whatever the model's size, and while one thread waits for the disk another computes.
 
-use crate::checkpoint::{Checkpoint, Shard, SourceTensor};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
 use crate::kernels;
-use crate::names::{Layout, rotary_source_row};
+use crate::names::Layout;
 use crate::observer::Observer;
 use crate::output::Output;
-use crate::plan::{Plan, PlannedTensor};
+use crate::plan::Plan;
+use crate::pool;
 use crate::positioned::write_all_at;
-use crate::rows::{self, Rows};
 use crate::sums::{Piece, Sums, Unread};
+use crate::weights::Reader;
 use llama_ext::GgmlType;
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Weights in one chunk: 1 MiB of BF16 in, 2 MiB of f32, at most 2 MiB out.
 const CHUNK: u64 = 1 << 19;
@@ -28,6 +27,8 @@ pub struct Options {
     pub threads: NonZeroUsize,
     /// Replace outputs that exist.
     pub replace: bool,
+    /// Quantize with ggml's own code: slower, the same bytes.
+    pub reference_kernels: bool,
 }
 
 /// What a conversion did.
@@ -65,7 +66,8 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
     observer.started(plan);
     let (mut sums, unread) = Sums::new(source, plan);
     let chunks = chunks(source, plan, &mut sums);
-    let job = Job { source, plan, outputs: &outputs, chunks: &chunks, sums: &sums, unread: &unread, observer };
+    let kernel = if options.reference_kernels { kernels::reference } else { kernels::quantize };
+    let job = Job { source, plan, outputs: &outputs, chunks: &chunks, sums: &sums, unread: &unread, kernel, observer };
     job.run(options.threads)?;
     sums.check()?;
     source.unchanged()?;
@@ -102,6 +104,9 @@ fn chunks(source: &Checkpoint, plan: &Plan, sums: &mut Sums<'_>) -> Vec<Chunk> {
     all
 }
 
+/// [`kernels::quantize`] or [`kernels::reference`].
+type Kernel = fn(GgmlType, &[f32], usize, Option<&[f32]>, &mut [u8]) -> std::result::Result<(), llama_ext::Error>;
+
 struct Job<'a> {
     source: &'a Checkpoint,
     plan: &'a Plan,
@@ -109,54 +114,28 @@ struct Job<'a> {
     chunks: &'a [Chunk],
     sums: &'a Sums<'a>,
     unread: &'a [Unread],
+    kernel: Kernel,
     observer: &'a dyn Observer,
 }
 
-/// One thread's memory, grown once to the largest chunk.
+/// One thread's memory.
 #[derive(Default)]
 struct Buffers {
-    bytes: Vec<u8>,
-    weights: Vec<f32>,
-    ordered: Vec<f32>,
+    reader: Reader,
     packed: Vec<u8>,
 }
 
 impl Job<'_> {
-    /// Runs all chunks; the first error stops every thread and is the answer.
+    /// Runs all chunks, then what no chunk reads of storages whose sums are checked.
     fn run(&self, threads: NonZeroUsize) -> Result<()> {
-        let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
-        let failed: Mutex<Option<Error>> = Mutex::new(None);
-        let worker = || {
-            let mut buffers = Buffers::default();
-            while !stop.load(Ordering::Relaxed) {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let done = if let Some(chunk) = self.chunks.get(number) {
-                    self.one(*chunk, &mut buffers)
-                } else if let Some(unread) = self.unread.get(number - self.chunks.len()) {
-                    self.going_on().and_then(|()| self.sums.read(*unread, &mut buffers.bytes))
-                } else {
-                    return;
-                };
-                if let Err(err) = done {
-                    stop.store(true, Ordering::Relaxed);
-                    if let Ok(mut first) = failed.lock() {
-                        first.get_or_insert(err);
-                    }
-                }
+        let count = self.chunks.len() + self.unread.len();
+        pool::each(threads, count, &self.source.dir, |number, buffers: &mut Buffers| {
+            self.going_on()?;
+            match self.chunks.get(number) {
+                Some(chunk) => self.one(*chunk, buffers),
+                None => self.sums.read(self.unread[number - self.chunks.len()], buffers.reader.bytes()),
             }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads.get() {
-                scope.spawn(worker);
-            }
-            worker();
-        });
-        match failed.into_inner() {
-            Ok(Some(err)) => Err(err),
-            Ok(None) => Ok(()),
-            Err(_) => Err(Error::new(Code::Engine, &self.source.dir, "a worker thread died", "report this")),
-        }
+        })
     }
 
     fn going_on(&self) -> Result<()> {
@@ -167,12 +146,13 @@ impl Job<'_> {
     }
 
     fn one(&self, chunk: Chunk, buffers: &mut Buffers) -> Result<()> {
-        self.going_on()?;
         let tensor = &self.plan.tensors[chunk.tensor];
-        let from = &self.source.tensors[tensor.source];
-        let shard = &self.source.shards[from.shard];
-        self.read(tensor, from, shard, chunk, buffers)?;
-        let weights: &[f32] = if tensor.layout == Layout::RotaryPairs { &buffers.ordered } else { &buffers.weights };
+        let keep = |bytes: &[u8]| {
+            if let Some(piece) = chunk.piece {
+                self.sums.keep(piece, bytes);
+            }
+        };
+        let weights = buffers.reader.read(self.source, tensor, (chunk.first_row, chunk.rows), keep)?;
         let n_per_row = narrow(tensor.n_per_row());
         let importance = self.plan.importance[chunk.tensor].as_deref();
         for (number, output) in self.outputs.iter().enumerate() {
@@ -180,57 +160,14 @@ impl Job<'_> {
             let kind = planned.types[chunk.tensor];
             let row_bytes = planned.sizes[chunk.tensor] / tensor.n_rows();
             buffers.packed.resize(narrow(row_bytes * chunk.rows), 0);
-            kernels::quantize(kind, weights, n_per_row, importance, &mut buffers.packed).map_err(|err| {
+            (self.kernel)(kind, weights, n_per_row, importance, &mut buffers.packed).map_err(|err| {
                 Error::new(Code::Engine, output.path(), format!("{}: {err}", tensor.name), "report this")
             })?;
             let offset = planned.offsets[chunk.tensor] + row_bytes * chunk.first_row;
             write_all_at(output.file(), &buffers.packed, offset)
                 .map_err(|err| Error::io(output.path(), &format!("write tensor '{}'", tensor.name), &err))?;
         }
-        self.observer.advanced(&tensor.name, from.dtype.block_bytes() as u64 * chunk.rows * tensor.n_per_row());
-        Ok(())
-    }
-
-    /// Fills `buffers.weights` (and `ordered`, for a rotary tensor) with the chunk's rows.
-    fn read(
-        &self,
-        tensor: &PlannedTensor,
-        from: &SourceTensor,
-        shard: &Shard,
-        chunk: Chunk,
-        buffers: &mut Buffers,
-    ) -> Result<()> {
-        let columns = narrow(tensor.n_per_row());
-        let count = narrow(chunk.rows) * columns;
-        let wanted = Rows { first: chunk.first_row, count: chunk.rows, columns: tensor.n_per_row() };
-        rows::read(shard, from, wanted, &mut buffers.bytes)?;
-        if let Some(piece) = chunk.piece {
-            self.sums.keep(piece, &buffers.bytes);
-        }
-        buffers.weights.resize(count, 0.0);
-        let read = match from.dtype {
-            GgmlType::BF16 => llama_ext::bf16_to_f32(&buffers.bytes, &mut buffers.weights),
-            other => llama_ext::to_f32(other, &buffers.bytes, &mut buffers.weights),
-        };
-        read.map_err(|err| Error::new(Code::Engine, &shard.path, format!("{}: {err}", from.name), "report this"))?;
-        if let Some(at) = buffers.weights.iter().position(|w| !w.is_finite()) {
-            let (value, row) = (buffers.weights[at], chunk.first_row + (at / columns) as u64);
-            let what = format!("tensor '{}' has {value} at row {row}, column {}", from.name, at % columns);
-            return Err(Error::new(
-                Code::TensorValue,
-                &shard.path,
-                what,
-                "the checkpoint is damaged: download it again",
-            ));
-        }
-        if tensor.layout == Layout::RotaryPairs {
-            let head_dim = self.source.config.head_dim as usize;
-            buffers.ordered.clear();
-            for row in 0..narrow(chunk.rows) {
-                let start = rotary_source_row(row, head_dim) * columns;
-                buffers.ordered.extend_from_slice(&buffers.weights[start..start + columns]);
-            }
-        }
+        self.observer.advanced(&tensor.name, tensor.source_bytes / tensor.n_rows() * chunk.rows);
         Ok(())
     }
 }

@@ -13,10 +13,21 @@ use tulu_quantize::gguf::{Array, Gguf, TensorEntry, TensorInfo, Value, encode_he
 use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Options, Plan, Recipe, Silent, convert};
 
 fn convert_all(dir: &Path, to: &Path, types: &[Ftype], recipe: &Recipe, threads: usize) -> Vec<PathBuf> {
+    convert_by(dir, to, types, recipe, threads, false)
+}
+
+fn convert_by(
+    dir: &Path,
+    to: &Path,
+    types: &[Ftype],
+    recipe: &Recipe,
+    threads: usize,
+    reference_kernels: bool,
+) -> Vec<PathBuf> {
     let source = Checkpoint::open(dir).expect("the checkpoint is good");
     let outputs: Vec<_> = types.iter().map(|t| (*t, to.join(format!("{t}.gguf")))).collect();
     let plan = Plan::new(&source, &outputs, recipe).expect("the plan fits");
-    let options = Options { threads: NonZeroUsize::new(threads).unwrap(), replace: false };
+    let options = Options { threads: NonZeroUsize::new(threads).unwrap(), replace: false, reference_kernels };
     let report = convert(&source, &plan, options, &Silent).expect("the conversion runs");
     assert_eq!(report.written, outputs.iter().map(|(_, p)| p.metadata().unwrap().len()).sum::<u64>());
     outputs.into_iter().map(|(_, path)| path).collect()
@@ -153,7 +164,8 @@ fn importance_matrices_and_type_options_give_the_same_bytes_too() {
     llama_ext::log::capture(false);
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
-    let checkpoint = made::Checkpoint { layers: 9, ..Default::default() };
+    // eight layers, because the rules treat the first eighth apart
+    let checkpoint = made::Checkpoint { layers: 8, hidden: 256, ffn: 512, heads: 4, ..Default::default() };
     checkpoint.write(&source);
     let (dat, gguf) = imatrix(dir.path(), &checkpoint);
     let read = |path: &Path| Imatrix { file: String::new(), ..Imatrix::read(path).expect("both formats are read") };
@@ -185,5 +197,21 @@ fn importance_matrices_and_type_options_give_the_same_bytes_too() {
         assert_eq!(a.str("quantize.imatrix.dataset"), Some("wiki"));
         assert_eq!(a.u32("quantize.imatrix.entries_count"), Some(weights.len() as u32));
         assert_eq!(a.u32("quantize.imatrix.chunks_count"), Some(5));
+    }
+}
+
+#[test]
+fn our_kernels_and_ggml_s_make_the_same_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    made::Checkpoint::default().write(&source);
+    let types: Vec<Ftype> = Ftype::ALL.map(|(t, _)| t).to_vec();
+    let run = |reference: bool| {
+        let to = dir.path().join(reference.to_string());
+        std::fs::create_dir(&to).unwrap();
+        convert_by(&source, &to, &types, &Recipe::default(), 2, reference)
+    };
+    for (ours, ggml) in run(false).iter().zip(run(true)) {
+        assert!(std::fs::read(ours).unwrap() == std::fs::read(&ggml).unwrap(), "{}", ours.display());
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Args {
     /// Every matrix in the main type, without llama.cpp's mixes
     #[arg(long, env = "TULU_QUANT_PURE")]
     pure: bool,
-    /// Use ggml's own quantization kernels (the only ones of this version)
+    /// Quantize with ggml's own kernels: several times slower, the same files
     #[arg(long, env = "TULU_QUANT_REFERENCE_KERNELS")]
     reference_kernels: bool,
     /// Threads [default: every core]
@@ -86,7 +86,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let begun = Instant::now();
     let watch = Watch::new(&plan, &interrupt);
-    let options = Options { threads: args.threads.unwrap_or_else(threads), replace: args.force };
+    let options = Options {
+        threads: args.threads.unwrap_or_else(threads),
+        replace: args.force,
+        reference_kernels: args.reference_kernels,
+    };
     let converted = convert(&source, &plan, options, &watch);
     watch.bar.clear();
     let report = match converted {

@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod inspect;
 mod load;
 pub(crate) mod prompt;
+pub(crate) mod verify;
 
 use crate::cli::Command;
 use crate::error::{Exit, Failure};
@@ -20,6 +21,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Batch(args) => batch::run(&args),
         Command::Prompt(args) => prompt::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -102,7 +102,7 @@ fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<()
     source.notes.iter().for_each(|note| eprintln!("note: {note}"));
     let watch = crate::commands::convert::Watch::new(&plan, interrupt);
     // another process may have made the same file meanwhile: it is the same, so replacing it is right
-    let options = Options { threads: threads(), replace: true };
+    let options = Options { threads: threads(), replace: true, reference_kernels: false };
     convert(&source, &plan, options, &watch)?;
     Ok(())
 }

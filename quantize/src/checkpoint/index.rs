@@ -34,20 +34,29 @@ const FORMATS: [Format; 2] = [
 
 /// Opens every weight file of `dir`; tensors come in the order of the files.
 pub(crate) fn open_weights(dir: &Path, notes: &mut Vec<String>) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
-    for format in &FORMATS {
-        let index = dir.join(format.index);
-        if index.exists() {
-            return open_sharded(dir, &index, format, notes);
-        }
-        let single = dir.join(format.single);
-        if single.exists() {
-            let (shard, tensors) = (format.open)(&single, 0, notes)?;
-            return Ok((vec![shard], tensors));
-        }
+    let named = |f: &&Format| dir.join(f.index).exists() || dir.join(f.single).exists();
+    let named: Vec<&Format> = FORMATS.iter().filter(named).collect();
+    let [first, ..] = named.as_slice() else {
+        let [a, b] = [&FORMATS[0], &FORMATS[1]].map(|f| f.single);
+        let what = format!("has no {a} and no {b}, nor the index of either");
+        return Err(Error::new(Code::NoWeights, dir, what, "give the folder that holds the weights"));
+    };
+    // who downloads one format of two often gets the index of the other with it
+    let format = named.iter().find(|f| has_weights(dir, f)).unwrap_or(first);
+    if format.index != first.index {
+        notes.push(format!("{} is here without its shards, so the {} files are read", first.index, format.ending));
     }
-    let [a, b] = [&FORMATS[0], &FORMATS[1]].map(|f| f.single);
-    let what = format!("has no {a} and no {b}, nor the index of either");
-    Err(Error::new(Code::NoWeights, dir, what, "give the folder that holds the weights"))
+    let index = dir.join(format.index);
+    if index.exists() {
+        return open_sharded(dir, &index, format, notes);
+    }
+    let (shard, tensors) = (format.open)(&dir.join(format.single), 0, notes)?;
+    Ok((vec![shard], tensors))
+}
+
+fn has_weights(dir: &Path, format: &Format) -> bool {
+    let ends = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().ends_with(format.ending);
+    std::fs::read_dir(dir).is_ok_and(|all| all.flatten().any(ends))
 }
 
 fn open_sharded(

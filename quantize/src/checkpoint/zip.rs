@@ -18,6 +18,8 @@ const MAX_MEMBERS: usize = 100_000;
 const MAX_DIRECTORY: u64 = 64 << 20;
 /// An archive's comment, which PyTorch leaves empty, ends with the file; the end record stands right before it.
 const MAX_COMMENT: u64 = (1 << 16) + 64;
+/// The root has the name that the file had, so a file system's limit and a few more.
+const MAX_NAME: usize = 512;
 const DESCRIPTOR: [u8; 4] = *b"PK\x07\x08";
 
 /// One member, stored as it is.
@@ -99,7 +101,8 @@ fn records(archive: &ZipArchive<At<'_>>, buffer: &mut [u8]) -> Said<Vec<Record>>
         let path = entry.file_path();
         let name = std::str::from_utf8(path.as_bytes()).ok().filter(|name| is_inside(name));
         let Some(name) = name.map(str::to_owned) else {
-            let what = format!("a member is named '{}'", path.as_bytes().escape_ascii());
+            let shown: String = path.as_bytes().escape_ascii().take(120).map(char::from).collect();
+            let what = format!("a member is named '{shown}'");
             return Err((Code::ZipName, what));
         };
         if !seen.insert(name.clone()) {
@@ -128,7 +131,7 @@ fn records(archive: &ZipArchive<At<'_>>, buffer: &mut [u8]) -> Said<Vec<Record>>
 
 /// Names are never used as paths, but a reader that unpacks would; an honest archive has none of these.
 fn is_inside(name: &str) -> bool {
-    let plain = !name.contains(['\\', '\0']) && !name.contains(char::is_control);
+    let plain = name.len() <= MAX_NAME && !name.contains('\\') && !name.contains(char::is_control);
     plain && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 

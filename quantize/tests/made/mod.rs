@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod torch;
+
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -75,7 +77,7 @@ impl Checkpoint {
         })
     }
 
-    fn encode(&self, x: f32) -> Vec<u8> {
+    pub(crate) fn encode(&self, x: f32) -> Vec<u8> {
         match self.lossless {
             Ftype::F32 => x.to_le_bytes().to_vec(),
             Ftype::BF16 => (x.to_bits() >> 16).to_le_bytes()[..2].to_vec(),
@@ -116,7 +118,7 @@ impl Checkpoint {
             .collect()
     }
 
-    fn dtype(&self) -> &'static str {
+    pub(crate) fn dtype(&self) -> &'static str {
         self.lossless.name()
     }
 
@@ -139,6 +141,12 @@ impl Checkpoint {
             let index = json!({"metadata": {}, "weight_map": weight_map});
             fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
         }
+        self.write_beside(dir);
+    }
+
+    /// What is in the folder beside the weights.
+    pub(crate) fn write_beside(&self, dir: &Path) {
+        fs::create_dir_all(dir).unwrap();
         fs::write(dir.join("config.json"), self.config().to_string()).unwrap();
         fs::write(dir.join("tokenizer.model"), sentencepiece(self.vocab.min(270))).unwrap();
         let settings = json!({

@@ -1,0 +1,68 @@
+//! Speed of the kernels against ggml's, one thread, in the same run: `cargo bench -p tulu-quantize --bench kernels`.
+//!
+//! Each sample runs ours and then ggml's on the same weights, so that what else the machine does hits both; criterion
+//! reports on ours, and the table at the end has the best time of each.
+
+#![allow(clippy::expect_used, missing_docs, reason = "a bench stops at the first surprise")]
+
+#[path = "../tests/weights/mod.rs"]
+mod weights;
+
+use criterion::{Criterion, Throughput};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use tulu_quantize::{GgmlType, kernels};
+
+const N_PER_ROW: usize = 4096;
+const ROWS: usize = 64;
+
+/// Best times of one type, ours and ggml's.
+struct Line {
+    name: String,
+    ours: Duration,
+    ggml: Duration,
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(2))
+        .sample_size(10)
+        .without_plots()
+        .configure_from_args();
+    let src = weights::realistic(ROWS * N_PER_ROW, 1);
+    let importance = weights::importance(N_PER_ROW, 2);
+    let mut table = Vec::new();
+    let mut group = criterion.benchmark_group("quantize");
+    group.throughput(Throughput::Elements(src.len() as u64));
+    for to in GgmlType::ALL {
+        for (suffix, importance) in [("", None), (" weighed", Some(importance.as_slice()))] {
+            let mut line = Line { name: format!("{to}{suffix}"), ours: Duration::MAX, ggml: Duration::MAX };
+            let mut dst = vec![0; ROWS * to.row_bytes(N_PER_ROW).expect("whole blocks")];
+            group.bench_function(line.name.clone(), |bench| {
+                bench.iter_custom(|rounds| {
+                    let mut all = Duration::ZERO;
+                    for _ in 0..rounds {
+                        let begun = Instant::now();
+                        kernels::quantize(to, black_box(&src), N_PER_ROW, importance, &mut dst).expect("quantized");
+                        let ours = begun.elapsed();
+                        let begun = Instant::now();
+                        kernels::reference(to, black_box(&src), N_PER_ROW, importance, &mut dst).expect("quantized");
+                        line.ggml = line.ggml.min(begun.elapsed());
+                        line.ours = line.ours.min(ours);
+                        all += ours;
+                    }
+                    all
+                });
+            });
+            table.push(line);
+        }
+    }
+    group.finish();
+    println!("{:16} {:>10} {:>10} {:>7}   M weights/s, best of the run", "", "ours", "ggml", "ratio");
+    for line in table.iter().filter(|line| line.ours < Duration::MAX) {
+        let speed = |time: Duration| src.len() as f64 / time.as_secs_f64() / 1e6;
+        let (ours, ggml) = (speed(line.ours), speed(line.ggml));
+        println!("{:16} {ours:10.1} {ggml:10.1} {:6.1}x", line.name, ours / ggml);
+    }
+}

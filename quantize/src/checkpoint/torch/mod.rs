@@ -1,0 +1,77 @@
+//! PyTorch `.bin` files: a zip file with a pickled table of tensors and one member for each storage.
+//!
+//! ```text
+//! ROOT/data.pkl     name → _rebuild_tensor_v2(storage "7" of n BFloat16 elements, offset, shape, strides, …)
+//! ROOT/data/7       the elements, stored as they are: read in place
+//! ROOT/version, ROOT/byteorder
+//! ```
+//!
+//! ROOT is any one folder. [`archive`] has the members, [`table`] finds the tensors in them.
+
+mod archive;
+mod table;
+
+use super::pickle::Pickle;
+use super::zip::Member;
+use super::{Checksum, Shard, SourceTensor, pickle};
+use crate::error::{Code, Error, Result};
+use crate::positioned::read_exact_at;
+use archive::{Archive, DAMAGED};
+use std::fs::File;
+use std::path::Path;
+
+pub(crate) use archive::wrong_sum;
+
+/// Opens `path` and lists its tensors as those of shard number `shard`.
+pub(crate) fn open(path: &Path, shard: usize, notes: &mut Vec<String>) -> Result<(Shard, Vec<SourceTensor>)> {
+    let (file, len) = super::open_regular(path)?;
+    check_format(path, &file, len)?;
+    let archive = Archive::open(path, &file, len)?;
+    let text = archive.read("data.pkl", pickle::MAX_BYTES)?.unwrap_or_default();
+    let pickle = Pickle::read(&text).map_err(|fault| archive.refuse(fault))?;
+    let (mut tensors, used, left_out) =
+        table::tensors(&archive, &pickle, shard).map_err(|fault| archive.refuse(fault))?;
+    tensors.sort_by_key(|t| t.offset);
+
+    let mut sums: Vec<Checksum> = Vec::new();
+    let mut unsummed = 0;
+    for member in archive.members.iter().filter(|m| used.contains(m.name.as_str())) {
+        // 0 is what PyTorch writes when it was told to compute none; a real sum of 0 is one in four billion
+        if member.crc == 0 && member.len > 0 {
+            unsummed += 1;
+        } else {
+            let Member { name, offset, len, crc } = member.clone();
+            sums.push(Checksum { name, offset, len, crc });
+        }
+    }
+    if unsummed > 0 {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        notes.push(format!("{unsummed} storages of {name} carry no CRC32: damage in them cannot be seen"));
+    }
+    Ok((Shard { path: path.to_owned(), file, len, sums, left_out }, tensors))
+}
+
+/// The zip layout, or the reason why not by name.
+fn check_format(path: &Path, file: &File, len: u64) -> Result<()> {
+    let mut head = [0; 512];
+    let n = usize::try_from(len).unwrap_or(usize::MAX).min(head.len());
+    read_exact_at(file, &mut head[..n], 0).map_err(|err| Error::io(path, "read the first bytes", &err))?;
+    let head = &head[..n];
+    // the pickled number 0x1950a86a20f9469cfc6c, of any protocol
+    let legacy =
+        head.first() == Some(&0x80) && head.get(2..14) == Some(b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19");
+    let again =
+        "load it with the PyTorch that wrote it, and save it again with torch.save of 1.6 or newer, or as safetensors";
+    let (what, fix) = if head.starts_with(b"PK\x03\x04") {
+        return Ok(());
+    } else if legacy {
+        ("is in PyTorch's legacy layout of before 1.6 (no zip file), which is not read", again)
+    } else if head.get(257..262) == Some(b"ustar") {
+        ("is in PyTorch's oldest layout (a tar file), which is not read", again)
+    } else if head.starts_with(b"version https://git-lfs") {
+        ("is a Git LFS pointer, not the weights", "fetch the weights with git lfs pull")
+    } else {
+        ("does not begin as a zip file, so it is none that torch.save wrote", DAMAGED)
+    };
+    Err(Error::new(Code::TorchFormat, path, what, fix))
+}

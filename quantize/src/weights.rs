@@ -1,0 +1,77 @@
+//! Rows of a planned tensor as f32, in the order of the GGUF file: bytes read, widened, checked for NaN and infinity, and
+//! for a rotary tensor interleaved.
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Code, Error, Result};
+use crate::names::{Layout, rotary_source_row};
+use crate::plan::PlannedTensor;
+use crate::rows::{self, Rows};
+use llama_ext::GgmlType;
+
+/// One thread's memory, grown once to the largest chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    bytes: Vec<u8>,
+    weights: Vec<f32>,
+    ordered: Vec<f32>,
+}
+
+impl Reader {
+    /// The bytes last read, for the check sums of their storage.
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// `count` rows from `first` of `tensor`; of a rotary tensor they have to be whole heads. `seen` is given the bytes as
+    /// they are in the file.
+    pub(crate) fn read(
+        &mut self,
+        source: &Checkpoint,
+        tensor: &PlannedTensor,
+        (first, count): (u64, u64),
+        seen: impl FnOnce(&[u8]),
+    ) -> Result<&[f32]> {
+        let from = &source.tensors[tensor.source];
+        let shard = &source.shards[from.shard];
+        let columns = narrow(tensor.n_per_row());
+        rows::read(shard, from, Rows { first, count, columns: tensor.n_per_row() }, &mut self.bytes)?;
+        seen(&self.bytes);
+        self.weights.resize(narrow(count) * columns, 0.0);
+        let read = match from.dtype {
+            GgmlType::BF16 => llama_ext::bf16_to_f32(&self.bytes, &mut self.weights),
+            other => llama_ext::to_f32(other, &self.bytes, &mut self.weights),
+        };
+        read.map_err(|err| Error::new(Code::Engine, &shard.path, format!("{}: {err}", from.name), "report this"))?;
+        if let Some(at) = first_not_finite(&self.weights) {
+            let (value, row) = (self.weights[at], first + (at / columns) as u64);
+            let what = format!("tensor '{}' has {value} at row {row}, column {}", from.name, at % columns);
+            let fix = "the checkpoint is damaged: download it again";
+            return Err(Error::new(Code::TensorValue, &shard.path, what, fix));
+        }
+        if tensor.layout != Layout::RotaryPairs {
+            return Ok(&self.weights);
+        }
+        let head_dim = source.config.head_dim as usize;
+        self.ordered.clear();
+        for row in 0..narrow(count) {
+            let start = rotary_source_row(row, head_dim) * columns;
+            self.ordered.extend_from_slice(&self.weights[start..start + columns]);
+        }
+        Ok(&self.ordered)
+    }
+}
+
+/// Index of the first NaN or infinity. The test runs without an exit on the way, at the speed of memory; where the culprit
+/// is, is asked only if there is one.
+pub(crate) fn first_not_finite(weights: &[f32]) -> Option<usize> {
+    let exponent = f32::INFINITY.to_bits();
+    if weights.iter().fold(true, |finite, w| finite & (w.to_bits() & exponent != exponent)) {
+        return None;
+    }
+    weights.iter().position(|w| !w.is_finite())
+}
+
+/// Bounded by a chunk or by one head's rows.
+fn narrow(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

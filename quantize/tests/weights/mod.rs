@@ -1,0 +1,42 @@
+//! Made weights for the kernels' tests and bench: like a model's, and unlike any model's.
+
+/// A small generator (xorshift64*), so that a seed names the weights.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Between 0 and 1, never 0.
+    pub(crate) fn uniform(&mut self) -> f32 {
+        ((self.bits() >> 40) as f32 + 0.5) / 16_777_216.0
+    }
+
+    pub(crate) fn normal(&mut self) -> f32 {
+        (-2.0 * self.uniform().ln()).sqrt() * (std::f32::consts::TAU * self.uniform()).cos()
+    }
+}
+
+/// `n` weights as linear layers have them: normal with deviation 0.02, one in a thousand ten times as far out.
+pub(crate) fn realistic(n: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    let one = |_| {
+        let far = if random.bits().is_multiple_of(1000) { 10.0 } else { 1.0 };
+        0.02 * far * random.normal()
+    };
+    (0..n).map(one).collect()
+}
+
+/// Importance of `n` columns: mean squares of activations, a few of them large.
+pub(crate) fn importance(n: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    (0..n).map(|_| random.normal().powi(2) * if random.bits().is_multiple_of(50) { 100.0 } else { 1.0 }).collect()
+}
