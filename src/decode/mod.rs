@@ -16,6 +16,7 @@ pub(crate) use stop::TURN_MARKERS;
 use crate::engine::{Context, Model, Sampling, Token, Vocab};
 use crate::error::Failure;
 use job::Job;
+use std::cmp::Reverse;
 use std::time::Instant;
 
 /// What to answer, and how.
@@ -108,7 +109,7 @@ impl<'m> Decoder<'m> {
         let common = |slot: &Slot| schedule::common_prefix(&slot.cached, &request.ids);
         let best = (0..self.slots.len())
             .filter(|i| self.slots[*i].job.is_none())
-            .max_by_key(|i| (common(&self.slots[*i]), std::cmp::Reverse(self.slots[*i].last)))
+            .max_by_key(|i| (common(&self.slots[*i]), Reverse((self.slots[*i].last, *i))))
             .ok_or_else(|| Failure::engine("DEFECT", "a request without a free slot", "report this"))?;
 
         // The last token of the prompt is computed again in any case: its logits begin the answer.
@@ -129,16 +130,21 @@ impl<'m> Decoder<'m> {
         if active.is_empty() {
             return Ok(Vec::new());
         }
+        // The oldest request is served first, but rows go in by slot: llama.cpp computes neighbouring slots together, and
+        // every gap or step back in their order is another pass over the weights.
         active.sort_by_key(|i| self.slots[*i].last);
         let pending: Vec<usize> = active.iter().map(|i| self.slots[*i].pending().len()).collect();
         let shares = schedule::shares(&pending, self.pace.slice(), self.context.n_batch());
+        let mut shares: Vec<(usize, usize)> = active.into_iter().zip(shares).filter(|(_, share)| *share > 0).collect();
+        shares.sort_unstable();
 
         self.context.clear_batch();
         let mut rows = Vec::new();
-        for ((i, share), pending) in active.iter().zip(&shares).zip(&pending) {
+        for (i, share) in &shares {
             let slot = &self.slots[*i];
-            for (n, token) in slot.pending()[..*share].iter().enumerate() {
-                let last = n + 1 == *pending;
+            let pending = slot.pending();
+            for (n, token) in pending[..*share].iter().enumerate() {
+                let last = n + 1 == pending.len();
                 let row = self.context.push(*token, slot.cached.len() + n, *i, last)?;
                 if last {
                     rows.push((*i, row));
@@ -147,11 +153,11 @@ impl<'m> Decoder<'m> {
         }
         let began = Instant::now();
         self.context.decode()?;
-        self.pace.observe(shares.iter().sum(), began.elapsed());
+        self.pace.observe(shares.iter().map(|(_, share)| share).sum(), began.elapsed());
 
         let mut events = Vec::new();
-        for (i, share) in active.iter().zip(&shares) {
-            events.extend(self.slots[*i].advance(*share));
+        for (i, share) in shares {
+            events.extend(self.slots[i].advance(share));
         }
         for (i, row) in rows {
             let slot = &mut self.slots[i];
