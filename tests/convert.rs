@@ -107,6 +107,9 @@ fn a_checkpoint_folder_is_inspected_too() {
     let shown = json(&run(tulu_quant().arg("inspect").arg(fixture()).arg("--json"), b""));
     assert_eq!((&shown["bos"], &shown["eos"]), (&1.into(), &2.into()));
     assert_eq!(shown["shards"].as_array().unwrap().len(), 2);
+    let one = json(&run(tulu_quant().args(["inspect", "--json"]).arg(fixture().join(FIRST)), b""));
+    let first = shown["tensors"].as_array().unwrap().iter().filter(|t| t["shard"] == 0).count();
+    assert_eq!(one["tensors"].as_array().unwrap().len(), first);
     let table = run(tulu_quant().arg("inspect").arg(fixture()), b"");
     assert!(String::from_utf8_lossy(&table.stdout).contains("model.layers.0.self_attn.q_proj.weight"));
 }

@@ -1,19 +1,20 @@
-//! `inspect`: what is in a GGUF file or a checkpoint folder.
+//! `inspect`: what is in a GGUF file, a checkpoint folder, or one weight file of a checkpoint.
 
 use crate::error::{Exit, Failure};
 use crate::table::{self, Align};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use tulu_quantize::checkpoint::{SourceTensor, open_shard};
 use tulu_quantize::gguf::{Array, Gguf};
 use tulu_quantize::{Checkpoint, Ftype, GgmlType, gguf};
 
-/// Show the metadata, tensors and sizes of a GGUF file or a checkpoint folder
+/// Show the metadata, tensors and sizes of a GGUF file, a checkpoint folder or one of its weight files
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  tulu-quant inspect tulu-2-13b-Q4_K_M.gguf\n  tulu-quant inspect tulu-2-13b --json"
 )]
 pub(crate) struct Args {
-    /// A .gguf file or a checkpoint folder
+    /// A .gguf file, a checkpoint folder, or a .safetensors or .bin file
     path: PathBuf,
     /// Print everything as one JSON object, arrays whole
     #[arg(long, env = "TULU_QUANT_JSON")]
@@ -22,7 +23,14 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
-    let text = if args.path.is_dir() { folder(&args.path, args.json)? } else { file(&args.path, args.json)? };
+    let mut notes = Vec::new();
+    let text = if args.path.is_dir() {
+        folder(&args.path, args.json)?
+    } else if let Some((_, tensors)) = open_shard(&args.path, &mut notes)? {
+        shard(&args.path, &tensors, &notes, args.json)
+    } else {
+        file(&args.path, args.json)?
+    };
     crate::stdout(&text)
 }
 
@@ -63,6 +71,23 @@ fn file(path: &Path, as_json: bool) -> Result<String, Failure> {
     Ok(out)
 }
 
+fn shard(path: &Path, tensors: &[SourceTensor], notes: &[String], as_json: bool) -> String {
+    let n_params: u64 = tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum();
+    if as_json {
+        let listed: Vec<Value> = tensors.iter().map(tensor_json).collect();
+        let all = json!({"path": path.to_string_lossy(), "n_params": n_params, "notes": notes, "tensors": listed});
+        return all.to_string() + "\n";
+    }
+    let mut out = format!("{}: {} weights in {} tensors\n", path.display(), table::params(n_params), tensors.len());
+    notes.iter().for_each(|note| out += &format!("note: {note}\n"));
+    out.push('\n');
+    out + &tensor_table(tensors.iter().map(|t| (t.name.as_str(), t.shape.clone(), t.dtype, t.bytes)))
+}
+
+fn tensor_json(t: &SourceTensor) -> Value {
+    json!({"name": t.name, "shape": t.shape, "type": t.dtype.name(), "shard": t.shard, "offset": t.offset, "bytes": t.bytes})
+}
+
 fn folder(path: &Path, as_json: bool) -> Result<String, Failure> {
     let source = Checkpoint::open(path)?;
     let n_params: u64 = source.tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum();
@@ -70,11 +95,7 @@ fn folder(path: &Path, as_json: bool) -> Result<String, Failure> {
     if as_json {
         let shards: Vec<Value> =
             source.shards.iter().map(|s| json!({"path": s.path.to_string_lossy(), "bytes": s.len})).collect();
-        let tensors: Vec<Value> = source
-            .tensors
-            .iter()
-            .map(|t| json!({"name": t.name, "shape": t.shape, "type": t.dtype.name(), "shard": t.shard, "offset": t.offset, "bytes": t.bytes}))
-            .collect();
+        let tensors: Vec<Value> = source.tensors.iter().map(tensor_json).collect();
         let all = json!({"path": path.to_string_lossy(), "n_params": n_params, "hidden_size": c.hidden_size,
             "intermediate_size": c.intermediate_size, "num_hidden_layers": c.num_hidden_layers,
             "num_attention_heads": c.num_attention_heads, "num_key_value_heads": c.num_key_value_heads,

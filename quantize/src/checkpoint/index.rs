@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// A weight file with its tensors.
-type Opened = (Shard, Vec<SourceTensor>);
+pub type Opened = (Shard, Vec<SourceTensor>);
 
 /// A format of weight files.
 struct Format {
@@ -31,6 +31,18 @@ const FORMATS: [Format; 2] = [
     },
     Format { single: "pytorch_model.bin", index: "pytorch_model.bin.index.json", ending: ".bin", open: torch::open },
 ];
+
+/// Opens one weight file by itself, in the format that its name ends with; `None` when that is neither.
+///
+/// # Errors
+/// [`Error`] naming the invariant that does not hold.
+pub fn open_shard(path: &Path, notes: &mut Vec<String>) -> Result<Option<Opened>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match FORMATS.iter().find(|f| name.ends_with(f.ending)) {
+        Some(format) => (format.open)(path, 0, notes).map(Some),
+        None => Ok(None),
+    }
+}
 
 /// Opens every weight file of `dir`; tensors come in the order of the files.
 pub(crate) fn open_weights(dir: &Path, notes: &mut Vec<String>) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {

@@ -13,6 +13,7 @@ mod torch;
 mod zip;
 
 pub use config::Config;
+pub use index::{Opened, open_shard};
 pub use provenance::Provenance;
 pub use tokenizer::{Token, TokenKind, Tokenizer};
 pub(crate) use torch::wrong_sum;
