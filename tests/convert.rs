@@ -103,6 +103,31 @@ fn a_folder_of_symbolic_links_as_the_hub_cache_has_converts_alike() {
 }
 
 #[test]
+fn a_lossless_gguf_file_is_a_source_too_and_a_quantized_one_only_when_asked() {
+    let (_dir, source, out) = copy();
+    assert_eq!(convert(&source, &out, &["-q", "BF16,Q8_0,Q4_K_M"]).status.code(), Some(0));
+    let again = out.join("again");
+    fs::create_dir(&again).unwrap();
+    assert_eq!(convert(&out.join("source-BF16.gguf"), &again, &["-q", "Q4_K_M"]).status.code(), Some(0));
+    assert_eq!(listing(&again), ["source-Q4_K_M.gguf"], "the name loses its type");
+    let tensors = |path: PathBuf| {
+        let shown = json(&run(tulu_quant().args(["inspect", "--json"]).arg(&path), b""));
+        let start = shown["tensors"][0]["offset"].as_u64().unwrap();
+        fs::read(path).unwrap().split_off(usize::try_from(start).unwrap())
+    };
+    assert!(tensors(out.join("source-Q4_K_M.gguf")) == tensors(again.join("source-Q4_K_M.gguf")));
+
+    let refused = convert(&out.join("source-Q8_0.gguf"), &again, &["-q", "Q4_0"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(last_line(&refused).contains("error[REQUANTIZE]"), "{}", last_line(&refused));
+    let asked = convert(&out.join("source-Q8_0.gguf"), &again, &["-q", "Q4_0", "--allow-requantize"]);
+    assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+    let own = out.join("source-BF16.gguf");
+    let itself = convert(&own, &own, &["-q", "Q4_0", "--force"]);
+    assert!(last_line(&itself).contains("is one of the inputs"), "{}", last_line(&itself));
+}
+
+#[test]
 fn a_checkpoint_folder_is_inspected_too() {
     let shown = json(&run(tulu_quant().arg("inspect").arg(fixture()).arg("--json"), b""));
     assert_eq!((&shown["bos"], &shown["eos"]), (&1.into(), &2.into()));

@@ -156,24 +156,29 @@ impl Job<'_> {
 
     fn one(&self, chunk: Chunk, buffers: &mut Buffers) -> Result<()> {
         let tensor = &self.plan.tensors[chunk.tensor];
-        let keep = |bytes: &[u8]| {
-            if let Some(piece) = chunk.piece {
-                self.sums.keep(piece, bytes);
-            }
-        };
-        let weights = buffers.reader.read(self.source, tensor, (chunk.first_row, chunk.rows), keep)?;
+        let from = &self.source.tensors[tensor.source];
+        let read = buffers.reader.read(self.source, tensor, (chunk.first_row, chunk.rows))?;
+        if let Some(piece) = chunk.piece {
+            self.sums.keep(piece, read.bytes);
+        }
         let n_per_row = narrow(tensor.n_per_row());
         let importance = self.plan.importance[chunk.tensor].as_deref();
         for (number, output) in self.outputs.iter().enumerate() {
             let planned = &self.plan.outputs[number];
             let kind = planned.types[chunk.tensor];
             let row_bytes = planned.sizes[chunk.tensor] / tensor.n_rows();
-            buffers.packed.resize(narrow(row_bytes * chunk.rows), 0);
-            (self.kernel)(kind, weights, n_per_row, importance, &mut buffers.packed).map_err(|err| {
-                Error::new(Code::Engine, output.path(), format!("{}: {err}", tensor.name), "report this")
-            })?;
+            // blocks that have the type already are taken over, as llama-quantize does
+            let bytes = if kind == from.dtype && kind.block_size() > 1 {
+                read.bytes
+            } else {
+                buffers.packed.resize(narrow(row_bytes * chunk.rows), 0);
+                (self.kernel)(kind, read.weights, n_per_row, importance, &mut buffers.packed).map_err(|err| {
+                    Error::new(Code::Engine, output.path(), format!("{}: {err}", tensor.name), "report this")
+                })?;
+                &buffers.packed
+            };
             let offset = planned.offsets[chunk.tensor] + row_bytes * chunk.first_row;
-            write_all_at(output.file(), &buffers.packed, offset)
+            write_all_at(output.file(), bytes, offset)
                 .map_err(|err| Error::io(output.path(), &format!("write tensor '{}'", tensor.name), &err))?;
         }
         self.observer.advanced(&tensor.name, tensor.source_bytes / tensor.n_rows() * chunk.rows);

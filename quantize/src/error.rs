@@ -132,6 +132,8 @@ codes! {
     TensorValue = "TENSOR_VALUE", Input;
     /// The rows of a tensor cannot be stored in the type asked for.
     Type = "TYPE", Input;
+    /// A source that is quantized already.
+    Requantize = "REQUANTIZE", Input;
     /// An importance matrix that is not one, or not of this model.
     Imatrix = "IMATRIX", Input;
     /// The request contradicts itself (one output file for two types, …).

@@ -10,6 +10,7 @@
 //! goes out through [`Observer`].
 #![forbid(unsafe_code)]
 
+mod carried;
 pub mod checkpoint;
 mod convert;
 mod error;

@@ -1,6 +1,7 @@
 //! The key-value pairs of a converted file: the keys, types and values that llama.cpp's `convert_hf_to_gguf.py` followed
 //! by `llama-quantize` leave in a LLaMA model's file, in that order.
 
+use crate::carried;
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{Array, Value};
 use crate::imatrix::Imatrix;
@@ -17,6 +18,12 @@ pub(crate) fn pairs(
     n_params: u64,
     imatrix: Option<&Imatrix>,
 ) -> Vec<(String, Value)> {
+    if let Some(carried) = &source.carried {
+        let mut all = carried::pairs(carried, ftype, QUANTIZATION_VERSION);
+        all.extend(quantization(imatrix));
+        all.extend(provenance(source));
+        return all;
+    }
     let (c, t) = (&source.config, &source.tokenizer);
     let mut all = Vec::new();
     let mut put = |key: &str, value: Value| all.push((key.to_owned(), value));
@@ -70,18 +77,21 @@ pub(crate) fn pairs(
     if let Some(template) = &source.chat_template {
         put("tokenizer.chat_template", text(template));
     }
-    if let Some(imatrix) = imatrix {
-        put("quantize.imatrix.file", text(cut(&imatrix.file)));
-        if let Some(dataset) = &imatrix.dataset {
-            put("quantize.imatrix.dataset", text(cut(dataset)));
-        }
-        put("quantize.imatrix.entries_count", Value::U32(u32::try_from(imatrix.entries.len()).unwrap_or(u32::MAX)));
-        if imatrix.chunks > 0 {
-            put("quantize.imatrix.chunks_count", Value::U32(imatrix.chunks));
-        }
-    }
+    all.extend(quantization(imatrix));
     all.extend(provenance(source));
     all
+}
+
+/// What the blocks were chosen by, as llama-quantize records it.
+fn quantization(imatrix: Option<&Imatrix>) -> Vec<(String, Value)> {
+    let Some(imatrix) = imatrix else { return Vec::new() };
+    let count = u32::try_from(imatrix.entries.len()).unwrap_or(u32::MAX);
+    let mut all = vec![("file", Value::Str(cut(&imatrix.file).to_owned())), ("entries_count", Value::U32(count))];
+    all.extend(imatrix.dataset.as_deref().map(|dataset| ("dataset", Value::Str(cut(dataset).to_owned()))));
+    if imatrix.chunks > 0 {
+        all.push(("chunks_count", Value::U32(imatrix.chunks)));
+    }
+    all.into_iter().map(|(key, value)| (format!("quantize.imatrix.{key}"), value)).collect()
 }
 
 /// Where the file comes from, under keys of our own that no other tool reads.

@@ -129,7 +129,11 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     }
     let place = |t: &SourceTensor| source.shards.get(t.shard).map_or(source.dir.as_path(), |s| s.path.as_path());
     let mut planned = Vec::new();
-    for known in names::table(&source.config) {
+    for mut known in names::table(&source.config) {
+        if source.carried.is_some() {
+            known.source.clone_from(&known.name);
+            known.layout = Layout::AsIs;
+        }
         let Some(i) = have.remove(known.source.as_str()) else {
             let what = format!("tensor '{}' is missing", known.source);
             let fix = "the checkpoint is not complete, or config.json is of another model";

@@ -22,10 +22,12 @@ pub(crate) struct Rows {
 
 /// Fills `bytes` with `rows` of `from`, row by row.
 pub(crate) fn read(shard: &Shard, from: &SourceTensor, rows: Rows, bytes: &mut Vec<u8>) -> Result<()> {
-    let width = from.dtype.block_bytes() as u64;
-    bytes.resize(narrow(rows.count * rows.columns * width), 0);
+    let row_bytes = from.dtype.row_bytes(narrow(rows.columns)).map_err(|err| {
+        Error::new(Code::Type, &shard.path, format!("tensor '{}': {err}", from.name), "the file is damaged")
+    })? as u64;
+    bytes.resize(narrow(rows.count * row_bytes), 0);
     match from.strides.as_deref() {
-        None => read_at(shard, &from.name, bytes, from.offset + rows.first * rows.columns * width),
+        None => read_at(shard, &from.name, bytes, from.offset + rows.first * row_bytes),
         Some([column]) => gather(shard, from, rows, [0, *column], bytes),
         Some([row, column]) => gather(shard, from, rows, [*row, *column], bytes),
         // the plan lets nothing through but vectors and matrices

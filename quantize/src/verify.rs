@@ -253,7 +253,7 @@ impl Sums {
         let mut other = Vec::new();
         let right: &[f32] = match reference {
             Reference::Checkpoint(source, tensors) => match tensors.iter().find(|p| p.name == t.name) {
-                Some(planned) => reader.read(source, planned, rows, |_| ())?,
+                Some(planned) => reader.read(source, planned, rows)?.weights,
                 None => return Ok(()),
             },
             Reference::Gguf(gguf) => match gguf.tensors.iter().find(|p| p.name == t.name) {

@@ -16,26 +16,32 @@ pub(crate) struct Reader {
     ordered: Vec<f32>,
 }
 
+/// Rows of a tensor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Read<'a> {
+    /// As they are in the source.
+    pub(crate) bytes: &'a [u8],
+    /// As numbers, in the order of the GGUF file.
+    pub(crate) weights: &'a [f32],
+}
+
 impl Reader {
     /// The bytes last read, for the check sums of their storage.
     pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// `count` rows from `first` of `tensor`; of a rotary tensor they have to be whole heads. `seen` is given the bytes as
-    /// they are in the file.
+    /// `count` rows from `first` of `tensor`; of a rotary tensor they have to be whole heads.
     pub(crate) fn read(
         &mut self,
         source: &Checkpoint,
         tensor: &PlannedTensor,
         (first, count): (u64, u64),
-        seen: impl FnOnce(&[u8]),
-    ) -> Result<&[f32]> {
+    ) -> Result<Read<'_>> {
         let from = &source.tensors[tensor.source];
         let shard = &source.shards[from.shard];
         let columns = narrow(tensor.n_per_row());
         rows::read(shard, from, Rows { first, count, columns: tensor.n_per_row() }, &mut self.bytes)?;
-        seen(&self.bytes);
         self.weights.resize(narrow(count) * columns, 0.0);
         let read = match from.dtype {
             GgmlType::BF16 => llama_ext::bf16_to_f32(&self.bytes, &mut self.weights),
@@ -49,7 +55,7 @@ impl Reader {
             return Err(Error::new(Code::TensorValue, &shard.path, what, fix));
         }
         if tensor.layout != Layout::RotaryPairs {
-            return Ok(&self.weights);
+            return Ok(Read { bytes: &self.bytes, weights: &self.weights });
         }
         let head_dim = source.config.head_dim as usize;
         self.ordered.clear();
@@ -57,7 +63,7 @@ impl Reader {
             let start = rotary_source_row(row, head_dim) * columns;
             self.ordered.extend_from_slice(&self.weights[start..start + columns]);
         }
-        Ok(&self.ordered)
+        Ok(Read { bytes: &self.bytes, weights: &self.ordered })
     }
 }
 

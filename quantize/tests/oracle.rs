@@ -10,7 +10,7 @@ use llama_ext::quantize_file::quantize_file;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tulu_quantize::gguf::{Array, Gguf, TensorEntry, TensorInfo, Value, encode_header};
-use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Options, Plan, Recipe, Silent, convert};
+use tulu_quantize::{Checkpoint, Code, Ftype, GgmlType, Imatrix, Options, Plan, Recipe, Silent, convert};
 
 fn convert_all(dir: &Path, to: &Path, types: &[Ftype], recipe: &Recipe, threads: usize) -> Vec<PathBuf> {
     convert_by(dir, to, types, recipe, threads, false)
@@ -213,5 +213,29 @@ fn our_kernels_and_ggml_s_make_the_same_files() {
     };
     for (ours, ggml) in run(false).iter().zip(run(true)) {
         assert!(std::fs::read(ours).unwrap() == std::fs::read(&ggml).unwrap(), "{}", ours.display());
+    }
+}
+
+#[test]
+fn a_gguf_file_as_source_gives_what_llama_cpp_makes_of_it() {
+    llama_ext::log::capture(false);
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("model");
+    made::Checkpoint::default().write(&folder);
+    let lossless = dir.path().join("lossless");
+    std::fs::create_dir(&lossless).unwrap();
+    let sources = convert_all(&folder, &lossless, &[Ftype::BF16, Ftype::F16, Ftype::Q8_0], &Recipe::default(), 2);
+    for from in &sources {
+        let quantized = from.ends_with("Q8_0.gguf");
+        assert_eq!(Checkpoint::open_gguf(from, false).err().map(|err| err.code), quantized.then_some(Code::Requantize));
+        let source = Checkpoint::open_gguf(from, true).unwrap();
+        for ftype in [Ftype::Q4_K_M, Ftype::Q8_0, Ftype::Q5_0] {
+            let (ours, theirs) = (dir.path().join("ours.gguf"), dir.path().join("theirs.gguf"));
+            let plan = Plan::new(&source, &[(ftype, ours.clone())], &Recipe::default()).unwrap();
+            let options = Options { threads: NonZeroUsize::new(2).unwrap(), replace: true, reference_kernels: false };
+            convert(&source, &plan, options, &Silent).unwrap();
+            quantize_file(from, &theirs, &TypeRules::plain(ftype), &[], 2).unwrap();
+            assert_same(&ours, &theirs);
+        }
     }
 }

@@ -24,7 +24,7 @@ use tulu_quantize::{
     tulu-quant convert tulu-2-13b -q Q4_K_M,Q5_K_M,Q8_0 -o models --dry-run\n  \
     tulu-quant convert tulu-2-7b -q Q5_K_M -o my-{type}.gguf")]
 pub(crate) struct Args {
-    /// Checkpoint folder: config.json, tokenizer.model and safetensors files
+    /// Checkpoint folder (config.json, tokenizer.model and safetensors or .bin files), or a GGUF file of F32, F16 or BF16
     source: PathBuf,
     /// Types to make, separated by commas
     #[arg(
@@ -46,6 +46,9 @@ pub(crate) struct Args {
     /// Replace files that exist
     #[arg(short, long, env = "TULU_QUANT_FORCE")]
     force: bool,
+    /// Take a GGUF file that is quantized already, and lose quality twice
+    #[arg(long, env = "TULU_QUANT_ALLOW_REQUANTIZE")]
+    allow_requantize: bool,
     /// Importance matrix made by llama-imatrix, GGUF or .dat: spend the error where it matters least
     #[arg(long, value_name = "FILE", env = "TULU_QUANT_IMATRIX")]
     imatrix: Option<PathBuf>,
@@ -77,7 +80,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     let types = types(&args.quant)?;
     let recipe = recipe(args)?;
-    let source = Checkpoint::open(&args.source)?;
+    let source = if args.source.is_file() {
+        Checkpoint::open_gguf(&args.source, args.allow_requantize)?
+    } else {
+        Checkpoint::open(&args.source)?
+    };
     let plan = Plan::new(&source, &paths(&args.output, &source.name(), &types)?, &recipe)?;
     let threads = args.threads.unwrap_or_else(threads);
     let memory = memory_needed(&plan, threads);

@@ -50,6 +50,7 @@ pub fn quantize_file(
     params.output_tensor_type = rules.output.map_or(sys::GGML_TYPE_COUNT, |kind| kind.id());
     params.token_embedding_type = rules.token_embedding.map_or(sys::GGML_TYPE_COUNT, |kind| kind.id());
     params.tt_overrides = overrides.as_ptr();
+    params.allow_requantize = true;
     if rules.has_imatrix {
         params.imatrix = weights.as_ptr();
     }

@@ -1,5 +1,5 @@
 //! A Hugging Face checkpoint folder, opened and checked: what is in it, and where each tensor's bytes are.
-//! Nothing here knows GGUF.
+//! (`carried.rs` makes one of a GGUF file.)
 
 pub mod config;
 mod index;
@@ -19,6 +19,7 @@ pub use tokenizer::{Token, TokenKind, Tokenizer};
 pub(crate) use torch::wrong_sum;
 
 use crate::error::{Code, Error, Result};
+use crate::gguf::Value;
 use llama_ext::GgmlType;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ pub(crate) struct Checksum {
 pub struct SourceTensor {
     /// Its name in the checkpoint, such as `model.layers.0.self_attn.q_proj.weight`.
     pub name: String,
-    /// F32, F16 or BF16.
+    /// F32, F16 or BF16; anything in a GGUF file.
     pub dtype: GgmlType,
     /// Outermost dimension first, as PyTorch has it (rows × columns for a matrix).
     pub shape: Vec<u64>,
@@ -90,6 +91,8 @@ pub struct Checkpoint {
     pub provenance: Provenance,
     /// What a user should know but need not mend, one sentence each.
     pub notes: Vec<String>,
+    /// Key-value pairs to carry over, when the source is a GGUF file; its tensors then have their GGUF names.
+    pub(crate) carried: Option<Vec<(String, Value)>>,
 }
 
 impl Checkpoint {
@@ -110,7 +113,8 @@ impl Checkpoint {
         let (shards, tensors) = index::open_weights(dir, &mut notes)?;
         let names = shards.iter().filter_map(|s| s.path.file_name()?.to_str());
         let provenance = Provenance::of(dir, names);
-        Ok(Self { dir: dir.to_owned(), config, tokenizer, chat_template, shards, tensors, provenance, notes })
+        let dir = dir.to_owned();
+        Ok(Self { dir, config, tokenizer, chat_template, shards, tensors, provenance, notes, carried: None })
     }
 
     /// The model's name: the repository's, where it is known, else the folder's.
@@ -118,6 +122,9 @@ impl Checkpoint {
     pub fn name(&self) -> String {
         if let Some((_, name)) = self.provenance.repository.as_deref().and_then(|r| r.split_once('/')) {
             return name.to_owned();
+        }
+        if self.carried.is_some() {
+            return crate::carried::model_name(&self.dir);
         }
         let full = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
         full.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
