@@ -173,3 +173,29 @@ fn wrong_lengths_are_errors() {
         assert!(kernels::quantize(GgmlType::Q4_K, &src, n_per_row, importance, &mut vec![0; bytes]).is_err());
     }
 }
+
+/// Sub-blocks of nearly one value make ill-conditioned fits, in which every rounding tells.
+#[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "ggml fuses products here, ours must not")]
+fn nearly_flat_blocks() {
+    let seed = 11;
+    println!("seed {seed}");
+    let mut random = weights::Random::new(seed);
+    let mut src = Vec::new();
+    for _ in 0..30_000 {
+        let base = -random.uniform() * 2f32.powi(random.bits() as i32 % 60 - 30);
+        let (ulps, few) = (1 + random.bits() % 40, random.bits() % 24);
+        for _ in 0..32 {
+            let up = if random.bits() % 32 < few { 0 } else { (random.bits() % ulps) as u32 };
+            src.push(f32::from_bits(base.to_bits() + up));
+        }
+    }
+    let mut sparse = vec![0.0; 256];
+    sparse.iter_mut().step_by(7).for_each(|w| *w = 1.0 + random.uniform());
+    let spread: Vec<f32> = (0..256).map(|_| 10f32.powf(12.0 * random.uniform() - 6.0)).collect();
+    for to in [GgmlType::Q2_K, GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q4_1, GgmlType::Q5_1, GgmlType::Q6_K] {
+        for importance in [None, Some(&sparse[..]), Some(&spread[..])] {
+            same(to, &src, 256, importance, "nearly flat");
+        }
+    }
+}
