@@ -92,8 +92,11 @@ fn each<S: Simd, const BYTES: usize>(
     one: impl Fn(&Group<'_, BLOCK>, Weighed<S>, &mut [[u8; BYTES]]),
 ) {
     let n_per_row = importance.len();
-    let variance = |row: &[f32]| row.iter().fold(0.0, |sum, x| sum + x * x) / n_per_row as f32;
-    let variances: Vec<f32> = src.chunks_exact(n_per_row).map(variance).collect();
+    let mut variances = Vec::new();
+    simd.vectorize(
+        #[inline(always)]
+        || mean_squares(simd, src, n_per_row, &mut variances),
+    );
     groups(src, Some(importance), dst, |group: &Group<'_, BLOCK>, blocks| {
         let Some(columns) = &group.importance else { return };
         simd.vectorize(
@@ -114,4 +117,24 @@ fn each<S: Simd, const BYTES: usize>(
             },
         );
     });
+}
+
+/// The mean square of every row: sixteen rows side by side, since each sum has to be made in the order of the columns.
+#[inline(always)]
+fn mean_squares<S: Simd>(simd: S, src: &[f32], n_per_row: usize, out: &mut Vec<f32>) {
+    for rows in src.chunks(LANES * n_per_row) {
+        let count = rows.len() / n_per_row;
+        let (blocks, _) = rows.as_chunks::<BLOCK>();
+        let mut sum = Lanes::splat(simd, 0.0);
+        for column in 0..n_per_row / BLOCK {
+            let mut beside = [&blocks[0]; LANES];
+            for (lane, block) in beside.iter_mut().enumerate() {
+                *block = &blocks[lane.min(count - 1) * (n_per_row / BLOCK) + column];
+            }
+            for x in transposed::<S, BLOCK, BLOCK>(simd, &beside, 0) {
+                sum += x * x;
+            }
+        }
+        out.extend_from_slice(&(sum / n_per_row as f32).as_slice()[..count]);
+    }
 }

@@ -107,30 +107,34 @@ fn search<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK], w: &[Lanes<S>; SUB_BLOCK]
         size = larger.select(x.abs(), size);
         max = larger.select(x, max);
     }
-    let sums = |inverse: Lanes<S>| {
-        let (mut qx, mut q2) = (zero, zero);
-        for i in 0..SUB_BLOCK {
-            let scaled = inverse * x[i];
-            let mut q = Lanes::splat(simd, GRID[0]);
-            for (middle, value) in MIDDLE.into_iter().zip(GRID.into_iter().skip(1)) {
-                q = scaled.simd_lt(middle).select(q, Lanes::splat(simd, value));
-            }
-            let wq = w[i] * q;
-            qx += wq * x[i];
-            q2 += wq * q;
-        }
-        (qx, q2)
-    };
-    let (qx, q2) = sums(1.0 / (-max / GRID[0]));
+    let (qx, q2) = sums(x, w, 1.0 / (-max / GRID[0]));
     let mut scale = q2.simd_gt(zero).select(qx / q2, zero);
     let mut best = scale * qx;
     for step in -7i8..=7 {
-        let (qx, q2) = sums((f32::from(step) + GRID[0]) / max);
+        let (qx, q2) = sums(x, w, (f32::from(step) + GRID[0]) / max);
         let better = q2.simd_gt(zero) & (qx * qx).simd_gt(best * q2);
         scale = better.select(qx / q2, scale);
         best = better.select(scale * qx, best);
     }
     size.simd_lt(NOTHING).select(zero, scale)
+}
+
+/// The two sums of the least-squares fit.
+#[inline(always)]
+fn sums<S: Simd>(x: &[Lanes<S>; SUB_BLOCK], w: &[Lanes<S>; SUB_BLOCK], inverse: Lanes<S>) -> (Lanes<S>, Lanes<S>) {
+    let simd = inverse.simd;
+    let (mut qx, mut q2) = (Lanes::splat(simd, 0.0), Lanes::splat(simd, 0.0));
+    for i in 0..SUB_BLOCK {
+        let scaled = inverse * x[i];
+        let mut q = Lanes::splat(simd, GRID[0]);
+        for (middle, value) in MIDDLE.into_iter().zip(GRID.into_iter().skip(1)) {
+            q = scaled.simd_lt(middle).select(q, Lanes::splat(simd, value));
+        }
+        let wq = w[i] * q;
+        qx += wq * x[i];
+        q2 += wq * q;
+    }
+    (qx, q2)
 }
 
 #[inline(always)]

@@ -62,7 +62,7 @@ fn unweighed<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u8
                 *number = (whole.clamp(-TOP_SCALE, TOP_SCALE - 1) + TOP_SCALE) as u8;
             }
         }
-        store(group.weights[lane], block, d, numbers, |number, levels| {
+        store(simd, group.weights[lane], block, d, numbers, |number, levels| {
             for (level, searched) in levels.iter_mut().zip(searched[number]) {
                 *level = searched[lane] as u8;
             }
@@ -153,7 +153,7 @@ fn weighed<S: Simd>(
         let mut numbers = [0; SUB_BLOCKS];
         fitted.levels(TOP_SCALE, lane, &scales.map(|scale| scale[lane]), &mut numbers);
         let weights = group.weights[lane];
-        store(weights, block, fitted.scale[lane], numbers, |number, levels| {
+        store(simd, weights, block, fitted.scale[lane], numbers, |number, levels| {
             best[number].levels(TOP, lane, &weights[number * SUB_BLOCK..], levels);
         });
     }
@@ -162,7 +162,8 @@ fn weighed<S: Simd>(
 /// Quantizes the weights again on the stored scales and writes the block. `searched` gives the levels of the search, for
 /// the sub-blocks whose stored scale is zero.
 #[inline(always)]
-fn store(
+fn store<S: Simd>(
+    simd: S,
     weights: &[f32; SUPER_BLOCK],
     block: &mut [u8; BYTES],
     d: f32,
@@ -183,8 +184,9 @@ fn store(
         if d == 0.0 {
             searched(j, levels);
         } else {
-            for (level, x) in levels.iter_mut().zip(x) {
-                *level = (nearest_int(x / d).clamp(-TOP, TOP - 1) + TOP) as u8;
+            let whole = nearest(Lanes::from_slice(simd, x) / d).max(-TOP).min(TOP - 1) + TOP;
+            for (level, whole) in levels.iter_mut().zip(whole.to_array()) {
+                *level = whole as u8;
             }
         }
     }

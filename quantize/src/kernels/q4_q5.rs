@@ -201,11 +201,10 @@ fn store<S: Simd, const BITS: u32, const BYTES: usize>(
             *low = (first & 15) | (second & 15) << 4;
         }
     }
-    for (i, fifth) in fifth.iter_mut().enumerate() {
-        let mut bits = 0;
-        for j in 0..SUB_BLOCKS {
-            bits |= (levels[j * SUB_BLOCK + i] >> 4) << j;
+    fifth.fill(0);
+    for (j, levels) in levels.chunks_exact(SUB_BLOCK).enumerate() {
+        for (fifth, level) in fifth.iter_mut().zip(levels) {
+            *fifth |= (level >> 4) << j;
         }
-        *fifth = bits;
     }
 }

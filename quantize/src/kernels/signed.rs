@@ -51,28 +51,36 @@ pub(super) fn search<S: Simd, const N: usize>(simd: S, x: &[Lanes<S>; N], w: &[L
     for (wx, &w) in wx.iter_mut().zip(w) {
         *wx = w * *wx;
     }
-    // The largest level before clamping is top + 0.9, so the fast rounding reaches all of them. Lanes of nothing divide
-    // by zero, and their results are dropped at the end.
-    let sums = |inverse: Lanes<S>| {
-        let (mut lx, mut l2) = (zero, zero);
-        for i in 0..N {
-            let l = rounded(inverse * x[i]).max(-top).min(top - 1.0);
-            lx += wx[i] * l;
-            l2 += w[i] * l * l;
-        }
-        (lx, l2)
-    };
     let mut inverse = -top / max;
-    let (lx, l2) = sums(inverse);
+    let (lx, l2) = sums(x, w, &wx, top, inverse);
     let mut scale = l2.simd_ne(zero).select(lx / l2, zero);
     let mut best = scale * lx;
     for step in (-9i8..=9).filter(|&step| step != 0) {
         let step_inverse = -(top + 0.1 * f32::from(step)) / max;
-        let (lx, l2) = sums(step_inverse);
+        let (lx, l2) = sums(x, w, &wx, top, step_inverse);
         let better = l2.simd_gt(zero) & (lx * lx).simd_gt(best * l2);
         scale = better.select(lx / l2, scale);
         best = better.select(scale * lx, best);
         inverse = better.select(step_inverse, inverse);
     }
     Best { scale: nothing.select(zero, scale), inverse: nothing.select(zero, inverse) }
+}
+
+/// The two sums of the least-squares fit. The largest level before clamping is `top` + 0.9, so the fast rounding reaches
+/// all of them; lanes of nothing divide by zero, and the caller drops their results.
+#[inline(always)]
+fn sums<S: Simd, const N: usize>(
+    x: &[Lanes<S>; N],
+    w: &[Lanes<S>; N],
+    wx: &[Lanes<S>; N],
+    top: f32,
+    inverse: Lanes<S>,
+) -> (Lanes<S>, Lanes<S>) {
+    let (mut lx, mut l2) = (Lanes::splat(inverse.simd, 0.0), Lanes::splat(inverse.simd, 0.0));
+    for i in 0..N {
+        let l = rounded(inverse * x[i]).max(-top).min(top - 1.0);
+        lx += wx[i] * l;
+        l2 += w[i] * l * l;
+    }
+    (lx, l2)
 }
