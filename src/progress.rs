@@ -1,5 +1,7 @@
 //! Progress bars: the only module that names indicatif. Bars are drawn on stderr, and only when it is a terminal.
+//! [`Watch`] shows the library's work on one and passes Ctrl-C on to it.
 
+use crate::interrupt::Interrupt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -72,5 +74,39 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+/// A bar over the bytes that the library works through, and the way to stop it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    bar: Bar,
+    interrupt: Interrupt,
+}
+
+impl Watch {
+    /// Watches work on `total` bytes.
+    pub(crate) fn new(label: &str, total: u64, interrupt: &Interrupt) -> Self {
+        Self { bar: Bar::bytes(label, total), interrupt: interrupt.clone() }
+    }
+
+    /// Takes the bar off the screen.
+    pub(crate) fn clear(&self) {
+        self.bar.clear();
+    }
+}
+
+impl tulu_quantize::Observer for Watch {
+    fn advanced(&self, tensor: &str, bytes: u64) {
+        self.bar.advance(bytes);
+        self.bar.message(tensor.to_owned());
+    }
+
+    fn finishing(&self) {
+        self.bar.message("flushing to disk".to_owned());
+    }
+
+    fn cancelled(&self) -> bool {
+        self.interrupt.asked().is_some()
     }
 }

@@ -57,16 +57,6 @@ impl Checkpoint {
     }
 }
 
-/// A file's name without `.gguf` and the type at its end: `tulu-2-13b-F16.gguf` and `tulu-2-13b.Q8_0.gguf` are of
-/// `tulu-2-13b`.
-pub(crate) fn model_name(path: &Path) -> String {
-    let stem = path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    match stem.rsplit_once(['-', '.']) {
-        Some((name, kind)) if kind.parse::<Ftype>().is_ok() && !name.is_empty() => name.to_owned(),
-        _ => stem,
-    }
-}
-
 /// What config.json would say.
 fn config(gguf: &Gguf) -> Result<Config> {
     let bad = |what: String| Error::new(Code::Config, &gguf.path, what, "only LLaMA models are converted");
@@ -155,22 +145,4 @@ pub(crate) fn pairs(carried: &[(String, Value)], ftype: Ftype, quantization_vers
     all.push(("general.quantization_version".to_owned(), Value::U32(quantization_version)));
     all.push(("general.file_type".to_owned(), Value::U32(ftype.id())));
     all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::model_name;
-    use std::path::Path;
-
-    #[test]
-    fn a_files_name_loses_its_type() {
-        for (file, name) in [
-            ("a/tulu-2-13b-F16.gguf", "tulu-2-13b"),
-            ("tulu-2-13b.q8_0.gguf", "tulu-2-13b"),
-            ("tulu-v2.5.gguf", "tulu-v2.5"),
-            ("model.gguf", "model"),
-        ] {
-            assert_eq!(model_name(Path::new(file)), name);
-        }
-    }
 }

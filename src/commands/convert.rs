@@ -3,16 +3,14 @@
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::source::{parse_type, threads};
-use crate::progress::Bar;
+use crate::progress::Watch;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Instant;
-use tulu_quantize::{
-    Checkpoint, Ftype, GgmlType, Imatrix, Naming, Observer, Options, Plan, Recipe, convert, memory_needed,
-};
+use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Naming, Options, Plan, Recipe, convert, memory_needed};
 
 /// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
 ///
@@ -97,10 +95,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         return crate::stdout(&text);
     }
     let begun = Instant::now();
-    let watch = Watch::new(&plan, &interrupt);
+    let watch = Watch::new("converting", plan.source_bytes, &interrupt);
     let options = Options { threads, replace: args.force, reference_kernels: args.reference_kernels };
     let converted = convert(&source, &plan, options, &watch);
-    watch.bar.clear();
+    watch.clear();
     let report = match converted {
         Ok(report) => report,
         // the request to stop came as a signal, which decides between 130 and 143
@@ -123,34 +121,6 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         made.concat()
     );
     Ok(Exit::Done)
-}
-
-/// A bar over the source's bytes, and the way to stop.
-pub(crate) struct Watch {
-    bar: Bar,
-    interrupt: Interrupt,
-}
-
-impl Watch {
-    /// Watches the conversion of `plan`.
-    pub(crate) fn new(plan: &Plan, interrupt: &Interrupt) -> Self {
-        Self { bar: Bar::bytes("converting", plan.source_bytes), interrupt: interrupt.clone() }
-    }
-}
-
-impl Observer for Watch {
-    fn advanced(&self, tensor: &str, bytes: u64) {
-        self.bar.advance(bytes);
-        self.bar.message(tensor.to_owned());
-    }
-
-    fn finishing(&self) {
-        self.bar.message("flushing to disk".to_owned());
-    }
-
-    fn cancelled(&self) -> bool {
-        self.interrupt.asked().is_some()
-    }
 }
 
 /// The types as typed, without repetitions.

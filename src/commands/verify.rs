@@ -3,13 +3,13 @@
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::source::threads;
-use crate::progress::Bar;
+use crate::progress::Watch;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use tulu_quantize::gguf::Gguf;
-use tulu_quantize::{Check, Checkpoint, Observer, Reference, Verdict, verify};
+use tulu_quantize::{Check, Checkpoint, Reference, Verdict, verify};
 
 /// Check a GGUF file: structure, blocks, NaN and infinities, sha256; with --against also the error of every tensor
 #[derive(Debug, clap::Args)]
@@ -42,9 +42,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         Some(path) => Some(Reference::Gguf(Box::new(Gguf::open(path)?))),
     };
     let total = file.tensors.iter().map(|t| t.bytes).sum();
-    let watch = Watch { bar: Bar::bytes("verifying", total), interrupt: interrupt.clone() };
+    let watch = Watch::new("verifying", total, &interrupt);
     let verdict = verify(&file, against.as_ref(), args.threads.unwrap_or_else(threads), &watch);
-    watch.bar.clear();
+    watch.clear();
     let verdict = match verdict {
         Ok(verdict) => verdict,
         Err(err) => {
@@ -53,22 +53,6 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     };
     crate::stdout(&if args.json { to_json(&verdict) + "\n" } else { report(&file, &verdict) })?;
     Ok(if verdict.is_good() { Exit::Done } else { Exit::Partial })
-}
-
-struct Watch {
-    bar: Bar,
-    interrupt: Interrupt,
-}
-
-impl Observer for Watch {
-    fn advanced(&self, tensor: &str, bytes: u64) {
-        self.bar.advance(bytes);
-        self.bar.message(tensor.to_owned());
-    }
-
-    fn cancelled(&self) -> bool {
-        self.interrupt.asked().is_some()
-    }
 }
 
 fn report(file: &Gguf, verdict: &Verdict) -> String {

@@ -3,6 +3,7 @@
 use super::{cache, demo};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
+use crate::progress::Watch;
 use crate::table;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -100,7 +101,7 @@ fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<()
         to.display()
     );
     source.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    let watch = crate::commands::convert::Watch::new(&plan, interrupt);
+    let watch = Watch::new("converting", plan.source_bytes, interrupt);
     // another process may have made the same file meanwhile: it is the same, so replacing it is right
     let options = Options { threads: threads(), replace: true, reference_kernels: false };
     convert(&source, &plan, options, &watch)?;

@@ -20,7 +20,7 @@ pub(crate) use torch::wrong_sum;
 
 use crate::error::{Code, Error, Result};
 use crate::gguf::Value;
-use llama_ext::GgmlType;
+use llama_ext::{Ftype, GgmlType};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -124,7 +124,7 @@ impl Checkpoint {
             return name.to_owned();
         }
         if self.carried.is_some() {
-            return crate::carried::model_name(&self.dir);
+            return without_type(&self.dir);
         }
         let full = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
         full.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
@@ -151,4 +151,32 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     }
     let file = File::open(path).map_err(|err| Error::io(path, "open the file", &err))?;
     Ok((file, found.len()))
+}
+
+/// A file's name without `.gguf` and the type at its end: `tulu-2-13b-F16.gguf` and `tulu-2-13b.Q8_0.gguf` are of
+/// `tulu-2-13b`.
+fn without_type(path: &Path) -> String {
+    let stem = path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    match stem.rsplit_once(['-', '.']) {
+        Some((name, kind)) if kind.parse::<Ftype>().is_ok() && !name.is_empty() => name.to_owned(),
+        _ => stem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_type;
+    use std::path::Path;
+
+    #[test]
+    fn a_files_name_loses_its_type() {
+        for (file, name) in [
+            ("a/tulu-2-13b-F16.gguf", "tulu-2-13b"),
+            ("tulu-2-13b.q8_0.gguf", "tulu-2-13b"),
+            ("tulu-v2.5.gguf", "tulu-v2.5"),
+            ("model.gguf", "model"),
+        ] {
+            assert_eq!(without_type(Path::new(file)), name);
+        }
+    }
 }
