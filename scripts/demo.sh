@@ -7,8 +7,18 @@ program=${CARGO_TARGET_DIR:-target}/release/tulu-quant
 checkpoint=tests/fixtures/tulu-tiny
 work=$(mktemp -d "${TMPDIR:-/tmp}/tulu-quant-demo.XXXXXX")
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-show() { printf '\033[2m$ tulu-quant %s\033[0m\n' "$*"; }
+bold= dim= plain=
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+    bold=$'\033[1m' dim=$'\033[2m' plain=$'\033[0m'
+fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+show() { # the command as one would type it
+    local line='$ tulu-quant' arg
+    for arg in "$@"; do
+        case $arg in *' '*) line+=" '$arg'" ;; *) line+=" $arg" ;; esac
+    done
+    printf '%s%s%s\n' "$dim" "$line" "$plain"
+}
 run() {
     show "$@"
     "$program" "$@"

@@ -6,9 +6,13 @@ use crate::error::{ErrorFormat, Failure};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 
+/// What was built, and on which llama.cpp.
+const LONG_VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("TULU_QUANT_REVISION"), ")\n", env!("TULU_QUANT_PIN"));
+
 /// The best way to run AllenAI's Tulu models on one's own machine: convert, chat, batch.
 #[derive(Debug, Parser)]
-#[command(name = "tulu-quant", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "tulu-quant", version, long_version = LONG_VERSION, about, propagate_version = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// How an error is written on the last line of stderr
     #[arg(long, global = true, value_enum, default_value_t, env = "TULU_QUANT_ERROR_FORMAT")]

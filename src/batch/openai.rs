@@ -78,7 +78,8 @@ fn read(line: &[u8]) -> Result<Map<String, Value>, Refused> {
     if text.trim().is_empty() {
         return Err(("empty_line", "the line is empty".to_owned()));
     }
-    let value: Value = serde_json::from_str(text).map_err(|err| ("bad_json", column_only(&err)))?;
+    let value: Value = serde_json::from_str(text)
+        .map_err(|err| ("bad_json", format!("the line is not JSON: {}", column_only(&err))))?;
     match value {
         Value::Object(fields) => Ok(fields),
         _ => Err(("invalid_record", "the line must be a JSON object".to_owned())),
