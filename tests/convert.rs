@@ -344,6 +344,11 @@ fn requests_that_cannot_be_met_are_refused_before_any_work() {
         (&["-q", "Q4_0"], out.join("taken.gguf"), 2, "OUTPUT_EXISTS", "--force"),
         (&["-q", "Q4_0"], dir.path().join("nowhere/x.gguf"), 2, "NOT_FOUND", "nowhere"),
         (&["-q", "Q4_0", "-t", "0"], out.clone(), 2, "USAGE", ""),
+        (&["--tensor-type", "attn_v"], out.clone(), 2, "TYPE", "PATTERN=TYPE"),
+        (&["--tensor-type", "attn_v=q9"], out.clone(), 2, "TYPE", "q6_K"),
+        (&["--tensor-type", "(=q6_K"], out.clone(), 2, "TYPE", "patterns"),
+        (&["--imatrix", "Cargo.toml"], out.clone(), 2, "IMATRIX", "llama-imatrix"),
+        (&["--imatrix", "nowhere.dat"], out.clone(), 2, "NOT_FOUND", "nowhere.dat"),
     ];
     for (args, to, exit, code, said) in cases {
         let output = convert(&source, to, args);

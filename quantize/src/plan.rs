@@ -192,7 +192,7 @@ fn plan_output(
     path: &Path,
     n_params: u64,
 ) -> Result<OutputPlan> {
-    let types = choose_types(source, tensors, &recipe.rules(ftype)).map_err(|err| engine(path, &err))?;
+    let types = choose_types(source, tensors, &recipe.rules(ftype)).map_err(|err| refused(path, &err, recipe))?;
     let too_large = || Error::new(Code::Request, path, "would be larger than any file can be", "check config.json");
     let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), 0_u64);
     for (t, kind) in tensors.iter().zip(&types) {
@@ -247,6 +247,11 @@ fn choose_types(
     llama_ext::tensor_types(&shape, rules, &described)
 }
 
-fn engine(path: &Path, err: &llama_ext::Error) -> Error {
-    Error::new(Code::Engine, path, err.to_string(), "report this with the model's config.json")
+/// The only thing a user can have wrong here is a pattern; without one, it is us.
+fn refused(path: &Path, err: &llama_ext::Error, recipe: &Recipe) -> Error {
+    let (code, fix) = match recipe.overrides.is_empty() {
+        true => (Code::Engine, "report this with the model's config.json"),
+        false => (Code::Type, "check the patterns of --tensor-type"),
+    };
+    Error::new(code, path, err.to_string(), fix)
 }

@@ -1,0 +1,131 @@
+//! What checkpoints really hold besides the plain case: added tokens, ids that are wrong, tied embeddings, names and
+//! provenance in the metadata, two converters at once.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod made;
+
+use serde_json::{Value as Json, json};
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use tulu_quantize::gguf::{Array, Gguf, Value};
+use tulu_quantize::{Checkpoint, Code, Ftype, Options, Plan, Recipe, Result, Silent, convert};
+
+fn edit(path: &Path, change: impl FnOnce(&mut Json)) {
+    let mut json: Json = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    change(&mut json);
+    fs::write(path, json.to_string()).unwrap();
+}
+
+fn run(dir: &Path, out: &Path, ftype: Ftype) -> Result<()> {
+    let source = Checkpoint::open(dir)?;
+    let plan = Plan::new(&source, &[(ftype, out.to_owned())], &Recipe::default())?;
+    let options = Options { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
+    convert(&source, &plan, options, &Silent).map(drop)
+}
+
+fn converted(dir: &Path) -> Gguf {
+    let out = dir.join("out.gguf");
+    run(dir, &out, Ftype::Q8_0).expect("the checkpoint is good");
+    Gguf::open(&out).unwrap()
+}
+
+fn tokens(gguf: &Gguf) -> (&[String], &[f32], &[i32]) {
+    match ["tokens", "scores", "token_type"].map(|key| gguf.get(&format!("tokenizer.ggml.{key}"))) {
+        [Some(Value::Array(Array::Str(t))), Some(Value::Array(Array::F32(s))), Some(Value::Array(Array::I32(k)))] => {
+            (t, s, k)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn added_tokens_take_rows_past_the_model_and_the_rest_is_padding() {
+    let dir = tempfile::tempdir().unwrap();
+    made::Checkpoint::default().write(dir.path());
+    // 270 pieces and 300 rows, as tulu-1 has 32000 and 32001
+    fs::write(dir.path().join("added_tokens.json"), json!({"<pad>": 270, "<far>": 900}).to_string()).unwrap();
+    edit(&dir.path().join("tokenizer_config.json"), |json| {
+        json["added_tokens_decoder"] =
+            json!({"271": {"content": "<|note|>", "special": false}, "272": {"content": "\u{2581}x"}});
+    });
+    let notes = Checkpoint::open(dir.path()).unwrap().notes;
+    assert!(notes.iter().any(|note| note.contains("<far>") && note.contains("900")), "{notes:?}");
+    let gguf = converted(dir.path());
+    let (text, score, kind) = tokens(&gguf);
+    assert_eq!((text[270].as_str(), score[270], kind[270]), ("<pad>", -1000.0, 4));
+    assert_eq!((text[271].as_str(), kind[271]), ("<|note|>", 3), "it looks like a control token");
+    assert_eq!((text[272].as_str(), kind[272]), (" x", 4));
+    assert_eq!((text[299].as_str(), score[299], kind[299]), ("[PAD299]", -10000.0, 5));
+}
+
+#[test]
+fn ids_that_config_json_has_wrong_come_from_the_vocabulary() {
+    let dir = tempfile::tempdir().unwrap();
+    made::Checkpoint::default().write(dir.path());
+    // as generation_config.json of some Tulu 2.5 repositories has them: a model converted so would never stop
+    edit(&dir.path().join("config.json"), |json| {
+        json["bos_token_id"] = 0.into();
+        json["eos_token_id"] = 1.into();
+    });
+    let notes = Checkpoint::open(dir.path()).unwrap().notes;
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    let gguf = converted(dir.path());
+    assert_eq!(gguf.u32("tokenizer.ggml.bos_token_id"), Some(1));
+    assert_eq!(gguf.u32("tokenizer.ggml.eos_token_id"), Some(2));
+}
+
+#[test]
+fn a_tied_model_has_no_output_matrix_even_when_the_file_repeats_it() {
+    let dir = tempfile::tempdir().unwrap();
+    made::Checkpoint::default().write(dir.path());
+    edit(&dir.path().join("config.json"), |json| json["tie_word_embeddings"] = true.into());
+    let gguf = converted(dir.path());
+    assert!(!gguf.tensors.iter().any(|t| t.name == "output.weight"));
+    assert_eq!(gguf.tensors.len(), made::Checkpoint::default().shapes().len() - 1);
+}
+
+#[test]
+fn a_snapshot_of_the_shared_cache_is_named_after_its_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let (revision, hash) = ("0f".repeat(20), "ab".repeat(32));
+    let repository = dir.path().join("models--allenai--tulu-v2.5-ppo-13b-uf-mean");
+    let (blobs, snapshot) = (repository.join("blobs"), repository.join("snapshots").join(&revision));
+    fs::create_dir_all(&blobs).unwrap();
+    made::Checkpoint { shards: 1, ..Default::default() }.write(&snapshot);
+    fs::rename(snapshot.join("model.safetensors"), blobs.join(&hash)).unwrap();
+    std::os::unix::fs::symlink(format!("../../blobs/{hash}"), snapshot.join("model.safetensors")).unwrap();
+    let out = dir.path().join("out.gguf");
+    run(&snapshot, &out, Ftype::Q4_0).unwrap();
+    let gguf = Gguf::open(&out).unwrap();
+    for (key, value) in [
+        ("general.name", "tulu-v2.5-ppo-13b-uf-mean"),
+        ("general.basename", "Tulu"),
+        ("general.size_label", "13B"),
+        ("general.finetune", "PPO-uf-mean"),
+        ("general.version", "v2.5"),
+        ("tulu_quant.source.repository", "allenai/tulu-v2.5-ppo-13b-uf-mean"),
+        ("tulu_quant.source.revision", revision.as_str()),
+    ] {
+        assert_eq!(gguf.str(key), Some(value), "{key}");
+    }
+    let hashes = Some(Value::Array(Array::Str(vec![hash])));
+    assert_eq!(gguf.get("tulu_quant.source.sha256").cloned(), hashes);
+}
+
+#[test]
+fn of_two_converters_on_one_output_one_wins_and_the_other_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    made::Checkpoint::default().write(&source);
+    let out = dir.path().join("out.gguf");
+    let results: Vec<Result<()>> = std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| run(&source, &out, Ftype::Q5_K_M)));
+        both.map(|thread| thread.join().unwrap()).into()
+    });
+    let lost: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
+    assert_eq!(lost.iter().map(|err| err.code).collect::<Vec<_>>(), [Code::OutputExists], "{lost:?}");
+    Gguf::open(&out).expect("the winner's file is whole");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
+}
