@@ -49,6 +49,7 @@ fn json(output: &Output) -> Value {
 #[test]
 fn three_types_in_one_pass_and_nothing_else_in_the_folder() {
     let (_dir, source, out) = copy();
+    let out = out.join("made/when/missing");
     let output = convert(&source, &out, &["-q", "Q4_K_M,q5_k_m,Q8_0"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(output.stdout.is_empty(), "stdout carries data only");

@@ -34,7 +34,7 @@ pub(crate) struct Args {
         env = "TULU_QUANT_QUANT"
     )]
     quant: Vec<String>,
-    /// A folder (the files are named SOURCE-TYPE.gguf), or a file name; with several types it has {type} in it, and
+    /// A folder, made when it is missing (the files are named SOURCE-TYPE.gguf), or a file name; with several types it has {type} in it, and
     /// {name} stands for the name in GGUF's convention (Tulu-13B-DPO-v2.0)
     #[arg(short, long, value_name = "DIR|FILE", default_value = ".", env = "TULU_QUANT_OUTPUT")]
     output: PathBuf,
@@ -93,6 +93,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         let text =
             if args.json { plan_json(&source, &plan, memory).to_string() + "\n" } else { tensor_table(&source, &plan) };
         return crate::stdout(&text);
+    }
+    for folder in plan.outputs.iter().filter_map(|o| o.path.parent()).filter(|dir| *dir == args.output.as_path()) {
+        std::fs::create_dir_all(folder).map_err(|err| Failure::io(folder, "cannot create the folder", &err))?;
     }
     let begun = Instant::now();
     let watch = Watch::new("converting", plan.source_bytes, &interrupt);
