@@ -16,9 +16,14 @@ use crate::sums::{Piece, Sums, Unread};
 use crate::weights::Reader;
 use llama_ext::GgmlType;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Weights in one chunk: 1 MiB of BF16 in, 2 MiB of f32, at most 2 MiB out.
 const CHUNK: u64 = 1 << 19;
+
+/// Bytes written between two flushes.
+const FLUSH: u64 = 128 << 20;
 
 /// How to convert.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +72,26 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
     let (mut sums, unread) = Sums::new(source, plan);
     let chunks = chunks(source, plan, &mut sums);
     let kernel = if options.reference_kernels { kernels::reference } else { kernels::quantize };
-    let job = Job { source, plan, outputs: &outputs, chunks: &chunks, sums: &sums, unread: &unread, kernel, observer };
-    job.run(options.threads)?;
+    let written = AtomicU64::new(0);
+    let job = Job {
+        source,
+        plan,
+        outputs: &outputs,
+        chunks: &chunks,
+        sums: &sums,
+        unread: &unread,
+        kernel,
+        observer,
+        written: &written,
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flusher = scope.spawn(|| flush_along(&outputs, &written, &done));
+        let worked = job.run(options.threads);
+        done.store(true, Ordering::Relaxed);
+        let flushed = flusher.join();
+        worked.and(flushed.unwrap_or(Ok(())))
+    })?;
     sums.check()?;
     source.unchanged()?;
     observer.finishing();
@@ -79,6 +102,24 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
         output.publish()?;
     }
     Ok(Report { read: plan.source_bytes, written: plan.output_bytes() })
+}
+
+/// Flushes what is written while the threads still compute: left to the system, most of it would wait in memory for the
+/// last flush, and the disk would stand idle until then. A failed flush is reported only once, so its error is kept.
+fn flush_along(outputs: &[Output], written: &AtomicU64, done: &AtomicBool) -> Result<()> {
+    let mut flushed = 0;
+    while !done.load(Ordering::Relaxed) {
+        let now = written.load(Ordering::Relaxed);
+        if now - flushed < FLUSH {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        }
+        flushed = now;
+        for output in outputs {
+            output.sync()?;
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of memory a conversion takes, at most and roughly: what each thread holds of a chunk (source, f32, f32 in order,
@@ -125,6 +166,8 @@ struct Job<'a> {
     unread: &'a [Unread],
     kernel: Kernel,
     observer: &'a dyn Observer,
+    /// Bytes written so far, all outputs together.
+    written: &'a AtomicU64,
 }
 
 /// One thread's memory.
@@ -180,6 +223,7 @@ impl Job<'_> {
             let offset = planned.offsets[chunk.tensor] + row_bytes * chunk.first_row;
             write_all_at(output.file(), bytes, offset)
                 .map_err(|err| Error::io(output.path(), &format!("write tensor '{}'", tensor.name), &err))?;
+            self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         self.observer.advanced(&tensor.name, tensor.source_bytes / tensor.n_rows() * chunk.rows);
         Ok(())
