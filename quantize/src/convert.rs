@@ -68,7 +68,6 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
             .map_err(|err| Error::io(output.path(), "write the header", &err))?;
         outputs.push(output);
     }
-    observer.started(plan);
     let (mut sums, unread) = Sums::new(source, plan);
     let chunks = chunks(source, plan, &mut sums);
     let kernel = if options.reference_kernels { kernels::reference } else { kernels::quantize };
@@ -89,8 +88,9 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
         let flusher = scope.spawn(|| flush_along(&outputs, &written, &done));
         let worked = job.run(options.threads);
         done.store(true, Ordering::Relaxed);
-        let flushed = flusher.join();
-        worked.and(flushed.unwrap_or(Ok(())))
+        let died = |_| Err(Error::new(Code::Engine, &source.dir, "the flushing thread died", "report this"));
+        let flushed = flusher.join().unwrap_or_else(died);
+        worked.and(flushed)
     })?;
     sums.check()?;
     source.unchanged()?;

@@ -1,11 +1,7 @@
 //! Progress and cancellation across the crate's border: the program draws a bar, this crate knows of none.
 
-use crate::plan::Plan;
-
 /// Watches a conversion. Called from worker threads: must be quick and must not panic.
 pub trait Observer: Sync {
-    /// The plan is made, the outputs are open, reading begins.
-    fn started(&self, _plan: &Plan) {}
     /// `bytes` more of the source have been read, quantized and written; `tensor` is the GGUF name they belong to.
     fn advanced(&self, _tensor: &str, _bytes: u64) {}
     /// Everything is written; the files are being flushed to disk and given their names.

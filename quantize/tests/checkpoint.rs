@@ -129,3 +129,26 @@ fn of_two_converters_on_one_output_one_wins_and_the_other_says_so() {
     Gguf::open(&out).expect("the winner's file is whole");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
 }
+
+#[test]
+fn weights_that_change_under_the_conversion_are_not_written_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    made::Checkpoint { shards: 1, ..Default::default() }.write(&source);
+    let shard = source.join("model.safetensors");
+    let whole = fs::read(&shard).unwrap();
+    let longer = [&whole[..], &[0]].concat();
+    for (name, now) in [("rewritten", &whole), ("grown", &longer), ("cut", &whole[..whole.len() - 100].to_vec())] {
+        fs::write(&shard, &whole).unwrap();
+        let opened = Checkpoint::open(&source).unwrap();
+        let out = dir.path().join("out.gguf");
+        let plan = Plan::new(&opened, &[(Ftype::Q4_0, out.clone())], &Recipe::default()).unwrap();
+        // coarse clocks need a moment to tell the second writing from the first
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(&shard, now).unwrap();
+        let options = Options { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
+        let err = convert(&opened, &plan, options, &Silent).expect_err(name);
+        assert_eq!((err.code, err.file.as_path()), (Code::InputChanged, shard.as_path()), "{name}: {err}");
+        assert!(!out.exists(), "{name}");
+    }
+}

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Instructions before the conversation (-sys)
     #[arg(long, value_name = "TEXT", env = "TULU_QUANT_SYSTEM")]
     system: Option<String>,
-    /// Write the one answer as a JSON object with its token counts and speeds
+    /// Write each answer as a JSON object with its token counts and speeds
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
     #[command(flatten)]

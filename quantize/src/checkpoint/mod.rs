@@ -23,6 +23,7 @@ use crate::gguf::Value;
 use llama_ext::{Ftype, GgmlType};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// One weight file, open.
 #[derive(Debug)]
@@ -33,10 +34,20 @@ pub struct Shard {
     pub file: File,
     /// Length in bytes when it was opened.
     pub len: u64,
+    /// When it had last been written then, where the system tells.
+    pub(crate) modified: Option<SystemTime>,
     /// Sums that the file carries for its tensors' bytes, in the order of the file.
     pub(crate) sums: Vec<Checksum>,
     /// Tensors that are of a type no weight has, and that every loader skips.
     pub(crate) left_out: Vec<String>,
+}
+
+impl Shard {
+    /// An open file of `len` bytes without sums.
+    pub(crate) fn new(path: &Path, file: File, len: u64) -> Self {
+        let modified = file.metadata().and_then(|found| found.modified()).ok();
+        Self { path: path.to_owned(), file, len, modified, sums: Vec::new(), left_out: Vec::new() }
+    }
 }
 
 /// A run of bytes whose CRC32 is stored beside it.
@@ -134,10 +145,14 @@ impl Checkpoint {
     pub(crate) fn unchanged(&self) -> Result<()> {
         for shard in &self.shards {
             let now = shard.file.metadata().map_err(|err| Error::io(&shard.path, "look at the file again", &err))?;
-            if now.len() != shard.len {
-                let what = format!("had {} bytes when it was opened and has {} now", shard.len, now.len());
-                return Err(Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest"));
-            }
+            let what = if now.len() != shard.len {
+                format!("had {} bytes when it was opened and has {} now", shard.len, now.len())
+            } else if now.modified().ok() != shard.modified {
+                "was written to after it was opened".to_owned()
+            } else {
+                continue;
+            };
+            return Err(Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest"));
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ pub(crate) fn open(path: &Path, shard: usize, _notes: &mut Vec<String>) -> Resul
     if at != len {
         return Err(bad(Code::StEnd, format!("the header describes {at} bytes, the file has {len}")));
     }
-    Ok((Shard { path: path.to_owned(), file, len, sums: vec![], left_out: vec![] }, tensors))
+    Ok((Shard::new(path, file, len), tensors))
 }
 
 /// Checks one entry; offsets become absolute.

@@ -48,7 +48,7 @@ pub(crate) fn open(path: &Path, shard: usize, notes: &mut Vec<String>) -> Result
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         notes.push(format!("{unsummed} storages of {name} carry no CRC32: damage in them cannot be seen"));
     }
-    Ok((Shard { path: path.to_owned(), file, len, sums, left_out }, tensors))
+    Ok((Shard { sums, left_out, ..Shard::new(path, file, len) }, tensors))
 }
 
 /// The zip layout, or the reason why not by name.
