@@ -92,7 +92,9 @@ fn once(context: &mut Context<'_>, tokens: &mut Tokens, test: Test, interrupt: &
         for i in 0..n {
             context.push(tokens.next(pos + i), pos + i, 0, i + 1 == n)?;
         }
-        context.decode()?;
+        if !context.decode()? {
+            return Ok(false);
+        }
         pos += n;
     }
     Ok(true)

@@ -42,7 +42,7 @@ impl<'m> Chat<'m> {
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let mut chat = Self {
-            decoder: Decoder::new(model)?,
+            decoder: Decoder::new(model, &interrupt)?,
             prompts: Prompts::new(model.vocab(), model.chat_template().as_deref())
                 .map_err(|failure| failure.at(model.path()))?,
             messages: Vec::new(),

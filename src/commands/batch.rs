@@ -128,7 +128,7 @@ fn answer(
     let model = load::model(model, settings, slots, interrupt)?;
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
-    let decoder = Decoder::new(&model)?;
+    let decoder = Decoder::new(&model, interrupt)?;
     let mut watch = Terminal { bar: Bar::items("answering", "records", contents.lines), began: Instant::now() };
     let run = Run::new(decoder, &prompts, journal, defaults, contents, &mut watch);
     run.finish(Lines::open(&args.input)?, interrupt).map_err(|failure| match failure.code {

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let path = crate::model::resolve(args.model.as_deref(), &interrupt)?;
     let model = load::model(&path, settings, 1, &interrupt)?;
     let subject = subject(&model)?;
-    let mut context = model.context()?;
+    let mut context = model.context(&interrupt)?;
 
     let mut all = Vec::new();
     if !args.json {

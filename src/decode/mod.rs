@@ -15,6 +15,7 @@ pub(crate) use stop::TURN_MARKERS;
 
 use crate::engine::{Context, Model, Sampling, Token, Vocab};
 use crate::error::Failure;
+use crate::interrupt::Interrupt;
 use job::Job;
 use std::cmp::Reverse;
 use std::time::Instant;
@@ -73,9 +74,9 @@ pub(crate) struct Decoder<'m> {
 }
 
 impl<'m> Decoder<'m> {
-    /// Makes the context of `model`, with the slots it was loaded for.
-    pub(crate) fn new(model: &'m Model) -> Result<Self, Failure> {
-        let context = model.context()?;
+    /// Makes the context of `model`, with the slots it was loaded for. A request to stop ends a step in its middle.
+    pub(crate) fn new(model: &'m Model, interrupt: &Interrupt) -> Result<Self, Failure> {
+        let context = model.context(interrupt)?;
         Ok(Self {
             vocab: model.vocab(),
             slots: (0..context.n_slots()).map(|_| Slot::default()).collect(),
@@ -152,7 +153,12 @@ impl<'m> Decoder<'m> {
             }
         }
         let began = Instant::now();
-        self.context.decode()?;
+        if !self.context.decode()? {
+            for (i, _) in shares {
+                self.context.truncate(i, self.slots[i].cached.len())?;
+            }
+            return Ok(Vec::new());
+        }
         self.pace.observe(shares.iter().map(|(_, share)| share).sum(), began.elapsed());
 
         let mut events = Vec::new();

@@ -4,11 +4,15 @@
 use super::settings::{N_BATCH, N_UBATCH, Settings};
 use super::{Model, Sampler, Token};
 use crate::error::Failure;
+use crate::interrupt::Interrupt;
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use std::num::NonZeroU32;
+
+/// What `llama_decode` answers when its abort callback ended it.
+const ABORTED: i32 = 2;
 
 /// KV cache, scratch buffers and the batch under construction.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ impl<'m> Context<'m> {
         n_threads: u32,
         n_ctx: u32,
         n_slots: u32,
+        interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let padded = n_ctx.next_multiple_of(super::settings::N_CTX_MIN);
         let cells = padded.checked_mul(n_slots).and_then(NonZeroU32::new).ok_or_else(|| {
@@ -50,6 +55,7 @@ impl<'m> Context<'m> {
             .with_flash_attention_policy(settings.flash_attn.number())
             .with_type_k(settings.type_k.ggml())
             .with_type_v(settings.type_v.ggml());
+        let params = llama_ext::abort::stop_when(params, move || interrupt.asked().is_some());
         llama_ext::log::clear();
         let inner = model.inner.new_context(super::model::backend()?, params).map_err(|_| {
             let what = format!("llama.cpp cannot make a context: {}", llama_ext::log::tail());
@@ -105,20 +111,24 @@ impl<'m> Context<'m> {
         Ok(row)
     }
 
-    /// Computes the batch; returns when the results are there.
-    pub(crate) fn decode(&mut self) -> Result<(), Failure> {
+    /// Computes the batch; returns when the results are there. False: somebody asked to stop, and the batch was given up.
+    /// Parts of it may be in the KV cache then, so the caller truncates its slots.
+    pub(crate) fn decode(&mut self) -> Result<bool, Failure> {
         if self.logits.is_empty() {
             return Err(defect("an empty batch".to_owned()));
         }
-        self.inner.decode(&mut self.batch).map_err(|err| match err {
-            DecodeError::NoKvCacheSlot => defect("no free cell in the KV cache".to_owned()),
-            err => {
-                let what = format!("llama.cpp cannot decode ({err}): {}", llama_ext::log::tail());
-                Failure::engine("DECODE", what, "verify the model file")
+        match self.inner.decode(&mut self.batch) {
+            Ok(()) => {
+                self.inner.synchronize();
+                Ok(true)
             }
-        })?;
-        self.inner.synchronize();
-        Ok(())
+            Err(DecodeError::Unknown(ABORTED)) => Ok(false),
+            Err(DecodeError::NoKvCacheSlot) => Err(defect("no free cell in the KV cache".to_owned())),
+            Err(err) => {
+                let what = format!("llama.cpp cannot decode ({err}): {}", llama_ext::log::tail());
+                Err(Failure::engine("DECODE", what, "verify the model file"))
+            }
+        }
     }
 
     /// The next token after `row` of the batch that was decoded last. The sampler remembers it.

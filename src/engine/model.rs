@@ -5,6 +5,7 @@ use super::settings::{N_SLOTS_MAX, Settings};
 use super::threads::default_threads;
 use super::{Context, Vocab, devices, header};
 use crate::error::Failure;
+use crate::interrupt::Interrupt;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
@@ -47,9 +48,10 @@ impl Model {
         Ok(Self { inner, path: path.to_owned(), shape, settings, n_ctx, n_slots })
     }
 
-    /// The context of this model: KV cache and scratch buffers for the slots it was loaded for.
-    pub(crate) fn context(&self) -> Result<Context<'_>, Failure> {
-        Context::new(self, &self.settings, self.n_threads(), self.n_ctx, self.n_slots)
+    /// The context of this model: KV cache and scratch buffers for the slots it was loaded for. A request to stop ends a
+    /// computation in its middle.
+    pub(crate) fn context(&self, interrupt: &Interrupt) -> Result<Context<'_>, Failure> {
+        Context::new(self, &self.settings, self.n_threads(), self.n_ctx, self.n_slots, interrupt.clone())
     }
 
     /// Where it was loaded from.

@@ -3,6 +3,7 @@
 //! All raw FFI of the workspace is in this crate. There is no policy, no file format and no I/O here: a caller decides
 //! what to quantize, this crate checks what llama.cpp would assert on (an assertion aborts the process) and calls it.
 
+pub mod abort;
 pub mod cpu;
 mod error;
 pub mod ftype;
