@@ -124,6 +124,7 @@ impl SamplingArgs {
             repeat_penalty: self.repeat_penalty.unwrap_or(default.repeat_penalty),
             repeat_last_n: self.repeat_last_n.unwrap_or(default.repeat_last_n),
             seed,
+            ..default
         };
         sampling.check()
     }

@@ -5,6 +5,7 @@ mod batch;
 mod bench;
 mod chat;
 mod cli;
+mod clock;
 mod commands;
 mod decode;
 mod engine;

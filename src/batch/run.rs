@@ -12,7 +12,6 @@ use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What holds for every record that does not say otherwise.
 #[derive(Clone, Debug)]
@@ -183,7 +182,7 @@ impl<'r, 'm> Run<'r, 'm> {
             ..default.clone()
         };
         let max_tokens = options.max_tokens.unwrap_or(self.defaults.max_tokens);
-        Ok(Request { ids, sampling: sampling.check()?, max_tokens, stop })
+        Ok(Request { ids, sampling: sampling.check()?, max_tokens, stop, logprobs: None })
     }
 
     fn take(&mut self, ticket: Ticket, answer: &Answer) -> Result<(), Failure> {
@@ -195,7 +194,7 @@ impl<'r, 'm> Run<'r, 'm> {
             prompt_tokens: answer.usage.prompt_tokens,
             completion_tokens: answer.usage.completion_tokens,
             model: &self.defaults.model,
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            created: crate::clock::now() as u64,
         };
         self.tally.answered += 1;
         self.tally.cut += u64::from(cut);

@@ -107,7 +107,7 @@ fn object(subject: &Subject, measured: &Measured) -> Value {
         "n_prompt": measured.test.n_prompt,
         "n_gen": measured.test.n_gen,
         "n_depth": 0,
-        "test_time": utc(measured.began),
+        "test_time": crate::clock::utc(measured.began),
         "avg_ns": avg_ns as u64,
         "stddev_ns": stddev_ns as u64,
         "avg_ts": avg_ts,
@@ -138,31 +138,9 @@ fn row(cells: [String; 8]) -> String {
     format!("|{}\n", cells.collect::<String>())
 }
 
-/// Seconds since 1970 as `2026-11-21T22:08:55Z`.
-fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Howard Hinnant's civil_from_days, for dates from 1970 on.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest % 3600 / 60, rest % 60)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{table_head, utc};
-
-    #[test]
-    fn times_are_written_as_utc() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
-        assert_eq!(utc(951_827_696), "2000-02-29T12:34:56Z");
-        assert_eq!(utc(1_798_761_599), "2026-12-31T23:59:59Z");
-    }
+    use super::table_head;
 
     #[test]
     fn the_table_is_markdown() {

@@ -114,6 +114,7 @@ impl<'m> Chat<'m> {
             sampling: Sampling { seed, ..self.sampling.clone() },
             max_tokens: self.max_tokens,
             stop: TURN_MARKERS.map(str::to_owned).to_vec(),
+            logprobs: None,
         })?;
         let began = Instant::now();
         let mut bar = None;

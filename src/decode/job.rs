@@ -1,5 +1,6 @@
 //! One request while it is being answered, and the answer that comes of it. What is computed when is `schedule.rs`.
 
+use super::logprobs::TokenLogprob;
 use super::stop::Stop;
 use super::utf8::Utf8;
 use super::{Request, Ticket};
@@ -25,6 +26,10 @@ pub(crate) struct Answer {
     /// The tokens that spell `text`, as they were generated; `None` when none do exactly (a stop string that began
     /// within a token, a character that never came whole).
     pub(crate) ids: Option<Vec<Token>>,
+    /// How likely each token was that `text` begins or goes on with, if the request asked; the last one may reach beyond
+    /// the end of `text`.
+    #[allow(dead_code, reason = "the formats that write it come next")]
+    pub(crate) logprobs: Option<Vec<TokenLogprob>>,
     /// Why it ended.
     pub(crate) reason: Reason,
     /// What it took.
@@ -68,6 +73,10 @@ pub(super) struct Job {
     pub(super) sampler: Sampler,
     /// The text given out so far.
     pub(super) text: String,
+    /// [`Request::logprobs`].
+    pub(super) n_top: Option<u8>,
+    /// One for each token generated, if asked for.
+    pub(super) logprobs: Vec<TokenLogprob>,
     n_cached: usize,
     n_generated: usize,
     limit: usize,
@@ -88,6 +97,8 @@ impl Job {
             ids: request.ids,
             n_prompt,
             text: String::new(),
+            n_top: request.logprobs,
+            logprobs: Vec::new(),
             n_cached,
             n_generated: 0,
             limit: (request.max_tokens as usize).min(n_ctx - n_prompt),
@@ -134,6 +145,13 @@ impl Job {
     pub(super) fn finish(mut self, reason: Reason, vocab: &Vocab<'_>) -> Answer {
         let mut ids = self.ids.split_off(self.n_prompt);
         let spelled = spelling(ids.iter().map(|token| vocab.piece(*token)), self.text.as_bytes());
+        let mut from = 0;
+        self.logprobs.retain(|token| {
+            let within = from < self.text.len();
+            from += token.chosen.piece.len();
+            within
+        });
+        let logprobs = self.n_top.map(|_| self.logprobs);
         let first = self.first.unwrap_or_else(Instant::now);
         let usage = Usage {
             prompt_tokens: self.n_prompt,
@@ -146,7 +164,7 @@ impl Job {
             ids.truncate(n);
             ids
         });
-        Answer { text: self.text, ids, reason, usage }
+        Answer { text: self.text, ids, logprobs, reason, usage }
     }
 }
 

@@ -6,6 +6,7 @@
 //! tokens (`prompt/`), and what becomes of the text (`chat/`, `batch/`).
 
 mod job;
+mod logprobs;
 mod schedule;
 mod stop;
 mod utf8;
@@ -31,6 +32,8 @@ pub(crate) struct Request {
     pub(crate) max_tokens: u32,
     /// The answer ends before the first of these; usually [`TURN_MARKERS`].
     pub(crate) stop: Vec<String>,
+    /// How likely each token of the answer was, with this many of the likeliest beside it; `None`: not computed.
+    pub(crate) logprobs: Option<u8>,
 }
 
 /// Names a request from [`Decoder::submit`] to its [`Event::Finished`].
@@ -169,6 +172,10 @@ impl<'m> Decoder<'m> {
             let slot = &mut self.slots[i];
             let Some(job) = &mut slot.job else { continue };
             let token = self.context.sample(&mut job.sampler, row)?;
+            if let Some(n_top) = job.n_top {
+                let logits = self.context.logits(row)?;
+                job.logprobs.push(logprobs::logprob(logits, token, usize::from(n_top), &self.vocab));
+            }
             let (text, reason) = job.accept(token, &self.vocab);
             events.extend(slot.emit(text, reason, &self.vocab));
         }

@@ -133,18 +133,22 @@ impl<'m> Context<'m> {
 
     /// The next token after `row` of the batch that was decoded last. The sampler remembers it.
     pub(crate) fn sample(&mut self, sampler: &mut Sampler, row: usize) -> Result<Token, Failure> {
-        if self.logits.get(row) != Some(&true) {
-            return Err(defect(format!("row {row} of the batch has no logits")));
-        }
-        let row = i32::try_from(row).unwrap_or(i32::MAX);
-        if self.inner.get_logits_ith(row).iter().any(|logit| logit.is_nan()) {
+        if self.logits(row)?.iter().any(|logit| logit.is_nan()) {
             return Err(Failure::engine(
                 "NAN",
                 "the model computes numbers that are not numbers",
                 "verify the model file",
             ));
         }
-        Ok(sampler.0.sample(&self.inner, row))
+        Ok(sampler.0.sample(&self.inner, i32::try_from(row).unwrap_or(i32::MAX)))
+    }
+
+    /// The logits of `row` of the batch that was decoded last, as the model computed them.
+    pub(crate) fn logits(&self, row: usize) -> Result<&[f32], Failure> {
+        if self.logits.get(row) != Some(&true) {
+            return Err(defect(format!("row {row} of the batch has no logits")));
+        }
+        Ok(self.inner.get_logits_ith(i32::try_from(row).unwrap_or(i32::MAX)))
     }
 
     /// Forgets what `slot` holds from position `len` on.

@@ -24,6 +24,10 @@ pub(crate) struct Sampling {
     pub(crate) repeat_penalty: f32,
     /// How many of the last tokens count as seen lately.
     pub(crate) repeat_last_n: u32,
+    /// Subtracted from the logit of every token that the answer has already; 0 does nothing.
+    pub(crate) presence_penalty: f32,
+    /// Subtracted once for every time that the answer has the token already; 0 does nothing.
+    pub(crate) frequency_penalty: f32,
     /// The same seed, prompt and batch give the same answer.
     pub(crate) seed: u32,
 }
@@ -38,6 +42,8 @@ impl Sampling {
             min_p: 0.0,
             repeat_penalty: 1.0,
             repeat_last_n: 64,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
             seed: random_seed(),
         }
     }
@@ -59,6 +65,10 @@ impl Sampling {
         range("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, up to 1")?;
         range("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1")?;
         range("repeat_penalty", self.repeat_penalty, self.repeat_penalty > 0.0, "above 0")?;
+        let both = [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)];
+        for (name, value) in both {
+            range(name, value, (-2.0..=2.0).contains(&value), "from -2 to 2")?;
+        }
         if self.repeat_last_n > REPEAT_LAST_N_MAX {
             // llama.cpp reserves this many tokens at once.
             let fix = format!("give at most {REPEAT_LAST_N_MAX}");
@@ -85,12 +95,19 @@ pub(crate) struct Sampler(pub(super) LlamaSampler);
 impl Sampler {
     /// The chain in llama.cpp's order. `prompt`: what the answer follows; its end counts as seen lately.
     pub(crate) fn new(sampling: &Sampling, n_vocab: i32, prompt: &[Token]) -> Self {
-        let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed } = *sampling;
+        let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed, .. } = *sampling;
+        let Sampling { presence_penalty, frequency_penalty, .. } = *sampling;
         let last_n = i32::try_from(repeat_last_n).unwrap_or(i32::MAX);
         let mut chain = Vec::new();
-        let penalised = repeat_penalty != 1.0 && last_n > 0;
-        if penalised {
-            chain.push(LlamaSampler::penalties(n_vocab, last_n, repeat_penalty, 0.0, 0.0));
+        if repeat_penalty != 1.0 && last_n > 0 {
+            let mut penalties = LlamaSampler::penalties(n_vocab, last_n, repeat_penalty, 0.0, 0.0);
+            penalties.accept_many(&prompt[prompt.len().saturating_sub(repeat_last_n as usize)..]);
+            chain.push(penalties);
+        }
+        if presence_penalty != 0.0 || frequency_penalty != 0.0 {
+            // As OpenAI and vLLM count: all of the answer, nothing of the prompt.
+            let all = REPEAT_LAST_N_MAX as i32;
+            chain.push(LlamaSampler::penalties(n_vocab, all, 1.0, frequency_penalty, presence_penalty));
         }
         if temperature == 0.0 {
             chain.push(LlamaSampler::greedy());
@@ -101,11 +118,7 @@ impl Sampler {
             chain.push(LlamaSampler::temp(temperature));
             chain.push(LlamaSampler::dist(seed));
         }
-        let mut sampler = LlamaSampler::chain(chain, true);
-        if penalised {
-            sampler.accept_many(&prompt[prompt.len().saturating_sub(repeat_last_n as usize)..]);
-        }
-        Self(sampler)
+        Self(LlamaSampler::chain(chain, true))
     }
 }
 
@@ -125,6 +138,8 @@ mod tests {
             Sampling { top_p: 1.1, ..Sampling::card() },
             Sampling { min_p: -0.1, ..Sampling::card() },
             Sampling { repeat_penalty: 0.0, ..Sampling::card() },
+            Sampling { presence_penalty: 2.5, ..Sampling::card() },
+            Sampling { frequency_penalty: f32::NAN, ..Sampling::card() },
             Sampling { seed: u32::MAX, ..Sampling::card() },
         ];
         for sampling in wrong {

@@ -20,6 +20,11 @@ impl Vocab<'_> {
         self.0.token_to_piece(token, false, None)
     }
 
+    /// The bytes that `token` is shown as: as [`Vocab::piece`], and a control token by its name.
+    pub(crate) fn shown(&self, token: Token) -> Vec<u8> {
+        self.0.token_to_piece(token, true, None)
+    }
+
     /// Whether `token` ends an answer: EOS, or another end-of-generation token.
     pub(crate) fn is_end(&self, token: Token) -> bool {
         self.0.is_eog(token)
