@@ -19,7 +19,6 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -82,11 +81,11 @@ fn read(source: &Checkpoint, threads: NonZeroUsize) -> f64 {
                     let mut block = vec![0; BLOCK as usize];
                     loop {
                         let at = next.fetch_add(BLOCK, Ordering::Relaxed);
-                        if at >= shard.len {
+                        if at >= shard.len() {
                             return;
                         }
-                        let n = BLOCK.min(shard.len - at) as usize;
-                        shard.file.read_exact_at(&mut block[..n], at).expect("readable");
+                        let n = BLOCK.min(shard.len() - at) as usize;
+                        shard.medium.read_exact_at(&mut block[..n], at).expect("readable");
                     }
                 });
             }

@@ -4,8 +4,10 @@
 use crate::checkpoint::{Checkpoint, Config, Provenance, Shard, SourceTensor, Token, TokenKind, Tokenizer};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Array, Gguf, Value};
+use crate::medium::OnDisk;
 use llama_ext::Ftype;
 use std::path::Path;
+use std::sync::Arc;
 
 impl Checkpoint {
     /// Opens a LLaMA model's GGUF file as a source: F32, F16 and BF16, and with `allow_requantize` quantized ones, which
@@ -42,7 +44,7 @@ impl Checkpoint {
             config,
             tokenizer,
             chat_template: gguf.str("tokenizer.chat_template").map(str::to_owned),
-            shards: vec![Shard::new(path, gguf.file, gguf.len)],
+            shards: vec![Shard::new(path, Arc::new(OnDisk::new(gguf.file, gguf.len)))],
             tensors,
             provenance: Provenance::default(),
             notes: Vec::new(),

@@ -6,7 +6,6 @@
 
 use crate::checkpoint::{Shard, SourceTensor};
 use crate::error::{Code, Error, Result};
-use crate::positioned::read_exact_at;
 
 /// Bytes of a span that elements are picked out of.
 const MAX_SPAN: u64 = 1 << 20;
@@ -37,7 +36,7 @@ pub(crate) fn read(shard: &Shard, from: &SourceTensor, rows: Rows, bytes: &mut V
 
 /// Fills `bytes` from `offset`; `name` is what is read.
 pub(crate) fn read_at(shard: &Shard, name: &str, bytes: &mut [u8], offset: u64) -> Result<()> {
-    read_exact_at(&shard.file, bytes, offset).map_err(|err| {
+    shard.medium.read_exact_at(bytes, offset).map_err(|err| {
         if err.kind() == std::io::ErrorKind::UnexpectedEof {
             let what = format!("ended at '{name}' while it was read");
             Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest")

@@ -152,3 +152,38 @@ fn weights_that_change_under_the_conversion_are_not_written_out() {
         assert!(!out.exists(), "{name}");
     }
 }
+
+#[test]
+fn safetensors_that_nobody_reads_may_be_of_any_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    made::Checkpoint { shards: 1, ..Default::default() }.write(&source);
+    let shard = source.join("model.safetensors");
+    let whole = fs::read(&shard).unwrap();
+    let n = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&whole[8..8 + n]).unwrap();
+    let data = &whole[8 + n..];
+    // `name` as 4 numbers of 8 bytes each behind the weights
+    let with = |name: &str, dtype: &str, len: usize| {
+        let mut header = header.clone();
+        let entry = serde_json::json!({"dtype": dtype, "shape": [4], "data_offsets": [data.len(), data.len() + len]});
+        header.insert(name.to_owned(), entry);
+        let text = serde_json::Value::Object(header).to_string();
+        let bytes = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), data, &vec![7; len]].concat();
+        fs::write(&shard, bytes).unwrap();
+        Checkpoint::open(&source)
+    };
+    let inv_freq = "model.layers.0.self_attn.rotary_emb.inv_freq";
+    for dtype in ["F64", "I64"] {
+        let opened = with(inv_freq, dtype, 32).unwrap();
+        let plan = Plan::new(&opened, &[(Ftype::Q4_0, dir.path().join("out.gguf"))], &Recipe::default()).unwrap();
+        assert_eq!(plan.skipped, [inv_freq], "{dtype}");
+    }
+    for (name, dtype, len, code) in [
+        ("lm_head.bias", "F64", 32, Code::StDtype),
+        (inv_freq, "F64", 24, Code::StSize),
+        (inv_freq, "F4", 32, Code::StDtype),
+    ] {
+        assert_eq!(with(name, dtype, len).unwrap_err().code, code, "{name} {dtype} {len}");
+    }
+}

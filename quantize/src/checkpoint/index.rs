@@ -2,9 +2,11 @@
 
 use super::{Shard, SourceTensor, json, safetensors, torch};
 use crate::error::{Code, Error, Result};
+use crate::medium::{OnDisk, Weights};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A weight file with its tensors.
 pub type Opened = (Shard, Vec<SourceTensor>);
@@ -17,8 +19,9 @@ struct Format {
     index: &'static str,
     /// How a shard's name ends.
     ending: &'static str,
-    /// Opens a file, which gets the number given, and lists its tensors; notes for the user are added to the list.
-    open: fn(&Path, usize, &mut Vec<String>) -> Result<Opened>,
+    /// Reads what is in a file, which gets the number given, and lists its tensors; notes for the user are added to the
+    /// list.
+    open: fn(Shard, usize, &mut Vec<String>) -> Result<Opened>,
 }
 
 /// In order of preference: safetensors cannot hold anything but tensors.
@@ -39,14 +42,19 @@ const FORMATS: [Format; 2] = [
 pub fn open_shard(path: &Path, notes: &mut Vec<String>) -> Result<Option<Opened>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match FORMATS.iter().find(|f| name.ends_with(f.ending)) {
-        Some(format) => (format.open)(path, 0, notes).map(Some),
+        Some(format) => (format.open)(Shard::new(path, Arc::new(OnDisk::open(path)?)), 0, notes).map(Some),
         None => Ok(None),
     }
 }
 
-/// Opens every weight file of `dir`; tensors come in the order of the files.
-pub(crate) fn open_weights(dir: &Path, notes: &mut Vec<String>) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
-    let named = |f: &&Format| dir.join(f.index).exists() || dir.join(f.single).exists();
+/// Opens every weight file of the checkpoint whose index lies in `dir`; tensors come in the order of the files.
+pub(crate) fn open_weights(
+    dir: &Path,
+    weights: &dyn Weights,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
+    let here: HashSet<String> = weights.names().into_iter().collect();
+    let named = |f: &&Format| dir.join(f.index).exists() || here.contains(f.single);
     let named: Vec<&Format> = FORMATS.iter().filter(named).collect();
     let [first, ..] = named.as_slice() else {
         let [a, b] = [&FORMATS[0], &FORMATS[1]].map(|f| f.single);
@@ -54,32 +62,34 @@ pub(crate) fn open_weights(dir: &Path, notes: &mut Vec<String>) -> Result<(Vec<S
         return Err(Error::new(Code::NoWeights, dir, what, "give the folder that holds the weights"));
     };
     // who downloads one format of two often gets the index of the other with it
-    let format = named.iter().find(|f| has_weights(dir, f)).unwrap_or(first);
+    let has_weights = |f: &&&Format| here.iter().any(|name| name.ends_with(f.ending));
+    let format = named.iter().find(has_weights).unwrap_or(first);
     if format.index != first.index {
         notes.push(format!("{} is here without its shards, so the {} files are read", first.index, format.ending));
     }
     let index = dir.join(format.index);
+    let open = |name: &str, number: usize, notes: &mut Vec<String>| {
+        let path = dir.join(name);
+        let medium = weights.open(name, &path)?;
+        (format.open)(Shard::new(&path, medium), number, notes)
+    };
     if index.exists() {
-        return open_sharded(dir, &index, format, notes);
+        return open_sharded(&index, format, &here, open, notes);
     }
-    let (shard, tensors) = (format.open)(&dir.join(format.single), 0, notes)?;
+    let (shard, tensors) = open(format.single, 0, notes)?;
     Ok((vec![shard], tensors))
 }
 
-fn has_weights(dir: &Path, format: &Format) -> bool {
-    let ends = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().ends_with(format.ending);
-    std::fs::read_dir(dir).is_ok_and(|all| all.flatten().any(ends))
-}
-
 fn open_sharded(
-    dir: &Path,
     index: &Path,
     format: &Format,
+    here: &HashSet<String>,
+    open: impl Fn(&str, usize, &mut Vec<String>) -> Result<Opened>,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
     let wanted = read_index(index, format.ending)?;
     let names: BTreeSet<&str> = wanted.values().map(String::as_str).collect();
-    let missing: Vec<&str> = names.iter().copied().filter(|name| !dir.join(name).exists()).collect();
+    let missing: Vec<&str> = names.iter().copied().filter(|name| !here.contains(*name)).collect();
     if !missing.is_empty() {
         let what = format!("{} of {} shards are missing: {}", missing.len(), names.len(), missing.join(", "));
         return Err(Error::new(Code::IndexShards, index, what, "download them into the same folder"));
@@ -87,7 +97,7 @@ fn open_sharded(
     let (mut shards, mut tensors) = (Vec::new(), Vec::new());
     let mut found: HashMap<String, usize> = HashMap::new();
     for (number, name) in names.iter().enumerate() {
-        let (shard, listed) = (format.open)(&dir.join(name), number, notes)?;
+        let (shard, listed) = open(name, number, notes)?;
         for tensor in listed.iter().map(|t| &t.name).chain(&shard.left_out) {
             let said = wanted.get(tensor).map(String::as_str);
             if said != Some(*name) || found.insert(tensor.clone(), number).is_some() {

@@ -12,6 +12,7 @@ pub mod tokenizer;
 mod torch;
 mod zip;
 
+pub(crate) use crate::medium::open_regular;
 pub use config::Config;
 pub use index::{Opened, open_shard};
 pub use provenance::Provenance;
@@ -20,22 +21,18 @@ pub(crate) use torch::wrong_sum;
 
 use crate::error::{Code, Error, Result};
 use crate::gguf::Value;
+use crate::medium::{Folder, Medium, Weights};
 use llama_ext::{Ftype, GgmlType};
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::Arc;
 
 /// One weight file, open.
 #[derive(Debug)]
 pub struct Shard {
     /// Where it is.
     pub path: PathBuf,
-    /// The open file: what was checked is what is read.
-    pub file: File,
-    /// Length in bytes when it was opened.
-    pub len: u64,
-    /// When it had last been written then, where the system tells.
-    pub(crate) modified: Option<SystemTime>,
+    /// Its bytes.
+    pub medium: Arc<dyn Medium>,
     /// Sums that the file carries for its tensors' bytes, in the order of the file.
     pub(crate) sums: Vec<Checksum>,
     /// Tensors that are of a type no weight has, and that every loader skips.
@@ -43,10 +40,26 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// An open file of `len` bytes without sums.
-    pub(crate) fn new(path: &Path, file: File, len: u64) -> Self {
-        let modified = file.metadata().and_then(|found| found.modified()).ok();
-        Self { path: path.to_owned(), file, len, modified, sums: Vec::new(), left_out: Vec::new() }
+    /// A file that was opened, of which nothing is known yet.
+    pub(crate) fn new(path: &Path, medium: Arc<dyn Medium>) -> Self {
+        Self { path: path.to_owned(), medium, sums: Vec::new(), left_out: Vec::new() }
+    }
+
+    /// Length in bytes when it was opened.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.medium.len()
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buf` from `offset`; `doing` is what for.
+    pub(crate) fn read(&self, buf: &mut [u8], offset: u64, doing: &str) -> Result<()> {
+        self.medium.read_exact_at(buf, offset).map_err(|err| Error::io(&self.path, doing, &err))
     }
 }
 
@@ -112,6 +125,14 @@ impl Checkpoint {
     /// # Errors
     /// [`Error`] naming the file and the invariant that does not hold.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_with(dir, &Folder(dir))
+    }
+
+    /// As [`Self::open`], with the weight files from elsewhere and only the small files in `dir`.
+    ///
+    /// # Errors
+    /// [`Error`] naming the file and the invariant that does not hold.
+    pub fn open_with(dir: &Path, weights: &dyn Weights) -> Result<Self> {
         match std::fs::metadata(dir) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => return Err(Error::new(Code::NotAFile, dir, "is not a folder", "give the checkpoint's folder")),
@@ -121,9 +142,9 @@ impl Checkpoint {
         let config = Config::read(dir)?;
         let tokenizer = Tokenizer::read(dir, &config, &mut notes)?;
         let chat_template = template::read(dir)?;
-        let (shards, tensors) = index::open_weights(dir, &mut notes)?;
-        let names = shards.iter().filter_map(|s| s.path.file_name()?.to_str());
-        let provenance = Provenance::of(dir, names);
+        let (shards, tensors) = index::open_weights(dir, weights, &mut notes)?;
+        let names: Vec<&str> = shards.iter().filter_map(|s| s.path.file_name()?.to_str()).collect();
+        let provenance = weights.provenance(&names);
         let dir = dir.to_owned();
         Ok(Self { dir, config, tokenizer, chat_template, shards, tensors, provenance, notes, carried: None })
     }
@@ -144,28 +165,13 @@ impl Checkpoint {
     /// Checks that no weight file changed since it was opened: length and time of change.
     pub(crate) fn unchanged(&self) -> Result<()> {
         for shard in &self.shards {
-            let now = shard.file.metadata().map_err(|err| Error::io(&shard.path, "look at the file again", &err))?;
-            let what = if now.len() != shard.len {
-                format!("had {} bytes when it was opened and has {} now", shard.len, now.len())
-            } else if now.modified().ok() != shard.modified {
-                "was written to after it was opened".to_owned()
-            } else {
-                continue;
-            };
-            return Err(Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest"));
+            let changed = shard.medium.changed();
+            if let Some(what) = changed.map_err(|err| Error::io(&shard.path, "look at the file again", &err))? {
+                return Err(Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest"));
+            }
         }
         Ok(())
     }
-}
-
-/// Opens a regular file: a folder, pipe or device would hang or lie about its length.
-pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
-    let found = std::fs::metadata(path).map_err(|err| Error::io(path, "open the file", &err))?;
-    if !found.is_file() {
-        return Err(Error::new(Code::NotAFile, path, "is not a regular file", "replace it with the real file"));
-    }
-    let file = File::open(path).map_err(|err| Error::io(path, "open the file", &err))?;
-    Ok((file, found.len()))
 }
 
 /// A file's name without `.gguf` and the type at its end: `tulu-2-13b-F16.gguf` and `tulu-2-13b.Q8_0.gguf` are of

@@ -6,27 +6,26 @@
 
 use super::{Shard, SourceTensor};
 use crate::error::{Code, Error, Result};
-use crate::positioned::read_exact_at;
+use crate::names;
 use llama_ext::GgmlType;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::HashSet;
 use std::fmt;
-use std::path::Path;
 
 /// The 70B model's headers have 100 kB; the reference crate stops at 100 MB, which is 150 times what any file needs.
 const MAX_HEADER: u64 = 16 << 20;
 /// Every tensor of a LLaMA model is a vector or a matrix.
 const MAX_DIMS: usize = 4;
 
-/// Opens `path` and lists its tensors as those of shard number `shard`.
-pub(crate) fn open(path: &Path, shard: usize, _notes: &mut Vec<String>) -> Result<(Shard, Vec<SourceTensor>)> {
-    let (file, len) = super::open_regular(path)?;
-    let bad = |code, what: String| Error::new(code, path, what, "the file is damaged or cut: download it again");
+/// Reads the header of `file` and lists its tensors as those of shard number `shard`.
+pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> Result<(Shard, Vec<SourceTensor>)> {
+    let (path, len) = (file.path.clone(), file.len());
+    let bad = |code, what: String| Error::new(code, &path, what, "the file is damaged or cut: download it again");
     let mut first = [0; 8];
     if len < 8 {
         return Err(bad(Code::StLength, format!("has {len} bytes, too few for a safetensors file")));
     }
-    read_exact_at(&file, &mut first, 0).map_err(|err| Error::io(path, "read the header's length", &err))?;
+    file.read(&mut first, 0, "read the header's length")?;
     let n = u64::from_le_bytes(first);
     if n > MAX_HEADER || n > len - 8 {
         let what =
@@ -34,7 +33,7 @@ pub(crate) fn open(path: &Path, shard: usize, _notes: &mut Vec<String>) -> Resul
         return Err(bad(Code::StLength, what));
     }
     let mut text = vec![0; usize::try_from(n).unwrap_or(0)];
-    read_exact_at(&file, &mut text, 8).map_err(|err| Error::io(path, "read the header", &err))?;
+    file.read(&mut text, 8, "read the header")?;
     if text.first() != Some(&b'{') {
         return Err(bad(Code::StHeader, "the header at offset 8 does not begin with '{'".to_owned()));
     }
@@ -42,49 +41,84 @@ pub(crate) fn open(path: &Path, shard: usize, _notes: &mut Vec<String>) -> Resul
         .map_err(|err| bad(Code::StHeader, format!("the header at offset 8 is not the expected JSON: {err}")))?;
 
     let mut seen = HashSet::new();
-    let mut tensors = Vec::with_capacity(header.0.len());
+    let (mut tensors, mut spans) = (Vec::with_capacity(header.0.len()), Vec::with_capacity(header.0.len()));
     for (name, entry) in header.0 {
         if !seen.insert(name.clone()) {
             return Err(bad(Code::StDuplicate, format!("tensor '{name}' stands twice in the header")));
         }
-        tensors.push(tensor(name, &entry, shard, 8 + n).map_err(|(code, what)| bad(code, what))?);
+        let [begin, end] = span(&name, &entry, 8 + n).map_err(|(code, what)| bad(code, what))?;
+        spans.push((begin, end, name.clone()));
+        match dtype(&entry.dtype) {
+            Some(dtype) => {
+                let (shape, bytes) = (entry.shape, end - begin);
+                tensors.push(SourceTensor { name, dtype, shape, shard, offset: begin, bytes, strides: None });
+            }
+            // masks and frequencies of other types: every loader skips them, so their type is no reason to stop
+            None if names::is_skipped(&name) => file.left_out.push(name),
+            None => {
+                let what = format!("tensor '{name}' has type {}; F32, F16 and BF16 are read", entry.dtype);
+                return Err(bad(Code::StDtype, what));
+            }
+        }
     }
-    tensors.sort_by_key(|t| t.offset);
+    spans.sort();
     let mut at = 8 + n;
-    for t in &tensors {
-        if t.offset != at {
-            let kind = if t.offset > at { "leaves a hole" } else { "overlaps" };
-            let what = format!("tensor '{}' {kind}: its data starts at byte {}, expected {at}", t.name, t.offset);
+    for (begin, end, name) in spans {
+        if begin != at {
+            let kind = if begin > at { "leaves a hole" } else { "overlaps" };
+            let what = format!("tensor '{name}' {kind}: its data starts at byte {begin}, expected {at}");
             return Err(bad(Code::StHole, what));
         }
-        at += t.bytes;
+        at = end;
     }
     if at != len {
         return Err(bad(Code::StEnd, format!("the header describes {at} bytes, the file has {len}")));
     }
-    Ok((Shard::new(path, file, len), tensors))
+    tensors.sort_by_key(|t| t.offset);
+    Ok((file, tensors))
 }
 
-/// Checks one entry; offsets become absolute.
-fn tensor(name: String, entry: &Entry, shard: usize, data: u64) -> std::result::Result<SourceTensor, (Code, String)> {
-    let dtype = match entry.dtype.as_str() {
-        "F32" => GgmlType::F32,
-        "F16" => GgmlType::F16,
-        "BF16" => GgmlType::BF16,
-        other => return Err((Code::StDtype, format!("tensor '{name}' has type {other}; F32, F16 and BF16 are read"))),
-    };
+/// Checks one entry: first byte and end of its data, from the start of the file.
+fn span(name: &str, entry: &Entry, data: u64) -> std::result::Result<[u64; 2], (Code, String)> {
     let [begin, end] = entry.data_offsets;
     if entry.shape.len() > MAX_DIMS {
         return Err((Code::StSize, format!("tensor '{name}' has {} dimensions", entry.shape.len())));
     }
-    let needed = entry.shape.iter().try_fold(dtype.block_bytes() as u64, |n, d| n.checked_mul(*d));
-    if needed.is_none() || end.checked_sub(begin) != needed || data.checked_add(end).is_none() {
-        let (shape, dtype) = (&entry.shape, &entry.dtype);
-        let what = format!("tensor '{name}' of shape {shape:?} {dtype} cannot lie at data_offsets {begin} to {end}");
-        return Err((Code::StSize, what));
+    let Some(width) = width(&entry.dtype) else {
+        let what = format!("tensor '{name}' has type {}; F32, F16 and BF16 are read", entry.dtype);
+        return Err((Code::StDtype, what));
+    };
+    let needed = entry.shape.iter().try_fold(width, |n, d| n.checked_mul(*d));
+    match data.checked_add(end) {
+        Some(last) if needed.is_some() && end.checked_sub(begin) == needed => Ok([data + begin, last]),
+        _ => {
+            let (shape, dtype) = (&entry.shape, &entry.dtype);
+            let what =
+                format!("tensor '{name}' of shape {shape:?} {dtype} cannot lie at data_offsets {begin} to {end}");
+            Err((Code::StSize, what))
+        }
     }
-    let (shape, offset, bytes) = (entry.shape.clone(), data + begin, end - begin);
-    Ok(SourceTensor { name, dtype, shape, shard, offset, bytes, strides: None })
+}
+
+/// The types that weights have.
+fn dtype(name: &str) -> Option<GgmlType> {
+    match name {
+        "F32" => Some(GgmlType::F32),
+        "F16" => Some(GgmlType::F16),
+        "BF16" => Some(GgmlType::BF16),
+        _ => None,
+    }
+}
+
+/// Bytes of one element of each type that the format has in whole bytes.
+fn width(name: &str) -> Option<u64> {
+    match name {
+        "BOOL" | "U8" | "I8" | "F8_E5M2" | "F8_E4M3" | "F8_E8M0" => Some(1),
+        "U16" | "I16" | "F16" | "BF16" => Some(2),
+        "U32" | "I32" | "F32" => Some(4),
+        "U64" | "I64" | "F64" | "C64" => Some(8),
+        _ => None,
+    }
 }
 
 #[derive(serde::Deserialize)]

@@ -5,12 +5,11 @@
 //! stands twice, a header that contradicts the directory, members that overlap, bytes before or after the archive.
 //! PyTorch stores members uncompressed, which is what lets weights be read in place.
 
+use super::Shard;
 use crate::error::{Code, Error, Result};
-use crate::positioned::read_exact_at;
+use crate::medium::Medium;
 use rawzip::{CompressionMethod, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ReaderAt, ZipArchive, ZipLocator};
 use std::collections::HashSet;
-use std::fs::File;
-use std::path::Path;
 
 /// A shard has a member for each tensor (723 in the 70B model) and a few more.
 const MAX_MEMBERS: usize = 100_000;
@@ -34,13 +33,14 @@ pub(crate) struct Member {
     pub(crate) crc: u32,
 }
 
-/// Lists the members of the zip file at `path`, `len` bytes long, in the order of the file.
-pub(crate) fn members(path: &Path, file: &File, len: u64) -> Result<Vec<Member>> {
+/// Lists the members of the zip file `file` in the order of the file.
+pub(crate) fn members(file: &Shard) -> Result<Vec<Member>> {
+    let (path, len) = (&file.path, file.len());
     let bad = |code, what: String| Error::new(code, path, what, "the file is damaged or cut: download it again");
     let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
     let archive = ZipLocator::new()
         .max_search_space(MAX_COMMENT)
-        .locate_in_reader(At { file, len }, &mut buffer, len)
+        .locate_in_reader(At(&*file.medium), &mut buffer, len)
         .map_err(|(_, err)| bad(Code::ZipDirectory, format!("has no end record at byte {len}, its end: {err}")))?;
     let (directory, end) = (archive.directory_offset(), archive.end_offset());
     if end != len {
@@ -164,8 +164,9 @@ fn member(archive: &ZipArchive<At<'_>>, buffer: &mut [u8], record: Record) -> Sa
     }
     let (offset, end) = entry.compressed_data_range();
     let file = archive.get_ref();
-    if end > file.len {
-        return Err(lie(&format!("its data would reach to byte {end}, the file has {}", file.len)));
+    let held = file.0.len();
+    if end > held {
+        return Err(lie(&format!("its data would reach to byte {end}, the file has {held}")));
     }
     let after = if deferred { descriptor(file, end, len, crc) } else { Some(0) };
     let Some(end) = after.and_then(|n| end.checked_add(n)) else {
@@ -188,16 +189,13 @@ fn descriptor(file: &At<'_>, at: u64, len: u64, crc: u32) -> Option<u64> {
 }
 
 /// The file without its cursor, for rawzip.
-struct At<'a> {
-    file: &'a File,
-    len: u64,
-}
+struct At<'a>(&'a dyn Medium);
 
 impl ReaderAt for At<'_> {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.0.len().saturating_sub(offset)).unwrap_or(usize::MAX);
         let n = buf.len().min(left);
-        read_exact_at(self.file, &mut buf[..n], offset)?;
+        self.0.read_exact_at(&mut buf[..n], offset)?;
         Ok(n)
     }
 }

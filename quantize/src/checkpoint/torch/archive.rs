@@ -1,11 +1,10 @@
 //! The members of a `.bin` file by their names under its one root, and the small ones read.
 
+use crate::checkpoint::Shard;
 use crate::checkpoint::pickle::Fault;
 use crate::checkpoint::zip::{self, Member};
 use crate::error::{Code, Error, Result};
-use crate::positioned::read_exact_at;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 /// PyTorch reads these (`kMinSupportedFileFormatVersion` and its maximum).
@@ -18,8 +17,7 @@ const REFUSED: &str = "only tensors are loaded; nothing was executed";
 
 /// The members under the one root.
 pub(super) struct Archive<'a> {
-    path: &'a Path,
-    file: &'a File,
+    shard: &'a Shard,
     /// With the slash at its end.
     root: String,
     pub(super) members: Vec<Member>,
@@ -27,9 +25,10 @@ pub(super) struct Archive<'a> {
 }
 
 impl<'a> Archive<'a> {
-    pub(super) fn open(path: &'a Path, file: &'a File, len: u64) -> Result<Self> {
+    pub(super) fn open(shard: &'a Shard) -> Result<Self> {
+        let path = &shard.path;
         let bad = |code, what: String| Error::new(code, path, what, DAMAGED);
-        let members = zip::members(path, file, len)?;
+        let members = zip::members(shard)?;
         let roots: Vec<&str> = members.iter().filter_map(|m| m.name.strip_suffix("data.pkl")).collect();
         let root = match roots.as_slice() {
             [root] if root.strip_suffix('/').is_some_and(|r| !r.contains('/')) => (*root).to_owned(),
@@ -48,7 +47,7 @@ impl<'a> Archive<'a> {
             return Err(bad(Code::ZipName, format!("member '{}' is not under '{root}'", other.name)));
         }
         let by_name = members.iter().enumerate().map(|(i, m)| (m.name.clone(), i)).collect();
-        let archive = Self { path, file, root, members, by_name };
+        let archive = Self { shard, root, members, by_name };
         archive.check_notes()?;
         Ok(archive)
     }
@@ -58,14 +57,14 @@ impl<'a> Archive<'a> {
         let number = std::str::from_utf8(&version).ok().and_then(|text| text.trim_end().parse().ok());
         if !number.is_some_and(|n| VERSIONS.contains(&n)) {
             let what = format!("is of version '{}', 1 to 10 are read", version.escape_ascii());
-            return Err(Error::new(Code::TorchVersion, self.path, what, DAMAGED));
+            return Err(Error::new(Code::TorchVersion, &self.shard.path, what, DAMAGED));
         }
         match self.read("byteorder", MAX_NOTE)?.as_deref() {
             None | Some(b"little") => Ok(()),
             Some(order) => {
                 let what = format!("has byte order '{}'; little is read", order.escape_ascii());
                 let fix = "save it again on a little-endian machine (x86, ARM)";
-                Err(Error::new(Code::TorchEndian, self.path, what, fix))
+                Err(Error::new(Code::TorchEndian, &self.shard.path, what, fix))
             }
         }
     }
@@ -79,14 +78,13 @@ impl<'a> Archive<'a> {
         let Some(member) = self.member(name) else { return Ok(None) };
         if member.len > most {
             let what = format!("member '{}' has {} bytes, at most {most} are read", member.name, member.len);
-            return Err(Error::new(Code::PickleLimit, self.path, what, REFUSED));
+            return Err(Error::new(Code::PickleLimit, &self.shard.path, what, REFUSED));
         }
         let mut bytes = vec![0; usize::try_from(member.len).unwrap_or(0)];
-        read_exact_at(self.file, &mut bytes, member.offset)
-            .map_err(|err| Error::io(self.path, &format!("read member '{}'", member.name), &err))?;
+        self.shard.read(&mut bytes, member.offset, &format!("read member '{}'", member.name))?;
         let sum = crc32fast::hash(&bytes);
         if member.crc != 0 && member.crc != sum {
-            return Err(wrong_sum(self.path, &member.name, member.offset, member.crc, sum));
+            return Err(wrong_sum(&self.shard.path, &member.name, member.offset, member.crc, sum));
         }
         Ok(Some(bytes))
     }
@@ -103,7 +101,7 @@ impl<'a> Archive<'a> {
             Code::TorchDtype => "convert the tensor to float32, float16 or bfloat16 first",
             _ => "the file is damaged or hand-made: download it again",
         };
-        Error::new(fault.code, self.path, what, fix)
+        Error::new(fault.code, &self.shard.path, what, fix)
     }
 }
 

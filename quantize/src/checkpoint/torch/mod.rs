@@ -15,18 +15,14 @@ use super::pickle::Pickle;
 use super::zip::Member;
 use super::{Checksum, Shard, SourceTensor, pickle};
 use crate::error::{Code, Error, Result};
-use crate::positioned::read_exact_at;
 use archive::{Archive, DAMAGED};
-use std::fs::File;
-use std::path::Path;
 
 pub(crate) use archive::wrong_sum;
 
-/// Opens `path` and lists its tensors as those of shard number `shard`.
-pub(crate) fn open(path: &Path, shard: usize, notes: &mut Vec<String>) -> Result<(Shard, Vec<SourceTensor>)> {
-    let (file, len) = super::open_regular(path)?;
-    check_format(path, &file, len)?;
-    let archive = Archive::open(path, &file, len)?;
+/// Reads the table of `file` and lists its tensors as those of shard number `shard`.
+pub(crate) fn open(file: Shard, shard: usize, notes: &mut Vec<String>) -> Result<(Shard, Vec<SourceTensor>)> {
+    check_format(&file)?;
+    let archive = Archive::open(&file)?;
     let text = archive.read("data.pkl", pickle::MAX_BYTES)?.unwrap_or_default();
     let pickle = Pickle::read(&text).map_err(|fault| archive.refuse(fault))?;
     let (mut tensors, used, left_out) =
@@ -45,17 +41,17 @@ pub(crate) fn open(path: &Path, shard: usize, notes: &mut Vec<String>) -> Result
         }
     }
     if unsummed > 0 {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         notes.push(format!("{unsummed} storages of {name} carry no CRC32: damage in them cannot be seen"));
     }
-    Ok((Shard { sums, left_out, ..Shard::new(path, file, len) }, tensors))
+    Ok((Shard { sums, left_out, ..file }, tensors))
 }
 
 /// The zip layout, or the reason why not by name.
-fn check_format(path: &Path, file: &File, len: u64) -> Result<()> {
+fn check_format(file: &Shard) -> Result<()> {
     let mut head = [0; 512];
-    let n = usize::try_from(len).unwrap_or(usize::MAX).min(head.len());
-    read_exact_at(file, &mut head[..n], 0).map_err(|err| Error::io(path, "read the first bytes", &err))?;
+    let n = usize::try_from(file.len()).unwrap_or(usize::MAX).min(head.len());
+    file.read(&mut head[..n], 0, "read the first bytes")?;
     let head = &head[..n];
     // the pickled number 0x1950a86a20f9469cfc6c, of any protocol
     let legacy =
@@ -73,5 +69,5 @@ fn check_format(path: &Path, file: &File, len: u64) -> Result<()> {
     } else {
         ("does not begin as a zip file, so it is none that torch.save wrote", DAMAGED)
     };
-    Err(Error::new(Code::TorchFormat, path, what, fix))
+    Err(Error::new(Code::TorchFormat, &file.path, what, fix))
 }

@@ -1,0 +1,132 @@
+//! Where the bytes of weight files are: the border that keeps the readers from knowing whether a file lies on this disk
+//! or is still on its way. Here is the file on disk; `arrive/` has the other one.
+
+use crate::checkpoint::Provenance;
+use crate::error::{Code, Error, Result};
+use crate::positioned;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// The bytes of one weight file, at any offset, from several threads at once.
+pub trait Medium: fmt::Debug + Send + Sync {
+    /// Length in bytes, as it was when the file was opened.
+    fn len(&self) -> u64;
+
+    /// Whether there is nothing in it.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `buf` from `offset`; an early end of the file is `UnexpectedEof`.
+    ///
+    /// # Errors
+    /// The operating system's, or one that carries an [`Error`].
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// These small parts will be read soon: who has a long way to them can fetch them together.
+    fn expect(&self, _parts: &[Range<u64>]) {}
+
+    /// What is different now from when the file was opened.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn changed(&self) -> io::Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// The weight files of a checkpoint by their names. The small files beside them are always on this disk.
+pub trait Weights {
+    /// Names of all weight files there are.
+    fn names(&self) -> Vec<String>;
+
+    /// Opens the one called `name`; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no such file, or none that can be read.
+    fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn Medium>>;
+
+    /// Where `names` come from, as far as is known.
+    fn provenance(&self, names: &[&str]) -> Provenance;
+}
+
+/// The weight files of a folder on this disk.
+#[derive(Debug)]
+pub(crate) struct Folder<'a>(pub(crate) &'a Path);
+
+impl Weights for Folder<'_> {
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0).into_iter().flatten().flatten();
+        // a link of the shared cache whose file is gone is no file
+        let there = entries.filter(|entry| entry.path().exists());
+        there.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    fn open(&self, _name: &str, path: &Path) -> Result<Arc<dyn Medium>> {
+        Ok(Arc::new(OnDisk::open(path)?))
+    }
+
+    fn provenance(&self, names: &[&str]) -> Provenance {
+        Provenance::of(self.0, names.iter().copied())
+    }
+}
+
+/// A file on this disk.
+#[derive(Debug)]
+pub(crate) struct OnDisk {
+    /// What was checked is what is read.
+    file: File,
+    len: u64,
+    /// When it had last been written when it was opened, where the system tells.
+    modified: Option<SystemTime>,
+}
+
+impl OnDisk {
+    /// Opens a regular file: a folder, pipe or device would hang or lie about its length.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let (file, len) = open_regular(path)?;
+        Ok(Self::new(file, len))
+    }
+
+    /// An open file of `len` bytes.
+    pub(crate) fn new(file: File, len: u64) -> Self {
+        let modified = file.metadata().and_then(|found| found.modified()).ok();
+        Self { file, len, modified }
+    }
+}
+
+impl Medium for OnDisk {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        positioned::read_exact_at(&self.file, buf, offset)
+    }
+
+    fn changed(&self) -> io::Result<Option<String>> {
+        let now = self.file.metadata()?;
+        Ok(if now.len() != self.len {
+            Some(format!("had {} bytes when it was opened and has {} now", self.len, now.len()))
+        } else if now.modified().ok() != self.modified {
+            Some("was written to after it was opened".to_owned())
+        } else {
+            None
+        })
+    }
+}
+
+/// Opens a regular file and tells its length.
+pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
+    let found = std::fs::metadata(path).map_err(|err| Error::io(path, "open the file", &err))?;
+    if !found.is_file() {
+        return Err(Error::new(Code::NotAFile, path, "is not a regular file", "replace it with the real file"));
+    }
+    let file = File::open(path).map_err(|err| Error::io(path, "open the file", &err))?;
+    Ok((file, found.len()))
+}
