@@ -31,6 +31,7 @@ pub(crate) enum Command {
     Inspect(crate::commands::inspect::Args),
     Verify(crate::commands::verify::Args),
     Bench(crate::commands::bench::Args),
+    Pull(crate::commands::pull::Args),
     Doctor(crate::commands::doctor::Args),
 }
 

@@ -48,6 +48,14 @@ impl Bar {
         }
     }
 
+    /// `n` were done before: they do not count in the rate and the time left.
+    pub(crate) fn begin_at(&self, n: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(n);
+            bar.reset_eta();
+        }
+    }
+
     /// What is being worked on now.
     pub(crate) fn message(&self, text: String) {
         if let Some(bar) = &self.0 {

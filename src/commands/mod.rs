@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod inspect;
 mod load;
 pub(crate) mod prompt;
+pub(crate) mod pull;
 pub(crate) mod verify;
 
 use crate::cli::Command;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Pull(args) => pull::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod cache;
 mod demo;
+pub(crate) mod hub;
 pub(crate) mod source;
 
 pub(crate) use source::resolve;

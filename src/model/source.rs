@@ -1,5 +1,6 @@
 //! MODEL on the command line → a GGUF file on this machine.
 
+use super::hub::RepoId;
 use super::{cache, demo};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
@@ -111,4 +112,11 @@ fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<()
 /// Every core: conversion is all computing.
 pub(crate) fn threads() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// The repository that a Hub id names.
+pub(crate) fn repo(name: &str) -> Result<RepoId, Failure> {
+    RepoId::parse(name).ok_or_else(|| {
+        Failure::input("NOT_FOUND", format!("'{name}' is no Hub id"), "write it as OWNER/NAME or OWNER/NAME@REVISION")
+    })
 }

@@ -1,5 +1,7 @@
 //! What the tests of the whole program share: the binary, folders, and files outside the repository.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::panic)]
+
+pub(crate) mod hub;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

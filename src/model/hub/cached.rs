@@ -1,0 +1,120 @@
+//! The cache that is shared with `huggingface_hub`, as paths:
+//! `models--OWNER--NAME/{blobs/HASH, snapshots/COMMIT/FILE → ../../blobs/HASH, refs/REVISION}` and `.locks`.
+
+use super::hash::FileHash;
+use super::repo::{RepoId, is_hex};
+use crate::error::Failure;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+/// The cache's folder.
+#[derive(Clone, Debug)]
+pub(crate) struct CacheDir(pub(crate) PathBuf);
+
+impl CacheDir {
+    /// A repository's folder.
+    pub(crate) fn repo(&self, repo: &RepoId) -> PathBuf {
+        self.0.join(format!("models--{}--{}", repo.owner, repo.name))
+    }
+
+    /// Where a file's bytes are, once they are all there and right.
+    pub(super) fn blob(&self, repo: &RepoId, hash: &FileHash) -> PathBuf {
+        self.repo(repo).join("blobs").join(hash.hex())
+    }
+
+    /// The folder of a commit's files.
+    pub(super) fn snapshot(&self, repo: &RepoId, commit: &str) -> PathBuf {
+        self.repo(repo).join("snapshots").join(commit)
+    }
+
+    /// The file that `huggingface_hub` locks too while it fetches a blob.
+    pub(super) fn lock(&self, repo: &RepoId, hash: &FileHash) -> PathBuf {
+        let folder = format!("models--{}--{}", repo.owner, repo.name);
+        self.0.join(".locks").join(folder).join(format!("{}.lock", hash.hex()))
+    }
+
+    /// The commit that `repo` named when it was last fetched.
+    pub(crate) fn commit(&self, repo: &RepoId) -> Option<String> {
+        if let Some(commit) = repo.commit() {
+            return Some(commit.to_owned());
+        }
+        let text = fs::read_to_string(self.repo(repo).join("refs").join(repo.revision())).ok()?;
+        Some(text.trim().to_owned()).filter(|commit| is_hex(commit, 40))
+    }
+
+    /// The folder of a checkpoint that is here as a whole; nothing is asked of the network.
+    pub(crate) fn complete(&self, repo: &RepoId) -> Option<PathBuf> {
+        let folder = self.snapshot(repo, &self.commit(repo)?);
+        missing(&folder).is_empty().then_some(folder)
+    }
+
+    /// Remembers that `repo` named `commit`.
+    pub(super) fn remember(&self, repo: &RepoId, commit: &str) -> Result<(), Failure> {
+        if repo.commit().is_some() {
+            return Ok(());
+        }
+        replace(&self.repo(repo).join("refs").join(repo.revision()), commit.as_bytes())
+    }
+
+    /// Makes `path` of the snapshot the blob's other name.
+    pub(super) fn link(&self, repo: &RepoId, commit: &str, path: &str, hash: &FileHash) -> Result<(), Failure> {
+        let link = self.snapshot(repo, commit).join(path);
+        let up = "../".repeat(2 + path.matches('/').count());
+        let to = PathBuf::from(format!("{up}blobs/{}", hash.hex()));
+        if fs::read_link(&link).is_ok_and(|now| now == to) {
+            return Ok(());
+        }
+        let io = |err: std::io::Error| Failure::io(&link, "cannot link the file", &err);
+        if let Some(parent) = link.parent() {
+            fs::create_dir_all(parent).map_err(io)?;
+        }
+        match fs::remove_file(&link) {
+            Err(err) if err.kind() != ErrorKind::NotFound => return Err(io(err)),
+            _ => {}
+        }
+        match std::os::unix::fs::symlink(&to, &link) {
+            // another process makes the same link
+            Err(err) if err.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other.map_err(io),
+        }
+    }
+}
+
+/// What a checkpoint's folder lacks of the least that a conversion needs; the names, for a message.
+pub(crate) fn missing(folder: &Path) -> Vec<String> {
+    let lacks = |name: &&str| !folder.join(name).exists();
+    let mut all: Vec<String> =
+        ["config.json", "tokenizer.model"].iter().filter(|n| lacks(n)).map(|n| (*n).into()).collect();
+    let formats = ["model.safetensors", "pytorch_model.bin"];
+    let mut best: Option<Vec<String>> = None;
+    for single in formats {
+        if !lacks(&single) {
+            return all;
+        }
+        let Ok(index) = fs::read(folder.join(format!("{single}.index.json"))) else { continue };
+        let index: Value = serde_json::from_slice(&index).unwrap_or_default();
+        let shards: BTreeSet<&str> =
+            index["weight_map"].as_object().into_iter().flatten().filter_map(|(_, shard)| shard.as_str()).collect();
+        let lacking: Vec<String> = shards.iter().filter(|n| lacks(n)).map(|n| (*n).to_owned()).collect();
+        if !shards.is_empty() && best.as_ref().is_none_or(|b| lacking.len() < b.len()) {
+            best = Some(lacking);
+        }
+    }
+    all.extend(best.unwrap_or_else(|| formats.map(String::from).to_vec()));
+    all
+}
+
+/// Writes a small file whole or not at all.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let io = |err: std::io::Error| Failure::io(path, "cannot write the file", &err);
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(io)?;
+    let mut new = tempfile::NamedTempFile::new_in(parent).map_err(io)?;
+    new.write_all(bytes).map_err(io)?;
+    new.as_file().sync_all().map_err(io)?;
+    new.persist(path).map_err(|err| io(err.error))?;
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! One request and the head of its answer: the only module that names ureq's client. What an answer means is decided by
+//! others; here it is sent, with the token only where it belongs, and redirects are left to the caller.
+
+use super::redirect::{place, shown};
+use super::settings::Settings;
+use super::transfer::Addresses;
+use crate::error::Failure;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::http::{HeaderMap, Uri};
+use ureq::tls::{PemItem, RootCerts, TlsConfig};
+use ureq::{Agent, Proxy};
+
+/// Time to find a host and connect to it.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Who we say we are.
+const USER_AGENT: &str = concat!("tulu-quant/", env!("CARGO_PKG_VERSION"));
+
+/// An answer that has begun: the body has not been read.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    headers: HeaderMap,
+    body: Box<dyn Read + Send>,
+}
+
+impl Reply {
+    /// A header's text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+    }
+
+    /// The header as a number.
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.header(name).and_then(|text| text.parse().ok())
+    }
+
+    /// The bytes that follow.
+    pub(super) fn body(&mut self) -> &mut dyn Read {
+        &mut self.body
+    }
+}
+
+/// Connections, kept open between requests.
+pub(super) struct Client {
+    settings: Arc<Settings>,
+    https: Agent,
+    http: Agent,
+    /// Where files were last found.
+    pub(super) addresses: Addresses,
+}
+
+impl Client {
+    pub(super) fn new(settings: &Arc<Settings>) -> Result<Self, Failure> {
+        let tls = TlsConfig::builder().root_certs(roots()?).build();
+        let agent = |proxy: Option<Proxy>| -> Agent {
+            Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .user_agent(USER_AGENT)
+                .accept_encoding("identity")
+                .timeout_resolve(Some(CONNECT))
+                .timeout_connect(Some(CONNECT))
+                .timeout_recv_response(Some(settings.answer_timeout))
+                .timeout_per_read(Some(settings.read_timeout))
+                .timeout_per_write(Some(settings.read_timeout))
+                .proxy(proxy)
+                .tls_config(tls.clone())
+                .build()
+                .into()
+        };
+        let https = agent(proxy(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?);
+        let http = agent(proxy(&["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])?);
+        Ok(Self { settings: settings.clone(), https, http, addresses: Addresses::default() })
+    }
+
+    /// Ends every request that is under way.
+    pub(super) fn shutdown(&self) {
+        self.https.clone().shutdown();
+        self.http.clone().shutdown();
+    }
+
+    /// Asks for `url`, or the part of it that `range` (`bytes=0-99`) names.
+    pub(super) fn get(&self, url: &Uri, range: Option<&str>) -> Result<Reply, Fault> {
+        let agent = if url.scheme_str() == Some("https") { &self.https } else { &self.http };
+        let mut request = agent.get(url);
+        if let Some(token) = self.settings.token_for(url) {
+            request = request.header("authorization", token.header());
+        }
+        if let Some(range) = range {
+            request = request.header("range", range);
+        }
+        let (head, body) = request.call().map_err(|err| Fault::of(&err, url))?.into_parts();
+        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body: Box::new(body.into_reader()) })
+    }
+}
+
+/// Why there was no answer, or why it broke off.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) code: &'static str,
+    pub(super) what: String,
+    pub(super) fix: &'static str,
+    /// Whether the next try may go better.
+    pub(super) passing: bool,
+}
+
+impl Fault {
+    fn of(err: &ureq::Error, url: &Uri) -> Self {
+        use std::io::ErrorKind;
+        use ureq::Error as E;
+        const REACH: &str = "check the network, HF_ENDPOINT and the proxy variables, then run it again";
+        const TLS: &str = "check the clock, and SSL_CERT_FILE where a company's own certificates are used";
+        let host = place(url);
+        let (code, what, fix, passing) = match err {
+            E::HostNotFound => ("HUB_CONNECT", format!("cannot find {host}"), REACH, true),
+            E::ConnectProxyFailed(why) => {
+                let why: String = why.chars().take(100).collect();
+                ("HUB_PROXY", format!("the proxy does not connect to {host}: {why}"), PROXY_FIX, true)
+            }
+            E::InvalidProxyUrl => ("HUB_PROXY", "the proxy's address is not valid".to_owned(), PROXY_FIX, false),
+            E::Tls(_) | E::Rustls(_) | E::Pem(_) | E::TlsRequired => {
+                ("HUB_TLS", format!("no safe connection to {host}: {err}"), TLS, false)
+            }
+            // rustls' own errors come through std's Read
+            E::Io(why) if why.kind() == ErrorKind::InvalidData && url.scheme_str() == Some("https") => {
+                ("HUB_TLS", format!("no safe connection to {host}: {why}"), TLS, false)
+            }
+            E::Timeout(which) => ("HUB_TIMEOUT", format!("{host} was silent for too long ({which})"), REACH, true),
+            E::Io(why) => ("HUB_CONNECT", format!("no connection to {host}: {why}"), REACH, true),
+            _ => ("HUB_ANSWER", format!("{host} does not answer as a web server: {err}"), REACH, true),
+        };
+        Self { code, what, fix, passing }
+    }
+
+    /// The body broke off.
+    pub(super) fn cut(err: &std::io::Error, url: &Uri, got: u64, wanted: u64) -> Self {
+        let what = format!("the connection to {} broke after {got} of {wanted} bytes: {err}", place(url));
+        Self { code: "HUB_CUT", what, fix: "run it again: it goes on where it was", passing: true }
+    }
+}
+
+const PROXY_FIX: &str = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY";
+
+/// The first of `names` that is set, with NO_PROXY's exceptions.
+fn proxy(names: &[&str]) -> Result<Option<Proxy>, Failure> {
+    let set = |name: &&str| std::env::var(name).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+    let Some((name, address)) = names.iter().find_map(|name| Some((name, set(name)?))) else { return Ok(None) };
+    let bad = |_| {
+        let what = format!("{name} is '{}', which is no proxy's address", shown(&address));
+        Failure::input("HUB_PROXY", what, "write it like http://proxy:3128")
+    };
+    let given = Proxy::new(&address).map_err(bad)?;
+    let mut proxy = Proxy::builder(given.protocol()).host(given.host()).port(given.port());
+    if let Some(user) = given.username() {
+        proxy = proxy.username(user);
+    }
+    if let Some(password) = given.password() {
+        proxy = proxy.password(password);
+    }
+    if let Some(exceptions) = ["NO_PROXY", "no_proxy"].iter().find_map(set) {
+        proxy = proxy.no_proxy(&exceptions);
+    }
+    proxy.build().map(Some).map_err(bad)
+}
+
+/// Whom to trust: the certificates that a variable names, else the system's, else (in a container without any) those of
+/// Mozilla that are built in.
+fn roots() -> Result<RootCerts, Failure> {
+    let named = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].into_iter();
+    if let Some(file) = named.filter_map(std::env::var_os).find(|f| Path::new(f).is_file()) {
+        let file = Path::new(&file);
+        let pem = std::fs::read(file).map_err(|err| Failure::io(file, "cannot read the certificates", &err))?;
+        let all = ureq::tls::parse_pem(&pem).filter_map(Result::ok);
+        let certificates = all.filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        });
+        return Ok(certificates.collect::<Vec<_>>().into());
+    }
+    let variables = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    let places = ["/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/pki/tls/certs", "/etc/ssl/ca-bundle.pem"];
+    let filled = |place: &&str| {
+        let place = Path::new(place);
+        place.is_file() || std::fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_some())
+    };
+    let system = cfg!(not(target_os = "linux")) || variables || places.iter().any(filled);
+    Ok(if system { RootCerts::PlatformVerifier } else { RootCerts::WebPki })
+}

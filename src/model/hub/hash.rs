@@ -1,0 +1,91 @@
+//! What a file must hash to: the Hub knows the sha256 of every large file, and git's sha1 of every other one.
+
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+
+/// The hash that the listing has for a file; also the name of its blob in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum FileHash {
+    /// Of an LFS file's bytes: 64 hexadecimal digits.
+    Sha256(String),
+    /// Git's name for any other file: the sha1 of `blob LENGTH\0` and the bytes, 40 digits.
+    GitSha1(String),
+}
+
+impl FileHash {
+    /// The digits.
+    pub(crate) fn hex(&self) -> &str {
+        match self {
+            Self::Sha256(hex) | Self::GitSha1(hex) => hex,
+        }
+    }
+
+    /// What it is called.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "sha256",
+            Self::GitSha1(_) => "git's sha1",
+        }
+    }
+
+    /// Begins to check a file of `size` bytes.
+    pub(crate) fn checker(&self, size: u64) -> Checker {
+        let state = match self {
+            Self::Sha256(_) => State::Sha256(Sha256::new()),
+            Self::GitSha1(_) => State::Sha1(Sha1::new_with_prefix(format!("blob {size}\0"))),
+        };
+        Checker { state, expected: self.hex().to_owned() }
+    }
+}
+
+/// A hash on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Checker {
+    state: State,
+    expected: String,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Sha256(Sha256),
+    Sha1(Sha1),
+}
+
+impl Checker {
+    /// The next bytes of the file.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match &mut self.state {
+            State::Sha256(hash) => hash.update(bytes),
+            State::Sha1(hash) => hash.update(bytes),
+        }
+    }
+
+    /// Whether the bytes were the file's. `Err` holds what they hash to instead.
+    pub(crate) fn finish(self) -> Result<(), String> {
+        let found = match self.state {
+            State::Sha256(hash) => hex(&hash.finalize()),
+            State::Sha1(hash) => hex(&hash.finalize()),
+        };
+        if found == self.expected { Ok(()) } else { Err(found) }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FileHash;
+
+    #[test]
+    fn small_files_hash_as_git_does() {
+        // `printf 'hello\n' | git hash-object --stdin`
+        let hash = FileHash::GitSha1("ce013625030ba8dba906f756967f9e9ca394464a".to_owned());
+        let mut checker = hash.checker(6);
+        checker.update(b"hel");
+        checker.update(b"lo\n");
+        assert_eq!(checker.finish(), Ok(()));
+        assert!(hash.checker(6).finish().is_err());
+    }
+}

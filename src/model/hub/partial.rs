@@ -1,0 +1,260 @@
+//! A file that is not all there yet: `blobs/HASH.tulu-quant.part` with its bytes at their final offsets, and
+//! `….tulu-quant.done`, a line for each range that has arrived (`START END CRC32`).
+//!
+//! The names differ from `huggingface_hub`'s `HASH.incomplete` on purpose: it takes the length of that file for the
+//! number of bytes that have arrived. Lines are appended after their bytes are written, so a killed process loses only
+//! what has no line; and what has one is read again and compared before it is believed, so that a power cut that kept the
+//! line and lost the bytes is noticed.
+
+use crate::error::Failure;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes read at once when what is on disk is checked.
+const BUFFER: usize = 1 << 20;
+
+/// Ranges are recorded in steps of at most this many bytes…
+const MAX_STEP: u64 = 8 << 20;
+
+/// …and in smaller files of a 64th, but not less than this.
+const MIN_STEP: u64 = 64 << 10;
+
+/// The file on its way.
+#[derive(Debug)]
+pub(super) struct Partial {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    side: Mutex<Side>,
+}
+
+#[derive(Debug)]
+struct Side {
+    path: PathBuf,
+    file: File,
+    /// What has arrived, in order, without overlaps.
+    done: Vec<Range<u64>>,
+}
+
+/// `HASH.tulu-quant.part` and `HASH.tulu-quant.done`.
+fn names(blob: &Path) -> [PathBuf; 2] {
+    ["part", "done"].map(|end| {
+        let mut name = blob.as_os_str().to_owned();
+        name.push(format!(".tulu-quant.{end}"));
+        name.into()
+    })
+}
+
+/// Bytes on disk that an interrupted download of `blob` has taken already.
+pub(super) fn allocated(blob: &Path) -> u64 {
+    let [part, _] = names(blob);
+    fs::metadata(part).map_or(0, |found| found.blocks() * 512)
+}
+
+impl Partial {
+    /// Opens what an earlier process left of `blob`, or begins anew; `go_on` is asked while what is there is checked.
+    pub(super) fn open(blob: &Path, size: u64, go_on: &dyn Fn() -> Result<(), Failure>) -> Result<Self, Failure> {
+        let [path, side_path] = names(blob);
+        let open = |path: &Path| {
+            let file = File::options().create(true).truncate(false).read(true).write(true).open(path);
+            file.map_err(|err| cannot(path, "cannot create the file", &err))
+        };
+        let (file, side) = (open(&path)?, open(&side_path)?);
+        let io = |err: std::io::Error| cannot(&path, "cannot read the file", &err);
+        let length = file.metadata().map_err(io)?.len();
+        let recorded = fs::read_to_string(&side_path).unwrap_or_default();
+        let mut done: Vec<(Range<u64>, u32)> = if length == size { lines(&recorded, size) } else { Vec::new() };
+        let mut buffer = vec![0; BUFFER];
+        let mut wrong = None;
+        done.retain(|(range, crc)| {
+            let kept = wrong.is_none().then(|| go_on().and_then(|()| sum(&file, range, &mut buffer).map_err(io)));
+            match kept {
+                Some(Ok(found)) => found == *crc,
+                Some(Err(failure)) => {
+                    wrong = Some(failure);
+                    true
+                }
+                None => true,
+            }
+        });
+        if let Some(failure) = wrong {
+            return Err(failure);
+        }
+        file.set_len(size).map_err(|err| cannot(&path, "cannot make room for the file", &err))?;
+        let this = Self { path, file, size, side: Mutex::new(Side { path: side_path, file: side, done: Vec::new() }) };
+        this.rewrite(&done)?;
+        Ok(this)
+    }
+
+    /// Bytes between two records.
+    pub(super) fn step(&self) -> u64 {
+        (self.size / 64).clamp(MIN_STEP, MAX_STEP)
+    }
+
+    /// Bytes that have arrived.
+    pub(super) fn arrived(&self) -> u64 {
+        self.side().done.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// What of `piece` has not arrived.
+    pub(super) fn gaps(&self, piece: &Range<u64>) -> Vec<Range<u64>> {
+        let (mut gaps, mut at) = (Vec::new(), piece.start);
+        for range in &self.side().done {
+            if range.start > at && range.start < piece.end {
+                gaps.push(at..range.start);
+            }
+            at = at.max(range.end);
+        }
+        if at < piece.end {
+            gaps.push(at..piece.end);
+        }
+        gaps.retain(|gap| gap.start < gap.end);
+        gaps
+    }
+
+    /// Writes bytes at their place.
+    pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
+        self.file.write_all_at(bytes, at).map_err(|err| cannot(&self.path, "cannot write", &err))
+    }
+
+    /// Records that `range`, whose bytes have this CRC32, is written.
+    pub(super) fn record(&self, range: Range<u64>, crc: u32) -> Result<(), Failure> {
+        let mut side = self.side();
+        let line = format!("{} {} {crc:08x}\n", range.start, range.end);
+        side.file.write_all(line.as_bytes()).map_err(|err| cannot(&side.path, "cannot write", &err))?;
+        insert(&mut side.done, range);
+        Ok(())
+    }
+
+    /// Gives every byte to `take`, in order.
+    pub(super) fn read(&self, take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+        let (mut buffer, mut at) = (vec![0; BUFFER], 0);
+        while at < self.size {
+            let room = usize::try_from(self.size - at).unwrap_or(BUFFER).min(BUFFER);
+            let part = buffer.get_mut(..room).unwrap_or_default();
+            self.file.read_exact_at(part, at).map_err(|err| cannot(&self.path, "cannot read", &err))?;
+            take(part)?;
+            at += room as u64;
+        }
+        Ok(())
+    }
+
+    /// Forgets everything that has arrived.
+    pub(super) fn clear(&self) -> Result<(), Failure> {
+        self.rewrite(&[])
+    }
+
+    /// The file is right: it takes its name.
+    pub(super) fn finish(&self, blob: &Path) -> Result<(), Failure> {
+        self.file.sync_all().map_err(|err| cannot(&self.path, "cannot flush", &err))?;
+        fs::rename(&self.path, blob).map_err(|err| cannot(blob, "cannot rename the file", &err))?;
+        if let Some(folder) = blob.parent().and_then(|dir| File::open(dir).ok()) {
+            let _ = folder.sync_all();
+        }
+        let _ = fs::remove_file(&self.side().path);
+        Ok(())
+    }
+
+    fn side(&self) -> std::sync::MutexGuard<'_, Side> {
+        self.side.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the lines, so that no torn one stays.
+    fn rewrite(&self, done: &[(Range<u64>, u32)]) -> Result<(), Failure> {
+        let mut side = self.side();
+        side.done.clear();
+        let text: String =
+            done.iter().map(|(range, crc)| format!("{} {} {crc:08x}\n", range.start, range.end)).collect();
+        let path = side.path.clone();
+        let io = |err: std::io::Error| cannot(&path, "cannot write", &err);
+        super::cached::replace(&path, text.as_bytes())?;
+        side.file = File::options().append(true).open(&path).map_err(io)?;
+        done.iter().for_each(|(range, _)| insert(&mut side.done, range.clone()));
+        Ok(())
+    }
+}
+
+/// Whole lines that make sense; the rest may be torn.
+fn lines(text: &str, size: u64) -> Vec<(Range<u64>, u32)> {
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let parse = |line: &str| {
+        let mut parts = line.split(' ');
+        let range = parts.next()?.parse().ok()?..parts.next()?.parse().ok()?;
+        let crc = u32::from_str_radix(parts.next()?, 16).ok()?;
+        (range.start < range.end && range.end <= size).then_some((range, crc))
+    };
+    whole.lines().filter_map(parse).collect()
+}
+
+/// CRC32 of a range of the file.
+fn sum(file: &File, range: &Range<u64>, buffer: &mut [u8]) -> std::io::Result<u32> {
+    let mut hash = crc32fast::Hasher::new();
+    let mut at = range.start;
+    while at < range.end {
+        let room = usize::try_from(range.end - at).unwrap_or(BUFFER).min(buffer.len());
+        let part = buffer.get_mut(..room).unwrap_or_default();
+        file.read_exact_at(part, at)?;
+        hash.update(part);
+        at += room as u64;
+    }
+    Ok(hash.finalize())
+}
+
+/// Adds `range`, joining what touches.
+fn insert(done: &mut Vec<Range<u64>>, range: Range<u64>) {
+    done.push(range);
+    done.sort_by_key(|range| range.start);
+    done.dedup_by(|next, before| {
+        let joins = next.start <= before.end;
+        if joins {
+            before.end = before.end.max(next.end);
+        }
+        joins
+    });
+}
+
+/// A full disk has a code of its own: what has arrived is kept.
+fn cannot(path: &Path, doing: &str, err: &std::io::Error) -> Failure {
+    if matches!(err.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        let fix = "make room, or set HF_HUB_CACHE to another disk; run it again: it goes on where it was";
+        return Failure::machine("DISK_FULL", format!("{doing}: {err}"), fix).at(path);
+    }
+    Failure::machine("HUB_CACHE", format!("{doing}: {err}"), "check the folder's permissions, or set HF_HUB_CACHE")
+        .at(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Partial, names};
+    use std::io::Write as _;
+
+    #[test]
+    fn what_was_recorded_is_there_again_unless_its_bytes_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = dir.path().join("ab");
+        let partial = Partial::open(&blob, 100, &|| Ok(())).unwrap();
+        for (at, byte) in [(0, 1_u8), (20, 2), (50, 3)] {
+            partial.write(at, &[byte; 10]).unwrap();
+            partial.record(at..at + 10, crc32fast::hash(&[byte; 10])).unwrap();
+        }
+        partial.write(10, &[9; 10]).unwrap();
+        partial.record(10..20, crc32fast::hash(&[9; 10])).unwrap();
+        assert_eq!(partial.gaps(&(0..100)), [30..50, 60..100]);
+        assert_eq!(partial.gaps(&(25..55)), [30..50]);
+        drop(partial);
+        // a torn line, and bytes that were lost
+        let [part, done] = names(&blob);
+        std::fs::File::options().append(true).open(&done).unwrap().write_all(b"60 100 1234").unwrap();
+        let bytes = std::fs::read(&part).unwrap();
+        std::fs::write(&part, [&bytes[..55], &[7], &bytes[56..]].concat()).unwrap();
+        let partial = Partial::open(&blob, 100, &|| Ok(())).unwrap();
+        assert_eq!((partial.gaps(&(0..100)), partial.arrived()), (vec![30..100], 30));
+        // another size: nothing of it can be used
+        drop(partial);
+        assert_eq!(Partial::open(&blob, 101, &|| Ok(())).unwrap().arrived(), 0);
+    }
+}
