@@ -94,7 +94,7 @@ fn folder(path: &Path, as_json: bool) -> Result<String, Failure> {
     let c = &source.config;
     if as_json {
         let shards: Vec<Value> =
-            source.shards.iter().map(|s| json!({"path": s.path.to_string_lossy(), "bytes": s.len})).collect();
+            source.shards.iter().map(|s| json!({"path": s.path.to_string_lossy(), "bytes": s.len()})).collect();
         let tensors: Vec<Value> = source.tensors.iter().map(tensor_json).collect();
         let all = json!({"path": path.to_string_lossy(), "n_params": n_params, "hidden_size": c.hidden_size,
             "intermediate_size": c.intermediate_size, "num_hidden_layers": c.num_hidden_layers,
