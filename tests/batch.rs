@@ -6,99 +6,11 @@ mod support;
 
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
-use support::{demo_model, last_line, run, tulu_quant};
-use tempfile::TempDir;
-
-/// A folder with an input; the output and its journal lie beside it.
-struct Job {
-    folder: TempDir,
-}
-
-impl Job {
-    fn new(lines: &[Vec<u8>]) -> Self {
-        let job = Self { folder: tempfile::tempdir().unwrap() };
-        fs::write(job.input(), lines.join(&b'\n')).unwrap();
-        job
-    }
-
-    fn input(&self) -> PathBuf {
-        self.folder.path().join("in.jsonl")
-    }
-
-    fn output(&self) -> PathBuf {
-        self.folder.path().join("out.jsonl")
-    }
-
-    fn journal(&self) -> PathBuf {
-        self.folder.path().join("out.jsonl.journal")
-    }
-
-    fn command(&self, flags: &[&str]) -> Command {
-        let mut command = tulu_quant();
-        command.arg("batch").arg(demo_model()).arg("-i").arg(self.input()).arg("-o").arg(self.output());
-        command.args(["-c", "512", "-t", "1"]).args(flags);
-        command
-    }
-
-    /// Runs to the end and gives the exit code and the last line of stderr.
-    fn run(&self, flags: &[&str]) -> (Option<i32>, String) {
-        let output = run(&mut self.command(flags), b"");
-        (output.status.code(), last_line(&output))
-    }
-
-    fn records(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.output()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// Whole records in the journal.
-    fn journaled(&self) -> Vec<String> {
-        let bytes = fs::read(self.journal()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        text.split_inclusive('\n')
-            .skip(1)
-            .filter(|line| line.ends_with('\n'))
-            .map(|line| line.trim_end().splitn(3, '\t').nth(2).unwrap().to_owned())
-            .collect()
-    }
-
-    /// Starts a run and waits until the journal holds `n` more records.
-    fn start_until(&self, n: usize, flags: &[&str]) -> Child {
-        let before = self.journaled().len();
-        let mut child = self.command(flags).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.journaled().len() < before + n && child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "no record came");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        child
-    }
-}
-
-fn chat(id: &str, content: &str, extra: &Value) -> Vec<u8> {
-    let mut body = json!({"model": "any", "messages": [{"role": "user", "content": content}], "max_tokens": 8});
-    body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body}).to_string().into_bytes()
-}
-
-fn many(n: usize) -> Vec<Vec<u8>> {
-    (0..n).map(|i| chat(&format!("r{i}"), &format!("What is {i} and {}?", i + 1), &json!({"max_tokens": 24}))).collect()
-}
-
-fn ids(records: &[Value]) -> Vec<String> {
-    records.iter().map(|record| record["custom_id"].as_str().unwrap_or_default().to_owned()).collect()
-}
-
-fn expected_ids(n: usize) -> Vec<String> {
-    (0..n).map(|i| format!("r{i}")).collect()
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap().success());
-}
+use support::batch::{Job, chat, expected_ids, ids, many, signal};
+use support::{last_line, run, tulu_quant};
 
 #[test]
 fn records_are_answered_in_the_order_of_the_input() {
@@ -150,7 +62,7 @@ fn a_bad_line_costs_its_own_record_only() {
         (chat("g", "x", &json!({"max_tokens": 1_000_000_000_000_000_000_u64})), "invalid_parameter"),
         (chat("h", "x", &json!({"temperature": "hot"})), "invalid_parameter"),
         (br#"{"custom_id":"i","url":"/v1/chat/completions","body":{"temperature":NaN}}"#.to_vec(), "bad_json"),
-        (chat("j", "x", &json!({"n": 2})), "unsupported_parameter"),
+        (chat("j", "x", &json!({"stream": true})), "unsupported_parameter"),
         (chat("k", &"word ".repeat(3000), &json!({})), "context_length_exceeded"),
         (br#"{"custom_id":"l","url":"/v1/embeddings","body":{}}"#.to_vec(), "invalid_url"),
         ([b"[".repeat(10_000), b"]".repeat(10_000)].concat(), "bad_json"),
@@ -201,7 +113,7 @@ fn a_killed_run_goes_on_where_it_was() {
     assert_eq!(ids(&job.records()), expected_ids(N), "none lost, none doubled");
     let text = fs::read_to_string(job.output()).unwrap();
     assert!(kept.iter().all(|record| text.lines().any(|line| line == record)), "what was finished is in the output");
-    assert_eq!(fs::read_dir(job.folder.path()).unwrap().count(), 2, "the journal is gone");
+    assert_eq!(fs::read_dir(job.folder.path()).unwrap().count(), 3, "the journal is gone, the manifest is there");
 }
 
 #[test]
@@ -218,8 +130,9 @@ fn another_run_is_refused_and_the_way_out_works() {
     };
     refused(&["--temp", "0.5"], "settings changed");
     let input = fs::read(job.input()).unwrap();
-    fs::write(job.input(), many(11).join(&b'\n')).unwrap();
+    fs::write(job.input(), many(12)[6..].join(&b'\n')).unwrap();
     refused(&[], "input changed");
+    fs::write(job.input(), many(11).join(&b'\n')).unwrap();
     assert_eq!(job.run(&["--restart"]).0, Some(0));
     assert_eq!(ids(&job.records()), expected_ids(11));
 

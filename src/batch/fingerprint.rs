@@ -1,12 +1,14 @@
-//! Knowing a model file again without reading all of it.
+//! Knowing a model file again: at once by samples of it, and for the manifest by all of it.
 
-use super::lines::hex;
+use super::input::hex;
 use crate::error::Failure;
+use crate::interrupt::Interrupt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 /// The beginning, where the metadata and the tensor table are.
 const HEAD: u64 = 4 << 20;
@@ -38,6 +40,35 @@ pub(crate) fn fingerprint(path: &Path) -> Result<Value, Failure> {
         Ok(json!({"bytes": size, "sha256_of_samples": hex(&hash.finalize())}))
     };
     read(&mut file).map_err(|err| Failure::io(path, "cannot read the model", &err))
+}
+
+/// The sha256 of a whole file, computed while other work goes on.
+#[derive(Debug)]
+pub(crate) struct FullHash(JoinHandle<Option<String>>);
+
+impl FullHash {
+    /// Begins to read. A request to stop ends it.
+    pub(crate) fn start(path: &Path, interrupt: &Interrupt) -> Self {
+        let (path, interrupt): (PathBuf, Interrupt) = (path.to_owned(), interrupt.clone());
+        Self(thread::spawn(move || {
+            let mut file = File::open(path).ok()?;
+            let (mut hash, mut part) = (Sha256::new(), vec![0; 1 << 20]);
+            while interrupt.asked().is_none() {
+                match file.read(&mut part) {
+                    Ok(0) => return Some(hex(&hash.finalize())),
+                    Ok(n) => hash.update(&part[..n]),
+                    Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return None,
+                }
+            }
+            None
+        }))
+    }
+
+    /// Waits for it; `None` when the file could not be read to its end.
+    pub(crate) fn wait(self) -> Option<String> {
+        self.0.join().ok().flatten()
+    }
 }
 
 #[cfg(test)]

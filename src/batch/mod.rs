@@ -1,16 +1,33 @@
-//! Offline completion of a file of records: `lines` (the input, streamed), `openai` (records in), `reply`
-//! (records out), `journal` over `files` (what is finished, and the output at the end), `fingerprint` (to know a model
-//! again), `run` (records through the slots of the decoder). Flags and printing are in `commands/batch.rs`.
+//! Offline completion of a file of records, one way through: `input` over `lines` and `array` (records as bytes) → `format`
+//! (`openai`, `alpaca`, `mt_bench`, `text`: bytes ↔ `record`) → `task` (a record's conversations) → `run` (through the slots
+//! of the decoder) → `journal` over `files` (what is finished) → `output` (whole, in order) and `manifest` (what it was made
+//! of). Beside them `shard` and `merge` (several machines) and `fingerprint` (to know a model again). Flags and printing are
+//! in `commands/batch`.
 
+mod alpaca;
+mod array;
 mod files;
 mod fingerprint;
+mod format;
+mod input;
 mod journal;
 mod lines;
+pub(crate) mod manifest;
+mod merge;
+mod mt_bench;
 mod openai;
-mod reply;
+mod output;
+mod record;
 mod run;
+mod shard;
+mod task;
+mod text;
 
-pub(crate) use fingerprint::fingerprint;
-pub(crate) use journal::Journal;
-pub(crate) use lines::{Contents, Lines};
+pub(crate) use fingerprint::{FullHash, fingerprint};
+pub(crate) use format::Format;
+pub(crate) use input::{Contents, Shape, Source, hex};
+pub(crate) use journal::{Journal, Sums};
+pub(crate) use merge::Parts;
+pub(crate) use output::{Results, Stream, Written};
 pub(crate) use run::{Defaults, Run, Tally, Watch};
+pub(crate) use shard::Shard;

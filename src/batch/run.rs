@@ -1,27 +1,44 @@
-//! The run: records go through the slots of the decoder, which are filled again as soon as they are free, and every
-//! finished one goes to the journal. What a flag means and what is printed is in `commands/batch.rs`.
+//! The run: records become conversations, which go through the slots of the decoder; slots are filled again as soon as they
+//! are free, and every finished record goes to the results. What a flag means and what is printed is in
+//! `commands/batch.rs`.
 
-use super::journal::Journal;
-use super::lines::{Contents, Line, Lines, MAX_LINE};
-use super::openai::{self, Ask, Record, Refusal};
-use super::reply::{Answered, answer_line, refusal_line};
-use crate::decode::{Answer, Decoder, Event, Reason, Request, TURN_MARKERS, Ticket};
+use super::format::Format;
+use super::input::{Contents, Items, Key, MAX_RECORD, hex, short};
+use super::output::{Done, Results};
+use super::record::{Answered, Record, Refusal};
+use super::shard::Shard;
+use super::task::{Next, Task};
+use crate::clock;
+use crate::decode::{Answer, Decoder, Event, Reason, Ticket};
 use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// What holds for every record that does not say otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct Defaults {
+    /// How records and results are written.
+    pub(crate) format: Format,
+    /// Which records are this run's.
+    pub(crate) shard: Shard,
     /// How tokens are chosen. Its seed is mixed with each record's name.
     pub(crate) sampling: Sampling,
+    /// Answers to each prompt.
+    pub(crate) n: u32,
     /// Tokens of an answer at most; `u32::MAX`: what the window leaves.
     pub(crate) max_tokens: u32,
     /// The name in the answers.
     pub(crate) model: String,
+    /// Names the model file and the program in the answers.
+    pub(crate) fingerprint: String,
+    /// What the answers depend on, for names that no other run gives.
+    pub(crate) salt: String,
+    /// The time in the answers, in seconds since 1970; `None`: when each is finished.
+    pub(crate) stamp: Option<f64>,
 }
 
 /// How far a run is.
@@ -29,12 +46,18 @@ pub(crate) struct Defaults {
 pub(crate) struct Tally {
     /// Records answered in this run.
     pub(crate) answered: u64,
-    /// Of these, answers that ended because of a limit.
+    /// Of these, records with an answer that ended because of a limit.
     pub(crate) cut: u64,
     /// Tokens of their prompts.
     pub(crate) prompt_tokens: u64,
     /// Tokens of their answers.
     pub(crate) completion_tokens: u64,
+    /// Prompt tokens read, those of unfinished records included.
+    pub(crate) read: u64,
+    /// Tokens generated, about, those of unfinished records included.
+    pub(crate) written: u64,
+    /// Slots at work.
+    pub(crate) busy: usize,
 }
 
 /// Who is told how a run goes.
@@ -45,27 +68,41 @@ pub(crate) trait Watch {
     fn step(&mut self, tally: &Tally, finished: u64);
 }
 
+/// A request in a slot.
+struct Flight {
+    /// The record.
+    number: u64,
+    /// Its conversation.
+    choice: usize,
+    /// Prompt tokens read so far.
+    read: usize,
+}
+
 /// A run in progress.
 pub(crate) struct Run<'r, 'm> {
     decoder: Decoder<'m>,
     prompts: &'r Prompts<'m>,
-    journal: &'r mut Journal,
+    results: &'r mut dyn Results,
     defaults: &'r Defaults,
     contents: &'r Contents,
     /// Names seen so far, as hashes: the records themselves are not kept.
     names: HashSet<[u8; 16]>,
-    pending: HashMap<Ticket, (u64, Record)>,
+    /// Records being answered.
+    tasks: HashMap<u64, Task>,
+    /// Conversations that wait for a slot.
+    waiting: VecDeque<(u64, usize)>,
+    flights: HashMap<Ticket, Flight>,
     tally: Tally,
     watch: &'r mut dyn Watch,
     noticed: bool,
 }
 
 impl<'r, 'm> Run<'r, 'm> {
-    /// `contents`: what the input was when the journal was opened.
+    /// `contents`: what the input was when the results were opened.
     pub(crate) fn new(
         decoder: Decoder<'m>,
         prompts: &'r Prompts<'m>,
-        journal: &'r mut Journal,
+        results: &'r mut dyn Results,
         defaults: &'r Defaults,
         contents: &'r Contents,
         watch: &'r mut dyn Watch,
@@ -73,161 +110,196 @@ impl<'r, 'm> Run<'r, 'm> {
         Self {
             decoder,
             prompts,
-            journal,
+            results,
             defaults,
             contents,
             names: HashSet::new(),
-            pending: HashMap::new(),
+            tasks: HashMap::new(),
+            waiting: VecDeque::new(),
+            flights: HashMap::new(),
             tally: Tally::default(),
             watch,
             noticed: false,
         }
     }
 
-    /// Answers every line of `input` that the journal does not have. `None` when all is done, else the signal that ended
-    /// it.
-    pub(crate) fn finish(mut self, mut input: Lines, interrupt: &Interrupt) -> Result<(Tally, Option<Exit>), Failure> {
+    /// Answers every record of `input` that the results do not have. `None` when all is done, else how the process ends:
+    /// there was a signal, or nobody takes the results any more.
+    pub(crate) fn finish(mut self, mut input: Items, interrupt: &Interrupt) -> Result<(Tally, Option<Exit>), Failure> {
         loop {
             self.fill(&mut input)?;
             if let Some(exit) = interrupt.asked() {
-                self.journal.sync()?;
+                self.results.sync()?;
                 return Ok((self.tally, Some(exit)));
             }
-            if self.pending.is_empty() {
+            if self.results.closed() {
+                return Ok((self.tally, Some(Exit::Done)));
+            }
+            if self.flights.is_empty() {
                 break;
             }
-            for event in self.decoder.step()? {
-                if let (ticket, Event::Finished(answer)) = event {
-                    self.take(ticket, &answer)?;
+            for (ticket, event) in self.decoder.step()? {
+                match event {
+                    Event::Prefill { done, .. } => {
+                        let Some(flight) = self.flights.get_mut(&ticket) else { continue };
+                        self.tally.read += done.saturating_sub(flight.read) as u64;
+                        flight.read = done;
+                    }
+                    Event::Text(_) => self.tally.written += 1,
+                    Event::Finished(answer) => self.take(ticket, answer)?,
                 }
             }
-            self.watch.step(&self.tally, self.journal.len());
+            self.tally.busy = self.flights.len();
+            self.watch.step(&self.tally, self.results.len());
         }
-        if input.contents()? != *self.contents {
-            return Err(Failure::input(
-                "INPUT_CHANGED",
-                "the input changed while it was read",
-                "give --restart to begin again",
-            ));
-        }
-        Ok((self.tally, None))
+        if input.sha256() == self.contents.sha256 { Ok((self.tally, None)) } else { Err(changed()) }
     }
 
-    /// Gives every idle slot a record, writing down those that cannot be answered on the way.
-    fn fill(&mut self, input: &mut Lines) -> Result<(), Failure> {
+    /// Gives every free slot a conversation.
+    fn fill(&mut self, input: &mut Items) -> Result<(), Failure> {
         while self.decoder.idle() > 0 {
-            let Some((number, line)) = input.next()? else { break };
-            let parsed = match line {
-                Line::Whole(bytes) => openai::parse(bytes),
-                Line::TooLong => Err(Refusal {
-                    custom_id: None,
-                    code: "line_too_long",
-                    message: format!("the line has more than {MAX_LINE} bytes"),
-                }),
+            let Some((number, choice)) = self.waiting.pop_front() else {
+                if self.admit(input)? {
+                    continue;
+                }
+                break;
             };
-            // Also for lines that are finished: a name counts from its first line on.
-            let parsed = parsed.and_then(|record| self.name(record));
-            if self.journal.has(number) {
-                continue;
-            }
-            let refusal = match parsed {
-                Err(refusal) => refusal,
-                Ok(record) => match self.request(&record).and_then(|request| self.decoder.submit(request)) {
-                    Ok(ticket) => {
-                        self.pending.insert(ticket, (number, record));
-                        continue;
+            let Some(task) = self.tasks.get(&number) else { continue };
+            let request = task.request(choice, self.prompts, self.defaults);
+            let submitted = request.and_then(|(request, notice)| Ok((self.decoder.submit(request)?, notice)));
+            match submitted {
+                Ok((ticket, notice)) => {
+                    self.flights.insert(ticket, Flight { number, choice, read: 0 });
+                    if let (Some(notice), false) = (notice, self.noticed) {
+                        self.watch.notice(notice);
+                        self.noticed = true;
                     }
-                    Err(failure) => refusal(record, failure)?,
-                },
-            };
-            let line = refusal_line(&self.key(number), number, &refusal);
-            self.journal.append(number, false, &line)?;
+                }
+                Err(failure) => self.give_up(number, choice, failure)?,
+            }
         }
         Ok(())
     }
 
-    /// Refuses a name that an earlier line has.
-    fn name(&mut self, record: Record) -> Result<Record, Refusal> {
-        let mut name = [0; 16];
-        name.copy_from_slice(&Sha256::digest(&record.custom_id)[..16]);
-        if self.names.insert(name) {
-            return Ok(record);
-        }
-        let message = "an earlier line has the same custom_id".to_owned();
-        Err(Refusal { custom_id: Some(record.custom_id), code: "duplicate_custom_id", message })
-    }
-
-    fn request(&mut self, record: &Record) -> Result<Request, Failure> {
-        let (ids, mut stop) = match &record.ask {
-            Ask::Chat(messages) => {
-                let prompt = self.prompts.render(messages, true)?;
-                if let (Some(notice), false) = (prompt.notice, self.noticed) {
-                    self.watch.notice(notice);
-                    self.noticed = true;
-                }
-                (prompt.ids, TURN_MARKERS.map(str::to_owned).to_vec())
+    /// Reads on until a record has to be answered; false when there is none left.
+    fn admit(&mut self, input: &mut Items) -> Result<bool, Failure> {
+        while let Some(item) = input.next()? {
+            let (number, line, key) = (item.number, item.line, item.key);
+            if usize::try_from(number - 1).ok().and_then(|i| self.contents.keys.get(i)) != Some(&key) {
+                return Err(changed());
             }
-            Ask::Text(text) => (self.prompts.plain(text)?, Vec::new()),
-        };
-        let options = &record.options;
-        stop.extend(options.stop.iter().cloned());
-        let default = &self.defaults.sampling;
-        let sampling = Sampling {
-            temperature: options.temperature.unwrap_or(default.temperature),
-            top_k: options.top_k.unwrap_or(default.top_k),
-            top_p: options.top_p.unwrap_or(default.top_p),
-            min_p: options.min_p.unwrap_or(default.min_p),
-            repeat_penalty: options.repeat_penalty.unwrap_or(default.repeat_penalty),
-            seed: options.seed.unwrap_or_else(|| seed_of(default.seed, &record.custom_id)),
-            ..default.clone()
-        };
-        let max_tokens = options.max_tokens.unwrap_or(self.defaults.max_tokens);
-        Ok(Request { ids, sampling: sampling.check()?, max_tokens, stop, logprobs: None })
+            let parsed = match item.bytes {
+                Some(bytes) => self.defaults.format.parse(bytes),
+                None => {
+                    let message = format!("the record has more than {MAX_RECORD} bytes");
+                    Err(Refusal { id: None, code: "line_too_long", message })
+                }
+            };
+            // Also for records of others and finished ones: a name counts from its first record on.
+            let parsed = parsed.and_then(|record| named(&mut self.names, record));
+            if !self.defaults.shard.has(number) {
+                continue;
+            }
+            let doubled = parsed.as_ref().is_err_and(|refusal| refusal.code == DUPLICATE);
+            match self.results.get(key) {
+                // An input that was reordered can bring another record of the same name before one that was answered.
+                Some(ok) if !(ok && doubled) => continue,
+                _ => {}
+            }
+            match parsed {
+                Ok(record) => {
+                    let n = record.options.n.unwrap_or(self.defaults.n);
+                    let task = Task::new(line, key, record, n);
+                    self.waiting.extend((0..task.len()).map(|choice| (number, choice)));
+                    self.tasks.insert(number, task);
+                    return Ok(true);
+                }
+                Err(refusal) => self.refuse(number, line, key, &refusal)?,
+            }
+        }
+        Ok(false)
     }
 
-    fn take(&mut self, ticket: Ticket, answer: &Answer) -> Result<(), Failure> {
-        let Some((number, record)) = self.pending.remove(&ticket) else { return Ok(()) };
-        let cut = answer.reason == Reason::Length;
+    /// Errors of one record become its refusal, others end the run.
+    fn give_up(&mut self, number: u64, choice: usize, failure: Failure) -> Result<(), Failure> {
+        if failure.exit != Exit::Input {
+            return Err(failure);
+        }
+        let Some(task) = self.tasks.remove(&number) else { return Ok(()) };
+        self.waiting.retain(|(other, _)| *other != number);
+        let tickets = self.flights.iter().filter(|(_, flight)| flight.number == number).map(|(ticket, _)| *ticket);
+        for ticket in tickets.collect::<Vec<_>>() {
+            self.flights.remove(&ticket);
+            self.decoder.cancel(ticket);
+        }
+        let (code, fix) = match failure.code {
+            "CONTEXT_LENGTH" => ("context_length_exceeded", "shorten it, or give a larger -c or fewer slots with -np"),
+            "SAMPLING" => ("invalid_parameter", failure.fix.as_str()),
+            _ => ("invalid_prompt", failure.fix.as_str()),
+        };
+        let place = task.place(choice).map(|place| format!("{place}: ")).unwrap_or_default();
+        let id = task.record.fields.iter().next().map(|(_, value)| value.clone());
+        let message = format!("{place}{}; {fix}", failure.what);
+        self.refuse(number, task.line, task.key, &Refusal { id, code, message })
+    }
+
+    fn refuse(&mut self, number: u64, line: u64, key: Key, refusal: &Refusal) -> Result<(), Failure> {
+        let record = self.defaults.format.refusal(&self.name(key), number, line, refusal);
+        self.results.put(&Done { number, key, ok: false, tokens: (0, 0), record: &record })
+    }
+
+    fn take(&mut self, ticket: Ticket, answer: Answer) -> Result<(), Failure> {
+        let Some(Flight { number, choice, .. }) = self.flights.remove(&ticket) else { return Ok(()) };
+        let Some(task) = self.tasks.get_mut(&number) else { return Ok(()) };
+        match task.take(choice, answer) {
+            // Its slot is free and holds all but the new turn.
+            Next::Turn => self.waiting.push_front((number, choice)),
+            Next::Wait => {}
+            Next::Done => self.answered(number)?,
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, number: u64) -> Result<(), Failure> {
+        let Some(task) = self.tasks.remove(&number) else { return Ok(()) };
+        let key = task.key;
+        let (record, choices) = task.finish();
         let answered = Answered {
-            text: &answer.text,
-            cut,
-            prompt_tokens: answer.usage.prompt_tokens,
-            completion_tokens: answer.usage.completion_tokens,
+            record: &record,
+            choices: &choices,
+            name: &self.name(key),
             model: &self.defaults.model,
-            created: crate::clock::now() as u64,
+            fingerprint: &self.defaults.fingerprint,
+            stamp: self.defaults.stamp.unwrap_or_else(clock::now),
         };
+        let tokens = answered.tokens();
+        let reply: Value = self.defaults.format.reply(&answered);
         self.tally.answered += 1;
-        self.tally.cut += u64::from(cut);
-        self.tally.prompt_tokens += answer.usage.prompt_tokens as u64;
-        self.tally.completion_tokens += answer.usage.completion_tokens as u64;
-        let line = answer_line(&self.key(number), &record, &answered);
-        self.journal.append(number, true, &line)
+        self.tally.cut += u64::from(choices.iter().flatten().any(|answer| answer.reason == Reason::Length));
+        self.tally.prompt_tokens += tokens.0;
+        self.tally.completion_tokens += tokens.1;
+        self.results.put(&Done { number, key, ok: true, tokens, record: &reply })
     }
 
-    /// Names a record in the output: unlike in any other run over another input, alike when this one is resumed.
-    fn key(&self, number: u64) -> String {
-        format!("{}{number:08x}", self.contents.sha256.get(..16).unwrap_or_default())
+    /// Names a record in the output: unlike in any other run, alike when this one is resumed or runs elsewhere.
+    fn name(&self, key: Key) -> String {
+        hex(&short(Sha256::new().chain_update(&self.defaults.salt).chain_update(key.0))[..12])
     }
 }
 
-/// Errors of one record become its refusal, others end the run.
-fn refusal(record: Record, failure: Failure) -> Result<Refusal, Failure> {
-    if failure.exit != Exit::Input {
-        return Err(failure);
+/// The code of a record that has the name of an earlier one.
+const DUPLICATE: &str = "duplicate_custom_id";
+
+/// Refuses a name that an earlier record has.
+fn named(names: &mut HashSet<[u8; 16]>, record: Record) -> Result<Record, Refusal> {
+    let Some(id) = &record.id else { return Ok(record) };
+    if names.insert(short(Sha256::new().chain_update(id))) {
+        return Ok(record);
     }
-    let (code, fix) = match failure.code {
-        "CONTEXT_LENGTH" => ("context_length_exceeded", "shorten it, or give a larger -c or fewer slots with -np"),
-        "SAMPLING" => ("invalid_parameter", failure.fix.as_str()),
-        _ => ("invalid_prompt", failure.fix.as_str()),
-    };
-    let message = format!("{}; {fix}", failure.what);
-    Ok(Refusal { custom_id: Some(record.custom_id), code, message })
+    let (field, id) = record.fields.iter().next().map_or(("name", None), |(field, id)| (field, Some(id.clone())));
+    Err(Refusal { id, code: DUPLICATE, message: format!("an earlier record has the same {field}") })
 }
 
-/// A seed for each record that depends neither on its line nor on the slot it gets.
-fn seed_of(seed: u32, custom_id: &str) -> u32 {
-    let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(custom_id).finalize();
-    let mut bytes = [0; 4];
-    bytes.copy_from_slice(&digest[..4]);
-    u32::from_le_bytes(bytes) % u32::MAX
+fn changed() -> Failure {
+    Failure::input("INPUT_CHANGED", "the input changed while it was read", "run it again with the input as it is to be")
 }

@@ -28,7 +28,6 @@ pub(crate) struct Answer {
     pub(crate) ids: Option<Vec<Token>>,
     /// How likely each token was that `text` begins or goes on with, if the request asked; the last one may reach beyond
     /// the end of `text`.
-    #[allow(dead_code, reason = "the formats that write it come next")]
     pub(crate) logprobs: Option<Vec<TokenLogprob>>,
     /// Why it ended.
     pub(crate) reason: Reason,

@@ -12,6 +12,7 @@ mod stop;
 mod utf8;
 
 pub(crate) use job::{Answer, Reason};
+pub(crate) use logprobs::{Likely, TokenLogprob};
 pub(crate) use stop::TURN_MARKERS;
 
 use crate::engine::{Context, Model, Sampling, Token, Vocab};

@@ -6,9 +6,6 @@ use crate::error::Failure;
 use llama_cpp_2::sampling::LlamaSampler;
 use std::hash::{BuildHasher as _, Hasher as _};
 
-/// Tokens that can count as seen lately: more than any window of the family.
-const REPEAT_LAST_N_MAX: u32 = 65_536;
-
 /// How the next token is chosen. Fields that are out of range are refused by [`Sampling::check`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sampling {
@@ -33,6 +30,9 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
+    /// Tokens that can count as seen lately: more than any window of the family.
+    pub(crate) const REPEAT_LAST_N_MAX: u32 = 65_536;
+
     /// The example of Tulu's model card, with a seed of its own each time.
     pub(crate) fn card() -> Self {
         Self {
@@ -69,9 +69,9 @@ impl Sampling {
         for (name, value) in both {
             range(name, value, (-2.0..=2.0).contains(&value), "from -2 to 2")?;
         }
-        if self.repeat_last_n > REPEAT_LAST_N_MAX {
+        if self.repeat_last_n > Self::REPEAT_LAST_N_MAX {
             // llama.cpp reserves this many tokens at once.
-            let fix = format!("give at most {REPEAT_LAST_N_MAX}");
+            let fix = format!("give at most {}", Self::REPEAT_LAST_N_MAX);
             return Err(Failure::input("SAMPLING", format!("repeat_last_n is {}", self.repeat_last_n), fix));
         }
         if self.seed == u32::MAX {
@@ -106,7 +106,7 @@ impl Sampler {
         }
         if presence_penalty != 0.0 || frequency_penalty != 0.0 {
             // As OpenAI and vLLM count: all of the answer, nothing of the prompt.
-            let all = REPEAT_LAST_N_MAX as i32;
+            let all = Sampling::REPEAT_LAST_N_MAX as i32;
             chain.push(LlamaSampler::penalties(n_vocab, all, 1.0, frequency_penalty, presence_penalty));
         }
         if temperature == 0.0 {

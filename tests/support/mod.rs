@@ -3,6 +3,8 @@
 
 pub(crate) mod hub;
 
+pub(crate) mod batch;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

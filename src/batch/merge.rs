@@ -1,0 +1,198 @@
+//! Joining the outputs of all shards into the output that one run over the whole input would have given. Their manifests
+//! say whether they belong together, whether one is missing or there twice, and whether one was changed since.
+
+use super::files::beside;
+use super::format::Format;
+use super::input::{Items, Shape, Source};
+use super::manifest;
+use super::output::{Output, Written};
+use super::shard::Shard;
+use crate::error::Failure;
+use clap::ValueEnum as _;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+/// Fields in which all parts agree.
+const SHARED: [&str; 6] =
+    ["format", "input.sha256", "input.records", "model.sha256_of_samples", "parameters", "window"];
+
+/// The output of one shard.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// What its manifest says.
+    pub(crate) manifest: Value,
+    shard: Shard,
+}
+
+/// All parts of one output, in the order of their shards.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// They are complete, and each once.
+    pub(crate) list: Vec<Part>,
+    /// What they are written in.
+    pub(crate) format: Format,
+    /// How many records they have together.
+    pub(crate) total: u64,
+}
+
+impl Parts {
+    /// Reads the manifests and checks that nothing is missing or double. The outputs themselves are read when they are
+    /// joined.
+    pub(crate) fn open(paths: &[PathBuf]) -> Result<Self, Failure> {
+        let mut parts: BTreeMap<u64, Part> = BTreeMap::new();
+        for path in paths {
+            let part = Part::open(path)?;
+            if let Some(other) = parts.values().next() {
+                part.belongs_to(other)?;
+            }
+            if let Some(other) = parts.get(&part.shard.index()) {
+                let what = format!("is shard {} again, after {}", part.shard, other.path.display());
+                return Err(Failure::input("PART_DOUBLE", what, "give each shard once").at(path));
+            }
+            parts.insert(part.shard.index(), part);
+        }
+        let Some(first) = parts.values().next() else {
+            return Err(Failure::input("PART_MISSING", "no part is given", "give the outputs of all shards"));
+        };
+        let count = first.shard.count();
+        let missing: Vec<String> = (1..=count).filter(|i| !parts.contains_key(i)).map(|i| i.to_string()).collect();
+        if let [one] = missing.as_slice() {
+            let fix = format!("run the same command with --shard {one}/{count}, or give its output");
+            return Err(Failure::input("PART_MISSING", format!("shard {one} of {count} is missing"), fix));
+        }
+        if !missing.is_empty() {
+            let what = format!("shards {} of {count} are missing", brief(&missing));
+            return Err(Failure::input("PART_MISSING", what, "run them, or give their outputs"));
+        }
+        let format = first.manifest["format"].as_str().and_then(|name| Format::from_str(name, false).ok());
+        let total = first.manifest["input"]["records"].as_u64();
+        let (Some(format), Some(total)) = (format, total) else {
+            let fix = "make the part again with this version";
+            return Err(Failure::input("MANIFEST", "does not say format and records", fix).at(&first.path));
+        };
+        Ok(Self { list: parts.into_values().collect(), format, total })
+    }
+
+    /// Writes all of them to `output`, in the order of the input or of the format; also how many records are refusals.
+    pub(crate) fn join(&self, output: &Path) -> Result<(Written, u64), Failure> {
+        let mut readers = self.list.iter().map(|part| part.reader(self.format)).collect::<Result<Vec<_>, _>>()?;
+        let mut out = Output::create(output, self.format)?;
+        let mut failed = 0;
+        for number in 1..=self.total {
+            // The first shard has the first record, and so on around.
+            let turn = usize::try_from((number - 1) % self.list.len() as u64).unwrap_or(0);
+            let reader = &mut readers[turn];
+            if let Some(error) = reader.errors.remove(&number) {
+                failed += 1;
+                out.put(false, &error)?;
+            } else if let Some(bytes) = reader.items.next()?.and_then(|item| item.bytes) {
+                failed += u64::from(is_refusal(bytes, self.format));
+                out.put(true, bytes)?;
+            } else {
+                return Err(self.list[turn].changed());
+            }
+        }
+        for (reader, part) in readers.into_iter().zip(&self.list) {
+            if reader.finish()? != part.manifest["output"]["sha256"] {
+                return Err(part.changed());
+            }
+        }
+        Ok((out.finish()?, failed))
+    }
+
+    /// The sum of a number that every manifest has.
+    pub(crate) fn sum(&self, field: &str) -> u64 {
+        self.list.iter().filter_map(|part| at(&part.manifest, field).as_u64()).sum()
+    }
+}
+
+/// An output being read again.
+struct Reader {
+    items: Items,
+    /// Refusals that are in a file of their own, by their number in the input.
+    errors: HashMap<u64, Vec<u8>>,
+}
+
+impl Reader {
+    /// Nothing may follow; gives the hash of what was read.
+    fn finish(mut self) -> Result<String, Failure> {
+        if self.items.next()?.is_some() || !self.errors.is_empty() {
+            return Ok(String::new());
+        }
+        Ok(self.items.sha256())
+    }
+}
+
+impl Part {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        if !path.exists() && beside(path, "", ".journal")?.exists() {
+            let fix = "run its command again: it goes on where it was";
+            return Err(Failure::input("PART_UNFINISHED", "this shard is not finished", fix).at(path));
+        }
+        Source::open(path)?;
+        let manifest = manifest::read(path)?;
+        let number = |name: &str| manifest["shard"][name].as_u64();
+        let shard = number("index").zip(number("count")).and_then(|(index, count)| Shard::new(index, count));
+        let Some(shard) = shard else {
+            let fix = "give outputs of runs with --shard I/N";
+            return Err(Failure::input("PART", "is no part: it was made without --shard", fix).at(path));
+        };
+        Ok(Self { path: path.to_owned(), manifest, shard })
+    }
+
+    fn belongs_to(&self, other: &Self) -> Result<(), Failure> {
+        let mut differs: Vec<&str> =
+            SHARED.into_iter().filter(|field| at(&self.manifest, field) != at(&other.manifest, field)).collect();
+        if self.shard.count() != other.shard.count() {
+            differs.push("number of shards");
+        }
+        if differs.is_empty() {
+            return Ok(());
+        }
+        let what = format!("was not made by the same run as {}: {} differ", other.path.display(), differs.join(", "));
+        let fix = "give parts of one input, made with one model and the same settings";
+        Err(Failure::input("PART_MISMATCH", what, fix).at(&self.path))
+    }
+
+    fn reader(&self, format: Format) -> Result<Reader, Failure> {
+        let source = Source::open(&self.path)?;
+        let mut errors = HashMap::new();
+        if format.errors_apart() && self.manifest["output"]["failed"] != 0 {
+            let path = beside(&self.path, "", ".errors.jsonl")?;
+            let mut items = Source::open(&path)?.items(Shape::Lines)?;
+            while let Some(item) = items.next()? {
+                let bytes = item.bytes.unwrap_or_default();
+                let error: Value = serde_json::from_slice(bytes).unwrap_or_default();
+                let number = error["record"].as_u64().ok_or_else(|| self.changed())?;
+                errors.insert(number, bytes.to_owned());
+            }
+        }
+        // A format with an order of its own: the part is sorted, and so is what it becomes.
+        Ok(Reader { items: source.items(format.output_shape(&self.path))?, errors })
+    }
+
+    fn changed(&self) -> Failure {
+        let what = "is not as its run wrote it";
+        Failure::input("PART_CHANGED", what, "restore it, or make it again").at(&self.path)
+    }
+}
+
+fn is_refusal(record: &[u8], format: Format) -> bool {
+    !format.errors_apart()
+        && serde_json::from_slice::<Value>(record).is_ok_and(|record| record.get("error").is_some_and(|e| !e.is_null()))
+}
+
+/// A field of a field: `input.sha256`.
+fn at<'a>(manifest: &'a Value, field: &str) -> &'a Value {
+    field.split('.').fold(manifest, |value, name| &value[name])
+}
+
+/// The first few of a list.
+fn brief(list: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let more = if list.len() > SHOWN { ", …" } else { "" };
+    list[..list.len().min(SHOWN)].join(", ") + more
+}

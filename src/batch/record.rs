@@ -1,0 +1,114 @@
+//! A record between the formats: what is asked, and what came of it. How it is written in a file is a format's affair.
+
+use crate::decode::Answer;
+use crate::prompt::Message;
+use serde_json::{Map, Value};
+
+/// A record that can be answered. It gets `n` answers to each prompt, and each answer goes on through the turns.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Record {
+    /// The caller's name for it, which no other record has; `None` in a format without names.
+    pub(crate) id: Option<String>,
+    /// What to answer; at least one.
+    pub(crate) asks: Vec<Ask>,
+    /// What the user says after the first answer, and after the next ones.
+    pub(crate) turns: Vec<String>,
+    /// How.
+    pub(crate) options: Options,
+    /// What the output repeats of the input.
+    pub(crate) fields: Map<String, Value>,
+}
+
+/// What the model is given.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Ask {
+    /// A conversation.
+    Chat(Vec<Message>),
+    /// A text to go on with.
+    Text(String),
+}
+
+/// What the record says about its answers; the rest is up to the flags.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Options {
+    /// Answers to each prompt.
+    pub(crate) n: Option<u32>,
+    /// Tokens of an answer at most.
+    pub(crate) max_tokens: Option<u32>,
+    /// As everywhere.
+    pub(crate) temperature: Option<f32>,
+    /// As everywhere.
+    pub(crate) top_p: Option<f32>,
+    /// vLLM's and llama.cpp's.
+    pub(crate) top_k: Option<u32>,
+    /// vLLM's and llama.cpp's.
+    pub(crate) min_p: Option<f32>,
+    /// llama.cpp's.
+    pub(crate) repeat_penalty: Option<f32>,
+    /// vLLM's: as `repeat_penalty`, over the whole prompt and answer.
+    pub(crate) repetition_penalty: Option<f32>,
+    /// As everywhere.
+    pub(crate) presence_penalty: Option<f32>,
+    /// As everywhere.
+    pub(crate) frequency_penalty: Option<f32>,
+    /// Where its random numbers begin.
+    pub(crate) seed: Seed,
+    /// The answer ends before any of these.
+    pub(crate) stop: Vec<String>,
+    /// Say how likely each token was, and this many others at its place.
+    pub(crate) logprobs: Option<u8>,
+}
+
+/// Where the random numbers of a record begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Seed {
+    /// At a number of its own: of the flag's and of its name.
+    #[default]
+    Own,
+    /// At the flag's.
+    Shared,
+    /// At this one.
+    Given(u32),
+}
+
+/// Why a record is not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The record's name as far as it could be read.
+    pub(crate) id: Option<Value>,
+    /// Stable, lower case.
+    pub(crate) code: &'static str,
+    /// What is wrong.
+    pub(crate) message: String,
+}
+
+/// Code and message of a refusal.
+pub(crate) type Refused = (&'static str, String);
+
+/// Everything that an output record is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered<'a> {
+    /// What was asked.
+    pub(crate) record: &'a Record,
+    /// For each prompt and each of its `n` answers, the answers of its turns.
+    pub(crate) choices: &'a [Vec<Answer>],
+    /// A name for the record that no other record of any run has: hexadecimal digits.
+    pub(crate) name: &'a str,
+    /// The model that answered.
+    pub(crate) model: &'a str,
+    /// Names the model file and the program.
+    pub(crate) fingerprint: &'a str,
+    /// Seconds since 1970.
+    pub(crate) stamp: f64,
+}
+
+impl Answered<'_> {
+    /// Tokens of the prompts, each counted once however many answers it has, and of the answers.
+    pub(crate) fn tokens(&self) -> (u64, u64) {
+        let n = (self.choices.len() / self.record.asks.len().max(1)).max(1);
+        let sum = |turns: &Vec<Answer>, of: fn(&Answer) -> usize| turns.iter().map(of).sum::<usize>() as u64;
+        let prompts = self.choices.iter().step_by(n).map(|turns| sum(turns, |answer| answer.usage.prompt_tokens));
+        let answers = self.choices.iter().map(|turns| sum(turns, |answer| answer.usage.completion_tokens));
+        (prompts.sum(), answers.sum())
+    }
+}

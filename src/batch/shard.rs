@@ -1,0 +1,167 @@
+//! One of several machines that share an input: shard I of N has every N-th record, from the I-th on. So an input that
+//! grows at its end leaves every record in its shard, and long records that stand together are spread out.
+
+use crate::error::Failure;
+use std::fmt;
+
+/// The most machines.
+const COUNT_MAX: u64 = 99_999;
+
+/// A part of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shard {
+    /// From 1.
+    index: u64,
+    count: u64,
+}
+
+impl Shard {
+    /// All of it.
+    pub(crate) const WHOLE: Self = Self { index: 1, count: 1 };
+
+    /// `I/N`; `auto/N` with I, or `auto` with both, from what Slurm and Kubernetes put into the environment, which `env`
+    /// reads. Nothing is ever taken from there unasked.
+    pub(crate) fn parse(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+        let (index, count) = text.split_once('/').map_or((text, None), |(index, count)| (index, Some(count)));
+        let fix = "give I/N with I from 1 to N, auto/N, or auto";
+        let bad = || Failure::input("SHARD", format!("'{text}' is no part of anything"), fix);
+        let count = count.map(|count| count.parse().map_err(|_| bad())).transpose()?;
+        let (index, count) = match (index, count) {
+            ("auto", count) => from_env(count, env)?,
+            (index, Some(count)) => (index.parse().map_err(|_| bad())?, count),
+            (_, None) => return Err(bad()),
+        };
+        if count > COUNT_MAX || !(1..=count).contains(&index) {
+            let what = format!("there is no shard {index} of {count}");
+            return Err(Failure::input("SHARD", what, fix));
+        }
+        Ok(Self { index, count })
+    }
+
+    /// As [`Shard::parse`] wrote it in a manifest.
+    pub(crate) fn new(index: u64, count: u64) -> Option<Self> {
+        (1..=count).contains(&index).then_some(Self { index, count })
+    }
+
+    /// From 1.
+    pub(crate) fn index(self) -> u64 {
+        self.index
+    }
+
+    /// How many there are.
+    pub(crate) fn count(self) -> u64 {
+        self.count
+    }
+
+    /// Whether it has the record `number`, from 1.
+    pub(crate) fn has(self, number: u64) -> bool {
+        (number - 1) % self.count == self.index - 1
+    }
+
+    /// The place of its record `number` among its own, from 0.
+    pub(crate) fn place(self, number: u64) -> u64 {
+        (number - 1) / self.count
+    }
+
+    /// How many of `total` records it has.
+    pub(crate) fn len(self, total: u64) -> u64 {
+        (total + self.count - self.index) / self.count
+    }
+
+    /// For file names, which sort in its order: `00003-of-00008`.
+    pub(crate) fn tag(self) -> String {
+        format!("{:05}-of-{:05}", self.index, self.count)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
+fn from_env(count: Option<u64>, env: impl Fn(&str) -> Option<String>) -> Result<(u64, u64), Failure> {
+    let number = |name: &str| env(name).and_then(|value| value.trim().parse::<u64>().ok());
+    let refuse = |what: String, fix: &str| Err(Failure::input("SHARD", what, fix));
+    if let Some(id) = number("SLURM_ARRAY_TASK_ID") {
+        let min = number("SLURM_ARRAY_TASK_MIN").unwrap_or(1);
+        let Some(count) = count else {
+            // A few tasks of an array that are submitted again would look like a smaller array.
+            let max = number("SLURM_ARRAY_TASK_MAX").unwrap_or(id);
+            let all = number("SLURM_ARRAY_TASK_COUNT").unwrap_or(1);
+            if min > 1 || !(min..=max).contains(&id) || max - min + 1 != all {
+                let what =
+                    format!("the Slurm array has {all} tasks from {min} to {max}, which are no whole number of parts");
+                return refuse(what, "number it from 1 without gaps (--array=1-N), or give --shard auto/N");
+            }
+            return Ok((id - min + 1, all));
+        };
+        if min == 0 {
+            let what = "the Slurm array is numbered from 0".to_owned();
+            return refuse(what, "number it from 1 (--array=1-N), or give --shard I/N");
+        }
+        return Ok((id, count));
+    }
+    if let Some(id) = number("JOB_COMPLETION_INDEX") {
+        let Some(count) = count else {
+            let what = "Kubernetes says which part this is, but not how many there are".to_owned();
+            return refuse(what, "give --shard auto/N with the job's completions as N");
+        };
+        return Ok((id + 1, count));
+    }
+    let what = "neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX says which part this is".to_owned();
+    refuse(what, "give --shard I/N")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Shard;
+
+    fn parse(text: &str, env: &[(&str, &str)]) -> Result<String, String> {
+        let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        Shard::parse(text, env).map(|shard| shard.to_string()).map_err(|failure| failure.what)
+    }
+
+    #[test]
+    fn every_record_is_in_one_shard() {
+        for (count, total) in [(1, 0), (1, 7), (3, 7), (8, 3), (7, 700)] {
+            let shards: Vec<Shard> = (1..=count).map(|index| Shard::new(index, count).unwrap()).collect();
+            for number in 1..=total {
+                assert_eq!(shards.iter().filter(|shard| shard.has(number)).count(), 1);
+            }
+            for shard in shards {
+                let own: Vec<u64> = (1..=total).filter(|number| shard.has(*number)).collect();
+                assert_eq!(own.len() as u64, shard.len(total));
+                assert!(own.iter().enumerate().all(|(place, number)| shard.place(*number) == place as u64));
+            }
+        }
+    }
+
+    #[test]
+    fn parts_are_given_or_found() {
+        assert_eq!(parse("3/8", &[]).unwrap(), "3/8");
+        for bad in ["0/8", "9/8", "3", "3/0", "a/b", "-1/2", "", "/", "1/100000"] {
+            assert!(parse(bad, &[]).is_err(), "{bad}");
+        }
+        let slurm = |id, min, max, count| {
+            [
+                ("SLURM_ARRAY_TASK_ID", id),
+                ("SLURM_ARRAY_TASK_MIN", min),
+                ("SLURM_ARRAY_TASK_MAX", max),
+                ("SLURM_ARRAY_TASK_COUNT", count),
+            ]
+        };
+        assert_eq!(parse("auto", &slurm("3", "1", "8", "8")).unwrap(), "3/8");
+        assert_eq!(parse("auto", &slurm("3", "0", "7", "8")).unwrap(), "4/8");
+        assert_eq!(parse("auto/8", &slurm("3", "3", "3", "1")).unwrap(), "3/8", "one task submitted again");
+        assert!(parse("auto", &slurm("3", "3", "3", "1")).is_err());
+        assert!(parse("auto", &slurm("5", "1", "9", "3")).is_err());
+        assert!(parse("auto/8", &slurm("0", "0", "7", "8")).is_err());
+        assert!(parse("auto/8", &slurm("9", "1", "9", "9")).is_err());
+        assert_eq!(parse("auto/4", &[("JOB_COMPLETION_INDEX", "0")]).unwrap(), "1/4");
+        assert!(parse("auto/4", &[("JOB_COMPLETION_INDEX", "4")]).is_err());
+        assert!(parse("auto", &[("JOB_COMPLETION_INDEX", "0")]).is_err());
+        assert!(parse("auto", &[]).is_err());
+        assert!(parse("auto/4", &[]).is_err());
+    }
+}

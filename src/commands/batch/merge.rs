@@ -1,0 +1,80 @@
+//! `tulu-quant batch merge`: the outputs of all shards become one.
+
+use crate::batch::{Parts, manifest};
+use crate::error::{Exit, Failure};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Join the outputs of all shards into one, in the order of the input
+///
+/// Each part needs its manifest beside it. Nothing is written if a shard is missing or there
+/// twice, if a part was made of another input, model or settings, or was changed since. The
+/// exit code is 1 if some records failed.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment, after_help = "Example:\n  tulu-quant batch merge -o answers.jsonl part-*.jsonl")]
+pub(crate) struct Args {
+    /// Where the whole goes
+    #[arg(short, long, value_name = "OUT", env = "TULU_QUANT_OUTPUT")]
+    output: PathBuf,
+    /// The outputs of the shards, in any order
+    #[arg(required = true, value_name = "PART")]
+    parts: Vec<PathBuf>,
+    /// Replace OUT if it exists
+    #[arg(long, env = "TULU_QUANT_FORCE")]
+    force: bool,
+    /// Write the summary to stdout as JSON
+    #[arg(long, env = "TULU_QUANT_JSON")]
+    json: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let output = &args.output;
+    let parts = Parts::open(&args.parts)?;
+    if output.exists() && !args.force {
+        let fix = "give another -o, or --force to replace it";
+        return Err(Failure::input("OUTPUT_EXISTS", "is there already", fix).at(output));
+    }
+    let (written, failed) = parts.join(output)?;
+    let first = parts.list.first().map(|part| part.manifest.clone()).unwrap_or_default();
+    let (prompt, completion) = (parts.sum("tokens.prompt"), parts.sum("tokens.completion"));
+    manifest::write(
+        output,
+        json!({
+            "format": first["format"],
+            "shard": null,
+            "input": first["input"],
+            "output": {
+                "path": output.display().to_string(),
+                "sha256": written.sha256,
+                "records": parts.total,
+                "failed": failed,
+                "errors": written.errors.as_ref().map(|path| path.display().to_string()),
+            },
+            "model": first["model"],
+            "parameters": first["parameters"],
+            "window": first["window"],
+            "tokens": {"prompt": prompt, "completion": completion},
+            "parts": parts.list.iter().map(|part| part.manifest.clone()).collect::<Vec<Value>>(),
+        }),
+    )?;
+    eprintln!(
+        "{} records of {} shards: {} answered, {failed} failed.",
+        parts.total,
+        parts.list.len(),
+        parts.total - failed
+    );
+    if args.json {
+        let summary = json!({
+            "output": output.display().to_string(),
+            "shards": parts.list.len(),
+            "records": parts.total,
+            "answered": parts.total - failed,
+            "failed": failed,
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+        });
+        crate::stdout(&format!("{summary}\n"))?;
+    }
+    Ok(if failed > 0 { Exit::Partial } else { Exit::Done })
+}

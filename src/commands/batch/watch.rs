@@ -1,0 +1,48 @@
+//! A run on the terminal: one bar with records, tokens a second in and out, slots at work, and the time left.
+
+use super::summary::note;
+use crate::batch::{Tally, Watch};
+use crate::progress::Bar;
+use std::time::{Duration, Instant};
+
+/// Speeds are those of this much time before.
+const SPAN: Duration = Duration::from_secs(5);
+
+/// The bar.
+pub(super) struct Terminal {
+    bar: Bar,
+    slots: u32,
+    /// When the span began, and the tokens read and written then.
+    from: (Instant, u64, u64),
+    /// Tokens a second in and out of the span before.
+    speeds: Option<(f64, f64)>,
+}
+
+impl Terminal {
+    /// `finished` of `total` records were there before.
+    pub(super) fn new(total: u64, finished: u64, slots: u32) -> Self {
+        let bar = Bar::items("answering", "records", total);
+        bar.begin_at(finished);
+        Self { bar, slots, from: (Instant::now(), 0, 0), speeds: None }
+    }
+}
+
+impl Watch for Terminal {
+    fn notice(&mut self, text: &str) {
+        self.bar.above(|| note(text));
+    }
+
+    fn step(&mut self, tally: &Tally, finished: u64) {
+        let (began, read, written) = self.from;
+        let elapsed = began.elapsed();
+        let speed = |now: u64, then: u64| now.saturating_sub(then) as f64 / elapsed.as_secs_f64().max(1e-9);
+        let now = (speed(tally.read, read), speed(tally.written, written));
+        if elapsed >= SPAN {
+            self.from = (Instant::now(), tally.read, tally.written);
+            self.speeds = Some(now);
+        }
+        let (input, output) = self.speeds.unwrap_or(now);
+        self.bar.set(finished);
+        self.bar.message(format!("tokens/s: {input:.1} in, {output:.1} out  slots: {}/{}", tally.busy, self.slots));
+    }
+}
