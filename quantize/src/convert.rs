@@ -15,6 +15,7 @@ use crate::positioned::write_all_at;
 use crate::sums::{Piece, Sums, Unread};
 use crate::weights::Reader;
 use llama_ext::GgmlType;
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,12 +48,41 @@ pub struct Report {
 
 /// Some rows of one tensor.
 #[derive(Clone, Copy, Debug)]
-struct Chunk {
-    tensor: usize,
-    first_row: u64,
-    rows: u64,
+pub(crate) struct Chunk {
+    pub(crate) tensor: usize,
+    pub(crate) first_row: u64,
+    pub(crate) rows: u64,
     /// What its bytes are of a storage whose CRC32 is known.
     piece: Option<Piece>,
+}
+
+impl Chunk {
+    /// Bytes in the source.
+    pub(crate) fn bytes(&self, plan: &Plan) -> u64 {
+        let tensor = &plan.tensors[self.tensor];
+        tensor.source_bytes / tensor.n_rows().max(1) * self.rows
+    }
+}
+
+/// Where the bytes of the chunks come from.
+pub(crate) trait Feed: Sync {
+    /// Fills `buf` with the bytes of a shard from `offset`.
+    fn read(&self, shard: usize, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// A chunk is converted and written.
+    fn done(&self, _chunk: usize) {}
+
+    /// What is said when it is stopped.
+    fn left(&self) -> &'static str {
+        "stopped; no file was kept"
+    }
+}
+
+/// The shards are all here.
+impl Feed for Checkpoint {
+    fn read(&self, shard: usize, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.shards[shard].medium.read_exact_at(buf, offset)
+    }
 }
 
 /// Writes every output of `plan`. They appear under their names only when all of them are complete and on disk; on any
@@ -69,24 +99,13 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
         outputs.push(output);
     }
     let (mut sums, unread) = Sums::new(source, plan);
-    let chunks = chunks(source, plan, &mut sums);
-    let kernel = if options.reference_kernels { kernels::reference } else { kernels::quantize };
-    let written = AtomicU64::new(0);
-    let job = Job {
-        source,
-        plan,
-        outputs: &outputs,
-        chunks: &chunks,
-        sums: &sums,
-        unread: &unread,
-        kernel,
-        observer,
-        written: &written,
-    };
+    let chunks = chunks(source, plan, Some(&mut sums));
+    let job =
+        Job { sums: Some((&sums, &unread)), ..Job::new(source, plan, &outputs, &chunks, source, options, observer) };
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let flusher = scope.spawn(|| flush_along(&outputs, &written, &done));
-        let worked = job.run(options.threads);
+        let flusher = scope.spawn(|| flush_along(&outputs, &job.written, &done));
+        let worked = job.run(options.threads, 0);
         done.store(true, Ordering::Relaxed);
         let died = |_| Err(Error::new(Code::Engine, &source.dir, "the flushing thread died", "report this"));
         let flushed = flusher.join().unwrap_or_else(died);
@@ -132,7 +151,7 @@ pub fn memory_needed(plan: &Plan, threads: NonZeroUsize) -> u64 {
 }
 
 /// Every row of every tensor, in the order of the source files so that the disk is read forward.
-fn chunks(source: &Checkpoint, plan: &Plan, sums: &mut Sums<'_>) -> Vec<Chunk> {
+pub(crate) fn chunks(source: &Checkpoint, plan: &Plan, mut sums: Option<&mut Sums<'_>>) -> Vec<Chunk> {
     let mut order: Vec<usize> = (0..plan.tensors.len()).collect();
     let at = |i: &usize| source.tensors.get(plan.tensors[*i].source).map(|t| (t.shard, t.offset));
     order.sort_by_key(at);
@@ -146,7 +165,8 @@ fn chunks(source: &Checkpoint, plan: &Plan, sums: &mut Sums<'_>) -> Vec<Chunk> {
         let mut first_row = 0;
         while first_row < t.n_rows() {
             let rows = step.min(t.n_rows() - first_row);
-            let piece = sums.piece(tensor, rows * (t.source_bytes / t.n_rows()));
+            let bytes = rows * (t.source_bytes / t.n_rows());
+            let piece = sums.as_mut().and_then(|sums| sums.piece(tensor, bytes));
             all.push(Chunk { tensor, first_row, rows, piece });
             first_row += rows;
         }
@@ -157,17 +177,19 @@ fn chunks(source: &Checkpoint, plan: &Plan, sums: &mut Sums<'_>) -> Vec<Chunk> {
 /// [`kernels::quantize`] or [`kernels::reference`].
 type Kernel = fn(GgmlType, &[f32], usize, Option<&[f32]>, &mut [u8]) -> std::result::Result<(), llama_ext::Error>;
 
-struct Job<'a> {
+/// Chunks to be converted into outputs.
+pub(crate) struct Job<'a> {
     source: &'a Checkpoint,
     plan: &'a Plan,
     outputs: &'a [Output],
     chunks: &'a [Chunk],
-    sums: &'a Sums<'a>,
-    unread: &'a [Unread],
+    feed: &'a dyn Feed,
+    /// The sums to take, and what is read for them alone.
+    sums: Option<(&'a Sums<'a>, &'a [Unread])>,
     kernel: Kernel,
     observer: &'a dyn Observer,
     /// Bytes written so far, all outputs together.
-    written: &'a AtomicU64,
+    written: AtomicU64,
 }
 
 /// One thread's memory.
@@ -177,22 +199,42 @@ struct Buffers {
     packed: Vec<u8>,
 }
 
-impl Job<'_> {
-    /// Runs all chunks, then what no chunk reads of storages whose sums are checked.
-    fn run(&self, threads: NonZeroUsize) -> Result<()> {
-        let count = self.chunks.len() + self.unread.len();
+impl<'a> Job<'a> {
+    /// All of `chunks`, without sums.
+    pub(crate) fn new(
+        source: &'a Checkpoint,
+        plan: &'a Plan,
+        outputs: &'a [Output],
+        chunks: &'a [Chunk],
+        feed: &'a dyn Feed,
+        options: Options,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        let kernel: Kernel = if options.reference_kernels { kernels::reference } else { kernels::quantize };
+        Self { source, plan, outputs, chunks, feed, sums: None, kernel, observer, written: AtomicU64::new(0) }
+    }
+
+    /// Runs all chunks from number `first`, then what no chunk reads of storages whose sums are checked.
+    pub(crate) fn run(&self, threads: NonZeroUsize, first: usize) -> Result<()> {
+        let rest = self.chunks.len() - first.min(self.chunks.len());
+        let count = rest + self.sums.map_or(0, |(_, unread)| unread.len());
         pool::each(threads, count, &self.source.dir, |number, buffers: &mut Buffers| {
             self.going_on()?;
-            match self.chunks.get(number) {
-                Some(chunk) => self.one(*chunk, buffers),
-                None => self.sums.read(self.unread[number - self.chunks.len()], buffers.reader.bytes()),
+            match (self.chunks.get(first + number), self.sums) {
+                (Some(chunk), _) => {
+                    self.one(*chunk, buffers)?;
+                    self.feed.done(first + number);
+                    Ok(())
+                }
+                (None, Some((sums, unread))) => sums.read(unread[number - rest], buffers.reader.bytes()),
+                (None, None) => Ok(()),
             }
         })
     }
 
     fn going_on(&self) -> Result<()> {
         if self.observer.cancelled() {
-            return Err(Error::new(Code::Interrupted, &self.source.dir, "stopped; no file was kept", "run it again"));
+            return Err(Error::new(Code::Interrupted, &self.source.dir, self.feed.left(), "run it again"));
         }
         Ok(())
     }
@@ -200,9 +242,10 @@ impl Job<'_> {
     fn one(&self, chunk: Chunk, buffers: &mut Buffers) -> Result<()> {
         let tensor = &self.plan.tensors[chunk.tensor];
         let from = &self.source.tensors[tensor.source];
-        let read = buffers.reader.read(self.source, tensor, (chunk.first_row, chunk.rows))?;
-        if let Some(piece) = chunk.piece {
-            self.sums.keep(piece, read.bytes);
+        let bytes = |buf: &mut [u8], offset| self.feed.read(from.shard, buf, offset);
+        let read = buffers.reader.read(self.source, &bytes, tensor, (chunk.first_row, chunk.rows))?;
+        if let (Some(piece), Some((sums, _))) = (chunk.piece, self.sums) {
+            sums.keep(piece, read.bytes);
         }
         let n_per_row = narrow(tensor.n_per_row());
         let importance = self.plan.importance[chunk.tensor].as_deref();
@@ -225,7 +268,7 @@ impl Job<'_> {
                 .map_err(|err| Error::io(output.path(), &format!("write tensor '{}'", tensor.name), &err))?;
             self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
-        self.observer.advanced(&tensor.name, tensor.source_bytes / tensor.n_rows() * chunk.rows);
+        self.observer.advanced(&tensor.name, chunk.bytes(self.plan));
         Ok(())
     }
 }

@@ -144,6 +144,12 @@ codes! {
     Output = "OUTPUT", Machine;
     /// The outputs do not fit on the disk.
     DiskFull = "DISK_FULL", Machine;
+    /// A distant file could not be fetched.
+    Fetch = "FETCH", Machine;
+    /// What was fetched does not have the sha256 that was listed.
+    Sha256 = "SHA256", Machine;
+    /// Another process is at it.
+    Locked = "LOCKED", Machine;
     /// A source file changed while it was read.
     InputChanged = "INPUT_CHANGED", Machine;
     /// Not a GGUF file, or a damaged one.
@@ -175,6 +181,10 @@ impl Error {
     /// An operating-system error while `doing` something with `file`.
     pub(crate) fn io(file: &Path, doing: &str, err: &std::io::Error) -> Self {
         use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, StorageFull};
+        // a medium that knows better than the operating system says it whole
+        if let Some(known) = err.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
+            return known.clone();
+        }
         let (code, fix) = match err.kind() {
             NotFound | NotADirectory => (Code::NotFound, "check the path"),
             IsADirectory => (Code::NotAFile, "give a file"),

@@ -7,9 +7,10 @@
 //!
 //! Memory does not depend on the model: rows are read, quantized and written in chunks of a few MiB a thread, at offsets
 //! the plan knows before the first byte is read. There is no command line, no progress bar and no network here; progress
-//! goes out through [`Observer`].
+//! goes out through [`Observer`]. Weights that are not on this disk come in through [`Supply`] (`arrive/`).
 #![forbid(unsafe_code)]
 
+mod arrive;
 mod carried;
 pub mod checkpoint;
 mod convert;
@@ -32,6 +33,7 @@ mod sums;
 mod verify;
 mod weights;
 
+pub use arrive::{Arrival, Distant, DistantFile, Supply, arrive, can_arrive, memory_held};
 pub use checkpoint::Checkpoint;
 pub use convert::{Options, Report, convert, memory_needed};
 pub use error::{Class, Code, Error, Result};

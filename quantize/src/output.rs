@@ -21,25 +21,56 @@ enum Pending {
     #[cfg(target_os = "linux")]
     Nameless(File),
     Named(tempfile::NamedTempFile),
+    /// Under [`Output::part`]'s name, where it stays when the process ends.
+    Part(File),
 }
 
 impl Output {
     /// Opens a file of `len` bytes that will become `path`, and reserves its space: a full disk shows now, not later.
     pub(crate) fn create(path: &Path, len: u64, replace: bool) -> Result<Self> {
-        if path.file_name().is_none() || path.is_dir() {
-            return Err(Error::new(Code::Request, path, "is a folder", "give a file name"));
-        }
-        if !replace && path.symlink_metadata().is_ok() {
-            return Err(Error::new(Code::OutputExists, path, "exists", "pass --force to replace it"));
-        }
-        let dir = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let dir = check(path, replace)?;
         let pending = open(&dir)?;
         let output = Self { path: path.to_owned(), dir, replace, pending };
         output.reserve(len)?;
         Ok(output)
+    }
+
+    /// The name of a file that is made by several runs, until it is complete.
+    pub(crate) fn part(path: &Path) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".tulu-part");
+        name.into()
+    }
+
+    /// As [`Self::create`], under the name of [`Self::part`], so that [`Self::reopen`] finds it.
+    pub(crate) fn begin(path: &Path, len: u64, replace: bool) -> Result<Self> {
+        let dir = check(path, replace)?;
+        Self::forget(path);
+        let part = Self::part(path);
+        let file = File::options().read(true).write(true).create_new(true).open(&part);
+        let file = file.map_err(|err| cannot_create(&dir, &err))?;
+        let output = Self { path: path.to_owned(), dir, replace, pending: Pending::Part(file) };
+        output.reserve(len).inspect_err(|_| Self::forget(path))?;
+        Ok(output)
+    }
+
+    /// A file that [`Self::begin`] began, if it is there as it was left; `None` when it has not that length, or has its
+    /// own name already.
+    pub(crate) fn reopen(path: &Path, len: u64, replace: bool) -> Result<Option<Self>> {
+        let part = Self::part(path);
+        match std::fs::symlink_metadata(&part) {
+            Ok(found) if found.is_file() && found.len() == len => {}
+            _ => return Ok(None),
+        }
+        let dir = check(path, replace)?;
+        let file = File::options().read(true).write(true).open(&part);
+        let file = file.map_err(|err| Error::io(&part, "open the file", &err))?;
+        Ok(Some(Self { path: path.to_owned(), dir, replace, pending: Pending::Part(file) }))
+    }
+
+    /// Takes away what [`Self::begin`] began. What cannot be taken away is begun anew by the next run.
+    pub(crate) fn forget(path: &Path) {
+        drop(std::fs::remove_file(Self::part(path)));
     }
 
     /// The open file, for positional writes.
@@ -48,6 +79,7 @@ impl Output {
             #[cfg(target_os = "linux")]
             Pending::Nameless(file) => file,
             Pending::Named(file) => file.as_file(),
+            Pending::Part(file) => file,
         }
     }
 
@@ -106,6 +138,8 @@ impl Output {
             Pending::Nameless(file) => link(&file, &dir, &path, replace).map_err(|err| named(&err))?,
             Pending::Named(file) if replace => drop(file.persist(&path).map_err(|err| named(&err.error))?),
             Pending::Named(file) => drop(file.persist_noclobber(&path).map_err(|err| named(&err.error))?),
+            Pending::Part(_) if replace => std::fs::rename(Self::part(&path), &path).map_err(|err| named(&err))?,
+            Pending::Part(_) => rename_to_free(&Self::part(&path), &path).map_err(|err| named(&err))?,
         }
         #[cfg(unix)]
         File::open(&dir)
@@ -124,11 +158,45 @@ fn open(dir: &Path) -> Result<Pending> {
             return Ok(Pending::Nameless(File::from(fd)));
         }
     }
-    tempfile::Builder::new().prefix(".tulu-quant-").suffix(".tmp").tempfile_in(dir).map(Pending::Named).map_err(|err| {
-        let fix = "create the folder, or choose one that can be written with -o";
-        let code = if err.kind() == std::io::ErrorKind::NotFound { Code::NotFound } else { Code::Output };
-        Error::new(code, dir, format!("cannot create a file here: {err}"), fix)
+    let named = tempfile::Builder::new().prefix(".tulu-quant-").suffix(".tmp").tempfile_in(dir);
+    named.map(Pending::Named).map_err(|err| cannot_create(dir, &err))
+}
+
+fn cannot_create(dir: &Path, err: &std::io::Error) -> Error {
+    let fix = "create the folder, or choose one that can be written with -o";
+    let code = if err.kind() == std::io::ErrorKind::NotFound { Code::NotFound } else { Code::Output };
+    Error::new(code, dir, format!("cannot create a file here: {err}"), fix)
+}
+
+/// The folder of `path`, which has to be free, or to be replaced.
+fn check(path: &Path, replace: bool) -> Result<PathBuf> {
+    if path.file_name().is_none() || path.is_dir() {
+        return Err(Error::new(Code::Request, path, "is a folder", "give a file name"));
+    }
+    if !replace && path.symlink_metadata().is_ok() {
+        return Err(Error::new(Code::OutputExists, path, "exists", "pass --force to replace it"));
+    }
+    Ok(match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
     })
+}
+
+/// Renames to a name that nobody has: the system looks and renames in one step, where it can.
+fn rename_to_free(from: &Path, to: &Path) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS) => {} // a filesystem that cannot
+            done => return Ok(done?),
+        }
+    }
+    if to.symlink_metadata().is_ok() {
+        return Err(std::io::ErrorKind::AlreadyExists.into());
+    }
+    std::fs::rename(from, to)
 }
 
 /// Links the nameless file to `path`. A link never replaces, so replacing goes through a second name and a rename.

@@ -6,6 +6,7 @@
 
 use crate::checkpoint::{Shard, SourceTensor};
 use crate::error::{Code, Error, Result};
+use std::io;
 
 /// Bytes of a span that elements are picked out of.
 const MAX_SPAN: u64 = 1 << 20;
@@ -19,24 +20,33 @@ pub(crate) struct Rows {
     pub(crate) columns: u64,
 }
 
-/// Fills `bytes` with `rows` of `from`, row by row.
-pub(crate) fn read(shard: &Shard, from: &SourceTensor, rows: Rows, bytes: &mut Vec<u8>) -> Result<()> {
+/// Fills a buffer with the bytes of a file from an offset.
+pub(crate) type ReadAt<'a> = dyn Fn(&mut [u8], u64) -> io::Result<()> + 'a;
+
+/// Fills `bytes` with `rows` of `from`, row by row; `read` gives the bytes of `shard`.
+pub(crate) fn read(
+    shard: &Shard,
+    read: &ReadAt<'_>,
+    from: &SourceTensor,
+    rows: Rows,
+    bytes: &mut Vec<u8>,
+) -> Result<()> {
     let row_bytes = from.dtype.row_bytes(narrow(rows.columns)).map_err(|err| {
         Error::new(Code::Type, &shard.path, format!("tensor '{}': {err}", from.name), "the file is damaged")
     })? as u64;
     bytes.resize(narrow(rows.count * row_bytes), 0);
     match from.strides.as_deref() {
-        None => read_at(shard, &from.name, bytes, from.offset + rows.first * row_bytes),
-        Some([column]) => gather(shard, from, rows, [0, *column], bytes),
-        Some([row, column]) => gather(shard, from, rows, [*row, *column], bytes),
+        None => read_at(shard, read, &from.name, bytes, from.offset + rows.first * row_bytes),
+        Some([column]) => gather(shard, read, from, rows, [0, *column], bytes),
+        Some([row, column]) => gather(shard, read, from, rows, [*row, *column], bytes),
         // the plan lets nothing through but vectors and matrices
         Some(_) => Err(Error::new(Code::Engine, &shard.path, format!("{}: no matrix", from.name), "report this")),
     }
 }
 
 /// Fills `bytes` from `offset`; `name` is what is read.
-pub(crate) fn read_at(shard: &Shard, name: &str, bytes: &mut [u8], offset: u64) -> Result<()> {
-    shard.medium.read_exact_at(bytes, offset).map_err(|err| {
+pub(crate) fn read_at(shard: &Shard, read: &ReadAt<'_>, name: &str, bytes: &mut [u8], offset: u64) -> Result<()> {
+    read(bytes, offset).map_err(|err| {
         if err.kind() == std::io::ErrorKind::UnexpectedEof {
             let what = format!("ended at '{name}' while it was read");
             Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest")
@@ -54,7 +64,14 @@ struct Dimension {
     to: u64,
 }
 
-fn gather(shard: &Shard, from: &SourceTensor, rows: Rows, [row, column]: [u64; 2], bytes: &mut [u8]) -> Result<()> {
+fn gather(
+    shard: &Shard,
+    read: &ReadAt<'_>,
+    from: &SourceTensor,
+    rows: Rows,
+    [row, column]: [u64; 2],
+    bytes: &mut [u8],
+) -> Result<()> {
     let width = from.dtype.block_bytes() as u64;
     let start = from.offset + rows.first * row * width;
     let down = Dimension { count: rows.count, stride: row, to: rows.columns };
@@ -69,7 +86,7 @@ fn gather(shard: &Shard, from: &SourceTensor, rows: Rows, [row, column]: [u64; 2
         while done < inner.count {
             let n = piece.min(inner.count - done);
             span.resize(narrow(((n - 1) * inner.stride + 1) * width), 0);
-            read_at(shard, &from.name, &mut span, start + (i * outer.stride + done * inner.stride) * width)?;
+            read_at(shard, read, &from.name, &mut span, start + (i * outer.stride + done * inner.stride) * width)?;
             for j in 0..n {
                 let here = narrow(j * inner.stride * width);
                 let there = narrow((i * outer.to + (done + j) * inner.to) * width);

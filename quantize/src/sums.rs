@@ -104,7 +104,8 @@ impl<'a> Sums<'a> {
         let storage = &self.storages[unread.piece.storage];
         let shard = &self.source.shards[storage.shard];
         bytes.resize(usize::try_from(unread.len).unwrap_or(usize::MAX), 0);
-        rows::read_at(shard, &shard.sums[storage.sum].name, bytes, unread.offset)?;
+        let read = |buf: &mut [u8], offset| shard.medium.read_exact_at(buf, offset);
+        rows::read_at(shard, &read, &shard.sums[storage.sum].name, bytes, unread.offset)?;
         self.keep(unread.piece, bytes);
         Ok(())
     }

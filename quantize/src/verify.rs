@@ -253,7 +253,10 @@ impl Sums {
         let mut other = Vec::new();
         let right: &[f32] = match reference {
             Reference::Checkpoint(source, tensors) => match tensors.iter().find(|p| p.name == t.name) {
-                Some(planned) => reader.read(source, planned, rows)?.weights,
+                Some(planned) => {
+                    let medium = &source.shards[source.tensors[planned.source].shard].medium;
+                    reader.read(source, &|buf, offset| medium.read_exact_at(buf, offset), planned, rows)?.weights
+                }
                 None => return Ok(()),
             },
             Reference::Gguf(gguf) => match gguf.tensors.iter().find(|p| p.name == t.name) {

@@ -5,7 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
 use crate::names::{Layout, rotary_source_row};
 use crate::plan::PlannedTensor;
-use crate::rows::{self, Rows};
+use crate::rows::{self, ReadAt, Rows};
 use llama_ext::GgmlType;
 
 /// One thread's memory, grown once to the largest chunk.
@@ -31,17 +31,19 @@ impl Reader {
         &mut self.bytes
     }
 
-    /// `count` rows from `first` of `tensor`; of a rotary tensor they have to be whole heads.
+    /// `count` rows from `first` of `tensor`, of whose shard `read` gives the bytes; of a rotary tensor they have to be
+    /// whole heads.
     pub(crate) fn read(
         &mut self,
         source: &Checkpoint,
+        read: &ReadAt<'_>,
         tensor: &PlannedTensor,
         (first, count): (u64, u64),
     ) -> Result<Read<'_>> {
         let from = &source.tensors[tensor.source];
         let shard = &source.shards[from.shard];
         let columns = narrow(tensor.n_per_row());
-        rows::read(shard, from, Rows { first, count, columns: tensor.n_per_row() }, &mut self.bytes)?;
+        rows::read(shard, read, from, Rows { first, count, columns: tensor.n_per_row() }, &mut self.bytes)?;
         self.weights.resize(narrow(count) * columns, 0.0);
         let read = match from.dtype {
             GgmlType::BF16 => llama_ext::bf16_to_f32(&self.bytes, &mut self.weights),

@@ -54,6 +54,9 @@ pub(crate) fn members(file: &Shard) -> Result<Vec<Member>> {
     }
 
     let records = records(&archive, &mut buffer).map_err(|(code, what)| bad(code, what))?;
+    // the numbers after a member's data stand right before the next one's header
+    let headers: Vec<_> = records.iter().map(|r| r.header.saturating_sub(24)..r.header.saturating_add(512)).collect();
+    file.medium.expect(&headers);
     let mut spans = Vec::with_capacity(records.len());
     for record in records {
         let at = record.header;

@@ -1,0 +1,242 @@
+//! How far a conversion is, on disk: one line for each entry, each with its own sum, so that a torn last line is seen and
+//! left out. The file is locked while somebody converts.
+
+use super::distant::Distant;
+use super::passed::{Passed, hex};
+use super::segments::Segments;
+use crate::checkpoint::Checkpoint;
+use crate::error::{Code, Error, Result};
+use crate::observer::Observer;
+use crate::plan::Plan;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+/// More than the entries of any model can take.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Everything before `segment` is done and on disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mark {
+    pub(super) segment: usize,
+    /// The sums of the file that `segment` is of, up to it.
+    pub(super) passed: Passed,
+}
+
+/// What the file says.
+#[derive(Clone, Debug, Default)]
+enum Said {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// Everything before the mark is done.
+    Until(Mark),
+    /// All is done and right; the outputs are being given their names.
+    Publishing,
+}
+
+/// The journal of one conversion, locked.
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    file: File,
+    head: Value,
+    said: Said,
+}
+
+impl Journal {
+    /// Opens or begins the journal at `path`. One that is of another conversion, or damaged, is begun anew; the observer
+    /// is told.
+    pub(super) fn open(path: &Path, identity: &str, name: &str, observer: &dyn Observer) -> Result<Self> {
+        let file = lock(path, name)?;
+        let head = json!({"tulu_quant": "journal of a conversion, version 1", "of": name, "identity": identity});
+        let mut journal = Self { path: path.to_owned(), file, head, said: Said::Nothing };
+        match journal.read()? {
+            Found::Nothing => journal.restart()?,
+            Found::Said(said) => journal.said = said,
+            Found::Other(why) => {
+                observer.note(&format!("{}: {why}; it begins anew", path.display()));
+                journal.restart()?;
+            }
+        }
+        Ok(journal)
+    }
+
+    /// Where to go on, when there is something to go on from.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        match &self.said {
+            Said::Until(mark) if mark.segment > 0 => Some(mark.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether the outputs were being given their names.
+    pub(super) fn is_publishing(&self) -> bool {
+        matches!(self.said, Said::Publishing)
+    }
+
+    /// Forgets everything.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.file.set_len(0).map_err(|err| self.failed(&err))?;
+        self.said = Said::Nothing;
+        self.append(&self.head.clone())
+    }
+
+    /// Says that everything before `mark` is done and on disk.
+    pub(super) fn enter(&mut self, mark: Mark) -> Result<()> {
+        let (sha256, crc) = mark.passed.write();
+        self.append(&json!({"segment": mark.segment, "sha256": sha256, "crc": crc}))?;
+        self.said = Said::Until(mark);
+        Ok(())
+    }
+
+    /// Says that all is done, right and on disk.
+    pub(super) fn publish(&mut self) -> Result<()> {
+        self.append(&json!({"publishing": true}))?;
+        self.said = Said::Publishing;
+        Ok(())
+    }
+
+    /// Takes the journal away.
+    pub(super) fn remove(self) -> Result<()> {
+        std::fs::remove_file(&self.path).map_err(|err| Error::io(&self.path, "remove the journal", &err))
+    }
+
+    fn append(&mut self, line: &Value) -> Result<()> {
+        let text = line.to_string();
+        let line = format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()));
+        let written = self.file.seek(SeekFrom::End(0)).and_then(|_| self.file.write_all(line.as_bytes()));
+        written.and_then(|()| self.file.sync_data()).map_err(|err| self.failed(&err))
+    }
+
+    fn failed(&self, err: &std::io::Error) -> Error {
+        Error::io(&self.path, "write the journal", err)
+    }
+
+    fn read(&mut self) -> Result<Found> {
+        let io = |err: std::io::Error| Error::io(&self.path, "read the journal", &err);
+        let mut bytes = Vec::new();
+        (&self.file).take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
+        let mut said = Said::Nothing;
+        let mut end = 0;
+        let lines = bytes.split_inclusive(|b| *b == b'\n').enumerate();
+        for (number, line) in lines {
+            let Some(value) = parse(line) else {
+                // the last line was torn by whatever ended the run; another one is damage
+                if end + line.len() < bytes.len() {
+                    return Ok(Found::Other("is damaged"));
+                }
+                break;
+            };
+            if number == 0 {
+                if value != self.head {
+                    return Ok(Found::Other("is of another conversion (other types, options, files or version)"));
+                }
+            } else {
+                match said_by(&value) {
+                    Some(new) => said = new,
+                    None => return Ok(Found::Other("has an entry that is none")),
+                }
+            }
+            end += line.len();
+        }
+        if end == 0 {
+            return Ok(Found::Nothing);
+        }
+        self.file.set_len(end as u64).map_err(io)?;
+        Ok(Found::Said(said))
+    }
+}
+
+enum Found {
+    Nothing,
+    Said(Said),
+    /// Not a journal to go on from, and why.
+    Other(&'static str),
+}
+
+/// A whole line whose sum is right.
+fn parse(line: &[u8]) -> Option<Value> {
+    let line = line.strip_suffix(b"\n")?;
+    let (sum, text) = (line.get(..8)?, line.get(9..)?);
+    let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
+    if sum != crc32fast::hash(text) { None } else { serde_json::from_slice(text).ok() }
+}
+
+fn said_by(value: &Value) -> Option<Said> {
+    if value.get("publishing").is_some() {
+        return Some(Said::Publishing);
+    }
+    let segment = usize::try_from(value.get("segment")?.as_u64()?).ok()?;
+    let crc = u32::try_from(value.get("crc")?.as_u64()?).ok()?;
+    let passed = Passed::read(value.get("sha256")?.as_str()?, crc)?;
+    Some(Said::Until(Mark { segment, passed }))
+}
+
+/// Opens and locks the file. A lock on a file that was taken away meanwhile locks nothing, so the name is looked at again.
+fn lock(path: &Path, name: &str) -> Result<File> {
+    let io = |err: &std::io::Error| {
+        let fix = "choose a folder that can be written with -o";
+        Error { fix: fix.to_owned(), ..Error::io(path, "write the journal", err) }
+    };
+    loop {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(|err| io(&err))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let what = format!("another process converts {name} here");
+                return Err(Error::new(Code::Locked, path, what, "wait for it, or choose another folder"));
+            }
+            Err(TryLockError::Error(err)) => return Err(io(&err)),
+        }
+        if is_at(&file, path) {
+            return Ok(file);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
+
+/// An open file cannot be taken away.
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> bool {
+    true
+}
+
+/// What has to be the same for a run to go on from another: the files, how they are cut, and everything that decides a
+/// byte of the outputs.
+pub(super) fn identity(source: &Checkpoint, plan: &Plan, distant: &Distant, segments: &Segments) -> String {
+    let mut all = Sha256::new();
+    let mut put = |bytes: &[u8]| {
+        all.update((bytes.len() as u64).to_le_bytes());
+        all.update(bytes);
+    };
+    put(distant.place().as_bytes());
+    for shard in &source.shards {
+        let name = shard.path.file_name().unwrap_or_default().to_string_lossy();
+        put(name.as_bytes());
+        put(distant.file(&name).map_or("", |file| file.sha256.as_str()).as_bytes());
+    }
+    for segment in segments.iter() {
+        put(&[segment.span.start.to_le_bytes(), segment.span.end.to_le_bytes()].concat());
+    }
+    for output in &plan.outputs {
+        let name = output.path.file_name().unwrap_or_default();
+        put(name.as_encoded_bytes());
+        put(&output.header);
+        put(&output.len.to_le_bytes());
+    }
+    for weights in &plan.importance {
+        let bytes: Vec<u8> = weights.iter().flatten().flat_map(|w| w.to_le_bytes()).collect();
+        put(&bytes);
+    }
+    hex(&all.finalize())
+}

@@ -1,0 +1,439 @@
+//! Weights that arrive piece by piece, from a supply that counts, fails and lies: the files are those of a conversion from
+//! the folder, memory and requests are bounded, and whatever ends a run, the next one goes on.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod made;
+
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use tulu_quantize::{
+    Arrival, Checkpoint, Code, Distant, DistantFile, Error, Ftype, Observer, Options, Plan, Recipe, Report, Silent,
+    Supply, arrive, can_arrive, convert, memory_held,
+};
+
+const REPOSITORY: &str = "owner/little";
+const REVISION: &str = "0123456789012345678901234567890123456789";
+const TYPES: [Ftype; 2] = [Ftype::Q4_0, Ftype::Q8_0];
+
+/// Gives the bytes of a folder, a few hundred at a time.
+#[derive(Debug, Default)]
+struct Server {
+    files: HashMap<String, Vec<u8>>,
+    /// (file, range) of every request.
+    requests: Mutex<Vec<(String, Range<u64>)>>,
+    given: AtomicU64,
+    /// Requests before it fails; `usize::MAX` for never.
+    fail_after: AtomicUsize,
+    /// The same for requests of weights, which are long.
+    fail_after_long: AtomicUsize,
+    /// Milliseconds that a long request takes.
+    slow: AtomicU64,
+    /// Turns a byte of this file, here.
+    corrupt: Mutex<Option<(String, u64)>>,
+    /// Bytes given and not yet taken by anybody, at most.
+    flying: AtomicU64,
+    most_flying: AtomicU64,
+}
+
+impl Supply for Server {
+    fn fetch(
+        &self,
+        name: &str,
+        range: Range<u64>,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let spent =
+            |left: &AtomicUsize| left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err();
+        let long = range.end - range.start > 150_000;
+        if long {
+            std::thread::sleep(Duration::from_millis(self.slow.load(Ordering::SeqCst)));
+        }
+        if spent(&self.fail_after) || (long && spent(&self.fail_after_long)) {
+            return Err(Error::fetch(name, "the line is dead", "plug it in"));
+        }
+        self.requests.lock().unwrap().push((name.to_owned(), range.clone()));
+        let corrupt = self.corrupt.lock().unwrap().clone();
+        let mut bytes = self.files[name][range.start as usize..range.end as usize].to_vec();
+        if let Some((file, at)) = corrupt
+            && file == name
+            && range.contains(&at)
+        {
+            bytes[(at - range.start) as usize] ^= 1;
+        }
+        let flying = self.flying.fetch_add(bytes.len() as u64, Ordering::SeqCst) + bytes.len() as u64;
+        self.most_flying.fetch_max(flying, Ordering::SeqCst);
+        let done = bytes.chunks(700).try_for_each(|part| {
+            self.given.fetch_add(part.len() as u64, Ordering::SeqCst);
+            sink(part)
+        });
+        self.flying.fetch_sub(bytes.len() as u64, Ordering::SeqCst);
+        done
+    }
+}
+
+/// A checkpoint that is served, what is on this disk of it, and what a conversion of the whole folder makes.
+struct Case {
+    _dir: TempDir,
+    small: PathBuf,
+    out: PathBuf,
+    server: Arc<Server>,
+    distant: Distant,
+    wanted: Vec<Vec<u8>>,
+}
+
+fn options() -> Options {
+    Options { threads: NonZeroUsize::new(3).unwrap(), replace: false, reference_kernels: false }
+}
+
+fn outputs(dir: &Path) -> Vec<(Ftype, PathBuf)> {
+    TYPES.iter().map(|t| (*t, dir.join(format!("little-{t}.gguf")))).collect()
+}
+
+impl Case {
+    fn new(write: impl Fn(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // the layout of the shared cache, so that the folder tells repository, revision and hashes as a listing does
+        let root = dir.path().join("models--owner--little");
+        let (whole, blobs) = (root.join("snapshots").join(REVISION), root.join("blobs"));
+        write(&whole);
+        fs::create_dir_all(&blobs).unwrap();
+        let (small, local, out) = (dir.path().join("small"), dir.path().join("local"), dir.path().join("out"));
+        for folder in [&small, &local, &out] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let mut files = HashMap::new();
+        let mut listed = Vec::new();
+        for entry in fs::read_dir(&whole).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if !name.ends_with(".safetensors") && !name.ends_with(".bin") {
+                fs::copy(&path, small.join(&name)).unwrap();
+                continue;
+            }
+            let bytes = fs::read(&path).unwrap();
+            let sha256: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+            fs::rename(&path, blobs.join(&sha256)).unwrap();
+            std::os::unix::fs::symlink(format!("../../blobs/{sha256}"), &path).unwrap();
+            listed.push(DistantFile { name: name.clone(), len: bytes.len() as u64, sha256 });
+            files.insert(name, bytes);
+        }
+        let source = Checkpoint::open(&whole).unwrap();
+        let plan = Plan::new(&source, &outputs(&local), &Recipe::default()).unwrap();
+        convert(&source, &plan, options(), &Silent).unwrap();
+        let wanted = outputs(&local).iter().map(|(_, path)| fs::read(path).unwrap()).collect();
+        let server = Arc::new(Server {
+            files,
+            fail_after: AtomicUsize::new(usize::MAX),
+            fail_after_long: AtomicUsize::new(usize::MAX),
+            ..Server::default()
+        });
+        let distant = Distant::new(server.clone(), REPOSITORY, REVISION, listed);
+        Self { _dir: dir, small, out, server, distant, wanted }
+    }
+
+    fn safetensors() -> Self {
+        Self::new(|dir| made::Checkpoint { shards: 3, ..Default::default() }.write(dir))
+    }
+
+    fn bin() -> Self {
+        Self::new(|dir| {
+            fs::create_dir_all(dir).unwrap();
+            made::Checkpoint { shards: 3, ..Default::default() }.write_bin(dir);
+        })
+    }
+
+    fn arrival(&self) -> Arrival {
+        let journal = self.out.join("little.tulu-journal");
+        let connections = NonZeroUsize::new(4).unwrap();
+        Arrival { journal, connections, segment: 100_000, window: 3_000_000, entry: 200_000 }
+    }
+
+    fn run_with(&self, options: Options, observer: &dyn Observer) -> Result<Report, Error> {
+        let source = Checkpoint::open_with(&self.small, &self.distant)?;
+        let plan = Plan::new(&source, &outputs(&self.out), &Recipe::default())?;
+        arrive(&source, &plan, &self.distant, options, &self.arrival(), observer)
+    }
+
+    fn run(&self) -> Result<Report, Error> {
+        self.run_with(options(), &Silent)
+    }
+
+    fn total(&self) -> u64 {
+        self.server.files.values().map(|bytes| bytes.len() as u64).sum()
+    }
+
+    fn given(&self) -> u64 {
+        self.server.given.swap(0, Ordering::SeqCst)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.out).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The outputs are there, whole, and nothing else.
+    fn is_done(&self) {
+        assert_eq!(self.names(), ["little-Q4_0.gguf", "little-Q8_0.gguf"]);
+        for ((_, path), wanted) in outputs(&self.out).iter().zip(&self.wanted) {
+            assert!(fs::read(path).unwrap() == *wanted, "{} differs", path.display());
+        }
+    }
+
+    /// No output has its name.
+    fn is_not_done(&self) {
+        assert!(!self.names().iter().any(|name| name.ends_with(".gguf")), "{:?}", self.names());
+    }
+}
+
+/// What opening may read of each file beside the weights.
+const AROUND: u64 = 200_000;
+
+#[test]
+fn what_arrives_is_converted_as_from_the_folder_and_nothing_is_fetched_twice() {
+    for case in [Case::safetensors(), Case::bin()] {
+        let report = case.run().unwrap();
+        case.is_done();
+        assert_eq!(report.written, case.wanted.iter().map(|file| file.len() as u64).sum::<u64>());
+        let given = case.given();
+        let most = case.total() + AROUND * case.server.files.len() as u64;
+        assert!(given >= case.total() && given <= most, "{given} of {} bytes", case.total());
+        let requests = case.server.requests.lock().unwrap();
+        assert!(requests.len() > 12, "{} requests", requests.len());
+        let most = case.server.most_flying.load(Ordering::SeqCst);
+        assert!(most <= memory_held(&case.arrival()), "{most} bytes at once");
+    }
+}
+
+#[test]
+fn a_line_that_dies_anywhere_is_gone_on_with() {
+    let case = Case::safetensors();
+    let mut died = 0;
+    // every number of requests up to all of them
+    for requests in (0..).step_by(3) {
+        case.server.fail_after.store(requests, Ordering::SeqCst);
+        match case.run() {
+            Ok(_) => break,
+            Err(err) => {
+                assert_eq!((err.code, err.what.as_str()), (Code::Fetch, "the line is dead"), "{err}");
+                case.is_not_done();
+                died += 1;
+            }
+        }
+        case.server.fail_after.store(usize::MAX, Ordering::SeqCst);
+    }
+    assert!(died > 3);
+    case.is_done();
+}
+
+#[test]
+fn what_was_entered_is_not_fetched_again() {
+    for case in [Case::safetensors(), Case::bin()] {
+        let (mut runs, mut given) = (0, 0);
+        loop {
+            runs += 1;
+            assert!(runs < 100, "no progress");
+            case.server.fail_after_long.store(6, Ordering::SeqCst);
+            let done = case.run();
+            given += case.given();
+            if done.is_ok() {
+                break;
+            }
+        }
+        case.is_done();
+        assert!(runs >= 3, "{runs} runs");
+        // each run loses at most what is in the window, and opens each file again
+        let lost = runs * (case.arrival().window + AROUND * case.server.files.len() as u64);
+        assert!(given <= case.total() + lost, "{given} bytes for {} in {runs} runs", case.total());
+    }
+}
+
+/// Stops after so many chunks.
+struct StopAfter(AtomicUsize, AtomicBool);
+
+impl Observer for StopAfter {
+    fn advanced(&self, _tensor: &str, _bytes: u64) {
+        if self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err() {
+            self.1.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.1.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_run_that_was_stopped_is_gone_on_with() {
+    let case = Case::bin();
+    let err = case.run_with(options(), &StopAfter(AtomicUsize::new(20), AtomicBool::new(false))).unwrap_err();
+    assert_eq!(err.code, Code::Interrupted);
+    assert_eq!(case.names(), ["little-Q4_0.gguf.tulu-part", "little-Q8_0.gguf.tulu-part", "little.tulu-journal"]);
+    case.given();
+    case.run().unwrap();
+    case.is_done();
+    assert!(case.given() < case.total(), "something was kept");
+}
+
+#[test]
+fn a_byte_that_changed_on_the_way_is_found_and_only_its_file_is_fetched_again() {
+    for (case, ending) in [(Case::safetensors(), ".safetensors"), (Case::bin(), ".bin")] {
+        let mut names: Vec<&String> = case.server.files.keys().collect();
+        names.sort();
+        let (second, len) = (names[1].clone(), case.server.files[names[1]].len() as u64);
+        assert!(second.ends_with(ending));
+        // a low bit of a weight in the middle: the number is a number, so only the hash can tell
+        *case.server.corrupt.lock().unwrap() = Some((second.clone(), len / 2));
+        let err = case.run().unwrap_err();
+        assert!(matches!(err.code, Code::Sha256 | Code::ZipCrc), "{err}");
+        assert!(err.file.ends_with(&second) && !err.to_string().contains('\n'), "{err}");
+        case.is_not_done();
+        *case.server.corrupt.lock().unwrap() = None;
+        case.server.requests.lock().unwrap().clear();
+        case.run().unwrap();
+        case.is_done();
+        let requests = case.server.requests.lock().unwrap();
+        let of = |name: &String| requests.iter().filter(|(n, _)| n == name).map(|(_, r)| r.end - r.start).sum::<u64>();
+        assert!(of(&second) >= len, "the file in doubt is fetched anew");
+        assert!(of(names[0]) <= AROUND, "the one before it is not: {}", of(names[0]));
+    }
+}
+
+#[test]
+fn a_byte_that_changed_in_the_first_file_leaves_nothing() {
+    let case = Case::safetensors();
+    let mut names: Vec<&String> = case.server.files.keys().collect();
+    names.sort();
+    let len = case.server.files[names[0]].len() as u64;
+    *case.server.corrupt.lock().unwrap() = Some((names[0].clone(), len - 2));
+    let err = case.run().unwrap_err();
+    assert_eq!(err.code, Code::Sha256, "{err}");
+    assert!(case.names().is_empty(), "{:?}", case.names());
+}
+
+/// Keeps the notes.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Observer for Notes {
+    fn note(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+/// A case that was stopped in the middle.
+fn stopped() -> Case {
+    let case = Case::safetensors();
+    case.server.slow.store(100, Ordering::SeqCst);
+    case.server.fail_after_long.store(10, Ordering::SeqCst);
+    case.run().unwrap_err();
+    case.server.fail_after_long.store(usize::MAX, Ordering::SeqCst);
+    case.server.slow.store(0, Ordering::SeqCst);
+    assert!(case.arrival().journal.exists());
+    case
+}
+
+#[test]
+fn the_journal_cut_at_any_byte_is_gone_on_with_and_a_damaged_one_begins_anew() {
+    let case = stopped();
+    let journal = fs::read(case.arrival().journal).unwrap();
+    let parts: Vec<_> = outputs(&case.out).iter().map(|(_, p)| p.with_extension("gguf.tulu-part")).collect();
+    let kept: Vec<_> = parts.iter().map(|part| fs::read(part).unwrap()).collect();
+    let lines = journal.iter().filter(|b| **b == b'\n').count();
+    assert!(lines >= 3, "{lines} lines");
+    let again = |bytes: &[u8]| {
+        outputs(&case.out).iter().for_each(|(_, path)| drop(fs::remove_file(path)));
+        parts.iter().zip(&kept).for_each(|(part, bytes)| fs::write(part, bytes).unwrap());
+        fs::write(case.arrival().journal, bytes).unwrap();
+        let notes = Notes::default();
+        case.run_with(options(), &notes).unwrap();
+        case.is_done();
+        notes.0.into_inner().unwrap()
+    };
+    for cut in [0, 1, journal.len() / 3, journal.len() / 2, journal.len() - 20, journal.len() - 1, journal.len()] {
+        let notes = again(&journal[..cut]);
+        assert!(!notes.iter().any(|note| note.contains("damaged")), "{cut}: {notes:?}");
+    }
+    for at in [3, 40, journal.len() / 2] {
+        let mut damaged = journal.clone();
+        damaged[at] ^= 4;
+        let notes = again(&damaged);
+        assert!(matches!(notes.as_slice(), [note] if note.contains("begins anew")), "{at}: {notes:?}");
+    }
+}
+
+#[test]
+fn parts_that_are_gone_begin_anew() {
+    let case = stopped();
+    fs::remove_file(case.out.join("little-Q8_0.gguf.tulu-part")).unwrap();
+    let notes = Notes::default();
+    case.run_with(options(), &notes).unwrap();
+    case.is_done();
+    assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("begins anew")));
+}
+
+#[test]
+fn a_kill_between_two_names_is_finished_without_a_request_for_weights() {
+    let case = stopped();
+    // as the process leaves it that was killed after the first of two files got its name
+    let (mut lines, journal) = (Vec::new(), case.arrival().journal);
+    lines.push(fs::read_to_string(&journal).unwrap().lines().next().unwrap().to_owned());
+    let text = r#"{"publishing":true}"#;
+    lines.push(format!("{:08x} {text}", crc32fast::hash(text.as_bytes())));
+    fs::write(&journal, lines.join("\n") + "\n").unwrap();
+    let paths = outputs(&case.out);
+    fs::remove_file(paths[0].1.with_extension("gguf.tulu-part")).unwrap();
+    fs::write(&paths[0].1, &case.wanted[0]).unwrap();
+    fs::write(paths[1].1.with_extension("gguf.tulu-part"), &case.wanted[1]).unwrap();
+    case.given();
+    case.run().unwrap();
+    case.is_done();
+    assert!(case.given() <= AROUND * case.server.files.len() as u64);
+}
+
+#[test]
+fn outputs_that_exist_are_refused_before_anything_is_fetched_and_replaced_on_demand() {
+    let case = Case::safetensors();
+    fs::write(case.out.join("little-Q8_0.gguf"), "mine").unwrap();
+    let err = case.run().unwrap_err();
+    assert_eq!(err.code, Code::OutputExists);
+    assert_eq!(case.names(), ["little-Q8_0.gguf"]);
+    assert!(case.given() <= AROUND * case.server.files.len() as u64);
+    case.run_with(Options { replace: true, ..options() }, &Silent).unwrap();
+    case.is_done();
+}
+
+#[test]
+fn of_two_at_once_one_says_so() {
+    let case = Case::safetensors();
+    let held = fs::File::create(case.arrival().journal).unwrap();
+    held.lock().unwrap();
+    let err = case.run().unwrap_err();
+    assert_eq!(err.code, Code::Locked, "{err}");
+    drop(held);
+    case.run().unwrap();
+    case.is_done();
+}
+
+#[test]
+fn storages_that_are_views_are_left_to_a_download() {
+    let dir = tempfile::tempdir().unwrap();
+    made::Checkpoint { shards: 1, ..Default::default() }.write(dir.path());
+    let mut source = Checkpoint::open(dir.path()).unwrap();
+    let plan = Plan::new(&source, &outputs(dir.path()), &Recipe::default()).unwrap();
+    let arrival = Arrival::of(1 << 30, dir.path().join("journal"));
+    assert!(can_arrive(&source, &plan, &arrival));
+    let matrix = source.tensors.iter_mut().find(|t| t.shape.len() == 2).unwrap();
+    matrix.strides = Some(vec![1, matrix.shape[0]]);
+    assert!(!can_arrive(&source, &plan, &arrival));
+}
