@@ -5,6 +5,7 @@ use crate::engine::{CacheType, FlashAttn, Sampling, Settings, random_seed};
 use crate::error::{ErrorFormat, Failure};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 
 /// What was built, and on which llama.cpp.
 const LONG_VERSION: &str =
@@ -31,8 +32,24 @@ pub(crate) enum Command {
     Inspect(crate::commands::inspect::Args),
     Verify(crate::commands::verify::Args),
     Bench(crate::commands::bench::Args),
+    Models(crate::commands::models::Args),
     Pull(crate::commands::pull::Args),
     Doctor(crate::commands::doctor::Args),
+}
+
+/// How models are fetched from the Hugging Face Hub; for every verb that takes their names.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Fetching")]
+pub(crate) struct HubArgs {
+    /// Fetch without asking first; without a terminal nothing is asked anyway
+    #[arg(short, long, env = "TULU_QUANT_YES")]
+    pub(crate) yes: bool,
+    /// Ask the Hub whether the model has changed; otherwise what was made once is used without asking
+    #[arg(long, env = "TULU_QUANT_REFRESH")]
+    pub(crate) refresh: bool,
+    /// Connections at the same time
+    #[arg(short = 'j', long, value_name = "N", default_value = "4", env = "TULU_QUANT_MAX_WORKERS")]
+    pub(crate) max_workers: NonZeroUsize,
 }
 
 /// How the engine runs a model; for every verb that loads one.

@@ -15,6 +15,7 @@ mod carried;
 pub mod checkpoint;
 mod convert;
 mod error;
+pub mod forecast;
 pub mod gguf;
 mod imatrix;
 pub mod kernels;

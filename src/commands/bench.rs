@@ -2,7 +2,7 @@
 
 use super::load;
 use crate::bench::{self, Subject, Test};
-use crate::cli::EngineArgs;
+use crate::cli::{EngineArgs, HubArgs};
 use crate::engine::{Context, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Settings, gpus};
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -40,6 +40,8 @@ pub(crate) struct Args {
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
     #[command(flatten)]
+    hub: HubArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
@@ -56,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let n_ctx = settings.n_ctx.unwrap_or(N_CTX_MIN).max(longest);
     let settings = Settings { n_ctx: Some(n_ctx), ..settings };
     let interrupt = Interrupt::install()?;
-    let path = crate::model::resolve(args.model.as_deref(), &interrupt)?;
+    let path = crate::model::resolve(args.model.as_deref(), &args.hub, &interrupt)?;
     let model = load::model(&path, settings, 1, &interrupt)?;
     let subject = subject(&model)?;
     let mut context = model.context(&interrupt)?;

@@ -2,7 +2,7 @@
 
 use super::load;
 use crate::chat::{Chat, Output};
-use crate::cli::{EngineArgs, SamplingArgs};
+use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
 use crate::decode::{Answer, Reason};
 use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
@@ -42,6 +42,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
+    hub: HubArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
@@ -55,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::input("USAGE", "--json is for answers to -p", "give -p TEXT, or pipe the text in"));
     }
     let interrupt = Interrupt::install()?;
-    let path = crate::model::resolve(args.model.as_deref(), &interrupt)?;
+    let path = crate::model::resolve(args.model.as_deref(), &args.hub, &interrupt)?;
     let model = load::model(&path, settings, 1, &interrupt)?;
     let seed = sampling.seed;
     let mut chat = Chat::new(&model, args.system.as_deref(), sampling, max_tokens, interrupt)?;

@@ -2,7 +2,8 @@
 
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::source::{parse_type, threads};
+use crate::model::named::parse_type;
+use crate::model::source::threads;
 use crate::progress::Watch;
 use crate::table::{self, Align};
 use serde_json::{Value, json};

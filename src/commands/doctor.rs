@@ -4,6 +4,7 @@
 //! said, not suffered.
 
 use crate::error::{Exit, Failure};
+use crate::model::hub::Settings;
 use crate::table;
 use llama_ext::{GgmlType, cpu};
 use serde_json::{Value, json};
@@ -53,18 +54,23 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let memory = memory();
     let cache = crate::model::cache::dir().map_or_else(|err| err.what, |dir| dir.display().to_string());
+    let hub = Settings::from_env();
+    if let Err(why) = &hub {
+        advice.push(format!("Hub settings: {}; {}", why.what, why.fix));
+    }
+    let hub = hub.ok();
     let text = if args.json {
         let features: Vec<Value> =
             features.iter().map(|f| json!({"name": f.name, "cpu": f.cpu, "built": f.built})).collect();
         let all = json!({
             "version": env!("CARGO_PKG_VERSION"), "revision": env!("TULU_QUANT_REVISION"), "pin": pin(),
             "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu::system_info(),
-            "memory_total": memory.0, "memory_available": memory.1, "cache": cache,
+            "memory_total": memory.0, "memory_available": memory.1, "cache": cache, "hub": hub.as_ref().map(hub_json),
             "self_test": tested.as_ref().map_or_else(|why| json!({"failed": why}), Clone::clone), "advice": advice,
         });
         all.to_string() + "\n"
     } else {
-        report(&features, &tested, &advice, memory, &cache)
+        report(&features, &tested, &advice, memory, &cache, hub.as_ref())
     };
     crate::stdout(&text)?;
     Ok(if tested.is_ok() { Exit::Done } else { Exit::Engine })
@@ -159,6 +165,23 @@ fn memory() -> (u64, u64) {
     })
 }
 
+/// Where models come from and go to; of the token only whether there is one.
+fn hub_json(hub: &Settings) -> Value {
+    json!({"endpoint": hub.endpoint_shown(), "cache": hub.cache.0.display().to_string(), "token": hub.token.is_some(),
+           "offline": hub.offline, "proxies": Settings::proxies()})
+}
+
+/// The same for people.
+fn hub_text(hub: &Settings) -> String {
+    let mut out = format!("hub          {}", hub.endpoint_shown());
+    out += if hub.token.is_some() { ", with a token" } else { ", without a token" };
+    out += if hub.offline { ", offline (HF_HUB_OFFLINE)" } else { "" };
+    for name in Settings::proxies() {
+        out += &format!(", {name} is set");
+    }
+    out + &format!("\ndownloads    {}\n", hub.cache.0.display())
+}
+
 /// The pinned llama.cpp, from the pin file: (what, which).
 fn pin() -> Value {
     let pairs = llama_ext::PIN.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
@@ -171,17 +194,19 @@ fn report(
     advice: &[String],
     memory: (u64, u64),
     cache: &str,
+    hub: Option<&Settings>,
 ) -> String {
     let pin = pin();
     let field = |name: &str| pin[name].as_str().unwrap_or("?").to_owned();
     let mut out = format!(
-        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nmemory       {} available of {}\ncache        {cache}\n\nCPU feature  here   built for\n",
+        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nmemory       {} available of {}\ncache        {cache}\n{}\nCPU feature  here   built for\n",
         env!("CARGO_PKG_VERSION"),
         env!("TULU_QUANT_REVISION"),
         llama_ext::ggml_version(),
         field("llama-cpp-sys-2"),
         table::bytes(memory.1),
         table::bytes(memory.0),
+        hub.map_or_else(String::new, hub_text),
     );
     let word = |yes: bool| if yes { "yes" } else { "-" };
     for f in features {

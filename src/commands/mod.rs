@@ -7,6 +7,7 @@ pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 mod load;
+pub(crate) mod models;
 pub(crate) mod prompt;
 pub(crate) mod pull;
 pub(crate) mod verify;
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Models(args) => models::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -1,5 +1,6 @@
 //! `tulu-quant prompt`: shows what a model reads. Only its vocabulary is loaded.
 
+use crate::cli::HubArgs;
 use crate::engine::VocabFile;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -33,12 +34,14 @@ pub(crate) struct Args {
     /// Leave out the last tag, after which the model would answer
     #[arg(long, env = "TULU_QUANT_NO_GENERATION_PROMPT")]
     no_generation_prompt: bool,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let input = open(&args.input)?;
-    let path = model::resolve(Some(&args.model), &Interrupt::install()?)?;
+    let path = model::resolve(Some(&args.model), &args.hub, &Interrupt::install()?)?;
     let model = VocabFile::open(&path)?;
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;

@@ -1,12 +1,12 @@
 //! `pull`: a checkpoint from the Hub into the cache that is shared with `huggingface_hub`, without converting it.
 
+use crate::cli::HubArgs;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::hub::Hub;
-use crate::model::source;
+use crate::model::{named, source};
 use crate::table;
 use serde_json::json;
-use std::num::NonZeroUsize;
 
 /// Fetch a checkpoint from the Hugging Face Hub without converting it
 ///
@@ -22,26 +22,22 @@ pub(crate) struct Args {
     /// A short name of the family (see `tulu-quant models`) or a Hub id, OWNER/NAME[@REVISION]
     #[arg(env = "TULU_QUANT_MODEL")]
     model: String,
-    /// Connections at the same time
-    #[arg(short = 'j', long, value_name = "N", default_value = "4", env = "TULU_QUANT_MAX_WORKERS")]
-    max_workers: NonZeroUsize,
-    /// Ask the Hub again although all files are in the cache
-    #[arg(long, env = "TULU_QUANT_REFRESH")]
-    refresh: bool,
     /// Print folder, commit and sizes as one JSON object
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
-    let repo = source::repo(&args.model)?;
+    let repo = named::repo(&args.model)?;
     let interrupt = Interrupt::install()?;
     let hub = Hub::from_env(&interrupt)?;
-    let (folder, fetched) = match hub.settings().cache.complete(&repo).filter(|_| !args.refresh) {
+    let (folder, fetched) = match hub.settings().cache.complete(&repo).filter(|_| !args.hub.refresh) {
         Some(folder) => (folder, 0),
         None => {
-            let listing = hub.listing(&repo)?;
+            let listing = source::listing(&hub, &repo)?;
             let files = listing.needed()?.all();
             let fetched = hub.to_fetch(&listing, &files);
             eprintln!(
@@ -52,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
                 files.len(),
                 table::bytes(fetched),
             );
-            (hub.pull(&listing, &files, args.max_workers)?, fetched)
+            (hub.pull(&listing, &files, args.hub.max_workers)?, fetched)
         }
     };
     let shown = folder.display().to_string();

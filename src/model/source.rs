@@ -1,61 +1,99 @@
 //! MODEL on the command line → a GGUF file on this machine.
 
-use super::hub::RepoId;
-use super::{cache, demo};
+use super::fetch::{self, Job};
+use super::hub::{Hub, Listing, RepoId, missing};
+use super::made::Made;
+use super::named::{Named, named};
+use super::offer::Offer;
+use super::{cache, demo, registry};
+use crate::cli::HubArgs;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::Watch;
 use crate::table;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Recipe, convert};
 
 /// The type a checkpoint is converted to when none is named with `:TYPE`.
 const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
 
-/// The GGUF file that `model` means: a `.gguf` file as it is, a checkpoint folder (`DIR` or `DIR:TYPE`) converted into the
-/// cache, and the demonstration model for `None`. What is converted is said on stderr first.
-pub(crate) fn resolve(model: Option<&str>, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let Some(model) = model else { return demonstration(interrupt) };
-    let path = Path::new(model);
-    if path.is_file() {
-        return Ok(path.to_owned());
+/// The GGUF file that `model` means: a `.gguf` file as it is, a checkpoint folder or a model of the Hub converted into the
+/// cache, and the demonstration model for `None`. What is fetched and converted is said on stderr first.
+pub(crate) fn resolve(model: Option<&str>, args: &HubArgs, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let Some(model) = model else { return demonstration(DEFAULT_TYPE, interrupt) };
+    match named(model)? {
+        Named::File(path) => Ok(path),
+        Named::Folder(path, ftype) => folder(&path, ftype.unwrap_or(DEFAULT_TYPE), interrupt),
+        Named::Demo(ftype) => demonstration(ftype.unwrap_or(DEFAULT_TYPE), interrupt),
+        Named::Hub(repo, ftype) => from_hub(&repo, ftype.unwrap_or(DEFAULT_TYPE), args, interrupt),
     }
-    if path.is_dir() {
-        return folder(path, DEFAULT_TYPE, interrupt);
-    }
-    if let Some((name, ftype)) = model.rsplit_once(':')
-        && Path::new(name).is_dir()
-    {
-        return folder(Path::new(name), parse_type(ftype)?, interrupt);
-    }
-    if model.ends_with(".gguf") || model.contains(std::path::MAIN_SEPARATOR) && !looks_like_hub_id(model) {
-        return Err(Failure::input("NOT_FOUND", "there is no such file or folder", "check the path").at(path));
-    }
-    let fix = "download it first (hf download OWNER/NAME --local-dir DIR) and give DIR";
-    Err(Failure::input("NOT_FOUND", "is no file or folder here, and names are not fetched from the Hub yet", fix)
-        .at(path))
 }
 
-/// A type's name, or the list of them.
-pub(crate) fn parse_type(name: &str) -> Result<Ftype, Failure> {
-    Ftype::from_str(name).map_err(|err| Failure::input("TYPE", err.to_string(), "name one of these"))
+/// A model of the Hub. Made once, it is taken from the cache without asking the network, until `--refresh`.
+fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let made = Made::of(repo)?;
+    if let Some(kept) = made.current(ftype).filter(|_| !args.refresh) {
+        return Ok(kept);
+    }
+    let hub = Hub::from_env(interrupt)?;
+    if let Some(folder) = hub.settings().cache.complete(repo).filter(|_| !args.refresh) {
+        let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let kept = made.path(&commit, ftype);
+        if !kept.is_file() {
+            make(&folder, ftype, &kept, interrupt)?;
+        }
+        made.remember(&commit)?;
+        return Ok(kept);
+    }
+    let listing = listing(&hub, repo)?;
+    let kept = made.path(&listing.commit, ftype);
+    if !kept.is_file() {
+        let (needed, outputs) = (listing.needed()?, [(ftype, kept.clone())]);
+        Offer::new(&hub, &listing, &needed, &outputs, true)?.ask(&hub, args)?;
+        create_parent(&kept)?;
+        let options = Options { threads: threads(), replace: true, reference_kernels: false };
+        let connections = args.max_workers;
+        let recipe = Recipe::default();
+        fetch::fetch_and_convert(&Job {
+            hub: &hub,
+            listing: &listing,
+            outputs: &outputs,
+            recipe: &recipe,
+            options,
+            connections,
+            interrupt,
+        })?;
+    }
+    made.remember(&listing.commit)?;
+    Ok(kept)
 }
 
-/// `owner/name`, perhaps with `@revision` or `:TYPE`.
-fn looks_like_hub_id(model: &str) -> bool {
-    let plain = |part: &str| !part.is_empty() && !part.starts_with(['.', '~']);
-    model.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name) && !name.contains('/'))
+/// What the repository holds; a failure says what is missing here, or which name was meant.
+pub(crate) fn listing(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
+    hub.listing(repo).map_err(|failure| match failure.code {
+        "HUB_OFFLINE" => match hub.settings().cache.partly(repo) {
+            Some(folder) => {
+                let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", missing(&folder).join(", "));
+                Failure { what, ..failure }.at(folder)
+            }
+            None => failure,
+        },
+        "HUB_NOT_FOUND" if registry::of_repo(repo).is_none() => match registry::nearest(&repo.name) {
+            Some(near) => Failure { fix: format!("did you mean {near}? {}", failure.fix), ..failure },
+            None => failure,
+        },
+        _ => failure,
+    })
 }
 
-fn demonstration(interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let name = format!("{}-{}-{DEFAULT_TYPE}.gguf", demo::NAME, demo::fingerprint());
+fn demonstration(ftype: Ftype, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let name = format!("{}-{}-{ftype}.gguf", demo::NAME, demo::fingerprint());
     let kept = cache::dir()?.join(name);
     if !kept.is_file() {
         let unpacked =
             tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot unpack the model", &err))?;
-        make(&demo::unpack(unpacked.path())?, DEFAULT_TYPE, &kept, interrupt)?;
+        make(&demo::unpack(unpacked.path())?, ftype, &kept, interrupt)?;
     }
     Ok(kept)
 }
@@ -102,6 +140,7 @@ fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<()
         to.display()
     );
     source.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    create_parent(to)?;
     let watch = Watch::new("converting", plan.source_bytes, interrupt);
     // another process may have made the same file meanwhile: it is the same, so replacing it is right
     let options = Options { threads: threads(), replace: true, reference_kernels: false };
@@ -109,14 +148,15 @@ fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<()
     Ok(())
 }
 
+fn create_parent(file: &Path) -> Result<(), Failure> {
+    let parent = file.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(|err| {
+        let what = format!("cannot create the folder: {err}");
+        Failure::machine("CACHE", what, "set TULU_QUANT_CACHE to a folder of yours").at(parent)
+    })
+}
+
 /// Every core: conversion is all computing.
 pub(crate) fn threads() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-}
-
-/// The repository that a Hub id names.
-pub(crate) fn repo(name: &str) -> Result<RepoId, Failure> {
-    RepoId::parse(name).ok_or_else(|| {
-        Failure::input("NOT_FOUND", format!("'{name}' is no Hub id"), "write it as OWNER/NAME or OWNER/NAME@REVISION")
-    })
 }

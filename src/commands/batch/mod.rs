@@ -9,7 +9,7 @@ use super::load;
 use crate::batch::{
     Contents, Defaults, Format, FullHash, Journal, Results, Run, Shape, Shard, Source, Stream, Tally, fingerprint, hex,
 };
-use crate::cli::{EngineArgs, SamplingArgs};
+use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
 use crate::decode::Decoder;
 use crate::engine::{Model, Sampling, Settings};
 use crate::error::{Exit, Failure};
@@ -103,6 +103,8 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    hub: HubArgs,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -201,7 +203,7 @@ impl<'a> Job<'a> {
 
     fn to_file(&self, output: &Path) -> Result<Exit, Failure> {
         let mut journal = Journal::open(output, self.args.restart, self.args.force)?;
-        let model_file = model::resolve(Some(self.model), &self.interrupt)?;
+        let model_file = model::resolve(Some(self.model), &self.args.hub, &self.interrupt)?;
         let identity = self.identity(&model_file)?;
         let defaults = self.defaults(&identity)?;
         journal.begin(&identity, &self.contents, self.args.retry_errors)?;
@@ -252,7 +254,7 @@ impl<'a> Job<'a> {
     }
 
     fn to_stdout(&self) -> Result<Exit, Failure> {
-        let model_file = model::resolve(Some(self.model), &self.interrupt)?;
+        let model_file = model::resolve(Some(self.model), &self.args.hub, &self.interrupt)?;
         let defaults = self.defaults(&self.identity(&model_file)?)?;
         let mut stream = Stream::new(std::io::stdout(), self.format, self.shard);
         let (began, total) = (Instant::now(), self.total());

@@ -51,6 +51,11 @@ impl CacheDir {
         missing(&folder).is_empty().then_some(folder)
     }
 
+    /// The folder of what is here of a checkpoint, whole or not.
+    pub(crate) fn partly(&self, repo: &RepoId) -> Option<PathBuf> {
+        Some(self.snapshot(repo, &self.commit(repo)?)).filter(|folder| folder.is_dir())
+    }
+
     /// Remembers that `repo` named `commit`.
     pub(super) fn remember(&self, repo: &RepoId, commit: &str) -> Result<(), Failure> {
         if repo.commit().is_some() {

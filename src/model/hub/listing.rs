@@ -34,7 +34,6 @@ pub(crate) struct RemoteFile {
 
 /// A repository at one commit.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "for the conversion that follows")]
 pub(crate) struct Listing {
     /// As it was asked for.
     pub(crate) repo: RepoId,
@@ -64,7 +63,6 @@ impl<'a> Needed<'a> {
     }
 
     /// Bytes of all of them.
-    #[allow(dead_code, reason = "for the conversion that follows")]
     pub(crate) fn bytes(&self) -> u64 {
         self.all().iter().map(|file| file.size).sum()
     }

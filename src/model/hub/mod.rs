@@ -25,13 +25,15 @@ mod settings;
 mod snapshot;
 mod transfer;
 
-pub(crate) use cached::CacheDir;
+pub(crate) use cached::{CacheDir, missing, replace};
 #[allow(unused_imports, reason = "for the conversion that follows")]
 pub(crate) use hash::{Checker, FileHash};
 #[allow(unused_imports, reason = "for the conversion that follows")]
-pub(crate) use listing::{Listing, Needed, RemoteFile};
+pub(crate) use listing::RemoteFile;
+pub(crate) use listing::{Listing, Needed};
 pub(crate) use repo::RepoId;
 pub(crate) use settings::Settings;
+pub(crate) use snapshot::room;
 
 use crate::error::Failure;
 use crate::interrupt::Interrupt;

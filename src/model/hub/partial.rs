@@ -244,7 +244,7 @@ mod tests {
         partial.write(10, &[9; 10]).unwrap();
         partial.record(10..20, crc32fast::hash(&[9; 10])).unwrap();
         assert_eq!(partial.gaps(&(0..100)), [30..50, 60..100]);
-        assert_eq!(partial.gaps(&(25..55)), [30..50]);
+        assert_eq!(partial.gaps(&(25..55)), std::slice::from_ref(&(30..50)));
         drop(partial);
         // a torn line, and bytes that were lost
         let [part, done] = names(&blob);
@@ -252,7 +252,8 @@ mod tests {
         let bytes = std::fs::read(&part).unwrap();
         std::fs::write(&part, [&bytes[..55], &[7], &bytes[56..]].concat()).unwrap();
         let partial = Partial::open(&blob, 100, &|| Ok(())).unwrap();
-        assert_eq!((partial.gaps(&(0..100)), partial.arrived()), (vec![30..100], 30));
+        assert_eq!(partial.gaps(&(0..100)), std::slice::from_ref(&(30..100)));
+        assert_eq!(partial.arrived(), 30);
         // another size: nothing of it can be used
         drop(partial);
         assert_eq!(Partial::open(&blob, 101, &|| Ok(())).unwrap().arrived(), 0);

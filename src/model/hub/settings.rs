@@ -80,6 +80,26 @@ impl Settings {
         })
     }
 
+    /// The endpoint, for messages: without a password that stands in it.
+    pub(crate) fn endpoint_shown(&self) -> String {
+        redirect::shown(&self.endpoint)
+    }
+
+    /// Names of the proxy variables that are set; their values may hold passwords.
+    pub(crate) fn proxies() -> Vec<&'static str> {
+        let names = [
+            "HTTPS_PROXY",
+            "https_proxy",
+            "HTTP_PROXY",
+            "http_proxy",
+            "ALL_PROXY",
+            "all_proxy",
+            "NO_PROXY",
+            "no_proxy",
+        ];
+        names.into_iter().filter(|name| text(name).is_some()).collect()
+    }
+
     /// The token, where requests to `url` may carry it: at the endpoint itself, and nowhere else.
     pub(super) fn token_for(&self, url: &Uri) -> Option<&Token> {
         self.token.as_ref().filter(|_| redirect::same_origin(url, &self.base))

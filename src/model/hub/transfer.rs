@@ -29,7 +29,6 @@ const ADDRESS_LIFE: Duration = Duration::from_secs(10 * 60);
 const BUFFER: usize = 64 << 10;
 
 /// The largest file that is held in memory.
-#[allow(dead_code, reason = "for the conversion that follows")]
 const MAX_WHOLE: u64 = 64 << 20;
 
 /// Takes bytes as they come.
@@ -114,7 +113,6 @@ impl Hub {
     }
 
     /// A small file as a whole; its size and hash are checked.
-    #[allow(dead_code, reason = "for the conversion that follows")]
     pub(crate) fn get_whole(&self, listing: &Listing, file: &RemoteFile) -> Result<Vec<u8>, Failure> {
         if file.size > MAX_WHOLE {
             let what = format!("{} is {} bytes long, which no such file is", file.path, file.size);

@@ -1,0 +1,151 @@
+//! What fetching a model will take, said before it begins, and the one question.
+
+use super::hub::{Hub, Listing, Needed, room};
+use super::registry;
+use crate::cli::HubArgs;
+use crate::error::Failure;
+use crate::table;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use tulu_quantize::checkpoint::Config;
+use tulu_quantize::{Ftype, forecast};
+
+/// A GGUF file's header is mostly the vocabulary: about as much as this.
+const HEADER: u64 = 1 << 20;
+
+/// What is about to happen.
+pub(crate) struct Offer<'a> {
+    pub(crate) listing: &'a Listing,
+    pub(crate) needed: &'a Needed<'a>,
+    pub(crate) config: Config,
+    /// Type, file, and its bytes.
+    pub(crate) outputs: Vec<(Ftype, PathBuf, u64)>,
+    /// Bytes that are not here yet.
+    pub(crate) to_fetch: u64,
+    /// Whether the checkpoint stays on disk.
+    pub(crate) keeps_checkpoint: bool,
+}
+
+impl<'a> Offer<'a> {
+    /// Reads config.json: what it describes is checked before anything large is fetched.
+    pub(crate) fn new(
+        hub: &Hub,
+        listing: &'a Listing,
+        needed: &'a Needed<'a>,
+        outputs: &[(Ftype, PathBuf)],
+        keeps_checkpoint: bool,
+    ) -> Result<Self, Failure> {
+        let config = config(hub, listing)?;
+        let sized = |(ftype, path): &(Ftype, PathBuf)| {
+            let bytes = forecast::tensor_bytes(&config, *ftype);
+            let bytes = bytes.map_err(|err| Failure::input("TYPE", err.to_string(), "choose another type"))?;
+            Ok((*ftype, path.clone(), bytes + HEADER))
+        };
+        let outputs = outputs.iter().map(sized).collect::<Result<_, Failure>>()?;
+        let to_fetch = hub.to_fetch(listing, &needed.all());
+        Ok(Self { listing, needed, config, outputs, to_fetch, keeps_checkpoint })
+    }
+
+    /// Bytes of all outputs.
+    pub(crate) fn output_bytes(&self) -> u64 {
+        self.outputs.iter().map(|(.., bytes)| bytes).sum()
+    }
+
+    /// The licence: as the family's table has it, else as the model card does.
+    pub(crate) fn licence(&self) -> String {
+        let known = registry::of_repo(&self.listing.repo).map(|entry| entry.licence.to_owned());
+        known.or_else(|| self.listing.licence.clone()).unwrap_or_else(|| "not stated: see the model card".to_owned())
+    }
+
+    /// Memory to run the first output with the whole window: weights, and keys and values at 16 bits.
+    fn memory(&self) -> u64 {
+        let c = &self.config;
+        let row = u64::from(c.num_key_value_heads) * u64::from(c.head_dim);
+        let cache = 4 * row * u64::from(c.num_hidden_layers) * u64::from(c.max_position_embeddings);
+        self.outputs.first().map_or(0, |(.., bytes)| *bytes) + cache
+    }
+
+    /// The lines that say it.
+    pub(crate) fn text(&self, cache: &Path) -> String {
+        let (listing, bytes) = (self.listing, table::bytes);
+        let here = self.needed.bytes() - self.to_fetch;
+        let here = if here > 0 { format!(" ({} are here already)", bytes(here)) } else { String::new() };
+        let mut out = format!(
+            "{} at {:.8}\n  fetches   {}{here}, weights in {} file(s)\n",
+            listing.repo.id(),
+            listing.commit,
+            bytes(self.to_fetch),
+            self.needed.weights.len(),
+        );
+        for (ftype, path, size) in &self.outputs {
+            out += &format!("  makes     {ftype} of about {}: {}\n", bytes(*size), path.display());
+        }
+        if self.keeps_checkpoint {
+            out += &format!("  keeps     the checkpoint, {}, in {}\n", bytes(self.needed.bytes()), cache.display());
+        }
+        out += &format!(
+            "  memory    about {} to run it with its window of {} tokens\n  licence   {}\n",
+            bytes(self.memory()),
+            self.config.max_position_embeddings,
+            self.licence(),
+        );
+        if listing.gated {
+            out += "  gated     its owners ask for an agreement on the model's page\n";
+        }
+        out
+    }
+
+    /// Says what will happen, checks the disks, and asks where there is somebody to ask. Without a terminal it goes on, as
+    /// `hf download` and `ollama` do: a batch job that waits for an answer helps nobody.
+    pub(crate) fn ask(&self, hub: &Hub, args: &HubArgs) -> Result<(), Failure> {
+        let cache = &hub.settings().cache.0;
+        eprint!("{}", self.text(cache));
+        self.check_disks(cache)?;
+        if args.yes || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Ok(());
+        }
+        eprint!("Go on? [Y/n] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        hub.go_on()?;
+        match (read, answer.trim().to_lowercase().as_str()) {
+            (Ok(1..), "" | "y" | "yes") => Ok(()),
+            _ => {
+                Err(Failure::input("DECLINED", "nothing was fetched", "answer y, or give --yes")
+                    .at(self.listing.repo.id()))
+            }
+        }
+    }
+
+    /// Checkpoint and outputs may be on one disk, where both must fit.
+    fn check_disks(&self, cache: &Path) -> Result<(), Failure> {
+        let fetched = if self.keeps_checkpoint { self.to_fetch } else { 0 };
+        let existing = |path: &Path| path.ancestors().find(|dir| dir.exists()).map(Path::to_owned);
+        let output = self.outputs.first().and_then(|(_, path, _)| existing(path));
+        let (Some(output), Some(cache)) = (output, existing(cache)) else { return Ok(()) };
+        if device(&output) == device(&cache) {
+            return room(&output, fetched + self.output_bytes(), "TULU_QUANT_CACHE and HF_HUB_CACHE");
+        }
+        room(&output, self.output_bytes(), "TULU_QUANT_CACHE")?;
+        room(&cache, fetched, "HF_HUB_CACHE")
+    }
+}
+
+fn device(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|found| found.dev())
+}
+
+/// The repository's config.json, checked as a checkpoint's is.
+fn config(hub: &Hub, listing: &Listing) -> Result<Config, Failure> {
+    let id = listing.repo.id();
+    let file = listing.file("config.json").ok_or_else(|| {
+        Failure::input("HUB_NO_WEIGHTS", "has no config.json: it is no checkpoint", "check the repository").at(&id)
+    })?;
+    let folder = tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot make a folder", &err))?;
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, hub.get_whole(listing, file)?).map_err(|err| Failure::io(&path, "cannot write", &err))?;
+    let config = Config::read(folder.path());
+    config.map_err(|err| Failure::from(err).at(format!("{id}/config.json")))
+}
