@@ -200,7 +200,7 @@ fn refusals_of_judged_formats_lie_beside_the_answers() {
     let (code, last) = job.run(&["-n", "8"]);
     assert_eq!(code, Some(1), "{last}");
     assert_eq!(job.records().len(), 1);
-    let errors = fs::read_to_string(job.folder.path().join("out.jsonl.errors.jsonl")).unwrap();
+    let errors = fs::read_to_string(job.folder.path().join("out.jsonl.errors")).unwrap();
     let errors: Vec<Value> = errors.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let seen: Vec<_> =
         errors.iter().map(|e| (e["error"]["line"].as_u64().unwrap(), e["error"]["code"].as_str().unwrap())).collect();

@@ -58,7 +58,7 @@ fn both_ways(job: &Job, flags: &[&str]) -> (Vec<u8>, Vec<u8>) {
         assert_eq!(whole["output"][field], merged["output"][field], "{field}");
     }
     let file = |name: &str| fs::read(job.folder.path().join(name)).unwrap();
-    let errors = |name: &str| fs::read(job.folder.path().join(format!("{name}.errors.jsonl"))).ok();
+    let errors = |name: &str| fs::read(job.folder.path().join(format!("{name}.errors"))).ok();
     assert_eq!(errors("whole"), errors("merged"));
     (file("whole"), file("merged"))
 }

@@ -161,7 +161,7 @@ impl Part {
         let source = Source::open(&self.path)?;
         let mut errors = HashMap::new();
         if format.errors_apart() && self.manifest["output"]["failed"] != 0 {
-            let path = beside(&self.path, "", ".errors.jsonl")?;
+            let path = beside(&self.path, "", ".errors")?;
             let mut items = Source::open(&path)?.items(Shape::Lines)?;
             while let Some(item) = items.next()? {
                 let bytes = item.bytes.unwrap_or_default();

@@ -118,7 +118,7 @@ impl Output {
             partial,
             out: BufWriter::new(Hashing { inner: file, hash: Sha256::new() }),
             frame: Frame::new(format, path),
-            errors_path: beside(path, "", ".errors.jsonl")?,
+            errors_path: beside(path, "", ".errors")?,
             errors: Vec::new(),
         })
     }

@@ -35,7 +35,7 @@ use watch::Terminal;
 /// guessed where that is plain). OUT is written as each format's own tools read it, in the
 /// order of FILE. A record that cannot be answered costs only itself: its error has a code, a
 /// message and the line; the exit code is then 1. With alpaca-eval and mt-bench such errors go
-/// to OUT.errors.jsonl.
+/// to OUT.errors.
 ///
 /// An OpenAI record's body may set max_tokens (or max_completion_tokens), temperature, top_p,
 /// seed, stop, n, logprobs, top_logprobs, presence_penalty, frequency_penalty, and also top_k,
