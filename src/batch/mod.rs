@@ -1,14 +1,15 @@
 //! Offline completion of a file of records, one way through: `input` over `lines` and `array` (records as bytes) → `format`
 //! (`openai`, `alpaca`, `mt_bench`, `text`: bytes ↔ `record`) → `task` (a record's conversations) → `run` (through the slots
-//! of the decoder) → `journal` over `files` (what is finished) → `output` (whole, in order) and `manifest` (what it was made
-//! of). Beside them `shard` and `merge` (several machines) and `fingerprint` (to know a model again). Flags and printing are
-//! in `commands/batch`.
+//! of the decoder) → `journal` over `files` (what is finished) → `output` or `stream` (in order, in a `frame`) and `manifest`
+//! (what it was made of). Beside them `shard` and `merge` (several machines) and `fingerprint` (to know a model again). Flags
+//! and printing are in `commands/batch`.
 
 mod alpaca;
 mod array;
 mod files;
 mod fingerprint;
 mod format;
+mod frame;
 mod input;
 mod journal;
 mod lines;
@@ -20,6 +21,7 @@ mod output;
 mod record;
 mod run;
 mod shard;
+mod stream;
 mod task;
 mod text;
 
@@ -28,6 +30,7 @@ pub(crate) use format::Format;
 pub(crate) use input::{Contents, Shape, Source, hex};
 pub(crate) use journal::{Journal, Sums};
 pub(crate) use merge::Parts;
-pub(crate) use output::{Results, Stream, Written};
+pub(crate) use output::{Results, Written};
 pub(crate) use run::{Defaults, Run, Tally, Watch};
 pub(crate) use shard::Shard;
+pub(crate) use stream::Stream;

@@ -1,6 +1,6 @@
 //! What is said at the end of a run: the figures for people, for scripts, and in the manifest.
 
-use super::Job;
+use super::job::Job;
 use crate::batch::{Shard, Sums, Tally, Written, manifest};
 use crate::clock;
 use crate::error::Failure;

@@ -1,0 +1,75 @@
+//! How records are told apart.
+
+use super::{MAX_RECORD, Shape, Source};
+use std::collections::HashSet;
+
+fn source(text: &[u8]) -> (tempfile::NamedTempFile, Source) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let source = Source::open(file.path()).unwrap();
+    (file, source)
+}
+
+fn read(source: &Source, shape: Shape) -> Vec<(u64, u64, Option<String>)> {
+    let mut items = source.items(shape).unwrap();
+    let mut seen = Vec::new();
+    while let Some(item) = items.next().unwrap() {
+        let text = item.bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        seen.push((item.number, item.line, text));
+    }
+    seen
+}
+
+#[test]
+fn lines_are_told_apart_and_long_ones_skipped() {
+    let long = "x".repeat(MAX_RECORD + 1);
+    let (_file, source) = source(format!("\u{feff}a\n\nb\r\n{long}\nlast").as_bytes());
+    let some = |text: &str| Some(text.to_owned());
+    let expected = [(1, 1, some("a")), (2, 2, some("")), (3, 3, some("b\r")), (4, 4, None), (5, 5, some("last"))];
+    assert_eq!(read(&source, Shape::Lines), expected);
+}
+
+#[test]
+fn the_hash_is_the_files() {
+    let (_file, source) = source(b"abc");
+    let contents = source.items(Shape::Lines).unwrap().contents().unwrap();
+    assert_eq!(contents.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_eq!(contents.len(), 1);
+    assert!(Source::open(std::path::Path::new("/dev/null")).is_err());
+    assert_eq!(source.head().unwrap(), b"abc");
+}
+
+#[test]
+fn equal_records_have_keys_of_their_own_wherever_they_stand() {
+    let keys = |text: &[u8]| {
+        let (_file, source) = source(text);
+        source.items(Shape::Lines).unwrap().contents().unwrap().keys
+    };
+    let one = keys(b"a\nb\na\na\n");
+    assert_eq!(one.iter().collect::<HashSet<_>>().len(), 4);
+    let other = keys(b"b\na\na\na");
+    assert_eq!(one.iter().collect::<HashSet<_>>(), other.iter().collect::<HashSet<_>>());
+    assert_eq!(one[1], other[0]);
+}
+
+#[test]
+fn the_elements_of_an_array_are_records() {
+    let text = "\u{feff} [\n {\"a\": \"]},{\\\"\"},\n\n 7 , [1,[2]]\n]\n";
+    let (_file, source) = source(text.as_bytes());
+    let some = |text: &str| Some(text.to_owned());
+    let expected = [(1, 2, some("{\"a\": \"]},{\\\"\"}")), (2, 4, some("7")), (3, 4, some("[1,[2]]"))];
+    assert_eq!(read(&source, Shape::Array), expected);
+}
+
+#[test]
+fn a_broken_array_is_refused_as_a_whole() {
+    for text in ["", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1] x", "[\"a]", "[{\"a\":1]"] {
+        let (_file, source) = source(text.as_bytes());
+        let failure = source.items(Shape::Array).unwrap().contents().unwrap_err();
+        assert_eq!(failure.code, "INPUT_JSON", "{text}");
+    }
+    for (text, n) in [("[]", 0), (" [ ] ", 0), ("[1 2]", 1), ("[{\"a\":}]", 1)] {
+        let (_file, source) = source(text.as_bytes());
+        assert_eq!(source.items(Shape::Array).unwrap().contents().unwrap().len(), n, "{text}");
+    }
+}
