@@ -45,7 +45,7 @@ impl Reply {
     }
 
     pub(super) fn redirect(to: &str) -> Self {
-        Self::new(302, b"Found".to_vec()).with("Location", to)
+        Self::new(302, Vec::new()).with("Location", to)
     }
 
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
@@ -116,6 +116,11 @@ impl Connection {
             let _ = stream.shutdown(Shutdown::Write);
         }
         (sent, open)
+    }
+
+    /// What a web server says to somebody who does not speak its language.
+    pub(super) fn refuse(&mut self) {
+        let _ = self.0.get_mut().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
     }
 
     pub(super) fn into_stream(self) -> TcpStream {

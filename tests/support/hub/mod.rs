@@ -171,6 +171,7 @@ fn talk(stream: TcpStream, host: Host, state: &Mutex<State>, cdn: &str) {
             return;
         }
     }
+    stream.refuse();
 }
 
 fn answer(request: &Request, host: Host, state: &mut State, cdn: &str) -> Reply {
