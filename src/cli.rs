@@ -47,9 +47,20 @@ pub(crate) struct HubArgs {
     /// Ask the Hub whether the model has changed; otherwise what was made once is used without asking
     #[arg(long, env = "TULU_QUANT_REFRESH")]
     pub(crate) refresh: bool,
+    #[command(flatten)]
+    pub(crate) fetch: FetchArgs,
+}
+
+/// How a checkpoint is fetched; for those verbs, and for `convert`, which never asks.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Hub")]
+pub(crate) struct FetchArgs {
     /// Connections at the same time
     #[arg(short = 'j', long, value_name = "N", default_value = "4", env = "TULU_QUANT_MAX_WORKERS")]
     pub(crate) max_workers: NonZeroUsize,
+    /// Keep the checkpoint in the shared cache and convert it from there, instead of converting it as it arrives
+    #[arg(long, env = "TULU_QUANT_KEEP_CHECKPOINT")]
+    pub(crate) keep_checkpoint: bool,
 }
 
 /// How the engine runs a model; for every verb that loads one.

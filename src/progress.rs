@@ -1,6 +1,7 @@
 //! Progress bars: the only module that names indicatif. Bars are drawn on stderr, and only when it is a terminal.
 //! [`Watch`] shows the library's work on one and passes Ctrl-C on to it.
 
+use crate::error::one_line;
 use crate::interrupt::Interrupt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
@@ -108,6 +109,10 @@ impl tulu_quantize::Observer for Watch {
     fn advanced(&self, tensor: &str, bytes: u64) {
         self.bar.advance(bytes);
         self.bar.message(tensor.to_owned());
+    }
+
+    fn note(&self, text: &str) {
+        self.bar.above(|| eprintln!("note: {}", one_line(text)));
     }
 
     fn finishing(&self) {

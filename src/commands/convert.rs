@@ -1,9 +1,12 @@
-//! `convert`: a checkpoint folder to one GGUF file for each type, in one pass.
+//! `convert`: a checkpoint, from a folder or as it arrives from the Hub, to one GGUF file for each type, in one pass.
 
+use crate::cli::FetchArgs;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::named::parse_type;
-use crate::model::source::threads;
+use crate::model::arrive::{self, Source};
+use crate::model::hub::Hub;
+use crate::model::named::{Named, named, parse_type};
+use crate::model::source::{listing, threads};
 use crate::progress::Watch;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
@@ -11,19 +14,22 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Instant;
-use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Naming, Options, Plan, Recipe, convert, memory_needed};
+use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Naming, Options, Plan, Recipe, memory_needed};
 
 /// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
 ///
 /// Reads every tensor once and writes all types at once, without an intermediate file; memory does not grow with the
-/// model. Types: F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0 IQ4_NL IQ4_XS Q3_K_L Q3_K_M
+/// model. Weights of a repository on the Hub are converted as they arrive: only the GGUF files take disk, every weight
+/// file's sha256 is checked, and a run that was stopped or killed is gone on with by the same command. Types: F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0 IQ4_NL IQ4_XS Q3_K_L Q3_K_M
 /// Q3_K_S Q2_K, any case.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tulu-quant convert tulu-2-13b -q Q4_K_M -o .\n  \
     tulu-quant convert tulu-2-13b -q Q4_K_M,Q5_K_M,Q8_0 -o models --dry-run\n  \
-    tulu-quant convert tulu-2-7b -q Q5_K_M -o my-{type}.gguf")]
+    tulu-quant convert tulu-2-7b -q Q5_K_M -o my-{type}.gguf\n  \
+    tulu-quant convert tulu-2-dpo-13b -q Q4_K_M,Q8_0 -o models")]
 pub(crate) struct Args {
-    /// Checkpoint folder (config.json, tokenizer.model and safetensors or .bin files), or a GGUF file of F32, F16 or BF16
+    /// Checkpoint folder (config.json, tokenizer.model and safetensors or .bin files), a model of the
+    /// Tulu family (`tulu-quant models`) or the Hub (owner/name[@revision]), or a GGUF file of F32, F16 or BF16
     source: PathBuf,
     /// Types to make, separated by commas
     #[arg(
@@ -66,6 +72,8 @@ pub(crate) struct Args {
     /// Quantize with ggml's own kernels: several times slower, the same files
     #[arg(long, env = "TULU_QUANT_REFERENCE_KERNELS")]
     reference_kernels: bool,
+    #[command(flatten)]
+    fetch: FetchArgs,
     /// Threads [default: every core]
     #[arg(short, long, value_name = "N", env = "TULU_QUANT_THREADS")]
     threads: Option<NonZeroUsize>,
@@ -79,20 +87,17 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     let types = types(&args.quant)?;
     let recipe = recipe(args)?;
-    let source = if args.source.is_file() {
-        Checkpoint::open_gguf(&args.source, args.allow_requantize)?
-    } else {
-        Checkpoint::open(&args.source)?
-    };
-    let plan = Plan::new(&source, &paths(&args.output, &source.name(), &types)?, &recipe)?;
+    let opened = open(args, &interrupt)?;
+    let source = opened.checkpoint();
+    let plan = Plan::new(source, &paths(&args.output, &source.name(), &types)?, &recipe)?;
     let threads = args.threads.unwrap_or_else(threads);
-    let memory = memory_needed(&plan, threads);
+    let memory = memory_needed(&plan, threads) + opened.memory_held(&plan);
     if !args.json {
-        eprint!("{}", summary(&source, &plan, memory));
+        eprint!("{}", summary(&opened, &plan, memory));
     }
     if args.dry_run {
         let text =
-            if args.json { plan_json(&source, &plan, memory).to_string() + "\n" } else { tensor_table(&source, &plan) };
+            if args.json { plan_json(&opened, &plan, memory).to_string() + "\n" } else { tensor_table(source, &plan) };
         return crate::stdout(&text);
     }
     for folder in plan.outputs.iter().filter_map(|o| o.path.parent()).filter(|dir| *dir == args.output.as_path()) {
@@ -101,18 +106,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let watch = Watch::new("converting", plan.source_bytes, &interrupt);
     let options = Options { threads, replace: args.force, reference_kernels: args.reference_kernels };
-    let converted = convert(&source, &plan, options, &watch);
+    let journal = arrive::journal(&source.name(), &plan.outputs[0].path);
+    let converted = opened.convert(&plan, options, &journal, &watch);
     watch.clear();
-    let report = match converted {
-        Ok(report) => report,
-        // the request to stop came as a signal, which decides between 130 and 143
-        Err(err) => {
-            return Err(Failure { exit: interrupt.asked().unwrap_or(Failure::from(err.clone()).exit), ..err.into() });
-        }
-    };
+    // the request to stop came as a signal, which decides between 130 and 143
+    let report = converted.map_err(|err| Failure { exit: interrupt.asked().unwrap_or(err.exit), ..err })?;
     let seconds = begun.elapsed().as_secs_f64();
     if args.json {
-        let mut result = plan_json(&source, &plan, memory);
+        let mut result = plan_json(&opened, &plan, memory);
         result["seconds"] = json!(seconds);
         return crate::stdout(&(result.to_string() + "\n"));
     }
@@ -125,6 +126,25 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         made.concat()
     );
     Ok(Exit::Done)
+}
+
+/// The folder or file, or else the model of the family or the Hub.
+fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
+    if args.source.is_file() {
+        return Ok(Checkpoint::open_gguf(&args.source, args.allow_requantize)?.into());
+    }
+    let named = args.source.to_str().filter(|_| !args.source.exists()).map(named).transpose()?;
+    let Some(Named::Hub(repo, ftype)) = named else { return Ok(Checkpoint::open(&args.source)?.into()) };
+    if let Some(ftype) = ftype {
+        let fix = format!("name the types with -q: -q {ftype}");
+        return Err(Failure::input("REQUEST", "a type after the name is not for convert", fix).at(&args.source));
+    }
+    let hub = Hub::from_env(interrupt)?;
+    // what is in the cache as a whole needs no network
+    match hub.settings().cache.complete(&repo).filter(|_| hub.settings().offline) {
+        Some(folder) => Ok(Checkpoint::open(&folder)?.into()),
+        None => Source::listed(&hub, listing(&hub, &repo)?, &args.fetch),
+    }
 }
 
 /// The types as typed, without repetitions.
@@ -178,7 +198,8 @@ fn paths(output: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathB
 }
 
 /// What will happen, in a few lines.
-fn summary(source: &Checkpoint, plan: &Plan, memory: u64) -> String {
+fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
+    let source = opened.checkpoint();
     let c = &source.config;
     let mut out = format!(
         "{}: {} weights in {} tensors, {} layers of {} with {} heads ({} kv), {} tokens, context {}\n",
@@ -198,7 +219,11 @@ fn summary(source: &Checkpoint, plan: &Plan, memory: u64) -> String {
         out += &format!("  {:<7} {:>9}  {bpw:.2} bits a weight  {}\n", o.ftype, table::bytes(o.len), o.path.display());
     }
     let [read, disk, memory] = [plan.source_bytes, plan.output_bytes(), memory].map(table::bytes);
-    out += &format!("  reads {read}, needs {disk} of disk and about {memory} of memory\n");
+    let reads = match opened.distant() {
+        Some(place) => format!("fetches {read} from {place} and keeps none of it"),
+        None => format!("reads {read}"),
+    };
+    out += &format!("  {reads}, needs {disk} of disk and about {memory} of memory\n");
     for note in &source.notes {
         out += &format!("note: {note}\n");
     }
@@ -226,7 +251,9 @@ fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
     table::render(&align, &rows)
 }
 
-fn plan_json(source: &Checkpoint, plan: &Plan, memory: u64) -> Value {
+fn plan_json(opened: &Source, plan: &Plan, memory: u64) -> Value {
+    let source = opened.checkpoint();
+    let place = opened.distant().unwrap_or_else(|| source.dir.to_string_lossy().into_owned());
     let outputs: Vec<Value> = plan
         .outputs
         .iter()
@@ -244,6 +271,6 @@ fn plan_json(source: &Checkpoint, plan: &Plan, memory: u64) -> Value {
             json!({"type": o.ftype.name(), "path": o.path.to_string_lossy(), "bytes": o.len, "tensors": tensors})
         })
         .collect();
-    json!({"source": source.dir.to_string_lossy(), "n_params": plan.n_params, "read_bytes": plan.source_bytes,
+    json!({"source": place, "n_params": plan.n_params, "read_bytes": plan.source_bytes,
            "disk_bytes": plan.output_bytes(), "memory_bytes": memory, "skipped": plan.skipped, "notes": source.notes, "outputs": outputs})
 }

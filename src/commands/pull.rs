@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
                 files.len(),
                 table::bytes(fetched),
             );
-            (hub.pull(&listing, &files, args.hub.max_workers)?, fetched)
+            (hub.pull(&listing, &files, args.hub.fetch.max_workers)?, fetched)
         }
     };
     let shown = folder.display().to_string();

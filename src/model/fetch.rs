@@ -1,12 +1,13 @@
-//! From a listing on the Hub to GGUF files: the checkpoint comes into the shared cache, and is converted from there.
+//! From a listing on the Hub to GGUF files, with a bar.
 
+use super::arrive::{self, Source};
 use super::hub::{Hub, Listing};
+use crate::cli::FetchArgs;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::Watch;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Recipe, Report, convert};
+use tulu_quantize::{Ftype, Options, Plan, Recipe, Report};
 
 /// What to fetch, and what to make of it.
 pub(crate) struct Job<'a> {
@@ -16,33 +17,21 @@ pub(crate) struct Job<'a> {
     pub(crate) outputs: &'a [(Ftype, PathBuf)],
     pub(crate) recipe: &'a Recipe,
     pub(crate) options: Options,
-    pub(crate) connections: NonZeroUsize,
+    pub(crate) args: &'a FetchArgs,
     pub(crate) interrupt: &'a Interrupt,
 }
 
 /// Fetches and converts. What had arrived is not fetched again after an interruption.
 pub(crate) fn fetch_and_convert(job: &Job<'_>) -> Result<Report, Failure> {
-    let folder = job.hub.pull(job.listing, &job.listing.needed()?.all(), job.connections)?;
-    from_folder(&folder, job.outputs, job.recipe, job.options, job.interrupt)
-}
-
-/// Converts a checkpoint that is here, with a bar.
-pub(crate) fn from_folder(
-    folder: &Path,
-    outputs: &[(Ftype, PathBuf)],
-    recipe: &Recipe,
-    options: Options,
-    interrupt: &Interrupt,
-) -> Result<Report, Failure> {
-    let source = Checkpoint::open(folder)?;
-    let plan = Plan::new(&source, outputs, recipe)?;
-    source.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    let watch = Watch::new("converting", plan.source_bytes, interrupt);
-    let converted = convert(&source, &plan, options, &watch);
+    let source = Source::listed(job.hub, job.listing.clone(), job.args)?;
+    let plan = Plan::new(source.checkpoint(), job.outputs, job.recipe)?;
+    source.checkpoint().notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let first = job.outputs.first().map_or(Path::new(""), |(_, path)| path);
+    // each type has its own file in the cache, and so its own journal
+    let journal = arrive::journal(&first.file_stem().unwrap_or_default().to_string_lossy(), first);
+    let watch = Watch::new("converting", plan.source_bytes, job.interrupt);
+    let converted = source.convert(&plan, job.options, &journal, &watch);
     watch.clear();
-    converted.map_err(|err| {
-        // the request to stop came as a signal, which decides between 130 and 143
-        let failure = Failure::from(err);
-        Failure { exit: interrupt.asked().unwrap_or(failure.exit), ..failure }
-    })
+    // the request to stop came as a signal, which decides between 130 and 143
+    converted.map_err(|failure| Failure { exit: job.interrupt.asked().unwrap_or(failure.exit), ..failure })
 }

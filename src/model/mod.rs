@@ -1,6 +1,7 @@
 //! From what a user types to a GGUF file: a file, a checkpoint folder or a model of the Hub (converted into the cache), or
 //! nothing at all (the demonstration model that the binary carries). Loading the file is the engine's.
 
+pub(crate) mod arrive;
 pub(crate) mod cache;
 mod demo;
 pub(crate) mod fetch;

@@ -50,10 +50,9 @@ fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) 
     let kept = made.path(&listing.commit, ftype);
     if !kept.is_file() {
         let (needed, outputs) = (listing.needed()?, [(ftype, kept.clone())]);
-        Offer::new(&hub, &listing, &needed, &outputs, true)?.ask(&hub, args)?;
+        Offer::new(&hub, &listing, &needed, &outputs, args.fetch.keep_checkpoint)?.ask(&hub, args)?;
         create_parent(&kept)?;
         let options = Options { threads: threads(), replace: true, reference_kernels: false };
-        let connections = args.max_workers;
         let recipe = Recipe::default();
         fetch::fetch_and_convert(&Job {
             hub: &hub,
@@ -61,7 +60,7 @@ fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) 
             outputs: &outputs,
             recipe: &recipe,
             options,
-            connections,
+            args: &args.fetch,
             interrupt,
         })?;
     }

@@ -84,10 +84,11 @@ impl Journal {
         self.append(&self.head.clone())
     }
 
-    /// Says that everything before `mark` is done and on disk.
-    pub(super) fn enter(&mut self, mark: Mark) -> Result<()> {
+    /// Says that everything before `mark` is done and on disk: `arrived` bytes.
+    pub(super) fn enter(&mut self, mark: Mark, arrived: u64) -> Result<()> {
         let (sha256, crc) = mark.passed.write();
-        self.append(&json!({"segment": mark.segment, "sha256": sha256, "crc": crc}))?;
+        // the bytes are for people
+        self.append(&json!({"segment": mark.segment, "arrived": arrived, "sha256": sha256, "crc": crc}))?;
         self.said = Said::Until(mark);
         Ok(())
     }

@@ -27,7 +27,7 @@ use crate::plan::Plan;
 use crate::positioned::write_all_at;
 use journal::{Journal, Mark};
 use passed::Passed;
-use segments::{Segment, Segments};
+use segments::Segments;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -227,10 +227,13 @@ impl Run<'_> {
         loop {
             let more = window.watch();
             let mark = window.mark();
-            let bytes: u64 = (last..mark.segment).filter_map(|i| self.segments.get(i)).map(Segment::len).sum();
+            let bytes = self.segments.before(mark.segment) - self.segments.before(last);
             if bytes > 0 && (!more || bytes >= self.arrival.entry || when.elapsed() >= ENTRY_TIME) {
                 last = mark.segment;
-                let kept = outputs.iter().try_for_each(Output::sync).and_then(|()| journal.enter(mark));
+                let kept = outputs
+                    .iter()
+                    .try_for_each(Output::sync)
+                    .and_then(|()| journal.enter(mark, self.segments.before(last)));
                 kept.inspect_err(|err| window.stop(err.clone()))?;
                 when = Instant::now();
             }
@@ -250,7 +253,8 @@ impl Run<'_> {
         let first = self.segments.first_of(shard);
         if journal.mark().is_some_and(|mark| mark.segment > first) {
             // an entry that cannot be made leaves the doubtful one, and the sha256 finds the damage again
-            drop(journal.enter(Mark { segment: first, passed: Passed::default() }));
+            let mark = Mark { segment: first, passed: Passed::default() };
+            drop(journal.enter(mark, self.segments.before(first)));
         }
     }
 }

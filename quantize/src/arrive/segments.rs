@@ -90,6 +90,11 @@ impl Segments {
         self.0.get(number).is_some_and(|s| s.chunks.contains(&chunk)).then_some(number)
     }
 
+    /// Bytes before segment `number`.
+    pub(super) fn before(&self, number: usize) -> u64 {
+        self.0.iter().take(number).map(Segment::len).sum()
+    }
+
     /// The first segment of a file.
     pub(super) fn first_of(&self, shard: usize) -> usize {
         self.0.partition_point(|s| s.shard < shard)

@@ -1,0 +1,159 @@
+//! A checkpoint to convert, wherever it is: in a folder, in a GGUF file, in the shared cache, or still on the Hub, from
+//! where its weights are converted as they arrive. What is fetched and how is `hub/`'s, the conversion is the library's;
+//! here the two meet.
+
+use super::hub::{FileHash, Hub, Listing};
+use crate::cli::FetchArgs;
+use crate::error::Failure;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tulu_quantize::{
+    Arrival, Checkpoint, Code, Distant, DistantFile, Error, Observer, Options, Plan, Report, Supply, arrive,
+    can_arrive, convert, memory_held,
+};
+
+/// A checkpoint whose configuration is here, and its weights or the way to them.
+#[derive(Debug)]
+pub(crate) struct Source {
+    checkpoint: Checkpoint,
+    way: Option<Way>,
+}
+
+/// The way to weights that are on the Hub.
+#[derive(Debug)]
+struct Way {
+    line: Arc<Line>,
+    distant: Distant,
+    connections: NonZeroUsize,
+}
+
+impl From<Checkpoint> for Source {
+    fn from(checkpoint: Checkpoint) -> Self {
+        Self { checkpoint, way: None }
+    }
+}
+
+impl Source {
+    /// Opens what was listed. Only the small files are fetched, into the shared cache; the weights are not, unless
+    /// `args` say that the checkpoint is to be kept. One that is in the cache as a whole is taken from there.
+    pub(crate) fn listed(hub: &Hub, listing: Listing, args: &FetchArgs) -> Result<Self, Failure> {
+        let connections = args.max_workers;
+        let needed = listing.needed()?;
+        let files: Option<Vec<DistantFile>> = needed
+            .weights
+            .iter()
+            .map(|file| match &file.hash {
+                FileHash::Sha256(hash) => {
+                    Some(DistantFile { name: file.path.clone(), len: file.size, sha256: hash.to_lowercase() })
+                }
+                FileHash::GitSha1(_) => None,
+            })
+            .collect();
+        let Some(files) = files.filter(|_| !args.keep_checkpoint && hub.to_fetch(&listing, &needed.weights) > 0) else {
+            let folder = hub.pull(&listing, &needed.all(), connections)?;
+            return Ok(Checkpoint::open(&folder)?.into());
+        };
+        let folder = hub.pull(&listing, &needed.others, connections)?;
+        let (id, commit) = (listing.repo.id(), listing.commit.clone());
+        let line = Arc::new(Line { hub: hub.clone(), listing, failed: Mutex::default() });
+        let distant = Distant::new(line.clone(), &id, &commit, files);
+        let opened = Checkpoint::open_with(&folder, &distant);
+        let checkpoint = opened.map_err(|err| line.failed().unwrap_or_else(|| err.into()))?;
+        Ok(Self { checkpoint, way: Some(Way { line, distant, connections }) })
+    }
+
+    /// What is known of it before any weight is read.
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// `owner/name@commit`, when its weights are to be fetched.
+    pub(crate) fn distant(&self) -> Option<String> {
+        let listing = &self.way.as_ref()?.line.listing;
+        Some(format!("{}@{}", listing.repo.id(), listing.commit))
+    }
+
+    /// Bytes of memory that weights on their way take, beside what converting takes.
+    pub(crate) fn memory_held(&self, plan: &Plan) -> u64 {
+        self.way.as_ref().map_or(0, |way| memory_held(&way.arrival(plan, Path::new(""))))
+    }
+
+    /// Makes the outputs of `plan`. How far weights from the Hub are converted is kept in `journal`, which is there only
+    /// while this is not finished.
+    pub(crate) fn convert(
+        &self,
+        plan: &Plan,
+        options: Options,
+        journal: &Path,
+        observer: &dyn Observer,
+    ) -> Result<Report, Failure> {
+        let Some(way) = &self.way else { return Ok(convert(&self.checkpoint, plan, options, observer)?) };
+        let arrival = way.arrival(plan, journal);
+        if !can_arrive(&self.checkpoint, plan, &arrival) {
+            observer.note("has tensors that are views of each other, so it is fetched as a whole first");
+            let needed = way.line.listing.needed()?;
+            let folder = way.line.hub.pull(&way.line.listing, &needed.all(), way.connections)?;
+            // the same files, so the plan is the same
+            return Ok(convert(&Checkpoint::open(&folder)?, plan, options, observer)?);
+        }
+        arrive(&self.checkpoint, plan, &way.distant, options, &arrival, observer).map_err(|err| match err.code {
+            Code::Fetch => way.line.failed().unwrap_or_else(|| err.into()),
+            // the same as when the file is kept
+            Code::Sha256 => Failure { code: "HUB_HASH", ..err.into() },
+            _ => err.into(),
+        })
+    }
+}
+
+impl Way {
+    fn arrival(&self, plan: &Plan, journal: &Path) -> Arrival {
+        Arrival { connections: self.connections, ..Arrival::of(plan.source_bytes, journal.to_owned()) }
+    }
+}
+
+/// The journal of a conversion of `name` whose first output is `output`.
+pub(crate) fn journal(name: &str, output: &Path) -> PathBuf {
+    output.with_file_name(format!("{name}.tulu-journal"))
+}
+
+/// Ranges of the Hub's files as the library asks for them. Its errors have no room for the Hub's own codes, so the first
+/// failure is kept here.
+#[derive(Debug)]
+struct Line {
+    hub: Hub,
+    listing: Listing,
+    failed: Mutex<Option<Failure>>,
+}
+
+impl Line {
+    fn failed(&self) -> Option<Failure> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Supply for Line {
+    fn fetch(
+        &self,
+        name: &str,
+        range: Range<u64>,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let file =
+            self.listing.file(name).ok_or_else(|| Error::fetch(name, "is not listed", "check the repository"))?;
+        let mut refused = None;
+        let got = self.hub.get_range(&self.listing, file, range, &mut |part| {
+            sink(part).map_err(|err| {
+                refused = Some(err.clone());
+                err.into()
+            })
+        });
+        let Err(failure) = got else { return Ok(()) };
+        Err(refused.unwrap_or_else(|| {
+            let err = Error::fetch(name, failure.what.clone(), failure.fix.clone());
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+            err
+        }))
+    }
+}
