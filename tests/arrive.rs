@@ -207,10 +207,11 @@ fn a_changed_byte_is_one_line_and_the_next_run_fetches_that_file_only() {
 #[test]
 fn an_answer_of_another_length_is_one_line_and_nothing_of_it_is_used() {
     let case = Case::tiny();
-    case.hub.fault(Fault::on("model-00002").times(1).lie_length(7));
+    case.hub.fault(Fault::on("model-00002").lie_length(7));
     let output = case.convert();
     assert!(last_line(&output).starts_with("tulu-quant: error[HUB_ANSWER]"), "{}", last_line(&output));
     case.is_not_done(&output);
+    case.hub.forget();
     let output = case.convert();
     case.is_done(&output);
 }
