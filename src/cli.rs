@@ -95,6 +95,7 @@ impl EngineArgs {
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
         let settings = Settings {
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
+            n_cells: None,
             n_threads: self.threads,
             n_gpu_layers: self.gpu_layers,
             flash_attn: self.flash_attn,

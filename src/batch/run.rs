@@ -50,6 +50,8 @@ pub(crate) struct Tally {
     pub(crate) cut: u64,
     /// Tokens of their prompts.
     pub(crate) prompt_tokens: u64,
+    /// Prompt tokens, of every answer, that were in the KV cache already: of this record or shared with another.
+    pub(crate) cached_tokens: u64,
     /// Tokens of their answers.
     pub(crate) completion_tokens: u64,
     /// Prompt tokens read, those of unfinished records included.
@@ -278,6 +280,8 @@ impl<'r, 'm> Run<'r, 'm> {
         self.tally.cut += u64::from(choices.iter().flatten().any(|answer| answer.reason == Reason::Length));
         self.tally.prompt_tokens += tokens.0;
         self.tally.completion_tokens += tokens.1;
+        self.tally.cached_tokens +=
+            choices.iter().flatten().map(|answer| answer.usage.cached_tokens as u64).sum::<u64>();
         self.results.put(&Done { number, key, ok: true, tokens, record: &reply })
     }
 

@@ -10,7 +10,7 @@ mod repl;
 
 pub(crate) use output::Output;
 
-use crate::decode::{Answer, Decoder, Event, Reason, Request, TURN_MARKERS};
+use crate::decode::{Answer, Decoder, Event, Order, Reason, Request, TURN_MARKERS};
 use crate::engine::{Model, Sampling};
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -42,7 +42,7 @@ impl<'m> Chat<'m> {
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let mut chat = Self {
-            decoder: Decoder::new(model, &interrupt)?,
+            decoder: Decoder::new(model, Order::Talk, &interrupt)?,
             prompts: Prompts::new(model.vocab(), model.chat_template().as_deref())
                 .map_err(|failure| failure.at(model.path()))?,
             messages: Vec::new(),

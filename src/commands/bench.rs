@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = Settings { n_ctx: Some(n_ctx), ..settings };
     let interrupt = Interrupt::install()?;
     let path = crate::model::resolve(args.model.as_deref(), &args.hub, &interrupt)?;
-    let model = load::model(&path, settings, 1, &interrupt)?;
+    let model = load::model(&path, settings, Some(1), &interrupt)?;
     let subject = subject(&model)?;
     let mut context = model.context(&interrupt)?;
 

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let interrupt = Interrupt::install()?;
     let path = crate::model::resolve(args.model.as_deref(), &args.hub, &interrupt)?;
-    let model = load::model(&path, settings, 1, &interrupt)?;
+    let model = load::model(&path, settings, Some(1), &interrupt)?;
     let seed = sampling.seed;
     let mut chat = Chat::new(&model, args.system.as_deref(), sampling, max_tokens, interrupt)?;
     let mut out = Output::new(args.json);

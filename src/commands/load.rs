@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 /// A model that is there sooner needs no bar: it would only flicker.
 const BAR_DELAY: Duration = Duration::from_millis(500);
 
-/// Loads the GGUF at `path` for `n_slots` conversations at once; Ctrl-C stops it.
-pub(super) fn model(path: &Path, settings: Settings, n_slots: u32, interrupt: &Interrupt) -> Result<Model, Failure> {
+/// Loads the GGUF at `path` for `n_slots` conversations at once, or for as many as suit the memory; Ctrl-C stops it.
+pub(super) fn model(
+    path: &Path,
+    settings: Settings,
+    n_slots: Option<u32>,
+    interrupt: &Interrupt,
+) -> Result<Model, Failure> {
     let as_trained = settings.n_ctx.is_none();
     let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
     let (began, mut bar) = (Instant::now(), None);

@@ -87,8 +87,8 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// `n_cached`: prompt tokens in the cache already; `n_ctx`: window of the slot in tokens.
-    pub(super) fn new(ticket: Ticket, request: Request, n_cached: usize, n_ctx: usize, n_vocab: i32) -> Self {
+    /// `n_ctx`: window of the slot in tokens.
+    pub(super) fn new(ticket: Ticket, request: Request, n_ctx: usize, n_vocab: i32) -> Self {
         let n_prompt = request.ids.len();
         Self {
             ticket,
@@ -98,7 +98,7 @@ impl Job {
             text: String::new(),
             n_top: request.logprobs,
             logprobs: Vec::new(),
-            n_cached,
+            n_cached: 0,
             n_generated: 0,
             limit: (request.max_tokens as usize).min(n_ctx - n_prompt),
             utf8: Utf8::default(),
@@ -106,6 +106,13 @@ impl Job {
             began: Instant::now(),
             first: None,
             last: None,
+        }
+    }
+
+    /// So many tokens were in the cache when the job was let in.
+    pub(super) fn begins_with(&mut self, n_cached: usize) {
+        if self.n_generated == 0 {
+            self.n_cached = n_cached;
         }
     }
 

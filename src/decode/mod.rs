@@ -1,13 +1,16 @@
 //! THE decode loop: requests in, text out, several at once (continuous batching). Chat is a batch of one.
 //!
-//! A request is the whole list of tokens of a conversation. It gets the slot whose cache agrees with it longest; what
-//! agrees is kept, the rest of the slot is cut off and only what is new is computed. So a caller never says what
+//! A request is the whole list of tokens of a conversation. It gets the slot whose cache agrees with it longest, or shares
+//! what agrees with another slot that is in use; only what is new is computed. So a caller never says what
 //! happened since the last turn, and a cache can never disagree with the conversation. Not here: how messages become
 //! tokens (`prompt/`), and what becomes of the text (`chat/`, `batch/`).
 
+mod admit;
 mod job;
 mod logprobs;
+mod pool;
 mod schedule;
+mod slot;
 mod stop;
 mod utf8;
 
@@ -19,7 +22,8 @@ use crate::engine::{Context, Model, Sampling, Token, Vocab};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use job::Job;
-use std::cmp::Reverse;
+use pool::Pool;
+use slot::Slot;
 use std::time::Instant;
 
 /// What to answer, and how.
@@ -57,14 +61,16 @@ pub(crate) enum Event {
     Finished(Answer),
 }
 
-/// One sequence of the KV cache.
-#[derive(Debug, Default)]
-struct Slot {
-    /// The tokens whose keys and values are in the cache, from position 0.
-    cached: Vec<Token>,
-    job: Option<Job>,
-    /// Ticket of the last job, to give out the slot that was idle longest.
-    last: u64,
+/// What the work is tuned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// A person waits: progress shows several times a second.
+    Talk,
+    /// Many records: as many tokens a second as the machine gives.
+    Bulk,
+    /// The same request gives the same bytes, whatever was answered before or beside it: one sequence at a time, its
+    /// prompt in slices that begin at the same positions always. The threads must be the same, too.
+    Same,
 }
 
 /// The slots of one context, and the requests in them.
@@ -73,18 +79,22 @@ pub(crate) struct Decoder<'m> {
     context: Context<'m>,
     vocab: Vocab<'m>,
     slots: Vec<Slot>,
+    pool: Pool,
+    order: Order,
     pace: schedule::Pace,
     tickets: u64,
 }
 
 impl<'m> Decoder<'m> {
     /// Makes the context of `model`, with the slots it was loaded for. A request to stop ends a step in its middle.
-    pub(crate) fn new(model: &'m Model, interrupt: &Interrupt) -> Result<Self, Failure> {
+    pub(crate) fn new(model: &'m Model, order: Order, interrupt: &Interrupt) -> Result<Self, Failure> {
         let context = model.context(interrupt)?;
         Ok(Self {
             vocab: model.vocab(),
             slots: (0..context.n_slots()).map(|_| Slot::default()).collect(),
-            pace: schedule::Pace::new(context.n_batch()),
+            pool: Pool::new(context.n_cells()),
+            order,
+            pace: schedule::Pace::new(order, context.n_batch()),
             tickets: 0,
             context,
         })
@@ -111,38 +121,24 @@ impl<'m> Decoder<'m> {
             let what = format!("the prompt has {n_prompt} tokens and the window holds {n_ctx}, answer included");
             return Err(Failure::input("CONTEXT_LENGTH", what, "shorten it, or give a larger -c"));
         }
-        let common = |slot: &Slot| schedule::common_prefix(&slot.cached, &request.ids);
-        let best = (0..self.slots.len())
-            .filter(|i| self.slots[*i].job.is_none())
-            .max_by_key(|i| (common(&self.slots[*i]), Reverse((self.slots[*i].last, *i))))
+        let slot = self
+            .idle_slot(&request.ids)
             .ok_or_else(|| Failure::engine("DEFECT", "a request without a free slot", "report this"))?;
-
-        // The last token of the prompt is computed again in any case: its logits begin the answer.
-        let n_kept = common(&self.slots[best]).min(n_prompt - 1);
-        self.context.truncate(best, n_kept)?;
         self.tickets += 1;
-        let slot = &mut self.slots[best];
-        slot.cached.truncate(n_kept);
+        let slot = &mut self.slots[slot];
         slot.last = self.tickets;
-        slot.job = Some(Job::new(Ticket(self.tickets), request, n_kept, n_ctx, self.context.n_vocab()));
+        slot.job = Some(Job::new(Ticket(self.tickets), request, n_ctx, self.context.n_vocab()));
         Ok(Ticket(self.tickets))
     }
 
-    /// Computes one batch, about a quarter of a second of work, and says what came of it; nothing when all slots are
+    /// Computes one batch and says what came of it; nothing when all slots are
     /// idle. After an error the decoder is not used again.
     pub(crate) fn step(&mut self) -> Result<Vec<(Ticket, Event)>, Failure> {
-        let mut active: Vec<usize> = (0..self.slots.len()).filter(|i| self.slots[*i].job.is_some()).collect();
-        if active.is_empty() {
+        self.admit()?;
+        let shares = self.shares()?;
+        if shares.is_empty() {
             return Ok(Vec::new());
         }
-        // The oldest request is served first, but rows go in by slot: llama.cpp computes neighbouring slots together, and
-        // every gap or step back in their order is another pass over the weights.
-        active.sort_by_key(|i| self.slots[*i].last);
-        let pending: Vec<usize> = active.iter().map(|i| self.slots[*i].pending().len()).collect();
-        let shares = schedule::shares(&pending, self.pace.slice(), self.context.n_batch());
-        let mut shares: Vec<(usize, usize)> = active.into_iter().zip(shares).filter(|(_, share)| *share > 0).collect();
-        shares.sort_unstable();
-
         self.context.clear_batch();
         let mut rows = Vec::new();
         for (i, share) in &shares {
@@ -167,7 +163,8 @@ impl<'m> Decoder<'m> {
 
         let mut events = Vec::new();
         for (i, share) in shares {
-            events.extend(self.slots[i].advance(share));
+            let cells = self.pool.take(share);
+            events.extend(self.slots[i].advance(cells));
         }
         for (i, row) in rows {
             let slot = &mut self.slots[i];
@@ -192,35 +189,5 @@ impl<'m> Decoder<'m> {
         };
         let text = slot.job.as_mut().map(Job::flush).unwrap_or_default();
         slot.emit(text, Some(Reason::Interrupted), &self.vocab)
-    }
-}
-
-impl Slot {
-    /// Tokens of the job that are not in the cache yet; never empty while there is a job.
-    fn pending(&self) -> &[Token] {
-        self.job.as_ref().map_or(&[], |job| &job.ids[self.cached.len()..])
-    }
-
-    /// The next `n` pending tokens are in the cache now.
-    fn advance(&mut self, n: usize) -> Option<(Ticket, Event)> {
-        let job = self.job.as_ref()?;
-        let (from, to) = (self.cached.len(), self.cached.len() + n);
-        self.cached.extend_from_slice(&job.ids[from..to]);
-        (from < job.n_prompt).then_some((job.ticket, Event::Prefill { done: to, total: job.n_prompt }))
-    }
-
-    /// Turns new text and, with a reason, the end of the job into events.
-    fn emit(&mut self, text: String, reason: Option<Reason>, vocab: &Vocab<'_>) -> Vec<(Ticket, Event)> {
-        let mut events = Vec::new();
-        let Some(job) = &mut self.job else { return events };
-        let ticket = job.ticket;
-        if !text.is_empty() {
-            job.text.push_str(&text);
-            events.push((ticket, Event::Text(text)));
-        }
-        if let (Some(reason), Some(job)) = (reason, reason.and_then(|_| self.job.take())) {
-            events.push((ticket, Event::Finished(job.finish(reason, vocab))));
-        }
-        events
     }
 }

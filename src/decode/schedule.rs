@@ -1,25 +1,35 @@
 //! What goes into the next batch: one token of every running answer, and a slice of the prompts that is short enough for
 //! Ctrl-C and progress to stay alive. Pure arithmetic; no slot is touched here.
 
+use super::Order;
 use std::time::Duration;
 
-/// How long one batch should take.
-const TARGET: Duration = Duration::from_millis(250);
-/// Tokens in the shortest slice: below this, reading the weights takes longer than computing with them, and a long
-/// prompt would take twice the time.
-const SLICE_MIN: usize = 32;
+/// How long one batch should take while a person waits: what progress and the next word of another answer wait for.
+const TALK: Duration = Duration::from_millis(500);
+/// The same in a batch of records, where nobody waits for a word.
+const BULK: Duration = Duration::from_secs(4);
+/// Tokens in the shortest slice: in slices of 64 a prompt takes a tenth more time than in one piece, in slices of 32 half
+/// as much again.
+pub(super) const SLICE_MIN: usize = 128;
 
-/// The number of prompt tokens that take [`TARGET`], learned from the batches before.
+/// The number of prompt tokens that take as long as a batch should, learned from the batches before.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// None: the slice stays as it is.
+    target: Option<Duration>,
     slice: usize,
     max: usize,
 }
 
 impl Pace {
     /// Begins careful: on a slow machine the first slice of a 70B model must not take a minute.
-    pub(super) fn new(n_batch: usize) -> Self {
-        Self { slice: SLICE_MIN.min(n_batch), max: n_batch }
+    pub(super) fn new(order: Order, n_batch: usize) -> Self {
+        let target = match order {
+            Order::Talk => Some(TALK),
+            Order::Bulk => Some(BULK),
+            Order::Same => None,
+        };
+        Self { target, slice: SLICE_MIN.min(n_batch), max: n_batch }
     }
 
     /// Prompt tokens for the next batch.
@@ -29,10 +39,8 @@ impl Pace {
 
     /// A batch of `tokens` took `time`. Batches without a full slice say little about the speed of a full one.
     pub(super) fn observe(&mut self, tokens: usize, time: Duration) {
-        if tokens < self.slice {
-            return;
-        }
-        let fitting = tokens as f64 * TARGET.as_secs_f64() / time.as_secs_f64().max(1e-6);
+        let Some(target) = self.target.filter(|_| tokens >= self.slice) else { return };
+        let fitting = tokens as f64 * target.as_secs_f64() / time.as_secs_f64().max(1e-6);
         // A step of at most two: one batch that waited for the disk does not say much either.
         let fitting = (fitting as usize).clamp(self.slice / 2, self.slice * 2);
         self.slice = (fitting / SLICE_MIN * SLICE_MIN).clamp(SLICE_MIN.min(self.max), self.max);
@@ -69,7 +77,7 @@ pub(super) fn common_prefix<T: PartialEq>(a: &[T], b: &[T]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Pace, common_prefix, shares};
+    use super::{Duration, Order, Pace, common_prefix, shares};
 
     #[test]
     fn running_answers_are_never_starved() {
@@ -82,12 +90,12 @@ mod tests {
 
     #[test]
     fn the_slice_follows_the_measured_speed() {
-        let mut pace = Pace::new(2048);
-        assert_eq!(pace.slice(), 32);
-        pace.observe(32, Duration::from_millis(10));
-        assert_eq!(pace.slice(), 64, "one step is at most a doubling");
+        let mut pace = Pace::new(Order::Talk, 2048);
+        assert_eq!(pace.slice(), 128);
+        pace.observe(128, Duration::from_millis(10));
+        assert_eq!(pace.slice(), 256, "one step is at most a doubling");
         pace.observe(1, Duration::from_secs(9));
-        assert_eq!(pace.slice(), 64, "a batch of one token says nothing about prefill");
+        assert_eq!(pace.slice(), 256, "a batch of one token says nothing about prefill");
         for _ in 0..9 {
             pace.observe(pace.slice(), Duration::from_millis(1));
         }
@@ -95,9 +103,12 @@ mod tests {
         for _ in 0..9 {
             pace.observe(pace.slice(), Duration::from_secs(60));
         }
-        assert_eq!(pace.slice(), 32);
-        pace.observe(48, Duration::ZERO);
-        assert_eq!(Pace::new(16).slice(), 16);
+        assert_eq!(pace.slice(), 128);
+        pace.observe(150, Duration::ZERO);
+        assert_eq!(Pace::new(Order::Bulk, 16).slice(), 16);
+        let mut same = Pace::new(Order::Same, 2048);
+        same.observe(128, Duration::from_millis(1));
+        assert_eq!(same.slice(), 128, "where bytes must not depend on time");
     }
 
     #[test]

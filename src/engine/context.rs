@@ -1,6 +1,7 @@
 //! The context: the KV cache of every slot and the batch that is decoded next. It guards what llama.cpp asserts: the
 //! batch never outgrows `n_batch`, a slot never outgrows its window, only rows with logits are sampled.
 
+use super::memory::Cache;
 use super::settings::{N_BATCH, N_UBATCH, Settings};
 use super::{Model, Sampler, Token};
 use crate::error::Failure;
@@ -24,32 +25,27 @@ pub(crate) struct Context<'m> {
     n_batch: usize,
     n_ctx: usize,
     n_slots: usize,
+    n_cells: usize,
     n_vocab: i32,
 }
 
 impl<'m> Context<'m> {
-    /// Slots do not share one pool of cells (`kv_unified` stays off): each has `n_ctx` tokens of its own, so that no
-    /// slot can take another's window in the middle of an answer. One pool takes the same CPU time (measured with 8 and 16
-    /// slots of a 0.2B model).
+    /// All slots share one pool of cells (`kv_unified`): a common beginning is stored once, and rows of any slots are
+    /// computed in one pass over the weights. Who may take how many cells is `decode/`'s to know.
     pub(super) fn new(
         model: &'m Model,
         settings: &Settings,
         n_threads: u32,
-        n_ctx: u32,
-        n_slots: u32,
+        cache: Cache,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
-        let padded = n_ctx.next_multiple_of(super::settings::N_CTX_MIN);
-        let cells = padded.checked_mul(n_slots).and_then(NonZeroU32::new).ok_or_else(|| {
-            Failure::input("CTX_SIZE", format!("{n_slots} windows of {n_ctx} tokens are too many"), "give a smaller -c")
-        })?;
         let n_threads = i32::try_from(n_threads).unwrap_or(1);
         let params = LlamaContextParams::default()
-            .with_n_ctx(Some(cells))
+            .with_n_ctx(NonZeroU32::new(cache.n_cells))
             .with_n_batch(N_BATCH)
             .with_n_ubatch(N_UBATCH)
-            .with_n_seq_max(n_slots)
-            .with_kv_unified(false)
+            .with_n_seq_max(cache.n_slots)
+            .with_kv_unified(true)
             .with_n_threads(n_threads)
             .with_n_threads_batch(n_threads)
             .with_flash_attention_policy(settings.flash_attn.number())
@@ -66,8 +62,9 @@ impl<'m> Context<'m> {
             batch: LlamaBatch::new(n_batch, 1),
             logits: Vec::with_capacity(n_batch),
             n_batch,
-            n_ctx: n_ctx as usize,
-            n_slots: n_slots as usize,
+            n_ctx: cache.n_ctx as usize,
+            n_slots: cache.n_slots as usize,
+            n_cells: cache.n_cells as usize,
             n_vocab: model.inner.n_vocab(),
             inner,
         })
@@ -81,6 +78,11 @@ impl<'m> Context<'m> {
     /// Number of slots.
     pub(crate) fn n_slots(&self) -> usize {
         self.n_slots
+    }
+
+    /// Tokens that the KV cache holds, of all slots together.
+    pub(crate) fn n_cells(&self) -> usize {
+        self.n_cells
     }
 
     /// Tokens that one batch can hold.
@@ -149,6 +151,15 @@ impl<'m> Context<'m> {
             return Err(defect(format!("row {row} of the batch has no logits")));
         }
         Ok(self.inner.get_logits_ith(i32::try_from(row).unwrap_or(i32::MAX)))
+    }
+
+    /// Lets slot `to`, which holds nothing, begin with the first `len` tokens of slot `from`. Nothing is copied: both use
+    /// the same cells from now on.
+    pub(crate) fn share(&mut self, from: usize, to: usize, len: usize) -> Result<(), Failure> {
+        let seq = |slot| i32::try_from(slot).unwrap_or(i32::MAX);
+        let what = |err| defect(format!("cannot share {len} tokens of slot {from} with slot {to}: {err}"));
+        let end = u32::try_from(len).unwrap_or(u32::MAX);
+        self.inner.copy_kv_cache_seq(seq(from), seq(to), Some(0), Some(end)).map_err(what)
     }
 
     /// Forgets what `slot` holds from position `len` on.

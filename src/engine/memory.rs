@@ -4,6 +4,24 @@
 use super::settings::{CacheType, FlashAttn, N_CTX_MIN, N_UBATCH, Settings};
 use crate::error::Failure;
 
+/// Slots when nobody says how many: beyond, a CPU gains little, and every row looks at the marks of every cell.
+const N_SLOTS_AUTO: u32 = 32;
+/// Tokens of a slot, prompt and answer, that a pool should have room for when nobody says how many slots.
+const SLOT_TOKENS: u32 = 512;
+/// Cells of the largest pool: the mask over all of them is computed anew for each batch.
+const N_CELLS_MAX: u32 = 64 << 10;
+
+/// How the KV cache is laid out: one pool of cells, in which every slot has what it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cache {
+    /// Window of one conversation in tokens.
+    pub(crate) n_ctx: u32,
+    /// Conversations at once.
+    pub(crate) n_slots: u32,
+    /// Tokens in the pool: at least one window.
+    pub(crate) n_cells: u32,
+}
+
 /// The numbers of a model that its memory follows from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -37,62 +55,78 @@ impl Shape {
     }
 
     /// Bytes of llama.cpp's scratch buffers: logits and activations of one micro-batch (the widest layer is about three
-    /// times the stream), and without flash attention the score matrix.
-    fn compute_bytes(&self, settings: &Settings, n_ctx: u32) -> u64 {
+    /// times the stream), the mask over all cells (f32 and f16), and without flash attention the score matrix.
+    fn compute_bytes(&self, settings: &Settings, n_cells: u32) -> u64 {
         let row = u64::from(self.n_vocab) + 16 * u64::from(self.n_embd);
         let scores = match settings.flash_attn {
-            FlashAttn::Off => u64::from(self.n_head) * u64::from(n_ctx),
+            FlashAttn::Off => u64::from(self.n_head) * u64::from(n_cells),
             FlashAttn::On | FlashAttn::Auto => 0,
         };
-        u64::from(N_UBATCH) * 4 * (row + scores)
+        u64::from(N_UBATCH) * (4 * (row + scores) + 6 * u64::from(n_cells))
     }
 
-    /// Bytes of main memory that `n_slots` windows of `n_ctx` tokens take, weights included. What is offloaded to a GPU
-    /// is left out, layer by layer.
-    pub(crate) fn needs(&self, settings: &Settings, n_ctx: u32, n_slots: u32) -> u64 {
-        let tokens = u64::from(n_ctx) * u64::from(n_slots);
-        let kv = self.kv_bytes_per_token(settings.type_k, settings.type_v).saturating_mul(tokens);
+    /// Bytes of main memory that a KV cache of `n_cells` tokens takes, weights included. What is offloaded to a GPU is left
+    /// out, layer by layer.
+    pub(crate) fn needs(&self, settings: &Settings, n_cells: u32) -> u64 {
+        let kv = self.kv_bytes_per_token(settings.type_k, settings.type_v).saturating_mul(u64::from(n_cells));
         let layers = u64::from(self.n_layer) + 1;
         let here = layers - u64::from(settings.n_gpu_layers).min(layers);
         let movable = u128::from(self.weights.saturating_add(kv)) * u128::from(here) / u128::from(layers);
-        u64::try_from(movable).unwrap_or(u64::MAX).saturating_add(self.compute_bytes(settings, n_ctx))
+        u64::try_from(movable).unwrap_or(u64::MAX).saturating_add(self.compute_bytes(settings, n_cells))
     }
 
-    /// The window of one slot, in tokens: as asked, or else what the model was trained for, cut to what fits in
+    /// The KV cache for `slots` conversations at once, or for as many as suit the memory: every one may take a whole window,
+    /// and the pool has a window for each, or as much as half of what is free beside the first window. So several long
+    /// ones have to take turns, and short ones never wait for memory.
+    pub(crate) fn cache(&self, settings: &Settings, slots: Option<u32>, available: u64) -> Result<Cache, Failure> {
+        let n_ctx = self.window(settings, available)?;
+        let per_token = self.kv_bytes_per_token(settings.type_k, settings.type_v) + 6 * u64::from(N_UBATCH);
+        let spare = available.saturating_sub(self.needs(settings, n_ctx)) / 2 / per_token.max(1);
+        let most = match settings.n_cells {
+            Some(asked) if asked < n_ctx => {
+                let what = format!("{asked} tokens for all slots are less than one window of {n_ctx}");
+                return Err(Failure::input("KV_TOKENS", what, format!("give --kv-tokens {n_ctx} or a smaller -c")));
+            }
+            Some(asked) => asked,
+            None => n_ctx.saturating_add(u32::try_from(spare).unwrap_or(u32::MAX)),
+        };
+        let n_slots = slots.unwrap_or((most / SLOT_TOKENS).clamp(1, N_SLOTS_AUTO));
+        let cells = n_ctx.saturating_mul(n_slots).min(most).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
+        Ok(Cache { n_ctx, n_slots, n_cells: cells.next_multiple_of(N_CTX_MIN) })
+    }
+
+    /// The window of one conversation, in tokens: as asked, or else what the model was trained for, cut to what fits in
     /// `available` bytes.
-    pub(crate) fn window(&self, settings: &Settings, n_slots: u32, available: u64) -> Result<u32, Failure> {
+    fn window(&self, settings: &Settings, available: u64) -> Result<u32, Failure> {
         let asked = settings.n_ctx.unwrap_or(self.n_ctx_train);
         if asked > self.n_ctx_train {
             let what =
                 format!("a window of {asked} tokens is more than the {} the model was trained for", self.n_ctx_train);
             return Err(Failure::input("CTX_SIZE", what, format!("ask for at most {} (-c)", self.n_ctx_train)));
         }
-        if self.needs(settings, asked, n_slots) <= available {
+        if self.needs(settings, asked) <= available {
             return Ok(asked);
         }
         let fits = |settings: &Settings| {
             (1..=asked / N_CTX_MIN)
                 .rev()
                 .map(|steps| steps * N_CTX_MIN)
-                .find(|n_ctx| self.needs(settings, *n_ctx, n_slots) <= available)
+                .find(|n_ctx| self.needs(settings, *n_ctx) <= available)
         };
         if let (None, Some(n_ctx)) = (settings.n_ctx, fits(settings)) {
             return Ok(n_ctx);
         }
         let small = Settings { type_k: CacheType::Q8_0, type_v: CacheType::Q8_0, ..settings.clone() };
-        let fix = if self.needs(&small, asked, n_slots) <= available && settings.flash_attn != FlashAttn::Off {
+        let fix = if self.needs(&small, asked) <= available && settings.flash_attn != FlashAttn::Off {
             "give -ctk q8_0 -ctv q8_0, or a smaller -c".to_owned()
         } else if let Some(n_ctx) = fits(settings) {
             format!("give -c {n_ctx} or less")
-        } else if n_slots > 1 {
-            "give fewer slots with -np, or take a smaller type such as Q4_K_M".to_owned()
         } else {
             "close other programs, or take a smaller type such as Q4_K_M or Q3_K_M".to_owned()
         };
         let what = format!(
-            "{} slot(s) of {asked} tokens need {} of memory (weights {}), and {} is free",
-            n_slots,
-            gib(self.needs(settings, asked, n_slots)),
+            "a window of {asked} tokens needs {} of memory (weights {}), and {} is free",
+            gib(self.needs(settings, asked)),
             gib(self.weights),
             gib(available)
         );
@@ -118,7 +152,7 @@ pub(crate) fn available_memory() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{CacheType, FlashAttn, Settings, Shape};
+    use super::{Cache, CacheType, FlashAttn, Settings, Shape};
 
     const GIB: u64 = 1 << 30;
 
@@ -139,6 +173,7 @@ mod tests {
     fn settings(n_ctx: Option<u32>) -> Settings {
         Settings {
             n_ctx,
+            n_cells: None,
             n_threads: None,
             n_gpu_layers: 0,
             flash_attn: FlashAttn::Auto,
@@ -157,24 +192,44 @@ mod tests {
     #[test]
     fn the_default_window_is_cut_to_what_fits_and_an_asked_one_is_refused() {
         let shape = tulu_13b();
-        assert_eq!(shape.window(&settings(None), 1, 64 * GIB).ok(), Some(4096));
-        let cut = shape.window(&settings(None), 1, 9 * GIB).unwrap_or(0);
+        assert_eq!(shape.window(&settings(None), 64 * GIB).ok(), Some(4096));
+        let cut = shape.window(&settings(None), 9 * GIB).unwrap_or(0);
         assert!((256..4096).contains(&cut) && cut.is_multiple_of(256), "{cut}");
-        let refused = shape.window(&settings(Some(4096)), 1, 10 * GIB);
+        let refused = shape.window(&settings(Some(4096)), 10 * GIB);
         assert!(refused.is_err_and(|failure| failure.code == "MEMORY" && failure.fix.contains("-ctk q8_0")));
-        let refused = shape.window(&settings(Some(4096)), 1, 9 * GIB);
+        let refused = shape.window(&settings(Some(4096)), 9 * GIB);
         assert!(refused.is_err_and(|failure| failure.fix == format!("give -c {cut} or less")));
     }
 
     #[test]
+    fn a_pool_holds_a_window_for_each_slot_or_what_fits() {
+        let shape = tulu_13b();
+        let cache = |slots, memory| shape.cache(&settings(None), slots, memory).unwrap_or_else(|err| panic!("{err}"));
+        assert_eq!(cache(Some(1), 64 * GIB), Cache { n_ctx: 4096, n_slots: 1, n_cells: 4096 });
+        assert_eq!(cache(Some(4), 64 * GIB).n_cells, 4 * 4096);
+        let tight = cache(Some(16), 16 * GIB);
+        assert_eq!((tight.n_ctx, tight.n_slots), (4096, 16));
+        assert!((4096..16 * 4096).contains(&tight.n_cells), "{tight:?}");
+        let asked = Settings { n_cells: Some(5000), ..settings(None) };
+        assert_eq!(shape.cache(&asked, Some(16), 64 * GIB).map(|cache| cache.n_cells).ok(), Some(5120));
+        let asked = Settings { n_cells: Some(4000), ..settings(None) };
+        let refused = shape.cache(&asked, Some(16), 64 * GIB);
+        assert!(refused.is_err_and(|failure| failure.code == "KV_TOKENS" && failure.fix.contains("--kv-tokens 4096")));
+        assert_eq!(cache(None, 256 * GIB).n_slots, 32);
+        let auto = cache(None, 16 * GIB);
+        assert!((2..32).contains(&auto.n_slots), "{auto:?}");
+        assert_eq!(cache(None, 12 * GIB).n_slots, cache(None, 12 * GIB).n_cells / 512);
+    }
+
+    #[test]
     fn a_window_beyond_training_is_refused() {
-        let refused = tulu_13b().window(&settings(Some(4097)), 1, 64 * GIB);
+        let refused = tulu_13b().window(&settings(Some(4097)), 64 * GIB);
         assert!(refused.is_err_and(|failure| failure.code == "CTX_SIZE"));
     }
 
     #[test]
     fn what_the_gpu_holds_needs_no_main_memory() {
         let offloaded = Settings { n_gpu_layers: 99, ..settings(None) };
-        assert!(tulu_13b().needs(&offloaded, 4096, 1) < GIB / 2);
+        assert!(tulu_13b().needs(&offloaded, 4096) < GIB / 2);
     }
 }

@@ -1,6 +1,6 @@
 //! Loading a GGUF: the path, the header and the memory are checked before llama.cpp sees the file.
 
-use super::memory::{Shape, available_memory};
+use super::memory::{Cache, Shape, available_memory};
 use super::settings::{N_SLOTS_MAX, Settings};
 use super::threads::default_threads;
 use super::{Context, Vocab, devices, header};
@@ -20,21 +20,20 @@ pub(crate) struct Model {
     path: PathBuf,
     shape: Shape,
     settings: Settings,
-    n_ctx: u32,
-    n_slots: u32,
+    cache: Cache,
 }
 
 impl Model {
-    /// Loads the file at `path` for `n_slots` conversations at once. `progress` is told the part that is loaded (0 to 1)
+    /// Loads the file at `path` for `n_slots` conversations at once, or as many as suit the memory. `progress` is told the part that is loaded (0 to 1)
     /// and answers whether to go on; an answer of no is an error with the code `INTERRUPTED`.
     pub(crate) fn load(
         path: &Path,
         settings: Settings,
-        n_slots: u32,
+        n_slots: Option<u32>,
         progress: impl FnMut(f32) -> bool + 'static,
     ) -> Result<Self, Failure> {
-        if !(1..=N_SLOTS_MAX).contains(&n_slots) {
-            let what = format!("{n_slots} slots were asked for");
+        if let Some(asked) = n_slots.filter(|n| !(1..=N_SLOTS_MAX).contains(n)) {
+            let what = format!("{asked} slots were asked for");
             return Err(Failure::input("SLOTS", what, format!("give 1 to {N_SLOTS_MAX}")));
         }
         if settings.n_gpu_layers > 0 && devices::gpus()?.is_empty() {
@@ -42,16 +41,16 @@ impl Model {
             return Err(Failure::input("GPU", "--gpu-layers is given, and this build sees no GPU", fix));
         }
         let shape = header::check(path)?;
-        let n_ctx = shape.window(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;
+        let cache = shape.cache(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;
         let params = LlamaModelParams::default().with_n_gpu_layers(settings.n_gpu_layers).with_use_mmap(settings.mmap);
         let inner = load(path, params, progress)?;
-        Ok(Self { inner, path: path.to_owned(), shape, settings, n_ctx, n_slots })
+        Ok(Self { inner, path: path.to_owned(), shape, settings, cache })
     }
 
     /// The context of this model: KV cache and scratch buffers for the slots it was loaded for. A request to stop ends a
     /// computation in its middle.
     pub(crate) fn context(&self, interrupt: &Interrupt) -> Result<Context<'_>, Failure> {
-        Context::new(self, &self.settings, self.n_threads(), self.n_ctx, self.n_slots, interrupt.clone())
+        Context::new(self, &self.settings, self.n_threads(), self.cache, interrupt.clone())
     }
 
     /// Where it was loaded from.
@@ -74,9 +73,14 @@ impl Model {
         self.settings.n_threads.unwrap_or_else(|| default_threads(self.shape.weights))
     }
 
-    /// Window of one slot in tokens.
+    /// Window of one conversation in tokens.
     pub(crate) fn n_ctx(&self) -> u32 {
-        self.n_ctx
+        self.cache.n_ctx
+    }
+
+    /// How the KV cache is laid out.
+    pub(crate) fn cache(&self) -> Cache {
+        self.cache
     }
 
     /// The vocabulary.

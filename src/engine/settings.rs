@@ -18,6 +18,8 @@ pub(crate) const N_SLOTS_MAX: u32 = 256;
 pub(crate) struct Settings {
     /// Window of one slot in tokens; `None`: what the model was trained for, cut to what fits in memory.
     pub(crate) n_ctx: Option<u32>,
+    /// Tokens that the KV cache holds for all slots together; `None`: what the memory has room for.
+    pub(crate) n_cells: Option<u32>,
     /// Threads for prefill and generation; `None`: what the model can use, see `threads.rs`.
     pub(crate) n_threads: Option<u32>,
     /// Layers kept on the GPU, the output layer counting as one.
@@ -154,6 +156,7 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             n_ctx: None,
+            n_cells: None,
             n_threads: None,
             n_gpu_layers: 0,
             flash_attn: FlashAttn::Auto,

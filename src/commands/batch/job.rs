@@ -7,7 +7,7 @@ use crate::batch::{
     Contents, Defaults, Format, FullHash, Journal, Results, Run, Shape, Shard, Source, Stream, Tally, fingerprint, hex,
 };
 use crate::commands::load;
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Order};
 use crate::engine::{Model, Sampling, Settings};
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -15,6 +15,7 @@ use crate::prompt::Prompts;
 use crate::{clock, model};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -40,7 +41,7 @@ impl<'a> Job<'a> {
         let (Some(model), Some(input), Some(output)) = (&args.model, &args.input, &args.output) else {
             return Err(Failure::input("USAGE", "model, input or output is missing", "see `tulu-quant batch --help`"));
         };
-        let settings = args.engine.settings()?;
+        let settings = Settings { n_cells: args.kv_tokens, ..args.engine.settings()? };
         // Without a temperature the rest has no effect; a record that gives one expects what OpenAI's API would do.
         let neutral = Sampling { top_k: 0, top_p: 1.0, ..Sampling::greedy() };
         let sampling = args.sampling.sampling(neutral)?;
@@ -186,12 +187,15 @@ impl<'a> Job<'a> {
         used: &mut Option<Value>,
     ) -> Result<(Tally, Option<Exit>), Failure> {
         let total = self.total();
-        let slots = self.args.parallel.min(u32::try_from(total - results.len()).unwrap_or(u32::MAX));
+        let (order, slots) = match self.args.deterministic {
+            true => (Order::Same, Some(1)),
+            false => (Order::Bulk, self.slots(total - results.len())),
+        };
         let model = load::model(model, self.settings.clone(), slots, &self.interrupt)?;
-        let template = model.chat_template();
+        let (slots, template) = (model.cache().n_slots, model.chat_template());
         *used = Some(engine(&model, slots, template.as_deref()));
         let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
-        let decoder = Decoder::new(&model, &self.interrupt)?;
+        let decoder = Decoder::new(&model, order, &self.interrupt)?;
         let mut watch = Terminal::new(total, results.len(), slots);
         let run = Run::new(decoder, &prompts, results, defaults, &self.contents, &mut watch);
         run.finish(self.source.items(self.shape)?, &self.interrupt).map_err(|failure| match failure.code {
@@ -200,8 +204,14 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// Everything that the answers depend on. Threads and slots are left out: another machine may go on with a run. The
-    /// window is apart: it may change when refused records are tried again.
+    /// How many slots to load the model for; few answers need no memory for many. `None`: as many as suit the memory.
+    fn slots(&self, records: u64) -> Option<u32> {
+        let answers = u32::try_from(records).unwrap_or(u32::MAX).saturating_mul(self.args.num_choices);
+        self.args.parallel.or_else(|| (answers < 8).then_some(answers.max(1)))
+    }
+
+    /// Everything that the answers depend on. Threads and slots are left out: another machine may go on with a run, unless
+    /// the last bit counts. The window is apart: it may change when refused records are tried again.
     fn identity(&self, model: &Path) -> Result<Value, Failure> {
         let sampling = &self.sampling;
         Ok(json!({
@@ -219,6 +229,10 @@ impl<'a> Job<'a> {
                 "num_choices": self.args.num_choices,
                 "cache_types": [self.settings.type_k.name(), self.settings.type_v.name()],
                 "generator": self.args.generator,
+                "deterministic": self.args.deterministic.then(|| json!({
+                    "threads": self.settings.n_threads,
+                    "cores": std::thread::available_parallelism().ok().map(NonZeroUsize::get),
+                })),
             },
             "window": self.settings.n_ctx,
             "shard": if self.shard == Shard::WHOLE { None } else { Some(self.shard.to_string()) },
@@ -248,7 +262,7 @@ impl<'a> Job<'a> {
             model: self.args.generator.clone().unwrap_or_else(name),
             fingerprint: format!("fp_{}", &digest(&["model", "version"])[..10]),
             salt: digest(&["model", "format", "settings", "version"]),
-            stamp: stamp(),
+            stamp: stamp().or_else(|| self.args.deterministic.then_some(0.0)),
         })
     }
 }

@@ -72,10 +72,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=128),
           env = "TULU_QUANT_NUM_CHOICES")]
     num_choices: u32,
-    /// Records answered at the same time (-np); each takes a window of memory of its own
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256),
-          env = "TULU_QUANT_PARALLEL")]
-    parallel: u32,
+    /// Answers written at the same time (-np) [default: what the memory has room for, up to 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), env = "TULU_QUANT_PARALLEL")]
+    parallel: Option<u32>,
+    /// Tokens of the KV cache for all of them together [default: a window for each, or half of the free memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), env = "TULU_QUANT_KV_TOKENS")]
+    kv_tokens: Option<u32>,
+    /// The same bytes at any -np and after any interruption, on this machine with as many threads: one answer at a time,
+    /// which takes two to four times as long
+    #[arg(long, env = "TULU_QUANT_DETERMINISTIC")]
+    deterministic: bool,
     /// Answer only every N-th record, from the I-th on; auto/N: I from Slurm's array or Kubernetes' job index; auto: N too
     #[arg(long, value_name = "I/N", env = "TULU_QUANT_SHARD")]
     shard: Option<String>,
