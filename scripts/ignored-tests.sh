@@ -17,4 +17,5 @@ group() { # name prefix, whether it can run, what it needs
 group shared "$([ -d "$shared/data/llama2" ] && echo yes || echo no)" "the Llama 2 tokenizer and prompt cases in $shared"
 group root "$([ "$(id -u)" -eq 0 ] && [ "$(uname)" = Linux ] && echo yes || echo no)" "root on Linux"
 python=${PYTHON:-python3}
+group python "$("$python" -c 'import huggingface_hub' 2>/dev/null && echo yes || echo no)" "huggingface_hub ($python)"
 group torch "$("$python" -c 'import torch' 2>/dev/null && echo yes || echo no)" "PyTorch ($python)"

@@ -409,7 +409,7 @@ fn chat_with_a_name_fetches_converts_answers_and_then_needs_no_network() {
     assert_eq!(hub.requests().len(), 0);
     let refreshed = chat(&["--refresh"]);
     assert_eq!((refreshed.status.code(), &refreshed.stdout), (Some(0), &output.stdout));
-    assert!(hub.requests().len() > 0);
+    assert!(!hub.requests().is_empty());
     let names: Vec<String> = files_below(&hub.dir().join("cache")).iter().map(|f| f.display().to_string()).collect();
     assert!(names.iter().any(|name| name.contains(&hub.commit(ID))), "{names:?}");
 }
@@ -480,4 +480,83 @@ fn doctor_shows_the_settings_and_not_the_token() {
 fn interrupt(pid: u32) {
     let status = std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap();
     assert!(status.success());
+}
+
+/// huggingface_hub takes what we fetched for its own, and we what it fetched.
+#[test]
+#[ignore = "needs huggingface_hub"]
+fn python_and_we_share_one_cache() {
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let snapshot = |hub: &Server, args: &str| {
+        let mut command = std::process::Command::new(&python);
+        let theirs = hub.command();
+        let set = theirs.get_envs().filter(|(name, _)| name.to_string_lossy().starts_with("HF_"));
+        command.envs(set.filter_map(|(name, value)| Some((name, value?))));
+        command.env("HF_ENDPOINT", hub.url()).env("HF_HUB_DISABLE_XET", "1");
+        let code = format!("from huggingface_hub import snapshot_download as s; print(s('{ID}'{args}))");
+        run(command.args(["-c", &code]), b"")
+    };
+    // first we, then it
+    let hub = served();
+    let ours = pull(&hub);
+    whole(&ours);
+    hub.forget();
+    let theirs = snapshot(&hub, ", local_files_only=True");
+    assert_eq!(theirs.stdout, ours.stdout, "{}", String::from_utf8_lossy(&theirs.stderr));
+    assert_eq!(hub.requests().len(), 0);
+    let online = snapshot(&hub, "");
+    assert_eq!(online.stdout, ours.stdout, "{}", String::from_utf8_lossy(&online.stderr));
+    assert_eq!(hub.served("model-0000"), 0);
+    // first it, then we
+    let hub = served();
+    let theirs = snapshot(&hub, "");
+    assert!(theirs.status.success(), "{}", String::from_utf8_lossy(&theirs.stderr));
+    hub.forget();
+    let ours = pull(&hub);
+    whole(&ours);
+    assert_eq!(theirs.stdout, ours.stdout);
+    assert_eq!(hub.served("model-0000"), 0);
+    check(&hub, &ours);
+}
+
+#[test]
+#[ignore = "mounts a file system, for which it has to be root"]
+fn root_a_full_disk_is_said_before_anything_is_fetched_and_in_its_middle() {
+    let hub = served();
+    let disk = hub.dir().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = |args: &[&str]| {
+        let status = std::process::Command::new("mount").args(args).arg(&disk).status().unwrap();
+        assert!(status.success());
+    };
+    mount(&["-t", "tmpfs", "-o", "size=20m", "tmpfs"]);
+    let pull = || run(hub.command().env("HF_HUB_CACHE", disk.join("hub")).args(["pull", ID]), b"");
+    // 20 MB minus what is left to others is too little for 11 MB
+    let output = pull();
+    let line = last_line(&output);
+    assert!(line.contains("error[DISK_FULL]") && line.contains("are free"), "{line}");
+    assert_eq!((output.status.code(), hub.served("model-0000")), (Some(3), 0));
+    // room at first; then another program takes it
+    mount(&["-o", "remount,size=60m", "tmpfs"]);
+    hub.fault(Fault::on("model-0000").cut_after(300_000));
+    let filling = std::thread::spawn({
+        let file = disk.join("other");
+        move || {
+            std::thread::sleep(Duration::from_millis(300));
+            let _ = fs::write(file, vec![0; 58 << 20]);
+        }
+    });
+    let output = pull();
+    filling.join().unwrap();
+    let line = last_line(&output);
+    assert!(line.contains("error[DISK_FULL]"), "{line}");
+    assert_eq!(output.status.code(), Some(3));
+    fs::remove_file(disk.join("other")).unwrap();
+    hub.forget();
+    let output = pull();
+    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
+    let name = "model-00001-of-00002.safetensors";
+    assert_eq!(fs::read(folder.join(name)).unwrap(), fs::read(fixture().join(name)).unwrap());
+    assert!(std::process::Command::new("umount").arg(&disk).status().unwrap().success());
 }

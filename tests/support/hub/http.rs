@@ -94,13 +94,16 @@ impl Connection {
     }
 
     /// Sends it; the bytes of the body that went out, and whether the connection stays open.
-    pub(super) fn send(&mut self, reply: &Reply) -> (u64, bool) {
+    pub(super) fn send(&mut self, reply: &Reply, head_only: bool) -> (u64, bool) {
         let length = reply.length.unwrap_or(reply.body.len());
         let mut head = format!("HTTP/1.1 {} Status\r\nContent-Length: {length}\r\n", reply.status);
         reply.headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         let stream = self.0.get_mut();
         if stream.write_all(format!("{head}\r\n").as_bytes()).is_err() {
             return (0, false);
+        }
+        if head_only {
+            return (0, true);
         }
         std::thread::sleep(reply.stall);
         let end = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());

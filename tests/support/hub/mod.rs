@@ -165,7 +165,7 @@ fn talk(stream: TcpStream, host: Host, state: &Mutex<State>, cdn: &str) {
     let mut stream = http::Connection::new(stream);
     while let Some(request) = stream.request() {
         let reply = answer(&request, host, &mut state.lock().unwrap(), cdn);
-        let (sent, open) = stream.send(&reply);
+        let (sent, open) = stream.send(&reply, request.method == "HEAD");
         *state.lock().unwrap().served.entry(request.path.clone()).or_default() += sent;
         if !open {
             return;

@@ -43,7 +43,7 @@ fn tunnel(stream: TcpStream, seen: &Mutex<Vec<String>>, refuse: Option<u16>) {
     assert!(request.header("authorization").is_none(), "the token is not the proxy's");
     seen.lock().unwrap().push(request.path.clone());
     if let Some(status) = refuse {
-        client.send(&Reply::new(status, Vec::new()));
+        client.send(&Reply::new(status, Vec::new()), false);
         return;
     }
     let server = TcpStream::connect(&request.path).unwrap();
