@@ -4,6 +4,7 @@ use crate::cli::FetchArgs;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::arrive::{self, Source};
+use crate::model::card;
 use crate::model::hub::Hub;
 use crate::model::named::{Named, named, parse_type};
 use crate::model::source::{listing, threads};
@@ -26,7 +27,7 @@ use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Naming, Options, Plan,
 #[command(after_help = "Examples:\n  tulu-quant convert tulu-2-13b -q Q4_K_M -o .\n  \
     tulu-quant convert tulu-2-13b -q Q4_K_M,Q5_K_M,Q8_0 -o models --dry-run\n  \
     tulu-quant convert tulu-2-7b -q Q5_K_M -o my-{type}.gguf\n  \
-    tulu-quant convert tulu-2-dpo-13b -q Q4_K_M,Q8_0 -o models")]
+    tulu-quant convert tulu-2-dpo-13b -q Q4_K_M,Q8_0 -o models --card")]
 pub(crate) struct Args {
     /// Checkpoint folder (config.json, tokenizer.model and safetensors or .bin files), a model of the
     /// Tulu family (`tulu-quant models`) or the Hub (owner/name[@revision]), or a GGUF file of F32, F16 or BF16
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// Replace files that exist
     #[arg(short, long, env = "TULU_QUANT_FORCE")]
     force: bool,
+    /// Write a model card beside the files: README.md with source, licence, prompt format, sizes, memory and checksums
+    #[arg(long, env = "TULU_QUANT_CARD")]
+    card: bool,
     /// Take a GGUF file that is quantized already, and lose quality twice
     #[arg(long, env = "TULU_QUANT_ALLOW_REQUANTIZE")]
     allow_requantize: bool,
@@ -103,6 +107,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     for folder in plan.outputs.iter().filter_map(|o| o.path.parent()).filter(|dir| *dir == args.output.as_path()) {
         std::fs::create_dir_all(folder).map_err(|err| Failure::io(folder, "cannot create the folder", &err))?;
     }
+    let card = args.card.then(|| card::place(&plan, args.force)).transpose()?;
     let begun = Instant::now();
     let watch = Watch::new("converting", plan.source_bytes, &interrupt);
     let options = Options { threads, replace: args.force, reference_kernels: args.reference_kernels };
@@ -111,14 +116,18 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     watch.clear();
     // the request to stop came as a signal, which decides between 130 and 143
     let report = converted.map_err(|err| Failure { exit: interrupt.asked().unwrap_or(err.exit), ..err })?;
+    if let Some(card) = &card {
+        card::write(card, source, &plan, &interrupt)?;
+    }
     let seconds = begun.elapsed().as_secs_f64();
     if args.json {
         let mut result = plan_json(&opened, &plan, memory);
         result["seconds"] = json!(seconds);
         return crate::stdout(&(result.to_string() + "\n"));
     }
-    let made: Vec<String> =
+    let mut made: Vec<String> =
         plan.outputs.iter().map(|o| format!("  {}  {}\n", o.path.display(), table::bytes(o.len))).collect();
+    made.extend(card.map(|card| format!("  {}\n", card.display())));
     eprint!(
         "Done in {seconds:.1} s: read {}, wrote {}\n{}",
         table::bytes(report.read),

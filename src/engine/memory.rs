@@ -75,6 +75,21 @@ impl Shape {
         u64::try_from(movable).unwrap_or(u64::MAX).saturating_add(self.compute_bytes(settings, n_cells))
     }
 
+    /// Bytes for one conversation with its whole window when nothing is set: what a model card says.
+    pub(crate) fn usual_need(&self) -> u64 {
+        let settings = Settings {
+            n_ctx: None,
+            n_cells: None,
+            n_threads: None,
+            n_gpu_layers: 0,
+            flash_attn: FlashAttn::Auto,
+            type_k: CacheType::F16,
+            type_v: CacheType::F16,
+            mmap: true,
+        };
+        self.needs(&settings, self.n_ctx_train)
+    }
+
     /// The KV cache for `slots` conversations at once, or for as many as suit the memory: every one may take a whole window,
     /// and the pool has a window for each, or as much as half of what is free beside the first window. So several long
     /// ones have to take turns, and short ones never wait for memory.

@@ -3,6 +3,7 @@
 
 pub(crate) mod arrive;
 pub(crate) mod cache;
+pub(crate) mod card;
 mod demo;
 pub(crate) mod fetch;
 pub(crate) mod hub;

@@ -60,5 +60,17 @@ impl<'m> Prompts<'m> {
     }
 }
 
+/// The text of a conversation up to where the model answers, by the template given or else Tulu's, for people to read:
+/// without a model, and without telling control tokens from content. `specials`: the texts of BOS and EOS.
+pub(crate) fn shown(template: Option<&str>, specials: [&str; 2], messages: &[Message]) -> Result<String, Failure> {
+    let [bos, eos] = specials.map(str::to_owned);
+    let specials = template::Specials { bos, eos };
+    let template = match template {
+        Some(source) => Template::new(source, specials)?,
+        None => Template::tulu(specials)?,
+    };
+    template.render(messages, true)
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,139 @@
+//! Licences: what the family's are and ask for, and what another source says of its own. Nothing is guessed: a source that
+//! says nothing has an unknown licence.
+
+use crate::model::registry::Entry;
+use std::path::Path;
+
+/// Front matter longer than this is none.
+const MAX_FRONT: usize = 64 << 10;
+
+/// What is known of a licence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Licence {
+    /// The Hub's identifier, such as `apache-2.0`.
+    pub(super) id: Option<String>,
+    /// Its name, where the identifier is `other`.
+    pub(super) name: Option<String>,
+    /// Where it can be read.
+    pub(super) link: Option<String>,
+    /// What it is and asks for, in paragraphs.
+    pub(super) terms: String,
+    /// Languages of the model.
+    pub(super) languages: Vec<String>,
+}
+
+/// For every model that is made of Llama 2's weights.
+const LLAMA_2: &str = "\
+The weights are derived from Llama 2, so the [Llama 2 Community License](https://ai.meta.com/llama/license/) and its \
+[Acceptable Use Policy](https://ai.meta.com/llama/use-policy/) hold for these files too. Who passes them on has to give \
+a copy of that agreement with them, and a notice file with the line
+
+> Llama 2 is licensed under the LLAMA 2 Community License, Copyright (c) Meta Platforms, Inc. All Rights Reserved.";
+
+const IMPACT: &str = "\
+Ai2 publishes the model under its [ImpACT license for low-risk artifacts](https://allenai.org/impact-license). \
+Quantized files are derivatives in its sense; it has conditions on use and on passing derivatives on, so read it before \
+you do either, and keep the repository's `LICENSE.md` with these files.";
+
+const APACHE: &str = "\
+Ai2 publishes the model under the [Apache License 2.0](https://www.apache.org/licenses/LICENSE-2.0): who passes these \
+files on gives a copy of it with them and says that they were changed (they were quantized, which this card says). Parts \
+of the preference data were published for non-commercial use only; see the source's card.";
+
+impl Licence {
+    /// The licence of a model of the family, or else what the README.md in `dir` says of itself.
+    pub(super) fn of(entry: Option<&Entry>, dir: &Path) -> Self {
+        let said = Self::said(&std::fs::read_to_string(dir.join("README.md")).unwrap_or_default());
+        let Some(entry) = entry else { return said };
+        let languages = if said.languages.is_empty() { vec!["en".to_owned()] } else { said.languages };
+        let text = |text: &str| Some(text.to_owned());
+        if entry.licence.starts_with("Apache-2.0") {
+            let terms = format!("{APACHE}\n\n{LLAMA_2}");
+            return Self { id: text("apache-2.0"), terms, languages, ..Self::default() };
+        }
+        Self {
+            id: text("other"),
+            name: text("ai2-impact-license-low-risk"),
+            link: text("https://allenai.org/impact-license"),
+            terms: format!("{IMPACT}\n\n{LLAMA_2}"),
+            languages,
+        }
+    }
+
+    /// What a model card's front matter says.
+    fn said(card: &str) -> Self {
+        let mut found = Self::default();
+        let front = card.strip_prefix("---").and_then(|rest| rest.split_once("\n---")).map_or("", |(front, _)| front);
+        let mut key = "";
+        for line in front.lines().filter(|_| front.len() <= MAX_FRONT) {
+            let value = |text: &str| Some(plain(text)).filter(|text| !text.is_empty());
+            if let Some(item) = line.trim_start().strip_prefix("- ").filter(|_| key == "language") {
+                found.languages.extend(value(item));
+            } else if !line.starts_with([' ', '-']) {
+                let Some((name, rest)) = line.split_once(':') else { continue };
+                key = name;
+                match name {
+                    "license" => found.id = value(rest),
+                    "license_name" => found.name = value(rest),
+                    "license_link" => found.link = value(rest),
+                    "language" => found.languages.extend(value(rest)),
+                    _ => {}
+                }
+            }
+        }
+        found.terms = match (&found.id, &found.name) {
+            (None, None) => {
+                "The source does not say under which licence it is published. Find out before you use these \
+                files or pass them on; what holds for the source holds for them."
+                    .to_owned()
+            }
+            (id, name) => format!(
+                "The source's own card names its licence `{}`. What it asks of the source holds for these files, which \
+                are derived from it.",
+                name.as_ref().or(id.as_ref()).map_or("", String::as_str)
+            ),
+        };
+        found
+    }
+}
+
+/// A YAML scalar of the simple kinds that cards have; anything else is left out.
+fn plain(text: &str) -> String {
+    let text = text.trim().trim_matches(['"', '\'']);
+    let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:+ ".contains(c)) && text.len() <= 200;
+    if fits { text.to_owned() } else { String::new() }
+}
+
+/// Files of the checkpoint's folder that a licence may want to travel with the weights.
+pub(super) fn papers(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_paper = |name: &String| {
+        let lower = name.to_lowercase();
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        plain && ["license", "licence", "notice"].iter().any(|word| lower.contains(word))
+    };
+    let mut names: Vec<String> = names.filter(is_paper).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Licence;
+
+    #[test]
+    fn a_card_says_its_licence_and_nothing_is_made_up() {
+        let found =
+            Licence::said("---\nlanguage:\n- en\n- de\nlicense: other\nlicense_name: \"my-own\"\n---\nlicense: mit\n");
+        assert_eq!((found.id.as_deref(), found.name.as_deref()), (Some("other"), Some("my-own")));
+        assert_eq!(found.languages, ["en", "de"]);
+        for card in
+            ["", "no front matter\nlicense: mit\n", "---\ntags:\n- license: mit\n---\n", "---\nlicense: a{b\n---\n"]
+        {
+            let found = Licence::said(card);
+            assert_eq!((found.id, found.name), (None, None), "{card}");
+            assert!(found.terms.contains("does not say"), "{card}");
+        }
+    }
+}

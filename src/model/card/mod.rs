@@ -1,0 +1,146 @@
+//! The model card: a README.md beside converted files, fit to be published with them as it is. What it says of files is
+//! measured, what it says of a source is what the source itself or the family's table says; what is not known is said to be
+//! so. The words are in `text.rs`, licences in `licence.rs`.
+
+mod licence;
+mod text;
+
+use super::hub::{RepoId, replace};
+use super::registry::{self, Entry};
+use crate::engine::Shape;
+use crate::error::Failure;
+use crate::interrupt::Interrupt;
+use crate::prompt::{self, Message, Role};
+use licence::Licence;
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use tulu_quantize::{Checkpoint, Ftype, Plan};
+
+/// Tells a card that this program wrote from one that somebody wrote.
+const MARK: &str = "<!-- written by tulu-quant convert --card; with this line it is replaced by the next one -->";
+
+/// Where the card goes: beside the first output. One that somebody else wrote is not replaced unless `force` says so.
+pub(crate) fn place(plan: &Plan, force: bool) -> Result<PathBuf, Failure> {
+    let path = plan.outputs.first().map_or(Path::new("README.md").to_owned(), |o| o.path.with_file_name("README.md"));
+    let written = match std::fs::read(&path) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(path),
+        Err(err) => return Err(Failure::io(&path, "cannot read the file", &err)),
+        Ok(bytes) => bytes,
+    };
+    if force || written.windows(MARK.len()).any(|part| part == MARK.as_bytes()) {
+        return Ok(path);
+    }
+    let fix = "move it away, pass --force to replace it, or leave --card out";
+    Err(Failure::input("OUTPUT_EXISTS", "exists, and was not written by this program", fix).at(path))
+}
+
+/// One of the files the card is about.
+struct Made {
+    ftype: Ftype,
+    name: String,
+    bytes: u64,
+    bits_per_weight: f64,
+    /// To run it with the whole window.
+    memory: u64,
+    sha256: String,
+}
+
+/// Everything the card says.
+struct Card<'a> {
+    source: &'a Checkpoint,
+    n_params: u64,
+    repo: Option<RepoId>,
+    entry: Option<Entry>,
+    licence: Licence,
+    /// Names of licence and notice files that came with the checkpoint.
+    papers: Vec<String>,
+    files: Vec<Made>,
+    /// A question as the model reads it, and a conversation of two.
+    prompts: [String; 2],
+    /// Whether the template writes system messages.
+    has_system: bool,
+}
+
+/// Writes the card of the finished files of `plan`, whole or not at all.
+pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &Interrupt) -> Result<(), Failure> {
+    let files = plan.outputs.iter().map(|output| {
+        let weights = output.sizes.iter().sum::<u64>();
+        #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
+        let bits_per_weight = weights as f64 * 8.0 / plan.n_params.max(1) as f64;
+        Ok(Made {
+            ftype: output.ftype,
+            name: output.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            bytes: output.len,
+            bits_per_weight,
+            memory: memory(source, weights),
+            sha256: sha256(&output.path, interrupt)?,
+        })
+    });
+    let files = files.collect::<Result<Vec<_>, Failure>>()?;
+    let repo = source.provenance.repository.as_deref().and_then(RepoId::parse);
+    let entry = repo.as_ref().and_then(registry::of_repo);
+    let card = Card {
+        source,
+        n_params: plan.n_params,
+        licence: Licence::of(entry.as_ref(), &source.dir),
+        papers: licence::papers(&source.dir),
+        repo,
+        entry,
+        files,
+        prompts: prompts(source)?,
+        has_system: writes_system(source),
+    };
+    replace(path, card.text().as_bytes())
+}
+
+/// Bytes to run a file whose tensors take `weights`, with one whole window, as the engine forecasts them.
+fn memory(source: &Checkpoint, weights: u64) -> u64 {
+    let c = &source.config;
+    let shape = Shape {
+        n_layer: c.num_hidden_layers,
+        n_embd: c.hidden_size,
+        n_head: c.num_attention_heads,
+        n_head_kv: c.num_key_value_heads,
+        head_dim: c.head_dim,
+        n_vocab: c.vocab_size,
+        n_ctx_train: c.max_position_embeddings,
+        weights,
+    };
+    shape.usual_need()
+}
+
+fn sha256(path: &Path, interrupt: &Interrupt) -> Result<String, Failure> {
+    let io = |err: std::io::Error| Failure::io(path, "cannot read the file", &err);
+    let mut file = File::open(path).map_err(io)?;
+    let (mut hash, mut block) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        if let Some(exit) = interrupt.asked() {
+            return Err(Failure { exit, ..Failure::interrupted() });
+        }
+        match file.read(&mut block).map_err(io)? {
+            0 => return Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect()),
+            n => hash.update(&block[..n]),
+        }
+    }
+}
+
+/// The special tokens' texts.
+fn specials(source: &Checkpoint) -> [&str; 2] {
+    let text = |id: u32| source.tokenizer.tokens.get(id as usize).map_or("", |token| token.text.as_str());
+    [text(source.tokenizer.bos), text(source.tokenizer.eos)]
+}
+
+fn prompts(source: &Checkpoint) -> Result<[String; 2], Failure> {
+    let question = || Message::new(Role::User, "Hello");
+    let answer = Message::new(Role::Assistant, "Hi! How can I help?");
+    let render = |messages: &[Message]| prompt::shown(source.chat_template.as_deref(), specials(source), messages);
+    Ok([render(&[question()])?, render(&[question(), answer, Message::new(Role::User, "Tell me a story.")])?])
+}
+
+fn writes_system(source: &Checkpoint) -> bool {
+    let messages = [Message::new(Role::System, "Be brief."), Message::new(Role::User, "Hello")];
+    let shown = prompt::shown(source.chat_template.as_deref(), specials(source), &messages);
+    shown.is_ok_and(|text| text.contains("Be brief."))
+}
