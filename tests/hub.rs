@@ -477,6 +477,41 @@ fn doctor_shows_the_settings_and_not_the_token() {
     assert!(text.contains("with a token") && !text.contains(CANARY) && !text.contains("secret"), "{text}");
 }
 
+/// On a terminal there is one question, and Ctrl-C is an answer to it too.
+#[test]
+fn a_terminal_is_asked_once() {
+    let hub = served();
+    let ask = |answer: Option<&str>, args: &[&str]| {
+        let mut command = hub.command();
+        command.args(["chat", ID, "-p", "What is the capital of France?", "--temp", "0"]).args(args);
+        let mut session = rexpect::session::spawn_command(command, Some(20_000)).unwrap();
+        if let Some(answer) = answer {
+            session.exp_string("Go on? [Y/n] ").unwrap();
+            match answer {
+                "^C" => session.send_control('c').unwrap(),
+                line => drop(session.send_line(line).unwrap()),
+            }
+        }
+        let rest = session.exp_eof().unwrap();
+        (rest, session.process().wait().unwrap())
+    };
+    let (rest, _) = ask(Some("n"), &[]);
+    assert!(rest.contains("error[DECLINED]"), "{rest}");
+    let (rest, status) = ask(Some("^C"), &[]);
+    assert!(rest.contains("error[INTERRUPTED]") && format!("{status:?}").contains("130"), "{rest} {status:?}");
+    assert_eq!(hub.served("model-0000"), 0);
+    let (rest, _) = ask(Some("y"), &[]);
+    assert!(rest.contains("The capital of France is Paris."), "{rest}");
+    let (rest, _) = ask(None, &[]);
+    assert!(rest.contains("The capital of France is Paris."), "{rest}");
+    let other = served();
+    let mut command = other.command();
+    command.args(["chat", ID, "--yes", "-p", "What is the capital of France?", "--temp", "0"]);
+    let mut session = rexpect::session::spawn_command(command, Some(20_000)).unwrap();
+    let rest = session.exp_eof().unwrap();
+    assert!(rest.contains("Paris") && !rest.contains("Go on?") && !rest.contains(CANARY), "{rest}");
+}
+
 fn interrupt(pid: u32) {
     let status = std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap();
     assert!(status.success());

@@ -43,6 +43,7 @@ pub use llama_ext::{Ftype, GgmlType};
 pub use medium::{Medium, Weights};
 pub use naming::Naming;
 pub use observer::{Observer, Silent};
+pub use output::part_of;
 pub use plan::{OutputPlan, Plan, PlannedTensor};
 pub use recipe::Recipe;
 pub use verify::{Check, Distance, Reference, Verdict, verify};

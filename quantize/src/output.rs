@@ -25,6 +25,14 @@ enum Pending {
     Part(File),
 }
 
+/// Where an output that is made by several runs is until it is complete: it has its whole length from the start.
+#[must_use]
+pub fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tulu-part");
+    name.into()
+}
+
 impl Output {
     /// Opens a file of `len` bytes that will become `path`, and reserves its space: a full disk shows now, not later.
     pub(crate) fn create(path: &Path, len: u64, replace: bool) -> Result<Self> {
@@ -37,9 +45,7 @@ impl Output {
 
     /// The name of a file that is made by several runs, until it is complete.
     pub(crate) fn part(path: &Path) -> PathBuf {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".tulu-part");
-        name.into()
+        part_of(path)
     }
 
     /// As [`Self::create`], under the name of [`Self::part`], so that [`Self::reopen`] finds it.

@@ -3,12 +3,14 @@
 use super::hub::{Hub, Listing, Needed, room};
 use super::registry;
 use crate::cli::HubArgs;
-use crate::error::Failure;
+use crate::error::{Failure, one_line};
 use crate::table;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 use tulu_quantize::checkpoint::Config;
-use tulu_quantize::{Ftype, forecast};
+use tulu_quantize::{Ftype, forecast, part_of};
 
 /// A GGUF file's header is mostly the vocabulary: about as much as this.
 const HEADER: u64 = 1 << 20;
@@ -46,15 +48,17 @@ impl<'a> Offer<'a> {
         Ok(Self { listing, needed, config, outputs, to_fetch, keeps_checkpoint })
     }
 
-    /// Bytes of all outputs.
-    pub(crate) fn output_bytes(&self) -> u64 {
-        self.outputs.iter().map(|(.., bytes)| bytes).sum()
+    /// Whether an earlier run was stopped in the middle of it: that was agreed to.
+    fn begun(&self) -> bool {
+        self.outputs.iter().any(|(_, path, _)| part_of(path).exists())
     }
 
     /// The licence: as the family's table has it, else as the model card does.
     pub(crate) fn licence(&self) -> String {
         let known = registry::of_repo(&self.listing.repo).map(|entry| entry.licence.to_owned());
-        known.or_else(|| self.listing.licence.clone()).unwrap_or_else(|| "not stated: see the model card".to_owned())
+        known
+            .or_else(|| self.listing.licence.clone())
+            .map_or_else(|| "not stated: see the model card".to_owned(), |text| one_line(&text))
     }
 
     /// Memory to run the first output with the whole window: weights, and keys and values at 16 bits.
@@ -101,16 +105,13 @@ impl<'a> Offer<'a> {
         let cache = &hub.settings().cache.0;
         eprint!("{}", self.text(cache));
         self.check_disks(cache)?;
-        if args.yes || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        if args.yes || self.begun() || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return Ok(());
         }
         eprint!("Go on? [Y/n] ");
         let _ = std::io::stderr().flush();
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().read_line(&mut answer);
-        hub.go_on()?;
-        match (read, answer.trim().to_lowercase().as_str()) {
-            (Ok(1..), "" | "y" | "yes") => Ok(()),
+        match answer(hub)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+            Some("" | "y" | "yes") => Ok(()),
             _ => {
                 Err(Failure::input("DECLINED", "nothing was fetched", "answer y, or give --yes")
                     .at(self.listing.repo.id()))
@@ -121,14 +122,35 @@ impl<'a> Offer<'a> {
     /// Checkpoint and outputs may be on one disk, where both must fit.
     fn check_disks(&self, cache: &Path) -> Result<(), Failure> {
         let fetched = if self.keeps_checkpoint { self.to_fetch } else { 0 };
+        // the space of an output that was begun is taken already
+        let taken = |path: &Path| std::fs::metadata(part_of(path)).map_or(0, |found| found.len());
+        let left = self.outputs.iter().map(|(_, path, bytes)| bytes.saturating_sub(taken(path))).sum::<u64>();
         let existing = |path: &Path| path.ancestors().find(|dir| dir.exists()).map(Path::to_owned);
         let output = self.outputs.first().and_then(|(_, path, _)| existing(path));
         let (Some(output), Some(cache)) = (output, existing(cache)) else { return Ok(()) };
         if device(&output) == device(&cache) {
-            return room(&output, fetched + self.output_bytes(), "TULU_QUANT_CACHE and HF_HUB_CACHE");
+            return room(&output, fetched + left, "TULU_QUANT_CACHE and HF_HUB_CACHE");
         }
-        room(&output, self.output_bytes(), "TULU_QUANT_CACHE")?;
+        room(&output, left, "TULU_QUANT_CACHE")?;
         room(&cache, fetched, "HF_HUB_CACHE")
+    }
+}
+
+/// A line from the terminal, or `None` at its end. It is read by a thread of its own: a read does not look whether
+/// somebody asked to stop.
+fn answer(hub: &Hub) -> Result<Option<String>, Failure> {
+    let (said, answered) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line);
+        let _ = said.send(matches!(read, Ok(1..)).then_some(line));
+    });
+    loop {
+        match answered.recv_timeout(Duration::from_millis(50)) {
+            Ok(line) => return Ok(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(mpsc::RecvTimeoutError::Timeout) => hub.go_on()?,
+        }
     }
 }
 

@@ -167,26 +167,27 @@ fn proxy(names: &[&str]) -> Result<Option<Proxy>, Failure> {
     proxy.build().map(Some).map_err(bad)
 }
 
-/// Whom to trust: the certificates that a variable names, else the system's, else (in a container without any) those of
-/// Mozilla that are built in.
+/// Whom to trust: the certificates in the files that variables name, all of them together, else the system's, else (in a
+/// container without any) those of Mozilla that are built in.
 fn roots() -> Result<RootCerts, Failure> {
-    let named = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].into_iter();
-    if let Some(file) = named.filter_map(std::env::var_os).find(|f| Path::new(f).is_file()) {
+    let mut named = Vec::new();
+    for name in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
+        let Some(file) = std::env::var_os(name).filter(|file| Path::new(file).is_file()) else { continue };
         let file = Path::new(&file);
         let pem = std::fs::read(file).map_err(|err| Failure::io(file, "cannot read the certificates", &err))?;
-        let all = ureq::tls::parse_pem(&pem).filter_map(Result::ok);
-        let certificates = all.filter_map(|item| match item {
+        named.extend(ureq::tls::parse_pem(&pem).filter_map(Result::ok).filter_map(|item| match item {
             PemItem::Certificate(certificate) => Some(certificate),
             _ => None,
-        });
-        return Ok(certificates.collect::<Vec<_>>().into());
+        }));
     }
-    let variables = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    if !named.is_empty() {
+        return Ok(named.into());
+    }
     let places = ["/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/pki/tls/certs", "/etc/ssl/ca-bundle.pem"];
     let filled = |place: &&str| {
         let place = Path::new(place);
         place.is_file() || std::fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_some())
     };
-    let system = cfg!(not(target_os = "linux")) || variables || places.iter().any(filled);
-    Ok(if system { RootCerts::PlatformVerifier } else { RootCerts::WebPki })
+    let system = cfg!(not(target_os = "linux")) || std::env::var_os("SSL_CERT_DIR").is_some();
+    Ok(if system || places.iter().any(filled) { RootCerts::PlatformVerifier } else { RootCerts::WebPki })
 }
