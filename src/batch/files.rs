@@ -7,14 +7,23 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a lock is waited for: a process that was killed keeps it until the system has taken its memory back.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Opens the file and takes the system's lock on it, which ends with the process however it ends.
 pub(super) fn lock(path: &Path) -> Result<File, Failure> {
     let failed = |err: io::Error| Failure::io(path, "cannot open", &err);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let file = OpenOptions::new().append(true).read(true).create(true).open(path).map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let what = "another tulu-quant is writing this output";
                 return Err(Failure::machine("OUTPUT_LOCKED", what, "wait for it, or give another -o").at(path));
