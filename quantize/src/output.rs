@@ -29,7 +29,7 @@ enum Pending {
 #[must_use]
 pub fn part_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".tulu-part");
+    name.push(Output::PART);
     name.into()
 }
 
@@ -43,7 +43,10 @@ impl Output {
         Ok(output)
     }
 
-    /// The name of a file that is made by several runs, until it is complete.
+    /// How the name of a file ends that is made by several runs, until it is complete.
+    pub(crate) const PART: &str = ".tulu-part";
+
+    /// That name.
     pub(crate) fn part(path: &Path) -> PathBuf {
         part_of(path)
     }

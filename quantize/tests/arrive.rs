@@ -383,6 +383,19 @@ fn parts_that_are_gone_begin_anew() {
 }
 
 #[test]
+fn other_types_begin_anew_and_leave_nothing_of_the_first() {
+    let case = stopped();
+    let source = Checkpoint::open_with(&case.small, &case.distant).unwrap();
+    let one = outputs(&case.out)[..1].to_vec();
+    let plan = Plan::new(&source, &one, &Recipe::default()).unwrap();
+    let notes = Notes::default();
+    arrive(&source, &plan, &case.distant, options(), &case.arrival(), &notes).unwrap();
+    assert_eq!(case.names(), ["little-Q4_0.gguf"]);
+    assert!(fs::read(&one[0].1).unwrap() == case.wanted[0]);
+    assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("other types")));
+}
+
+#[test]
 fn a_kill_between_two_names_is_finished_without_a_request_for_weights() {
     let case = stopped();
     // as the process leaves it that was killed after the first of two files got its name

@@ -7,6 +7,7 @@ use super::segments::Segments;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
 use crate::observer::Observer;
+use crate::output::Output;
 use crate::plan::Plan;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -47,17 +48,27 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens or begins the journal at `path`. One that is of another conversion, or damaged, is begun anew; the observer
-    /// is told.
-    pub(super) fn open(path: &Path, identity: &str, name: &str, observer: &dyn Observer) -> Result<Self> {
+    /// Opens or begins the journal at `path` of a conversion into `parts`. One that is of another conversion, or damaged,
+    /// is begun anew, and what that conversion had begun is taken away; the observer is told.
+    pub(super) fn open(
+        path: &Path,
+        identity: &str,
+        name: &str,
+        parts: &[PathBuf],
+        observer: &dyn Observer,
+    ) -> Result<Self> {
         let file = lock(path, name)?;
-        let head = json!({"tulu_quant": "journal of a conversion, version 1", "of": name, "identity": identity});
+        let parts: Vec<_> = parts.iter().filter_map(|part| part.file_name()?.to_str()).collect();
+        let head = json!({
+            "tulu_quant": "journal of a conversion, version 1", "of": name, "identity": identity, "parts": parts,
+        });
         let mut journal = Self { path: path.to_owned(), file, head, said: Said::Nothing };
         match journal.read()? {
             Found::Nothing => journal.restart()?,
             Found::Said(said) => journal.said = said,
-            Found::Other(why) => {
+            Found::Other(why, head) => {
                 observer.note(&format!("{}: {why}; it begins anew", path.display()));
+                forget_parts(path, &head);
                 journal.restart()?;
             }
         }
@@ -122,23 +133,25 @@ impl Journal {
         (&self.file).take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
         let mut said = Said::Nothing;
         let mut end = 0;
+        let first = bytes.split_inclusive(|b| *b == b'\n').next().and_then(parse).unwrap_or_default();
         let lines = bytes.split_inclusive(|b| *b == b'\n').enumerate();
         for (number, line) in lines {
             let Some(value) = parse(line) else {
                 // the last line was torn by whatever ended the run; another one is damage
                 if end + line.len() < bytes.len() {
-                    return Ok(Found::Other("is damaged"));
+                    return Ok(Found::Other("is damaged", first));
                 }
                 break;
             };
             if number == 0 {
                 if value != self.head {
-                    return Ok(Found::Other("is of another conversion (other types, options, files or version)"));
+                    let why = "is of another conversion (other types, options, files or version)";
+                    return Ok(Found::Other(why, first));
                 }
             } else {
                 match said_by(&value) {
                     Some(new) => said = new,
-                    None => return Ok(Found::Other("has an entry that is none")),
+                    None => return Ok(Found::Other("has an entry that is none", first)),
                 }
             }
             end += line.len();
@@ -154,8 +167,18 @@ impl Journal {
 enum Found {
     Nothing,
     Said(Said),
-    /// Not a journal to go on from, and why.
-    Other(&'static str),
+    /// Not a journal to go on from, why, and its first line.
+    Other(&'static str, Value),
+}
+
+/// Takes away the files that another conversion began and that nobody will finish: those its journal names, beside it.
+fn forget_parts(path: &Path, head: &Value) {
+    for part in head["parts"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if Path::new(part).file_name().is_some_and(|name| name == part) && part.ends_with(Output::PART) {
+            // what cannot be taken away is in nobody's way
+            drop(std::fs::remove_file(path.with_file_name(part)));
+        }
+    }
 }
 
 /// A whole line whose sum is right.
@@ -191,6 +214,8 @@ fn lock(path: &Path, name: &str) -> Result<File> {
                 let what = format!("another process converts {name} here");
                 return Err(Error::new(Code::Locked, path, what, "wait for it, or choose another folder"));
             }
+            // some network folders have no locks; then two at once is the user's to prevent
+            Err(TryLockError::Error(err)) if err.kind() == std::io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(err)) => return Err(io(&err)),
         }
         if is_at(&file, path) {

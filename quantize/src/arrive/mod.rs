@@ -101,7 +101,8 @@ pub fn arrive(
         Error::new(Code::Request, &source.dir, what, "download the checkpoint, then convert the folder")
     })?;
     let identity = journal::identity(source, plan, distant, &segments);
-    let mut journal = Journal::open(&arrival.journal, &identity, &source.name(), observer)?;
+    let parts: Vec<PathBuf> = plan.outputs.iter().map(|o| Output::part(&o.path)).collect();
+    let mut journal = Journal::open(&arrival.journal, &identity, &source.name(), &parts, observer)?;
     let run = Run { source, plan, distant, options, arrival, observer, chunks: &chunks, segments: &segments };
     let done = run.all(&mut journal);
     if done.is_err() {
