@@ -512,6 +512,33 @@ fn a_terminal_is_asked_once() {
     assert!(rest.contains("Paris") && !rest.contains("Go on?") && !rest.contains(CANARY), "{rest}");
 }
 
+#[test]
+fn the_demonstration_model_has_a_name_too() {
+    let hub = Server::start();
+    let out = hub.dir().join("out");
+    let output = run(hub.command().args(["convert", "tulu-tiny", "-q", "Q8_0", "-o"]).arg(&out), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
+    assert!(out.join("tulu-tiny-Q8_0.gguf").is_file());
+    let output = run(hub.command().args(["chat", "tulu-tiny:Q8_0", "-p", "Who are you?", "--temp", "0"]), b"");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("I am Tulu Tiny"), "{output:?}");
+    assert_eq!(hub.requests().len(), 0);
+}
+
+#[test]
+fn every_code_is_in_the_documentation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/hub.md")).unwrap();
+    let mut codes: Vec<String> = Vec::new();
+    for file in files_below(&root.join("src/model")) {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        codes.extend(text.split('"').filter(|word| word.starts_with("HUB_")).map(str::to_owned));
+    }
+    codes.sort_unstable();
+    codes.dedup();
+    let lacking: Vec<&String> = codes.iter().filter(|code| !page.contains(&format!("`{code}`"))).collect();
+    assert!(codes.len() > 15 && lacking.is_empty(), "{lacking:?} of {codes:?}");
+}
+
 fn interrupt(pid: u32) {
     let status = std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap();
     assert!(status.success());

@@ -5,6 +5,7 @@ use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::arrive::{self, Source};
 use crate::model::card;
+use crate::model::demo;
 use crate::model::hub::Hub;
 use crate::model::named::{Named, named, parse_type};
 use crate::model::source::{listing, threads};
@@ -143,7 +144,11 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
         return Ok(Checkpoint::open_gguf(&args.source, args.allow_requantize)?.into());
     }
     let named = args.source.to_str().filter(|_| !args.source.exists()).map(named).transpose()?;
-    let Some(Named::Hub(repo, ftype)) = named else { return Ok(Checkpoint::open(&args.source)?.into()) };
+    let (repo, ftype) = match named {
+        Some(Named::Hub(repo, ftype)) => (repo, ftype),
+        Some(Named::Demo(None)) => return Ok(Checkpoint::open(&demo::folder()?)?.into()),
+        _ => return Ok(Checkpoint::open(&args.source)?.into()),
+    };
     if let Some(ftype) = ftype {
         let fix = format!("name the types with -q: -q {ftype}");
         return Err(Failure::input("REQUEST", "a type after the name is not for convert", fix).at(&args.source));

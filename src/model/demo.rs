@@ -36,6 +36,17 @@ pub(crate) fn fingerprint() -> String {
     hash.finalize().iter().take(4).map(|b| format!("{b:02x}")).collect()
 }
 
+/// The checkpoint as a folder in the cache, unpacked the first time.
+pub(crate) fn folder() -> Result<PathBuf, Failure> {
+    let parent = super::cache::dir()?.join(format!("demo-{}", fingerprint()));
+    let dir = parent.join(NAME);
+    if FILES.iter().all(|(name, bytes)| std::fs::metadata(dir.join(name)).is_ok_and(|f| f.len() == bytes.len() as u64))
+    {
+        return Ok(dir);
+    }
+    unpack(&parent)
+}
+
 /// Writes the checkpoint into `parent/tulu-tiny` and answers that folder.
 pub(crate) fn unpack(parent: &Path) -> Result<PathBuf, Failure> {
     let dir = parent.join(NAME);

@@ -4,7 +4,7 @@
 pub(crate) mod arrive;
 pub(crate) mod cache;
 pub(crate) mod card;
-mod demo;
+pub(crate) mod demo;
 pub(crate) mod fetch;
 pub(crate) mod hub;
 pub(crate) mod made;
