@@ -18,6 +18,9 @@ pub(crate) struct Cli {
     /// How an error is written on the last line of stderr
     #[arg(long, global = true, value_enum, default_value_t, env = "TULU_QUANT_ERROR_FORMAT")]
     pub(crate) error_format: ErrorFormat,
+    /// No colours on the terminal, as with NO_COLOR
+    #[arg(long, global = true, env = "TULU_QUANT_NO_COLOR")]
+    pub(crate) no_color: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -35,6 +38,8 @@ pub(crate) enum Command {
     Models(crate::commands::models::Args),
     Pull(crate::commands::pull::Args),
     Doctor(crate::commands::doctor::Args),
+    Completions(crate::commands::completions::Args),
+    Man(crate::commands::man::Args),
 }
 
 /// How models are fetched from the Hugging Face Hub; for every verb that takes their names.

@@ -137,9 +137,17 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Text from outside (file names, tensor names, llama.cpp's log) on one line, without control characters.
+/// Whether `c` could do something to a terminal but be seen: control characters (C0, DEL, C1), the marks that reorder or
+/// hide what is written (bidi embeddings, overrides and isolates, tags), and the line separators that are no newline.
+pub(crate) fn hazardous(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Text from outside (file names, tensor names, llama.cpp's log) on one line, with nothing that acts on a terminal.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars().flat_map(|c| if hazardous(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
 /// clap's own message; `--help` and `--version` are not errors.
@@ -161,5 +169,7 @@ mod tests {
     fn an_error_is_one_line_even_when_a_file_name_is_not() {
         let failure = Failure::input("X", "bad\nthing", "mend it").at("a\u{1b}[31m\nb");
         assert_eq!(failure.to_string(), "tulu-quant: error[X]: a\\u{1b}[31m\\nb: bad\\nthing; mend it");
+        let reordered = Failure::input("X", "thing", "mend it").at("gpj.\u{202e}exe\u{9b}m");
+        assert_eq!(reordered.to_string(), "tulu-quant: error[X]: gpj.\\u{202e}exe\\u{9b}m: thing; mend it");
     }
 }

@@ -28,6 +28,10 @@ fn main() -> ExitCode {
         Err(err) => return error::report_usage(&err),
     };
     let format = cli.error_format;
+    if cli.no_color {
+        console::set_colors_enabled(false);
+        console::set_colors_enabled_stderr(false);
+    }
     llama_ext::log::capture(false);
     match commands::run(cli.command) {
         Ok(exit) => exit.into(),

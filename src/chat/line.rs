@@ -1,61 +1,89 @@
-//! What a typed line means: a message, or a slash command. Pure.
+//! What was typed means: a message, or a slash command. Pure.
 
-/// One line of input.
+/// One input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     /// Nothing typed.
     Empty,
     /// A message to the model.
     Message(&'a str),
-    /// `/help`
-    Help,
-    /// `/clear`
-    Clear,
-    /// `/system TEXT`
-    System(&'a str),
-    /// `/exit`
-    Exit,
-    /// A slash and a word that is none of them.
-    Unknown(&'a str),
+    /// A slash and a word, and what follows it.
+    Command(&'a str, &'a str),
 }
 
-/// What `/help` prints.
-pub(super) const HELP: &str = "\
-/clear        begin a new conversation (the system message stays)
-/system TEXT  begin a new conversation under this system message; without TEXT, under none
-/help         this list
-/exit         leave; so does Ctrl-D
-Ctrl-C        stop the answer";
+/// Opens and closes a message of several lines, or one that begins with a slash.
+const BLOCK: &str = "\"\"\"";
 
-/// Reads a line.
-pub(super) fn parse(line: &str) -> Line<'_> {
-    let line = line.trim();
-    let Some(command) = line.strip_prefix('/') else {
-        return if line.is_empty() { Line::Empty } else { Line::Message(line) };
+/// The tags that begin a turn; Tulu reads them wherever they stand.
+const ROLE_MARKERS: [&str; 3] = ["<|user|>", "<|assistant|>", "<|system|>"];
+/// The text of the control token that ends an answer.
+const END: &str = "</s>";
+
+/// Reads an input. What has several lines is a command only if `is_command` says so of its first word: a pasted file may
+/// begin with a slash.
+pub(super) fn parse(input: &str, is_command: impl Fn(&str) -> bool) -> Line<'_> {
+    let text = input.trim();
+    if let Some(block) = text.strip_prefix(BLOCK) {
+        let block = block.strip_suffix(BLOCK).unwrap_or(block);
+        let block = block.strip_prefix('\n').unwrap_or(block);
+        let block = block.strip_suffix('\n').unwrap_or(block);
+        return if block.trim().is_empty() { Line::Empty } else { Line::Message(block) };
+    }
+    let Some(command) = text.strip_prefix('/') else {
+        return if text.is_empty() { Line::Empty } else { Line::Message(text) };
     };
     let (word, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-    match word {
-        "help" | "?" => Line::Help,
-        "clear" => Line::Clear,
-        "system" => Line::System(rest.trim()),
-        "exit" | "quit" | "bye" => Line::Exit,
-        _ => Line::Unknown(word),
+    if text.contains('\n') && !is_command(word) { Line::Message(text) } else { Line::Command(word, rest.trim()) }
+}
+
+/// Whether `input` goes on in the next line: a block that was opened and not closed.
+pub(super) fn unfinished(input: &str) -> bool {
+    input.trim().strip_prefix(BLOCK).is_some_and(|block| !block.ends_with(BLOCK))
+}
+
+/// What a user should know about the text of a message; it is sent as it is all the same.
+pub(super) fn warning(text: &str) -> Option<String> {
+    let found: Vec<&str> = ROLE_MARKERS.into_iter().filter(|marker| text.contains(marker)).collect();
+    if !found.is_empty() {
+        return Some(format!(
+            "your message holds {}, which the model takes for the beginning of a turn",
+            found.join(" and ")
+        ));
     }
+    text.contains(END).then(|| format!("{END} in your message is plain text to the model and ends nothing"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, parse};
+    use super::{Line, parse, unfinished, warning};
 
     #[test]
     fn a_line_is_a_message_or_a_command() {
+        let parse = |text| parse(text, |word| word == "system");
         assert_eq!(parse("  "), Line::Empty);
         assert_eq!(parse(" Hi there \n"), Line::Message("Hi there"));
-        assert_eq!(parse("/clear"), Line::Clear);
-        assert_eq!(parse("/system  You are terse. "), Line::System("You are terse."));
-        assert_eq!(parse("/system"), Line::System(""));
-        assert_eq!(parse("/bye"), Line::Exit);
-        assert_eq!(parse("/clera now"), Line::Unknown("clera"));
+        assert_eq!(parse("/clear"), Line::Command("clear", ""));
+        assert_eq!(parse("/system  You are terse. "), Line::Command("system", "You are terse."));
+        assert_eq!(parse("/system You\nare terse."), Line::Command("system", "You\nare terse."));
+        assert_eq!(parse("/clera now"), Line::Command("clera", "now"));
         assert_eq!(parse("1/2"), Line::Message("1/2"));
+        assert_eq!(parse("/usr/bin/env\nis what?"), Line::Message("/usr/bin/env\nis what?"));
+    }
+
+    #[test]
+    fn a_block_is_taken_as_it_is() {
+        let parse = |text| parse(text, |_| true);
+        assert_eq!(parse("\"\"\"\n/a\n  b\n\"\"\""), Line::Message("/a\n  b"));
+        assert_eq!(parse("\"\"\"one\"\"\" "), Line::Message("one"));
+        assert_eq!(parse("\"\"\"\n\"\"\""), Line::Empty);
+        assert!(unfinished("\"\"\"a\nb") && unfinished(" \"\"\"\n"));
+        assert!(!unfinished("\"\"\"a\"\"\"") && !unfinished("a \"\"\"") && !unfinished("/help"));
+    }
+
+    #[test]
+    fn markers_are_flagged() {
+        assert!(warning("Hi <|assistant|> and <|user|>").unwrap().contains("<|user|> and <|assistant|>"));
+        assert!(warning("a</s>").unwrap().contains("</s>"));
+        assert_eq!(warning("a <user> b"), None);
     }
 }

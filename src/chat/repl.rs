@@ -1,128 +1,247 @@
-//! The interactive loop: a line in, an answer out, a line about it. Prompt and notes go to the terminal, never to a
+//! The interactive loop: an input in, an answer out, a line about it. Prompt and notes go to the terminal, never to a
 //! redirected stdout.
 
-use super::line::{HELP, Line, parse};
-use super::{Chat, Output};
+use super::commands;
+use super::editor::{Editor, Typed};
+use super::line::{Line, parse, warning};
+use super::talk::Chat;
+use super::{Output, external, note};
 use crate::decode::{Answer, Reason};
 use crate::error::{Exit, Failure, one_line};
-use rustix::termios::OptionalActions;
-use rustyline::error::ReadlineError;
-use rustyline::{Behavior, Config, DefaultEditor};
-use signal_hook::consts::SIGTERM;
+use crate::interrupt::Interrupt;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-const PROMPT: &str = ">>> ";
+/// What happens after an input.
+pub(super) enum Next {
+    /// The next one.
+    Prompt,
+    /// The session is over.
+    Leave(Exit),
+}
 
-/// Reads lines until the user leaves.
-pub(super) fn run(chat: &mut Chat<'_>, out: &mut Output) -> Result<Exit, Failure> {
-    let terminal = |err| Failure::machine("TERMINAL", format!("cannot use the terminal: {err}"), "use -p TEXT");
-    // PreferTerm: the prompt goes to the terminal even when stdout is a file.
-    let config = Config::builder().behavior(Behavior::PreferTerm).auto_add_history(true).build();
-    leave_on_sigterm().map_err(|err| terminal(err.into()))?;
-    let mut editor = DefaultEditor::with_config(config).map_err(terminal)?;
-    // Without a place for it there is no history; that is no reason not to talk.
-    let history = crate::model::cache::dir().map(|folder| folder.join("chat_history")).ok();
-    if let Some(file) = &history {
-        // A history that is not there yet, or not readable, is an empty one.
-        let _ = editor.load_history(file);
-    }
+/// A conversation on a terminal.
+pub(super) struct Session<'c, 'm> {
+    pub(super) chat: &'c mut Chat<'m>,
+    pub(super) out: &'c mut Output,
+    pub(super) editor: Editor,
+    /// Tokens and speed after every answer.
+    pub(super) verbose: bool,
+    /// Where the conversation was saved to or loaded from.
+    pub(super) file: Option<PathBuf>,
+    /// Text of files, for the next message.
+    pub(super) attached: String,
+    last: Option<String>,
+    /// An answer is being made, so SIGTERM is looked at.
+    answering: Arc<AtomicBool>,
+}
+
+/// Reads inputs until the user leaves. `file`: where the conversation was loaded from.
+pub(super) fn run(
+    chat: &mut Chat<'_>,
+    out: &mut Output,
+    verbose: bool,
+    file: Option<PathBuf>,
+) -> Result<Exit, Failure> {
+    let answering = Arc::new(AtomicBool::new(false));
+    guard_the_terminal(chat.interrupt.clone(), answering.clone())
+        .map_err(|err| Failure::machine("TERMINAL", format!("cannot use the terminal: {err}"), "use -p TEXT"))?;
+    let editor = Editor::new(commands::complete)?;
     note(&format!("window {} tokens; /help for commands, Ctrl-D to leave", chat.n_ctx()));
-    loop {
-        let line = match editor.readline(PROMPT) {
-            Ok(line) => line,
-            Err(ReadlineError::Interrupted) => {
-                note("Ctrl-D or /exit leaves");
-                continue;
-            }
-            Err(ReadlineError::Eof) => return Ok(Exit::Done),
-            Err(err) => return Err(terminal(err)),
-        };
-        if let Some(file) = &history {
-            // Losing a line of history is no reason to stop talking.
-            let _ = editor.append_history(file);
-        }
-        match parse(&line) {
-            Line::Empty => {}
-            Line::Help => eprintln!("{HELP}"),
-            Line::Clear => {
-                chat.clear();
-                note("a new conversation");
-            }
-            Line::System(text) => {
-                chat.set_system(text);
-                note(if text.is_empty() { "a new conversation, no system message" } else { "a new conversation" });
-            }
-            Line::Exit => return Ok(Exit::Done),
-            Line::Unknown(word) => note(&format!("there is no /{}; /help lists the commands", one_line(word))),
-            Line::Message(text) => {
-                if let Some(exit) = turn(chat, text, out)? {
-                    return Ok(exit);
+    let attached = String::new();
+    Session { chat, out, editor, verbose, file, attached, last: None, answering }.run()
+}
+
+impl Session<'_, '_> {
+    fn run(&mut self) -> Result<Exit, Failure> {
+        // Whether the last thing was a Ctrl-C: the second one leaves.
+        let mut asked = false;
+        loop {
+            let typed = self.editor.read()?;
+            let next = match typed {
+                Typed::End => return Ok(Exit::Done),
+                Typed::Interrupted if asked => return Ok(Exit::Interrupted),
+                Typed::Interrupted => {
+                    note("Ctrl-C again, Ctrl-D or /exit leaves");
+                    asked = true;
+                    continue;
                 }
+                Typed::Garbage => {
+                    note("that was not UTF-8 text, and is not sent");
+                    Next::Prompt
+                }
+                Typed::Text(text) => self.input(&text)?,
+            };
+            if let Next::Leave(exit) = next {
+                return Ok(exit);
             }
+            asked = self.chat.interrupt.asked().is_some();
+            self.chat.interrupt.obeyed();
+        }
+    }
+
+    fn input(&mut self, text: &str) -> Result<Next, Failure> {
+        match parse(text, |word| commands::find(word).is_some()) {
+            Line::Empty => Ok(Next::Prompt),
+            Line::Message(text) => self.message(text.to_owned()),
+            Line::Command(word, text) => match commands::run(self, word, text) {
+                // A command that cannot do its work is no reason to stop talking.
+                Err(failure) if failure.exit != Exit::Engine => {
+                    note(&said(&failure));
+                    Ok(Next::Prompt)
+                }
+                done => done,
+            },
+        }
+    }
+
+    /// One message and its answer.
+    pub(super) fn message(&mut self, text: String) -> Result<Next, Failure> {
+        let text = format!("{}{text}", self.attached);
+        if let Some(warning) = warning(&text) {
+            note(&warning);
+        }
+        let answer = self.answered(|chat, out| chat.say(text.clone(), out).map(Some));
+        match &answer {
+            Ok(Some(answer)) if answer.reason == Reason::Interrupted && answer.text.is_empty() => {
+                note("stopped before the answer; the message is taken back (the up arrow brings it)");
+            }
+            Ok(_) => self.attached.clear(),
+            Err(_) => {}
+        }
+        self.turned(answer)
+    }
+
+    /// The last message answered again.
+    pub(super) fn regenerate(&mut self) -> Result<Next, Failure> {
+        if self.chat.parameters.sampling.temperature == 0.0 {
+            note("the temperature is 0: the answer will be the same");
+        }
+        let answer = self.answered(|chat, out| chat.regenerate(out));
+        match &answer {
+            Ok(None) => note("there is no answer to make again"),
+            Ok(Some(answer)) if answer.reason == Reason::Interrupted && answer.text.is_empty() => {
+                note("stopped; the answer there was stays");
+            }
+            _ => {}
+        }
+        self.turned(answer)
+    }
+
+    /// A message from the user's editor.
+    pub(super) fn edit(&mut self, text: &str) -> Result<Next, Failure> {
+        let text = external::edit(text)?;
+        let text = text.trim();
+        if text.is_empty() {
+            note("nothing was written, so nothing is sent");
+            return Ok(Next::Prompt);
+        }
+        self.editor.remember(text);
+        eprintln!("{}", super::output::visible(text));
+        self.message(text.to_owned())
+    }
+
+    /// What the last answer took.
+    pub(super) fn last(&self) -> String {
+        self.last.clone().unwrap_or_else(|| "there was no answer yet".to_owned())
+    }
+
+    /// Has `work` make an answer, which Ctrl-C stops, also one that came right behind the input.
+    fn answered(
+        &mut self,
+        work: impl FnOnce(&mut Chat<'_>, &mut Output) -> Result<Option<Answer>, Failure>,
+    ) -> Result<Option<Answer>, Failure> {
+        self.answering.store(true, Ordering::SeqCst);
+        let answer = work(self.chat, self.out);
+        self.answering.store(false, Ordering::SeqCst);
+        answer
+    }
+
+    /// What is to be said about an answer, and whether the session goes on.
+    fn turned(&mut self, answer: Result<Option<Answer>, Failure>) -> Result<Next, Failure> {
+        match answer {
+            Ok(Some(answer)) => {
+                self.out.end_line()?;
+                let (took, end) = (took(&answer, self.chat.n_ctx()), end(&answer, self.chat.n_ctx()));
+                if self.verbose {
+                    note(&format!("{took}{}{end}", if end.is_empty() { "" } else { " · " }));
+                } else if !end.is_empty() && !answer.text.is_empty() {
+                    note(end);
+                }
+                self.last = Some(took);
+            }
+            Ok(None) => {}
+            Err(failure) if failure.code == "CONTEXT_LENGTH" => {
+                note(&format!("the conversation no longer fits: {}; /clear begins a new one", one_line(&failure.what)));
+            }
+            // What was typed cannot be said; the session goes on.
+            Err(failure) if failure.exit == Exit::Input => note(&said(&failure)),
+            Err(failure) => return Err(failure),
+        }
+        match self.chat.interrupt.asked() {
+            Some(Exit::Terminated) => Ok(Next::Leave(Exit::Terminated)),
+            _ if self.out.closed() => Ok(Next::Leave(Exit::Done)),
+            _ => Ok(Next::Prompt),
         }
     }
 }
 
-/// One message and its answer; an exit code when the session is over.
-fn turn(chat: &mut Chat<'_>, text: &str, out: &mut Output) -> Result<Option<Exit>, Failure> {
-    chat.interrupt.obeyed();
-    match chat.say(text.to_owned(), out) {
-        Ok(answer) => {
-            out.end_line()?;
-            note(&summary(&answer, chat.n_ctx()));
-        }
-        Err(failure) if failure.code == "CONTEXT_LENGTH" => {
-            note(&format!("the conversation no longer fits: {}; /clear begins a new one", failure.what));
-        }
-        // What was typed cannot be said; the session goes on.
-        Err(failure) if failure.exit == Exit::Input => note(&one_line(&format!("{}; {}", failure.what, failure.fix))),
-        Err(failure) => return Err(failure),
-    }
-    match chat.interrupt.asked() {
-        Some(Exit::Terminated) => Ok(Some(Exit::Terminated)),
-        _ if out.closed() => Ok(Some(Exit::Done)),
-        _ => {
-            chat.interrupt.obeyed();
-            Ok(None)
-        }
-    }
+/// A failure that does not end the session.
+fn said(failure: &Failure) -> String {
+    let file = failure.file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default();
+    one_line(&format!("{file}{}; {}", failure.what, failure.fix))
 }
 
-/// What an answer took, and why it is shorter than the model wanted.
-fn summary(answer: &Answer, n_ctx: usize) -> String {
+/// What an answer took.
+fn took(answer: &Answer, n_ctx: usize) -> String {
     let usage = &answer.usage;
-    let used = usage.prompt_tokens + usage.completion_tokens;
-    let end = match answer.reason {
-        Reason::Stop => "",
-        Reason::Length if used >= n_ctx => " · the window is full: /clear begins a new conversation",
-        Reason::Length => " · cut: -n allows no more",
-        Reason::Interrupted => " · stopped",
-    };
     format!(
-        "prompt {} new + {} cached, {:.1} t/s · answer {} tokens, {:.1} t/s · window {used}/{n_ctx}{end}",
+        "prompt {} new + {} cached, {:.1} t/s · answer {} tokens, {:.1} t/s · window {}/{n_ctx}",
         usage.prompt_tokens - usage.cached_tokens,
         usage.cached_tokens,
         usage.prefill_speed(),
         usage.completion_tokens,
         usage.generation_speed(),
+        usage.prompt_tokens + usage.completion_tokens,
     )
 }
 
-/// At the prompt the terminal is in raw mode and nobody looks at [`crate::interrupt`]: SIGTERM puts the terminal back as it
-/// was and leaves. There is nothing else to put in order.
-fn leave_on_sigterm() -> std::io::Result<()> {
-    let before = rustix::termios::tcgetattr(std::io::stdin())?;
-    let mut signals = Signals::new([SIGTERM])?;
+/// Why an answer is shorter than the model wanted; nothing when it is not.
+fn end(answer: &Answer, n_ctx: usize) -> &'static str {
+    let used = answer.usage.prompt_tokens + answer.usage.completion_tokens;
+    match answer.reason {
+        Reason::Stop => "",
+        Reason::Length if used >= n_ctx => "the window is full",
+        Reason::Length => "cut: num_predict (-n) allows no more",
+        Reason::Interrupted => "stopped",
+    }
+}
+
+/// At the prompt the terminal is in raw mode and nobody looks at [`Interrupt`]: SIGTERM puts the terminal back as it was
+/// and leaves, there is nothing else to put in order; a SIGINT from elsewhere (the key is only a character there) is
+/// forgotten, so that a second one does not leave with the terminal as it is.
+fn guard_the_terminal(interrupt: Interrupt, answering: Arc<AtomicBool>) -> std::io::Result<()> {
+    let before = tcgetattr(std::io::stdin())?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            let _ = rustix::termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
+        for signal in signals.forever() {
+            let raw = tcgetattr(std::io::stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ISIG));
+            if signal == SIGINT && raw {
+                interrupt.obeyed();
+            }
+            if signal == SIGINT || answering.load(Ordering::SeqCst) {
+                continue;
+            }
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
+            // The editor had the terminal mark what is pasted.
+            let _ = std::io::stderr().write_all(b"\x1b[?2004l\n");
             signal_hook::low_level::exit(Exit::Terminated as i32);
         }
     });
     Ok(())
-}
-
-/// A line about the conversation, in its own shade, on stderr.
-fn note(text: &str) {
-    eprintln!("{}", console::style(text).for_stderr().dim());
 }

@@ -1,14 +1,14 @@
 //! `tulu-quant chat`: talk to a model, or have one prompt answered.
 
 use super::load;
-use crate::chat::{Chat, Output};
+use crate::chat::{Chat, Output, Overflow, Parameters, Saved};
 use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
 use crate::decode::{Answer, Reason};
 use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use std::io::{ErrorKind, IsTerminal as _, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -20,12 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Chat with a model
 ///
-/// Without -p and with a terminal: an interactive conversation. With -p, or with text piped in: one answer on stdout. With
-/// both, the piped text follows the text of -p. Several -p are the turns of one conversation.
+/// Without -p and with a terminal: an interactive conversation; /help lists its commands. With -p, or with text piped in:
+/// one answer on stdout. With both, the piped text follows the text of -p. Several -p are the turns of one conversation.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tulu-quant chat\n  tulu-quant chat tulu-2-13b-Q4_K_M.gguf\n  \
     tulu-quant chat tulu-2-13b-Q4_K_M.gguf -p 'Summarise this:' < article.txt\n  \
-    tulu-quant chat -p 'What is the capital of France?' -p 'And of Italy?' --temp 0")]
+    tulu-quant chat -p 'What is the capital of France?' -p 'And of Italy?' --temp 0\n  \
+    tulu-quant chat --load travel -p 'And on the second day?'")]
 pub(crate) struct Args {
     /// A short name, Hub id, checkpoint folder or .gguf file; without it, the small demonstration model in the program
     #[arg(env = "TULU_QUANT_MODEL")]
@@ -36,6 +37,16 @@ pub(crate) struct Args {
     /// Instructions before the conversation (-sys)
     #[arg(long, value_name = "TEXT", env = "TULU_QUANT_SYSTEM")]
     system: Option<String>,
+    /// Go on with a conversation that /save kept, by its name or file; without MODEL, with the model it was saved with
+    #[arg(long, visible_alias = "resume", value_name = "NAME|FILE", env = "TULU_QUANT_LOAD")]
+    load: Option<String>,
+    /// When the conversation outgrows the window: refuse, or leave out whole turns, the oldest first (the system message
+    /// stays, and it is said) [default: drop-oldest on a terminal, error with -p]
+    #[arg(long, value_enum, value_name = "WHAT", env = "TULU_QUANT_ON_OVERFLOW")]
+    on_overflow: Option<Overflow>,
+    /// Show tokens and speed after every answer on a terminal
+    #[arg(long, env = "TULU_QUANT_VERBOSE")]
+    verbose: bool,
     /// Write each answer as a JSON object with its token counts and speeds
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
@@ -50,20 +61,31 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = args.engine.settings()?;
-    let sampling = args.sampling.sampling(Sampling::card())?;
-    let max_tokens = args.sampling.max_tokens(PREDICT)?;
+    let saved = args.load.as_deref().map(saved).transpose()?;
+    let parameters = parameters(args, saved.as_ref().map(|(_, saved)| &saved.parameters))?;
     let turns = turns(&args.prompt)?;
     if args.json && turns.is_empty() {
         return Err(Failure::input("USAGE", "--json is for answers to -p", "give -p TEXT, or pipe the text in"));
     }
+    if saved.is_some() && args.system.is_some() {
+        let what = "--load brings its own system message";
+        return Err(Failure::input("USAGE", what, "leave --system out; /system changes it in the conversation"));
+    }
     let interrupt = Interrupt::install()?;
-    let path = crate::model::resolve(args.model.as_deref(), &args.hub, &interrupt)?;
+    let model = args.model.as_deref().or(saved.as_ref().and_then(|(_, saved)| saved.model.to_str()));
+    let path = crate::model::resolve(model, &args.hub, &interrupt)?;
     let model = load::model(&path, settings, Some(1), &interrupt)?;
-    let seed = sampling.seed;
-    let mut chat = Chat::new(&model, args.system.as_deref(), sampling, max_tokens, interrupt)?;
+    let seed = parameters.sampling.seed;
+    let overflow = if turns.is_empty() { Overflow::DropOldest } else { Overflow::Error };
+    let overflow = args.on_overflow.unwrap_or(overflow);
+    let mut chat = Chat::new(&model, args.system.as_deref(), parameters.clone(), overflow, interrupt)?;
     let mut out = Output::new(args.json);
     if turns.is_empty() {
-        return chat.talk(&mut out);
+        return chat.talk(saved, parameters, args.verbose, &mut out);
+    }
+    if let Some((file, saved)) = saved {
+        let restored = chat.restore(saved, parameters)?;
+        restored.warn(&file);
     }
     for turn in turns {
         let (answer, exit) = chat.once(turn, &mut out)?;
@@ -83,6 +105,23 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The conversation that `name` means, and where it lies.
+fn saved(name: &str) -> Result<(PathBuf, Saved), Failure> {
+    let file = crate::chat::file(name)?;
+    let saved = Saved::read(&file)?;
+    Ok((file, saved))
+}
+
+/// As typed → checked. What is not given is as it was saved, or the model card's.
+fn parameters(args: &Args, saved: Option<&Parameters>) -> Result<Parameters, Failure> {
+    let default = saved.map_or_else(Sampling::card, |saved| saved.sampling.clone());
+    Ok(Parameters {
+        sampling: args.sampling.sampling(default)?,
+        max_tokens: args.sampling.max_tokens(saved.map_or(PREDICT, |saved| saved.max_tokens))?,
+        stop: saved.map(|saved| saved.stop.clone()).unwrap_or_default(),
+    })
 }
 
 /// The texts of -p, the last one followed by what is piped in; none asks for a conversation.

@@ -3,10 +3,12 @@
 pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
 mod load;
+pub(crate) mod man;
 pub(crate) mod models;
 pub(crate) mod prompt;
 pub(crate) mod pull;
@@ -28,5 +30,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Models(args) => models::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }

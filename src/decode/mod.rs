@@ -11,12 +11,15 @@ mod logprobs;
 mod pool;
 mod schedule;
 mod slot;
+mod state;
 mod stop;
 mod utf8;
 
 pub(crate) use job::{Answer, Reason};
 pub(crate) use logprobs::{Likely, TokenLogprob};
 pub(crate) use stop::TURN_MARKERS;
+#[cfg(test)]
+pub(crate) use utf8::Utf8;
 
 use crate::engine::{Context, Model, Sampling, Token, Vocab};
 use crate::error::Failure;

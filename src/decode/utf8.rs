@@ -3,13 +3,13 @@
 
 /// Collects bytes until they are characters.
 #[derive(Debug, Default)]
-pub(super) struct Utf8 {
+pub(crate) struct Utf8 {
     pending: Vec<u8>,
 }
 
 impl Utf8 {
     /// The characters that `bytes` complete.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> String {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let mut text = String::new();
         let mut unfinished = 0;
@@ -30,7 +30,7 @@ impl Utf8 {
     }
 
     /// The end of the text: what is still pending will never be completed.
-    pub(super) fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
         text

@@ -18,7 +18,7 @@ const ABORTED: i32 = 2;
 /// KV cache, scratch buffers and the batch under construction.
 #[derive(Debug)]
 pub(crate) struct Context<'m> {
-    inner: LlamaContext<'m>,
+    pub(super) inner: LlamaContext<'m>,
     batch: LlamaBatch<'static>,
     /// For each row of the batch, whether its logits were asked for.
     logits: Vec<bool>,

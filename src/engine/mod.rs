@@ -9,6 +9,7 @@ mod memory;
 mod model;
 mod sampler;
 mod settings;
+mod state;
 mod threads;
 mod vocab;
 

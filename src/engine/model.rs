@@ -93,6 +93,11 @@ impl Model {
         self.inner.meta_val_str("tokenizer.chat_template").ok()
     }
 
+    /// What the file calls the model.
+    pub(crate) fn name(&self) -> Option<String> {
+        self.inner.meta_val_str("general.name").ok()
+    }
+
     /// Number of parameters.
     pub(crate) fn n_params(&self) -> u64 {
         self.inner.n_params()

@@ -1,4 +1,4 @@
-//! Where converted models and the chat history are kept.
+//! Where converted models, the chat history and saved conversations are kept.
 
 use crate::error::Failure;
 use std::path::PathBuf;
@@ -22,4 +22,18 @@ pub(crate) fn dir() -> Result<PathBuf, Failure> {
             .at(&dir)
     })?;
     Ok(dir)
+}
+
+/// `$TULU_QUANT_CONVERSATIONS`, else the platform's data folder for this program: what people save is no cache. It may not
+/// be there yet.
+pub(crate) fn conversations() -> Result<PathBuf, Failure> {
+    if let Some(dir) = std::env::var_os("TULU_QUANT_CONVERSATIONS").filter(|dir| !dir.is_empty()) {
+        return Ok(dir.into());
+    }
+    directories::ProjectDirs::from("", "", "tulu-quant").map(|dirs| dirs.data_dir().join("conversations")).ok_or_else(
+        || {
+            let what = "there is no home folder to keep conversations in";
+            Failure::machine("CONVERSATIONS", what, "save to a file, or set TULU_QUANT_CONVERSATIONS to a folder")
+        },
+    )
 }

@@ -19,6 +19,11 @@ pub(crate) enum Role {
 impl Role {
     const ALL: [Self; 3] = [Self::System, Self::User, Self::Assistant];
 
+    /// The role that messages and templates write as `name`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+
     /// As messages and templates write it.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -57,10 +62,9 @@ impl Message {
     fn from_json(value: &Value) -> Result<Self, String> {
         let fields = value.as_object().ok_or("a message must be an object with \"role\" and \"content\"")?;
         let role = match fields.get("role") {
-            Some(Value::String(name)) => Role::ALL
-                .into_iter()
-                .find(|role| role.name() == name)
-                .ok_or_else(|| format!("role '{}' is not system, user or assistant", shorten(name)))?,
+            Some(Value::String(name)) => {
+                Role::named(name).ok_or_else(|| format!("role '{}' is not system, user or assistant", shorten(name)))?
+            }
             Some(_) => return Err("\"role\" must be a string".to_owned()),
             None => return Err("\"role\" is missing".to_owned()),
         };

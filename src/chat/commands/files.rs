@@ -1,0 +1,159 @@
+//! The commands that read and write files.
+
+use super::super::repl::{Next, Session};
+use super::super::saved::{self, Saved, kv_file};
+use super::super::{Chat, Parameters, export as exported};
+use super::{first_line, note, shown};
+use crate::error::{Failure, one_line};
+use crate::table;
+use std::path::{Path, PathBuf};
+
+/// A file that `/read` takes is at most this long: no window holds more.
+const READ_MAX: u64 = 4 << 20;
+
+/// `-f` and the rest.
+fn forced(text: &str) -> (bool, &str) {
+    match text.strip_prefix("-f") {
+        Some("") => (true, ""),
+        Some(rest) if rest.starts_with(char::is_whitespace) => (true, rest.trim_start()),
+        _ => (false, text),
+    }
+}
+
+/// Refuses to replace what is there.
+fn free(path: &Path, force: bool) -> Result<(), Failure> {
+    if force || !path.exists() {
+        return Ok(());
+    }
+    Err(Failure::input("EXISTS", "is there already", "give another name, or -f before it to replace the file").at(path))
+}
+
+/// `/save [-f] [NAME|FILE]`
+pub(super) fn save(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
+    let (force, name) = forced(text);
+    if session.chat.messages.is_empty() {
+        note("there is nothing to save yet");
+        return Ok(Next::Prompt);
+    }
+    let path = match (name, &session.file) {
+        ("", None) => {
+            note("give it a name: /save NAME, or /save FILE.json");
+            return Ok(Next::Prompt);
+        }
+        ("", Some(file)) => file.clone(),
+        (name, _) => saved::file(name)?,
+    };
+    if path.extension().is_some_and(|ending| ending == "kv") {
+        let what = "is the name of a KV cache, which is written beside the conversation";
+        return Err(Failure::input("EXISTS", what, "end the name in .json").at(&path));
+    }
+    free(&path, force || session.file.as_ref() == Some(&path))?;
+    match session.chat.save(&path)? {
+        Some(Ok(bytes)) => {
+            note(&format!(
+                "saved to {}; its KV cache, {} beside it, may be deleted",
+                shown(&path),
+                table::bytes(bytes)
+            ));
+        }
+        Some(Err(failure)) => {
+            note(&format!("saved to {}, without its KV cache: {}", shown(&path), one_line(&failure.what)));
+        }
+        None => note(&format!("saved to {}", shown(&path))),
+    }
+    session.file = Some(path);
+    Ok(Next::Prompt)
+}
+
+/// `/load [NAME|FILE]`
+pub(super) fn load(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
+    if text.is_empty() {
+        note(&list()?);
+        return Ok(Next::Prompt);
+    }
+    let saved = Saved::read(&saved::file(text)?)?;
+    let path = saved::file(text)?;
+    let parameters = saved.parameters.clone();
+    restore(session.chat, saved, parameters)?;
+    session.file = Some(path);
+    session.attached.clear();
+    Ok(Next::Prompt)
+}
+
+/// Goes on with `saved` under `parameters` and says where it stood.
+pub(in super::super) fn restore(chat: &mut Chat<'_>, saved: Saved, parameters: Parameters) -> Result<(), Failure> {
+    let (title, turns) = (saved.title.clone(), saved.turns());
+    let restored = chat.restore(saved, parameters)?;
+    restored.notes.iter().for_each(|text| note(&one_line(text)));
+    let cache = match restored.cached {
+        Some(Ok(tokens)) => format!("{tokens} tokens need no reading"),
+        Some(Err(why)) => format!("its KV cache is not used ({}): it is read again", one_line(&why)),
+        None => "it is read again".to_owned(),
+    };
+    note(&format!("\"{}\", {turns} turn{}; {cache}", one_line(&title), if turns == 1 { "" } else { "s" }));
+    if let [.., question, answer] = chat.messages.as_slice()
+        && turns > 0
+    {
+        note(&format!(">>> {}\n{}", first_line(&question.content), answer.content));
+    }
+    Ok(())
+}
+
+/// The saved conversations by name, with their titles.
+fn list() -> Result<String, Failure> {
+    let names = saved::names();
+    if names.is_empty() {
+        return Ok(format!("nothing is saved in {}", shown(&saved::folder()?)));
+    }
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let rows = names.iter().map(|name| {
+        let about = saved::file(name).and_then(|path| {
+            let kept = kv_file(&path).metadata().map_or(0, |file| file.len());
+            let saved = Saved::read(&path)?;
+            Ok(format!("{:>3} turns  {:>9}  {}", saved.turns(), table::bytes(kept), saved.title))
+        });
+        let name = one_line(name);
+        format!("{name:<width$}  {}", about.unwrap_or_else(|failure| one_line(&failure.what)))
+    });
+    Ok(rows.collect::<Vec<_>>().join("\n"))
+}
+
+/// `/read FILE`
+pub(super) fn read(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
+    if text.is_empty() {
+        note("name the file: /read FILE");
+        return Ok(Next::Prompt);
+    }
+    let path = PathBuf::from(text);
+    let about = std::fs::metadata(&path).map_err(|err| Failure::io(&path, "cannot open", &err))?;
+    if !about.is_file() || about.len() > READ_MAX {
+        let what = format!("is no file of {} at most", table::bytes(READ_MAX));
+        return Err(Failure::input("READ", what, "give a text file").at(&path));
+    }
+    let bytes = std::fs::read(&path).map_err(|err| Failure::io(&path, "cannot read", &err))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::input("READ", "is not UTF-8 text", "convert it to UTF-8").at(&path))?;
+    let lines = text.lines().count();
+    session.attached.push_str(text.trim_end());
+    session.attached.push_str("\n\n");
+    note(&format!(
+        "{}: {lines} line{} before your next message",
+        shown(&path),
+        if lines == 1 { " goes" } else { "s go" }
+    ));
+    Ok(Next::Prompt)
+}
+
+/// `/export [-f] FILE`
+pub(super) fn export(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
+    let (force, name) = forced(text);
+    if name.is_empty() {
+        note("name the file: /export FILE.md, FILE.json or FILE.jsonl");
+        return Ok(Next::Prompt);
+    }
+    let path = PathBuf::from(name);
+    free(&path, force)?;
+    exported::export(session.chat, &path)?;
+    note(&format!("written to {}", shown(&path)));
+    Ok(Next::Prompt)
+}

@@ -1,0 +1,296 @@
+//! The slash commands: one row of a table for each (name, argument, help, handler). What a handler does beyond a few lines
+//! is in the modules it calls; typing and answers are in `repl.rs`.
+
+mod files;
+mod set;
+mod show;
+
+pub(super) use files::restore;
+
+use super::editor::Candidates;
+use super::note;
+use super::repl::{Next, Session};
+use super::saved;
+use crate::error::{Failure, one_line};
+use std::path::Path;
+
+/// What follows a command.
+enum Argument {
+    /// Nothing.
+    None,
+    /// Free text.
+    Text(&'static str),
+    /// A file's path.
+    File(&'static str),
+    /// A saved conversation: its name, or a file.
+    Saved(&'static str),
+    /// One of some words, perhaps with more behind it.
+    Words(&'static str, fn() -> Vec<&'static str>),
+}
+
+/// One row of the table.
+pub(super) struct Command {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    argument: Argument,
+    help: &'static str,
+    run: fn(&mut Session<'_, '_>, &str) -> Result<Next, Failure>,
+}
+
+/// In the order that `/help` prints.
+const TABLE: [Command; 14] = [
+    Command {
+        name: "help",
+        aliases: &["?"],
+        argument: Argument::None,
+        help: "this list",
+        run: |_, _| {
+            eprint!("{}", help());
+            Ok(Next::Prompt)
+        },
+    },
+    Command {
+        name: "exit",
+        aliases: &["bye", "quit"],
+        argument: Argument::None,
+        help: "leave; so does Ctrl-D",
+        run: |_, _| Ok(Next::Leave(crate::error::Exit::Done)),
+    },
+    Command {
+        name: "clear",
+        aliases: &["new"],
+        argument: Argument::None,
+        help: "begin a new conversation; the system message stays",
+        run: |session, _| {
+            session.chat.clear();
+            session.file = None;
+            session.attached.clear();
+            note("a new conversation");
+            Ok(Next::Prompt)
+        },
+    },
+    Command {
+        name: "regen",
+        aliases: &["regenerate", "retry"],
+        argument: Argument::None,
+        help: "answer the last message again, with another seed",
+        run: |session, _| session.regenerate(),
+    },
+    Command {
+        name: "undo",
+        aliases: &[],
+        argument: Argument::None,
+        help: "take the last message and its answer back",
+        run: |session, _| {
+            match session.chat.undo() {
+                Some(text) => {
+                    session.editor.remember(&text);
+                    note(&format!("taken back: {} (the up arrow brings it)", first_line(&text)));
+                }
+                None => note("there is nothing to take back"),
+            }
+            Ok(Next::Prompt)
+        },
+    },
+    Command {
+        name: "system",
+        aliases: &[],
+        argument: Argument::Text("[TEXT]"),
+        help: "another system message for this conversation; - for none; alone, shows it",
+        run: |session, text| {
+            set::system(session, text);
+            Ok(Next::Prompt)
+        },
+    },
+    Command {
+        name: "set",
+        aliases: &[],
+        argument: Argument::Words("[NAME VALUE]", set::words),
+        help: "change how answers are made, and what is shown; alone, lists what there is",
+        run: |session, text| set::run(session, text),
+    },
+    Command {
+        name: "show",
+        aliases: &[],
+        argument: Argument::Words("[WHAT]", show::words),
+        help: "info, template, parameters, system or prompt",
+        run: |session, text| show::run(session, text),
+    },
+    Command {
+        name: "save",
+        aliases: &[],
+        argument: Argument::Saved("[-f] [NAME|FILE]"),
+        help: "keep the conversation, with what the model computed of it; -f replaces another one",
+        run: |session, text| files::save(session, text),
+    },
+    Command {
+        name: "load",
+        aliases: &[],
+        argument: Argument::Saved("[NAME|FILE]"),
+        help: "go on with a saved conversation; alone, lists them",
+        run: |session, text| files::load(session, text),
+    },
+    Command {
+        name: "read",
+        aliases: &[],
+        argument: Argument::File("FILE"),
+        help: "put the text of a file in front of your next message",
+        run: |session, text| files::read(session, text),
+    },
+    Command {
+        name: "export",
+        aliases: &[],
+        argument: Argument::File("[-f] FILE"),
+        help: "write the conversation as .md, .json (for prompt) or .jsonl (for batch)",
+        run: |session, text| files::export(session, text),
+    },
+    Command {
+        name: "edit",
+        aliases: &[],
+        argument: Argument::Text("[TEXT]"),
+        help: "write a message in $VISUAL or $EDITOR",
+        run: |session, text| session.edit(text),
+    },
+    Command {
+        name: "last",
+        aliases: &[],
+        argument: Argument::None,
+        help: "what the last answer took: tokens, speed, window",
+        run: |session, _| {
+            note(&session.last());
+            Ok(Next::Prompt)
+        },
+    },
+];
+
+/// The row that `word` names.
+pub(super) fn find(word: &str) -> Option<&'static Command> {
+    TABLE.iter().find(|row| row.name == word || row.aliases.contains(&word))
+}
+
+/// Runs `/word text`.
+pub(super) fn run(session: &mut Session<'_, '_>, word: &str, text: &str) -> Result<Next, Failure> {
+    let Some(command) = find(word) else {
+        let names = TABLE.iter().flat_map(|row| row.aliases.iter().copied().chain([row.name]));
+        note(&format!("there is no /{}{}; /help lists the commands", one_line(word), did_you_mean("/", word, names)));
+        return Ok(Next::Prompt);
+    };
+    if matches!(command.argument, Argument::None) && !text.is_empty() {
+        note(&format!("/{} takes nothing after it", command.name));
+        return Ok(Next::Prompt);
+    }
+    (command.run)(session, text)
+}
+
+/// `, did you mean /clear?` when one of `names` is near `word`.
+fn did_you_mean<'n>(sign: &str, word: &str, names: impl Iterator<Item = &'n str>) -> String {
+    let near = names.map(|name| (strsim::osa_distance(word, name), name)).min();
+    match near {
+        Some((distance, name)) if distance <= 1 + name.len() / 4 => format!(", did you mean {sign}{name}?"),
+        _ => String::new(),
+    }
+}
+
+fn help() -> String {
+    let left: Vec<String> = TABLE.iter().map(|row| format!("/{} {}", row.name, row.argument.shown())).collect();
+    let width = left.iter().map(String::len).max().unwrap_or(0);
+    let mut text = String::new();
+    for (row, left) in TABLE.iter().zip(left) {
+        let also = match row.aliases {
+            [] => String::new(),
+            aliases => format!(" (also /{})", aliases.join(" /")),
+        };
+        text.push_str(&format!("{left:width$}  {}{also}\n", row.help));
+    }
+    for (left, right) in [
+        ("\"\"\"", "opens a message of several lines; \"\"\" closes it. A paste is one message in any case"),
+        ("Tab, arrows", "complete commands and files; bring earlier input"),
+        ("Ctrl-C", "stops the answer, twice leaves"),
+    ] {
+        text.push_str(&format!("{left:width$}  {right}\n"));
+    }
+    text
+}
+
+impl Argument {
+    fn shown(&self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Text(shown) | Self::File(shown) | Self::Saved(shown) | Self::Words(shown, _) => shown,
+        }
+    }
+}
+
+/// What could stand at the end of `line`, for the Tab key.
+pub(super) fn complete(line: &str) -> Candidates {
+    let nothing = Candidates::Words(line.len(), Vec::new());
+    let Some(command) = line.strip_prefix('/') else { return nothing };
+    let Some((word, text)) = command.split_once(' ') else {
+        let names = TABLE.iter().map(|row| row.name).filter(|name| name.starts_with(command));
+        return Candidates::Words(1, names.map(|name| format!("{name} ")).collect());
+    };
+    let start = line.len() - text.trim_start().trim_start_matches("-f ").len();
+    let begun = &line[start..];
+    match find(word).map(|row| &row.argument) {
+        Some(Argument::File(_)) => Candidates::Files(start),
+        Some(Argument::Saved(_)) if begun.contains(['/', '.']) => Candidates::Files(start),
+        Some(Argument::Saved(_)) => {
+            Candidates::Words(start, saved::names().into_iter().filter(|name| name.starts_with(begun)).collect())
+        }
+        Some(Argument::Words(_, words)) => {
+            let words = words().into_iter().filter(|word| word.starts_with(begun));
+            Candidates::Words(start, words.map(|word| format!("{word} ")).collect())
+        }
+        _ => nothing,
+    }
+}
+
+/// The first line of `text`, for a note.
+fn first_line(text: &str) -> String {
+    const LIMIT: usize = 60;
+    let line = text.trim().lines().next().unwrap_or_default();
+    let cut: String = line.chars().take(LIMIT).collect();
+    let more = cut.len() < text.trim().len();
+    one_line(&cut) + if more { "…" } else { "" }
+}
+
+/// A path as a note shows it.
+fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Candidates, TABLE, complete, did_you_mean, find};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_name_names_one_command() {
+        let names: Vec<&str> = TABLE.iter().flat_map(|row| row.aliases.iter().copied().chain([row.name])).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        for name in names {
+            assert!(find(name).is_some());
+        }
+    }
+
+    #[test]
+    fn a_slip_is_understood() {
+        let names = || TABLE.iter().map(|row| row.name);
+        assert_eq!(did_you_mean("/", "claer", names()), ", did you mean /clear?");
+        assert_eq!(did_you_mean("/", "nonsense", names()), "");
+    }
+
+    #[test]
+    fn tab_completes_commands_words_and_files() {
+        let words = |start, list: &[&str]| Candidates::Words(start, list.iter().map(|w| (*w).to_owned()).collect());
+        assert_eq!(complete("/se"), words(1, &["set "]));
+        assert_eq!(complete("/s"), words(1, &["system ", "set ", "show ", "save "]));
+        assert_eq!(complete("/show te"), words(6, &["template "]));
+        assert_eq!(complete("/set temp"), words(5, &["temperature "]));
+        assert_eq!(complete("/read src/"), Candidates::Files(6));
+        assert_eq!(complete("/export -f a"), Candidates::Files(11));
+        assert_eq!(complete("/load ./a"), Candidates::Files(6));
+        assert_eq!(complete("what is /"), words(9, &[]));
+        assert_eq!(complete("/clear x"), words(8, &[]));
+    }
+}

@@ -1,0 +1,82 @@
+//! `/set` and `/system`.
+
+use super::super::parameter::{self, TABLE};
+use super::super::repl::{Next, Session};
+use super::super::window::Overflow;
+use super::{did_you_mean, note};
+use crate::error::{Failure, one_line};
+use clap::ValueEnum as _;
+
+/// What `/set` takes besides parameters.
+const OTHERS: [(&str, &str); 5] = [
+    ("verbose", "show tokens and speed after every answer"),
+    ("quiet", "show them only on /last"),
+    ("system", "the same as /system"),
+    ("overflow", "drop-oldest or error: what to do when the window is full"),
+    ("parameter", "may stand before the name of a parameter"),
+];
+
+/// For the Tab key.
+pub(super) fn words() -> Vec<&'static str> {
+    TABLE.iter().map(|row| row.name).chain(OTHERS.iter().map(|(name, _)| *name)).collect()
+}
+
+/// `/set [parameter] NAME [VALUE]`
+pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
+    let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let value = value.trim();
+    match name {
+        "" => note(&list()),
+        "verbose" => {
+            session.verbose = true;
+            note("tokens and speed are shown after every answer");
+        }
+        "quiet" => {
+            session.verbose = false;
+            note("tokens and speed are shown on /last only");
+        }
+        "system" => system(session, value),
+        "overflow" => match Overflow::from_str(value, true) {
+            Ok(overflow) => {
+                session.chat.overflow = overflow;
+                note(&format!("when the window is full: {value}"));
+            }
+            Err(_) => note("overflow is drop-oldest or error"),
+        },
+        "parameter" if !value.is_empty() => return run(session, value),
+        _ => match parameter::find(name) {
+            Some(row) => {
+                row.set(&mut session.chat.parameters, value)?;
+                note(&format!("{} is {}", row.name, (row.show)(&session.chat.parameters)));
+            }
+            None => {
+                let near = did_you_mean("", name, words().into_iter());
+                note(&format!("there is no parameter '{}'{near}; /set lists them", one_line(name)));
+            }
+        },
+    }
+    Ok(Next::Prompt)
+}
+
+fn list() -> String {
+    let rows = TABLE.iter().map(|row| (row.name, row.help)).chain(OTHERS);
+    rows.map(|(name, help)| format!("{name:<19}{help}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Another system message; `-` for none. With nothing, shows the one there is.
+pub(super) fn system(session: &mut Session<'_, '_>, text: &str) {
+    match text {
+        "" => match session.chat.system() {
+            Some(system) => note(system),
+            None => note("there is no system message"),
+        },
+        text => {
+            session.chat.set_system(if text == "-" { "" } else { text });
+            let what = if text == "-" { "no system message" } else { "another system message" };
+            match session.chat.turns() {
+                0 => note(what),
+                _ => note(&format!("{what}; the conversation goes on and is read again under it (/clear begins anew)")),
+            }
+        }
+    }
+}

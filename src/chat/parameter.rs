@@ -1,0 +1,263 @@
+//! The settings of an answer that a user changes while talking: one table row for each.
+
+use crate::engine::Sampling;
+use crate::error::Failure;
+use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+use std::str::FromStr;
+
+/// How answers are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Parameters {
+    /// How tokens are chosen; checked.
+    pub(crate) sampling: Sampling,
+    /// Tokens of an answer at most; `u32::MAX`: until the window is full.
+    pub(crate) max_tokens: u32,
+    /// An answer ends before the first of these, besides Tulu's own markers.
+    pub(crate) stop: Vec<String>,
+}
+
+/// A row of the table: how it is called, what it does, and how it is read and written.
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    /// What llama.cpp's users or others call it.
+    pub(super) aliases: &'static [&'static str],
+    pub(super) help: &'static str,
+    pub(super) show: fn(&Parameters) -> String,
+    set: fn(&mut Parameters, &str) -> Option<()>,
+}
+
+/// In the order that `/show parameters` prints.
+pub(super) const TABLE: [Parameter; 11] = [
+    Parameter {
+        name: "temperature",
+        aliases: &["temp"],
+        help: "0 takes the likeliest token always",
+        show: |p| p.sampling.temperature.to_string(),
+        set: |p, text| put(&mut p.sampling.temperature, text),
+    },
+    Parameter {
+        name: "top_k",
+        aliases: &["topk"],
+        help: "choose among the K likeliest tokens; 0: all",
+        show: |p| p.sampling.top_k.to_string(),
+        set: |p, text| put(&mut p.sampling.top_k, text),
+    },
+    Parameter {
+        name: "top_p",
+        aliases: &["topp"],
+        help: "choose among the likeliest that hold this probability together",
+        show: |p| p.sampling.top_p.to_string(),
+        set: |p, text| put(&mut p.sampling.top_p, text),
+    },
+    Parameter {
+        name: "min_p",
+        aliases: &["minp"],
+        help: "choose among those at least this likely in relation to the likeliest",
+        show: |p| p.sampling.min_p.to_string(),
+        set: |p, text| put(&mut p.sampling.min_p, text),
+    },
+    Parameter {
+        name: "repeat_penalty",
+        aliases: &[],
+        help: "divide the logits of tokens seen lately; 1 does nothing",
+        show: |p| p.sampling.repeat_penalty.to_string(),
+        set: |p, text| put(&mut p.sampling.repeat_penalty, text),
+    },
+    Parameter {
+        name: "repeat_last_n",
+        aliases: &[],
+        help: "how many of the last tokens count as seen lately",
+        show: |p| p.sampling.repeat_last_n.to_string(),
+        set: |p, text| put(&mut p.sampling.repeat_last_n, text),
+    },
+    Parameter {
+        name: "presence_penalty",
+        aliases: &[],
+        help: "subtract from the logits of tokens that the answer has; 0 does nothing",
+        show: |p| p.sampling.presence_penalty.to_string(),
+        set: |p, text| put(&mut p.sampling.presence_penalty, text),
+    },
+    Parameter {
+        name: "frequency_penalty",
+        aliases: &[],
+        help: "subtract once for every time that the answer has them; 0 does nothing",
+        show: |p| p.sampling.frequency_penalty.to_string(),
+        set: |p, text| put(&mut p.sampling.frequency_penalty, text),
+    },
+    Parameter {
+        name: "seed",
+        aliases: &[],
+        help: "random seed; -1: another one",
+        show: |p| p.sampling.seed.to_string(),
+        set: |p, text| match text {
+            "-1" => {
+                p.sampling.seed = crate::engine::random_seed();
+                Some(())
+            }
+            _ => put(&mut p.sampling.seed, text),
+        },
+    },
+    Parameter {
+        name: "num_predict",
+        aliases: &["n_predict", "predict", "max_tokens", "n"],
+        help: "tokens of an answer at most; -1: until the window is full",
+        show: |p| if p.max_tokens == u32::MAX { "-1".to_owned() } else { p.max_tokens.to_string() },
+        set: |p, text| match text {
+            "-1" => {
+                p.max_tokens = u32::MAX;
+                Some(())
+            }
+            "0" => None,
+            _ => put(&mut p.max_tokens, text),
+        },
+    },
+    Parameter {
+        name: "stop",
+        aliases: &[],
+        help: "one more text that ends an answer; without a value, none",
+        show: |p| p.stop.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(" "),
+        set: |p, text| {
+            match text {
+                "" => p.stop.clear(),
+                // As typed, or with escapes as a JSON string, for what begins with a space or holds a newline.
+                _ => p.stop.push(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())),
+            }
+            Some(())
+        },
+    },
+];
+
+fn put<T: FromStr + Display>(place: &mut T, text: &str) -> Option<()> {
+    *place = text.parse().ok()?;
+    Some(())
+}
+
+/// The row that `name` names.
+pub(super) fn find(name: &str) -> Option<&'static Parameter> {
+    TABLE.iter().find(|row| row.name == name || row.aliases.contains(&name))
+}
+
+impl Parameter {
+    /// Reads `text`; what is out of range is refused and nothing changes.
+    pub(super) fn set(&self, parameters: &mut Parameters, text: &str) -> Result<(), Failure> {
+        let mut changed = parameters.clone();
+        let wrong = || Failure::input("PARAMETER", format!("{} cannot be '{text}'", self.name), self.help);
+        (self.set)(&mut changed, text).ok_or_else(wrong)?;
+        changed.sampling = changed.sampling.check()?;
+        *parameters = changed;
+        Ok(())
+    }
+}
+
+/// The parameters as a saved conversation has them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Stored {
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+    repeat_penalty: f32,
+    repeat_last_n: u32,
+    #[serde(default)]
+    presence_penalty: f32,
+    #[serde(default)]
+    frequency_penalty: f32,
+    seed: u32,
+    /// Absent: until the window is full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stop: Vec<String>,
+}
+
+impl From<&Parameters> for Stored {
+    fn from(parameters: &Parameters) -> Self {
+        let sampling = &parameters.sampling;
+        Self {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            repeat_penalty: sampling.repeat_penalty,
+            repeat_last_n: sampling.repeat_last_n,
+            presence_penalty: sampling.presence_penalty,
+            frequency_penalty: sampling.frequency_penalty,
+            seed: sampling.seed,
+            max_tokens: (parameters.max_tokens != u32::MAX).then_some(parameters.max_tokens),
+            stop: parameters.stop.clone(),
+        }
+    }
+}
+
+impl Stored {
+    /// Checked, as the flags are: the file may have been edited.
+    pub(super) fn parameters(&self) -> Result<Parameters, Failure> {
+        let sampling = Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            repeat_last_n: self.repeat_last_n,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed: self.seed,
+        };
+        let max_tokens = self.max_tokens.unwrap_or(u32::MAX);
+        if max_tokens == 0 {
+            return Err(Failure::input("PREDICT", "an answer of 0 tokens is asked for", "set max_tokens to 1 or more"));
+        }
+        Ok(Parameters { sampling: sampling.check()?, max_tokens, stop: self.stop.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Parameters, Stored, TABLE, find};
+    use crate::engine::Sampling;
+
+    fn parameters() -> Parameters {
+        Parameters { sampling: Sampling { seed: 7, ..Sampling::card() }, max_tokens: 256, stop: Vec::new() }
+    }
+
+    #[test]
+    fn every_parameter_is_set_shown_and_kept() {
+        let values = ["0.25", "12", "0.5", "0.125", "1.5", "32", "0.75", "0.375", "99", "17", "###"];
+        let mut changed = parameters();
+        for (row, value) in TABLE.iter().zip(values) {
+            assert_ne!((row.show)(&changed), value);
+            row.set(&mut changed, value).unwrap();
+            assert!((row.show)(&changed).contains(value), "{}", row.name);
+            assert_eq!(find(row.name).map(|found| found.name), Some(row.name));
+        }
+        let stored = serde_json::to_string(&Stored::from(&changed)).unwrap();
+        let read: Stored = serde_json::from_str(&stored).unwrap();
+        let read = read.parameters().unwrap();
+        for row in &TABLE {
+            assert_eq!((row.show)(&read), (row.show)(&changed), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_range_changes_nothing() {
+        for (name, value) in [
+            ("temperature", "-1"),
+            ("temp", "nan"),
+            ("temperature", ""),
+            ("top_k", "-1"),
+            ("top_p", "0"),
+            ("min_p", "2"),
+            ("repeat_penalty", "0"),
+            ("repeat_last_n", "99999999"),
+            ("seed", "4294967295"),
+            ("n", "0"),
+            ("num_predict", "many"),
+        ] {
+            let mut same = parameters();
+            assert!(find(name).unwrap().set(&mut same, value).is_err(), "{name} {value}");
+            assert_eq!(format!("{same:?}"), format!("{:?}", parameters()));
+        }
+        assert!(find("num_ctx").is_none());
+    }
+}
