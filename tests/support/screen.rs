@@ -1,4 +1,5 @@
 //! A terminal for tests: the program runs on a real pseudo-terminal, and a terminal emulator shows what it wrote.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 use rexpect::process::{PtyProcess, Signal, WaitStatus};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
