@@ -15,6 +15,8 @@ use tulu_quantize::gguf::Gguf;
 /// The method is llama-bench's, so the numbers compare: random tokens, a warm-up, then -r runs. For generation the table
 /// also says which share of the memory bandwidth measured here it reached; reading the weights is what bounds it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tulu-quant bench tulu-2-13b-Q4_K_M.gguf\n  \
+    tulu-quant bench tulu-2-13b-Q4_K_M.gguf -p 512 -n 128 -t 8 --json")]
 pub(crate) struct Args {
     /// A short name, Hub id, checkpoint folder or .gguf file; without it, the small demonstration model in the program
     #[arg(env = "TULU_QUANT_MODEL")]

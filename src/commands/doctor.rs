@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 
 /// Check this build and this machine, and say what to change
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  tulu-quant doctor\n  tulu-quant doctor --json | jq .advice")]
 pub(crate) struct Args {
     /// Print the findings as one JSON object
     #[arg(long, env = "TULU_QUANT_JSON")]
