@@ -89,6 +89,25 @@ fn a_bad_line_costs_its_own_record_only() {
 }
 
 #[test]
+fn megabytes_of_content_cost_one_record_and_no_time() {
+    let long = |id: &str, text: &str| chat(id, text, &json!({}));
+    let job = Job::new(&[
+        long("a", &"x".repeat(2_000_000)),
+        long("b", &"\u{1F999}".repeat(500_000)),
+        long("c", &"word ".repeat(400_000)),
+        long("d", &"\0".repeat(2_000_000)),
+        long("e", "Hello"),
+    ]);
+    let began = Instant::now();
+    assert_eq!(job.run(&[]).0, Some(1));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    for record in &job.records()[..4] {
+        assert_eq!(record["error"]["code"], "context_length_exceeded", "{record}");
+    }
+    assert!(job.records()[4]["error"].is_null());
+}
+
+#[test]
 fn a_killed_run_goes_on_where_it_was() {
     const N: usize = 40;
     let job = Job::new(&many(N));

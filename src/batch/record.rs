@@ -28,6 +28,16 @@ pub(crate) enum Ask {
     Text(String),
 }
 
+impl Ask {
+    /// Bytes of its text.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
+            Self::Text(text) => text.len(),
+        }
+    }
+}
+
 /// What the record says about its answers; the rest is up to the flags.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Options {

@@ -167,7 +167,7 @@ impl<'r, 'm> Run<'r, 'm> {
                 break;
             };
             let Some(task) = self.tasks.get(&number) else { continue };
-            let request = task.request(choice, self.prompts, self.defaults);
+            let request = task.request(choice, self.prompts, self.defaults, self.decoder.n_ctx());
             let submitted = request.and_then(|(request, notice)| Ok((self.decoder.submit(request)?, notice)));
             match submitted {
                 Ok((ticket, notice)) => {

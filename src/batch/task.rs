@@ -52,14 +52,21 @@ impl Task {
         self.talks.len()
     }
 
-    /// What the conversation `choice` asks for next, and something the user should know.
+    /// What the conversation `choice` asks for next, and something the user should know. A prompt that is far too long for
+    /// a window of `n_ctx` tokens is refused before it is tokenized.
     pub(super) fn request(
         &self,
         choice: usize,
         prompts: &Prompts<'_>,
         defaults: &Defaults,
+        n_ctx: usize,
     ) -> Result<(Request, Option<&'static str>), Failure> {
         let talk = &self.talks[choice];
+        let n_least = prompts.at_least(talk.ask.len());
+        if n_least >= n_ctx {
+            let what = format!("the prompt has {n_least} tokens or more and the window holds {n_ctx}, answer included");
+            return Err(Failure::input("CONTEXT_LENGTH", what, "shorten it, or give a larger -c"));
+        }
         let (ids, mut stop, notice) = match &talk.ask {
             Ask::Chat(messages) => {
                 let prompt = prompts.render(messages, true)?;

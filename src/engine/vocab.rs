@@ -54,6 +54,11 @@ impl Vocab<'_> {
             .collect()
     }
 
+    /// Bytes of the longest piece; no token stands for more.
+    pub(crate) fn longest(&self) -> usize {
+        (0..self.len()).map(|id| self.piece(Token::new(id)).len()).max().unwrap_or(0)
+    }
+
     /// Number of tokens.
     pub(crate) fn len(&self) -> i32 {
         self.0.n_tokens()

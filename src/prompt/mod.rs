@@ -54,6 +54,11 @@ impl<'m> Prompts<'m> {
         Ok(Prompt { text: rendered.text, ids, notice: rendered.switched.then_some(SWITCHED) })
     }
 
+    /// Tokens that texts of so many bytes have at least. It takes no time, where llama.cpp takes minutes for some megabytes.
+    pub(crate) fn at_least(&self, bytes: usize) -> usize {
+        self.tokens.at_least(bytes)
+    }
+
     /// Text without any format, for completion: BOS and the text, in which nothing is a control token.
     pub(crate) fn plain(&self, text: &str) -> Result<Vec<Token>, Failure> {
         self.tokens.encode(&[Piece::Text(text.to_owned())])

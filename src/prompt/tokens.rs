@@ -28,6 +28,8 @@ pub(crate) enum Piece {
 pub(crate) struct Tokens<'m> {
     vocab: Vocab<'m>,
     controls: Vec<Control>,
+    /// Bytes of the longest piece.
+    longest: usize,
 }
 
 impl<'m> Tokens<'m> {
@@ -41,7 +43,13 @@ impl<'m> Tokens<'m> {
             .collect();
         // The longest match wins, as in llama.cpp and Transformers.
         controls.sort_by_key(|control| std::cmp::Reverse(control.text.len()));
-        Self { vocab, controls }
+        let longest = vocab.longest().max(1);
+        Self { vocab, controls, longest }
+    }
+
+    /// Tokens that a text of so many bytes has at least.
+    pub(crate) fn at_least(&self, bytes: usize) -> usize {
+        bytes.div_ceil(self.longest)
     }
 
     /// The control tokens, longest text first.
