@@ -22,12 +22,21 @@ impl Bar {
         Self::new(label, total, &format!("{{human_pos}}/{{human_len}} {unit}  {{eta}} left"))
     }
 
+    /// Counts things in little room, so that a message of some 35 characters is seen on a terminal of 80 columns.
+    pub(crate) fn narrow(label: &str, total: u64) -> Self {
+        Self::styled(label, total, "{prefix} [{bar:10}] {human_pos}/{human_len}  {eta} left  {wide_msg}")
+    }
+
     fn new(label: &str, total: u64, counts: &str) -> Self {
+        let template = format!("{{prefix:>12}} [{{bar:30}}] {{percent:>3}}%  {counts}  {{wide_msg}}");
+        Self::styled(label, total, &template)
+    }
+
+    fn styled(label: &str, total: u64, template: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
         }
-        let template = format!("{{prefix:>12}} [{{bar:30}}] {{percent:>3}}%  {counts}  {{wide_msg}}");
-        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
         bar.set_style(style.progress_chars("=> "));
         bar.set_prefix(label.to_owned());

@@ -21,7 +21,7 @@ pub(super) struct Terminal {
 impl Terminal {
     /// `finished` of `total` records were there before.
     pub(super) fn new(total: u64, finished: u64, slots: u32) -> Self {
-        let bar = Bar::items("answering", "records", total);
+        let bar = Bar::narrow("records", total);
         bar.begin_at(finished);
         Self { bar, slots, from: (Instant::now(), 0, 0), speeds: None }
     }
@@ -43,6 +43,6 @@ impl Watch for Terminal {
         }
         let (input, output) = self.speeds.unwrap_or(now);
         self.bar.set(finished);
-        self.bar.message(format!("tokens/s: {input:.1} in, {output:.1} out  slots: {}/{}", tally.busy, self.slots));
+        self.bar.message(format!("in {input:.0}, out {output:.0} tokens/s, slots {}/{}", tally.busy, self.slots));
     }
 }
