@@ -253,6 +253,7 @@ fn stdin_goes_on_like_a_file() {
         "resumed",
         "length",
         "prompt_tokens",
+        "cached_tokens",
         "completion_tokens",
         "seconds",
         "tokens_per_second",
