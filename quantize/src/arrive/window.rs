@@ -43,6 +43,9 @@ struct State {
     slots: VecDeque<Slot>,
     /// Bytes of the slots.
     held: u64,
+    /// Memory of segments that are done, for the next ones: allocated anew each time, it would be spread over the
+    /// allocator's arenas, and the process would hold twice the window.
+    spare: Vec<Vec<u8>>,
     /// Why everything stops; the first reason counts.
     stopped: Option<Error>,
     /// There is nothing more to do.
@@ -71,6 +74,7 @@ impl<'a> Window<'a> {
             next: from.segment,
             slots: VecDeque::new(),
             held: 0,
+            spare: Vec::new(),
             stopped: None,
             closed: false,
         };
@@ -158,7 +162,8 @@ impl<'a> Window<'a> {
         let path = &self.source.shards[segment.shard].path;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let len = usize::try_from(segment.len()).unwrap_or(usize::MAX);
-        let mut bytes = Vec::new();
+        let mut bytes = self.lock().spare.pop().unwrap_or_default();
+        bytes.clear();
         bytes.try_reserve_exact(len).map_err(|_| {
             Error::new(Code::Io, path, format!("no memory for {len} bytes"), "close other programs, then run it again")
         })?;
@@ -195,6 +200,7 @@ impl<'a> Window<'a> {
             if let Err(err) = summed {
                 return self.stop(err);
             }
+            drop(bytes);
             let mut state = self.lock();
             let at = number - state.low;
             if let Some(slot) = state.slots.get_mut(at) {
@@ -247,6 +253,8 @@ impl<'a> Window<'a> {
                 break;
             }
             let Some(passed) = slot.passed.take() else { break };
+            let bytes = slot.bytes.take().and_then(Arc::into_inner);
+            state.spare.extend(bytes);
             state.slots.pop_front();
             state.at_low = passed;
             state.low += 1;
