@@ -150,6 +150,10 @@ fn doctor_shows_the_settings_and_not_the_token() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["hub"]["endpoint"], hub.url());
     assert_eq!((&json["hub"]["token"], &json["hub"]["offline"]), (&true.into(), &false.into()));
+    assert!(!output.stdout.windows(10).any(|w| w == b"encryption"), "loopback is no network");
+    let plain = run(hub.command().env("HF_ENDPOINT", "http://mirror.invalid").args(["doctor", "--json"]), b"");
+    let json: serde_json::Value = serde_json::from_slice(&plain.stdout).unwrap();
+    assert!(json["advice"].to_string().contains("without encryption"), "{json}");
     let table = run(hub.command().arg("doctor"), b"");
     let text = [output.stdout, table.stdout].concat();
     let text = String::from_utf8_lossy(&text);

@@ -60,6 +60,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         advice.push(format!("Hub settings: {}; {}", why.what, why.fix));
     }
     let hub = hub.ok();
+    if let Some(hub) = hub.as_ref().filter(|hub| hub.token.is_some() && hub.in_the_clear()) {
+        advice
+            .push(format!("the token goes to {} without encryption: give HF_ENDPOINT as https", hub.endpoint_shown()));
+    }
     let text = if args.json {
         let features: Vec<Value> =
             features.iter().map(|f| json!({"name": f.name, "cpu": f.cpu, "built": f.built})).collect();

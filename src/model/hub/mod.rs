@@ -26,10 +26,7 @@ mod snapshot;
 mod transfer;
 
 pub(crate) use cached::{CacheDir, missing, replace};
-#[allow(unused_imports, reason = "for the conversion that follows")]
-pub(crate) use hash::{Checker, FileHash};
-#[allow(unused_imports, reason = "for the conversion that follows")]
-pub(crate) use listing::RemoteFile;
+pub(crate) use hash::FileHash;
 pub(crate) use listing::{Listing, Needed};
 pub(crate) use repo::RepoId;
 pub(crate) use settings::Settings;

@@ -85,6 +85,12 @@ impl Settings {
         redirect::shown(&self.endpoint)
     }
 
+    /// Whether what is sent to the endpoint can be read on the way.
+    pub(crate) fn in_the_clear(&self) -> bool {
+        let host = self.base.host().unwrap_or_default();
+        self.base.scheme_str() == Some("http") && !(host == "localhost" || host.starts_with("127.") || host == "[::1]")
+    }
+
     /// Names of the proxy variables that are set; their values may hold passwords.
     pub(crate) fn proxies() -> Vec<&'static str> {
         let names = [
