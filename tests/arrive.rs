@@ -167,6 +167,29 @@ fn bin_files_arrive_as_from_the_kept_checkpoint_with_hardly_any_disk() {
 }
 
 #[test]
+fn a_matrix_that_is_a_view_is_fetched_as_a_whole_first_and_the_file_is_the_same() {
+    use made::torch::{Pickle, View, members, zip};
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint = made::Checkpoint { layers: 1, shards: 1, ..Default::default() };
+    checkpoint.write_beside(dir.path());
+    let tensors = checkpoint.tensors();
+    let entries = tensors.iter().enumerate().map(|(i, (name, shape, _))| {
+        let mut view = View::whole("BFloat16Storage", i, shape);
+        if name.ends_with("o_proj.weight") {
+            view.strides.reverse();
+        }
+        (name.as_str(), view)
+    });
+    let storages: Vec<Vec<u8>> = tensors.iter().map(|(.., bytes)| bytes.clone()).collect();
+    let bytes = zip(&members(&Pickle::state(entries), &storages)).bytes;
+    fs::write(dir.path().join("pytorch_model.bin"), bytes).unwrap();
+    let case = Case::new(dir.path());
+    let output = case.convert();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("fetched as a whole first"), "{output:?}");
+    case.is_done(&output);
+}
+
+#[test]
 fn a_plan_fetches_no_weights() {
     let case = Case::tiny();
     let output = run(command(&case.hub, &case.out()).args(["--dry-run", "--json"]), b"");
