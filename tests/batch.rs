@@ -109,11 +109,11 @@ fn megabytes_of_content_cost_one_record_and_no_time() {
 
 #[test]
 fn a_killed_run_goes_on_where_it_was() {
-    const N: usize = 40;
+    const N: usize = 100;
     let job = Job::new(&many(N));
     let mut kept: Vec<String> = Vec::new();
     for n in [1, 3, 7] {
-        let mut child = job.start_until(n, &[]);
+        let mut child = job.start_until(n, &["-np", "3"]);
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!job.output().exists(), "no output before all is done");
@@ -138,7 +138,7 @@ fn a_killed_run_goes_on_where_it_was() {
 #[test]
 fn another_run_is_refused_and_the_way_out_works() {
     let job = Job::new(&many(12));
-    let mut child = job.start_until(2, &[]);
+    let mut child = job.start_until(2, &["-np", "1"]);
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -164,9 +164,9 @@ fn another_run_is_refused_and_the_way_out_works() {
 
 #[test]
 fn ctrl_c_keeps_what_is_finished_and_says_how_to_go_on() {
-    let job = Job::new(&many(60));
+    let job = Job::new(&many(150));
     for (name, code) in [("INT", 130), ("TERM", 143)] {
-        let child = job.start_until(2, &[]);
+        let child = job.start_until(2, &["-np", "2"]);
         signal(&child, name);
         let asked = Instant::now();
         let output = child.wait_with_output().unwrap();
@@ -176,12 +176,12 @@ fn ctrl_c_keeps_what_is_finished_and_says_how_to_go_on() {
         assert!(last.contains("error[INTERRUPTED]") && last.contains(" batch ") && last.contains("-o "), "{last}");
     }
     assert_eq!(job.run(&[]).0, Some(0));
-    assert_eq!(ids(&job.records()), expected_ids(60));
+    assert_eq!(ids(&job.records()), expected_ids(150));
 }
 
 #[test]
 fn two_runs_do_not_write_one_output() {
-    let job = Job::new(&many(60));
+    let job = Job::new(&many(2000));
     let mut child = job.start_until(1, &[]);
     let (code, last) = job.run(&[]);
     assert!(code == Some(3) && last.contains("error[OUTPUT_LOCKED]"), "{last}");

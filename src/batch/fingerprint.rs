@@ -65,6 +65,11 @@ impl FullHash {
         }))
     }
 
+    /// Whether waiting takes no time.
+    pub(crate) fn is_done(&self) -> bool {
+        self.0.is_finished()
+    }
+
     /// Waits for it; `None` when the file could not be read to its end.
     pub(crate) fn wait(self) -> Option<String> {
         self.0.join().ok().flatten()

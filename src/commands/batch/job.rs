@@ -134,6 +134,9 @@ impl<'a> Job<'a> {
         ending.sums = journal.sums();
         let numbers = (1..).zip(&self.contents.keys).filter(|(number, _)| self.shard.has(*number));
         let written = journal.assemble(self.format, numbers.map(|(_, key)| *key))?;
+        if !hash.is_done() {
+            note("the output is complete; the model's sha256 for the manifest is being computed");
+        }
         let model = json!({
             "path": model_file.display().to_string(),
             "name": defaults.model,
