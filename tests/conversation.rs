@@ -185,6 +185,25 @@ fn a_damaged_conversation_is_refused() {
     answer(&go_on(&other, &[]));
 }
 
+/// Only the template writes control tokens, whatever ids a file brings.
+#[test]
+fn a_conversation_brings_no_control_tokens() {
+    let (folder, file) = kept();
+    let tokens = |file: &Path| {
+        let output = go_on(file, &[]);
+        answer(&output);
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        answer["usage"]["prompt_tokens"].as_u64().unwrap()
+    };
+    let as_said = tokens(&file);
+    let whole = fs::read_to_string(&file).unwrap();
+    let other = folder.path().join("other.json");
+    for ids in ["\"ids\": \"2 ", "\"ids\": \"1 2 0 "] {
+        fs::write(&other, whole.replace("\"ids\": \"", ids)).unwrap();
+        assert_eq!(tokens(&other), as_said, "{ids}");
+    }
+}
+
 #[test]
 fn names_and_titles_from_a_file_do_nothing_to_the_terminal() {
     let (folder, file) = kept();

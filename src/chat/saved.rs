@@ -178,11 +178,12 @@ impl Chat<'_> {
         Ok(Restored { cached, notes })
     }
 
-    /// The message, with its ids only if they spell its text in this model's vocabulary: the text may have been edited.
+    /// The message, with its ids only if they spell its text in this model's vocabulary: the text may have been edited. A
+    /// control token spells nothing, so ids that hold one are left out, or a file could put `</s>` into an answer.
     fn spelled(&self, mut message: Message) -> Message {
         let vocab = self.model.vocab();
         message.generated = message.generated.filter(|ids| {
-            let known = |id: &Token| (0..vocab.len()).contains(&id.0);
+            let known = |id: &Token| (0..vocab.len()).contains(&id.0) && !vocab.piece(*id).is_empty();
             ids.iter().all(known) && ids.iter().flat_map(|id| vocab.piece(*id)).eq(message.content.bytes())
         });
         message

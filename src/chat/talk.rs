@@ -5,7 +5,7 @@ use super::output::Output;
 use super::parameter::Parameters;
 use super::window::{Overflow, later_starts, reserve, sent, slack};
 use crate::decode::{Answer, Decoder, Event, Order, Reason, Request, TURN_MARKERS};
-use crate::engine::{Model, Sampling};
+use crate::engine::{Model, Sampling, Token};
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
@@ -143,7 +143,10 @@ impl<'m> Chat<'m> {
         if answer.reason == Reason::Interrupted && answer.text.is_empty() {
             return false;
         }
-        self.messages.push(match answer.ids.clone() {
+        // A control token spells nothing; one that the model wrote in mid-answer is none that the template wrote.
+        let vocab = self.model.vocab();
+        let plain = |ids: &Vec<Token>| ids.iter().all(|id| !vocab.piece(*id).is_empty());
+        self.messages.push(match answer.ids.clone().filter(plain) {
             Some(ids) => Message::answer(answer.text.clone(), ids),
             None => Message::new(Role::Assistant, answer.text.clone()),
         });
