@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(cache(None, 256 * GIB).n_slots, 32);
         let auto = cache(None, 16 * GIB);
         assert!((2..32).contains(&auto.n_slots), "{auto:?}");
-        assert_eq!(cache(None, 12 * GIB).n_slots, cache(None, 12 * GIB).n_cells / 512);
+        assert!(auto.n_slots * 512 <= auto.n_cells, "{auto:?}");
     }
 
     #[test]
