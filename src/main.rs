@@ -10,6 +10,7 @@ mod commands;
 mod decode;
 mod engine;
 mod error;
+mod hex;
 mod interrupt;
 mod model;
 mod progress;

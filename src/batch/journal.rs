@@ -7,9 +7,10 @@
 
 use super::files::{beside, lock};
 use super::format::Format;
-use super::input::{Contents, Key, hex};
+use super::input::{Contents, Key};
 use super::output::{Done, Output, Results, Written};
 use crate::error::Failure;
+use crate::hex::hex;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};

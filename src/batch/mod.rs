@@ -7,7 +7,6 @@
 mod alpaca;
 mod array;
 mod files;
-mod fingerprint;
 mod format;
 mod frame;
 mod input;
@@ -25,9 +24,8 @@ mod stream;
 mod task;
 mod text;
 
-pub(crate) use fingerprint::{FullHash, fingerprint};
 pub(crate) use format::Format;
-pub(crate) use input::{Contents, Shape, Source, hex};
+pub(crate) use input::{Contents, Shape, Source};
 pub(crate) use journal::{Journal, Sums};
 pub(crate) use merge::Parts;
 pub(crate) use output::{Results, Written};

@@ -4,8 +4,9 @@
 use super::files::{beside, folder};
 use super::format::Format;
 use super::frame::Frame;
-use super::input::{Key, hex};
+use super::input::Key;
 use crate::error::Failure;
+use crate::hex::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};

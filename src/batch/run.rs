@@ -3,7 +3,7 @@
 //! `commands/batch.rs`.
 
 use super::format::Format;
-use super::input::{Contents, Items, Key, MAX_RECORD, hex, short};
+use super::input::{Contents, Items, Key, MAX_RECORD, short};
 use super::output::{Done, Results};
 use super::record::{Answered, Record, Refusal};
 use super::shard::Shard;
@@ -12,6 +12,7 @@ use crate::clock;
 use crate::decode::{Answer, Decoder, Event, Reason, Ticket};
 use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
+use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
 use serde_json::Value;

@@ -8,10 +8,10 @@ use super::talk::Chat;
 use super::whole;
 use crate::engine::{Model, Token};
 use crate::error::{Failure, one_line};
+use crate::hex::hex;
 use crate::prompt::{Message, Role};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -111,16 +111,13 @@ pub(super) fn kv_file(path: &Path) -> PathBuf {
 
 /// Knows a model file again: its size, and a hash of its metadata and samples of its weights.
 fn fingerprint(model: &Model) -> Result<String, Failure> {
-    let known = crate::batch::fingerprint(model.path())?;
+    let known = crate::model::fingerprint(model.path())?;
     Ok(format!("{}-{}", known["bytes"], known["sha256_of_samples"].as_str().unwrap_or_default()))
 }
 
 fn template_hash(model: &Model) -> String {
     let template = model.chat_template().unwrap_or_default();
-    Sha256::digest(template).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex(&Sha256::digest(template))
 }
 
 /// The first line of the first question, short.

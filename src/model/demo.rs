@@ -2,6 +2,7 @@
 //! like any other, so that what answers is what this program made.
 
 use crate::error::Failure;
+use crate::hex::hex;
 use std::path::{Path, PathBuf};
 
 /// What the model is called.
@@ -33,7 +34,7 @@ pub(crate) fn fingerprint() -> String {
         hash.update(name.as_bytes());
         hash.update(bytes);
     }
-    hash.finalize().iter().take(4).map(|b| format!("{b:02x}")).collect()
+    hex(&hash.finalize()[..4])
 }
 
 /// The checkpoint as a folder in the cache, unpacked the first time.

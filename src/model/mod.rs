@@ -6,6 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod card;
 pub(crate) mod demo;
 pub(crate) mod fetch;
+mod fingerprint;
 pub(crate) mod hub;
 pub(crate) mod made;
 pub(crate) mod named;
@@ -13,4 +14,5 @@ pub(crate) mod offer;
 pub(crate) mod registry;
 pub(crate) mod source;
 
+pub(crate) use fingerprint::{FullHash, fingerprint};
 pub(crate) use source::resolve;

@@ -8,6 +8,7 @@ use super::offer::Offer;
 use super::{cache, demo, registry};
 use crate::cli::HubArgs;
 use crate::error::Failure;
+use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::progress::Watch;
 use crate::table;
@@ -121,7 +122,7 @@ fn cached_name(dir: &Path, ftype: Ftype) -> Result<String, Failure> {
     }
     files.sort();
     let digest = sha2::Sha256::digest(files.join("\n"));
-    let short: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
+    let short = hex(&digest[..6]);
     let name = dir.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     Ok(format!("{name}-{short}-{ftype}.gguf"))
 }

@@ -3,13 +3,12 @@
 use super::Args;
 use super::summary::{self, Ending, note};
 use super::watch::Terminal;
-use crate::batch::{
-    Contents, Defaults, Format, FullHash, Journal, Results, Run, Shape, Shard, Source, Stream, Tally, fingerprint, hex,
-};
+use crate::batch::{Contents, Defaults, Format, Journal, Results, Run, Shape, Shard, Source, Stream, Tally};
 use crate::commands::load;
 use crate::decode::{Decoder, Order};
 use crate::engine::{Model, Sampling, Settings};
 use crate::error::{Exit, Failure};
+use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
 use crate::{clock, model};
@@ -117,7 +116,7 @@ impl<'a> Job<'a> {
         }
         let (began, started) = (Instant::now(), clock::now());
         let mut used = None;
-        let hash = FullHash::start(&model_file, &self.interrupt);
+        let hash = model::FullHash::start(&model_file, &self.interrupt);
         let mut ending = Ending { total, resumed, ..Ending::default() };
         if resumed < total {
             let answered = self.answer(&model_file, &defaults, &mut journal, &mut used);
@@ -218,7 +217,7 @@ impl<'a> Job<'a> {
     fn identity(&self, model: &Path) -> Result<Value, Failure> {
         let sampling = &self.sampling;
         Ok(json!({
-            "model": fingerprint(model)?,
+            "model": model::fingerprint(model)?,
             "format": self.format.name(),
             "settings": {
                 "temperature": sampling.temperature,

@@ -9,6 +9,7 @@ use super::hub::{RepoId, replace};
 use super::registry::{self, Entry};
 use crate::engine::Shape;
 use crate::error::Failure;
+use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::prompt::{self, Message, Role};
 use licence::Licence;
@@ -120,7 +121,7 @@ fn sha256(path: &Path, interrupt: &Interrupt) -> Result<String, Failure> {
             return Err(Failure { exit, ..Failure::interrupted() });
         }
         match file.read(&mut block).map_err(io)? {
-            0 => return Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect()),
+            0 => return Ok(hex(&hash.finalize())),
             n => hash.update(&block[..n]),
         }
     }

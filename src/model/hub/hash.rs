@@ -1,5 +1,6 @@
 //! What a file must hash to: the Hub knows the sha256 of every large file, and git's sha1 of every other one.
 
+use crate::hex::hex;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
@@ -68,10 +69,6 @@ impl Checker {
         };
         if found == self.expected { Ok(()) } else { Err(found) }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

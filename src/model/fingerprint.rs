@@ -1,7 +1,7 @@
 //! Knowing a model file again: at once by samples of it, and for the manifest by all of it.
 
-use super::input::hex;
 use crate::error::Failure;
+use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
