@@ -37,8 +37,16 @@ pub(super) struct Session<'c, 'm> {
     /// Text of files, for the next message.
     pub(super) attached: String,
     last: Option<String>,
+    flags: Arc<Flags>,
+}
+
+/// What the thread that listens to signals has to know.
+#[derive(Debug, Default)]
+struct Flags {
     /// An answer is being made, so SIGTERM is looked at.
-    answering: Arc<AtomicBool>,
+    answering: AtomicBool,
+    /// Ctrl-C stopped the last answer and nothing was typed since: another one leaves.
+    stopped: AtomicBool,
 }
 
 /// Reads inputs until the user leaves. `file`: where the conversation was loaded from.
@@ -48,13 +56,13 @@ pub(super) fn run(
     verbose: bool,
     file: Option<PathBuf>,
 ) -> Result<Exit, Failure> {
-    let answering = Arc::new(AtomicBool::new(false));
-    guard_the_terminal(chat.interrupt.clone(), answering.clone())
+    let flags = Arc::new(Flags::default());
+    guard_the_terminal(chat.interrupt.clone(), flags.clone())
         .map_err(|err| Failure::machine("TERMINAL", format!("cannot use the terminal: {err}"), "use -p TEXT"))?;
     let editor = Editor::new(commands::complete)?;
     note(&format!("window {} tokens; /help for commands, Ctrl-D to leave", chat.n_ctx()));
     let attached = String::new();
-    Session { chat, out, editor, verbose, file, attached, last: None, answering }.run()
+    Session { chat, out, editor, verbose, file, attached, last: None, flags }.run()
 }
 
 impl Session<'_, '_> {
@@ -63,6 +71,7 @@ impl Session<'_, '_> {
         let mut asked = false;
         loop {
             let typed = self.editor.read()?;
+            self.flags.stopped.store(false, Ordering::SeqCst);
             let next = match typed {
                 Typed::End => return Ok(Exit::Done),
                 Typed::Interrupted if asked => return Ok(Exit::Interrupted),
@@ -80,8 +89,11 @@ impl Session<'_, '_> {
             if let Next::Leave(exit) = next {
                 return Ok(exit);
             }
-            asked = self.chat.interrupt.asked().is_some();
-            self.chat.interrupt.obeyed();
+            asked = self.flags.stopped.load(Ordering::SeqCst);
+            match self.chat.interrupt.asked() {
+                Some(exit) if asked => return Ok(exit),
+                _ => self.chat.interrupt.obeyed(),
+            }
         }
     }
 
@@ -156,9 +168,14 @@ impl Session<'_, '_> {
         &mut self,
         work: impl FnOnce(&mut Chat<'_>, &mut Output) -> Result<Option<Answer>, Failure>,
     ) -> Result<Option<Answer>, Failure> {
-        self.answering.store(true, Ordering::SeqCst);
+        self.flags.answering.store(true, Ordering::SeqCst);
         let answer = work(self.chat, self.out);
-        self.answering.store(false, Ordering::SeqCst);
+        // From here on another Ctrl-C is the second one, also before the editor has the terminal.
+        if self.chat.interrupt.asked() == Some(Exit::Interrupted) {
+            self.chat.interrupt.obeyed();
+            self.flags.stopped.store(true, Ordering::SeqCst);
+        }
+        self.flags.answering.store(false, Ordering::SeqCst);
         answer
     }
 
@@ -223,24 +240,29 @@ fn end(answer: &Answer, n_ctx: usize) -> &'static str {
 }
 
 /// At the prompt the terminal is in raw mode and nobody looks at [`Interrupt`]: SIGTERM puts the terminal back as it was
-/// and leaves, there is nothing else to put in order; a SIGINT from elsewhere (the key is only a character there) is
-/// forgotten, so that a second one does not leave with the terminal as it is.
-fn guard_the_terminal(interrupt: Interrupt, answering: Arc<AtomicBool>) -> std::io::Result<()> {
+/// and leaves, there is nothing else to put in order; so does the second Ctrl-C when it comes just before the editor has
+/// the terminal. Another SIGINT (the key is only a character in raw mode) is forgotten, so that a second one does not
+/// leave with the terminal as it is.
+fn guard_the_terminal(interrupt: Interrupt, flags: Arc<Flags>) -> std::io::Result<()> {
     let before = tcgetattr(std::io::stdin())?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         for signal in signals.forever() {
             let raw = tcgetattr(std::io::stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ISIG));
-            if signal == SIGINT && raw {
+            let answering = flags.answering.load(Ordering::SeqCst);
+            // One that stopped the answer was obeyed, even if it is heard of only now.
+            let second = !answering && flags.stopped.load(Ordering::SeqCst) && interrupt.asked().is_some();
+            if signal == SIGINT && raw && !second {
                 interrupt.obeyed();
             }
-            if signal == SIGINT || answering.load(Ordering::SeqCst) {
+            if answering || signal == SIGINT && !second {
                 continue;
             }
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
             // The editor had the terminal mark what is pasted.
             let _ = std::io::stderr().write_all(b"\x1b[?2004l\n");
-            signal_hook::low_level::exit(Exit::Terminated as i32);
+            let exit = if signal == SIGINT { Exit::Interrupted } else { Exit::Terminated };
+            signal_hook::low_level::exit(exit as i32);
         }
     });
     Ok(())
