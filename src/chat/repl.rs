@@ -92,6 +92,8 @@ impl Session<'_, '_> {
             asked = self.flags.stopped.load(Ordering::SeqCst);
             match self.chat.interrupt.asked() {
                 Some(exit) if asked => return Ok(exit),
+                // One that comes now is the second: the thread that listens to signals leaves.
+                None if asked => {}
                 _ => self.chat.interrupt.obeyed(),
             }
         }
