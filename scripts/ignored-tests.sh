@@ -19,5 +19,6 @@ group root "$([ "$(id -u)" -eq 0 ] && [ "$(uname)" = Linux ] && echo yes || echo
 python=${PYTHON:-python3}
 group python "$("$python" -c 'import huggingface_hub' 2>/dev/null && echo yes || echo no)" "huggingface_hub ($python)"
 # Minutes of kills at random moments and of ten thousand lines; the gate runs them.
+group made "$([ -d "$shared/tools" ] && "$python" -c 'import numpy, torch' 2>/dev/null && echo yes || echo no)" "the tool in $shared/tools and PyTorch ($python)"
 group long "$([ "${TULU_QUANT_LONG:-}" = 1 ] && echo yes || echo no)" "some minutes (TULU_QUANT_LONG=1)"
 group torch "$("$python" -c 'import torch' 2>/dev/null && echo yes || echo no)" "PyTorch ($python)"

@@ -422,7 +422,7 @@ fn made_by_tool(args: &[&str]) -> tempfile::TempDir {
 
 #[test]
 #[ignore = "needs ../shared and a Python with PyTorch: PYTHON names it"]
-fn shared_checkpoints_of_many_shards_arrive() {
+fn made_checkpoints_of_many_shards_arrive() {
     for args in SHARED {
         let dir = made_by_tool(args);
         let case = Case::new(dir.path());
