@@ -18,7 +18,7 @@ group shared "$([ -d "$shared/data/llama2" ] && echo yes || echo no)" "the Llama
 group root "$([ "$(id -u)" -eq 0 ] && [ "$(uname)" = Linux ] && echo yes || echo no)" "root on Linux"
 python=${PYTHON:-python3}
 group python "$("$python" -c 'import huggingface_hub' 2>/dev/null && echo yes || echo no)" "huggingface_hub ($python)"
-# Minutes of kills at random moments and of ten thousand lines; the gate runs them.
 group made "$([ -d "$shared/tools" ] && "$python" -c 'import numpy, torch' 2>/dev/null && echo yes || echo no)" "the tool in $shared/tools and PyTorch ($python)"
+# Minutes of kills at random moments and of ten thousand lines; the gate runs them.
 group long "$([ "${TULU_QUANT_LONG:-}" = 1 ] && echo yes || echo no)" "some minutes (TULU_QUANT_LONG=1)"
 group torch "$("$python" -c 'import torch' 2>/dev/null && echo yes || echo no)" "PyTorch ($python)"

@@ -411,7 +411,7 @@ fn long_chat_killed_at_thirty_moments_goes_on() {
 }
 
 /// A checkpoint of real shape and layout, made by the tool beside the repository.
-fn made_by_tool(args: &[&str]) -> tempfile::TempDir {
+fn from_tool(args: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
     let made =
@@ -424,7 +424,7 @@ fn made_by_tool(args: &[&str]) -> tempfile::TempDir {
 #[ignore = "needs ../shared and a Python with PyTorch: PYTHON names it"]
 fn made_checkpoints_of_many_shards_arrive() {
     for args in SHARED {
-        let dir = made_by_tool(args);
+        let dir = from_tool(args);
         let case = Case::new(dir.path());
         arrives(&case);
         kills(&case, 5, 20, Duration::from_secs(2));
