@@ -134,8 +134,8 @@ impl<'m> Decoder<'m> {
         Ok(Ticket(self.tickets))
     }
 
-    /// Computes one batch and says what came of it; nothing when all slots are
-    /// idle. After an error the decoder is not used again.
+    /// Computes one batch and says what came of it; nothing when all slots are idle, or when somebody asked to stop in its
+    /// middle. After an error the decoder is not used again.
     pub(crate) fn step(&mut self) -> Result<Vec<(Ticket, Event)>, Failure> {
         self.admit()?;
         let shares = self.shares()?;
