@@ -20,6 +20,7 @@
 #include "ggml-cpp.h"
 #include "ggml-cpu.h"
 
+#include <algorithm>
 #include <exception>
 #include <memory>
 #include <string>
@@ -112,11 +113,11 @@ int32_t llama_ext_tensor_types(const llama_quant_model_desc * desc, const llama_
 
 // Multiplies a matrix of `rows` rows of `n_per_row` weights, stored as `type`, with `n_cols` f32 columns, on the CPU
 // backend, with the weights in the buffer kind number `kind` (0 = plain memory, 1.. = the CPU's extra kinds such as AMX
-// tiles and repacked blocks). `out` is n_cols x rows. 0 = done, 1 = error, 2 = this kind does not take this product,
-// 3 = there are no more kinds.
+// tiles and repacked blocks). `out` is n_cols x rows. The product is computed `runs` times; `seconds` is the fastest.
+// 0 = done, 1 = error, 2 = this kind does not take this product, 3 = there are no more kinds.
 int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64_t n_per_row, int64_t rows,
-                         const float * columns, int64_t n_cols, int32_t n_threads, float * out, char * kind_name,
-                         size_t kind_name_size) {
+                         const float * columns, int64_t n_cols, int32_t n_threads, int32_t runs, float * out,
+                         double * seconds, char * kind_name, size_t kind_name_size) {
     try {
         ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
         if (!device) {
@@ -161,8 +162,13 @@ int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64
         }
         ggml_backend_tensor_set(a, weights, 0, ggml_nbytes(a));
         ggml_backend_tensor_set(b, columns, 0, ggml_nbytes(b));
-        if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
-            return 1;
+        for (int32_t i = 0; i < runs; i++) {
+            const int64_t began = ggml_time_us();
+            if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
+                return 1;
+            }
+            const double took = 1e-6 * static_cast<double>(ggml_time_us() - began);
+            *seconds = i == 0 ? took : std::min(*seconds, took);
         }
         ggml_backend_tensor_get(product, out, 0, ggml_nbytes(product));
         return 0;

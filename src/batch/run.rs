@@ -152,7 +152,7 @@ impl<'r, 'm> Run<'r, 'm> {
                     Event::Finished(answer) => self.take(ticket, answer)?,
                 }
             }
-            self.tally.busy = self.flights.len();
+            self.tally.busy = self.flights.len().min(self.decoder.n_slots());
             self.watch.step(&self.tally, self.results.len());
         }
         if input.sha256() == self.contents.sha256 { Ok((self.tally, None)) } else { Err(changed()) }

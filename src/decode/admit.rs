@@ -2,7 +2,7 @@
 //! with another job is computed, which they then share instead of computing it again. Prefixes are found from the tokens;
 //! nobody declares them. When the running answers fill the cache, the youngest steps back and is computed again later.
 
-use super::schedule::{SLICE_MIN, common_prefix, shares};
+use super::schedule::{Need, Room, SLICE_MIN, common_prefix, shares};
 use super::{Decoder, Order};
 use crate::engine::Token;
 use crate::error::Failure;
@@ -21,7 +21,10 @@ impl Decoder<'_> {
         waiting.sort_by_key(|i| self.slots[*i].last);
         for i in waiting {
             let running = self.slots.iter().filter(|slot| slot.admitted).count();
-            if self.order == Order::Same && running > 0 {
+            let reading = self.slots.iter().filter(|slot| slot.admitted && !slot.generates());
+            let unread: usize = reading.map(|slot| slot.pending().len()).sum();
+            if self.order == Order::Same && running > 0 || unread > self.pace.slice() {
+                // By its turn there may be more to share.
                 break;
             }
             let own = self.holds(i, i);
@@ -31,7 +34,7 @@ impl Decoder<'_> {
             if later >= own.max(now) + SHARE_MIN {
                 continue;
             }
-            let (from, len) = if now >= own + SHARE_MIN { (from, now) } else { (i, own) };
+            let (from, len) = if now > own { (from, now) } else { (i, own) };
             let n_ids = self.slots[i].job.as_ref().map_or(0, |job| job.ids.len());
             let room = if running > 0 { ROOM * (running + 1) } else { 0 };
             if !self.make_room(n_ids - len + room, (from, len))? {
@@ -63,8 +66,9 @@ impl Decoder<'_> {
             let mut running: Vec<usize> = (0..self.slots.len()).filter(|i| self.slots[*i].admitted).collect();
             // The oldest request is served first.
             running.sort_by_key(|i| self.slots[*i].last);
-            let pending: Vec<usize> = running.iter().map(|i| self.slots[*i].pending().len()).collect();
-            let shares = shares(&pending, self.pace.slice(), self.context.n_batch());
+            let need =
+                |i: &usize| Need { pending: self.slots[*i].pending().len(), generates: self.slots[*i].generates() };
+            let shares = shares(&running.iter().map(need).collect::<Vec<_>>(), self.room());
             if self.make_room(shares.iter().sum(), (usize::MAX, 0))? || running.len() < 2 {
                 return Ok(running.into_iter().zip(shares).filter(|(_, n)| *n > 0).collect());
             }
@@ -73,6 +77,12 @@ impl Decoder<'_> {
                 self.cut(youngest, 0)?;
             }
         }
+    }
+
+    /// The rows of the next batch.
+    fn room(&self) -> Room {
+        let (n_batch, n_slots) = (self.context.n_batch(), self.context.n_slots());
+        Room { n_batch, slice: self.pace.slice(), n_slots, ahead: self.slots.len() > n_slots }
     }
 
     /// An idle slot for `ids`: the one that begins like them, else the one that was idle longest.

@@ -94,10 +94,10 @@ impl<'m> Decoder<'m> {
         let context = model.context(interrupt)?;
         Ok(Self {
             vocab: model.vocab(),
-            slots: (0..context.n_slots()).map(|_| Slot::default()).collect(),
+            slots: (0..context.n_seqs()).map(|_| Slot::default()).collect(),
             pool: Pool::new(context.n_cells()),
             order,
-            pace: schedule::Pace::new(order, context.n_batch()),
+            pace: schedule::Pace::new(order, model.settings().n_gpu_layers > 0, context.n_batch()),
             tickets: 0,
             context,
         })
@@ -108,12 +108,17 @@ impl<'m> Decoder<'m> {
         self.context.n_ctx()
     }
 
-    /// Slots without a request.
+    /// Requests answered at once. More are taken in where prompts are read ahead.
+    pub(crate) fn n_slots(&self) -> usize {
+        self.context.n_slots()
+    }
+
+    /// Requests that can be taken in now.
     pub(crate) fn idle(&self) -> usize {
         self.slots.iter().filter(|slot| slot.job.is_none()).count()
     }
 
-    /// Takes a request in; needs an idle slot. A prompt that leaves no token for an answer is refused with
+    /// Takes a request in; needs an [`idle`](Self::idle) place. A prompt that leaves no token for an answer is refused with
     /// `CONTEXT_LENGTH`; nothing is ever cut off a prompt.
     pub(crate) fn submit(&mut self, request: Request) -> Result<Ticket, Failure> {
         let (n_prompt, n_ctx) = (request.ids.len(), self.n_ctx());

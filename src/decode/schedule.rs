@@ -22,11 +22,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Begins careful: on a slow machine the first slice of a 70B model must not take a minute.
-    pub(super) fn new(order: Order, n_batch: usize) -> Self {
+    /// Begins careful: on a slow machine the first slice of a 70B model must not take a minute. Without a GPU it stays so
+    /// for records: longer slices are no faster there, and answers wait for them.
+    pub(super) fn new(order: Order, gpu: bool, n_batch: usize) -> Self {
         let target = match order {
             Order::Talk => Some(TALK),
-            Order::Bulk => Some(BULK),
+            Order::Bulk => gpu.then_some(BULK),
             Order::Same => None,
         };
         Self { target, slice: SLICE_MIN.min(n_batch), max: n_batch }
@@ -47,27 +48,53 @@ impl Pace {
     }
 }
 
-/// How many tokens each job may decode now, given how many it has `pending`, oldest first. A job with one token pending
-/// is generating and always gets it; the others share a slice, the oldest first, so that prompts finish one after the
-/// other instead of all at the end.
-pub(super) fn shares(pending: &[usize], slice: usize, n_batch: usize) -> Vec<usize> {
-    let generating = pending.iter().filter(|n| **n == 1).count().min(n_batch);
-    let mut room = n_batch - generating;
-    let mut prefill = slice.min(room);
+/// What a job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    /// Tokens to compute until its next token is known; never 0.
+    pub(super) pending: usize,
+    /// Whether its answer has begun.
+    pub(super) generates: bool,
+}
+
+/// The rows of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// At most so many in all.
+    pub(super) n_batch: usize,
+    /// Of prompts.
+    pub(super) slice: usize,
+    /// Answers at the same time.
+    pub(super) n_slots: usize,
+    /// Whether there are jobs beyond these, whose prompts are read ahead.
+    pub(super) ahead: bool,
+}
+
+/// How many tokens each job may decode now, given what they `need`, oldest first. An answer that has begun always gets
+/// its next token; the prompts share a slice, the oldest first, so that they finish one after the other instead of all at
+/// the end. A prompt whose answer has no place among the `n_slots` is read all but its last token. While there is a place
+/// for no answer more, nothing waits for a prompt, and just a row for each answer is read ahead.
+pub(super) fn shares(needs: &[Need], room: Room) -> Vec<usize> {
+    let generating = needs.iter().filter(|need| need.generates).count().min(room.n_batch);
+    let mut places = room.n_slots.saturating_sub(generating);
+    let slice = if room.ahead && places == 0 { generating } else { room.slice };
+    let mut prefill = slice.min(room.n_batch - generating);
     let mut left = generating;
-    pending
-        .iter()
-        .map(|n| {
-            if *n == 1 && left > 0 {
-                left -= 1;
-                return 1;
-            }
-            let share = (*n).min(prefill).min(room);
-            prefill -= share;
-            room -= share;
-            share
-        })
-        .collect()
+    let share = |need: &Need| {
+        if need.generates {
+            let share = left.min(1);
+            left -= share;
+            return share;
+        }
+        let mut share = need.pending.min(prefill);
+        if share == need.pending {
+            share -= usize::from(places == 0);
+            places = places.saturating_sub(1);
+        }
+        prefill -= share;
+        share
+    };
+    needs.iter().map(share).collect()
 }
 
 /// Length of the longest common prefix.
@@ -77,20 +104,39 @@ pub(super) fn common_prefix<T: PartialEq>(a: &[T], b: &[T]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Order, Pace, common_prefix, shares};
+    use super::{Duration, Need, Order, Pace, Room, common_prefix, shares};
+
+    fn given(needs: &[(usize, bool)], room: Room) -> Vec<usize> {
+        let need = |(pending, generates): &(usize, bool)| Need { pending: *pending, generates: *generates };
+        shares(&needs.iter().map(need).collect::<Vec<_>>(), room)
+    }
+
+    const ROOM: Room = Room { n_batch: 512, slice: 64, n_slots: 4, ahead: false };
 
     #[test]
     fn running_answers_are_never_starved() {
-        assert_eq!(shares(&[1000, 1, 1000, 1], 64, 512), [64, 1, 0, 1]);
-        assert_eq!(shares(&[40, 1, 1000], 64, 512), [40, 1, 24]);
-        assert_eq!(shares(&[1000, 1, 1], 64, 3), [1, 1, 1]);
-        assert_eq!(shares(&[1, 1, 1], 64, 2), [1, 1, 0]);
-        assert_eq!(shares(&[], 64, 512), Vec::<usize>::new());
+        let (long, answer) = ((1000, false), (1, true));
+        assert_eq!(given(&[long, answer, long, answer], ROOM), [64, 1, 0, 1]);
+        assert_eq!(given(&[(40, false), answer, long], ROOM), [40, 1, 24]);
+        assert_eq!(given(&[long, answer, answer], Room { n_batch: 3, ..ROOM }), [1, 1, 1]);
+        assert_eq!(given(&[answer, answer, answer], Room { n_batch: 2, ..ROOM }), [1, 1, 0]);
+        assert_eq!(given(&[], ROOM), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_prompt_read_ahead_waits_for_a_place_with_its_last_token() {
+        let room = Room { n_slots: 2, ahead: true, ..ROOM };
+        let answer = (1, true);
+        assert_eq!(given(&[answer, (1, false), (1, false)], room), [1, 1, 0], "one place is left: the oldest's");
+        assert_eq!(given(&[answer, (30, false), (30, false)], room), [1, 30, 29]);
+        assert_eq!(given(&[answer, answer, (1, false), (30, false)], room), [1, 1, 0, 2], "a row for each answer");
+        assert_eq!(given(&[answer, answer, (2, false), (30, false)], room), [1, 1, 1, 1]);
+        assert_eq!(given(&[(1, false), answer, answer], room), [0, 1, 1], "who has begun goes on");
     }
 
     #[test]
     fn the_slice_follows_the_measured_speed() {
-        let mut pace = Pace::new(Order::Talk, 2048);
+        let mut pace = Pace::new(Order::Talk, false, 2048);
         assert_eq!(pace.slice(), 128);
         pace.observe(128, Duration::from_millis(10));
         assert_eq!(pace.slice(), 256, "one step is at most a doubling");
@@ -105,8 +151,11 @@ mod tests {
         }
         assert_eq!(pace.slice(), 128);
         pace.observe(150, Duration::ZERO);
-        assert_eq!(Pace::new(Order::Bulk, 16).slice(), 16);
-        let mut same = Pace::new(Order::Same, 2048);
+        assert_eq!(Pace::new(Order::Bulk, true, 16).slice(), 16);
+        let mut bulk = Pace::new(Order::Bulk, false, 2048);
+        bulk.observe(128, Duration::from_millis(1));
+        assert_eq!(bulk.slice(), 128, "a longer one gains nothing on a CPU");
+        let mut same = Pace::new(Order::Same, true, 2048);
         same.observe(128, Duration::from_millis(1));
         assert_eq!(same.slice(), 128, "where bytes must not depend on time");
     }

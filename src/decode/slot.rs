@@ -27,6 +27,11 @@ impl Slot {
         self.job.as_ref().map_or(&[], |job| &job.ids[self.cached.len()..])
     }
 
+    /// Whether the prompt is read and the answer has begun.
+    pub(super) fn generates(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| self.cached.len() >= job.n_prompt && self.cached.len() + 1 == job.ids.len())
+    }
+
     /// The next pending tokens are in the cache now, in these cells.
     pub(super) fn advance(&mut self, cells: Vec<u32>) -> Option<(Ticket, Event)> {
         let job = self.job.as_ref()?;

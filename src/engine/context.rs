@@ -25,6 +25,7 @@ pub(crate) struct Context<'m> {
     n_batch: usize,
     n_ctx: usize,
     n_slots: usize,
+    n_seqs: usize,
     n_cells: usize,
     n_vocab: i32,
 }
@@ -44,7 +45,7 @@ impl<'m> Context<'m> {
             .with_n_ctx(NonZeroU32::new(cache.n_cells))
             .with_n_batch(N_BATCH)
             .with_n_ubatch(N_UBATCH)
-            .with_n_seq_max(cache.n_slots)
+            .with_n_seq_max(cache.n_slots + cache.n_ahead)
             .with_kv_unified(true)
             .with_n_threads(n_threads)
             .with_n_threads_batch(n_threads)
@@ -64,6 +65,7 @@ impl<'m> Context<'m> {
             n_batch,
             n_ctx: cache.n_ctx as usize,
             n_slots: cache.n_slots as usize,
+            n_seqs: (cache.n_slots + cache.n_ahead) as usize,
             n_cells: cache.n_cells as usize,
             n_vocab: model.inner.n_vocab(),
             inner,
@@ -75,9 +77,14 @@ impl<'m> Context<'m> {
         self.n_ctx
     }
 
-    /// Number of slots.
+    /// Conversations at once.
     pub(crate) fn n_slots(&self) -> usize {
         self.n_slots
+    }
+
+    /// Sequences of the KV cache: one for each slot, and those whose prompts are read ahead.
+    pub(crate) fn n_seqs(&self) -> usize {
+        self.n_seqs
     }
 
     /// Tokens that the KV cache holds, of all slots together.
@@ -104,7 +111,7 @@ impl<'m> Context<'m> {
     /// Puts `token` at position `pos` of `slot` into the batch and says its row.
     pub(crate) fn push(&mut self, token: Token, pos: usize, slot: usize, logits: bool) -> Result<usize, Failure> {
         let row = self.logits.len();
-        if row >= self.n_batch || slot >= self.n_slots || pos >= self.n_ctx || !(0..self.n_vocab).contains(&token.0) {
+        if row >= self.n_batch || slot >= self.n_seqs || pos >= self.n_ctx || !(0..self.n_vocab).contains(&token.0) {
             return Err(defect(format!("token {token} for position {pos} of slot {slot} in row {row} of the batch")));
         }
         let (pos, seq) = (i32::try_from(pos).unwrap_or(i32::MAX), i32::try_from(slot).unwrap_or(i32::MAX));

@@ -3,6 +3,7 @@
 
 use super::memory::Shape;
 use crate::error::Failure;
+use llama_ext::GgmlType;
 use std::collections::HashSet;
 use std::path::Path;
 use tulu_quantize::gguf::{Array, Gguf, Value};
@@ -10,13 +11,17 @@ use tulu_quantize::gguf::{Array, Gguf, Value};
 /// Blocks that llama.cpp has room for.
 const N_LAYER_MAX: u32 = 512;
 
-/// Reads the header of the file at `path` and refuses what is not a sound LLaMA model.
-pub(super) fn check(path: &Path) -> Result<Shape, Failure> {
+/// Reads the header of the file at `path` and refuses what is not a sound LLaMA model. Also says the type that takes the
+/// most bytes of its weights.
+pub(super) fn check(path: &Path) -> Result<(Shape, GgmlType), Failure> {
     let gguf = Gguf::open(path)?;
-    shape(&gguf).and_then(|shape| vocabulary(&gguf, shape.n_vocab).map(|()| shape)).map_err(|what| {
+    let shape = shape(&gguf).and_then(|shape| vocabulary(&gguf, shape.n_vocab).map(|()| shape)).map_err(|what| {
         Failure::input("MODEL", what, "tulu-quant runs LLaMA models such as Tulu; convert the checkpoint again")
             .at(path)
-    })
+    })?;
+    let bytes = |kind: GgmlType| gguf.tensors.iter().filter(|t| t.kind == kind).map(|t| t.bytes).sum::<u64>();
+    let kind = gguf.tensors.iter().map(|tensor| tensor.kind).max_by_key(|kind| bytes(*kind));
+    Ok((shape, kind.unwrap_or(GgmlType::F16)))
 }
 
 fn shape(gguf: &Gguf) -> Result<Shape, String> {

@@ -18,6 +18,8 @@ pub(crate) struct Cache {
     pub(crate) n_ctx: u32,
     /// Conversations at once.
     pub(crate) n_slots: u32,
+    /// Conversations more whose prompts can be read before it is their turn.
+    pub(crate) n_ahead: u32,
     /// Tokens in the pool: at least one window.
     pub(crate) n_cells: u32,
 }
@@ -77,17 +79,7 @@ impl Shape {
 
     /// Bytes for one conversation with its whole window when nothing is set: what a model card says.
     pub(crate) fn usual_need(&self) -> u64 {
-        let settings = Settings {
-            n_ctx: None,
-            n_cells: None,
-            n_threads: None,
-            n_gpu_layers: 0,
-            flash_attn: FlashAttn::Auto,
-            type_k: CacheType::F16,
-            type_v: CacheType::F16,
-            mmap: true,
-        };
-        self.needs(&settings, self.n_ctx_train)
+        self.needs(&Settings::default(), self.n_ctx_train)
     }
 
     /// The KV cache for `slots` conversations at once, or for as many as suit the memory: every one may take a whole window,
@@ -107,7 +99,7 @@ impl Shape {
         };
         let n_slots = slots.unwrap_or((most / SLOT_TOKENS).clamp(1, N_SLOTS_AUTO));
         let cells = n_ctx.saturating_mul(n_slots).min(most).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
-        Ok(Cache { n_ctx, n_slots, n_cells: cells.next_multiple_of(N_CTX_MIN) })
+        Ok(Cache { n_ctx, n_slots, n_ahead: 0, n_cells: cells.next_multiple_of(N_CTX_MIN) })
     }
 
     /// The window of one conversation, in tokens: as asked, or else what the model was trained for, cut to what fits in
@@ -167,7 +159,7 @@ pub(crate) fn available_memory() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cache, CacheType, FlashAttn, Settings, Shape};
+    use super::{Cache, CacheType, Settings, Shape};
 
     const GIB: u64 = 1 << 30;
 
@@ -186,16 +178,7 @@ mod tests {
     }
 
     fn settings(n_ctx: Option<u32>) -> Settings {
-        Settings {
-            n_ctx,
-            n_cells: None,
-            n_threads: None,
-            n_gpu_layers: 0,
-            flash_attn: FlashAttn::Auto,
-            type_k: CacheType::F16,
-            type_v: CacheType::F16,
-            mmap: true,
-        }
+        Settings { n_ctx, ..Settings::default() }
     }
 
     #[test]
@@ -220,7 +203,7 @@ mod tests {
     fn a_pool_holds_a_window_for_each_slot_or_what_fits() {
         let shape = tulu_13b();
         let cache = |slots, memory| shape.cache(&settings(None), slots, memory).unwrap_or_else(|err| panic!("{err}"));
-        assert_eq!(cache(Some(1), 64 * GIB), Cache { n_ctx: 4096, n_slots: 1, n_cells: 4096 });
+        assert_eq!(cache(Some(1), 64 * GIB), Cache { n_ctx: 4096, n_slots: 1, n_ahead: 0, n_cells: 4096 });
         assert_eq!(cache(Some(4), 64 * GIB).n_cells, 4 * 4096);
         let tight = cache(Some(16), 16 * GIB);
         assert_eq!((tight.n_ctx, tight.n_slots), (4096, 16));

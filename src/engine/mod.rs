@@ -5,6 +5,7 @@
 mod context;
 mod devices;
 mod header;
+mod layout;
 mod memory;
 mod model;
 mod sampler;
@@ -19,6 +20,6 @@ pub(crate) use llama_cpp_2::token::LlamaToken as Token;
 pub(crate) use memory::Shape;
 pub(crate) use model::{Model, VocabFile};
 pub(crate) use sampler::{Sampler, Sampling, random_seed};
-pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Settings};
+pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Repack, Settings};
 pub(crate) use threads::spin_briefly;
 pub(crate) use vocab::Vocab;

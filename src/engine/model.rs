@@ -3,15 +3,15 @@
 use super::memory::{Cache, Shape, available_memory};
 use super::settings::{N_SLOTS_MAX, Settings};
 use super::threads::default_threads;
-use super::{Context, Vocab, devices, header};
+use super::{Context, Vocab, devices, header, layout};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::model::params::LlamaModelParams;
+use llama_ext::load::Load;
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
 /// A model whose weights are in memory.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Model {
     shape: Shape,
     settings: Settings,
     cache: Cache,
+    n_threads: u32,
+    repack: bool,
 }
 
 impl Model {
@@ -30,7 +32,7 @@ impl Model {
         path: &Path,
         settings: Settings,
         n_slots: Option<u32>,
-        progress: impl FnMut(f32) -> bool + 'static,
+        progress: impl FnMut(f32) -> bool,
     ) -> Result<Self, Failure> {
         if let Some(asked) = n_slots.filter(|n| !(1..=N_SLOTS_MAX).contains(n)) {
             let what = format!("{asked} slots were asked for");
@@ -40,11 +42,14 @@ impl Model {
             let fix = "leave -ngl out, or build with --features cuda, metal or vulkan";
             return Err(Failure::input("GPU", "--gpu-layers is given, and this build sees no GPU", fix));
         }
-        let shape = header::check(path)?;
-        let cache = shape.cache(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;
-        let params = LlamaModelParams::default().with_n_gpu_layers(settings.n_gpu_layers).with_use_mmap(settings.mmap);
-        let inner = load(path, params, progress)?;
-        Ok(Self { inner, path: path.to_owned(), shape, settings, cache })
+        let (shape, kind) = header::check(path)?;
+        let mut cache = shape.cache(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;
+        let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(shape.weights));
+        let repack = layout::repacked(settings.repack, kind, cache.n_slots, n_threads);
+        cache.n_ahead = layout::ahead(repack, cache.n_slots);
+        let how = Load { vocab_only: false, n_gpu_layers: settings.n_gpu_layers, mmap: settings.mmap, repack };
+        let inner = load(path, how, progress)?;
+        Ok(Self { inner, path: path.to_owned(), shape, settings, cache, n_threads, repack })
     }
 
     /// The context of this model: KV cache and scratch buffers for the slots it was loaded for. A request to stop ends a
@@ -70,7 +75,12 @@ impl Model {
 
     /// Threads that compute.
     pub(crate) fn n_threads(&self) -> u32 {
-        self.settings.n_threads.unwrap_or_else(|| default_threads(self.shape.weights))
+        self.n_threads
+    }
+
+    /// Whether llama.cpp was asked to rearrange the weights for the CPU's kernels.
+    pub(crate) fn repacked(&self) -> bool {
+        self.repack
     }
 
     /// Window of one conversation in tokens.
@@ -112,7 +122,8 @@ impl VocabFile {
     /// Opens the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         header::check(path)?;
-        load(path, LlamaModelParams::default().with_vocab_only(true), |_| true).map(Self)
+        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, repack: false };
+        load(path, how, |_| true).map(Self)
     }
 
     /// The vocabulary.
@@ -127,27 +138,19 @@ impl VocabFile {
 }
 
 /// Has llama.cpp load the file, whose header was checked.
-fn load(
-    path: &Path,
-    params: LlamaModelParams,
-    mut progress: impl FnMut(f32) -> bool + 'static,
-) -> Result<LlamaModel, Failure> {
-    let name = path.to_str().ok_or_else(|| {
+fn load(path: &Path, how: Load, mut progress: impl FnMut(f32) -> bool) -> Result<LlamaModel, Failure> {
+    let name = path.to_str().and_then(|name| CString::new(name).ok()).ok_or_else(|| {
         Failure::input("MODEL", "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)
     })?;
-    let stopped = Arc::new(AtomicBool::new(false));
-    let params = params.with_progress_callback({
-        let stopped = stopped.clone();
-        move |part| {
-            let on = progress(part);
-            stopped.store(!on, Ordering::Relaxed);
-            on
-        }
-    });
+    let mut stopped = false;
     let backend = backend()?;
     llama_ext::log::clear();
-    LlamaModel::load_from_file(backend, name, &params).map_err(|_| {
-        if stopped.load(Ordering::Relaxed) {
+    let loaded = llama_ext::load::load(backend, &name, how, &mut |part| {
+        stopped |= !progress(part);
+        !stopped
+    });
+    loaded.ok_or_else(|| {
+        if stopped {
             return Failure::interrupted();
         }
         let what = format!("llama.cpp cannot load it: {}", llama_ext::log::tail());

@@ -32,6 +32,25 @@ pub(crate) struct Settings {
     pub(crate) type_v: CacheType,
     /// Map the file instead of reading it.
     pub(crate) mmap: bool,
+    /// Whether the weights are rearranged for the CPU's kernels.
+    pub(crate) repack: Repack,
+}
+
+impl Default for Settings {
+    /// What runs when nothing is set.
+    fn default() -> Self {
+        Self {
+            n_ctx: None,
+            n_cells: None,
+            n_threads: None,
+            n_gpu_layers: 0,
+            flash_attn: FlashAttn::Auto,
+            type_k: CacheType::F16,
+            type_v: CacheType::F16,
+            mmap: true,
+            repack: Repack::Auto,
+        }
+    }
 }
 
 impl Settings {
@@ -83,6 +102,29 @@ impl FlashAttn {
             Self::Auto => -1,
             Self::Off => 0,
             Self::On => 1,
+        }
+    }
+}
+
+/// Whether the weights are copied into an order that suits the CPU's kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Repack {
+    /// Always: the fastest for one answer at a time.
+    On,
+    /// Never: often the fastest for long prompts and for many answers at once, and takes less memory.
+    Off,
+    /// On for one answer at a time; for several what a short measurement says.
+    #[default]
+    Auto,
+}
+
+impl Repack {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Auto => "auto",
         }
     }
 }
@@ -153,22 +195,9 @@ impl CacheType {
 mod tests {
     use super::{CacheType, FlashAttn, Settings};
 
-    fn settings() -> Settings {
-        Settings {
-            n_ctx: None,
-            n_cells: None,
-            n_threads: None,
-            n_gpu_layers: 0,
-            flash_attn: FlashAttn::Auto,
-            type_k: CacheType::F16,
-            type_v: CacheType::F16,
-            mmap: true,
-        }
-    }
-
     #[test]
     fn a_quantized_v_cache_needs_flash_attention() {
-        let quantized = Settings { type_v: CacheType::Q8_0, ..settings() };
+        let quantized = Settings { type_v: CacheType::Q8_0, ..Settings::default() };
         assert!(quantized.clone().check().is_ok());
         let refused = Settings { flash_attn: FlashAttn::Off, ..quantized }.check();
         assert_eq!(refused.map_err(|failure| failure.code).err(), Some("CACHE_TYPE"));
@@ -176,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_window_below_the_smallest_is_refused() {
-        let refused = Settings { n_ctx: Some(255), ..settings() }.check();
+        let refused = Settings { n_ctx: Some(255), ..Settings::default() }.check();
         assert_eq!(refused.map_err(|failure| failure.code).err(), Some("CTX_SIZE"));
     }
 }

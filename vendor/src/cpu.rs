@@ -51,20 +51,13 @@ pub struct MatmulResult {
     pub error: f32,
 }
 
-unsafe extern "C" {
-    fn llama_ext_matmul(
-        kind: i32,
-        kind_of_weights: i32,
-        weights: *const c_void,
-        n_per_row: i64,
-        rows: i64,
-        columns: *const f32,
-        n_cols: i64,
-        n_threads: i32,
-        out: *mut f32,
-        kind_name: *mut c_char,
-        kind_name_size: usize,
-    ) -> i32;
+/// How fast one kind of weight buffer was in [`matmul_times`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatmulTime {
+    /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`.
+    pub buffer: String,
+    /// Seconds of the fastest product.
+    pub seconds: f64,
 }
 
 /// Multiplies a 512 × 1024 matrix stored as `kind` with 48 columns through every buffer kind the CPU backend offers, and
@@ -77,14 +70,6 @@ pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, 
     const N: usize = 1024;
     const ROWS: usize = 512;
     const COLS: usize = 48;
-    let noise = |seed: u32, n: usize| -> Vec<f32> {
-        let mut state = seed;
-        let step = |_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / 8_388_608.0 - 1.0
-        };
-        (0..n).map(step).collect()
-    };
     let columns = noise(7, N * COLS);
     let mut packed = vec![0; ROWS * kind.row_bytes(N)?];
     quantize_rows(kind, &noise(1, ROWS * N), N, None, &mut packed)?;
@@ -93,10 +78,89 @@ pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, 
     let right: Vec<f64> =
         columns.chunks_exact(N).flat_map(|column| weights.chunks_exact(N).map(move |row| dot(row, column))).collect();
     let scale = (right.iter().map(|x| x * x).sum::<f64>() / right.len() as f64).sqrt();
+    let error = |product: Product| {
+        let worst = product.out.iter().zip(&right).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        let nan = product.out.iter().any(|x| x.is_nan());
+        MatmulResult { buffer: product.buffer, error: if nan { f32::NAN } else { (worst / scale) as f32 } }
+    };
+    Ok(products(kind, &packed, N, &columns, n_threads, 1)?.into_iter().map(error).collect())
+}
 
-    let mut results = Vec::new();
+/// Times the product of a 2048 × 4096 matrix stored as `kind` with `n_cols` columns in every buffer kind of the CPU backend
+/// that takes it: plain memory first, the others in the order in which llama.cpp prefers them. About 0.1 s.
+///
+/// # Errors
+/// [`Error::Native`] when ggml could not run the product in plain memory; that of [`quantize_rows`] for a type that needs
+/// an importance matrix.
+pub fn matmul_times(kind: GgmlType, n_cols: usize, n_threads: u16) -> Result<Vec<MatmulTime>, Error> {
+    const N: usize = 4096;
+    const ROWS: usize = 2048;
+    // In turn, so that other work on the machine meets each kind.
+    const ROUNDS: usize = 3;
+    const RUNS: i32 = 3;
+    let mut row = vec![0; kind.row_bytes(N)?];
+    quantize_rows(kind, &noise(1, N), N, None, &mut row)?;
+    let (packed, columns) = (row.repeat(ROWS), noise(7, N * n_cols));
+    let mut times: Vec<MatmulTime> = Vec::new();
+    for _ in 0..ROUNDS {
+        for Product { buffer, seconds, .. } in products(kind, &packed, N, &columns, n_threads, RUNS)? {
+            match times.iter_mut().find(|time| time.buffer == buffer) {
+                Some(time) => time.seconds = time.seconds.min(seconds),
+                None => times.push(MatmulTime { buffer, seconds }),
+            }
+        }
+    }
+    Ok(times)
+}
+
+/// Numbers from -1 to 1, the same ones for the same `seed`.
+fn noise(seed: u32, n: usize) -> Vec<f32> {
+    let mut state = seed;
+    let step = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..n).map(step).collect()
+}
+
+/// A product in one kind of buffer.
+struct Product {
+    buffer: String,
+    out: Vec<f32>,
+    seconds: f64,
+}
+
+unsafe extern "C" {
+    fn llama_ext_matmul(
+        kind: i32,
+        kind_of_weights: i32,
+        weights: *const c_void,
+        n_per_row: i64,
+        rows: i64,
+        columns: *const f32,
+        n_cols: i64,
+        n_threads: i32,
+        runs: i32,
+        out: *mut f32,
+        seconds: *mut f64,
+        kind_name: *mut c_char,
+        kind_name_size: usize,
+    ) -> i32;
+}
+
+/// `packed` × `columns` in every kind of buffer that takes it, computed `runs` times each.
+fn products(
+    kind: GgmlType,
+    packed: &[u8],
+    n_per_row: usize,
+    columns: &[f32],
+    n_threads: u16,
+    runs: i32,
+) -> Result<Vec<Product>, Error> {
+    let (rows, n_cols) = (packed.len() / kind.row_bytes(n_per_row)?, columns.len() / n_per_row);
+    let mut products = Vec::new();
     for number in 0.. {
-        let mut out = vec![0.0_f32; ROWS * COLS];
+        let (mut out, mut seconds) = (vec![0.0_f32; rows * n_cols], 0.0);
         let mut name: [c_char; 64] = [0; 64];
         // SAFETY: weights, columns and out have the sizes the three dimensions give; the name buffer and its size belong
         // together; the shim catches exceptions.
@@ -105,12 +169,14 @@ pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, 
                 number,
                 kind.id() as i32,
                 packed.as_ptr().cast(),
-                N as i64,
-                ROWS as i64,
+                n_per_row as i64,
+                rows as i64,
                 columns.as_ptr(),
-                COLS as i64,
+                n_cols as i64,
                 i32::from(n_threads),
+                runs,
                 out.as_mut_ptr(),
+                &raw mut seconds,
                 name.as_mut_ptr(),
                 name.len(),
             )
@@ -118,17 +184,13 @@ pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, 
         // SAFETY: the buffer starts as zeros and the shim terminates what it writes.
         let buffer = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
         match status {
-            0 => {
-                let worst = out.iter().zip(&right).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-                let nan = out.iter().any(|x| x.is_nan());
-                results.push(MatmulResult { buffer, error: if nan { f32::NAN } else { (worst / scale) as f32 } });
-            }
+            0 => products.push(Product { buffer, out, seconds }),
             2 => {}
             3 => break,
             _ => return Err(Error::Native(format!("the matrix product in {buffer} did not run"))),
         }
     }
-    Ok(results)
+    Ok(products)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {
@@ -137,7 +199,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{built_for, matmul_test};
+    use super::{built_for, matmul_test, matmul_times};
     use crate::{Error, GgmlType};
 
     #[test]
@@ -147,6 +209,14 @@ mod tests {
             assert!(results.iter().any(|r| r.buffer == "CPU"), "{kind}: {results:?}");
             assert!(results.iter().all(|r| r.error < 0.05), "{kind}: {results:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_product_takes_time_in_plain_memory_first() -> Result<(), Error> {
+        let times = matmul_times(GgmlType::Q4_K, 32, 2)?;
+        assert_eq!(times.first().map(|time| time.buffer.as_str()), Some("CPU"), "{times:?}");
+        assert!(times.iter().all(|time| time.seconds > 0.0), "{times:?}");
         Ok(())
     }
 

@@ -7,6 +7,7 @@ pub mod abort;
 pub mod cpu;
 mod error;
 pub mod ftype;
+pub mod load;
 pub mod log;
 pub mod quantize_file;
 pub mod rows;

@@ -233,6 +233,7 @@ impl<'a> Job<'a> {
                 "generator": self.args.generator,
                 "deterministic": self.args.deterministic.then(|| json!({
                     "threads": self.settings.n_threads,
+                    "repack": self.settings.repack.name(),
                     "cores": std::thread::available_parallelism().ok().map(NonZeroUsize::get),
                 })),
             },
@@ -282,6 +283,7 @@ fn engine(model: &Model, slots: u32, template: Option<&str>) -> Value {
         "threads": model.n_threads(),
         "n_ctx": model.n_ctx(),
         "gpu_layers": settings.n_gpu_layers,
+        "repacked": model.repacked(),
         "cache_types": [settings.type_k.name(), settings.type_v.name()],
         "template_sha256": template.map(|text| hex(&Sha256::digest(text))),
     })
