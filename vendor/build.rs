@@ -1,4 +1,4 @@
-//! Compiles the C++ shim against the headers of the llama.cpp that llama-cpp-sys-2 has just built.
+//! Compiles the C++ shim and the attention against the headers of the llama.cpp that llama-cpp-sys-2 has just built.
 //!
 //! `DEP_LLAMA_ROOT` is that crate's OUT_DIR; CMake's cache in it names the source folder, which has the private header
 //! `src/llama-ext.h` that bindgen does not see.
@@ -12,16 +12,26 @@ fn main() {
         panic!("llama-cpp-sys-2 did not tell where it was built (DEP_LLAMA_ROOT): is its version the pinned one?")
     };
     let source = llama_cpp_source(Path::new(&root));
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
-        .warnings(false)
-        .include(source.join("include"))
-        .include(source.join("src"))
-        .include(source.join("ggml/include"))
-        .file("llama_ext.cpp")
-        .compile("llama_ext");
-    println!("cargo:rerun-if-changed=llama_ext.cpp");
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").warnings(false).opt_level(3);
+    for folder in ["include", "src", "ggml/include", "ggml/src"] {
+        build.include(source.join(folder));
+    }
+    // As llama.cpp itself is built: for this machine where Rust is, and with OpenMP.
+    let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    if flags.contains("target-cpu=native") {
+        build.flag_if_supported("-march=native");
+    }
+    // What llama-cpp-sys-2 links is GNU's.
+    if build.get_compiler().is_like_gnu() {
+        build.flag_if_supported("-fopenmp");
+    }
+    for file in ["llama_ext.cpp", "attention.cpp", "attention_device.cpp"] {
+        build.file(file);
+        println!("cargo:rerun-if-changed={file}");
+    }
+    build.compile("llama_ext");
+    println!("cargo:rerun-if-changed=attention.h");
     println!("cargo:rerun-if-changed=llama.cpp.toml");
     println!("cargo:rerun-if-env-changed=DEP_LLAMA_ROOT");
 }

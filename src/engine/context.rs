@@ -2,7 +2,7 @@
 //! batch never outgrows `n_batch`, a slot never outgrows its window, only rows with logits are sampled.
 
 use super::memory::Cache;
-use super::settings::{N_BATCH, N_UBATCH, Settings};
+use super::settings::{FlashAttn, N_BATCH, N_UBATCH, Settings};
 use super::{Model, Sampler, Token};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
@@ -41,6 +41,10 @@ impl<'m> Context<'m> {
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let n_threads = i32::try_from(n_threads).unwrap_or(1);
+        // Asked for by name, since the one that `auto` looks for is llama.cpp's own.
+        let ours =
+            settings.n_gpu_layers == 0 && settings.flash_attn != FlashAttn::Off && llama_ext::attention::enable();
+        let flash_attn = if ours { FlashAttn::On } else { settings.flash_attn };
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(cache.n_cells))
             .with_n_batch(N_BATCH)
@@ -49,7 +53,7 @@ impl<'m> Context<'m> {
             .with_kv_unified(true)
             .with_n_threads(n_threads)
             .with_n_threads_batch(n_threads)
-            .with_flash_attention_policy(settings.flash_attn.number())
+            .with_flash_attention_policy(flash_attn.number())
             .with_type_k(settings.type_k.ggml())
             .with_type_v(settings.type_v.ggml());
         let params = llama_ext::abort::stop_when(params, move || interrupt.asked().is_some());

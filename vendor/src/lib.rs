@@ -4,6 +4,7 @@
 //! what to quantize, this crate checks what llama.cpp would assert on (an assertion aborts the process) and calls it.
 
 pub mod abort;
+pub mod attention;
 pub mod cpu;
 mod error;
 pub mod ftype;

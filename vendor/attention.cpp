@@ -1,0 +1,381 @@
+// Attention for batches of many sequences on the CPU. In a pool that all sequences share, a token sees few of the cells:
+// its own and those of its beginning. ggml's kernel for few tokens looks at the mark of every cell for every head and
+// takes one head at a time; its kernel for many computes whole tiles of 64 tokens by 64 cells as soon as one token sees
+// one of the cells. Here the marks become one bit each, once for all heads. Keys and values of 64 cells are
+// converted to f32 once for all tokens and query heads that see some of them, and only what is seen is computed: as
+// products with 16 cells at a time where most of the 16 are seen, cell by cell elsewhere.
+//
+// The softmax is the running one of "Online normalizer calculation for softmax" (arXiv:1805.02867), all sums in f32.
+// Vectors are those of GCC and Clang (16 floats, whatever the registers hold), so there is no code for one CPU only.
+
+#include "attention.h"
+
+#include "ggml-cpu.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static int omp_get_thread_num() { return 0; }
+#endif
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+namespace tulu {
+namespace {
+
+constexpr int TILE = 64;  // cells: one bit each in a word
+constexpr int LANES = 16;
+constexpr int QUERIES = 64;  // query heads of tokens that one task computes, about
+constexpr int BLOCK = 4;  // queries computed together
+constexpr uint16_t HIDDEN = 0xfc00;  // minus infinity
+
+using vec  = float __attribute__((vector_size(4 * LANES), aligned(4)));
+using ivec = int32_t __attribute__((vector_size(4 * LANES), aligned(4)));
+
+vec load(const float * from) { return *reinterpret_cast<const vec *>(from); }
+void store(float * to, vec x) { *reinterpret_cast<vec *>(to) = x; }
+
+// 16 half floats.
+vec load_halves(const char * from) {
+    vec x;
+#if defined(__AVX512F__)
+    const __m512 wide = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)));
+    std::memcpy(&x, &wide, sizeof x);
+#elif defined(__F16C__)
+    const __m256 wide[2] = { _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from))),
+                             _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from) + 1)) };
+    std::memcpy(&x, wide, sizeof x);
+#else
+    ggml_cpu_fp16_to_fp32(reinterpret_cast<const ggml_fp16_t *>(from), reinterpret_cast<float *>(&x), LANES);
+#endif
+    return x;
+}
+
+using half    = float __attribute__((vector_size(2 * LANES)));
+using quarter = float __attribute__((vector_size(LANES)));
+
+// The 16 numbers joined to one with `join`, which takes vectors.
+template <typename F> float across(vec x, F join) {
+    half h[2];
+    std::memcpy(h, &x, sizeof x);
+    const half joined = join(h[0], h[1]);
+    quarter q[2];
+    std::memcpy(q, &joined, sizeof joined);
+    const quarter rest = join(q[0], q[1]);
+    return join(join(rest[0], rest[2]), join(rest[1], rest[3]));
+}
+
+float sum(vec x) {
+    return across(x, [](auto a, auto b) { return a + b; });
+}
+
+float largest(vec x) {
+    return across(x, [](auto a, auto b) { return a > b ? a : b; });
+}
+
+// Which of 16 lanes have a bit, as a vector's condition.
+ivec lanes(uint64_t bits) {
+    const ivec lane = { 1 << 0, 1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
+                        1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15 };
+    return ((ivec{} + static_cast<int32_t>(bits & 0xffff)) & lane) != 0;
+}
+
+// e^x for x <= 0, to about 1e-7: 2^n times a polynomial of the rest (Cephes' expf coefficients).
+vec exponential(vec x) {
+    x = x < -87.0f ? vec{} - 87.0f : x;
+    const vec turns = x * 1.44269504f;
+    const ivec n = __builtin_convertvector(turns - 0.5f, ivec);  // towards zero: the nearest, for what is not positive
+    const vec whole = __builtin_convertvector(n, vec);
+    const vec r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const ivec bits = (n + 127) << 23;
+    vec power;
+    std::memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+// N queries (dim floats each) times 16 cells that lie transposed: [dim][16].
+template <int N> void scores_of_16(const float * const * q, const float * kt, int64_t dim, float * const * out) {
+    vec acc[N] = {};
+    for (int64_t d = 0; d < dim; d++) {
+        const vec keys = load(kt + d * LANES);
+        for (int i = 0; i < N; i++) {
+            acc[i] += q[i][d] * keys;
+        }
+    }
+    for (int i = 0; i < N; i++) {
+        store(out[i], acc[i]);
+    }
+}
+
+float score_of_one(const float * q, const float * key, int64_t dim) {
+    vec acc = {};
+    for (int64_t d = 0; d < dim; d += LANES) {
+        acc += load(q + d) * load(key + d);
+    }
+    return sum(acc);
+}
+
+// acc += p[cell] * values[cell] for the cells in `bits`, for 16 * N of the dimensions.
+template <int N> void add_values(uint64_t bits, const float * p, const float * values, int64_t dim, float * acc) {
+    vec sums[N];
+    for (int i = 0; i < N; i++) {
+        sums[i] = load(acc + i * LANES);
+    }
+    for (; bits; bits &= bits - 1) {
+        const int cell = __builtin_ctzll(bits);
+        for (int i = 0; i < N; i++) {
+            sums[i] += p[cell] * load(values + cell * dim + i * LANES);
+        }
+    }
+    for (int i = 0; i < N; i++) {
+        store(acc + i * LANES, sums[i]);
+    }
+}
+
+// What one thread needs for one task.
+struct scratch {
+    std::vector<float> q, k, kt, v, s, acc, top, total;
+    std::vector<int64_t> many;
+
+    scratch(int64_t queries, int64_t dim)
+        : q(queries * dim), k(TILE * dim), kt(LANES * dim), v(TILE * dim), s(queries * TILE), acc(queries * dim),
+          top(queries), total(queries), many(queries) {}
+};
+
+// One key-value head and the tokens [first, last).
+class task {
+  public:
+    task(const attention & op, const uint64_t * seen, bool added, scratch & own, int64_t head, int64_t first, int64_t last)
+        : op(op), seen(seen), added(added), own(own), head(head), first(first), last(last),
+          group(op.n_head / op.n_head_kv), tiles((op.n_kv + TILE - 1) / TILE) {}
+
+    void run() {
+        begin();
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            uint64_t any = 0;
+            for (int64_t token = first; token < last; token++) {
+                any |= bits(token, tile);
+            }
+            if (any) {
+                convert(tile, any);
+                score(tile, any);
+                for (int64_t i = 0; i < queries(); i++) {
+                    take(tile, i);
+                }
+            }
+        }
+        finish();
+    }
+
+  private:
+    const attention & op;
+    const uint64_t * seen;
+    const bool added;
+    scratch & own;
+    const int64_t head, first, last, group, tiles;
+
+    int64_t queries() const { return (last - first) * group; }
+    int64_t token(int64_t query) const { return first + query / group; }
+    uint64_t bits(int64_t token, int64_t tile) const { return seen[token * tiles + tile]; }
+
+    void begin() {
+        for (int64_t i = 0; i < queries(); i++) {
+            const char * from = op.q + token(i) * op.q_token + (head * group + i % group) * op.q_head;
+            float * to = own.q.data() + i * op.dim;
+            std::memcpy(to, from, op.dim * sizeof(float));
+            for (int64_t d = 0; d < op.dim; d++) {
+                to[d] *= op.scale;
+            }
+        }
+        std::fill_n(own.acc.begin(), queries() * op.dim, 0.0f);
+        std::fill_n(own.top.begin(), queries(), -INFINITY);
+        std::fill_n(own.total.begin(), queries(), 0.0f);
+    }
+
+    void convert(int64_t tile, uint64_t any) {
+        for (; any; any &= any - 1) {
+            const int cell = __builtin_ctzll(any);
+            const int64_t at = tile * TILE + cell;
+            const char * k = op.k + at * op.k_cell + head * op.k_head;
+            const char * v = op.v + at * op.v_cell + head * op.v_head;
+            for (int64_t d = 0; d < op.dim; d += LANES) {
+                store(own.k.data() + cell * op.dim + d, load_halves(k + 2 * d));
+                store(own.v.data() + cell * op.dim + d, load_halves(v + 2 * d));
+            }
+        }
+    }
+
+    void score(int64_t tile, uint64_t any) {
+        for (int part = 0; part < TILE; part += LANES) {
+            if (!((any >> part) & 0xffff)) {
+                continue;
+            }
+            const float * keys = own.k.data() + part * op.dim;
+            // Turning the keys over pays for several queries that see most of the 16.
+            int64_t many = 0;
+            for (int64_t i = 0; i < queries(); i++) {
+                const uint64_t here = (bits(token(i), tile) >> part) & 0xffff;
+                if (__builtin_popcountll(here) >= LANES / 2) {
+                    own.many[many++] = i;
+                } else {
+                    one_by_one(keys, here, i, part);
+                }
+            }
+            if (many < BLOCK) {
+                for (int64_t i = 0; i < many; i++) {
+                    one_by_one(keys, (bits(token(own.many[i]), tile) >> part) & 0xffff, own.many[i], part);
+                }
+                continue;
+            }
+            for (int cell = 0; cell < LANES; cell++) {
+                for (int64_t d = 0; d < op.dim; d++) {
+                    own.kt[d * LANES + cell] = keys[cell * op.dim + d];
+                }
+            }
+            int64_t i = 0;
+            for (; i + BLOCK <= many; i += BLOCK) {
+                sixteen<BLOCK>(own.many.data() + i, part);
+            }
+            for (; i < many; i++) {
+                sixteen<1>(own.many.data() + i, part);
+            }
+        }
+    }
+
+    void one_by_one(const float * keys, uint64_t here, int64_t i, int part) {
+        for (; here; here &= here - 1) {
+            const int cell = __builtin_ctzll(here);
+            const float * query = own.q.data() + i * op.dim;
+            own.s[i * TILE + part + cell] = score_of_one(query, keys + cell * op.dim, op.dim);
+        }
+    }
+
+    template <int N> void sixteen(const int64_t * which, int part) {
+        const float * q[N];
+        float * out[N];
+        for (int i = 0; i < N; i++) {
+            q[i]   = own.q.data() + which[i] * op.dim;
+            out[i] = own.s.data() + which[i] * TILE + part;
+        }
+        scores_of_16<N>(q, own.kt.data(), op.dim, out);
+    }
+
+    // The scores of one query become weights, and the values are added with them.
+    void take(int64_t tile, int64_t i) {
+        const uint64_t here = bits(token(i), tile);
+        if (!here) {
+            return;
+        }
+        float * s = own.s.data() + i * TILE;
+        const uint16_t * marks = reinterpret_cast<const uint16_t *>(op.mask + token(i) * op.mask_token) + tile * TILE;
+        if (added) {
+            for (uint64_t left = here; left; left &= left - 1) {
+                const int cell = __builtin_ctzll(left);
+                s[cell] += ggml_fp16_to_fp32(marks[cell]);
+            }
+        }
+        vec tops = vec{} - INFINITY;
+        for (int part = 0; part < TILE; part += LANES) {
+            const vec score = lanes(here >> part) ? load(s + part) : vec{} - INFINITY;
+            tops = score > tops ? score : tops;
+            store(s + part, score);
+        }
+        const float top = std::max(own.top[i], largest(tops));
+        float * acc = own.acc.data() + i * op.dim;
+        if (top > own.top[i]) {
+            const float shrink = std::exp(own.top[i] - top);
+            own.top[i] = top;
+            own.total[i] *= shrink;
+            for (int64_t d = 0; d < op.dim; d++) {
+                acc[d] *= shrink;
+            }
+        }
+        vec total = {};
+        for (int part = 0; part < TILE; part += LANES) {
+            if ((here >> part) & 0xffff) {
+                const vec p = lanes(here >> part) ? exponential(load(s + part) - top) : vec{};
+                total += p;
+                store(s + part, p);
+            }
+        }
+        own.total[i] += sum(total);
+        const float * values = own.v.data();
+        int64_t d = 0;
+        for (; d + 8 * LANES <= op.dim; d += 8 * LANES) {
+            add_values<8>(here, s, values + d, op.dim, acc + d);
+        }
+        for (; d + 4 * LANES <= op.dim; d += 4 * LANES) {
+            add_values<4>(here, s, values + d, op.dim, acc + d);
+        }
+        for (; d < op.dim; d += LANES) {
+            add_values<1>(here, s, values + d, op.dim, acc + d);
+        }
+    }
+
+    void finish() {
+        for (int64_t i = 0; i < queries(); i++) {
+            const float * acc = own.acc.data() + i * op.dim;
+            float * to = op.out + (token(i) * op.n_head + head * group + i % group) * op.dim;
+            const float share = own.total[i] > 0 ? 1 / own.total[i] : 0;
+            for (int64_t d = 0; d < op.dim; d++) {
+                to[d] = acc[d] * share;
+            }
+        }
+    }
+};
+
+}  // namespace
+
+bool attention_is_built() {
+#if defined(_OPENMP) && defined(__GNUC__) && (defined(__AVX2__) || defined(__ARM_NEON))
+    return true;
+#else
+    return false;
+#endif
+}
+
+void attend(const attention & op) {
+    const int64_t tiles = (op.n_kv + TILE - 1) / TILE, group = op.n_head / op.n_head_kv;
+    // A few tasks for each thread, so that none waits long for the last.
+    const int64_t wanted = std::max<int64_t>(1, 4 * op.n_threads / op.n_head_kv);
+    const int64_t step =
+        std::clamp<int64_t>(op.n_tokens / wanted, 1, std::max<int64_t>(1, QUERIES / group));
+    const int64_t parts = (op.n_tokens + step - 1) / step;
+    // Nothing is allocated by the threads: an exception must not leave their region.
+    std::vector<uint64_t> seen(op.n_tokens * tiles);
+    std::vector<scratch> own(op.n_threads, scratch(step * group, op.dim));
+    bool added = false;
+#pragma omp parallel num_threads(op.n_threads)
+    {
+#pragma omp for reduction(|| : added)
+        for (int64_t token = 0; token < op.n_tokens; token++) {
+            const uint16_t * marks = reinterpret_cast<const uint16_t *>(op.mask + token * op.mask_token);
+            for (int64_t cell = 0; cell < op.n_kv; cell++) {
+                const uint64_t visible = marks[cell] != HIDDEN;
+                seen[token * tiles + cell / TILE] |= visible << (cell % TILE);
+                added = added || (visible && marks[cell] != 0);
+            }
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < op.n_head_kv * parts; i++) {
+            const int64_t first = i % parts * step;
+            scratch & mine = own[omp_get_thread_num()];
+            task(op, seen.data(), added, mine, i / parts, first, std::min(first + step, op.n_tokens)).run();
+        }
+    }
+}
+
+}  // namespace tulu

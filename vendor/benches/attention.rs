@@ -1,0 +1,60 @@
+//! Our attention beside ggml's, on the patterns of a pool of cells that a batch has. `cargo bench -p llama-ext --bench
+//! attention [THREADS]`; milliseconds are those of the fastest of nine runs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a bench stops at the first surprise")]
+
+use llama_ext::attention::Attention;
+
+const HIDDEN: u16 = 0xfc00;
+const RUNS: u16 = 9;
+
+/// A name, tokens, cells, and which cells a token sees.
+type Pattern = (&'static str, usize, usize, fn(usize, usize) -> bool);
+
+/// Sixteen slots with a prompt of 57 tokens each; then a cell of each in turn, as generation fills them.
+fn own(token: usize, cell: usize) -> bool {
+    if cell < 912 { cell / 57 == token } else { cell < 1552 && cell % 16 == token }
+}
+
+const PATTERNS: [Pattern; 5] = [
+    ("16 answers, nothing shared", 16, 1792, own),
+    ("16 answers, 650 tokens shared", 16, 2560, |token, cell| cell < 650 || (cell < 2090 && cell % 16 == token)),
+    ("14 answers and two prompts of 57", 128, 1792, |token, cell| match token.checked_sub(14) {
+        None => own(token, cell),
+        Some(n) => cell < 912 && cell / 57 == 14 + n / 57 && cell % 57 <= n % 57,
+    }),
+    ("one prompt of 128", 128, 256, |token, cell| cell <= token),
+    ("a prompt's last 512 of 2048", 512, 2048, |token, cell| cell <= 1536 + token),
+];
+
+fn main() {
+    let threads = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(2);
+    for (shape, dim, n_head, n_head_kv) in
+        [("4 key-value heads of 32, 64 values", 64, 32, 4), ("8 heads, 128 values", 128, 8, 8)]
+    {
+        println!("{shape}, {threads} threads");
+        for (name, n_tokens, n_kv, sees) in PATTERNS {
+            let mut state = 1_u32;
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state >> 8
+            };
+            // Half floats of 2^-6 to 1, of either sign.
+            let mut halves = |n| {
+                (0..n).map(|_| (((next() % 2) << 15) | ((9 + next() % 7) << 10) | (next() % 1024)) as u16).collect()
+            };
+            let (k, v) = (halves(dim * n_head_kv * n_kv), halves(dim * n_head_kv * n_kv));
+            let q = (0..dim * n_head * n_tokens).map(|_| (next() % 4001) as f32 / 1000.0 - 2.0).collect();
+            let mask = (0..n_tokens * n_kv).map(|i| if sees(i / n_kv, i % n_kv) { 0 } else { HIDDEN }).collect();
+            let attention = Attention { dim, n_head, n_head_kv, q, k, v, mask };
+            let milliseconds = |ours| attention.compute(ours, threads, RUNS).unwrap().map(|(_, seconds)| 1e3 * seconds);
+            let ggml = milliseconds(false).expect("ggml takes everything");
+            match milliseconds(true) {
+                Some(ours) => {
+                    println!("  {name:<34} ours {ours:>8.3} ms  ggml {ggml:>8.3} ms  {:>5.2} times", ggml / ours)
+                }
+                None => println!("  {name:<34} this build has none of its own; ggml {ggml:>8.3} ms"),
+            }
+        }
+    }
+}

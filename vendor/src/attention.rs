@@ -1,0 +1,103 @@
+//! Attention for batches of many sequences on the CPU, as a device that llama.cpp uses beside its own: `attention.cpp` says
+//! what it does, `attention_device.cpp` how ggml knows of it.
+
+use crate::Error;
+use std::sync::OnceLock;
+
+unsafe extern "C" {
+    fn llama_ext_attention_register() -> i32;
+    fn llama_ext_attention(
+        ours: i32,
+        dim: i64,
+        n_tokens: i64,
+        n_head: i64,
+        n_head_kv: i64,
+        n_kv: i64,
+        q: *const f32,
+        k: *const u16,
+        v: *const u16,
+        mask: *const u16,
+        n_threads: i32,
+        runs: i32,
+        out: *mut f32,
+        seconds: *mut f64,
+    ) -> i32;
+}
+
+/// Has every context that is made from now on compute the attention of 4 and more tokens here, where keys and values are
+/// in half floats. False: this build has no use for it (no OpenMP, or no vectors of 8 floats).
+pub fn enable() -> bool {
+    static ENABLED: OnceLock<bool> = OnceLock::new();
+    // SAFETY: registers a static object with ggml, once; ggml's registry is ready from its first use on.
+    *ENABLED.get_or_init(|| unsafe { llama_ext_attention_register() } == 0)
+}
+
+/// Attention that is to be computed: `q` is heads × tokens × dim, `k` and `v` are key-value heads × cells × dim and `mask`
+/// is tokens × cells, the last three in half floats (their bits).
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// Values in one head.
+    pub dim: usize,
+    /// Query heads.
+    pub n_head: usize,
+    /// Heads of keys and values; divides `n_head`.
+    pub n_head_kv: usize,
+    /// Queries.
+    pub q: Vec<f32>,
+    /// Keys.
+    pub k: Vec<u16>,
+    /// Values.
+    pub v: Vec<u16>,
+    /// Added to the scores; 0xfc00, minus infinity, hides a cell.
+    pub mask: Vec<u16>,
+}
+
+impl Attention {
+    /// Computes it `runs` times with ggml's CPU kernel, or with `ours`: the result (tokens × heads × dim) and the seconds of
+    /// the fastest run. `None`: this kernel does not take it.
+    ///
+    /// # Errors
+    /// [`Error::Native`] when the sizes do not belong together or ggml failed.
+    pub fn compute(&self, ours: bool, n_threads: u16, runs: u16) -> Result<Option<(Vec<f32>, f64)>, Error> {
+        let wrong = || Error::Native("sizes that do not belong together".to_owned());
+        let Self { dim, n_head, n_head_kv, q, k, v, mask } = self;
+        let n_tokens = q.len().checked_div(dim * n_head).ok_or_else(wrong)?;
+        let n_kv = k.len().checked_div(dim * n_head_kv).ok_or_else(wrong)?;
+        let fits = q.len() == dim * n_head * n_tokens
+            && k.len() == dim * n_head_kv * n_kv
+            && v.len() == k.len()
+            && mask.len() == n_tokens * n_kv
+            && n_head.is_multiple_of(*n_head_kv)
+            && n_threads > 0
+            && runs > 0;
+        if !fits {
+            return Err(wrong());
+        }
+        let (mut out, mut seconds) = (vec![0.0; q.len()], 0.0);
+        // SAFETY: every pointer is to as many values as the dimensions say, which was checked above; the shim catches
+        // exceptions.
+        let status = unsafe {
+            llama_ext_attention(
+                i32::from(ours),
+                *dim as i64,
+                n_tokens as i64,
+                *n_head as i64,
+                *n_head_kv as i64,
+                n_kv as i64,
+                q.as_ptr(),
+                k.as_ptr(),
+                v.as_ptr(),
+                mask.as_ptr(),
+                i32::from(n_threads),
+                i32::from(runs),
+                out.as_mut_ptr(),
+                &raw mut seconds,
+            )
+        };
+        match status {
+            0 => Ok(Some((out, seconds))),
+            2 => Ok(None),
+            _ => Err(Error::Native("the attention did not run".to_owned())),
+        }
+    }
+}
