@@ -176,7 +176,7 @@ ggml_backend_reg_t registry() {
 
 extern "C" {
 
-// Makes the device known to ggml. Contexts that are made from now on use it. 1: this build has no use for it.
+// Makes the device known to ggml. Contexts that are made from now on use it. 1: it is not in this build.
 int32_t llama_ext_attention_register(void) {
     if (!tulu::attention_is_built()) {
         return 1;

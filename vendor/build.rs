@@ -31,7 +31,9 @@ fn main() {
         println!("cargo:rerun-if-changed={file}");
     }
     build.compile("llama_ext");
-    println!("cargo:rerun-if-changed=attention.h");
+    for header in ["attention.h", "vectors.h"] {
+        println!("cargo:rerun-if-changed={header}");
+    }
     println!("cargo:rerun-if-changed=llama.cpp.toml");
     println!("cargo:rerun-if-env-changed=DEP_LLAMA_ROOT");
 }

@@ -25,7 +25,7 @@ unsafe extern "C" {
 }
 
 /// Has every context that is made from now on compute the attention of 4 and more tokens here, where keys and values are
-/// in half floats. False: this build has no use for it (no OpenMP, or no vectors of 8 floats).
+/// in half floats. False: it is not in this build (x86 with AVX2 and OpenMP only).
 pub fn enable() -> bool {
     static ENABLED: OnceLock<bool> = OnceLock::new();
     // SAFETY: registers a static object with ggml, once; ggml's registry is ready from its first use on.
