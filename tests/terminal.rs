@@ -103,8 +103,10 @@ fn turns_are_taken_back_and_answered_again() {
     let mark = terminal.raw.len();
     terminal.keys("\x1b[A");
     terminal.text_after(mark, "What is your name?");
+    let mark = terminal.raw.len();
     terminal.keys("\x03");
     terminal.text_after(mark, "Ctrl-C again");
+    terminal.prompt_after(mark);
     leaves(terminal);
 }
 
