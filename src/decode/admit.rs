@@ -23,8 +23,10 @@ impl Decoder<'_> {
             let running = self.slots.iter().filter(|slot| slot.admitted).count();
             let reading = self.slots.iter().filter(|slot| slot.admitted && !slot.generates());
             let unread: usize = reading.map(|slot| slot.pending().len()).sum();
-            if self.order == Order::Same && running > 0 || unread > self.pace.slice() {
-                // By its turn there may be more to share.
+            let one_at_a_time = self.order == Order::Same && running > 0;
+            // It would get no row now, and by its turn there may be more that it can share.
+            let no_turn = unread > self.pace.slice();
+            if one_at_a_time || no_turn {
                 break;
             }
             let own = self.holds(i, i);

@@ -26,8 +26,9 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Loads the file at `path` for `n_slots` conversations at once, or as many as suit the memory. `progress` is told the part that is loaded (0 to 1)
-    /// and answers whether to go on; an answer of no is an error with the code `INTERRUPTED`.
+    /// Loads the file at `path` for `n_slots` conversations at once, or as many as suit the memory; with several, how the
+    /// weights lie is measured first. `progress` is told the part that is loaded (0 to 1) and answers whether to go on; an
+    /// answer of no is an error with the code `INTERRUPTED`.
     pub(crate) fn load(
         path: &Path,
         settings: Settings,
