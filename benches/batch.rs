@@ -33,7 +33,7 @@ fn main() {
     // cargo adds --bench
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let [model, server, rest @ ..] = args.as_slice() else {
-        eprintln!("usage: cargo bench --bench batch -- MODEL.gguf LLAMA_SERVER [SLOTS] [RECORDS] [ROUNDS]");
+        println!("usage: cargo bench --bench batch -- MODEL.gguf LLAMA_SERVER [SLOTS] [RECORDS] [ROUNDS]");
         return;
     };
     let number = |i: usize, default: usize| rest.get(i).map_or(default, |text| text.parse().expect("a number"));

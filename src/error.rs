@@ -1,6 +1,8 @@
 //! What goes wrong, as the user sees it: one line `tulu-quant: error[CODE]: <file>: <what>; <what to do>` and an exit
 //! code. Libraries below return their own errors; they become a [`Failure`] here and are printed only by `main`.
 
+use crate::sanitize::one_line;
+use crate::stderr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -97,16 +99,16 @@ impl Failure {
     /// Prints the one line and gives the exit code.
     pub(crate) fn report(&self, format: ErrorFormat) -> ExitCode {
         match format {
-            ErrorFormat::Text => eprintln!("{self}"),
-            ErrorFormat::Json => eprintln!(
-                "{}",
-                serde_json::json!({"error": {
+            ErrorFormat::Text => stderr::line(&self.to_string()),
+            ErrorFormat::Json => stderr::line(
+                &serde_json::json!({"error": {
                     "code": self.code,
                     "file": self.file.as_ref().map(|f| f.display().to_string()),
                     "message": self.what,
                     "hint": self.fix,
                     "exit": self.exit as u8,
                 }})
+                .to_string(),
             ),
         }
         self.exit.into()
@@ -137,24 +139,11 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Whether `c` could do something to a terminal but be seen: control characters (C0, DEL, C1), the marks that reorder or
-/// hide what is written (bidi embeddings, overrides and isolates, tags), and the line separators that are no newline.
-pub(crate) fn hazardous(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// Text from outside (file names, tensor names, llama.cpp's log) on one line, with nothing that acts on a terminal.
-pub(crate) fn one_line(text: &str) -> String {
-    text.chars().flat_map(|c| if hazardous(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
-}
-
 /// clap's own message; `--help` and `--version` are not errors.
 pub(crate) fn report_usage(err: &clap::Error) -> ExitCode {
     let _ = err.print();
     if err.use_stderr() {
-        eprintln!("tulu-quant: error[USAGE]: the command line was not understood; see `tulu-quant --help`");
+        stderr::line("tulu-quant: error[USAGE]: the command line was not understood; see `tulu-quant --help`");
         Exit::Input.into()
     } else {
         Exit::Done.into()

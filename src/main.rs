@@ -15,7 +15,10 @@ mod interrupt;
 mod model;
 mod progress;
 mod prompt;
+mod sanitize;
+mod stderr;
 mod table;
+mod watch;
 
 use clap::Parser as _;
 use error::{Exit, Failure};
@@ -33,7 +36,7 @@ fn main() -> ExitCode {
         console::set_colors_enabled(false);
         console::set_colors_enabled_stderr(false);
     }
-    llama_ext::log::capture(false);
+    llama_ext::log::capture(None);
     match commands::run(cli.command) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(format),

@@ -1,11 +1,22 @@
 //! Progress bars: the only module that names indicatif. Bars are drawn on stderr, and only when it is a terminal.
-//! [`Watch`] shows the library's work on one and passes Ctrl-C on to it.
 
-use crate::error::one_line;
-use crate::interrupt::Interrupt;
+use crate::sanitize::one_line;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// The bar that is being drawn: what else is written must stay above it.
+static DRAWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Lets `write` write lines that stay above the bar, where one is drawn.
+pub(crate) fn above(write: impl FnOnce()) {
+    let drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match drawn {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
 
 /// A bar, or nothing where there is no terminal.
 #[derive(Debug)]
@@ -41,6 +52,7 @@ impl Bar {
         bar.set_style(style.progress_chars("=> "));
         bar.set_prefix(label.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
+        *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
         Self(Some(bar))
     }
 
@@ -69,21 +81,14 @@ impl Bar {
     /// What is being worked on now.
     pub(crate) fn message(&self, text: String) {
         if let Some(bar) = &self.0 {
-            bar.set_message(text);
-        }
-    }
-
-    /// Lets `write` write lines that stay above the bar.
-    pub(crate) fn above(&self, write: impl FnOnce()) {
-        match &self.0 {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+            bar.set_message(one_line(&text));
         }
     }
 
     /// Takes the bar off the screen, so that other lines can be written.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.0 {
+            *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
             bar.finish_and_clear();
         }
     }
@@ -92,43 +97,5 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.clear();
-    }
-}
-
-/// A bar over the bytes that the library works through, and the way to stop it.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    bar: Bar,
-    interrupt: Interrupt,
-}
-
-impl Watch {
-    /// Watches work on `total` bytes.
-    pub(crate) fn new(label: &str, total: u64, interrupt: &Interrupt) -> Self {
-        Self { bar: Bar::bytes(label, total), interrupt: interrupt.clone() }
-    }
-
-    /// Takes the bar off the screen.
-    pub(crate) fn clear(&self) {
-        self.bar.clear();
-    }
-}
-
-impl tulu_quantize::Observer for Watch {
-    fn advanced(&self, tensor: &str, bytes: u64) {
-        self.bar.advance(bytes);
-        self.bar.message(tensor.to_owned());
-    }
-
-    fn note(&self, text: &str) {
-        self.bar.above(|| eprintln!("note: {}", one_line(text)));
-    }
-
-    fn finishing(&self) {
-        self.bar.message("flushing to disk".to_owned());
-    }
-
-    fn cancelled(&self) -> bool {
-        self.interrupt.asked().is_some()
     }
 }

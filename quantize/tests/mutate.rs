@@ -87,7 +87,7 @@ struct Case(String);
 impl Drop for Case {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the case was: {}", self.0);
+            println!("the case was: {}", self.0);
         }
     }
 }

@@ -55,7 +55,7 @@ fn assert_same(ours: &Path, theirs: &Path) {
 
 /// All mixes, on a random checkpoint with grouped heads whose rows are not all multiples of 256 (fallback types).
 fn same_as_llama_cpp(checkpoint: &made::Checkpoint) {
-    llama_ext::log::capture(false);
+    llama_ext::log::capture(None);
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     checkpoint.write(&source);
@@ -161,7 +161,7 @@ fn imatrix(dir: &Path, checkpoint: &made::Checkpoint) -> (PathBuf, PathBuf) {
 
 #[test]
 fn importance_matrices_and_type_options_give_the_same_bytes_too() {
-    llama_ext::log::capture(false);
+    llama_ext::log::capture(None);
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     // eight layers, because the rules treat the first eighth apart
@@ -218,7 +218,7 @@ fn our_kernels_and_ggml_s_make_the_same_files() {
 
 #[test]
 fn a_gguf_file_as_source_gives_what_llama_cpp_makes_of_it() {
-    llama_ext::log::capture(false);
+    llama_ext::log::capture(None);
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("model");
     made::Checkpoint::default().write(&folder);

@@ -32,7 +32,7 @@ fn try_convert(dir: &Path, to: &Path, types: &[Ftype]) -> Result<Vec<PathBuf>, E
 
 /// Converts both folders (of one name, which the files carry) and compares every byte.
 fn assert_same(a: &Path, b: &Path, types: &[Ftype]) {
-    llama_ext::log::capture(false);
+    llama_ext::log::capture(None);
     let out = tempfile::tempdir().unwrap();
     let a = try_convert(a, &out.path().join("a"), types).expect("the one");
     let b = try_convert(b, &out.path().join("b"), types).expect("the other");

@@ -2,7 +2,8 @@
 //! Tab completes commands, their arguments and files.
 
 use super::line::unfinished;
-use crate::error::{Failure, hazardous};
+use crate::error::Failure;
+use crate::sanitize::hazardous;
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};

@@ -27,6 +27,7 @@ pub(crate) use talk::Chat;
 pub(crate) use window::Overflow;
 
 use crate::error::{Exit, Failure};
+use crate::stderr::dim as note;
 use std::path::PathBuf;
 
 impl Chat<'_> {
@@ -46,9 +47,4 @@ impl Chat<'_> {
         }
         repl::run(self, out, verbose, file)
     }
-}
-
-/// Something about the conversation, in its own shade, on stderr.
-fn note(text: &str) {
-    eprintln!("{}", console::style(output::visible(text)).for_stderr().dim());
 }

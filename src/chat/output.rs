@@ -1,7 +1,8 @@
 //! Where an answer goes: stdout, piece by piece. A model can emit any byte, so a terminal is shown only characters that
 //! cannot move the cursor, hide text or talk to the terminal; a pipe gets everything. Markdown stays as the model wrote it.
 
-use crate::error::{Failure, hazardous};
+use crate::error::Failure;
+use crate::sanitize::visible;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 
@@ -51,16 +52,10 @@ impl Output {
     }
 }
 
-/// `text` without what acts on a terminal, newline and tab excepted. What is left of an escape sequence is plain text, so
-/// that nothing a model wrote disappears altogether. Works on single characters: it does not matter how text was cut.
-pub(super) fn visible(text: &str) -> String {
-    text.chars().filter(|c| matches!(c, '\n' | '\t') || !hazardous(*c)).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::visible;
     use crate::decode::Utf8;
+    use crate::sanitize::visible;
 
     #[test]
     fn plain_text_is_left_alone() {

@@ -7,8 +7,10 @@ use super::line::{Line, parse, warning};
 use super::talk::Chat;
 use super::{Output, external, note};
 use crate::decode::{Answer, Reason};
-use crate::error::{Exit, Failure, one_line};
+use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::sanitize::one_line;
+use crate::stderr;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -156,7 +158,7 @@ impl Session<'_, '_> {
             return Ok(Next::Prompt);
         }
         self.editor.remember(text);
-        eprintln!("{}", super::output::visible(text));
+        stderr::block(&format!("{text}\n"));
         self.message(text.to_owned())
     }
 

@@ -7,9 +7,11 @@ use super::parameter::{Parameters, Stored};
 use super::talk::Chat;
 use super::whole;
 use crate::engine::{Model, Token};
-use crate::error::{Failure, one_line};
+use crate::error::Failure;
 use crate::hex::hex;
 use crate::prompt::{Message, Role};
+use crate::sanitize::one_line;
+use crate::stderr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fs;
@@ -240,7 +242,7 @@ impl Restored {
         let unused = self.cached.as_ref().and_then(|cached| cached.as_ref().err());
         let unused = unused.map(|why| format!("its KV cache is not used ({why}): it is read again"));
         for text in self.notes.iter().chain(&unused) {
-            eprintln!("tulu-quant: note: {}: {}", one_line(&file.display().to_string()), one_line(text));
+            stderr::note(&format!("{}: {text}", file.display()));
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
 use crate::prompt::{Message, Prompt, Prompts, Role};
+use crate::stderr;
 use std::time::{Duration, Instant};
 
 /// Reading a prompt shows a bar when it takes longer than this; below, it would only flicker.
@@ -180,7 +181,7 @@ impl<'m> Chat<'m> {
         }
         if gone > 0 {
             let left = turns - self.gone(start);
-            super::note(&format!(
+            stderr::dim(&format!(
                 "the window of {n_ctx} tokens is full: the model no longer sees the {gone} oldest turn{} before this; it \
                  reads the {left} that {} left again ({n} tokens)",
                 if gone == 1 { "" } else { "s" },
@@ -199,7 +200,7 @@ impl<'m> Chat<'m> {
     fn answer(&mut self, out: &mut Output) -> Result<Answer, Failure> {
         let prompt = self.fit()?;
         if let (Some(notice), false) = (prompt.notice, self.noticed) {
-            eprintln!("tulu-quant: note: {notice}");
+            stderr::note(notice);
             self.noticed = true;
         }
         // Another seed for each turn, or the same question would be answered the same way throughout a session.

@@ -7,6 +7,7 @@ use crate::decode::{Answer, Reason};
 use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::stderr;
 use std::io::{ErrorKind, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -98,10 +99,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             return Ok(exit);
         }
         if answer.reason == Reason::Length && !args.json {
-            eprintln!(
-                "tulu-quant: note: the answer was cut after {} tokens; -n allows more",
+            stderr::note(&format!(
+                "the answer was cut after {} tokens; -n allows more",
                 answer.usage.completion_tokens
-            );
+            ));
         }
     }
     Ok(Exit::Done)
@@ -133,9 +134,7 @@ fn turns(given: &[String]) -> Result<Vec<String>, Failure> {
         let given = !turns.is_empty();
         std::thread::spawn(move || {
             if given && end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                eprintln!(
-                    "tulu-quant: note: waiting for the end of stdin; give </dev/null if nothing comes from there"
-                );
+                stderr::note("waiting for the end of stdin; give </dev/null if nothing comes from there");
             }
         });
         let mut piped = String::new();

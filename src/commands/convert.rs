@@ -9,8 +9,9 @@ use crate::model::demo;
 use crate::model::hub::Hub;
 use crate::model::named::{Named, named, parse_type};
 use crate::model::source::{listing, threads};
-use crate::progress::Watch;
+use crate::stderr;
 use crate::table::{self, Align};
+use crate::watch::Watch;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -98,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let threads = args.threads.unwrap_or_else(threads);
     let memory = memory_needed(&plan, threads) + opened.memory_held(&plan);
     if !args.json {
-        eprint!("{}", summary(&opened, &plan, memory));
+        stderr::block(&summary(&opened, &plan, memory));
     }
     if args.dry_run {
         let text =
@@ -129,12 +130,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut made: Vec<String> =
         plan.outputs.iter().map(|o| format!("  {}  {}\n", o.path.display(), table::bytes(o.len))).collect();
     made.extend(card.map(|card| format!("  {}\n", card.display())));
-    eprint!(
+    stderr::block(&format!(
         "Done in {seconds:.1} s: read {}, wrote {}\n{}",
         table::bytes(report.read),
         table::bytes(report.written),
         made.concat()
-    );
+    ));
     Ok(Exit::Done)
 }
 

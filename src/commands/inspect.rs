@@ -134,7 +134,7 @@ fn tensor_table<'a>(tensors: impl Iterator<Item = (&'a str, Vec<u64>, GgmlType, 
     let mut rows = vec![["tensor", "shape", "type", "bytes"].map(str::to_owned).to_vec()];
     for (name, shape, kind, bytes) in tensors {
         let shape = shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" × ");
-        rows.push(vec![crate::error::one_line(name), shape, kind.to_string(), bytes.to_string()]);
+        rows.push(vec![crate::sanitize::one_line(name), shape, kind.to_string(), bytes.to_string()]);
     }
     table::render(&[Align::Left, Align::Right, Align::Left, Align::Right], &rows)
 }
@@ -152,7 +152,7 @@ fn kv_bytes_per_token(gguf: &Gguf) -> Option<u64> {
 /// Values of one line that fit a terminal.
 fn shortened(text: &str) -> String {
     const WIDTH: usize = 100;
-    let line = crate::error::one_line(text);
+    let line = crate::sanitize::one_line(text);
     if line.chars().count() <= WIDTH { line } else { line.chars().take(WIDTH - 1).chain(['…']).collect() }
 }
 

@@ -5,6 +5,7 @@ use crate::engine::{Model, Settings};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
+use crate::stderr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ pub(super) fn model(
     })?;
     let (n_ctx, trained) = (model.n_ctx(), model.shape().n_ctx_train);
     if as_trained && n_ctx < trained {
-        eprintln!("tulu-quant: note: the window is {n_ctx} tokens instead of {trained}: more does not fit in memory");
+        stderr::note(&format!("the window is {n_ctx} tokens instead of {trained}: more does not fit in memory"));
     }
     Ok(model)
 }

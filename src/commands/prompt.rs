@@ -6,6 +6,7 @@ use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
 use crate::prompt::{Prompt, Prompts, conversations};
+use crate::stderr;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Fa
             return Err(Failure::input("SEVERAL", what, "use --json or --tokens"));
         }
         if let (Some(notice), false) = (prompt.notice, noticed) {
-            eprintln!("tulu-quant: note: {notice}");
+            stderr::note(notice);
             noticed = true;
         }
         crate::stdout(&form(args, prompt))?;

@@ -5,6 +5,7 @@ use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::hub::Hub;
 use crate::model::{named, source};
+use crate::stderr;
 use crate::table;
 use serde_json::json;
 
@@ -40,14 +41,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             let listing = source::listing(&hub, &repo)?;
             let files = listing.needed()?.all();
             let fetched = hub.to_fetch(&listing, &files);
-            eprintln!(
+            stderr::line(&format!(
                 "Fetching {} at {:.8}: {} in {} files, {} of it not here yet",
                 repo.id(),
                 listing.commit,
                 table::bytes(files.iter().map(|file| file.size).sum()),
                 files.len(),
                 table::bytes(fetched),
-            );
+            ));
             (hub.pull(&listing, &files, args.hub.fetch.max_workers)?, fetched)
         }
     };

@@ -3,8 +3,8 @@
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::source::threads;
-use crate::progress::Watch;
 use crate::table::{self, Align};
+use crate::watch::Watch;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ fn report(file: &Gguf, verdict: &Verdict) -> String {
         .chain(verdict.tensors.iter().filter_map(|t| Some(format!("tensor '{}' {}", t.name, t.problem.as_ref()?))))
         .collect();
     for problem in &problems {
-        out += &format!("  WRONG: {}\n", crate::error::one_line(problem));
+        out += &format!("  WRONG: {}\n", crate::sanitize::one_line(problem));
     }
     out += if problems.is_empty() {
         "  nothing is wrong\n"

@@ -167,7 +167,7 @@ pub(super) fn backend() -> Result<&'static LlamaBackend, Failure> {
     if let Some(backend) = BACKEND.get() {
         return Ok(backend);
     }
-    llama_ext::log::capture(false);
+    llama_ext::log::capture(None);
     let backend = LlamaBackend::init()
         .map_err(|err| Failure::engine("ENGINE", format!("llama.cpp does not start: {err}"), "report this"))?;
     Ok(BACKEND.get_or_init(|| backend))

@@ -3,9 +3,11 @@
 use super::hub::{Hub, Listing, Needed, room};
 use super::registry;
 use crate::cli::HubArgs;
-use crate::error::{Failure, one_line};
+use crate::error::Failure;
+use crate::sanitize::one_line;
+use crate::stderr;
 use crate::table;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -103,13 +105,12 @@ impl<'a> Offer<'a> {
     /// `hf download` and `ollama` do: a batch job that waits for an answer helps nobody.
     pub(crate) fn ask(&self, hub: &Hub, args: &HubArgs) -> Result<(), Failure> {
         let cache = &hub.settings().cache.0;
-        eprint!("{}", self.text(cache));
+        stderr::block(&self.text(cache));
         self.check_disks(cache)?;
         if args.yes || self.begun() || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return Ok(());
         }
-        eprint!("Go on? [Y/n] ");
-        let _ = std::io::stderr().flush();
+        stderr::block("Go on? [Y/n] ");
         match answer(hub)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
             Some("" | "y" | "yes") => Ok(()),
             _ => {

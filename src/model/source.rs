@@ -10,8 +10,9 @@ use crate::cli::HubArgs;
 use crate::error::Failure;
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
-use crate::progress::Watch;
+use crate::stderr;
 use crate::table;
+use crate::watch::Watch;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Recipe, convert};
@@ -131,15 +132,15 @@ fn cached_name(dir: &Path, ftype: Ftype) -> Result<String, Failure> {
 fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
     let source = Checkpoint::open(dir)?;
     let plan = Plan::new(&source, &[(ftype, to.to_owned())], &Recipe::default())?;
-    eprintln!(
+    stderr::line(&format!(
         "Converting {} ({} weights) to {ftype}: reads {}, keeps {} in {}",
         source.name(),
         table::params(plan.n_params),
         table::bytes(plan.source_bytes),
         table::bytes(plan.output_bytes()),
         to.display()
-    );
-    source.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    ));
+    source.notes.iter().for_each(|note| stderr::note(note));
     create_parent(to)?;
     let watch = Watch::new("converting", plan.source_bytes, interrupt);
     // another process may have made the same file meanwhile: it is the same, so replacing it is right

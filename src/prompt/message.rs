@@ -1,7 +1,8 @@
 //! Messages and conversations, and how they are read from JSON. What they look like to the model is in `template`.
 
 use crate::engine::Token;
-use crate::error::{Failure, one_line};
+use crate::error::Failure;
+use crate::sanitize::one_line;
 use serde_json::Value;
 use std::io::Read;
 

@@ -4,7 +4,6 @@ use llama_cpp_sys_2 as sys;
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Lines kept: enough for the reason of a failed load with what led to it.
 const KEPT: usize = 64;
@@ -16,11 +15,17 @@ struct Tail {
 }
 
 static TAIL: Mutex<Tail> = Mutex::new(Tail { lines: VecDeque::new(), open: None });
-static ECHO: AtomicBool = AtomicBool::new(false);
+/// Who is told each piece of the log as it comes.
+pub type Listener = fn(&str);
 
-/// Takes llama.cpp's and ggml's log for this process from now on; `echo` also writes it to stderr (`--verbose`).
-pub fn capture(echo: bool) {
-    ECHO.store(echo, Ordering::Relaxed);
+static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
+
+/// Takes llama.cpp's and ggml's log for this process from now on. `listener` is given each piece as it comes (`--verbose`);
+/// it is called from C and must not panic.
+pub fn capture(listener: Option<Listener>) {
+    if let Ok(mut held) = LISTENER.lock() {
+        *held = listener;
+    }
     // SAFETY: the callback is a plain function that lives as long as the process and needs no user data.
     unsafe { sys::llama_log_set(Some(keep), std::ptr::null_mut()) };
 }
@@ -50,8 +55,9 @@ unsafe extern "C" fn keep(level: sys::ggml_log_level, text: *const c_char, _: *m
     }
     // SAFETY: ggml passes a NUL-terminated string that lives during the call.
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-    if ECHO.load(Ordering::Relaxed) {
-        eprint!("{text}");
+    let listener = LISTENER.lock().map_or(None, |held| *held);
+    if let Some(tell) = listener {
+        tell(&text);
     }
     let Ok(mut tail) = TAIL.lock() else { return };
     let (level, mut line) = match tail.open.take() {

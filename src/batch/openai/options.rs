@@ -168,5 +168,5 @@ fn stops(value: &Value) -> Result<Vec<String>, Refused> {
 
 /// A name from input inside a message.
 fn brief(name: &str) -> String {
-    crate::error::one_line(&name.chars().take(40).collect::<String>())
+    crate::sanitize::one_line(&name.chars().take(40).collect::<String>())
 }

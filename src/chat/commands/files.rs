@@ -4,7 +4,8 @@ use super::super::repl::{Next, Session};
 use super::super::saved::{self, Saved, kv_file};
 use super::super::{Chat, Parameters, export as exported};
 use super::{first_line, note, shown};
-use crate::error::{Failure, one_line};
+use crate::error::Failure;
+use crate::sanitize::one_line;
 use crate::table;
 use std::path::{Path, PathBuf};
 

@@ -11,8 +11,9 @@ use super::editor::Candidates;
 use super::note;
 use super::repl::{Next, Session};
 use super::saved;
-use crate::error::{Failure, one_line};
-use std::path::Path;
+use crate::error::Failure;
+use crate::sanitize::{one_line, shown};
+use crate::stderr;
 
 /// What follows a command.
 enum Argument {
@@ -45,7 +46,7 @@ const TABLE: [Command; 14] = [
         argument: Argument::None,
         help: "this list",
         run: |_, _| {
-            eprint!("{}", help());
+            stderr::block(&help());
             Ok(Next::Prompt)
         },
     },
@@ -252,11 +253,6 @@ fn first_line(text: &str) -> String {
     let cut: String = line.chars().take(LIMIT).collect();
     let more = cut.len() < text.trim().len();
     one_line(&cut) + if more { "…" } else { "" }
-}
-
-/// A path as a note shows it.
-fn shown(path: &Path) -> String {
-    one_line(&path.display().to_string())
 }
 
 #[cfg(test)]

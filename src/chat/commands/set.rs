@@ -4,7 +4,8 @@ use super::super::parameter::{self, TABLE};
 use super::super::repl::{Next, Session};
 use super::super::window::Overflow;
 use super::{did_you_mean, note};
-use crate::error::{Failure, one_line};
+use crate::error::Failure;
+use crate::sanitize::one_line;
 use clap::ValueEnum as _;
 
 /// What `/set` takes besides parameters.

@@ -3,7 +3,8 @@
 use super::super::parameter::TABLE;
 use super::super::repl::{Next, Session};
 use super::{did_you_mean, note, shown};
-use crate::error::{Failure, one_line};
+use crate::error::Failure;
+use crate::sanitize::one_line;
 use crate::table;
 
 /// Says one thing.

@@ -1,7 +1,7 @@
 //! A checked batch command and its way: as typed → checked → input → journal → model → run → output → manifest.
 
 use super::Args;
-use super::summary::{self, Ending, note};
+use super::summary::{self, Ending};
 use super::watch::Terminal;
 use crate::batch::{Contents, Defaults, Format, Journal, Results, Run, Shape, Shard, Source, Stream, Tally};
 use crate::commands::load;
@@ -11,6 +11,7 @@ use crate::error::{Exit, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
+use crate::stderr::note;
 use crate::{clock, model};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

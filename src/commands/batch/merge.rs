@@ -2,6 +2,7 @@
 
 use crate::batch::{Parts, manifest};
 use crate::error::{Exit, Failure};
+use crate::stderr;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -58,12 +59,12 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
             "parts": parts.list.iter().map(|part| part.manifest.clone()).collect::<Vec<Value>>(),
         }),
     )?;
-    eprintln!(
+    stderr::line(&format!(
         "{} records of {} shards: {} answered, {failed} failed.",
         parts.total,
         parts.list.len(),
         parts.total - failed
-    );
+    ));
     if args.json {
         let summary = json!({
             "output": output.display().to_string(),

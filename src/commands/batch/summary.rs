@@ -4,6 +4,7 @@ use super::job::Job;
 use crate::batch::{Shard, Sums, Tally, Written, manifest};
 use crate::clock;
 use crate::error::Failure;
+use crate::stderr::{self, note};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -41,7 +42,7 @@ impl Ending {
     /// Says how it went, of an output that has no files.
     pub(super) fn say_figures(&self) {
         let Tally { answered, cut, prompt_tokens, completion_tokens, .. } = self.tally;
-        eprintln!(
+        stderr::line(&format!(
             "{} records: {} answered, {} failed ({} from an earlier run). {prompt_tokens} prompt and {completion_tokens} \
              answer tokens in {:.1} s, {:.1} tokens/s.",
             self.total,
@@ -50,7 +51,7 @@ impl Ending {
             self.resumed,
             self.seconds,
             self.speed(),
-        );
+        ));
         if cut > 0 {
             note(&format!("{cut} of {answered} answers ended because of a limit (finish_reason \"length\")"));
         }
@@ -126,11 +127,6 @@ pub(super) fn write_manifest(
         },
     });
     manifest::write(output, fields)
-}
-
-/// A line for the user.
-pub(super) fn note(text: &str) {
-    eprintln!("tulu-quant: note: {text}");
 }
 
 /// The command line as one would type it.

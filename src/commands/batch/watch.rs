@@ -1,8 +1,8 @@
 //! A run on the terminal: one bar with records, tokens a second in and out, slots at work, and the time left.
 
-use super::summary::note;
 use crate::batch::{Tally, Watch};
 use crate::progress::Bar;
+use crate::stderr::note;
 use std::time::{Duration, Instant};
 
 /// Speeds are those of this much time before.
@@ -29,7 +29,7 @@ impl Terminal {
 
 impl Watch for Terminal {
     fn notice(&mut self, text: &str) {
-        self.bar.above(|| note(text));
+        note(text);
     }
 
     fn step(&mut self, tally: &Tally, finished: u64) {

@@ -8,6 +8,7 @@ use super::partial::Partial;
 use super::transfer::wrong_hash;
 use crate::error::Failure;
 use crate::progress::Bar;
+use crate::stderr;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -156,9 +157,7 @@ impl Job<'_> {
         if work.failed.swap(true, Ordering::SeqCst) {
             return Err(wrong_hash(self.listing, work.file, &found));
         }
-        self.bar.above(|| {
-            eprintln!("tulu-quant: note: {} arrived damaged and is fetched again", work.file.path);
-        });
+        stderr::note(&format!("{} arrived damaged and is fetched again", work.file.path));
         self.enqueue(number)
     }
 }

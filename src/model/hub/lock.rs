@@ -5,6 +5,7 @@ use super::Hub;
 use super::hash::FileHash;
 use super::repo::RepoId;
 use crate::error::Failure;
+use crate::stderr;
 use std::fs::{self, File, TryLockError};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ impl Hub {
                 Err(TryLockError::Error(err)) => return Err(io(err)),
             }
             if !told {
-                eprintln!("tulu-quant: note: another process is fetching {}; waiting for it", repo.id());
+                stderr::note(&format!("another process is fetching {}; waiting for it", repo.id()));
                 told = true;
             }
             self.pause(RETRY)?;

@@ -9,6 +9,7 @@ use super::redirect::{encode, place, target};
 use super::refused::{Asked, Trouble};
 use super::repo::is_hex;
 use crate::error::Failure;
+use crate::stderr;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -77,7 +78,7 @@ impl<'a> Tries<'a> {
         }
         let wait = asked.unwrap_or_else(|| Duration::from_millis(300) * 2_u32.pow(self.failed.min(6) - 1));
         if wait > Duration::from_secs(3) {
-            eprintln!("tulu-quant: note: {}; trying again in {} s", failure.what, wait.as_secs());
+            stderr::note(&format!("{}; trying again in {} s", failure.what, wait.as_secs()));
         }
         self.hub.pause(wait)
     }
