@@ -1,0 +1,1 @@
+//! Rows come with the fixes.
