@@ -1,7 +1,9 @@
 //! A GGUF file as the source of a conversion: its tensors lie in llama.cpp's order already, and its key-value pairs are
 //! carried over as llama-quantize carries them.
 
-use crate::checkpoint::{Checkpoint, Config, Provenance, Shard, SourceTensor, Token, TokenKind, Tokenizer};
+use crate::checkpoint::{
+    self, Checkpoint, Config, Described, Provenance, Shard, SourceTensor, Token, TokenKind, Tokenizer,
+};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Array, Gguf, Value};
 use crate::medium::OnDisk;
@@ -17,7 +19,13 @@ impl Checkpoint {
     /// [`Code::Gguf`] and [`Code::Config`] when the file or its model is not what is read, [`Code::Requantize`] when it is
     /// quantized and that was not allowed.
     pub fn open_gguf(path: &Path, allow_requantize: bool) -> Result<Self> {
-        let gguf = Gguf::open(path)?;
+        let gguf = Gguf::open(path).map_err(|err| checkpoint::not_gguf(path).unwrap_or(err))?;
+        if let Some(parts) = gguf.get("split.count").and_then(Value::as_u64).filter(|n| *n > 1) {
+            let part = gguf.get("split.no").and_then(Value::as_u64).map_or(0, |n| n.saturating_add(1));
+            let what = format!("is part {part} of {parts} of a split file");
+            let fix = "join the parts first: llama-gguf-split --merge FIRST-PART OUT.gguf";
+            return Err(Error::new(Code::Gguf, path, what, fix));
+        }
         let quantized = gguf.tensors.iter().find(|t| t.kind.block_size() > 1);
         if let (Some(t), false) = (quantized, allow_requantize) {
             let what = format!("tensor '{}' is {} already", t.name, t.kind);
@@ -48,6 +56,7 @@ impl Checkpoint {
             tensors,
             provenance: Provenance::default(),
             notes: Vec::new(),
+            described: Described::default(),
             carried: Some(gguf.pairs),
         })
     }

@@ -136,18 +136,11 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
         }
         let Some(i) = have.remove(known.source.as_str()) else {
             let what = format!("tensor '{}' is missing", known.source);
-            let fix = "the checkpoint is not complete, or config.json is of another model";
-            return Err(Error::new(Code::TensorMissing, &source.dir, what, fix));
+            return Err(Error::new(Code::TensorMissing, &source.dir, what, missing_fix(source, &known.source)));
         };
         let t = &source.tensors[i];
         if t.shape != known.shape {
-            let what = format!("tensor '{}' has shape {:?}, config.json makes it {:?}", t.name, t.shape, known.shape);
-            return Err(Error::new(
-                Code::TensorShape,
-                place(t),
-                what,
-                "take config.json and weights of one repository",
-            ));
+            return Err(wrong_shape(source, place(t), t, &known.shape));
         }
         let dims = known.shape.iter().rev().copied().collect();
         planned.push(PlannedTensor { name: known.name, dims, source: i, source_bytes: t.bytes, layout: known.layout });
@@ -164,6 +157,42 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
         return Err(Error::new(Code::TensorUnknown, place(t), what, "only plain LLaMA checkpoints are converted"));
     }
     Ok((planned, skipped))
+}
+
+/// What to do about a tensor that is missing, by the names that are there.
+fn missing_fix(source: &Checkpoint, name: &str) -> String {
+    if name == "lm_head.weight" && source.tensors.iter().any(|t| t.name == "model.embed_tokens.weight") {
+        return "the model was saved without the part that writes text (as a LlamaModel): save it as LlamaForCausalLM"
+            .to_owned();
+    }
+    let mut names = source.tensors.iter().map(|t| t.name.as_str());
+    let first = names.next().unwrap_or_default();
+    let common = names.fold(first, |common, name| {
+        let n = common.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+        common.get(..n).unwrap_or_default()
+    });
+    match common.rsplit_once('.') {
+        Some((prefix, _)) if prefix != "model" && !source.tensors.is_empty() => {
+            format!("every name here begins with '{prefix}.', which no LLaMA model has: rename the tensors")
+        }
+        _ => "the checkpoint is not complete, or config.json is of another model".to_owned(),
+    }
+}
+
+/// A tensor of another shape than config.json gives. The usual cause for the vocabulary's two is one that was resized.
+fn wrong_shape(source: &Checkpoint, place: &Path, t: &SourceTensor, wanted: &[u64]) -> Error {
+    let by_vocabulary = ["model.embed_tokens.weight", "lm_head.weight"].contains(&t.name.as_str());
+    let (what, fix) = match (t.shape.as_slice(), wanted) {
+        ([rows, columns], [_, width]) if by_vocabulary && columns == width && source.carried.is_none() => (
+            format!("tensor '{}' has {rows} rows, vocab_size in config.json is {}", t.name, source.config.vocab_size),
+            "the vocabulary was resized: take config.json, tokenizer files and weights of one save",
+        ),
+        (shape, _) => (
+            format!("tensor '{}' has shape {shape:?}, config.json makes it {wanted:?}", t.name),
+            "take config.json and weights of one repository",
+        ),
+    };
+    Error::new(Code::TensorShape, place, what, fix)
 }
 
 /// The imatrix's weights for each tensor. A tensor without an entry is quantized without, as in llama-quantize; an entry

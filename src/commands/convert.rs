@@ -9,6 +9,7 @@ use crate::model::demo;
 use crate::model::hub::Hub;
 use crate::model::named::{Named, named, parse_type};
 use crate::model::source::{listing, threads};
+use crate::sanitize::one_line;
 use crate::stderr;
 use crate::table::{self, Align};
 use crate::watch::Watch;
@@ -141,10 +142,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// The folder or file, or else the model of the family or the Hub.
 fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
-    if args.source.is_file() {
+    let there = super::look(&args.source)?;
+    if there.as_ref().is_some_and(|found| !found.is_dir()) {
         return Ok(Checkpoint::open_gguf(&args.source, args.allow_requantize)?.into());
     }
-    let named = args.source.to_str().filter(|_| !args.source.exists()).map(named).transpose()?;
+    let named = args.source.to_str().filter(|_| there.is_none()).map(named).transpose()?;
     let (repo, ftype) = match named {
         Some(Named::Hub(repo, ftype)) => (repo, ftype),
         Some(Named::Demo(None)) => return Ok(Checkpoint::open(&demo::folder()?)?.into()),
@@ -240,7 +242,7 @@ fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
     };
     out += &format!("  {reads}, needs {disk} of disk and about {memory} of memory\n");
     for note in &source.notes {
-        out += &format!("note: {note}\n");
+        out += &format!("note: {}\n", one_line(note));
     }
     out
 }

@@ -24,7 +24,7 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut notes = Vec::new();
-    let text = if args.path.is_dir() {
+    let text = if super::look(&args.path)?.is_some_and(|found| found.is_dir()) {
         folder(&args.path, args.json)?
     } else if let Some((_, tensors)) = open_shard(&args.path, &mut notes)? {
         shard(&args.path, &tensors, &notes, args.json)
@@ -50,7 +50,7 @@ fn file(path: &Path, as_json: bool) -> Result<String, Failure> {
     }
     let mut out = format!(
         "{}: {} {ftype}, {} weights, {} tensors\n",
-        path.display(),
+        crate::sanitize::shown(path),
         table::bytes(gguf.len),
         table::params(gguf.n_params()),
         gguf.tensors.len()
@@ -64,7 +64,9 @@ fn file(path: &Path, as_json: bool) -> Result<String, Failure> {
         );
     }
     let mut rows = vec![["key", "type", "value"].map(str::to_owned).to_vec()];
-    rows.extend(gguf.pairs.iter().map(|(k, v)| vec![k.clone(), v.type_name(), shortened(&v.to_string())]));
+    rows.extend(
+        gguf.pairs.iter().map(|(k, v)| vec![crate::sanitize::one_line(k), v.type_name(), shortened(&v.to_string())]),
+    );
     out += &format!("\n{}\n", table::render(&[Align::Left, Align::Left, Align::Left], &rows));
     let tensors = gguf.tensors.iter().map(|t| (t.name.as_str(), t.dims.clone(), t.kind, t.bytes));
     out += &tensor_table(tensors);
@@ -78,8 +80,9 @@ fn shard(path: &Path, tensors: &[SourceTensor], notes: &[String], as_json: bool)
         let all = json!({"path": path.to_string_lossy(), "n_params": n_params, "notes": notes, "tensors": listed});
         return all.to_string() + "\n";
     }
-    let mut out = format!("{}: {} weights in {} tensors\n", path.display(), table::params(n_params), tensors.len());
-    notes.iter().for_each(|note| out += &format!("note: {note}\n"));
+    let mut out =
+        format!("{}: {} weights in {} tensors\n", crate::sanitize::shown(path), table::params(n_params), tensors.len());
+    notes.iter().for_each(|note| out += &format!("note: {}\n", crate::sanitize::one_line(note)));
     out.push('\n');
     out + &tensor_table(tensors.iter().map(|t| (t.name.as_str(), t.shape.clone(), t.dtype, t.bytes)))
 }
@@ -108,7 +111,7 @@ fn folder(path: &Path, as_json: bool) -> Result<String, Failure> {
     let mut out = format!(
         "{}: {} weights, {} tensors in {} file(s)\n{} layers of {}, feed-forward {}, {} heads ({} kv), {} tokens, context {}\n\
          bos {} eos {}, chat template: {}\n",
-        path.display(),
+        crate::sanitize::shown(path),
         table::params(n_params),
         source.tensors.len(),
         source.shards.len(),
@@ -123,7 +126,7 @@ fn folder(path: &Path, as_json: bool) -> Result<String, Failure> {
         source.tokenizer.eos,
         if source.chat_template.is_some() { "yes" } else { "none (Tulu's own will be used)" },
     );
-    source.notes.iter().for_each(|note| out += &format!("note: {note}\n"));
+    source.notes.iter().for_each(|note| out += &format!("note: {}\n", crate::sanitize::one_line(note)));
     out.push('\n');
     let tensors = source.tensors.iter().map(|t| (t.name.as_str(), t.shape.clone(), t.dtype, t.bytes));
     out += &tensor_table(tensors);

@@ -34,3 +34,12 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Man(args) => man::run(&args),
     }
 }
+
+/// What lies at a path that a user named; `None` only when nothing does. What cannot be looked at is an error.
+pub(crate) fn look(path: &std::path::Path) -> Result<Option<std::fs::Metadata>, crate::error::Failure> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(crate::error::Failure::io(path, "cannot look at it", &err)),
+    }
+}

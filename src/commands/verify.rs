@@ -38,7 +38,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let file = Gguf::open(&args.file)?;
     let against = match &args.against {
         None => None,
-        Some(path) if path.is_dir() => Some(Reference::checkpoint(Checkpoint::open(path)?)?),
+        Some(path) if super::look(path)?.is_some_and(|found| found.is_dir()) => {
+            Some(Reference::checkpoint(Checkpoint::open(path)?)?)
+        }
         Some(path) => Some(Reference::Gguf(Box::new(Gguf::open(path)?))),
     };
     let total = file.tensors.iter().map(|t| t.bytes).sum();

@@ -1,7 +1,9 @@
 //! The pre-flight check of a GGUF's header. llama.cpp aborts the process on several of these lies, and gives no reason
 //! for others; that offsets, sizes and strings are sound is checked by `tulu_quantize::gguf` before.
 
+use super::Token;
 use super::memory::Shape;
+use super::vocab::{Rules, Spaces};
 use crate::error::Failure;
 use llama_ext::GgmlType;
 use std::collections::HashSet;
@@ -22,6 +24,19 @@ pub(super) fn check(path: &Path) -> Result<(Shape, GgmlType), Failure> {
     let bytes = |kind: GgmlType| gguf.tensors.iter().filter(|t| t.kind == kind).map(|t| t.bytes).sum::<u64>();
     let kind = gguf.tensors.iter().map(|tensor| tensor.kind).max_by_key(|kind| bytes(*kind));
     Ok((shape, kind.unwrap_or(GgmlType::F16)))
+}
+
+/// What the file says of its tokens under keys of our own (docs/metadata.md), for which llama.cpp has none.
+pub(super) fn rules(path: &Path) -> Result<Rules, Failure> {
+    let gguf = Gguf::open(path)?;
+    let text = |key: &str| gguf.str(&format!("tulu_quant.tokenizer.{key}"));
+    let ends = text("end_token_ids").unwrap_or_default().split(',');
+    let spaces = match text("prefix_space") {
+        Some("first") => Some(Spaces::First),
+        Some("never") => Some(Spaces::Never),
+        _ => None,
+    };
+    Ok(Rules { ends: ends.filter_map(|id| id.trim().parse().ok().map(Token::new)).collect(), spaces })
 }
 
 fn shape(gguf: &Gguf) -> Result<Shape, String> {

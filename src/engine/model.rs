@@ -3,6 +3,7 @@
 use super::memory::{Cache, Shape, available_memory};
 use super::settings::{N_SLOTS_MAX, Settings};
 use super::threads::default_threads;
+use super::vocab::Rules;
 use super::{Context, Vocab, devices, header, layout};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
@@ -23,6 +24,7 @@ pub(crate) struct Model {
     cache: Cache,
     n_threads: u32,
     repack: bool,
+    rules: Rules,
 }
 
 impl Model {
@@ -48,9 +50,12 @@ impl Model {
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(shape.weights));
         let repack = layout::repacked(settings.repack, kind, cache.n_slots, n_threads);
         cache.n_ahead = layout::ahead(repack, cache.n_slots);
-        let how = Load { vocab_only: false, n_gpu_layers: settings.n_gpu_layers, mmap: settings.mmap, repack };
+        let rules = header::rules(path)?;
+        let no_space_prefix = rules.spaces.is_some();
+        let n_gpu_layers = settings.n_gpu_layers;
+        let how = Load { vocab_only: false, n_gpu_layers, mmap: settings.mmap, repack, no_space_prefix };
         let inner = load(path, how, progress)?;
-        Ok(Self { inner, path: path.to_owned(), shape, settings, cache, n_threads, repack })
+        Ok(Self { inner, path: path.to_owned(), shape, settings, cache, n_threads, repack, rules })
     }
 
     /// The context of this model: KV cache and scratch buffers for the slots it was loaded for. A request to stop ends a
@@ -96,7 +101,7 @@ impl Model {
 
     /// The vocabulary.
     pub(crate) fn vocab(&self) -> Vocab<'_> {
-        Vocab(self.inner.vocab())
+        Vocab::new(self.inner.vocab(), &self.rules)
     }
 
     /// The chat template that the file carries.
@@ -117,19 +122,21 @@ impl Model {
 
 /// The vocabulary and the metadata of a model, without its weights.
 #[derive(Debug)]
-pub(crate) struct VocabFile(LlamaModel);
+pub(crate) struct VocabFile(LlamaModel, Rules);
 
 impl VocabFile {
     /// Opens the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         header::check(path)?;
-        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, repack: false };
-        load(path, how, |_| true).map(Self)
+        let rules = header::rules(path)?;
+        let no_space_prefix = rules.spaces.is_some();
+        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, repack: false, no_space_prefix };
+        load(path, how, |_| true).map(|inner| Self(inner, rules))
     }
 
     /// The vocabulary.
     pub(crate) fn vocab(&self) -> Vocab<'_> {
-        Vocab(self.0.vocab())
+        Vocab::new(self.0.vocab(), &self.1)
     }
 
     /// The chat template that the file carries.

@@ -1,7 +1,7 @@
 //! Text → ids over llama.cpp's tokenizer. Which text is a control token is decided by `render`; here text is only text.
 
 use super::template::Specials;
-use crate::engine::{Token, Vocab};
+use crate::engine::{Spaces, Token, Vocab};
 use crate::error::Failure;
 
 /// A control token as a template writes it.
@@ -30,6 +30,8 @@ pub(crate) struct Tokens<'m> {
     controls: Vec<Control>,
     /// Bytes of the longest piece.
     longest: usize,
+    /// Tokens that end the text before them, so that it gets no space; read only where the model has its own rule for it.
+    user_defined: Vec<String>,
 }
 
 impl<'m> Tokens<'m> {
@@ -44,7 +46,8 @@ impl<'m> Tokens<'m> {
         // The longest match wins, as in llama.cpp and Transformers.
         controls.sort_by_key(|control| std::cmp::Reverse(control.text.len()));
         let longest = vocab.longest().max(1);
-        Self { vocab, controls, longest }
+        let user_defined = vocab.spaces().map(|_| vocab.user_defined()).unwrap_or_default();
+        Self { vocab, controls, longest, user_defined }
     }
 
     /// Tokens that a text of so many bytes has at least.
@@ -65,21 +68,33 @@ impl<'m> Tokens<'m> {
 
     /// The ids of `pieces`, with BOS in front when the vocabulary asks for one and none is written. Each text starts
     /// afresh, with the space that SentencePiece puts before a text: llama.cpp and Transformers' legacy tokenizer do the
-    /// same after a control token.
+    /// same after a control token. The tokenizer of `legacy: false` puts one only before a text that begins the prompt.
     pub(crate) fn encode(&self, pieces: &[Piece]) -> Result<Vec<Token>, Failure> {
         let bos = self.vocab.bos();
         let mut ids = Vec::new();
         if self.vocab.adds_bos() && pieces.first() != Some(&Piece::Control(bos)) {
             ids.push(bos);
         }
-        for piece in pieces {
+        for (i, piece) in pieces.iter().enumerate() {
             match piece {
+                Piece::Text(text) if i == 0 && self.begins_with_space(text) => {
+                    self.encode_text(&format!(" {text}"), &mut ids)?;
+                }
                 Piece::Text(text) => self.encode_text(text, &mut ids)?,
                 Piece::Control(id) => ids.push(*id),
                 Piece::Generated(known) => ids.extend_from_slice(known),
             }
         }
         Ok(ids)
+    }
+
+    /// Whether the text that begins a prompt gets a space before it here, because llama.cpp was told to put none. As
+    /// Transformers' `Metaspace` of the scheme `first`: not where there is one, nor before an added token.
+    fn begins_with_space(&self, text: &str) -> bool {
+        self.vocab.spaces() == Some(Spaces::First)
+            && !text.is_empty()
+            && !text.starts_with([' ', '\u{2581}'])
+            && !self.user_defined.iter().any(|token| text.starts_with(token.as_str()))
     }
 
     /// Plain text. llama.cpp does not look for control tokens here, but its merges could still arrive at one where a

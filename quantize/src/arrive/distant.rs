@@ -68,8 +68,8 @@ impl Distant {
 }
 
 impl Weights for Distant {
-    fn names(&self) -> Vec<String> {
-        self.files.iter().map(|file| file.name.clone()).collect()
+    fn names(&self) -> Result<Vec<String>> {
+        Ok(self.files.iter().map(|file| file.name.clone()).collect())
     }
 
     fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn Medium>> {
