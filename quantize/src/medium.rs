@@ -55,7 +55,10 @@ pub trait Weights {
     fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn Medium>>;
 
     /// Where `names` come from, as far as is known.
-    fn provenance(&self, names: &[&str]) -> Provenance;
+    ///
+    /// # Errors
+    /// [`Error`] when what tells it cannot be read.
+    fn provenance(&self, names: &[&str]) -> Result<Provenance>;
 }
 
 /// The weight files of a folder on this disk.
@@ -80,7 +83,7 @@ impl Weights for Folder<'_> {
         Ok(Arc::new(OnDisk::open(path)?))
     }
 
-    fn provenance(&self, names: &[&str]) -> Provenance {
+    fn provenance(&self, names: &[&str]) -> Result<Provenance> {
         Provenance::of(self.0, names.iter().copied())
     }
 }

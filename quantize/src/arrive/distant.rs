@@ -78,13 +78,13 @@ impl Weights for Distant {
         Ok(Arc::new(Far { supply: self.supply.clone(), file, kept: Mutex::default() }))
     }
 
-    fn provenance(&self, names: &[&str]) -> Provenance {
+    fn provenance(&self, names: &[&str]) -> Result<Provenance> {
         let listed = names.iter().filter_map(|name| self.file(name));
-        Provenance {
+        Ok(Provenance {
             repository: Some(self.repository.clone()),
             revision: Some(self.revision.clone()),
             sha256: listed.map(|file| (file.name.clone(), file.sha256.clone())).collect(),
-        }
+        })
     }
 }
 

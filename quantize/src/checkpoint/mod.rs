@@ -177,7 +177,7 @@ impl Checkpoint {
         quantized::check(dir, &tensors, &beyond)?;
         tied::untie(&mut config, &shards, &tensors, &mut notes)?;
         let names: Vec<&str> = shards.iter().filter_map(|s| s.path.file_name()?.to_str()).collect();
-        let provenance = weights.provenance(&names);
+        let provenance = weights.provenance(&names)?;
         let dir = dir.to_owned();
         Ok(Self { dir, config, tokenizer, chat_template, shards, tensors, provenance, notes, described, carried: None })
     }

@@ -6,7 +6,8 @@ use super::config::Beyond;
 use crate::error::{Code, Error, Result};
 use std::path::Path;
 
-const FIX: &str =
+/// The way out.
+pub(super) const FIX: &str =
     "start from the model's unquantized weights, or dequantize it (model.dequantize() of Transformers) and save that";
 /// Ends of the names that quantizers give to what they store beside a weight.
 const PARTS: [&str; 11] = [

@@ -4,7 +4,7 @@
 //! shape and `data_offsets` into the data; the ranges must fill it without hole or overlap. Beyond the reference crate
 //! this refuses names that stand twice and keeps every error's offset.
 
-use super::{Shard, SourceTensor, impostor};
+use super::{Shard, SourceTensor, impostor, quantized};
 use crate::error::{Code, Error, Result};
 use crate::names;
 use llama_ext::GgmlType;
@@ -52,7 +52,8 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
         if !seen.insert(name.clone()) {
             return Err(bad(Code::StDuplicate, format!("tensor '{name}' stands twice in the header")));
         }
-        let [begin, end] = span(&name, &entry, 8 + n).map_err(|(code, what)| bad(code, what))?;
+        let Some(width) = width(&entry.dtype) else { return Err(unread(&path, &name, &entry.dtype)) };
+        let [begin, end] = span(&name, &entry, width, 8 + n).map_err(|(code, what)| bad(code, what))?;
         spans.push((begin, end, name.clone()));
         match dtype(&entry.dtype) {
             Some(dtype) => {
@@ -81,29 +82,25 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
     Ok((file, tensors))
 }
 
-/// The file is whole, but not made of the types that are read.
+/// The file may be whole, but is not made of the types that are read.
 fn unread(path: &Path, name: &str, dtype: &str) -> Error {
     let what = format!("tensor '{name}' has type {dtype}; F32, F16 and BF16 are read");
+    let small = ["F8_", "F6_", "F4"].iter().any(|begin| dtype.starts_with(begin));
     let (why, fix) = match dtype {
         "F64" | "C64" => ("", "convert the weights to float32 or bfloat16 and save them again"),
-        _ => (
-            ": the checkpoint is quantized",
-            "start from the model's unquantized weights, or dequantize it (model.dequantize() of Transformers) and save that",
-        ),
+        "U8" | "I8" | "U16" | "I16" | "U32" | "I32" => (": the checkpoint is quantized", quantized::FIX),
+        _ if small => (": the checkpoint is quantized", quantized::FIX),
+        _ => ("", "the file is damaged, or of another kind of model: download it again"),
     };
     Error::new(Code::StDtype, path, what + why, fix)
 }
 
 /// Checks one entry: first byte and end of its data, from the start of the file.
-fn span(name: &str, entry: &Entry, data: u64) -> std::result::Result<[u64; 2], (Code, String)> {
+fn span(name: &str, entry: &Entry, width: u64, data: u64) -> std::result::Result<[u64; 2], (Code, String)> {
     let [begin, end] = entry.data_offsets;
     if entry.shape.len() > MAX_DIMS {
         return Err((Code::StSize, format!("tensor '{name}' has {} dimensions", entry.shape.len())));
     }
-    let Some(width) = width(&entry.dtype) else {
-        let what = format!("tensor '{name}' has type {}; F32, F16 and BF16 are read", entry.dtype);
-        return Err((Code::StDtype, what));
-    };
     let needed = entry.shape.iter().try_fold(width, |n, d| n.checked_mul(*d));
     match data.checked_add(end) {
         Some(last) if needed.is_some() && end.checked_sub(begin) == needed => Ok([data + begin, last]),
