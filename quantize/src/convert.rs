@@ -57,6 +57,11 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// What its bytes are of a storage whose CRC32 is known.
+    pub(crate) fn piece(&self) -> Option<Piece> {
+        self.piece
+    }
+
     /// Bytes in the source.
     pub(crate) fn bytes(&self, plan: &Plan) -> u64 {
         let tensor = &plan.tensors[self.tensor];

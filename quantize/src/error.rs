@@ -154,6 +154,8 @@ codes! {
     InputChanged = "INPUT_CHANGED", Machine;
     /// Not a GGUF file, or a damaged one.
     Gguf = "GGUF", Input;
+    /// A tensor of a GGUF file has a type that the linked ggml does not know.
+    GgufType = "GGUF_TYPE", Input;
     /// The observer asked to stop.
     Interrupted = "INTERRUPTED", Interrupted;
     /// llama.cpp refused what should have been right.

@@ -46,4 +46,4 @@ pub use observer::{Observer, Silent};
 pub use output::part_of;
 pub use plan::{OutputPlan, Plan, PlannedTensor};
 pub use recipe::Recipe;
-pub use verify::{Check, Distance, Reference, Verdict, verify};
+pub use verify::{Check, Distance, FileCheck, Reference, Verdict, table_problems, verify, verify_checkpoint};

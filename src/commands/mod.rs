@@ -6,6 +6,7 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod doctor;
+mod given;
 pub(crate) mod inspect;
 mod load;
 pub(crate) mod man;

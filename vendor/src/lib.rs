@@ -5,6 +5,7 @@
 
 pub mod abort;
 pub mod attention;
+pub mod blocks;
 pub mod cpu;
 mod error;
 pub mod ftype;

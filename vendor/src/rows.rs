@@ -1,7 +1,7 @@
 //! Rows of weights: float formats to f32, f32 to any storage type (ggml's own quantizers), and back.
 
-use crate::Error;
 use crate::types::GgmlType;
+use crate::{Error, blocks};
 use llama_cpp_sys_2 as sys;
 
 /// Quantizes `src` (rows × `n_per_row` f32, row by row) into `dst` (rows × [`GgmlType::row_bytes`] bytes).
@@ -65,6 +65,7 @@ pub fn to_f32(from: GgmlType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> 
         }
         GgmlType::F16 => f16_to_f32(src, dst),
         GgmlType::BF16 => bf16_to_f32(src, dst),
+        other if blocks::plain_to_f32(other, src, dst) => Ok(()),
         _ => {
             // SAFETY: the id is in the table, and the table's entries live as long as the process.
             let Some(convert) = (unsafe { (*sys::ggml_get_type_traits(from.id())).to_float }) else {
@@ -114,12 +115,10 @@ fn half_to_f32(half: u16) -> f32 {
     f32::from_bits(finite.to_bits() | beyond | sign)
 }
 
-/// Whether every block of `data` has finite scales (ggml's own check, which llama-quantize runs on its output).
+/// Whether `data` is whole blocks, each with finite scales.
 #[must_use]
 pub fn is_valid(kind: GgmlType, data: &[u8]) -> bool {
-    // SAFETY: the pointer and length are one slice; the id is in ggml's table.
-    data.len().is_multiple_of(kind.block_bytes())
-        && unsafe { sys::ggml_validate_row_data(kind.id(), data.as_ptr().cast(), data.len()) }
+    data.len().is_multiple_of(kind.block_bytes()) && blocks::first_bad(kind, data).is_none()
 }
 
 fn expect(what: &'static str, got: usize, expected: usize) -> Result<(), Error> {

@@ -207,7 +207,7 @@ pub fn tensor_types(shape: &ModelShape, rules: &TypeRules, tensors: &[TensorDesc
         .iter()
         .zip(types)
         .map(|(t, id)| {
-            let known = u32::try_from(id).ok().and_then(GgmlType::from_id);
+            let known = u32::try_from(id).ok().and_then(GgmlType::from_id).filter(|kind| kind.is_written());
             known.ok_or_else(|| bad(t.name, &format!("llama.cpp chose type {id}, which is not written here")))
         })
         .collect()
