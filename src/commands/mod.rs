@@ -32,5 +32,11 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Version => version(),
     }
+}
+
+/// The same as `--version`.
+fn version() -> Result<Exit, Failure> {
+    crate::stdout(&crate::cli::command(false).render_long_version())
 }
