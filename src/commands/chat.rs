@@ -8,6 +8,7 @@ use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::stderr;
+use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -31,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Args {
     /// A short name, Hub id, checkpoint folder or .gguf file; without it, the small demonstration model in the program
     #[arg(env = "TULU_QUANT_MODEL")]
-    model: Option<String>,
+    model: Option<OsString>,
     /// Answer this and exit; given again, it is the next turn of the same conversation
     #[arg(short, long, value_name = "TEXT", env = "TULU_QUANT_PROMPT")]
     prompt: Vec<String>,
@@ -73,7 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::input("USAGE", what, "leave --system out; /system changes it in the conversation"));
     }
     let interrupt = Interrupt::install()?;
-    let model = args.model.as_deref().or(saved.as_ref().and_then(|(_, saved)| saved.model.to_str()));
+    let model = args.model.as_deref().or(saved.as_ref().map(|(_, saved)| saved.model.as_os_str()));
     let path = crate::model::resolve(model, &args.hub, &interrupt)?;
     let model = load::model(&path, settings, Some(1), &interrupt)?;
     let seed = parameters.sampling.seed;
