@@ -146,7 +146,7 @@ fn a_token_that_comes_back_is_never_said() {
         assert!(pieces.iter().all(|piece| !line.contains(piece)), "{form}: {line}");
         check(&hub, &output);
     }
-    // in a file's name, the licence, a redirect and a Content-Range
+    // in a file's name, the licence, a redirect and a message for a file
     let hub = Server::start();
     let files = [CANARY, "config.json", "tokenizer.model", "model.safetensors"];
     hub.add_files("me/echo", files.map(|name| (name.to_owned(), name.as_bytes().to_vec())).into());
@@ -157,7 +157,7 @@ fn a_token_that_comes_back_is_never_said() {
     check(&hub, &run(hub.command().args(["pull", "me/echo", "--dry-run", "--json"]), b""));
     for fault in [
         Fault::on("model.safetensors").redirect_to(&format!("http://{CANARY}.invalid/{CANARY}")),
-        Fault::on("model.safetensors").content_range(CANARY),
+        Fault::on("model.safetensors").status(500).header("X-Error-Message", CANARY),
     ] {
         hub.fault(fault);
         let output = run(hub.command().args(["pull", "me/echo"]), b"");

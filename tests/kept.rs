@@ -381,7 +381,8 @@ fn models_fits_its_terminal() {
     let hub = Server::start();
     for (width, args, wanted) in [
         (80, &[][..], "kind"),
-        (60, &[], "weights"),
+        (75, &[], "weights"),
+        (60, &[], "Q4_K_M"),
         (40, &[], "Q4_K_M"),
         (100, &["--all"], "Q8_0"),
         (60, &["13b", "dpo"], "Q4_K_M"),
