@@ -10,6 +10,7 @@ use crate::interrupt::Interrupt;
 use crate::model::named::named;
 use crate::stderr;
 use crate::table::count;
+use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -37,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Args {
     /// A short name, Hub id, checkpoint folder or .gguf file; without it, the small demonstration model in the program
     #[arg(env = "TULU_QUANT_MODEL")]
-    model: Option<String>,
+    model: Option<OsString>,
     /// The same as -p
     #[arg(value_name = "TEXT")]
     text: Vec<String>,
@@ -99,14 +100,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     // A model that is not there is said before anybody is asked for a prompt.
     if let Some(model) = &args.model {
-        named(model).map_err(|failure| asked(failure, model))?;
+        named(model).map_err(|failure| asked(failure, &model.to_string_lossy()))?;
     }
     let turns = turns(args)?;
     if args.json && turns.is_empty() {
         return Err(Failure::input("USAGE", "--json is for answers to -p", "give -p TEXT, or pipe the text in"));
     }
     let interrupt = Interrupt::install()?;
-    let model = args.model.as_deref().or(saved.as_ref().and_then(|(_, saved)| saved.model.to_str()));
+    let model = args.model.as_deref().or(saved.as_ref().map(|(_, saved)| saved.model.as_os_str()));
     let path = crate::model::resolve(model, &args.hub, &interrupt)?;
     let model = load::model(&path, settings, Some(1), &interrupt)?;
     let seed = parameters.sampling.seed;

@@ -8,13 +8,16 @@ use crate::model::card;
 use crate::model::demo;
 use crate::model::hub::Hub;
 use crate::model::named::{Named, named, parse_type};
-use crate::model::source::{listing, threads};
+use crate::model::source::{is_checkpoint, listing, threads};
+use crate::model::stopped;
 use crate::sanitize::one_line;
 use crate::stderr;
 use crate::table::{self, Align};
 use crate::watch::Watch;
 use serde_json::{Value, json};
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Instant;
@@ -96,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let recipe = recipe(args)?;
     let opened = open(args, &interrupt)?;
     let source = opened.checkpoint();
-    let plan = Plan::new(source, &paths(&args.output, &source.name(), &types)?, &recipe)?;
+    let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
     let threads = args.threads.unwrap_or_else(threads);
     let memory = memory_needed(&plan, threads) + opened.memory_held(&plan);
     if !args.json {
@@ -118,7 +121,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let converted = opened.convert(&plan, options, &journal, &watch);
     watch.clear();
     // the request to stop came as a signal, which decides between 130 and 143
-    let report = converted.map_err(|err| Failure { exit: interrupt.asked().unwrap_or(err.exit), ..err })?;
+    let report = converted.map_err(|err| match interrupt.asked() {
+        Some(exit) if err.code == "INTERRUPTED" && opened.distant().is_some() => stopped(exit),
+        asked => Failure { exit: asked.unwrap_or(err.exit), ..err },
+    })?;
     if let Some(card) = &card {
         card::write(card, source, &plan, &interrupt)?;
     }
@@ -146,11 +152,14 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
     if there.as_ref().is_some_and(|found| !found.is_dir()) {
         return Ok(Checkpoint::open_gguf(&args.source, args.allow_requantize)?.into());
     }
-    let named = args.source.to_str().filter(|_| there.is_none()).map(named).transpose()?;
+    let named = if there.is_none() { Some(named(args.source.as_os_str())?) } else { None };
     let (repo, ftype) = match named {
         Some(Named::Hub(repo, ftype)) => (repo, ftype),
         Some(Named::Demo(None)) => return Ok(Checkpoint::open(&demo::folder()?)?.into()),
-        _ => return Ok(Checkpoint::open(&args.source)?.into()),
+        _ => {
+            is_checkpoint(&args.source)?;
+            return Ok(Checkpoint::open(&args.source)?.into());
+        }
     };
     if let Some(ftype) = ftype {
         let fix = format!("name the types with -q: -q {ftype}");
@@ -158,7 +167,7 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
     }
     let hub = Hub::from_env(interrupt)?;
     // what is in the cache as a whole needs no network
-    match hub.settings().cache.complete(&repo).filter(|_| hub.settings().offline) {
+    match hub.settings().cache.complete(&repo)?.filter(|_| hub.settings().offline) {
         Some(folder) => Ok(Checkpoint::open(&folder)?.into()),
         None => Source::listed(&hub, listing(&hub, &repo)?, &args.fetch),
     }
@@ -194,24 +203,45 @@ fn recipe(args: &Args) -> Result<Recipe, Failure> {
     })
 }
 
-/// Where each type goes: see the help of `--output`.
-fn paths(output: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathBuf)>, Failure> {
-    let text = output.to_string_lossy();
+/// Where each type goes: see the help of `--output`. Names of files keep their bytes, also those that are no UTF-8.
+fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathBuf)>, Failure> {
     let convention = Naming::of(name).map_or_else(|| name.to_owned(), |naming| naming.file_stem());
-    let text = text.replace("{name}", &convention);
-    let is_file = !output.is_dir() && (text.ends_with(".gguf") || text.contains("{type}"));
-    if is_file && types.len() > 1 && !text.contains("{type}") {
+    let given = replaced(output.as_os_str(), "{name}", &convention);
+    let has_type = given.as_bytes().windows(6).any(|part| part == b"{type}");
+    let is_file = !output.is_dir() && (given.as_bytes().ends_with(b".gguf") || has_type);
+    if is_file && types.len() > 1 && !has_type {
         let what = format!("one file cannot hold {} types", types.len());
         return Err(Failure::input("REQUEST", what, "give a folder, or a name with {type} in it").at(output));
     }
-    Ok(types
-        .iter()
-        .map(|t| {
-            let path =
-                if is_file { text.replace("{type}", t.name()).into() } else { output.join(format!("{name}-{t}.gguf")) };
-            (*t, path)
-        })
-        .collect())
+    let folder = source.file_name().filter(|own| own.to_string_lossy() == name);
+    let stem = folder.unwrap_or(OsStr::new(name));
+    let path = |ftype: &Ftype| {
+        if is_file {
+            return replaced(&given, "{type}", ftype.name()).into();
+        }
+        let mut file = stem.to_owned();
+        file.push(format!("-{ftype}.gguf"));
+        output.join(file)
+    };
+    Ok(types.iter().map(|ftype| (*ftype, path(ftype))).collect())
+}
+
+/// `text` with every `from` replaced.
+fn replaced(text: &OsStr, from: &str, to: &str) -> OsString {
+    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some(byte) = rest.first() {
+        match rest.strip_prefix(from.as_bytes()) {
+            Some(after) => {
+                out.extend_from_slice(to.as_bytes());
+                rest = after;
+            }
+            None => {
+                out.push(*byte);
+                rest = &rest[1..];
+            }
+        }
+    }
+    OsString::from_vec(out)
 }
 
 /// What will happen, in a few lines.

@@ -7,9 +7,7 @@ use crate::model::made::Made;
 use crate::model::named::{Named, named};
 use crate::model::{cache, demo};
 use std::ffi::OsStr;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use tulu_quantize::Ftype;
+use std::path::PathBuf;
 
 /// Something on this machine.
 #[derive(Debug)]
@@ -23,17 +21,8 @@ pub(super) enum Given {
 /// What is there comes first, as in every verb. A name stands for the model's checkpoint, and with `:TYPE` for the GGUF
 /// file that was made of it.
 pub(super) fn given(text: &OsStr) -> Result<Given, Failure> {
-    let path = Path::new(text);
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => return Ok(Given::Folder(path.to_owned())),
-        Ok(_) => return Ok(Given::File(path.to_owned())),
-        Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-        Err(err) => return Err(Failure::io(path, "cannot look at the file", &err)),
-    }
-    let Some(name) = text.to_str() else {
-        return Err(Failure::input("NOT_FOUND", "there is no such file or folder", "check the path").at(path));
-    };
-    match named(name)? {
+    let name = &*text.to_string_lossy();
+    match named(text)? {
         Named::File(path) => Ok(Given::File(path)),
         Named::Folder(path, None) => Ok(Given::Folder(path)),
         Named::Folder(path, Some(_)) => {
@@ -45,18 +34,21 @@ pub(super) fn given(text: &OsStr) -> Result<Given, Failure> {
             let file = cache::dir()?.join(format!("{}-{}-{ftype}.gguf", demo::NAME, demo::fingerprint()));
             there(file, name)
         }
-        Named::Hub(repo, Some(ftype)) => match Made::of(&repo)?.current(ftype) {
-            Some(file) => Ok(Given::File(file)),
+        Named::Hub(repo, Some(ftype)) => match Made::of(&repo)?.current(ftype)? {
+            Some((file, _)) => Ok(Given::File(file)),
             None => Err(absent(name)),
         },
         Named::Hub(repo, None) => {
             let cache = Settings::from_env()?.cache;
-            if let Some(folder) = cache.complete(&repo).or_else(|| cache.partly(&repo)) {
+            if let Some(folder) = cache.complete(&repo)? {
+                return Ok(Given::Folder(folder));
+            }
+            if let Some(folder) = cache.partly(&repo)? {
                 return Ok(Given::Folder(folder));
             }
             let made = Made::of(&repo)?;
-            let types: Vec<Ftype> = made.types();
-            types.first().and_then(|ftype| made.current(*ftype)).map(Given::File).ok_or_else(|| absent(name))
+            let Some(ftype) = made.types()?.first().copied() else { return Err(absent(name)) };
+            made.current(ftype)?.map(|(file, _)| Given::File(file)).ok_or_else(|| absent(name))
         }
     }
 }

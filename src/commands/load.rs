@@ -32,6 +32,10 @@ pub(super) fn model(
     });
     let model = model.map_err(|failure| match (failure.code, interrupt.asked()) {
         ("INTERRUPTED", Some(exit)) => Failure { exit, ..failure },
+        // what this program made and keeps is made again, not repaired
+        ("MODEL", _) if crate::model::cache::dir().is_ok_and(|cache| path.starts_with(cache)) => {
+            Failure { fix: "delete the file; the same command makes it again".to_owned(), ..failure }
+        }
         _ => failure,
     })?;
     let (n_ctx, trained) = (model.n_ctx(), model.shape().n_ctx_train);

@@ -7,6 +7,7 @@ use crate::interrupt::Interrupt;
 use crate::model;
 use crate::prompt::{Prompt, Prompts, conversations};
 use crate::stderr;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Args {
     /// A short name, Hub id, folder or .gguf file
     #[arg(env = "TULU_QUANT_MODEL")]
-    model: String,
+    model: OsString,
     /// JSON array of messages ({"role", "content"}), or one such array a line; - reads stdin
     #[arg(short, long, value_name = "FILE", env = "TULU_QUANT_INPUT")]
     input: PathBuf,

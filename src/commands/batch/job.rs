@@ -15,6 +15,7 @@ use crate::stderr::note;
 use crate::{clock, model};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -22,7 +23,7 @@ use std::time::Instant;
 /// A checked command: what is to be answered, and where it goes.
 pub(super) struct Job<'a> {
     args: &'a Args,
-    model: &'a str,
+    model: &'a OsStr,
     settings: Settings,
     sampling: Sampling,
     pub(super) source: Source,

@@ -11,6 +11,7 @@ use crate::batch::Format;
 use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
 use crate::error::{Exit, Failure};
 use job::Job;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Answer a file of records offline; run it again to go on after an interruption
@@ -55,7 +56,7 @@ pub(crate) struct Args {
     command: Option<Sub>,
     /// A short name, Hub id, folder or .gguf file
     #[arg(required = true, env = "TULU_QUANT_MODEL")]
-    model: Option<String>,
+    model: Option<OsString>,
     /// The records; - for stdin
     #[arg(short, long, required = true, value_name = "FILE", env = "TULU_QUANT_INPUT")]
     input: Option<PathBuf>,
