@@ -32,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Version => version(),
     }
 }
 
@@ -42,4 +43,9 @@ pub(crate) fn look(path: &std::path::Path) -> Result<Option<std::fs::Metadata>, 
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(err) => Err(crate::error::Failure::io(path, "cannot look at it", &err)),
     }
+}
+
+/// The same as `--version`.
+fn version() -> Result<Exit, Failure> {
+    crate::stdout(&crate::cli::command(false).render_long_version())
 }

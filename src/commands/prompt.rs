@@ -46,7 +46,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let model = VocabFile::open(&path)?;
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;
-    show(args, input, &prompts).map_err(|failure| failure.at(&args.input))
+    // What cannot be written is no fault of the input.
+    show(args, input, &prompts)
+        .map_err(|failure| if failure.code == "STDOUT" { failure } else { failure.at(&args.input) })
 }
 
 fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Failure> {
