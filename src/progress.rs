@@ -155,11 +155,14 @@ impl Parts {
     fn of(label: &str, unit: Unit, state: &ProgressState, message: String) -> Self {
         let (at, total) = (state.pos(), state.len().unwrap_or(0));
         let percent = format!("{:>3.0}%", (f64::from(state.fraction()) * 100.0).floor());
-        let left = format!("{:#} left", HumanDuration(state.eta()));
+        // Before anything is done there is nothing to reckon with.
+        let left = if at == 0 { String::new() } else { format!("{:#} left", HumanDuration(state.eta())) };
         let (percent, counts, rate) = match unit {
-            Unit::Bytes => {
-                (percent, format!("{}/{}", bytes(at), bytes(total)), format!("{}/s", bytes(state.per_sec() as u64)))
-            }
+            Unit::Bytes => (
+                percent,
+                format!("{}/{}", bytes(at), bytes(total)),
+                if at == 0 { String::new() } else { format!("{}/s", bytes(state.per_sec() as u64)) },
+            ),
             Unit::Items(name) => (percent, format!("{}/{} {name}", HumanCount(at), HumanCount(total)), String::new()),
             Unit::Narrow => (String::new(), format!("{}/{}", HumanCount(at), HumanCount(total)), String::new()),
         };

@@ -16,9 +16,12 @@ fn program(args: &[&str]) -> Command {
     command
 }
 
+/// What is typed, what the environment says, and what the last line has.
+type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
+
 #[test]
 fn the_last_line_says_what_was_wrong() {
-    let cases: [(&[&str], &[(&str, &str)], &str); 19] = [
+    let cases: [Case; 19] = [
         (&["chat", "--nonsense"], &[], "unexpected argument '--nonsense' found; see `tulu-quant chat --help`"),
         (&["nonsense"], &[], "unrecognized subcommand 'nonsense'; see `tulu-quant --help`"),
         (

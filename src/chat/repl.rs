@@ -73,7 +73,7 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let (flags, kept) = (Arc::new(Flags::default()), Unsaved::default());
     guard_the_terminal(chat.interrupt.clone(), flags.clone(), kept.clone())
-        .map_err(|err| Failure::machine("TERMINAL", format!("cannot use the terminal: {err}"), "use -p TEXT"))?;
+        .map_err(|err| Failure::machine("TERMINAL", format!("cannot watch the terminal: {err}"), "use -p TEXT"))?;
     let editor = Editor::new(commands::complete, habits.history)?;
     note(&format!("window {} tokens; /help for commands, Ctrl-D to leave", chat.n_ctx()));
     let attached = Vec::new();
