@@ -5,6 +5,7 @@ mod neighbours;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod variables;
 
 use crate::engine::{CacheType, FlashAttn, Repack, Sampling, Settings, random_seed};
 use crate::error::{ErrorFormat, Failure};
@@ -13,6 +14,7 @@ use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Sub
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use usage::Refused;
+use variables::Variables;
 
 /// What was built, and on which llama.cpp.
 const LONG_VERSION: &str =
@@ -233,21 +235,30 @@ fn flag(arg: Arg, environment: bool) -> Arg {
     }
 }
 
+/// What was asked for.
+pub(crate) struct Line {
+    pub(crate) command: Command,
+    pub(crate) error_format: ErrorFormat,
+    /// What the environment set.
+    pub(crate) variables: Variables,
+}
+
 /// The line of this process → the verb and its arguments.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Refused> {
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, Refused> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let command = command(true);
-    let line = neighbours::normalise(args.clone(), &command)
+    let whole = command(true);
+    let line = neighbours::normalise(args.clone(), &whole)
         .map_err(|failure| Refused::Before(Box::new(failure), usage::wanted(&args)))?;
-    let parsed = command.clone().try_get_matches_from(&line).and_then(|found| Cli::from_arg_matches(&found));
-    let cli = parsed.map_err(|err| {
-        let own = self::command(false).try_get_matches_from(&line).err();
-        Refused::new(err, &line, &command, own.as_ref())
+    let parsed = whole.clone().try_get_matches_from(&line);
+    let parsed = parsed.and_then(|found| Cli::from_arg_matches(&found).map(|cli| (cli, found)));
+    let (cli, found) = parsed.map_err(|err| {
+        let own = command(false).try_get_matches_from(&line).err();
+        Refused::new(err, &line, &whole, own.as_ref())
     })?;
     crate::defect::format(cli.error_format);
     if cli.no_color {
         console::set_colors_enabled(false);
         console::set_colors_enabled_stderr(false);
     }
-    Ok(cli)
+    Ok(Line { command: cli.command, error_format: cli.error_format, variables: Variables::of(&found, &whole) })
 }

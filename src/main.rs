@@ -28,14 +28,14 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     defect::guarded(|| {
         engine::spin_briefly();
-        let (cli, format) = match cli::parse(std::env::args_os()) {
-            Ok(cli) => (cli.command, cli.error_format),
+        let line = match cli::parse(std::env::args_os()) {
+            Ok(line) => line,
             Err(refused) => return refused.report(),
         };
         llama_ext::log::capture(None);
-        match commands::run(cli) {
+        match commands::run(line.command) {
             Ok(exit) => exit.into(),
-            Err(failure) => failure.report(format),
+            Err(failure) => line.variables.named(failure).report(line.error_format),
         }
     })
 }

@@ -203,7 +203,7 @@ fn line(columns: usize, parts: &Parts) -> String {
             out += &format!("  {text}");
         }
     }
-    console::truncate_str(&out, width, "…").into_owned()
+    if width == 0 { String::new() } else { console::truncate_str(&out, width, "…").into_owned() }
 }
 
 #[cfg(test)]

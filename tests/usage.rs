@@ -182,3 +182,24 @@ fn what_is_missing_or_out_of_range_is_said_first() {
         assert!(last_line(&output).contains(wanted), "{args:?}: {}", last_line(&output));
     }
 }
+
+/// A variable that our own checks refuse is named too.
+#[test]
+fn what_the_environment_said_is_named() {
+    for (name, value, wanted) in [
+        ("TULU_QUANT_TEMP", "-1", "temperature is -1 (TULU_QUANT_TEMP in the environment)"),
+        ("TULU_QUANT_TOP_P", "7", "top_p is 7 (TULU_QUANT_TOP_P in the environment)"),
+        ("TULU_QUANT_CTX_SIZE", "5", "(TULU_QUANT_CTX_SIZE in the environment)"),
+        ("TULU_QUANT_MODEL", "./nothing.gguf", "(TULU_QUANT_MODEL in the environment)"),
+        ("TULU_QUANT_LOAD", "./nothing.json", "(TULU_QUANT_LOAD in the environment)"),
+        ("TULU_QUANT_FILE", "nothing.txt", "(TULU_QUANT_FILE in the environment)"),
+        ("TULU_QUANT_TOP_K", "5", ""),
+    ] {
+        let output = run(program(&["chat", "-p", "x", "-n", "1"]).env(name, value), b"");
+        let last = last_line(&output);
+        assert!(last.contains(wanted), "{name}: {last}");
+        assert_eq!(output.status.code(), Some(if wanted.is_empty() { 0 } else { 2 }), "{name}: {last}");
+    }
+    let output = run(program(&["chat", "-p", "x", "--temp", "-1"]).env("TULU_QUANT_TEMP", "-2"), b"");
+    assert!(!last_line(&output).contains("environment"), "{}", last_line(&output));
+}

@@ -12,6 +12,7 @@ fn verbs(of: &Command, path: &[String]) -> Vec<(Vec<String>, Command)> {
 }
 
 fn optional(verb: Command) -> Command {
+    let verb = verb.subcommand_required(false).arg_required_else_help(false);
     verb.mut_args(|arg| arg.required(false)).mut_subcommands(optional)
 }
 
