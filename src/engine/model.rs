@@ -1,6 +1,7 @@
 //! Loading a GGUF: the path, the header and the memory are checked before llama.cpp sees the file.
 
-use super::memory::{Cache, Shape, available_memory};
+use super::available::available_memory;
+use super::memory::{Cache, Shape};
 use super::settings::{N_SLOTS_MAX, Settings};
 use super::threads::default_threads;
 use super::{Context, Vocab, devices, header, layout};
@@ -44,7 +45,7 @@ impl Model {
             return Err(Failure::input("GPU", "--gpu-layers is given, and this build sees no GPU", fix));
         }
         let (shape, kind) = header::check(path)?;
-        let mut cache = shape.cache(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;
+        let mut cache = shape.cache(&settings, n_slots, &available_memory()).map_err(|failure| failure.at(path))?;
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(shape.weights));
         let repack = layout::repacked(settings.repack, kind, cache.n_slots, n_threads);
         cache.n_ahead = layout::ahead(repack, cache.n_slots);

@@ -3,14 +3,12 @@
 /// Weights that are worth a thread, in bytes: about a millisecond of reading for each token.
 const WEIGHTS_PER_THREAD: u64 = 16 << 20;
 
-/// Threads for a model of `weights` bytes. One a physical core, but no more than this process may use: a second thread on
-/// a core shares its arithmetic units and its memory port. And no thread with less than [`WEIGHTS_PER_THREAD`] to read:
+/// Threads for a model of `weights` bytes. One for each physical core that this process may use: a second thread on a core
+/// shares its arithmetic units and its memory port. And no thread with less than [`WEIGHTS_PER_THREAD`] to read:
 /// all threads meet after every operation, and that costs more than such a thread computes.
 pub(super) fn default_threads(weights: u64) -> u32 {
-    let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let physical = sysinfo::System::physical_core_count().unwrap_or(allowed);
     let useful = usize::try_from(weights / WEIGHTS_PER_THREAD).unwrap_or(usize::MAX);
-    u32::try_from(physical.min(allowed).min(useful)).unwrap_or(1).max(1)
+    u32::try_from(super::cores::cores().min(useful)).unwrap_or(1).max(1)
 }
 
 /// Has the threads spin for a fraction of a millisecond before they sleep, not for several. Where something else runs on the

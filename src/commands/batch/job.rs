@@ -221,6 +221,7 @@ impl<'a> Job<'a> {
             "model": model::fingerprint(model)?,
             "format": self.format.name(),
             "settings": {
+                "sampling": crate::engine::SAMPLING_VERSION,
                 "temperature": sampling.temperature,
                 "top_k": sampling.top_k,
                 "top_p": sampling.top_p,
