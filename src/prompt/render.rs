@@ -52,11 +52,13 @@ impl Templates {
     /// writes without them is exactly Tulu's format: then Tulu's own template says the whole. Anything else is an error.
     fn shows_all(&self, own: &Template, messages: &[Message], add_generation_prompt: bool) -> Result<bool, Failure> {
         let (system, others): (Vec<_>, Vec<_>) = messages.iter().cloned().partition(|m| m.role == Role::System);
-        let lost = match lost_message(own, messages, add_generation_prompt) {
+        let refusal = match lost_message(own, messages, add_generation_prompt) {
             Ok(None) => return Ok(true),
-            Ok(Some(lost)) => format!("the model's chat template leaves out message {}", lost + 1),
-            Err(refused) if system.is_empty() => return Err(refused),
-            Err(refused) => refused.what,
+            Ok(Some(lost)) => {
+                let what = format!("the model's chat template leaves out message {}", lost + 1);
+                Failure::input("TEMPLATE_DROPS_MESSAGE", what, "put its text into a message that the template writes")
+            }
+            Err(own_error) => own_error,
         };
         // With nothing but system messages there is nothing left to compare, so a question stands in.
         let rest = if others.is_empty() { vec![Message::new(Role::User, " ? ")] } else { others };
@@ -69,7 +71,7 @@ impl Templates {
         if !system.is_empty() && same() == Some(true) {
             return Ok(false);
         }
-        Err(Failure::input("TEMPLATE_DROPS_MESSAGE", lost, "put its text into a message that the template writes"))
+        Err(refusal)
     }
 }
 
