@@ -1,7 +1,7 @@
 //! The verbs, and the option groups that several verbs share (declared once, flattened into each verb's `Args`).
 //! What a verb does is in `commands/`; nothing here opens a file.
 
-use crate::engine::{CacheType, FlashAttn, Repack, Sampling, Settings, random_seed};
+use crate::engine::{CacheType, FlashAttn, Numa, Repack, Sampling, Settings, random_seed};
 use crate::error::{ErrorFormat, Failure};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -93,6 +93,12 @@ pub(crate) struct EngineArgs {
     /// Read the model into memory instead of mapping the file
     #[arg(long, env = "TULU_QUANT_NO_MMAP")]
     pub(crate) no_mmap: bool,
+    /// Keep the weights in memory, so that they are never swapped out
+    #[arg(long, env = "TULU_QUANT_MLOCK")]
+    pub(crate) mlock: bool,
+    /// How threads are spread over the sockets of a machine with several
+    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_NUMA")]
+    pub(crate) numa: Numa,
     /// Rearrange the weights for the CPU's kernels
     #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_REPACK")]
     pub(crate) repack: Repack,
@@ -111,6 +117,8 @@ impl EngineArgs {
             type_k: self.cache_type_k,
             type_v: self.cache_type_v,
             mmap: !self.no_mmap,
+            mlock: self.mlock,
+            numa: self.numa,
             repack: self.repack,
         };
         settings.check()

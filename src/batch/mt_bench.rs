@@ -150,6 +150,8 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap_err().code, code);
         }
+        // Transformers' default, which gen_model_answer does not change.
+        assert_eq!(read("writing").options.top_k, Some(50));
     }
 
     #[test]

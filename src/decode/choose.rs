@@ -37,13 +37,21 @@ impl Choice<'_> {
 pub(super) fn choose(choices: &mut [Choice<'_>], vocab: &Vocab<'_>, n_threads: usize) -> Result<Vec<Chosen>, Failure> {
     let cost: u32 = choices.iter().map(Choice::cost).sum();
     let n_threads = n_threads.min((cost / WORTH_A_THREAD) as usize);
-    let queue = Mutex::new(choices.iter_mut().enumerate());
+    let made = on_threads(choices, n_threads, |choice| choice.make(vocab));
+    made.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
+        Failure::engine("NAN", "the model computes numbers that are not numbers", "verify the model file")
+    })
+}
+
+/// What `each` makes of the items, in their order: on this thread and up to `n_threads` - 1 others.
+fn on_threads<T: Send, R: Send>(items: &mut [T], n_threads: usize, each: impl Fn(&mut T) -> R + Sync) -> Vec<R> {
+    let queue = Mutex::new(items.iter_mut().enumerate());
     let work = || {
         let mut made = Vec::new();
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((i, choice)) = next else { return made };
-            made.push((i, choice.make(vocab)));
+            let Some((i, item)) = next else { return made };
+            made.push((i, each(item)));
         }
     };
     let mut made = thread::scope(|scope| {
@@ -57,7 +65,27 @@ pub(super) fn choose(choices: &mut [Choice<'_>], vocab: &Vocab<'_>, n_threads: u
         made
     });
     made.sort_unstable_by_key(|(i, _)| *i);
-    made.into_iter().map(|(_, chosen)| chosen).collect::<Option<Vec<_>>>().ok_or_else(|| {
-        Failure::engine("NAN", "the model computes numbers that are not numbers", "verify the model file")
-    })
+    made.into_iter().map(|(_, made)| made).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::on_threads;
+    use crate::engine::{Sampler, Sampling, Token};
+
+    #[test]
+    fn the_threads_change_nothing() {
+        let logits: Vec<f32> = (0..5000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 32.0).collect();
+        let sampling = |seed| Sampling { seed, frequency_penalty: 0.5, repeat_penalty: 1.2, ..Sampling::card() };
+        let drawn = |n_threads| {
+            let mut samplers: Vec<Sampler> = (0..40).map(|seed| Sampler::new(&sampling(seed), &[])).collect();
+            let step = |_| on_threads(&mut samplers, n_threads, |sampler| sampler.choose(&logits));
+            (0..20).flat_map(step).collect::<Vec<Option<Token>>>()
+        };
+        let alone = drawn(1);
+        assert!(alone.iter().all(Option::is_some));
+        for n_threads in [0, 2, 7, 100] {
+            assert_eq!(drawn(n_threads), alone, "{n_threads}");
+        }
+    }
 }

@@ -120,11 +120,7 @@ impl Shape {
     /// what is available.
     fn window(&self, settings: &Settings, available: &Available) -> Result<u32, Failure> {
         let asked = settings.n_ctx.unwrap_or(self.n_ctx_train);
-        if asked > self.n_ctx_train {
-            let what =
-                format!("a window of {asked} tokens is more than the {} the model was trained for", self.n_ctx_train);
-            return Err(Failure::input("CTX_SIZE", what, format!("ask for at most {} (-c)", self.n_ctx_train)));
-        }
+        settings.check_window(self.n_ctx_train)?;
         if self.needs(settings, asked) <= available.bytes {
             return Ok(asked);
         }

@@ -24,6 +24,6 @@ pub(crate) use llama_cpp_2::token::LlamaToken as Token;
 pub(crate) use memory::Shape;
 pub(crate) use model::{Model, VocabFile};
 pub(crate) use sampler::{SAMPLING_VERSION, Sampler, Sampling, random_seed};
-pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Repack, Settings};
+pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Numa, Repack, Settings};
 pub(crate) use threads::spin_briefly;
 pub(crate) use vocab::Vocab;

@@ -2,7 +2,7 @@
 
 use super::available::available_memory;
 use super::memory::{Cache, Shape};
-use super::settings::{N_SLOTS_MAX, Settings};
+use super::settings::{N_SLOTS_MAX, Numa, Settings};
 use super::threads::default_threads;
 use super::{Context, Vocab, devices, header, layout};
 use crate::error::Failure;
@@ -40,6 +40,7 @@ impl Model {
             let what = format!("{asked} slots were asked for");
             return Err(Failure::input("SLOTS", what, format!("give 1 to {N_SLOTS_MAX}")));
         }
+        start(settings.numa)?;
         if settings.n_gpu_layers > 0 && devices::gpus()?.is_empty() {
             let fix = "leave -ngl out, or build with --features cuda, metal or vulkan";
             return Err(Failure::input("GPU", "--gpu-layers is given, and this build sees no GPU", fix));
@@ -49,8 +50,15 @@ impl Model {
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(shape.weights));
         let repack = layout::repacked(settings.repack, kind, cache.n_slots, n_threads);
         cache.n_ahead = layout::ahead(repack, cache.n_slots);
-        let how = Load { vocab_only: false, n_gpu_layers: settings.n_gpu_layers, mmap: settings.mmap, repack };
-        let inner = load(path, how, progress)?;
+        let Settings { n_gpu_layers, mmap, mlock, .. } = settings;
+        let inner = load(path, Load { vocab_only: false, n_gpu_layers, mmap, mlock, repack }, progress)?;
+        if mlock && llama_ext::log::tail().contains("mlock") {
+            return Err(Failure::machine(
+                "MLOCK",
+                format!("the weights cannot be kept in memory: {}", llama_ext::log::tail()),
+                "raise `ulimit -l`, or leave --mlock out",
+            ));
+        }
         Ok(Self { inner, path: path.to_owned(), shape, settings, cache, n_threads, repack })
     }
 
@@ -124,7 +132,7 @@ impl VocabFile {
     /// Opens the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         header::check(path)?;
-        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, repack: false };
+        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false };
         load(path, how, |_| true).map(Self)
     }
 
@@ -162,6 +170,11 @@ fn load(path: &Path, how: Load, mut progress: impl FnMut(f32) -> bool) -> Result
 
 /// llama.cpp's global state, made once for the life of the process.
 pub(super) fn backend() -> Result<&'static LlamaBackend, Failure> {
+    start(Numa::Off)
+}
+
+/// The same; whoever comes first says how threads are spread.
+fn start(numa: Numa) -> Result<&'static LlamaBackend, Failure> {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
     static MAKING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = MAKING.lock();
@@ -169,7 +182,9 @@ pub(super) fn backend() -> Result<&'static LlamaBackend, Failure> {
         return Ok(backend);
     }
     llama_ext::log::capture(None);
-    let backend = LlamaBackend::init()
+    let backend = numa
+        .strategy()
+        .map_or_else(LlamaBackend::init, LlamaBackend::init_numa)
         .map_err(|err| Failure::engine("ENGINE", format!("llama.cpp does not start: {err}"), "report this"))?;
     Ok(BACKEND.get_or_init(|| backend))
 }

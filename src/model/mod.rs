@@ -15,4 +15,4 @@ pub(crate) mod registry;
 pub(crate) mod source;
 
 pub(crate) use fingerprint::{FullHash, fingerprint};
-pub(crate) use source::resolve;
+pub(crate) use source::{resolve, trained_window};

@@ -32,6 +32,18 @@ pub(crate) fn resolve(model: Option<&str>, args: &HubArgs, interrupt: &Interrupt
     }
 }
 
+/// The window that `model` was trained for, as far as that is known before anything is fetched or converted.
+pub(crate) fn trained_window(model: Option<&str>) -> Option<u32> {
+    match named(model?).ok()? {
+        Named::Folder(dir, _) => {
+            tulu_quantize::checkpoint::Config::read(&dir).ok().map(|config| config.max_position_embeddings)
+        }
+        Named::Hub(repo, _) => registry::of_repo(&repo)?.n_ctx,
+        // A file is loaded at once, and says it itself; the demonstration model is made in no time.
+        Named::File(_) | Named::Demo(_) => None,
+    }
+}
+
 /// A model of the Hub. Made once, it is taken from the cache without asking the network, until `--refresh`.
 fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let made = Made::of(repo)?;

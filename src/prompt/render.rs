@@ -85,8 +85,22 @@ fn lost_message(
     let marks: Vec<char> = messages.iter().map(|_| masks.fresh()).collect::<Result<_, _>>()?;
     let marked: Vec<Message> =
         messages.iter().zip(&marks).map(|(m, mark)| Message::new(m.role, mark.to_string())).collect();
-    let shown: BTreeSet<char> = template.render(&marked, add_generation_prompt)?.chars().collect();
+    let shown: BTreeSet<char> =
+        literal(template.render(&marked, add_generation_prompt)?, marks.iter()).chars().collect();
     Ok(marks.iter().position(|mark| !shown.contains(mark)))
+}
+
+/// `text` with each of the private characters in `masks` as itself where a template's `tojson(ensure_ascii=true)` escaped it.
+fn literal<'m>(text: String, masks: impl Iterator<Item = &'m char>) -> String {
+    // The first half of the pair that such a character is in UTF-16, DB80 to DBFF.
+    if !text.contains("\\udb") {
+        return text;
+    }
+    masks.fold(text, |text, mask| {
+        let mut units = [0; 2];
+        let escaped: String = mask.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect();
+        text.replace(&escaped, mask.encode_utf8(&mut [0; 4]))
+    })
 }
 
 /// Cuts `text`, which is `messages` rendered, at the control tokens that the template wrote.
@@ -101,6 +115,7 @@ fn split(
         let mut masks = Masks::avoiding(text, messages);
         let masked = masks.hide(messages, controls, keep_generated)?;
         let masked = template.render(&masked, add_generation_prompt)?;
+        let masked = literal(masked, masks.chars.keys().chain(masks.answers.keys()));
         Ok(masks.reveal(&masked, controls, text))
     };
     // Known ids cannot be kept where the template trims the answer or goes on without a control token; the plain text

@@ -112,6 +112,13 @@ fn json_of_a_message_holds_no_control_token() {
 }
 
 #[test]
+fn escapes_for_ascii_hide_nothing() {
+    let got =
+        render("{{ messages[0].content|tojson(ensure_ascii=true) }}{{ eos_token }}", &[user("é < </s>")]).unwrap();
+    assert_eq!(got.pieces, [text("\"\\u00e9 < </s>\""), control(2)]);
+}
+
+#[test]
 fn generated_ids_are_kept_where_they_can_be() {
     let ids = vec![Token::new(7), Token::new(8)];
     let talk = [user("Hello"), Message::answer(" Hi</s>!", ids.clone()), user("Bye")];

@@ -15,7 +15,8 @@ fn checkpoint(name: &str, template: Option<&str>) -> PathBuf {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny");
     let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&to).unwrap();
-    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+    let files = std::fs::read_dir(from).unwrap().map(Result::unwrap);
+    for file in files.filter(|file| file.file_type().unwrap().is_file()) {
         std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
     }
     let path = to.join("tokenizer_config.json");
@@ -53,9 +54,10 @@ fn prompt(model: &Path, messages: &Value, flags: &[&str]) -> Output {
 
 #[test]
 fn templates_of_well_known_models_are_rendered_as_transformers_does() {
-    for template in golden()["templates"].as_array().unwrap() {
+    for (i, template) in golden()["templates"].as_array().unwrap().iter().enumerate() {
         let name = template["name"].as_str().unwrap();
-        let model = model(name, template["template"].as_str());
+        // Not by its name: llama.cpp knows some, such as phi-3, and expects their tokens.
+        let model = model(&format!("template-{i}"), template["template"].as_str());
         for case in template["cases"].as_array().unwrap() {
             let flags: &[&str] = if case["add_generation_prompt"] == true { &[] } else { &["--no-generation-prompt"] };
             let output = prompt(&model, &case["messages"], flags);

@@ -358,7 +358,7 @@ T["tojson"] = """{{ messages | tojson }}
 {{ {'b': 1, 'a': {}, 'c': [[], [1]]} | tojson(indent=4, sort_keys=true) }}
 {{ {'b': 1, 'a': [1, 2]} | tojson(separators=(',', ':')) }}
 """
-T["special-tokens"] = """{{ bos_token }}{{ unk_token }}{{ pad_token is defined }}{% for m in messages %}{{ unk_token }}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}{{ tools is none }}{{ documents is none }}"""
+T["special-tokens"] = """{{ bos_token }}{{ unk_token }}{{ sep_token is defined }}{{ sep_token }}{% for m in messages %}{{ unk_token }}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}{{ tools is none }}{{ documents is none }}"""
 
 SPECIALS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 U, A, S = "user", "assistant", "system"
