@@ -7,7 +7,7 @@ mod tests;
 mod usage;
 mod variables;
 
-use crate::engine::{CacheType, FlashAttn, Repack, Sampling, Settings, random_seed};
+use crate::engine::{CacheType, FlashAttn, Numa, Repack, Sampling, Settings, random_seed};
 use crate::error::{ErrorFormat, Failure};
 use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -112,6 +112,12 @@ pub(crate) struct EngineArgs {
     /// Read the model into memory instead of mapping the file
     #[arg(long, env = "TULU_QUANT_NO_MMAP")]
     pub(crate) no_mmap: bool,
+    /// Keep the weights in memory, so that they are never swapped out
+    #[arg(long, env = "TULU_QUANT_MLOCK")]
+    pub(crate) mlock: bool,
+    /// How threads are spread over the sockets of a machine with several
+    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_NUMA")]
+    pub(crate) numa: Numa,
     /// Rearrange the weights for the CPU's kernels
     #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_REPACK")]
     pub(crate) repack: Repack,
@@ -123,12 +129,15 @@ impl EngineArgs {
         let settings = Settings {
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
             n_cells: None,
+            n_needed: None,
             n_threads: self.threads,
             n_gpu_layers: self.gpu_layers,
             flash_attn: self.flash_attn,
             type_k: self.cache_type_k,
             type_v: self.cache_type_v,
             mmap: !self.no_mmap,
+            mlock: self.mlock,
+            numa: self.numa,
             repack: self.repack,
         };
         settings.check()

@@ -36,8 +36,9 @@ fn json_has_the_fields_of_llama_bench() {
         let speed = tokens * 1e9 / ns[0].as_f64().unwrap();
         assert!((speed / ts[0].as_f64().unwrap() - 1.0).abs() < 1e-6, "samples_ts is tokens over samples_ns");
     }
-    assert!(tests[2]["memory_bandwidth_share"].as_f64().unwrap() > 0.0);
-    assert!(tests[0]["memory_bandwidth_share"].is_null());
+    assert!(tests[2]["memory_bandwidth"].as_f64().unwrap() > 0.0);
+    // The demonstration model stays in the CPU's caches: a share of memory's bandwidth would say nothing.
+    assert!(tests.iter().all(|test| test["memory_bandwidth_share"].is_null()));
 }
 
 #[test]
@@ -53,9 +54,30 @@ fn the_table_is_llama_benchs() {
 
 #[test]
 fn what_cannot_be_measured_is_refused() {
-    for (args, code) in [(["-p", "0", "-n", "0"], "USAGE"), (["-p", "100000", "-n", "0"], "CTX_SIZE")] {
+    for (args, code) in [
+        (["-p", "0", "-n", "0"], "USAGE"),
+        (["-p", "100000", "-n", "0"], "CTX_SIZE"),
+        (["-p", "4294967295", "-n", "0"], "CTX_SIZE"),
+    ] {
         let output = run(&mut bench(&args), b"");
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(last_line(&output).starts_with(&format!("tulu-quant: error[{code}]")), "{}", last_line(&output));
+    }
+}
+
+#[test]
+fn a_window_that_cannot_be_is_refused_before_anything_is_converted() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny");
+    for verb in ["chat", "bench"] {
+        for (window, limit) in [("999999999", "16777216"), ("2000", "1024")] {
+            let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("window-{verb}-{window}"));
+            let mut command = tulu_quant();
+            command.arg(verb).arg(&folder).args(["-c", window]).env("TULU_QUANT_CACHE", &cache);
+            let output = run(&mut command, b"Hello");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(last_line(&output).contains("error[CTX_SIZE]") && said.contains(limit), "{verb} {window}: {said}");
+            assert!(!said.contains("Converting") && !cache.exists(), "{said}");
+        }
     }
 }

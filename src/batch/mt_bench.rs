@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 pub(super) const MAX_TOKENS: u32 = 1024;
 /// Turns that are more than a conversation has.
 const MAX_TURNS: usize = 64;
+/// `gen_model_answer` gives none to `generate`, so the default of Transformers' GenerationConfig holds.
+const TOP_K: u32 = 50;
 /// The temperature of categories that are not in the table.
 const TEMPERATURE: f32 = 0.7;
 const TEMPERATURES: [(&str, f32); 9] = [
@@ -57,7 +59,12 @@ fn question(given: &Map<String, Value>, id: &Value) -> Result<Record, Refused> {
         id: Some(name),
         asks: vec![Ask::Chat(vec![Message::new(Role::User, first)])],
         turns,
-        options: Options { temperature: Some(temperature(given)?), seed: Seed::Shared, ..Options::default() },
+        options: Options {
+            temperature: Some(temperature(given)?),
+            top_k: Some(TOP_K),
+            seed: Seed::Shared,
+            ..Options::default()
+        },
         fields: Map::from_iter([("question_id".to_owned(), id.clone())]),
     })
 }
@@ -143,6 +150,8 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap_err().code, code);
         }
+        // Transformers' default, which gen_model_answer does not change.
+        assert_eq!(read("writing").options.top_k, Some(50));
     }
 
     #[test]

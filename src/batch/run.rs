@@ -212,7 +212,7 @@ impl<'r, 'm> Run<'r, 'm> {
             match parsed {
                 Ok(record) => {
                     let n = record.options.n.unwrap_or(self.defaults.n);
-                    let task = Task::new(line, key, record, n);
+                    let task = Task::new(line, key, record, n, self.defaults);
                     self.waiting.extend((0..task.len()).map(|choice| (number, choice)));
                     self.tasks.insert(number, task);
                     return Ok(true);

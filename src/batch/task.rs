@@ -16,7 +16,10 @@ pub(super) struct Task {
     pub(super) key: Key,
     pub(super) record: Record,
     talks: Vec<Talk>,
+    /// Conversations for each prompt.
     n: usize,
+    /// How often the output has each of them.
+    copies: usize,
     unfinished: usize,
 }
 
@@ -39,12 +42,15 @@ pub(super) enum Next {
 }
 
 impl Task {
-    /// Every prompt gets `n` conversations.
-    pub(super) fn new(line: u64, key: Key, record: Record, n: u32) -> Self {
+    /// Every prompt gets `n` answers. Where nothing is left to chance they are the same, so they are computed once.
+    pub(super) fn new(line: u64, key: Key, record: Record, n: u32, defaults: &Defaults) -> Self {
+        let temperature = record.options.temperature.unwrap_or(defaults.sampling.temperature);
+        let greedy = Sampling { temperature, ..defaults.sampling.clone() }.is_greedy();
         let n = n.max(1) as usize;
+        let (n, copies) = if greedy { (1, n) } else { (n, 1) };
         let asks = record.asks.iter().flat_map(|ask| std::iter::repeat_n(ask, n));
         let talks: Vec<Talk> = asks.map(|ask| Talk { ask: ask.clone(), answers: Vec::new() }).collect();
-        Self { line, key, record, n, unfinished: talks.len(), talks }
+        Self { line, key, record, n, copies, unfinished: talks.len(), talks }
     }
 
     /// How many conversations there are.
@@ -89,8 +95,8 @@ impl Task {
             ..default.clone()
         };
         if let Some(penalty) = options.repetition_penalty {
-            let all = u32::try_from(ids.len()).unwrap_or(u32::MAX).saturating_add(defaults.max_tokens);
-            (sampling.repeat_penalty, sampling.repeat_last_n) = (penalty, all.min(Sampling::REPEAT_LAST_N_MAX));
+            // Over all of the prompt and the answer, however long it becomes.
+            (sampling.repeat_penalty, sampling.repeat_last_n) = (penalty, Sampling::REPEAT_LAST_N_MAX);
         }
         let max_tokens = options.max_tokens.unwrap_or(defaults.max_tokens);
         Ok((Request { ids, sampling: sampling.check()?, max_tokens, stop, logprobs: options.logprobs }, notice))
@@ -111,7 +117,11 @@ impl Task {
 
     /// The record and, for each conversation, its answers.
     pub(super) fn finish(self) -> (Record, Vec<Vec<Answer>>) {
-        (self.record, self.talks.into_iter().map(|talk| talk.answers).collect())
+        let answers = self.talks.into_iter().flat_map(|talk| {
+            let copies: Vec<Vec<Answer>> = (1..self.copies).map(|_| talk.answers.iter().map(copy).collect()).collect();
+            std::iter::once(talk.answers).chain(copies)
+        });
+        (self.record, answers.collect())
     }
 
     /// Which part of the record `choice` is at, where there are several.
@@ -136,6 +146,14 @@ impl Task {
         let first = first.wrapping_add(sample as u32) % u32::MAX;
         if turn == 0 { first } else { mixed(first, format!("turn {turn}").as_bytes()) }
     }
+}
+
+/// The same answer once more: its prompt is in the cache, and it takes no time.
+fn copy(answer: &Answer) -> Answer {
+    let mut copy = answer.clone();
+    copy.usage.cached_tokens = copy.usage.prompt_tokens;
+    (copy.usage.prefill, copy.usage.generation) = Default::default();
+    copy
 }
 
 fn mixed(seed: u32, name: &[u8]) -> u32 {

@@ -37,12 +37,18 @@ pub(crate) struct Subject {
     pub(crate) bandwidth: Option<f64>,
 }
 
+/// Below so many bytes the weights may stay in the CPU's caches (the largest servers have some 1 GiB, most machines far
+/// less), and what is reached says nothing about memory.
+const SHARE_MIN: u64 = 256 << 20;
+
 impl Subject {
-    /// The part of memory bandwidth that generation reached; prefill is bound by arithmetic instead.
+    /// The part of memory bandwidth that generation reached; prefill is bound by arithmetic instead, and small weights by
+    /// neither.
     fn share(&self, measured: &Measured) -> Option<f64> {
         let (speed, _) = mean_and_deviation(&measured.speeds());
         let read = self.bytes_per_token as f64 * speed;
-        self.bandwidth.filter(|_| measured.test.n_gen > 0).map(|bandwidth| read / bandwidth)
+        let reads_memory = measured.test.n_gen > 0 && self.bytes_per_token >= SHARE_MIN;
+        self.bandwidth.filter(|_| reads_memory).map(|bandwidth| read / bandwidth)
     }
 }
 
@@ -76,6 +82,7 @@ pub(crate) fn table_row(subject: &Subject, measured: &Measured) -> String {
         format!("{mean:.2} ± {deviation:.2}"),
         match (subject.share(measured), subject.bandwidth) {
             (Some(share), Some(bandwidth)) => format!("{:.0} % of {:.1} GB/s", share * 100.0, bandwidth / 1e9),
+            (None, Some(_)) if measured.test.n_gen > 0 => "-".to_owned(),
             _ => String::new(),
         },
     ])
@@ -140,7 +147,38 @@ fn row(cells: [String; 8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::table_head;
+    use super::{Measured, SHARE_MIN, Subject, table_head, table_row};
+    use crate::bench::Test;
+    use std::time::Duration;
+
+    #[test]
+    fn the_share_of_bandwidth_is_said_of_large_weights_alone() {
+        let row = |bytes_per_token: u64, n_gen: u32| {
+            let subject = Subject {
+                filename: String::new(),
+                model_type: String::new(),
+                size: bytes_per_token,
+                n_params: 1,
+                backends: "CPU".to_owned(),
+                n_batch: 1,
+                n_ubatch: 1,
+                n_threads: 1,
+                type_k: "f16",
+                type_v: "f16",
+                n_gpu_layers: 0,
+                flash_attn: "auto",
+                bytes_per_token,
+                bandwidth: Some(1e9),
+            };
+            let test = Test { n_prompt: 1 - n_gen.min(1), n_gen };
+            let samples = vec![Duration::from_secs(1)];
+            let row = table_row(&subject, &Measured { test, began: 0, samples });
+            row.trim_end().trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim().to_owned()
+        };
+        assert_eq!(row(SHARE_MIN, 1), "27 % of 1.0 GB/s");
+        assert_eq!(row(SHARE_MIN - 1, 1), "-");
+        assert_eq!(row(SHARE_MIN, 0), "");
+    }
 
     #[test]
     fn the_table_is_markdown() {

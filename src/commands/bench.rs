@@ -53,15 +53,15 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let tests = tests(args);
     let longest = tests
         .iter()
-        .map(|test| test.n_prompt + test.n_gen)
+        .map(|test| test.n_prompt.saturating_add(test.n_gen))
         .max()
         .ok_or_else(|| Failure::input("USAGE", "there is nothing to measure", "give -p or -n a number above 0"))?;
     let settings = args.engine.settings()?;
     // As llama-bench: the window is what the longest test needs.
     let n_ctx = settings.n_ctx.unwrap_or(N_CTX_MIN).max(longest);
-    let settings = Settings { n_ctx: Some(n_ctx), ..settings };
+    let settings = Settings { n_ctx: Some(n_ctx), ..settings }.check()?;
     let interrupt = Interrupt::install()?;
-    let path = crate::model::resolve(args.model.as_deref(), &args.hub, &interrupt)?;
+    let path = load::resolve(args.model.as_deref(), &settings, &args.hub, &interrupt)?;
     let model = load::model(&path, settings, Some(1), &interrupt)?;
     let subject = subject(&model)?;
     let mut context = model.context(&interrupt)?;
@@ -96,7 +96,7 @@ fn one(
 fn tests(args: &Args) -> Vec<Test> {
     let prompts = args.n_prompt.iter().map(|n| Test { n_prompt: *n, n_gen: 0 });
     let generations = args.n_gen.iter().map(|n| Test { n_prompt: 0, n_gen: *n });
-    prompts.chain(generations).filter(|test| test.n_prompt + test.n_gen > 0).collect()
+    prompts.chain(generations).filter(|test| test.n_prompt > 0 || test.n_gen > 0).collect()
 }
 
 fn subject(model: &Model) -> Result<Subject, Failure> {

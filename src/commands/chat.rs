@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let interrupt = Interrupt::install()?;
     let model = args.model.as_deref().or(saved.as_ref().map(|(_, saved)| saved.model.as_os_str()));
-    let path = crate::model::resolve(model, &args.hub, &interrupt)?;
+    let path = load::resolve(model, &settings, &args.hub, &interrupt)?;
     let model = load::model(&path, settings, Some(1), &interrupt)?;
     let seed = parameters.sampling.seed;
     let overflow = if turns.is_empty() { Overflow::DropOldest } else { Overflow::Error };

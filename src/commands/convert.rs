@@ -99,11 +99,13 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let recipe = recipe(args)?;
     let opened = open(args, &interrupt)?;
     let source = opened.checkpoint();
+    let refusals = crate::prompt::probe(source)?;
     let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
     let threads = args.threads.unwrap_or_else(threads);
     let memory = memory_needed(&plan, threads) + opened.memory_held(&plan);
     if !args.json {
         stderr::block(&summary(&opened, &plan, memory));
+        refusals.iter().for_each(|note| stderr::note(note));
     }
     if args.dry_run {
         let text =

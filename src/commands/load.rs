@@ -1,16 +1,32 @@
 //! Loading a model as a user sees it: a bar while it takes, a word when the window is smaller than the model's own. For
 //! every verb that runs a model.
 
+use crate::cli::HubArgs;
 use crate::engine::{Model, Settings};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
+use crate::model;
 use crate::progress::Bar;
 use crate::stderr;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A model that is there sooner needs no bar: it would only flicker.
 const BAR_DELAY: Duration = Duration::from_millis(500);
+
+/// The GGUF file that `name` means. A window that the model cannot have is refused before it is fetched or converted.
+pub(super) fn resolve(
+    name: Option<&OsStr>,
+    settings: &Settings,
+    args: &HubArgs,
+    interrupt: &Interrupt,
+) -> Result<PathBuf, Failure> {
+    if let Some(trained) = model::trained_window(name) {
+        settings.check_window(trained)?;
+    }
+    model::resolve(name, args, interrupt)
+}
 
 /// Loads the GGUF at `path` for `n_slots` conversations at once, or for as many as suit the memory; Ctrl-C stops it.
 pub(super) fn model(

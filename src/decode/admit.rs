@@ -3,10 +3,12 @@
 //! nobody declares them. When the running answers fill the cache, the youngest steps back and is computed again later.
 
 use super::schedule::{Need, Room, SLICE_MIN, common_prefix, shares};
+use super::slot::Work;
 use super::{Decoder, Order};
 use crate::engine::Token;
 use crate::error::Failure;
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 /// A beginning is shared when that saves at least so many tokens.
 const SHARE_MIN: usize = 16;
@@ -16,12 +18,11 @@ const ROOM: usize = 32;
 impl Decoder<'_> {
     /// Lets in the jobs that can be computed now, the oldest first.
     pub(super) fn admit(&mut self) -> Result<(), Failure> {
-        let mut waiting: Vec<usize> =
-            (0..self.slots.len()).filter(|i| self.slots[*i].job.is_some() && !self.slots[*i].admitted).collect();
+        let mut waiting: Vec<usize> = (0..self.slots.len()).filter(|i| self.slots[*i].waits()).collect();
         waiting.sort_by_key(|i| self.slots[*i].last);
         for i in waiting {
-            let running = self.slots.iter().filter(|slot| slot.admitted).count();
-            let reading = self.slots.iter().filter(|slot| slot.admitted && !slot.generates());
+            let running = self.slots.iter().filter(|slot| slot.runs()).count();
+            let reading = self.slots.iter().filter(|slot| slot.runs() && !slot.generates());
             let unread: usize = reading.map(|slot| slot.pending().len()).sum();
             let one_at_a_time = self.order == Order::Same && running > 0;
             // It would get no row now, and by its turn there may be more that it can share.
@@ -37,7 +38,7 @@ impl Decoder<'_> {
                 continue;
             }
             let (from, len) = if now > own { (from, now) } else { (i, own) };
-            let n_ids = self.slots[i].job.as_ref().map_or(0, |job| job.ids.len());
+            let n_ids = self.slots[i].job().map_or(0, |job| job.ids.len());
             let room = if running > 0 { ROOM * (running + 1) } else { 0 };
             if !self.make_room(n_ids - len + room, (from, len))? {
                 break;
@@ -47,25 +48,46 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    /// Frees cells until there are `n`, of slots that compute nothing now, the longest idle first. Slot `keep.0` loses only
-    /// what follows its first `keep.1` tokens.
+    /// Frees cells until there are `n`, of slots that compute nothing now, the longest idle first, and of each its last
+    /// cells first. Slot `keep.0` loses only what follows its first `keep.1` tokens. Where that would not be enough, nothing
+    /// is lost.
     pub(super) fn make_room(&mut self, n: usize, keep: (usize, usize)) -> Result<bool, Failure> {
-        let mut idle: Vec<usize> = (0..self.slots.len()).filter(|i| !self.slots[*i].admitted).collect();
-        idle.sort_by_key(|i| (*i == keep.0, self.slots[*i].job.is_some(), self.slots[*i].last));
-        for i in idle {
-            if self.pool.free() >= n {
+        let Some(cuts) = self.cuts(n, keep) else { return Ok(false) };
+        for (i, len) in cuts {
+            self.cut(i, len)?;
+        }
+        Ok(true)
+    }
+
+    /// What to cut for `n` free cells: slots, and how many of their tokens stay.
+    fn cuts(&self, n: usize, keep: (usize, usize)) -> Option<Vec<(usize, usize)>> {
+        let mut missing = n.saturating_sub(self.pool.free());
+        let mut resting: Vec<usize> = (0..self.slots.len()).filter(|i| !self.slots[*i].runs()).collect();
+        resting.sort_by_key(|i| (*i == keep.0, self.slots[*i].waits(), self.slots[*i].last));
+        let (mut cuts, mut left) = (Vec::new(), HashMap::new());
+        for i in resting {
+            if missing == 0 {
                 break;
             }
-            self.cut(i, if i == keep.0 { keep.1 } else { 0 })?;
+            let (cells, least) = (&self.slots[i].cells, if i == keep.0 { keep.1 } else { 0 });
+            let mut len = cells.len();
+            while missing > 0 && len > least {
+                len -= 1;
+                // A cell is free when the last slot that uses it has been cut.
+                let users = left.entry(cells[len]).or_insert_with(|| self.pool.users(cells[len]));
+                *users = users.saturating_sub(1);
+                missing -= usize::from(*users == 0);
+            }
+            cuts.push((i, len));
         }
-        Ok(self.pool.free() >= n)
+        (missing == 0).then_some(cuts)
     }
 
     /// What the running jobs compute next, as (slot, tokens). When the cache has no room for it, the youngest steps
     /// back until it has; the oldest never does, since a window is never larger than the cache.
     pub(super) fn shares(&mut self) -> Result<Vec<(usize, usize)>, Failure> {
         loop {
-            let mut running: Vec<usize> = (0..self.slots.len()).filter(|i| self.slots[*i].admitted).collect();
+            let mut running: Vec<usize> = (0..self.slots.len()).filter(|i| self.slots[*i].runs()).collect();
             // The oldest request is served first.
             running.sort_by_key(|i| self.slots[*i].last);
             let need =
@@ -75,8 +97,7 @@ impl Decoder<'_> {
                 return Ok(running.into_iter().zip(shares).filter(|(_, n)| *n > 0).collect());
             }
             if let Some(youngest) = running.pop() {
-                self.slots[youngest].admitted = false;
-                self.cut(youngest, 0)?;
+                self.slots[youngest].step_back();
             }
         }
     }
@@ -93,7 +114,7 @@ impl Decoder<'_> {
             n if n < SHARE_MIN => 0,
             n => n,
         };
-        let idle = (0..self.slots.len()).filter(|i| self.slots[*i].job.is_none());
+        let idle = (0..self.slots.len()).filter(|i| self.slots[*i].is_idle());
         idle.max_by_key(|i| (common(i), Reverse((self.slots[*i].last, *i))))
     }
 
@@ -120,26 +141,22 @@ impl Decoder<'_> {
             let slot = &mut self.slots[i];
             (slot.cached, slot.cells, slot.sliced) = (cached, cells, sliced);
         }
-        let slot = &mut self.slots[i];
-        slot.admitted = true;
-        if let Some(job) = &mut slot.job {
-            job.begins_with(len);
-        }
+        self.slots[i].let_in(len);
         Ok(())
     }
 
     /// How many tokens that slot `i` needs are in slot `from`. The last one is computed in any case: its logits go on with
     /// the answer.
     fn holds(&self, from: usize, i: usize) -> usize {
-        let (slot, Some(job)) = (&self.slots[from], &self.slots[i].job) else { return 0 };
+        let (slot, Some(job)) = (&self.slots[from], self.slots[i].job()) else { return 0 };
         self.usable(slot.sliced, common_prefix(&slot.cached, &job.ids).min(job.ids.len() - 1))
     }
 
     /// How many of them a running job is about to compute.
     fn will_hold(&self, from: usize, i: usize) -> usize {
-        let (slot, Some(job)) = (&self.slots[from], &self.slots[i].job) else { return 0 };
-        match &slot.job {
-            Some(other) if slot.admitted && slot.cached.len() < other.n_prompt => {
+        let (slot, Some(job)) = (&self.slots[from], self.slots[i].job()) else { return 0 };
+        match &slot.work {
+            Work::Running(other) if slot.cached.len() < other.n_prompt => {
                 let n = common_prefix(&other.ids[..other.n_prompt], &job.ids);
                 self.usable(other.n_prompt, n.min(job.ids.len() - 1))
             }

@@ -19,7 +19,7 @@ pub(crate) enum Reason {
 }
 
 /// A finished answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     /// The whole text, without the stop string.
     pub(crate) text: String,
@@ -74,8 +74,10 @@ pub(super) struct Job {
     pub(super) text: String,
     /// [`Request::logprobs`].
     pub(super) n_top: Option<u8>,
-    /// One for each token generated, if asked for.
-    pub(super) logprobs: Vec<TokenLogprob>,
+    /// One for each token generated, if asked for, with where its text begins in the text of all of them.
+    logprobs: Vec<(usize, TokenLogprob)>,
+    /// Bytes of the characters that the tokens have completed so far.
+    spoken: usize,
     n_cached: usize,
     n_generated: usize,
     limit: usize,
@@ -88,16 +90,17 @@ pub(super) struct Job {
 
 impl Job {
     /// `n_ctx`: window of the slot in tokens.
-    pub(super) fn new(ticket: Ticket, request: Request, n_ctx: usize, n_vocab: i32) -> Self {
+    pub(super) fn new(ticket: Ticket, request: Request, n_ctx: usize) -> Self {
         let n_prompt = request.ids.len();
         Self {
             ticket,
-            sampler: Sampler::new(&request.sampling, n_vocab, &request.ids),
+            sampler: Sampler::new(&request.sampling, &request.ids),
             ids: request.ids,
             n_prompt,
             text: String::new(),
             n_top: request.logprobs,
             logprobs: Vec::new(),
+            spoken: 0,
             n_cached: 0,
             n_generated: 0,
             limit: (request.max_tokens as usize).min(n_ctx - n_prompt),
@@ -117,7 +120,12 @@ impl Job {
     }
 
     /// Takes the next token in; gives the text that is certain now, and why the answer ends if it does.
-    pub(super) fn accept(&mut self, token: Token, vocab: &Vocab<'_>) -> (String, Option<Reason>) {
+    pub(super) fn accept(
+        &mut self,
+        token: Token,
+        logprob: Option<TokenLogprob>,
+        vocab: &Vocab<'_>,
+    ) -> (String, Option<Reason>) {
         let now = Instant::now();
         self.first.get_or_insert(now);
         self.last = Some(now);
@@ -126,7 +134,10 @@ impl Job {
             return (self.flush(), Some(Reason::Stop));
         }
         self.ids.push(token);
-        let (mut text, stopped) = self.stop.push(&self.utf8.push(&vocab.piece(token)));
+        self.logprobs.extend(logprob.map(|logprob| (self.spoken, logprob)));
+        let spoken = self.utf8.push(&vocab.piece(token));
+        self.spoken += spoken.len();
+        let (mut text, stopped) = self.stop.push(&spoken);
         if stopped {
             return (text, Some(Reason::Stop));
         }
@@ -151,13 +162,8 @@ impl Job {
     pub(super) fn finish(mut self, reason: Reason, vocab: &Vocab<'_>) -> Answer {
         let mut ids = self.ids.split_off(self.n_prompt);
         let spelled = spelling(ids.iter().map(|token| vocab.piece(*token)), self.text.as_bytes());
-        let mut from = 0;
-        self.logprobs.retain(|token| {
-            let within = from < self.text.len();
-            from += token.chosen.piece.len();
-            within
-        });
-        let logprobs = self.n_top.map(|_| self.logprobs);
+        let within = self.logprobs.into_iter().take_while(|(from, _)| *from < self.text.len());
+        let logprobs = self.n_top.map(|_| within.map(|(_, logprob)| logprob).collect());
         let first = self.first.unwrap_or_else(Instant::now);
         let usage = Usage {
             prompt_tokens: self.n_prompt,

@@ -43,20 +43,45 @@ fn numbers(logits: &[f32], chosen: usize, n_top: usize) -> ((usize, f32), Vec<(u
         let logprob = logits.get(i).map_or(f64::NEG_INFINITY, |logit| f64::from(*logit) - norm);
         (i, (logprob as f32).max(LEAST))
     };
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    let n_top = n_top.min(order.len());
-    let better = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
-    if n_top > 0 && n_top < order.len() {
-        order.select_nth_unstable_by(n_top - 1, better);
+    (of(chosen), largest(logits, n_top).into_iter().map(of).collect())
+}
+
+/// The ids of the `n` largest, the largest first.
+fn largest(logits: &[f32], n: usize) -> Vec<usize> {
+    // A list of `n` in order: nearly every logit is below the last of it, and costs one comparison.
+    let mut best: Vec<usize> = Vec::with_capacity(n.min(logits.len()) + 1);
+    let below = |a: usize, b: usize| logits[a].total_cmp(&logits[b]).is_lt();
+    for i in 0..logits.len() {
+        if best.len() == n && best.last().is_none_or(|last| !below(*last, i)) {
+            continue;
+        }
+        // Equal ones that came before stay before.
+        let at = best.partition_point(|other| !below(*other, i));
+        best.insert(at, i);
+        best.truncate(n);
     }
-    order.truncate(n_top);
-    order.sort_unstable_by(better);
-    (of(chosen), order.into_iter().map(of).collect())
+    best
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LEAST, numbers};
+    use super::{LEAST, largest, numbers};
+
+    #[test]
+    fn the_largest_are_those_that_sorting_gives() {
+        let mut state = 7_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Few values, so that many are equal.
+            (state >> 26) as f32 - 20.0
+        };
+        let logits: Vec<f32> = (0..500).map(|_| next()).collect();
+        let mut sorted: Vec<usize> = (0..logits.len()).collect();
+        sorted.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
+        for n in [0, 1, 5, 20, 499, 500, 501] {
+            assert_eq!(largest(&logits, n), sorted[..n.min(500)], "{n}");
+        }
+    }
 
     #[test]
     fn probabilities_add_up_and_the_best_come_first() {

@@ -6,6 +6,7 @@
 //! tokens (`prompt/`), and what becomes of the text (`chat/`, `batch/`).
 
 mod admit;
+mod choose;
 mod job;
 mod logprobs;
 mod pool;
@@ -24,9 +25,11 @@ pub(crate) use utf8::Utf8;
 use crate::engine::{Context, Model, Sampling, Token, Vocab};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
+use choose::{Choice, Chosen, choose};
 use job::Job;
 use pool::Pool;
-use slot::Slot;
+use slot::{Slot, Work};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// What to answer, and how.
@@ -86,6 +89,7 @@ pub(crate) struct Decoder<'m> {
     order: Order,
     pace: schedule::Pace,
     tickets: u64,
+    n_threads: usize,
 }
 
 impl<'m> Decoder<'m> {
@@ -99,6 +103,7 @@ impl<'m> Decoder<'m> {
             order,
             pace: schedule::Pace::new(order, model.settings().n_gpu_layers > 0, context.n_batch()),
             tickets: 0,
+            n_threads: model.n_threads() as usize,
             context,
         })
     }
@@ -115,7 +120,7 @@ impl<'m> Decoder<'m> {
 
     /// Requests that can be taken in now.
     pub(crate) fn idle(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.job.is_none()).count()
+        self.slots.iter().filter(|slot| slot.is_idle()).count()
     }
 
     /// Takes a request in; needs an [`idle`](Self::idle) place. A prompt that leaves no token for an answer is refused with
@@ -135,7 +140,7 @@ impl<'m> Decoder<'m> {
         self.tickets += 1;
         let slot = &mut self.slots[slot];
         slot.last = self.tickets;
-        slot.job = Some(Job::new(Ticket(self.tickets), request, n_ctx, self.context.n_vocab()));
+        slot.work = Work::Waiting(Job::new(Ticket(self.tickets), request, n_ctx));
         Ok(Ticket(self.tickets))
     }
 
@@ -148,15 +153,15 @@ impl<'m> Decoder<'m> {
             return Ok(Vec::new());
         }
         self.context.clear_batch();
-        let mut rows = Vec::new();
+        let mut rows = BTreeMap::new();
         for (i, share) in &shares {
             let slot = &self.slots[*i];
             let pending = slot.pending();
-            for (n, token) in pending[..*share].iter().enumerate() {
+            for (n, token) in pending.iter().take(*share).enumerate() {
                 let last = n + 1 == pending.len();
                 let row = self.context.push(*token, slot.cached.len() + n, *i, last)?;
                 if last {
-                    rows.push((*i, row));
+                    rows.insert(*i, row);
                 }
             }
         }
@@ -171,31 +176,37 @@ impl<'m> Decoder<'m> {
 
         let mut events = Vec::new();
         for (i, share) in shares {
-            let cells = self.pool.take(share);
-            events.extend(self.slots[i].advance(cells));
+            let cells = self.pool.take(share)?;
+            events.extend(self.slots[i].advance(cells)?);
         }
-        for (i, row) in rows {
+        for (i, (token, logprob)) in self.choose(&rows)? {
             let slot = &mut self.slots[i];
-            let Some(job) = &mut slot.job else { continue };
-            let token = self.context.sample(&mut job.sampler, row)?;
-            if let Some(n_top) = job.n_top {
-                let logits = self.context.logits(row)?;
-                job.logprobs.push(logprobs::logprob(logits, token, usize::from(n_top), &self.vocab));
-            }
-            let (text, reason) = job.accept(token, &self.vocab);
+            let Some(job) = slot.job_mut() else { continue };
+            let (text, reason) = job.accept(token, logprob, &self.vocab);
             events.extend(slot.emit(text, reason, &self.vocab));
         }
         Ok(events)
     }
 
+    /// The next token of each slot of `rows`, which says where in the batch its logits are.
+    fn choose(&mut self, rows: &BTreeMap<usize, usize>) -> Result<Vec<(usize, Chosen)>, Failure> {
+        let (mut slots, mut choices) = (Vec::new(), Vec::new());
+        for (i, slot) in self.slots.iter_mut().enumerate() {
+            if let (Some(row), Some(job)) = (rows.get(&i), slot.job_mut()) {
+                slots.push(i);
+                choices.push(Choice { job, logits: self.context.logits(*row)? });
+            }
+        }
+        let chosen = choose(&mut choices, &self.vocab, self.n_threads)?;
+        Ok(slots.into_iter().zip(chosen).collect())
+    }
+
     /// Ends a request where it is, with [`Reason::Interrupted`]; its partial answer is in the events. A ticket that has
     /// finished already gives none.
     pub(crate) fn cancel(&mut self, ticket: Ticket) -> Vec<(Ticket, Event)> {
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.job.as_ref().is_some_and(|job| job.ticket == ticket))
-        else {
-            return Vec::new();
-        };
-        let text = slot.job.as_mut().map(Job::flush).unwrap_or_default();
+        let theirs = |slot: &&mut Slot| slot.job().is_some_and(|job| job.ticket == ticket);
+        let Some(slot) = self.slots.iter_mut().find(theirs) else { return Vec::new() };
+        let text = slot.job_mut().map(Job::flush).unwrap_or_default();
         slot.emit(text, Some(Reason::Interrupted), &self.vocab)
     }
 }

@@ -1,6 +1,9 @@
 //! The cells of the KV cache, counted: which are free, and how many slots use each of the others. llama.cpp keeps the
 //! cells themselves and fails when none is free; this book says beforehand. No cell has an address here, only a number.
 
+use super::slot::defect;
+use crate::error::Failure;
+
 /// The book.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -21,11 +24,17 @@ impl Pool {
         self.free.len()
     }
 
-    /// Takes `n` free cells, or all there are.
-    pub(super) fn take(&mut self, n: usize) -> Vec<u32> {
-        let taken = self.free.split_off(self.free.len() - n.min(self.free.len()));
+    /// Takes `n` free cells. Fewer would be a defect: what llama.cpp holds and this book would part for good.
+    pub(super) fn take(&mut self, n: usize) -> Result<Vec<u32>, Failure> {
+        let left = self.free.len().checked_sub(n).ok_or_else(|| defect("more cells are taken than are free"))?;
+        let taken = self.free.split_off(left);
         taken.iter().for_each(|cell| self.users[*cell as usize] = 1);
-        taken
+        Ok(taken)
+    }
+
+    /// The slots that use `cell`.
+    pub(super) fn users(&self, cell: u32) -> u16 {
+        self.users[cell as usize]
     }
 
     /// One slot more uses these.
@@ -53,12 +62,13 @@ mod tests {
     #[test]
     fn a_cell_is_free_when_its_last_user_has_left() {
         let mut pool = Pool::new(4);
-        let first = pool.take(3);
+        let first = pool.take(3).unwrap();
         let second = pool.share(&first[..2]);
         assert_eq!((first.len(), pool.free()), (3, 1));
         pool.give(first);
         assert_eq!(pool.free(), 2, "two cells are still the second's");
-        assert_eq!(pool.take(9).len(), 2);
+        assert!(pool.take(3).is_err_and(|failure| failure.code == "DEFECT"));
+        assert_eq!(pool.take(2).unwrap().len(), 2);
         pool.give(second);
         assert_eq!(pool.free(), 2);
     }

@@ -27,7 +27,7 @@ impl Decoder<'_> {
     /// Fills the first slot, which must be idle, from a file of [`Decoder::save_state`]; answers how many tokens it holds
     /// then. After an error the slot is empty.
     pub(crate) fn load_state(&mut self, file: &Path) -> Result<usize, Failure> {
-        if self.slots.first().is_none_or(|slot| slot.job.is_some()) {
+        if self.slots.first().is_none_or(|slot| !slot.is_idle()) {
             return Err(Failure::engine("DEFECT", "a KV cache was loaded into a busy slot", "report this"));
         }
         let known = File::open(file).map_err(|err| err.to_string()).and_then(|open| check(&mut BufReader::new(open)));
@@ -44,7 +44,7 @@ impl Decoder<'_> {
             return Err(Failure::input("KV_STATE", what, "the conversation is read again").at(file));
         }
         self.slots[SLOT].cached = tokens;
-        self.slots[SLOT].cells = self.pool.take(known.len());
+        self.slots[SLOT].cells = self.pool.take(known.len())?;
         Ok(known.len())
     }
 }

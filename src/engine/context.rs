@@ -3,7 +3,7 @@
 
 use super::memory::Cache;
 use super::settings::{FlashAttn, N_BATCH, N_UBATCH, Settings};
-use super::{Model, Sampler, Token};
+use super::{Model, Token};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use llama_cpp_2::DecodeError;
@@ -142,18 +142,6 @@ impl<'m> Context<'m> {
                 Err(Failure::engine("DECODE", what, "verify the model file"))
             }
         }
-    }
-
-    /// The next token after `row` of the batch that was decoded last. The sampler remembers it.
-    pub(crate) fn sample(&mut self, sampler: &mut Sampler, row: usize) -> Result<Token, Failure> {
-        if self.logits(row)?.iter().any(|logit| logit.is_nan()) {
-            return Err(Failure::engine(
-                "NAN",
-                "the model computes numbers that are not numbers",
-                "verify the model file",
-            ));
-        }
-        Ok(sampler.0.sample(&self.inner, i32::try_from(row).unwrap_or(i32::MAX)))
     }
 
     /// The logits of `row` of the batch that was decoded last, as the model computed them.

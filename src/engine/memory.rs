@@ -1,6 +1,7 @@
 //! How much memory a model takes with a window of so many tokens, and the window that fits: said before the weights are
 //! read, with the flag that would make it fit, instead of the kernel's out-of-memory killer after they are.
 
+use super::available::Available;
 use super::settings::{CacheType, FlashAttn, N_CTX_MIN, N_UBATCH, Settings};
 use crate::error::Failure;
 
@@ -57,14 +58,19 @@ impl Shape {
     }
 
     /// Bytes of llama.cpp's scratch buffers: logits and activations of one micro-batch (the widest layer is about three
-    /// times the stream), the mask over all cells (f32 and f16), and without flash attention the score matrix.
+    /// times the stream), and what [`Shape::cell_bytes`] counts.
     fn compute_bytes(&self, settings: &Settings, n_cells: u32) -> u64 {
         let row = u64::from(self.n_vocab) + 16 * u64::from(self.n_embd);
-        let scores = match settings.flash_attn {
-            FlashAttn::Off => u64::from(self.n_head) * u64::from(n_cells),
-            FlashAttn::On | FlashAttn::Auto => 0,
-        };
-        u64::from(N_UBATCH) * (4 * (row + scores) + 6 * u64::from(n_cells))
+        u64::from(N_UBATCH) * (4 * row + self.cell_bytes(settings) * u64::from(n_cells))
+    }
+
+    /// Bytes of scratch for each cell and row of a micro-batch: the mask, in f16 with flash attention; without it in f32,
+    /// and the score matrix beside it.
+    fn cell_bytes(&self, settings: &Settings) -> u64 {
+        match settings.flash_attn {
+            FlashAttn::Off => 4 + 4 * u64::from(self.n_head),
+            FlashAttn::On | FlashAttn::Auto => 2,
+        }
     }
 
     /// Bytes of main memory that a KV cache of `n_cells` tokens takes, weights included. What is offloaded to a GPU is left
@@ -82,13 +88,19 @@ impl Shape {
         self.needs(&Settings::default(), self.n_ctx_train)
     }
 
-    /// The KV cache for `slots` conversations at once, or for as many as suit the memory: every one may take a whole window,
-    /// and the pool has a window for each, or as much as half of what is free beside the first window. So several long
-    /// ones have to take turns, and short ones never wait for memory.
-    pub(crate) fn cache(&self, settings: &Settings, slots: Option<u32>, available: u64) -> Result<Cache, Failure> {
+    /// The KV cache for `slots` conversations at once, or for as many as suit the memory. Each may grow to a whole window.
+    /// The pool has a window for each, but no more than half of what is free beside the first window, and no more than the
+    /// input can use ([`Settings::n_needed`]). A conversation waits while the pool has no cells for its prompt.
+    pub(crate) fn cache(
+        &self,
+        settings: &Settings,
+        slots: Option<u32>,
+        available: &Available,
+    ) -> Result<Cache, Failure> {
         let n_ctx = self.window(settings, available)?;
-        let per_token = self.kv_bytes_per_token(settings.type_k, settings.type_v) + 6 * u64::from(N_UBATCH);
-        let spare = available.saturating_sub(self.needs(settings, n_ctx)) / 2 / per_token.max(1);
+        let kv = self.kv_bytes_per_token(settings.type_k, settings.type_v);
+        let per_token = kv + self.cell_bytes(settings) * u64::from(N_UBATCH);
+        let spare = available.bytes.saturating_sub(self.needs(settings, n_ctx)) / 2 / per_token.max(1);
         let most = match settings.n_cells {
             Some(asked) if asked < n_ctx => {
                 let what = format!("{asked} tokens for all slots are less than one window of {n_ctx}");
@@ -99,69 +111,61 @@ impl Shape {
         };
         let n_slots = slots.unwrap_or((most / SLOT_TOKENS).clamp(1, N_SLOTS_AUTO));
         let cells = n_ctx.saturating_mul(n_slots).min(most).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
-        Ok(Cache { n_ctx, n_slots, n_ahead: 0, n_cells: cells.next_multiple_of(N_CTX_MIN) })
+        let needed = settings.n_needed.filter(|_| settings.n_cells.is_none()).unwrap_or(u64::MAX);
+        let cells = cells.min(u32::try_from(needed).unwrap_or(u32::MAX)).max(n_ctx);
+        Ok(Cache { n_ctx, n_slots, n_ahead: 0, n_cells: cells.checked_next_multiple_of(N_CTX_MIN).unwrap_or(cells) })
     }
 
     /// The window of one conversation, in tokens: as asked, or else what the model was trained for, cut to what fits in
-    /// `available` bytes.
-    fn window(&self, settings: &Settings, available: u64) -> Result<u32, Failure> {
+    /// what is available.
+    fn window(&self, settings: &Settings, available: &Available) -> Result<u32, Failure> {
         let asked = settings.n_ctx.unwrap_or(self.n_ctx_train);
-        if asked > self.n_ctx_train {
-            let what =
-                format!("a window of {asked} tokens is more than the {} the model was trained for", self.n_ctx_train);
-            return Err(Failure::input("CTX_SIZE", what, format!("ask for at most {} (-c)", self.n_ctx_train)));
-        }
-        if self.needs(settings, asked) <= available {
+        settings.check_window(self.n_ctx_train)?;
+        if self.needs(settings, asked) <= available.bytes {
             return Ok(asked);
         }
         let fits = |settings: &Settings| {
             (1..=asked / N_CTX_MIN)
                 .rev()
                 .map(|steps| steps * N_CTX_MIN)
-                .find(|n_ctx| self.needs(settings, *n_ctx) <= available)
+                .find(|n_ctx| self.needs(settings, *n_ctx) <= available.bytes)
         };
         if let (None, Some(n_ctx)) = (settings.n_ctx, fits(settings)) {
             return Ok(n_ctx);
         }
         let small = Settings { type_k: CacheType::Q8_0, type_v: CacheType::Q8_0, ..settings.clone() };
-        let fix = if self.needs(&small, asked) <= available && settings.flash_attn != FlashAttn::Off {
+        let fix = if self.needs(&small, asked) <= available.bytes && settings.flash_attn != FlashAttn::Off {
             "give -ctk q8_0 -ctv q8_0, or a smaller -c".to_owned()
         } else if let Some(n_ctx) = fits(settings) {
             format!("give -c {n_ctx} or less")
         } else {
-            "close other programs, or take a smaller type such as Q4_K_M or Q3_K_M".to_owned()
+            format!("{}, or take a smaller type such as Q4_K_M or Q3_K_M", available.more)
         };
         let what = format!(
-            "a window of {asked} tokens needs {} of memory (weights {}), and {} is free",
+            "a window of {asked} tokens needs {} of memory (weights {}), and {} {}",
             gib(self.needs(settings, asked)),
             gib(self.weights),
-            gib(available)
+            gib(available.bytes),
+            available.bound
         );
         Err(Failure::machine("MEMORY", what, fix))
     }
 }
 
-fn gib(bytes: u64) -> String {
+/// Bytes as people read them.
+pub(super) fn gib(bytes: u64) -> String {
     format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
-}
-
-/// Bytes that programs can still take without swapping, this process's control group included; `u64::MAX` where the
-/// system does not say.
-pub(crate) fn available_memory() -> u64 {
-    let Ok(mut system) = sysinfo::System::new() else { return u64::MAX };
-    system.refresh_memory();
-    let free = match system.available_memory() {
-        0 => u64::MAX,
-        bytes => bytes,
-    };
-    system.cgroup_limits().map_or(free, |limits| free.min(limits.free_memory))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Cache, CacheType, Settings, Shape};
+    use super::{Available, Cache, CacheType, Settings, Shape};
 
     const GIB: u64 = 1 << 30;
+
+    fn free(bytes: u64) -> Available {
+        Available::of_machine(bytes)
+    }
 
     /// Tulu 2 13B at Q4_K_M.
     fn tulu_13b() -> Shape {
@@ -190,28 +194,29 @@ mod tests {
     #[test]
     fn the_default_window_is_cut_to_what_fits_and_an_asked_one_is_refused() {
         let shape = tulu_13b();
-        assert_eq!(shape.window(&settings(None), 64 * GIB).ok(), Some(4096));
-        let cut = shape.window(&settings(None), 9 * GIB).unwrap_or(0);
+        assert_eq!(shape.window(&settings(None), &free(64 * GIB)).ok(), Some(4096));
+        let cut = shape.window(&settings(None), &free(9 * GIB)).unwrap_or(0);
         assert!((256..4096).contains(&cut) && cut.is_multiple_of(256), "{cut}");
-        let refused = shape.window(&settings(Some(4096)), 10 * GIB);
+        let refused = shape.window(&settings(Some(4096)), &free(10 * GIB));
         assert!(refused.is_err_and(|failure| failure.code == "MEMORY" && failure.fix.contains("-ctk q8_0")));
-        let refused = shape.window(&settings(Some(4096)), 9 * GIB);
+        let refused = shape.window(&settings(Some(4096)), &free(9 * GIB));
         assert!(refused.is_err_and(|failure| failure.fix == format!("give -c {cut} or less")));
     }
 
     #[test]
     fn a_pool_holds_a_window_for_each_slot_or_what_fits() {
         let shape = tulu_13b();
-        let cache = |slots, memory| shape.cache(&settings(None), slots, memory).unwrap_or_else(|err| panic!("{err}"));
+        let cache =
+            |slots, memory| shape.cache(&settings(None), slots, &free(memory)).unwrap_or_else(|err| panic!("{err}"));
         assert_eq!(cache(Some(1), 64 * GIB), Cache { n_ctx: 4096, n_slots: 1, n_ahead: 0, n_cells: 4096 });
         assert_eq!(cache(Some(4), 64 * GIB).n_cells, 4 * 4096);
         let tight = cache(Some(16), 16 * GIB);
         assert_eq!((tight.n_ctx, tight.n_slots), (4096, 16));
         assert!((4096..16 * 4096).contains(&tight.n_cells), "{tight:?}");
         let asked = Settings { n_cells: Some(5000), ..settings(None) };
-        assert_eq!(shape.cache(&asked, Some(16), 64 * GIB).map(|cache| cache.n_cells).ok(), Some(5120));
+        assert_eq!(shape.cache(&asked, Some(16), &free(64 * GIB)).map(|cache| cache.n_cells).ok(), Some(5120));
         let asked = Settings { n_cells: Some(4000), ..settings(None) };
-        let refused = shape.cache(&asked, Some(16), 64 * GIB);
+        let refused = shape.cache(&asked, Some(16), &free(64 * GIB));
         assert!(refused.is_err_and(|failure| failure.code == "KV_TOKENS" && failure.fix.contains("--kv-tokens 4096")));
         assert_eq!(cache(None, 256 * GIB).n_slots, 32);
         let auto = cache(None, 16 * GIB);
@@ -221,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_window_beyond_training_is_refused() {
-        let refused = tulu_13b().window(&settings(Some(4097)), 64 * GIB);
+        let refused = tulu_13b().window(&settings(Some(4097)), &free(64 * GIB));
         assert!(refused.is_err_and(|failure| failure.code == "CTX_SIZE"));
     }
 

@@ -1,7 +1,8 @@
 //! Loading a GGUF: the path, the header and the memory are checked before llama.cpp sees the file.
 
-use super::memory::{Cache, Shape, available_memory};
-use super::settings::{N_SLOTS_MAX, Settings};
+use super::available::available_memory;
+use super::memory::{Cache, Shape};
+use super::settings::{N_SLOTS_MAX, Numa, Settings};
 use super::threads::default_threads;
 use super::vocab::Rules;
 use super::{Context, Vocab, devices, header, layout};
@@ -41,20 +42,28 @@ impl Model {
             let what = format!("{asked} slots were asked for");
             return Err(Failure::input("SLOTS", what, format!("give 1 to {N_SLOTS_MAX}")));
         }
+        start(settings.numa)?;
         if settings.n_gpu_layers > 0 && devices::gpus()?.is_empty() {
             let fix = "leave -ngl out, or build with --features cuda, metal or vulkan";
             return Err(Failure::input("GPU", "--gpu-layers is given, and this build sees no GPU", fix));
         }
         let (shape, kind) = header::check(path)?;
-        let mut cache = shape.cache(&settings, n_slots, available_memory()).map_err(|failure| failure.at(path))?;
+        let mut cache = shape.cache(&settings, n_slots, &available_memory()).map_err(|failure| failure.at(path))?;
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(shape.weights));
         let repack = layout::repacked(settings.repack, kind, cache.n_slots, n_threads);
         cache.n_ahead = layout::ahead(repack, cache.n_slots);
+        let Settings { n_gpu_layers, mmap, mlock, .. } = settings;
         let rules = header::rules(path)?;
         let no_space_prefix = rules.spaces.is_some();
-        let n_gpu_layers = settings.n_gpu_layers;
-        let how = Load { vocab_only: false, n_gpu_layers, mmap: settings.mmap, repack, no_space_prefix };
+        let how = Load { vocab_only: false, n_gpu_layers, mmap, mlock, repack, no_space_prefix };
         let inner = load(path, how, progress)?;
+        if mlock && llama_ext::log::tail().contains("mlock") {
+            return Err(Failure::machine(
+                "MLOCK",
+                format!("the weights cannot be kept in memory: {}", llama_ext::log::tail()),
+                "raise `ulimit -l`, or leave --mlock out",
+            ));
+        }
         Ok(Self { inner, path: path.to_owned(), shape, settings, cache, n_threads, repack, rules })
     }
 
@@ -130,7 +139,7 @@ impl VocabFile {
         header::check(path)?;
         let rules = header::rules(path)?;
         let no_space_prefix = rules.spaces.is_some();
-        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, repack: false, no_space_prefix };
+        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false, no_space_prefix };
         load(path, how, |_| true).map(|inner| Self(inner, rules))
     }
 
@@ -168,6 +177,11 @@ fn load(path: &Path, how: Load, mut progress: impl FnMut(f32) -> bool) -> Result
 
 /// llama.cpp's global state, made once for the life of the process.
 pub(super) fn backend() -> Result<&'static LlamaBackend, Failure> {
+    start(Numa::Off)
+}
+
+/// The same; whoever comes first says how threads are spread.
+fn start(numa: Numa) -> Result<&'static LlamaBackend, Failure> {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
     static MAKING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = MAKING.lock();
@@ -175,7 +189,9 @@ pub(super) fn backend() -> Result<&'static LlamaBackend, Failure> {
         return Ok(backend);
     }
     llama_ext::log::capture(None);
-    let backend = LlamaBackend::init()
+    let backend = numa
+        .strategy()
+        .map_or_else(LlamaBackend::init, LlamaBackend::init_numa)
         .map_err(|err| Failure::engine("ENGINE", format!("llama.cpp does not start: {err}"), "report this"))?;
     Ok(BACKEND.get_or_init(|| backend))
 }

@@ -1,15 +1,26 @@
-//! Sampling: its checked parameters and the chain of samplers made of them. The only constructor ends the chain with a
-//! choice (`greedy` or `dist`), because llama.cpp aborts on a chain that chooses nothing.
+//! Sampling: its checked parameters, and the choice of a token from logits. Penalties come first (`penalties.rs`), then what
+//! Transformers calls warpers, in its order: temperature, top-k, top-p, min-p (`_get_logits_processor` of Transformers 4.57
+//! and 5; vLLM has them in this order too, but for min-p, which it applies before top-k). The last one draws.
 
 use super::Token;
+use super::penalties::Penalties;
 use crate::error::Failure;
 use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::data::LlamaTokenData;
+use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use std::hash::{BuildHasher as _, Hasher as _};
+
+/// Goes up when the same parameters and seed give other answers than before, so that a batch is not gone on with by a
+/// program that answers differently. 2: temperature before top-p and min-p.
+pub(crate) const SAMPLING_VERSION: u32 = 2;
+
+/// Below this temperature the likeliest token is taken, as in vLLM: logits divided by less would become infinite.
+const GREEDY_BELOW: f32 = 1e-5;
 
 /// How the next token is chosen. Fields that are out of range are refused by [`Sampling::check`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sampling {
-    /// 0 takes the likeliest token always; 1 is the model's own distribution.
+    /// 0 (and everything below 0.00001) takes the likeliest token always; 1 is the model's own distribution.
     pub(crate) temperature: f32,
     /// Keep the k likeliest tokens; 0 keeps all.
     pub(crate) top_k: u32,
@@ -25,7 +36,7 @@ pub(crate) struct Sampling {
     pub(crate) presence_penalty: f32,
     /// Subtracted once for every time that the answer has the token already; 0 does nothing.
     pub(crate) frequency_penalty: f32,
-    /// The same seed, prompt and batch give the same answer.
+    /// Where the random numbers begin. The same seed gives the same answer as long as the logits are the same to the last bit.
     pub(crate) seed: u32,
 }
 
@@ -53,7 +64,15 @@ impl Sampling {
         Self { temperature: 0.0, seed: 0, ..Self::card() }
     }
 
-    /// Refuses what llama.cpp would turn into nonsense.
+    /// What a penalty that divides may be; beyond, logits overflow.
+    pub(crate) const REPEAT_PENALTY: std::ops::RangeInclusive<f32> = 0.01..=100.0;
+
+    /// Whether the likeliest token is taken always: nothing is left to chance.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.temperature < GREEDY_BELOW
+    }
+
+    /// Refuses what would give nonsense.
     pub(crate) fn check(self) -> Result<Self, Failure> {
         let range = |name: &str, value: f32, ok: bool, range: &str| {
             if ok && value.is_finite() {
@@ -64,13 +83,13 @@ impl Sampling {
         range("temperature", self.temperature, self.temperature >= 0.0, "from 0 up")?;
         range("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, up to 1")?;
         range("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1")?;
-        range("repeat_penalty", self.repeat_penalty, self.repeat_penalty > 0.0, "above 0")?;
+        let sane = Self::REPEAT_PENALTY.contains(&self.repeat_penalty);
+        range("repeat_penalty", self.repeat_penalty, sane, "from 0.01 to 100")?;
         let both = [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)];
         for (name, value) in both {
             range(name, value, (-2.0..=2.0).contains(&value), "from -2 to 2")?;
         }
         if self.repeat_last_n > Self::REPEAT_LAST_N_MAX {
-            // llama.cpp reserves this many tokens at once.
             let fix = format!("give at most {}", Self::REPEAT_LAST_N_MAX);
             return Err(Failure::input("SAMPLING", format!("repeat_last_n is {}", self.repeat_last_n), fix));
         }
@@ -88,62 +107,75 @@ pub(crate) fn random_seed() -> u32 {
     u32::try_from(bits % u64::from(u32::MAX)).unwrap_or(0)
 }
 
-/// A chain of samplers with its state: the tokens seen lately and the random numbers.
+/// Chooses tokens; knows which were chosen before and where its random numbers are.
 #[derive(Debug)]
-pub(crate) struct Sampler(pub(super) LlamaSampler);
+pub(crate) struct Sampler {
+    penalties: Penalties,
+    /// `None`: the likeliest token.
+    chain: Option<LlamaSampler>,
+}
 
 impl Sampler {
-    /// The chain in llama.cpp's order. `prompt`: what the answer follows; its end counts as seen lately.
-    pub(crate) fn new(sampling: &Sampling, n_vocab: i32, prompt: &[Token]) -> Self {
-        let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed, .. } = *sampling;
-        let Sampling { presence_penalty, frequency_penalty, .. } = *sampling;
-        let last_n = i32::try_from(repeat_last_n).unwrap_or(i32::MAX);
-        let mut chain = Vec::new();
-        if repeat_penalty != 1.0 && last_n > 0 {
-            let mut penalties = LlamaSampler::penalties(n_vocab, last_n, repeat_penalty, 0.0, 0.0);
-            penalties.accept_many(&prompt[prompt.len().saturating_sub(repeat_last_n as usize)..]);
-            chain.push(penalties);
-        }
-        if presence_penalty != 0.0 || frequency_penalty != 0.0 {
-            // As OpenAI and vLLM count: all of the answer, nothing of the prompt.
-            let all = Sampling::REPEAT_LAST_N_MAX as i32;
-            chain.push(LlamaSampler::penalties(n_vocab, all, 1.0, frequency_penalty, presence_penalty));
-        }
-        if temperature == 0.0 {
-            chain.push(LlamaSampler::greedy());
-        } else {
-            chain.push(LlamaSampler::top_k(i32::try_from(top_k).unwrap_or(i32::MAX)));
-            chain.push(LlamaSampler::top_p(top_p, 1));
-            chain.push(LlamaSampler::min_p(min_p, 1));
-            chain.push(LlamaSampler::temp(temperature));
-            chain.push(LlamaSampler::dist(seed));
-        }
-        Self(LlamaSampler::chain(chain, true))
+    /// `prompt`: what the answer follows; its end counts as seen lately.
+    pub(crate) fn new(sampling: &Sampling, prompt: &[Token]) -> Self {
+        let chain = || {
+            let top_k = i32::try_from(sampling.top_k).unwrap_or(i32::MAX);
+            let chain = [
+                // Dividing all logits by the same number does not change which are the largest, and k are less work.
+                LlamaSampler::top_k(top_k),
+                LlamaSampler::temp(sampling.temperature),
+                LlamaSampler::top_p(sampling.top_p, 1),
+                LlamaSampler::min_p(sampling.min_p, 1),
+                LlamaSampler::dist(sampling.seed),
+            ];
+            LlamaSampler::chain(chain, true)
+        };
+        Self { penalties: Penalties::new(sampling, prompt), chain: (!sampling.is_greedy()).then(chain) }
     }
+
+    /// The token that follows, given the logits of all tokens, and remembers it. `None` when a logit is not a number.
+    pub(crate) fn choose(&mut self, logits: &[f32]) -> Option<Token> {
+        if logits.iter().any(|logit| logit.is_nan()) {
+            return None;
+        }
+        let changed = self.penalties.apply(logits);
+        let token = match &mut self.chain {
+            None => likeliest(logits, &changed),
+            Some(chain) => {
+                let data = |(id, logit): (i32, &f32)| LlamaTokenData::new(Token::new(id), *logit, 0.0);
+                let mut all = LlamaTokenDataArray::from_iter((0..).zip(logits).map(data), false);
+                for (id, logit) in &changed {
+                    all.data[*id].set_logit(*logit);
+                }
+                chain.apply(&mut all);
+                all.selected_token()
+            }
+        }?;
+        self.penalties.accept(token);
+        Some(token)
+    }
+
+    /// About how long a choice takes, in microseconds.
+    pub(crate) fn cost(&self) -> u32 {
+        if self.chain.is_some() { 200 } else { 20 }
+    }
+}
+
+/// The first of the largest logits, of which some were `changed`.
+fn likeliest(logits: &[f32], changed: &[(usize, f32)]) -> Option<Token> {
+    let largest = |logits: &[f32]| {
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        logits.iter().position(|logit| *logit == max)
+    };
+    let best = if changed.is_empty() {
+        largest(logits)
+    } else {
+        let mut copy = logits.to_vec();
+        changed.iter().for_each(|(id, logit)| copy[*id] = *logit);
+        largest(&copy)
+    };
+    best.and_then(|id| i32::try_from(id).ok()).map(Token::new)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Sampling;
-
-    #[test]
-    fn a_parameter_out_of_range_is_refused() {
-        assert!(Sampling::card().check().is_ok());
-        assert!(Sampling::greedy().check().is_ok());
-        let wrong = [
-            Sampling { temperature: f32::NAN, ..Sampling::card() },
-            Sampling { temperature: f32::INFINITY, ..Sampling::card() },
-            Sampling { temperature: -0.1, ..Sampling::card() },
-            Sampling { top_p: 0.0, ..Sampling::card() },
-            Sampling { top_p: 1.1, ..Sampling::card() },
-            Sampling { min_p: -0.1, ..Sampling::card() },
-            Sampling { repeat_penalty: 0.0, ..Sampling::card() },
-            Sampling { presence_penalty: 2.5, ..Sampling::card() },
-            Sampling { frequency_penalty: f32::NAN, ..Sampling::card() },
-            Sampling { seed: u32::MAX, ..Sampling::card() },
-        ];
-        for sampling in wrong {
-            assert!(sampling.clone().check().is_err(), "{sampling:?}");
-        }
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 
 use crate::error::Failure;
 use llama_cpp_2::context::params::KvCacheType;
+use llama_cpp_2::llama_backend::NumaStrategy;
 
 /// Tokens handed to llama.cpp in one call at most; a larger batch gains nothing, as it is cut into [`N_UBATCH`].
 pub(crate) const N_BATCH: u32 = 2048;
@@ -10,6 +11,8 @@ pub(crate) const N_BATCH: u32 = 2048;
 pub(crate) const N_UBATCH: u32 = 512;
 /// The smallest window: llama.cpp pads every window to a multiple of this.
 pub(crate) const N_CTX_MIN: u32 = 256;
+/// More than any LLaMA model was trained for; whoever asks for more has mistyped.
+const N_CTX_MAX: u32 = 16 << 20;
 /// Sequences that one llama.cpp context can hold (`LLAMA_MAX_SEQ`).
 pub(crate) const N_SLOTS_MAX: u32 = 256;
 
@@ -20,6 +23,9 @@ pub(crate) struct Settings {
     pub(crate) n_ctx: Option<u32>,
     /// Tokens that the KV cache holds for all slots together; `None`: what the memory has room for.
     pub(crate) n_cells: Option<u32>,
+    /// Tokens that the KV cache can be asked to hold at once, as far as the input shows; the pool is not made larger than
+    /// this or one window. `None`: not known.
+    pub(crate) n_needed: Option<u64>,
     /// Threads for prefill and generation; `None`: what the model can use, see `threads.rs`.
     pub(crate) n_threads: Option<u32>,
     /// Layers kept on the GPU, the output layer counting as one.
@@ -32,6 +38,10 @@ pub(crate) struct Settings {
     pub(crate) type_v: CacheType,
     /// Map the file instead of reading it.
     pub(crate) mmap: bool,
+    /// Keep the weights in memory.
+    pub(crate) mlock: bool,
+    /// How threads are spread over the nodes of a machine with several.
+    pub(crate) numa: Numa,
     /// Whether the weights are rearranged for the CPU's kernels.
     pub(crate) repack: Repack,
 }
@@ -42,12 +52,15 @@ impl Default for Settings {
         Self {
             n_ctx: None,
             n_cells: None,
+            n_needed: None,
             n_threads: None,
             n_gpu_layers: 0,
             flash_attn: FlashAttn::Auto,
             type_k: CacheType::F16,
             type_v: CacheType::F16,
             mmap: true,
+            mlock: false,
+            numa: Numa::Off,
             repack: Repack::Auto,
         }
     }
@@ -63,6 +76,10 @@ impl Settings {
                 format!("give at least {N_CTX_MIN}, or leave it out for what the model was trained for"),
             ));
         }
+        if let Some(asked) = self.n_ctx.filter(|n| *n > N_CTX_MAX) {
+            let what = format!("a window of {asked} tokens is more than any model of this kind has ({N_CTX_MAX})");
+            return Err(Failure::input("CTX_SIZE", what, "leave -c out for what the model was trained for"));
+        }
         if self.flash_attn == FlashAttn::Off && self.type_v.is_quantized() {
             return Err(Failure::input(
                 "CACHE_TYPE",
@@ -71,6 +88,13 @@ impl Settings {
             ));
         }
         Ok(self)
+    }
+
+    /// Refuses a window longer than the `trained` tokens that the model was trained for.
+    pub(crate) fn check_window(&self, trained: u32) -> Result<(), Failure> {
+        let Some(asked) = self.n_ctx.filter(|asked| *asked > trained) else { return Ok(()) };
+        let what = format!("a window of {asked} tokens is more than the {trained} the model was trained for");
+        Err(Failure::input("CTX_SIZE", what, format!("ask for at most {trained} (-c)")))
     }
 }
 
@@ -102,6 +126,32 @@ impl FlashAttn {
             Self::Auto => -1,
             Self::Off => 0,
             Self::On => 1,
+        }
+    }
+}
+
+/// Where threads run on a machine with several memory nodes (sockets). On one with a single node it changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Numa {
+    /// Where the system puts them.
+    #[default]
+    Off,
+    /// Evenly over all nodes.
+    Distribute,
+    /// On the node where the program was started.
+    Isolate,
+    /// Where numactl, which started the program, says.
+    Numactl,
+}
+
+impl Numa {
+    /// llama.cpp's; `None` when it is to be left alone.
+    pub(super) fn strategy(self) -> Option<NumaStrategy> {
+        match self {
+            Self::Off => None,
+            Self::Distribute => Some(NumaStrategy::DISTRIBUTE),
+            Self::Isolate => Some(NumaStrategy::ISOLATE),
+            Self::Numactl => Some(NumaStrategy::NUMACTL),
         }
     }
 }
@@ -204,8 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn a_window_below_the_smallest_is_refused() {
-        let refused = Settings { n_ctx: Some(255), ..Settings::default() }.check();
-        assert_eq!(refused.map_err(|failure| failure.code).err(), Some("CTX_SIZE"));
+    fn a_window_that_cannot_be_is_refused() {
+        for n_ctx in [0, 255, (16 << 20) + 1, u32::MAX] {
+            let refused = Settings { n_ctx: Some(n_ctx), ..Settings::default() }.check();
+            assert_eq!(refused.map_err(|failure| failure.code).err(), Some("CTX_SIZE"));
+        }
     }
 }

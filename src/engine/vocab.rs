@@ -76,6 +76,15 @@ impl<'m> Vocab<'m> {
         self.0.eos()
     }
 
+    /// The special tokens beside BOS and EOS, under the names that Transformers gives them.
+    pub(crate) fn named(&self) -> Vec<(&'static str, Token)> {
+        let unknown = |token: &Token| self.0.attr(*token).intersects(LlamaTokenAttr::Unknown);
+        let unknown = (0..self.len()).map(Token::new).find(unknown);
+        let known = [("pad_token", self.0.pad()), ("sep_token", self.0.sep()), ("mask_token", self.0.mask())];
+        let exists = |(_, token): &(&'static str, Token)| (0..self.len()).contains(&token.0);
+        unknown.map(|token| ("unk_token", token)).into_iter().chain(known).filter(exists).collect()
+    }
+
     /// Whether every prompt begins with BOS.
     pub(crate) fn adds_bos(&self) -> bool {
         self.0.should_add_bos()

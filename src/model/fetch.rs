@@ -26,7 +26,8 @@ pub(crate) struct Job<'a> {
 pub(crate) fn fetch_and_convert(job: &Job<'_>) -> Result<Report, Failure> {
     let source = Source::listed(job.hub, job.listing.clone(), job.args)?;
     let plan = Plan::new(source.checkpoint(), job.outputs, job.recipe)?;
-    source.checkpoint().notes.iter().for_each(|note| stderr::note(note));
+    let refusals = crate::prompt::probe(source.checkpoint())?;
+    source.checkpoint().notes.iter().chain(&refusals).for_each(|note| stderr::note(note));
     let first = job.outputs.first().map_or(Path::new(""), |(_, path)| path);
     // each type has its own file in the cache, and so its own journal
     let journal = arrive::journal(&first.file_stem().unwrap_or_default().to_string_lossy(), first);

@@ -20,7 +20,7 @@ pub(crate) mod source;
 pub(crate) mod there;
 
 pub(crate) use fingerprint::{FullHash, fingerprint};
-pub(crate) use source::resolve;
+pub(crate) use source::{resolve, trained_window};
 
 use crate::error::{Exit, Failure};
 

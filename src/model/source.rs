@@ -35,6 +35,18 @@ pub(crate) fn resolve(model: Option<&OsStr>, args: &HubArgs, interrupt: &Interru
     }
 }
 
+/// The window that `model` was trained for, as far as that is known before anything is fetched or converted.
+pub(crate) fn trained_window(model: Option<&OsStr>) -> Option<u32> {
+    match named(model?).ok()? {
+        Named::Folder(dir, _) => {
+            tulu_quantize::checkpoint::Config::read(&dir).ok().map(|config| config.max_position_embeddings)
+        }
+        Named::Hub(repo, _) => registry::of_repo(&repo)?.n_ctx,
+        // A file is loaded at once, and says it itself; the demonstration model is made in no time.
+        Named::File(_) | Named::Demo(_) => None,
+    }
+}
+
 /// A model of the Hub. Made once, it is taken from the cache without asking the network, until `--refresh`.
 fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let made = Made::of(repo)?;
@@ -160,7 +172,7 @@ fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<()
         table::bytes(plan.output_bytes()),
         shown(to)
     ));
-    source.notes.iter().for_each(|note| stderr::note(note));
+    source.notes.iter().chain(&crate::prompt::probe(&source)?).for_each(|note| stderr::note(note));
     create_parent(to)?;
     let watch = Watch::new("converting", plan.source_bytes, interrupt);
     // another process may have made the same file meanwhile: it is the same, so replacing it is right

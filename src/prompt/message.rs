@@ -63,6 +63,8 @@ impl Message {
     fn from_json(value: &Value) -> Result<Self, String> {
         let fields = value.as_object().ok_or("a message must be an object with \"role\" and \"content\"")?;
         let role = match fields.get("role") {
+            // What newer clients of OpenAI call the developer's message is the system's.
+            Some(Value::String(name)) if name == "developer" => Role::System,
             Some(Value::String(name)) => {
                 Role::named(name).ok_or_else(|| format!("role '{}' is not system, user or assistant", shorten(name)))?
             }
@@ -71,6 +73,7 @@ impl Message {
         };
         let content = match fields.get("content") {
             Some(Value::String(text)) => text.clone(),
+            Some(Value::Array(parts)) => joined(parts)?,
             Some(_) => return Err("\"content\" must be a string".to_owned()),
             None => return Err("\"content\" is missing".to_owned()),
         };
@@ -80,6 +83,16 @@ impl Message {
             None => Ok(Self::new(role, content)),
         }
     }
+}
+
+/// Parts of text, joined by newlines as vLLM does it.
+fn joined(parts: &[Value]) -> Result<String, String> {
+    let text = |part: &'_ Value| {
+        let text = if part["type"] == "text" { part["text"].as_str() } else { part.as_str() };
+        text.map(str::to_owned)
+    };
+    let texts: Option<Vec<String>> = parts.iter().map(text).collect();
+    Ok(texts.ok_or("only parts of the type \"text\" can be read")?.join("\n"))
 }
 
 /// A conversation from a JSON array of messages; the error says which message is at fault.
@@ -131,6 +144,14 @@ mod tests {
         let two = "[{\"role\":\"user\",\"content\":\"Hello\"}]\r\n\n[{\"content\":\"Hello\",\"role\":\"user\"}]";
         assert_eq!(read(two), [Ok(hello.clone()), Ok(hello)]);
         assert_eq!(read(""), []);
+    }
+
+    #[test]
+    fn a_developer_is_the_system_and_parts_of_text_are_one_text() {
+        let text = r#"[{"role":"developer","content":"x"},{"role":"user","content":[{"type":"text","text":"a"},"b"]}]"#;
+        assert_eq!(read(text), [Ok(vec![Message::new(Role::System, "x"), Message::new(Role::User, "a\nb")])]);
+        let image = r#"[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]"#;
+        assert!(read(image)[0].as_ref().is_err_and(|why| why.contains("only parts of the type")));
     }
 
     #[test]

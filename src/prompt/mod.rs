@@ -4,12 +4,16 @@
 //! llama.cpp's own `apply_chat_template` is never used: it takes Tulu's template for another model's. Content can write no
 //! control token; Tulu's role tags (`<|user|>`) are plain text to the model, so content that holds one passes unchanged.
 
+mod dialect;
 mod message;
+mod probe;
+mod python;
 mod render;
 mod template;
 mod tokens;
 
 pub(crate) use message::{Message, Role, conversation, conversations};
+pub(crate) use probe::probe;
 
 use crate::engine::{Token, Vocab};
 use crate::error::Failure;
@@ -21,6 +25,8 @@ use tokens::{Piece, Tokens};
 pub(crate) struct Prompts<'m> {
     templates: Templates,
     tokens: Tokens<'m>,
+    /// Whether the model has a template of its own.
+    has_own: bool,
 }
 
 /// A conversation as the model reads it.
@@ -38,20 +44,27 @@ pub(crate) struct Prompt {
 const SWITCHED: &str =
     "the model's chat template leaves out system messages; Tulu's own template, otherwise the same, is used";
 
+/// Said when the model has no chat template.
+const NO_TEMPLATE: &str = "the model has no chat template; Tulu's is used";
+
 impl<'m> Prompts<'m> {
     /// `template`: the model's own; without one, Tulu's. Of the model, only the vocabulary has to be loaded.
     pub(crate) fn new(vocab: Vocab<'m>, template: Option<&str>) -> Result<Self, Failure> {
         let tokens = Tokens::new(vocab);
         let own = template.map(|source| Template::new(source, tokens.specials())).transpose()?;
         let tulu = Template::tulu(tokens.specials())?;
-        Ok(Self { templates: Templates { own, tulu }, tokens })
+        Ok(Self { has_own: own.is_some(), templates: Templates { own, tulu }, tokens })
     }
 
     /// A conversation as the model reads it; with `add_generation_prompt`, up to the tag after which it answers.
     pub(crate) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Prompt, Failure> {
         let rendered = self.templates.render(messages, add_generation_prompt, self.tokens.controls())?;
         let ids = self.tokens.encode(&rendered.pieces)?;
-        Ok(Prompt { text: rendered.text, ids, notice: rendered.switched.then_some(SWITCHED) })
+        let notice = match (self.has_own, rendered.switched) {
+            (false, _) => Some(NO_TEMPLATE),
+            (true, switched) => switched.then_some(SWITCHED),
+        };
+        Ok(Prompt { text: rendered.text, ids, notice })
     }
 
     /// Tokens that texts of so many bytes have at least. It takes no time, where llama.cpp takes minutes for some megabytes.
@@ -69,7 +82,7 @@ impl<'m> Prompts<'m> {
 /// without a model, and without telling control tokens from content. `specials`: the texts of BOS and EOS.
 pub(crate) fn shown(template: Option<&str>, specials: [&str; 2], messages: &[Message]) -> Result<String, Failure> {
     let [bos, eos] = specials.map(str::to_owned);
-    let specials = template::Specials { bos, eos };
+    let specials = template::Specials { bos, eos, ..Default::default() };
     let template = match template {
         Some(source) => Template::new(source, specials)?,
         None => Template::tulu(specials)?,

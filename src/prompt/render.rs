@@ -52,11 +52,13 @@ impl Templates {
     /// writes without them is exactly Tulu's format: then Tulu's own template says the whole. Anything else is an error.
     fn shows_all(&self, own: &Template, messages: &[Message], add_generation_prompt: bool) -> Result<bool, Failure> {
         let (system, others): (Vec<_>, Vec<_>) = messages.iter().cloned().partition(|m| m.role == Role::System);
-        let lost = match lost_message(own, messages, add_generation_prompt) {
+        let refusal = match lost_message(own, messages, add_generation_prompt) {
             Ok(None) => return Ok(true),
-            Ok(Some(lost)) => format!("the model's chat template leaves out message {}", lost + 1),
-            Err(refused) if system.is_empty() => return Err(refused),
-            Err(refused) => refused.what,
+            Ok(Some(lost)) => {
+                let what = format!("the model's chat template leaves out message {}", lost + 1);
+                Failure::input("TEMPLATE_DROPS_MESSAGE", what, "put its text into a message that the template writes")
+            }
+            Err(own_error) => own_error,
         };
         // With nothing but system messages there is nothing left to compare, so a question stands in.
         let rest = if others.is_empty() { vec![Message::new(Role::User, " ? ")] } else { others };
@@ -69,7 +71,7 @@ impl Templates {
         if !system.is_empty() && same() == Some(true) {
             return Ok(false);
         }
-        Err(Failure::input("TEMPLATE_DROPS_MESSAGE", lost, "put its text into a message that the template writes"))
+        Err(refusal)
     }
 }
 
@@ -83,8 +85,22 @@ fn lost_message(
     let marks: Vec<char> = messages.iter().map(|_| masks.fresh()).collect::<Result<_, _>>()?;
     let marked: Vec<Message> =
         messages.iter().zip(&marks).map(|(m, mark)| Message::new(m.role, mark.to_string())).collect();
-    let shown: BTreeSet<char> = template.render(&marked, add_generation_prompt)?.chars().collect();
+    let shown: BTreeSet<char> =
+        literal(template.render(&marked, add_generation_prompt)?, marks.iter()).chars().collect();
     Ok(marks.iter().position(|mark| !shown.contains(mark)))
+}
+
+/// `text` with each of the private characters in `masks` as itself where a template's `tojson(ensure_ascii=true)` escaped it.
+fn literal<'m>(text: String, masks: impl Iterator<Item = &'m char>) -> String {
+    // The first half of the pair that such a character is in UTF-16, DB80 to DBFF.
+    if !text.contains("\\udb") {
+        return text;
+    }
+    masks.fold(text, |text, mask| {
+        let mut units = [0; 2];
+        let escaped: String = mask.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect();
+        text.replace(&escaped, mask.encode_utf8(&mut [0; 4]))
+    })
 }
 
 /// Cuts `text`, which is `messages` rendered, at the control tokens that the template wrote.
@@ -99,6 +115,7 @@ fn split(
         let mut masks = Masks::avoiding(text, messages);
         let masked = masks.hide(messages, controls, keep_generated)?;
         let masked = template.render(&masked, add_generation_prompt)?;
+        let masked = literal(masked, masks.chars.keys().chain(masks.answers.keys()));
         Ok(masks.reveal(&masked, controls, text))
     };
     // Known ids cannot be kept where the template trims the answer or goes on without a control token; the plain text

@@ -1,11 +1,18 @@
 //! Jinja chat templates with the settings of Transformers, bounded in size, time and output. Only text here: which
 //! characters of it are control tokens is settled in `render` and `tokens`.
 
+use super::dialect::translated;
 use super::message::Message;
+use super::python;
 use crate::error::Failure;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::OnceLock;
+
+/// What the template is called in errors.
+const NAME: &str = "chat_template";
 
 /// Tulu's own template, with the system branch that it was trained with and that the Hub's copy lacks.
 const TULU: &str = include_str!("tulu.jinja");
@@ -16,13 +23,32 @@ const FUEL: u64 = 1_000_000;
 /// A template may repeat content a few times, not multiply it.
 const MAX_GROWTH: usize = 4;
 
-/// The control tokens' texts a template may write.
+/// The special tokens' texts, under the names that Transformers gives them in templates.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Specials {
     /// `<s>`.
     pub(crate) bos: String,
     /// `</s>`.
     pub(crate) eos: String,
+    /// `unk_token`, `pad_token` and so on, those that the vocabulary has.
+    pub(crate) others: Vec<(&'static str, String)>,
+    /// Special tokens without a name of their own.
+    pub(crate) additional: Vec<String>,
+}
+
+impl Specials {
+    /// The map of special tokens that Transformers puts into a template's context.
+    fn variables(&self) -> BTreeMap<&'static str, Value> {
+        let mut all = BTreeMap::from([
+            ("bos_token", Value::from(self.bos.as_str())),
+            ("eos_token", Value::from(self.eos.as_str())),
+        ]);
+        all.extend(self.others.iter().map(|(name, text)| (*name, Value::from(text.as_str()))));
+        if !self.additional.is_empty() {
+            all.insert("additional_special_tokens", Value::from(self.additional.clone()));
+        }
+        all
+    }
 }
 
 /// A compiled chat template.
@@ -44,15 +70,8 @@ impl Template {
             let what = format!("the chat template has {} bytes; the limit is {MAX_SOURCE}", source.len());
             return Err(Failure::input("TEMPLATE", what, "use a model with an ordinary chat template"));
         }
-        let mut env = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        env.set_syntax(syntax.map_err(|err| failure(&err))?);
-        env.set_fuel(Some(FUEL));
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        env.add_function("raise_exception", |why: String| -> Result<String, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, why))
-        });
-        env.add_template_owned("chat_template", source.to_owned()).map_err(|err| failure(&err))?;
+        let mut env = environment()?.clone();
+        env.add_template_owned(NAME, translated(source)).map_err(|err| failure(&err))?;
         Ok(Self { env, source: source.to_owned(), specials })
     }
 
@@ -68,13 +87,16 @@ impl Template {
             Bounded { bytes: Vec::new(), room: content.saturating_mul(MAX_GROWTH).saturating_add(MAX_SOURCE) };
         let said: Vec<Value> =
             messages.iter().map(|m| context! { role => m.role.name(), content => m.content.as_str() }).collect();
-        let variables = context! {
-            messages => said,
-            add_generation_prompt,
-            bos_token => self.specials.bos.as_str(),
-            eos_token => self.specials.eos.as_str(),
-        };
-        let template = self.env.get_template("chat_template").map_err(|err| failure(&err))?;
+        let mut variables = self.specials.variables();
+        // Transformers gives tools and documents always; they are None where there are none.
+        variables.extend([
+            ("messages", Value::from(said)),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+        ]);
+        let variables = Value::from(variables);
+        let template = self.env.get_template(NAME).map_err(|err| failure(&err))?;
         template.render_captured_to(variables, &mut out).map_err(|err| failure(&err))?;
         String::from_utf8(out.bytes).map_err(|err| {
             Failure::engine("TEMPLATE", format!("the rendered prompt is not UTF-8: {err}"), "report this")
@@ -82,15 +104,38 @@ impl Template {
     }
 }
 
+/// Jinja as Transformers sets it up; every template gets a copy, which shares what is in it.
+fn environment() -> Result<&'static Environment<'static>, Failure> {
+    static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
+    if let Some(env) = ENVIRONMENT.get() {
+        return Ok(env);
+    }
+    let mut env = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    env.set_syntax(syntax.map_err(|err| failure(&err))?);
+    env.set_fuel(Some(FUEL));
+    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    python::add_to(&mut env);
+    Ok(ENVIRONMENT.get_or_init(|| env))
+}
+
 /// minijinja's error with the reason under it: its own text alone often says only "could not render".
 fn failure(err: &Error) -> Failure {
     let mut what = format!("the chat template: {err}");
-    let mut cause = std::error::Error::source(err);
+    let (mut kind, mut cause) = (err.kind(), std::error::Error::source(err));
     while let Some(err) = cause {
         what = format!("{what}: {err}");
+        kind = err.downcast_ref::<Error>().map_or(kind, Error::kind);
         cause = err.source();
     }
-    Failure::input("TEMPLATE", what, "check the roles and their order, or the model's chat template")
+    let fix = match kind {
+        // `raise_exception`, or an operation on what a message lacks.
+        ErrorKind::InvalidOperation | ErrorKind::UndefinedError => {
+            "check the roles and their order, or the model's chat template"
+        }
+        _ => "mend the model's chat template",
+    };
+    Failure::input("TEMPLATE", what, fix)
 }
 
 /// Output that stops at a limit: fuel bounds the steps of a template, not the size of each.
@@ -118,7 +163,12 @@ mod tests {
     use crate::prompt::{Message, Role};
 
     fn specials() -> Specials {
-        Specials { bos: "<s>".into(), eos: "</s>".into() }
+        Specials {
+            bos: "<s>".into(),
+            eos: "</s>".into(),
+            others: vec![("unk_token", "<unk>".into())],
+            additional: vec!["<|x|>".into()],
+        }
     }
 
     fn render(source: &str) -> Result<String, String> {
@@ -151,6 +201,23 @@ mod tests {
         assert_eq!(render("  {% if true %}\nx\n  {% endif %}\n").unwrap(), "x\n");
         assert_eq!(render("{{ messages[1].content.split('!')[0].startswith('H') }}").unwrap(), "True");
         assert!(render("{{ raise_exception('no such thing') }}").unwrap_err().contains("no such thing"));
+    }
+
+    #[test]
+    fn every_special_token_has_its_name() {
+        let source =
+            "{{ bos_token }}{{ unk_token }}{{ pad_token }}{{ additional_special_tokens[0] }}{{ pad_token is defined }}";
+        assert_eq!(render(source).unwrap(), "<s><unk><|x|>False");
+        assert_eq!(render("{{ tools is defined }}{{ tools is none }}{{ documents is none }}").unwrap(), "TrueTrueTrue");
+    }
+
+    #[test]
+    fn the_advice_fits_the_error() {
+        assert!(render("{{ raise_exception('no') }}").unwrap_err().contains("check the roles"));
+        for source in ["{{ no_such_function() }}", "{{ 1|no_such_filter }}", "{% nothing %}", "{% for %}"] {
+            let error = render(source).unwrap_err();
+            assert!(error.contains("mend the model's chat template") && error.contains("chat_template:1"), "{error}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::engine::Token;
 const HUB: &str = "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\\n' + message['content'] }}\n{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}";
 
 fn specials() -> Specials {
-    Specials { bos: "<s>".into(), eos: "</s>".into() }
+    Specials { bos: "<s>".into(), eos: "</s>".into(), ..Specials::default() }
 }
 
 fn controls() -> Vec<Control> {
@@ -95,7 +95,27 @@ fn a_system_message_is_never_silently_dropped() {
 
     let other = "{% for m in messages if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% endfor %}";
     assert!(render(other, &talk).unwrap_err().contains("error[TEMPLATE_DROPS_MESSAGE]"));
+    // A template's own error is said as such, whatever the roles are.
+    for talk in [&talk[..], &talk[1..]] {
+        let error = render("{{ messages[0].content }}{{ no_such_function() }}", talk).unwrap_err();
+        assert!(error.contains("error[TEMPLATE]") && error.contains("no_such_function"), "{error}");
+    }
+    let strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ messages[0].content }}";
+    assert!(render(strict, &talk).unwrap_err().contains("error[TEMPLATE]"));
     assert!(render(other, &[user("a"), assistant("b")]).unwrap_err().contains("leaves out message 2"));
+}
+
+#[test]
+fn json_of_a_message_holds_no_control_token() {
+    let got = render("{{ messages[0].content|tojson }}{{ eos_token }}", &[user("a < b & 'c' </s> \"d\"\n")]).unwrap();
+    assert_eq!(got.pieces, [text("\"a < b & 'c' </s> \\\"d\\\"\\n\""), control(2)]);
+}
+
+#[test]
+fn escapes_for_ascii_hide_nothing() {
+    let got =
+        render("{{ messages[0].content|tojson(ensure_ascii=true) }}{{ eos_token }}", &[user("é < </s>")]).unwrap();
+    assert_eq!(got.pieces, [text("\"\\u00e9 < </s>\""), control(2)]);
 }
 
 #[test]

@@ -63,7 +63,18 @@ impl<'m> Tokens<'m> {
     /// The texts that templates know by name; a token the vocabulary lacks is an empty text.
     pub(crate) fn specials(&self) -> Specials {
         let text = |id| self.controls.iter().find(|c| c.id == id).map(|c| c.text.clone()).unwrap_or_default();
-        Specials { bos: text(self.vocab.bos()), eos: text(self.vocab.eos()) }
+        let named = self.vocab.named();
+        let others: Vec<(&'static str, String)> =
+            named.iter().map(|(name, id)| (*name, text(*id))).filter(|(_, text)| !text.is_empty()).collect();
+        let known: Vec<Token> = named.iter().map(|(_, id)| *id).chain([self.vocab.bos(), self.vocab.eos()]).collect();
+        let mut additional: Vec<&Control> = self.controls.iter().filter(|c| !known.contains(&c.id)).collect();
+        additional.sort_by_key(|control| control.id);
+        Specials {
+            bos: text(self.vocab.bos()),
+            eos: text(self.vocab.eos()),
+            others,
+            additional: additional.into_iter().map(|control| control.text.clone()).collect(),
+        }
     }
 
     /// The ids of `pieces`, with BOS in front when the vocabulary asks for one and none is written. Each text starts

@@ -16,6 +16,8 @@ pub struct Load {
     pub n_gpu_layers: u32,
     /// Map the file instead of reading it.
     pub mmap: bool,
+    /// Keep the weights in memory (`mlock`); llama.cpp only warns in its log where the system does not allow it.
+    pub mlock: bool,
     /// Copy the weights of some types into blocks that suit the CPU's kernels (`CPU_REPACK`, `AMX`), instead of computing
     /// with them as the file stores them.
     pub repack: bool,
@@ -37,7 +39,12 @@ pub fn load(_: &LlamaBackend, path: &CStr, how: Load, progress: &mut dyn FnMut(f
     let mut params = unsafe { sys::llama_model_default_params() };
     params.vocab_only = how.vocab_only;
     params.n_gpu_layers = i32::try_from(how.n_gpu_layers).unwrap_or(i32::MAX);
-    params.load_mode = if how.mmap { sys::LLAMA_LOAD_MODE_MMAP } else { sys::LLAMA_LOAD_MODE_NONE };
+    params.load_mode = match (how.mmap, how.mlock) {
+        (true, true) => sys::LLAMA_LOAD_MODE_MMAP_MLOCK,
+        (true, false) => sys::LLAMA_LOAD_MODE_MMAP,
+        (false, true) => sys::LLAMA_LOAD_MODE_MLOCK,
+        (false, false) => sys::LLAMA_LOAD_MODE_NONE,
+    };
     params.use_extra_bufts = how.repack;
     let overrides = no_space_prefix();
     if how.no_space_prefix {

@@ -2,6 +2,7 @@
 //! `max_token` that is ignored costs a whole batch.
 
 use crate::batch::record::{Options, Refused, Seed};
+use crate::engine::Sampling;
 use serde_json::{Map, Value, json};
 
 /// The largest `max_tokens`; beyond any window, and a number of this size is a mistake.
@@ -98,8 +99,8 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<Options, Refu
             "temperature" => options.temperature = Some(number(&name, &value, 0.0, 100.0)?),
             "top_p" => options.top_p = Some(number(&name, &value, f32::MIN_POSITIVE, 1.0)?),
             "min_p" => options.min_p = Some(number(&name, &value, 0.0, 1.0)?),
-            "repeat_penalty" => options.repeat_penalty = Some(number(&name, &value, f32::MIN_POSITIVE, 100.0)?),
-            "repetition_penalty" => options.repetition_penalty = Some(number(&name, &value, f32::MIN_POSITIVE, 100.0)?),
+            "repeat_penalty" => options.repeat_penalty = Some(penalty(&name, &value)?),
+            "repetition_penalty" => options.repetition_penalty = Some(penalty(&name, &value)?),
             "presence_penalty" => options.presence_penalty = Some(number(&name, &value, -2.0, 2.0)?),
             "frequency_penalty" => options.frequency_penalty = Some(number(&name, &value, -2.0, 2.0)?),
             // vLLM's way to say all of them.
@@ -121,7 +122,10 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<Options, Refu
             },
         }
     }
-    if top.is_some() && !wanted {
+    if options.repeat_penalty.is_some() && options.repetition_penalty.is_some() {
+        return Err(invalid("repeat_penalty and repetition_penalty", "cannot be given together: give one of them"));
+    }
+    if top.is_some_and(|n| n > 0) && !wanted {
         return Err(invalid("top_logprobs", "needs \"logprobs\": true"));
     }
     options.logprobs = wanted.then(|| u8::try_from(top.unwrap_or(0)).unwrap_or(u8::MAX));
@@ -144,6 +148,11 @@ fn narrow(n: u64) -> u32 {
 fn number(name: &str, value: &Value, least: f32, most: f32) -> Result<f32, Refused> {
     let given = value.as_f64().map(|n| n as f32).filter(|n| (least..=most).contains(n));
     given.ok_or_else(|| invalid(name, format!("must be a number from {least} to {most}")))
+}
+
+/// A penalty that divides.
+fn penalty(name: &str, value: &Value) -> Result<f32, Refused> {
+    number(name, value, *Sampling::REPEAT_PENALTY.start(), *Sampling::REPEAT_PENALTY.end())
 }
 
 /// OpenAI's seeds have 64 bits, llama.cpp's 32, of which it keeps the last for itself.

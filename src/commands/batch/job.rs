@@ -102,7 +102,7 @@ impl<'a> Job<'a> {
 
     fn to_file(&self, output: &Path) -> Result<Exit, Failure> {
         let mut journal = Journal::open(output, self.args.restart, self.args.force)?;
-        let model_file = model::resolve(Some(self.model), &self.args.hub, &self.interrupt)?;
+        let model_file = load::resolve(Some(self.model), &self.settings, &self.args.hub, &self.interrupt)?;
         let identity = self.identity(&model_file)?;
         let defaults = self.defaults(&identity)?;
         journal.begin(&identity, &self.contents, self.args.retry_errors)?;
@@ -156,7 +156,7 @@ impl<'a> Job<'a> {
     }
 
     fn to_stdout(&self) -> Result<Exit, Failure> {
-        let model_file = model::resolve(Some(self.model), &self.args.hub, &self.interrupt)?;
+        let model_file = load::resolve(Some(self.model), &self.settings, &self.args.hub, &self.interrupt)?;
         let defaults = self.defaults(&self.identity(&model_file)?)?;
         let mut stream = Stream::new(std::io::stdout(), self.format, self.shard);
         let (began, total) = (Instant::now(), self.total());
@@ -222,6 +222,7 @@ impl<'a> Job<'a> {
             "model": model::fingerprint(model)?,
             "format": self.format.name(),
             "settings": {
+                "sampling": crate::engine::SAMPLING_VERSION,
                 "temperature": sampling.temperature,
                 "top_k": sampling.top_k,
                 "top_p": sampling.top_p,

@@ -1,0 +1,91 @@
+//! The next token of every answer that has new logits, chosen on several threads where that saves time: between two steps
+//! all threads of the engine wait for it. What is chosen does not depend on the threads.
+
+use super::job::Job;
+use super::logprobs::{TokenLogprob, logprob};
+use crate::engine::{Token, Vocab};
+use crate::error::Failure;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// What a thread that is started should take over at least, in microseconds; starting one costs some 30.
+const WORTH_A_THREAD: u32 = 300;
+/// What the log probabilities of one token cost, in microseconds: an exponential for each token of the vocabulary.
+const LOGPROBS_COST: u32 = 150;
+
+/// A token to choose.
+pub(super) struct Choice<'a> {
+    pub(super) job: &'a mut Job,
+    pub(super) logits: &'a [f32],
+}
+
+/// A token that was chosen, with its log probabilities where the request asks for them.
+pub(super) type Chosen = (Token, Option<TokenLogprob>);
+
+impl Choice<'_> {
+    fn make(&mut self, vocab: &Vocab<'_>) -> Option<Chosen> {
+        let token = self.job.sampler.choose(self.logits)?;
+        Some((token, self.job.n_top.map(|n_top| logprob(self.logits, token, usize::from(n_top), vocab))))
+    }
+
+    fn cost(&self) -> u32 {
+        self.job.sampler.cost() + if self.job.n_top.is_some() { LOGPROBS_COST } else { 0 }
+    }
+}
+
+/// Makes the `choices` on up to `n_threads` threads; the answer has their order.
+pub(super) fn choose(choices: &mut [Choice<'_>], vocab: &Vocab<'_>, n_threads: usize) -> Result<Vec<Chosen>, Failure> {
+    let cost: u32 = choices.iter().map(Choice::cost).sum();
+    let n_threads = n_threads.min((cost / WORTH_A_THREAD) as usize);
+    let made = on_threads(choices, n_threads, |choice| choice.make(vocab));
+    made.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
+        Failure::engine("NAN", "the model computes numbers that are not numbers", "verify the model file")
+    })
+}
+
+/// What `each` makes of the items, in their order: on this thread and up to `n_threads` - 1 others.
+fn on_threads<T: Send, R: Send>(items: &mut [T], n_threads: usize, each: impl Fn(&mut T) -> R + Sync) -> Vec<R> {
+    let queue = Mutex::new(items.iter_mut().enumerate());
+    let work = || {
+        let mut made = Vec::new();
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((i, item)) = next else { return made };
+            made.push((i, each(item)));
+        }
+    };
+    let mut made = thread::scope(|scope| {
+        // A thread that cannot be started is not missed: this one does what is left.
+        let start = |_| thread::Builder::new().spawn_scoped(scope, &work).ok();
+        let others: Vec<_> = (1..n_threads).filter_map(start).collect();
+        let mut made = work();
+        for other in others {
+            made.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        made
+    });
+    made.sort_unstable_by_key(|(i, _)| *i);
+    made.into_iter().map(|(_, made)| made).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::on_threads;
+    use crate::engine::{Sampler, Sampling, Token};
+
+    #[test]
+    fn the_threads_change_nothing() {
+        let logits: Vec<f32> = (0..5000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 32.0).collect();
+        let sampling = |seed| Sampling { seed, frequency_penalty: 0.5, repeat_penalty: 1.2, ..Sampling::card() };
+        let drawn = |n_threads| {
+            let mut samplers: Vec<Sampler> = (0..40).map(|seed| Sampler::new(&sampling(seed), &[])).collect();
+            let step = |_| on_threads(&mut samplers, n_threads, |sampler| sampler.choose(&logits));
+            (0..20).flat_map(step).collect::<Vec<Option<Token>>>()
+        };
+        let alone = drawn(1);
+        assert!(alone.iter().all(Option::is_some));
+        for n_threads in [0, 2, 7, 100] {
+            assert_eq!(drawn(n_threads), alone, "{n_threads}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Parameters, and the distribution that tokens are drawn from: compared with a calculation of its own in f64 that follows
+//! Transformers' warpers.
+
+use super::{Sampler, Sampling, Token};
+use std::collections::BTreeSet;
+
+#[test]
+fn a_parameter_out_of_range_is_refused() {
+    assert!(Sampling::card().check().is_ok());
+    assert!(Sampling::greedy().check().is_ok());
+    let wrong = [
+        Sampling { temperature: f32::NAN, ..Sampling::card() },
+        Sampling { temperature: f32::INFINITY, ..Sampling::card() },
+        Sampling { temperature: -0.1, ..Sampling::card() },
+        Sampling { top_p: 0.0, ..Sampling::card() },
+        Sampling { top_p: 1.1, ..Sampling::card() },
+        Sampling { min_p: -0.1, ..Sampling::card() },
+        Sampling { repeat_penalty: 0.0, ..Sampling::card() },
+        Sampling { repeat_penalty: 1e-37, ..Sampling::card() },
+        Sampling { repeat_penalty: 1e9, ..Sampling::card() },
+        Sampling { repeat_penalty: f32::NAN, ..Sampling::card() },
+        Sampling { top_p: f32::NAN, ..Sampling::card() },
+        Sampling { min_p: f32::NAN, ..Sampling::card() },
+        Sampling { presence_penalty: f32::INFINITY, ..Sampling::card() },
+        Sampling { presence_penalty: 2.5, ..Sampling::card() },
+        Sampling { frequency_penalty: f32::NAN, ..Sampling::card() },
+        Sampling { seed: u32::MAX, ..Sampling::card() },
+    ];
+    for sampling in wrong {
+        assert!(sampling.clone().check().is_err(), "{sampling:?}");
+    }
+}
+
+/// 400 logits that look like a model's: a few stand out, most are far below. A linear congruential generator, so that they
+/// are the same everywhere.
+fn logits() -> Vec<f32> {
+    let mut state = 12345_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(state >> 8) / f64::from(1 << 24)
+    };
+    (0..400).map(|_| (4.0 * (next() + next() + next() + next() - 2.0)) as f32).collect()
+}
+
+/// Probability of every token as Transformers would have it: temperature, top-k, top-p, min-p.
+fn reference(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
+    let scaled: Vec<f64> = logits.iter().map(|logit| f64::from(*logit) / f64::from(sampling.temperature)).collect();
+    let mut order: Vec<usize> = (0..scaled.len()).collect();
+    order.sort_by(|a, b| scaled[*b].total_cmp(&scaled[*a]));
+    if sampling.top_k > 0 {
+        order.truncate(sampling.top_k as usize);
+    }
+    let softmax = |kept: &[usize]| -> Vec<f64> {
+        let weights: Vec<f64> = kept.iter().map(|i| (scaled[*i] - scaled[kept[0]]).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(|weight| weight / sum).collect()
+    };
+    if sampling.top_p < 1.0 {
+        // A token stays while those before it hold less than top_p.
+        let (mut before, mut n) = (0.0, 0);
+        for p in softmax(&order) {
+            if before >= f64::from(sampling.top_p) {
+                break;
+            }
+            before += p;
+            n += 1;
+        }
+        order.truncate(n);
+    }
+    let first = softmax(&order)[0];
+    let n = softmax(&order).iter().filter(|p| **p >= f64::from(sampling.min_p) * first).count();
+    order.truncate(n);
+    let mut all = vec![0.0; logits.len()];
+    for (i, p) in order.iter().zip(softmax(&order)) {
+        all[*i] = p;
+    }
+    all
+}
+
+#[test]
+fn tokens_are_drawn_from_the_distribution_of_transformers() {
+    const DRAWS: u32 = 20_000;
+    let logits = logits();
+    let neutral = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, ..Sampling::card() };
+    for (temperature, top_k, top_p, min_p) in [
+        (1.0, 0, 1.0, 0.0),
+        (0.5, 0, 0.9, 0.0),
+        (3.0, 0, 0.5, 0.0),
+        (0.7, 50, 0.95, 0.0),
+        (2.0, 20, 0.9, 0.3),
+        (0.3, 0, 1.0, 0.2),
+        (2.5, 0, 0.8, 0.4),
+        (0.05, 0, 0.99, 0.0),
+    ] {
+        let sampling = Sampling { temperature, top_k, top_p, min_p, ..neutral.clone() };
+        let expected = reference(&logits, &sampling);
+        let mut sampler = Sampler::new(&sampling, &[]);
+        let mut counts = vec![0_u32; logits.len()];
+        for _ in 0..DRAWS {
+            counts[usize::try_from(sampler.choose(&logits).unwrap().0).unwrap()] += 1;
+        }
+        let support = |used: &dyn Fn(usize) -> bool| (0..logits.len()).filter(|i| used(*i)).collect::<BTreeSet<_>>();
+        let drawn = support(&|i| counts[i] > 0);
+        let possible = support(&|i| expected[i] > 0.0);
+        // What is likely enough is drawn, and nothing else than what is possible.
+        let likely = support(&|i| expected[i] * f64::from(DRAWS) > 20.0);
+        assert!(likely.is_subset(&drawn) && drawn.is_subset(&possible), "{sampling:?}");
+        for i in possible {
+            let mean = expected[i] * f64::from(DRAWS);
+            let deviation = (mean * (1.0 - expected[i])).sqrt();
+            let off = (f64::from(counts[i]) - mean).abs();
+            assert!(off <= 5.0 * deviation + 3.0, "{sampling:?}: token {i} came {} times instead of {mean}", counts[i]);
+        }
+    }
+}
+
+#[test]
+fn a_tiny_temperature_takes_the_likeliest() {
+    let logits = logits();
+    let best = (0..).zip(&logits).max_by(|a, b| a.1.total_cmp(b.1)).map(|(id, _)| Token::new(id));
+    for temperature in [0.0, 1e-45, 1e-40, 1e-38, 1e-10, 9e-6, 1e-5, 1e-3] {
+        let mut sampler = Sampler::new(&Sampling { temperature, ..Sampling::card() }, &[]);
+        assert_eq!(sampler.choose(&logits), best, "{temperature}");
+    }
+}
+
+#[test]
+fn the_first_of_equal_logits_is_taken_and_nan_is_refused() {
+    let mut greedy = Sampler::new(&Sampling::greedy(), &[]);
+    assert_eq!(greedy.choose(&[1.0, 3.0, 2.0, 3.0]), Some(Token::new(1)));
+    assert_eq!(greedy.choose(&[1.0, f32::NAN]), None);
+    assert_eq!(Sampler::new(&Sampling::card(), &[]).choose(&[f32::NAN, 1.0]), None);
+    let penalised = Sampling { presence_penalty: 2.0, ..Sampling::greedy() };
+    let mut sampler = Sampler::new(&penalised, &[]);
+    let tokens: Vec<_> = (0..4).map(|_| sampler.choose(&[1.0, 3.0, 2.5, 0.5]).map(|token| token.0)).collect();
+    assert_eq!(tokens, [Some(1), Some(2), Some(0), Some(1)]);
+}
