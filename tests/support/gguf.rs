@@ -46,7 +46,7 @@ impl Made {
     /// The file's bytes, padded as `general.alignment` says.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let find = |key: &str| self.pairs.iter().find(|(k, _)| k == key).and_then(|(_, v)| v.as_u64());
-        let alignment = find("general.alignment").unwrap_or(32) as usize;
+        let alignment = find("general.alignment").unwrap_or(32).max(1) as usize;
         let mut out = b"GGUF\x03\0\0\0".to_vec();
         out.extend((self.tensors.len() as u64).to_le_bytes());
         out.extend((self.pairs.len() as u64).to_le_bytes());

@@ -12,7 +12,6 @@ const LOOKED_AT: usize = 512;
 type Kind = (&'static [u8], &'static str, &'static str);
 
 const KINDS: &[Kind] = &[
-    (b"version https://git-lfs", "is a Git LFS pointer, not the model", "fetch the model with git lfs pull"),
     (b"PK\x03\x04", "is a zip file, as torch.save writes them", "give the folder that it lies in"),
     (b"lmgg", "is a GGML file from before GGUF", "convert the checkpoint again"),
     (b"fmgg", "is a GGML file from before GGUF", "convert the checkpoint again"),
@@ -26,6 +25,9 @@ const KINDS: &[Kind] = &[
 
 /// The refusal of `file`, whose first bytes are not `GGUF`.
 pub(super) fn refused(path: &Path, file: &File, len: u64) -> Error {
+    if let Some(known) = crate::checkpoint::not_gguf(path) {
+        return known;
+    }
     let mut head = vec![0; LOOKED_AT.min(usize::try_from(len).unwrap_or(LOOKED_AT))];
     if let Err(err) = read_exact_at(file, &mut head, 0) {
         return Error::io(path, "read the header", &err);
@@ -50,9 +52,6 @@ fn kind(head: &[u8], len: u64) -> (&'static str, &'static str) {
         return ("is a safetensors file", "give the folder that it lies in");
     }
     match text.first() {
-        Some(b'<') => {
-            ("is a web page, not the model", "download the file itself: its address has /resolve/, not /blob/")
-        }
         Some(b'{' | b'[') => ("is a JSON file", "give a .gguf file, or the folder of a checkpoint"),
         _ => ("does not begin with 'GGUF' (byte 0)", "not a GGUF file, or damaged: make it again"),
     }
@@ -65,10 +64,7 @@ mod tests {
     #[test]
     fn what_is_no_gguf_file_is_called_by_its_name() {
         for (head, word) in [
-            (b"version https://git-lfs.github.com/spec/v1\noid".as_slice(), "Git LFS"),
-            (b"<!DOCTYPE html><html>", "web page"),
-            (b"\n  <html>", "web page"),
-            (b"\xef\xbb\xbf{\"a\": 1}", "JSON"),
+            (b"\xef\xbb\xbf{\"a\": 1}".as_slice(), "JSON"),
             (b"\x40\x01\0\0\0\0\0\0{\"a\":", "safetensors"),
             (b"PK\x03\x04\0\0", "zip"),
             (b"tjgg\x03\0\0\0", "before GGUF"),

@@ -4,13 +4,16 @@
 //! of a row are measured. Whether their error is the type's own depends on the weights (one outlier in a block is enough to
 //! make the error of all others ten times the usual), so where it looks too large, the source's weights are quantized again,
 //! and the file's error may be twice as large as that. An importance matrix moves error from columns that matter to those
-//! that do not: then it may be three times as large.
+//! that do not: then it may be four times as large, and a quarter of the size more.
 
 use crate::kernels;
 use llama_ext::GgmlType;
 
 /// Weights that are measured together: a super-block.
 pub(super) const WINDOW: usize = 256;
+
+/// A block that has nothing of its weights any more is all of its size away.
+const NEARLY_NOTHING: f64 = 0.95;
 
 /// The relative error (RMSE over root mean square) that bell-shaped weights have in a type: measured with ggml's kernels,
 /// by the test below. Only what exceeds it by half is looked at closely.
@@ -29,17 +32,19 @@ pub(super) const fn usual(kind: GgmlType) -> f64 {
         T::IQ3_XXS => 0.21,
         T::Q2_K | T::IQ2_S | T::IQ2_XS => 0.33,
         T::IQ2_XXS => 0.38,
-        T::Q2_0 | T::TQ1_0 | T::TQ2_0 | T::IQ1_S | T::IQ1_M => 0.6,
+        T::IQ1_S | T::IQ1_M | T::Q2_0 => 0.55,
         T::Q1_0 => 0.65,
+        T::TQ1_0 | T::TQ2_0 => 0.85,
     }
 }
 
 /// What a lossless type may differ by: (part of the value, smallest step).
 const fn rounding(kind: GgmlType) -> Option<(f32, f32)> {
     match kind {
-        GgmlType::F32 | GgmlType::F64 => Some((1.0 / (1 << 22) as f32, 0.0)),
-        GgmlType::F16 => Some((1.0 / (1 << 10) as f32, 1.0 / (1 << 24) as f32)),
-        GgmlType::BF16 => Some((1.0 / (1 << 7) as f32, f32::MIN_POSITIVE)),
+        // 2^-22; 2^-10 and 2^-24; 2^-7
+        GgmlType::F32 | GgmlType::F64 => Some((2.384_185_8e-7, 0.0)),
+        GgmlType::F16 => Some((0.000_976_562_5, 5.960_464_5e-8)),
+        GgmlType::BF16 => Some((0.007_812_5, f32::MIN_POSITIVE)),
         _ => None,
     }
 }
@@ -133,16 +138,19 @@ fn judge(file: &[f32], source: &[f32], here: Sums, between: Between) -> Option<S
     let relative = here.relative();
     #[allow(clippy::cast_precision_loss, clippy::as_conversions, reason = "an average over 256")]
     let size = (here.squared / file.len().max(1) as f64).sqrt();
-    if relative <= 1.5 * usual && here.max <= 6.0 * usual * size {
+    if relative <= (1.5 * usual).min(NEARLY_NOTHING) && here.max <= 6.0 * usual * size {
         return None;
     }
-    let times = if between.weighed { 3.0 } else { 2.0 };
     let spare = 2.0 * self::usual(between.source);
     let (own, own_max) = match again(between.file, source) {
         Some(own) => (own.relative(), own.max),
         None => (1.25 * usual, f64::INFINITY),
     };
-    let far = !(relative <= times * own + spare) && here.squared_difference.sqrt() > 1e-12;
+    let most = match between.weighed {
+        true => (4.0 * own + 0.25).min(NEARLY_NOTHING.max(own)),
+        false => 2.0 * own,
+    };
+    let far = (relative > most + spare || relative.is_nan()) && here.squared_difference.sqrt() > 1e-12;
     let single = !between.weighed && here.max > 4.0 * own_max + 4.0 * spare * size;
     if !far && !single {
         return None;

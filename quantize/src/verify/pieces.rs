@@ -40,7 +40,7 @@ pub(super) fn cut(file: &Gguf, unit: impl Fn(usize) -> u64) -> Vec<Piece> {
         let (block, block_bytes) = (wide(t.kind.block_size()).max(1), wide(t.kind.block_bytes()));
         let unit = unit(tensor).max(1);
         let columns = t.n_per_row().max(1);
-        let rows = (CHUNK.checked_div(columns).unwrap_or(0) / unit).max(1).saturating_mul(unit);
+        let rows = CHUNK.checked_div(columns.saturating_mul(unit)).unwrap_or(0).max(1).saturating_mul(unit);
         let whole_rows = columns <= CHUNK || unit > 1;
         let step = if whole_rows { rows.saturating_mul(columns) } else { CHUNK };
         let mut first = 0;

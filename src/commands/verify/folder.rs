@@ -140,6 +140,7 @@ fn hash_one(checked: &mut Checked, watch: &Watch) -> Result<(), Failure> {
 
 /// Opens the checkpoint and looks at every weight; what is wrong is put to its file. Answers what else is to be said.
 fn look(dir: &Path, files: &mut Vec<Checked>, args: &Args, watch: &Watch) -> Result<Vec<String>, Failure> {
+    let sound = files.iter().all(|file| file.problems.is_empty());
     let mut put = |path: &Path, what: String| match files.iter_mut().find(|file| file.path == path) {
         Some(file) => file.problems.push(what),
         None => files.push(Checked { path: path.to_owned(), bytes: 0, hash: None, problems: vec![what] }),
@@ -156,7 +157,9 @@ fn look(dir: &Path, files: &mut Vec<Checked>, args: &Args, watch: &Watch) -> Res
             Ok(notes)
         }
         // these are about what was given, and no damage
-        Err(err) if matches!(err.code, Code::NotFound | Code::NotAFile | Code::NoWeights | Code::Architecture) => {
+        Err(err)
+            if sound && matches!(err.code, Code::NotFound | Code::NotAFile | Code::NoWeights | Code::Architecture) =>
+        {
             Err(err.into())
         }
         Err(err) if err.code.class() == Class::Input => {
