@@ -102,6 +102,7 @@ impl EngineArgs {
     /// As typed → checked.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
         let settings = Settings {
+            n_cells_needed: None,
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
             n_cells: None,
             n_threads: self.threads,

@@ -145,6 +145,11 @@ impl VocabFile {
     }
 }
 
+/// The window that the model in the file at `path` was trained for, in tokens; only the header is read.
+pub(crate) fn trained_window(path: &Path) -> Result<u32, Failure> {
+    header::check(path).map(|(shape, _)| shape.n_ctx_train)
+}
+
 /// Has llama.cpp load the file, whose header was checked.
 fn load(path: &Path, how: Load, mut progress: impl FnMut(f32) -> bool) -> Result<LlamaModel, Failure> {
     let name = path.to_str().and_then(|name| CString::new(name).ok()).ok_or_else(|| {
