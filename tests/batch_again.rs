@@ -86,6 +86,18 @@ fn one_damaged_byte_costs_one_record() {
 }
 
 #[test]
+fn a_run_goes_on_when_nobody_reads_its_stderr() {
+    let job = Job::new(&many(12));
+    killed(&job, 2, &["-np", "1"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = job.command(&[]);
+    assert_eq!(command.stderr(writer.try_clone().unwrap()).status().unwrap().code(), Some(0));
+    assert_eq!(ids(&job.records()), expected_ids(12));
+    assert_eq!(job.command(&[]).stderr(writer).status().unwrap().code(), Some(0), "finished");
+}
+
+#[test]
 fn a_journal_is_not_touched_before_it_is_known_to_be_of_this_run() {
     let job = Job::new(&many(40));
     killed(&job, 3, &["-np", "1"]);

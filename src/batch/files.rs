@@ -71,6 +71,11 @@ pub(super) fn is_folder(path: &Path) -> Result<bool, Failure> {
     Ok(look(path)?.is_some_and(|about| about.is_dir()))
 }
 
+/// Whether there is a file at `path`.
+pub(crate) fn is_file(path: &Path) -> Result<bool, Failure> {
+    Ok(look(path)?.is_some_and(|about| about.is_file()))
+}
+
 fn look(path: &Path) -> Result<Option<fs::Metadata>, Failure> {
     match fs::metadata(path) {
         Ok(about) => Ok(Some(about)),

@@ -1,9 +1,10 @@
 //! The journal beside the output: what a run has finished so far. It is append-only, one write a record, so that a kill at
 //! any moment loses at most the record being written: a last line without its end is cut off when the run goes on. Any
 //! other damaged line costs itself, and its record is answered anew. Nothing is changed before it is known that the journal
-//! is of this run. The output itself is made of it at the end, whole and in its order. The lines are in `line`.
+//! is of this run. The output itself is made of it at the end, whole and in its order. Its lines are in `line`, how they are read again in `read`.
 
 mod line;
+mod read;
 
 use super::files::{beside, exists, is_folder, lock};
 use super::format::Format;
@@ -13,10 +14,10 @@ use super::manifest::Manifest;
 use super::output::{Done, Output, Results, Written, sync_folder};
 use super::shard::Shard;
 use crate::error::Failure;
-use line::{Header, InputMark, Line, MAGIC, NoHeader, VERSION};
+use line::{Header, InputMark};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -223,98 +224,6 @@ impl Journal {
     /// Takes the journal away: there is nothing left to do.
     pub(crate) fn remove(self) -> Result<(), Failure> {
         fs::remove_file(&self.path).map_err(|err| Failure::io(&self.path, "cannot remove", &err))
-    }
-
-    /// Reads what an earlier run left.
-    fn read(&mut self) -> Result<(), Failure> {
-        let failed = |path: &Path, err: &io::Error| Failure::io(path, "cannot read", err);
-        let mut reader = BufReader::new(File::open(&self.path).map_err(|err| failed(&self.path, &err))?);
-        let (mut line, mut ours) = (Vec::new(), false);
-        loop {
-            line.clear();
-            let n = reader.read_until(b'\n', &mut line).map_err(|err| failed(&self.path, &err))?;
-            let Some(whole) = line.strip_suffix(b"\n") else {
-                // A file that a power failure left has zeros where its last line was to be.
-                let begun = |bytes: &[u8]| bytes.starts_with(MAGIC.as_bytes()) || MAGIC.as_bytes().starts_with(bytes);
-                ours |= self.end == 0 && (begun(&line) || line.iter().all(|byte| *byte == 0));
-                self.torn = n as u64;
-                break;
-            };
-            ours |= self.take(whole)?;
-            self.end += n as u64;
-        }
-        if ours {
-            return Ok(());
-        }
-        let fix = "move it away, or give another -o";
-        Err(Failure::input("JOURNAL", "is not a journal of tulu-quant", fix).at(&self.path))
-    }
-
-    /// Takes a whole line in, which begins at `end`; true if it shows that this is a journal.
-    fn take(&mut self, line: &[u8]) -> Result<bool, Failure> {
-        // The zeros of a line that a power failure took.
-        let zeros = line.iter().take_while(|byte| **byte == 0).count();
-        let (line, start) = (&line[zeros..], self.end + zeros as u64);
-        if line.starts_with(MAGIC.as_bytes()) {
-            match Header::parse(line) {
-                Ok(header) => {
-                    // The refusals before it are of another input, or were to be tried again.
-                    self.entries.retain(|_, entry| entry.ok);
-                    self.seed = line::seed(&header.run);
-                    self.header = Some(header);
-                }
-                Err(NoHeader::Version(version)) if !self.restart && self.end == 0 => {
-                    let what = format!("is of version {version}, and this program writes version {VERSION}");
-                    let fix = "finish it with the version that began it, give --restart to discard it, or another -o";
-                    return Err(Failure::input("JOURNAL", what, fix).at(&self.path));
-                }
-                Err(_) => self.damaged += 1,
-            }
-            return Ok(true);
-        }
-        let Some(read) = Line::parse(line) else {
-            self.damaged += 1;
-            return Ok(false);
-        };
-        if self.header.is_some() && read.is_of(self.seed) {
-            self.note(start, line.len(), &read)?;
-        } else {
-            self.doubtful.push((start, line.len()));
-        }
-        Ok(true)
-    }
-
-    /// Looks again at lines whose header is damaged: their sums show whether they are of `run`.
-    fn recheck(&mut self, run: &Identity) -> Result<(), Failure> {
-        if self.doubtful.is_empty() {
-            return Ok(());
-        }
-        let failed = |path: &Path, err: io::Error| Failure::io(path, "cannot read", &err);
-        let mut source = File::open(&self.path).map_err(|err| failed(&self.path, err))?;
-        let (seed, mut bytes) = (line::seed(run), Vec::new());
-        for (start, len) in std::mem::take(&mut self.doubtful) {
-            bytes.resize(len, 0);
-            source.seek(SeekFrom::Start(start)).map_err(|err| failed(&self.path, err))?;
-            source.read_exact(&mut bytes).map_err(|err| failed(&self.path, err))?;
-            match Line::parse(&bytes).filter(|line| line.is_of(seed)) {
-                Some(line) => self.note(start, len, &line)?,
-                None => self.doubtful.push((start, len)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a record in whose line of `len` bytes lies at `start`. The last line with a key counts.
-    fn note(&mut self, start: u64, len: usize, line: &Line<'_>) -> Result<(), Failure> {
-        let offset = start + (len - line.record.len()) as u64;
-        if self.entries.get(&line.key).is_some_and(|other| other.offset > offset) {
-            return Ok(());
-        }
-        let length = u32::try_from(line.record.len());
-        let len = length.map_err(|_| Failure::input("JOURNAL", "a record has 4 GiB or more", "ask for less"))?;
-        let (ok, tokens) = (line.ok, line.tokens);
-        self.entries.insert(line.key, Entry { offset, len, tokens, ok, place: Place::Nowhere });
-        Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {

@@ -38,6 +38,10 @@ pub(crate) struct Prompt {
 const SWITCHED: &str =
     "the model's chat template leaves out system messages; Tulu's own template, otherwise the same, is used";
 
+/// Said when a prompt that was rendered elsewhere has its BOS already.
+const TWICE: &str = "a prompt begins with BOS already and gets another one, as in Transformers and vLLM; \"add_special_tokens\": false \
+                     leaves it out";
+
 impl<'m> Prompts<'m> {
     /// `template`: the model's own; without one, Tulu's. Of the model, only the vocabulary has to be loaded.
     pub(crate) fn new(vocab: Vocab<'m>, template: Option<&str>) -> Result<Self, Failure> {
@@ -60,9 +64,11 @@ impl<'m> Prompts<'m> {
     }
 
     /// A prompt that is rendered already, for completion. What reads as a control token is one, as in vLLM, llama-server and
-    /// Transformers. BOS comes before it, unless it begins with one or `add_bos` says no.
-    pub(crate) fn rendered(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
-        self.tokens.rendered(text, add_bos)
+    /// Transformers. BOS comes before it, unless `add_bos` says no; a notice says where there are two then.
+    pub(crate) fn rendered(&self, text: &str, add_bos: bool) -> Result<(Vec<Token>, Option<&'static str>), Failure> {
+        let ids = self.tokens.rendered(text, add_bos)?;
+        let twice = self.tokens.begins_twice(&ids);
+        Ok((ids, twice.then_some(TWICE)))
     }
 
     /// A prompt of ids, which the vocabulary must have.

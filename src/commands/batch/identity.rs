@@ -2,6 +2,7 @@
 
 use super::job::Job;
 use crate::batch::Defaults;
+use crate::batch::files::is_file;
 use crate::batch::identity::{Exact, Fingerprint, Identity, Machine, Parameters};
 use crate::batch::manifest::Program;
 use crate::engine::trained_window;
@@ -32,7 +33,7 @@ impl Job<'_> {
             stamp: self.stamp().unwrap_or_default(),
         });
         let settings = self.parameters()?;
-        let name = self.name();
+        let name = self.name()?;
         Ok(Identity {
             version: program.version,
             model: fingerprint,
@@ -77,11 +78,13 @@ impl Job<'_> {
 
     /// The model's name in the answers: as the user calls it, because a folder's converted file has a name of the cache's
     /// making.
-    fn name(&self) -> String {
+    fn name(&self) -> Result<String, Failure> {
+        if let Some(name) = &self.args.generator {
+            return Ok(name.clone());
+        }
         let typed = Path::new(self.model);
-        let is_file = std::fs::metadata(typed).is_ok_and(|about| about.is_file());
-        let name = if is_file { typed.file_stem() } else { typed.file_name() };
-        self.args.generator.clone().unwrap_or_else(|| name.unwrap_or_default().to_string_lossy().into_owned())
+        let name = if is_file(typed)? { typed.file_stem() } else { typed.file_name() };
+        Ok(name.unwrap_or_default().to_string_lossy().into_owned())
     }
 
     /// What holds for every record that does not say otherwise, in the run `identity`.

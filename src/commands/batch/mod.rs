@@ -37,8 +37,9 @@ use std::path::PathBuf;
 ///
 /// Finished records are kept in OUT.journal until all are answered. The same command goes on
 /// with it, also when FILE got more lines or another order; with another model or setting, or
-/// a changed line, it refuses (RESUME_MISMATCH) and says how to begin again. OUT.manifest.json
-/// says what OUT was made of.
+/// a changed line, it refuses (RESUME_MISMATCH) and says how to begin again. When OUT is
+/// finished, the same command says so and ends with 0. OUT.manifest.json says what OUT was
+/// made of.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -84,10 +85,11 @@ pub(crate) struct Args {
     /// which takes two to four times as long
     #[arg(long, env = "TULU_QUANT_DETERMINISTIC")]
     deterministic: bool,
-    /// Answer only every N-th record, from the I-th on; auto/N: I from Slurm's array or Kubernetes' job index; auto: N too
+    /// Answer only every N-th record, from the I-th on; auto/N: I from Slurm's array or Kubernetes' job index; auto: N too.
+    /// The window is the model's own unless -c is given, so that all shards have the same one
     #[arg(long, value_name = "I/N", env = "TULU_QUANT_SHARD")]
     shard: Option<String>,
-    /// Replace OUT if it exists
+    /// Replace OUT if it exists, also where it is finished
     #[arg(long, env = "TULU_QUANT_FORCE")]
     force: bool,
     /// Discard what an earlier run has finished, and begin again
