@@ -8,8 +8,8 @@
 //! is started anew for each round, with the same slots, threads and window, and twice: with its weights rearranged for the
 //! processor, as is its default, and as the file stores them (`--no-repack`); `batch` measures which is faster. A client
 //! keeps the server's slots full, and its time does not count the loading. The time of `batch` counts everything from start
-//! to exit. Both are greedy, up to 64 tokens an answer, and must have written about as many tokens. "alike": records that begin with the same 650 tokens or so and end in 50 of their own; "each its own":
-//! records of about 50 tokens.
+//! to exit. Both are greedy, up to 64 tokens an answer, and must have written about as many tokens. "alike": records that
+//! begin with the same 650 tokens or so and end in 50 of their own; "each its own": records of about 50 tokens.
 
 #![allow(
     clippy::expect_used,
