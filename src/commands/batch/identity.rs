@@ -5,7 +5,7 @@ use crate::batch::Defaults;
 use crate::batch::files::is_file;
 use crate::batch::identity::{Exact, Fingerprint, Identity, Machine, Parameters};
 use crate::batch::manifest::Program;
-use crate::engine::trained_window;
+use crate::engine::VocabFile;
 use crate::error::Failure;
 use crate::model;
 use std::num::NonZeroUsize;
@@ -21,7 +21,7 @@ impl Job<'_> {
         })?;
         let shard = self.shard.part();
         let window = match self.settings.n_ctx {
-            None if self.args.deterministic || shard.is_some() => Some(trained_window(model)?),
+            None if self.args.deterministic || shard.is_some() => VocabFile::open(model)?.n_ctx_train(),
             typed => typed,
         };
         let program = Program::this();

@@ -149,8 +149,8 @@ impl<'a> Job<'a> {
             (false, Some(asked)) if asked.answers < FEW => parallel.or(u32::try_from(asked.answers.max(1)).ok()),
             (false, _) => parallel,
         };
-        let n_cells_needed = asked.and_then(|asked| asked.tokens).map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-        let settings = Settings { n_ctx: window, n_cells_needed, ..self.settings.clone() };
+        let n_needed = asked.and_then(|asked| asked.tokens);
+        let settings = Settings { n_ctx: window, n_needed, ..self.settings.clone() };
         load::model(path, settings, slots, &self.interrupt)
     }
 
