@@ -78,10 +78,14 @@ impl Task {
                 let prompt = prompts.render(messages, true)?;
                 (prompt.ids, TURN_MARKERS.map(str::to_owned).to_vec(), prompt.notice)
             }
-            Ask::Text(text) => (prompts.plain(text)?, Vec::new(), None),
+            Ask::Text(text) => {
+                let (ids, notice) = prompts.rendered(text, self.record.options.add_bos.unwrap_or(true))?;
+                (ids, Vec::new(), notice)
+            }
+            Ask::Ids(ids) => (prompts.checked(ids)?, Vec::new(), None),
         };
         let options = &self.record.options;
-        stop.extend(options.stop.iter().cloned());
+        stop.extend(if options.stop.is_empty() { &defaults.stop } else { &options.stop }.iter().cloned());
         let default = &defaults.sampling;
         let mut sampling = Sampling {
             temperature: options.temperature.unwrap_or(default.temperature),
@@ -94,7 +98,9 @@ impl Task {
             seed: self.seed(default.seed, choice % self.n, talk.answers.len()),
             ..default.clone()
         };
-        if let Some(penalty) = options.repetition_penalty {
+        if let Some(penalty) =
+            options.repetition_penalty.or(defaults.repetition_penalty.filter(|_| options.repeat_penalty.is_none()))
+        {
             // Over all of the prompt and the answer, however long it becomes.
             (sampling.repeat_penalty, sampling.repeat_last_n) = (penalty, Sampling::REPEAT_LAST_N_MAX);
         }
