@@ -5,7 +5,7 @@ use super::available::Available;
 use super::settings::{CacheType, FlashAttn, N_CTX_MIN, N_UBATCH, Settings};
 use crate::error::Failure;
 
-/// Slots when nobody says how many: beyond, a CPU gains little, and every row looks at the marks of every cell.
+/// Slots when nobody says how many: more gain little on a CPU, and the mask grows with the pool.
 const N_SLOTS_AUTO: u32 = 32;
 /// Tokens of a slot, prompt and answer, that a pool should have room for when nobody says how many slots.
 const SLOT_TOKENS: u32 = 512;
@@ -47,7 +47,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Bytes that the KV cache takes for each token of each slot.
+    /// Bytes of the KV cache for each cell (one position of a token; a shared prefix is stored once).
     pub(crate) fn kv_bytes_per_token(&self, type_k: CacheType, type_v: CacheType) -> u64 {
         let values = u64::from(self.n_head_kv) * u64::from(self.head_dim);
         let row = |cache: CacheType| {
@@ -73,8 +73,8 @@ impl Shape {
         }
     }
 
-    /// Bytes of main memory that a KV cache of `n_cells` tokens takes, weights included. What is offloaded to a GPU is left
-    /// out, layer by layer.
+    /// Bytes of main memory for the weights, a KV cache of `n_cells` tokens and the scratch buffers, less the layers that are
+    /// offloaded to a GPU.
     pub(crate) fn needs(&self, settings: &Settings, n_cells: u32) -> u64 {
         let kv = self.kv_bytes_per_token(settings.type_k, settings.type_v).saturating_mul(u64::from(n_cells));
         let layers = u64::from(self.n_layer) + 1;
@@ -90,7 +90,7 @@ impl Shape {
 
     /// The KV cache for `slots` conversations at once, or for as many as suit the memory. Each may grow to a whole window.
     /// The pool has a window for each, but no more than half of what is free beside the first window, and no more than the
-    /// input can use ([`Settings::n_needed`]). A conversation waits while the pool has no cells for its prompt.
+    /// input can use ([`Settings::n_cells_needed`]). A conversation waits while the pool has no cells for its prompt.
     pub(crate) fn cache(
         &self,
         settings: &Settings,
@@ -110,9 +110,8 @@ impl Shape {
             None => n_ctx.saturating_add(u32::try_from(spare).unwrap_or(u32::MAX)),
         };
         let n_slots = slots.unwrap_or((most / SLOT_TOKENS).clamp(1, N_SLOTS_AUTO));
-        let cells = n_ctx.saturating_mul(n_slots).min(most).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
-        let needed = settings.n_needed.filter(|_| settings.n_cells.is_none()).unwrap_or(u64::MAX);
-        let cells = cells.min(u32::try_from(needed).unwrap_or(u32::MAX)).max(n_ctx);
+        let needed = settings.n_cells_needed.filter(|_| settings.n_cells.is_none()).unwrap_or(u32::MAX);
+        let cells = n_ctx.saturating_mul(n_slots).min(most).min(needed).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
         Ok(Cache { n_ctx, n_slots, n_ahead: 0, n_cells: cells.checked_next_multiple_of(N_CTX_MIN).unwrap_or(cells) })
     }
 
@@ -219,6 +218,10 @@ mod tests {
         let refused = shape.cache(&asked, Some(16), &free(64 * GIB));
         assert!(refused.is_err_and(|failure| failure.code == "KV_TOKENS" && failure.fix.contains("--kv-tokens 4096")));
         assert_eq!(cache(None, 256 * GIB).n_slots, 32);
+        for (needed, cells) in [(9000, 9216), (100, 4096), (1 << 20, 4 * 4096)] {
+            let short = Settings { n_cells_needed: Some(needed), ..settings(None) };
+            assert_eq!(shape.cache(&short, Some(4), &free(64 * GIB)).map(|cache| cache.n_cells).ok(), Some(cells));
+        }
         let auto = cache(None, 16 * GIB);
         assert!((2..32).contains(&auto.n_slots), "{auto:?}");
         assert!(auto.n_slots * 512 <= auto.n_cells, "{auto:?}");
