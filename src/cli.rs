@@ -104,6 +104,7 @@ impl EngineArgs {
         let settings = Settings {
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
             n_cells: None,
+            n_needed: None,
             n_threads: self.threads,
             n_gpu_layers: self.gpu_layers,
             flash_attn: self.flash_attn,

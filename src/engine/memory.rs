@@ -99,6 +99,8 @@ impl Shape {
         };
         let n_slots = slots.unwrap_or((most / SLOT_TOKENS).clamp(1, N_SLOTS_AUTO));
         let cells = n_ctx.saturating_mul(n_slots).min(most).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
+        let needed = settings.n_needed.filter(|_| settings.n_cells.is_none()).unwrap_or(u64::MAX);
+        let cells = cells.min(u32::try_from(needed).unwrap_or(u32::MAX)).max(n_ctx);
         Ok(Cache { n_ctx, n_slots, n_ahead: 0, n_cells: cells.next_multiple_of(N_CTX_MIN) })
     }
 
