@@ -127,9 +127,9 @@ impl EngineArgs {
     /// As typed → checked.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
         let settings = Settings {
-            n_cells_needed: None,
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
             n_cells: None,
+            n_needed: None,
             n_threads: self.threads,
             n_gpu_layers: self.gpu_layers,
             flash_attn: self.flash_attn,

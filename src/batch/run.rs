@@ -233,6 +233,7 @@ impl<'r, 'm> Run<'r, 'm> {
             }
             match parsed {
                 Ok(record) => {
+                    let record = self.with_flags(record);
                     self.look_at_model(record.model.as_deref());
                     let n = record.options.n.unwrap_or(self.defaults.n);
                     let task = Task::new(line, key, record, n, self.defaults);
@@ -244,6 +245,18 @@ impl<'r, 'm> Run<'r, 'm> {
             }
         }
         Ok(false)
+    }
+
+    /// What the flags say where the record says nothing.
+    fn with_flags(&self, mut record: Record) -> Record {
+        let options = &mut record.options;
+        if options.stop.is_empty() {
+            options.stop.clone_from(&self.defaults.stop);
+        }
+        if options.repeat_penalty.is_none() {
+            options.repetition_penalty = options.repetition_penalty.or(self.defaults.repetition_penalty);
+        }
+        record
     }
 
     /// Counts a record that asks for a model which is certainly another one. A file has more in its name than its model.

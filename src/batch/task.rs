@@ -85,7 +85,7 @@ impl Task {
             Ask::Ids(ids) => (prompts.checked(ids)?, Vec::new(), None),
         };
         let options = &self.record.options;
-        stop.extend(if options.stop.is_empty() { &defaults.stop } else { &options.stop }.iter().cloned());
+        stop.extend(options.stop.iter().cloned());
         let default = &defaults.sampling;
         let mut sampling = Sampling {
             temperature: options.temperature.unwrap_or(default.temperature),
@@ -98,9 +98,7 @@ impl Task {
             seed: self.seed(default.seed, choice % self.n, talk.answers.len()),
             ..default.clone()
         };
-        if let Some(penalty) =
-            options.repetition_penalty.or(defaults.repetition_penalty.filter(|_| options.repeat_penalty.is_none()))
-        {
+        if let Some(penalty) = options.repetition_penalty {
             // Over all of the prompt and the answer, however long it becomes.
             (sampling.repeat_penalty, sampling.repeat_last_n) = (penalty, Sampling::REPEAT_LAST_N_MAX);
         }

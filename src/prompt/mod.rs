@@ -47,10 +47,6 @@ const SWITCHED: &str =
 /// Said when the model has no chat template.
 const NO_TEMPLATE: &str = "the model has no chat template; Tulu's is used";
 
-/// Said when a prompt that was rendered elsewhere has its BOS already.
-const TWICE: &str = "a prompt begins with BOS already and gets another one, as in Transformers and vLLM; \"add_special_tokens\": false \
-                     leaves it out";
-
 impl<'m> Prompts<'m> {
     /// `template`: the model's own; without one, Tulu's. Of the model, only the vocabulary has to be loaded.
     pub(crate) fn new(vocab: Vocab<'m>, template: Option<&str>) -> Result<Self, Failure> {
@@ -81,7 +77,7 @@ impl<'m> Prompts<'m> {
     pub(crate) fn rendered(&self, text: &str, add_bos: bool) -> Result<(Vec<Token>, Option<&'static str>), Failure> {
         let ids = self.tokens.rendered(text, add_bos)?;
         let twice = self.tokens.begins_twice(&ids);
-        Ok((ids, twice.then_some(TWICE)))
+        Ok((ids, twice.then_some(tokens::TWICE)))
     }
 
     /// A prompt of ids, which the vocabulary must have.

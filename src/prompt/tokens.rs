@@ -4,6 +4,10 @@ use super::template::Specials;
 use crate::engine::{Spaces, Token, Vocab};
 use crate::error::Failure;
 
+/// Said when a prompt that was rendered elsewhere has its BOS already.
+pub(super) const TWICE: &str = "a prompt begins with BOS already and gets another one, as in Transformers and vLLM; \
+                                \"add_special_tokens\": false leaves it out";
+
 /// A control token as a template writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Control {

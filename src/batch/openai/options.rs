@@ -128,9 +128,9 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<Options, Refu
         }
     }
     if options.repeat_penalty.is_some() && options.repetition_penalty.is_some() {
-        return Err(invalid("repeat_penalty and repetition_penalty", "are both given; give one of them"));
+        return Err(invalid("repeat_penalty and repetition_penalty", "cannot be given together: give one of them"));
     }
-    if top.is_some_and(|top| top > 0) && !wanted {
+    if top.is_some_and(|n| n > 0) && !wanted {
         return Err(invalid("top_logprobs", "needs \"logprobs\": true"));
     }
     options.logprobs = wanted.then(|| u8::try_from(top.unwrap_or(0)).unwrap_or(u8::MAX));
