@@ -55,9 +55,6 @@ impl Job<'_> {
             let fix = format!("write it with: {}", summary::command_line());
             return Err(Failure { exit, ..Failure::input("INTERRUPTED", what, fix) });
         }
-        if sha256.is_none() {
-            note(&format!("{} cannot be read to its end: the manifest has no sha256 of it", shown(&model_file)));
-        }
         summary::manifest(self, output, &ending, &written, &identity, (&model_file, sha256), (used, started))
             .write(output)?;
         // While something failed, the journal is what --retry-errors goes by.
