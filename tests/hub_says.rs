@@ -8,7 +8,7 @@ mod support;
 use serde_json::json;
 use std::fs;
 use std::process::{Command, Output};
-use support::hub::checks::{ID, check, fixture, pull, served, whole};
+use support::hub::checks::{ID, check, files_below, pull, served, whole};
 use support::hub::{CANARY, Fault, Server};
 use support::{last_line, run};
 
@@ -83,6 +83,15 @@ fn the_password_of_the_endpoint_is_never_said() {
         assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
         assert!(!said(&output).contains("PASSW0RD") && !said(&output).contains("hunter2"), "{}", said(&output));
         check(&hub, &output);
+    }
+    // nor in any file
+    let mut convert = hub.command();
+    with_password(&hub, &mut convert);
+    let output = run(convert.args(["convert", ID, "-q", "Q8_0", "--card", "-o"]).arg(hub.dir().join("out")), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
+    for file in files_below(hub.dir()) {
+        let bytes = fs::read(&file).unwrap();
+        assert!(!bytes.windows(8).any(|part| part == b"PASSW0RD"), "{}", file.display());
     }
     // what cannot be an address is said without what may be a password or a token in it
     for (name, value) in [
@@ -176,7 +185,8 @@ fn nothing_that_a_server_says_acts_on_the_terminal() {
         let file = |name: &str, bytes: &[u8]| (name.to_owned(), bytes.to_vec());
         let config =
             |key: &str| json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama", key: text}).to_string();
-        let setups: Vec<Box<dyn Fn(&Server)>> = vec![
+        type Setup<'a> = Box<dyn Fn(&Server) + 'a>;
+        let setups: Vec<Setup<'_>> = vec![
             Box::new(|hub: &Server| hub.fault(Fault::on("api/models").status(403).header("X-Error-Message", &text))),
             Box::new(|hub| hub.fault(Fault::on("api/models").status(403).header("X-Error-Code", &text))),
             Box::new(|hub| hub.fault(Fault::on("api/models").redirect_to(&text))),
@@ -370,7 +380,11 @@ fn an_address_as_a_browser_shows_it_is_a_name() {
     assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
     let made = hub.dir().join("cache/hub/allenai--tulu-tiny").join(&commit).join("tulu-tiny-Q8_0.gguf");
     assert!(made.is_file());
+    // an owner that is called like the mirror
+    let mut command = hub.command();
+    let output =
+        run(command.env("HF_ENDPOINT", "http://mirror").env("HF_HUB_OFFLINE", "1").args(["pull", "mirror/x"]), b"");
+    assert!(last_line(&output).contains("error[HUB_OFFLINE]: mirror/x: "), "{}", last_line(&output));
     let output = run(hub.command().args(["pull", "https://huggingface.co/datasets/allenai/x"]), b"");
     assert!(last_line(&output).contains("error[NOT_FOUND]"), "{}", last_line(&output));
-    let _ = fs::metadata(fixture());
 }

@@ -135,6 +135,12 @@ fn bad_input_is_named() {
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(line.starts_with(&format!("tulu-quant: error[{code}]: ")) && line.contains(why), "{line}");
     }
+    let utf_16: Vec<u8> = "\u{feff}[{}]".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let output = run(tulu_quant().arg("prompt").arg(vocab).args(["-i", "-"]), &utf_16);
+    assert_eq!(last_line(&output), "tulu-quant: error[ENCODING]: -: is in UTF-16; save it as UTF-8");
+    let marked = "\u{feff}[{\"role\":\"user\",\"content\":\"Hi\"}]";
+    let output = run(tulu_quant().arg("prompt").arg(vocab).args(["-i", "-"]), marked.as_bytes());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "<|user|>\nHi\n<|assistant|>\n");
     let output = run(tulu_quant().arg("prompt").arg(vocab).args(["-i", "no/such/file"]), b"");
     assert_eq!(output.status.code(), Some(2));
     assert!(last_line(&output).starts_with("tulu-quant: error[IO]: no/such/file: "), "{}", last_line(&output));

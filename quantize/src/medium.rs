@@ -31,6 +31,12 @@ pub trait Medium: fmt::Debug + Send + Sync {
     /// These small parts will be read soon: who has a long way to them can fetch them together.
     fn expect(&self, _parts: &[Range<u64>]) {}
 
+    /// `bytes`, which lie at `offset`, are about to be trusted because they pass the file's sum. Answers where they differ
+    /// from what was read before from the same place: the first such byte of the file.
+    fn contradicts(&self, _offset: u64, _bytes: &[u8]) -> Option<u64> {
+        None
+    }
+
     /// What is different now from when the file was opened.
     ///
     /// # Errors

@@ -127,7 +127,8 @@ fn mutate(dir: &Path, file: &str, times: usize, judge: impl Fn(&[u8], &[u8])) ->
             }
             Err(err) => {
                 assert_eq!(err.code.class(), Class::Input, "{err}");
-                assert!(!err.to_string().is_empty());
+                assert!(err.file.starts_with(dir), "{err} names no file of the checkpoint");
+                assert!(!err.what.is_empty() && !err.fix.is_empty(), "{err}");
             }
         }
         assert!(started.elapsed() < Duration::from_secs(5));
@@ -171,13 +172,56 @@ fn a_damaged_safetensors_is_refused_or_only_the_weights_that_were_hit_differ() {
     });
 }
 
+/// Metadata and tensors of a file, the rows of each tensor in order of their bytes where `sorted` says so.
+fn contents(gguf: &[u8], sorted: impl Fn(&str) -> bool) -> (Gguf, Vec<(String, Vec<u64>, Vec<Vec<u8>>)>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.gguf");
+    fs::write(&path, gguf).unwrap();
+    let opened = Gguf::open(&path).unwrap();
+    let tensor = |t: &tulu_quantize::gguf::TensorInfo| {
+        let bytes = &gguf[t.offset as usize..][..t.bytes as usize];
+        let mut rows: Vec<Vec<u8>> = bytes.chunks(4 * t.dims[0] as usize).map(<[u8]>::to_vec).collect();
+        if sorted(&t.name) {
+            rows.sort();
+        }
+        (t.name.clone(), t.dims.clone(), rows)
+    };
+    let tensors = opened.tensors.iter().map(tensor).collect();
+    (opened, tensors)
+}
+
+/// Numbers of config.json and where a GGUF file has them.
+const NUMBERS: [(&str, &str); 6] = [
+    ("num_hidden_layers", "llama.block_count"),
+    ("hidden_size", "llama.embedding_length"),
+    ("intermediate_size", "llama.feed_forward_length"),
+    ("num_attention_heads", "llama.attention.head_count"),
+    ("num_key_value_heads", "llama.attention.head_count_kv"),
+    ("max_position_embeddings", "llama.context_length"),
+];
+
 #[test]
-fn the_files_beside_the_weights_are_refused_or_convert() {
+fn a_damaged_file_beside_the_weights_is_refused_or_changes_what_it_says_and_no_weight() {
     let dir = tempfile::tempdir().unwrap();
     small(2).write_bin(dir.path());
-    for file in ["pytorch_model.bin.index.json", "config.json", "tokenizer.model", "tokenizer_config.json"] {
-        mutate(dir.path(), file, 150, |_, _| {});
+    let good = run(dir.path(), dir.path()).unwrap();
+    mutate(dir.path(), "pytorch_model.bin.index.json", 150, |_, converted| assert!(converted == good));
+    let (_, weights) = contents(&good, |_| false);
+    for file in ["tokenizer.model", "tokenizer_config.json"] {
+        mutate(dir.path(), file, 150, |_, converted| assert!(contents(converted, |_| false).1 == weights));
     }
+    // the number of heads decides the order of the rows of these two
+    let by_heads = |name: &str| name.contains("attn_q") || name.contains("attn_k");
+    let (_, weights) = contents(&good, by_heads);
+    mutate(dir.path(), "config.json", 150, |damaged, converted| {
+        let (gguf, found) = contents(converted, by_heads);
+        assert!(found == weights);
+        let config: serde_json::Value = serde_json::from_slice(damaged).unwrap();
+        for (key, name) in NUMBERS {
+            let said = config.get(key).and_then(serde_json::Value::as_u64);
+            assert!(said.is_none_or(|said| gguf.u32(name).map(u64::from) == Some(said)), "{key}");
+        }
+    });
 }
 
 /// Bytes of memory that this process has held at most.

@@ -48,6 +48,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             lacking.join(", ")
         ));
     }
+    let is_x86 = features.iter().any(|f| f.name == "avx2" && f.built);
+    if is_x86 && !llama_ext::attention::enable() {
+        advice.push(
+            "the attention for many conversations at a time is not in this build, so batch is slower: build with GCC (it \
+             needs GCC's OpenMP), as in CXX=g++ cargo build --release"
+                .to_owned(),
+        );
+    }
     if let Err(why) = &tested {
         advice.push(format!(
             "the self-test failed ({why}): build again on this machine, and report it if that does not help"

@@ -9,7 +9,7 @@ use crate::prompt::{Prompt, Prompts, conversations};
 use crate::stderr;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Show the exact prompt text of conversations, or its token ids
@@ -89,10 +89,19 @@ fn form(args: &Args, prompt: Prompt) -> String {
     }
 }
 
+/// The input without the mark that editors on Windows put before UTF-8.
 fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
-    if path == Path::new("-") {
-        return Ok(Box::new(io::stdin().lock()));
+    let mut input: Box<dyn BufRead> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(path).map_err(|err| Failure::io(path, "cannot open", &err))?))
+    };
+    let begin = input.fill_buf().map_err(|err| Failure::io(path, "cannot read", &err))?;
+    if begin.starts_with(&[0xff, 0xfe]) || begin.starts_with(&[0xfe, 0xff]) {
+        return Err(Failure::input("ENCODING", "is in UTF-16", "save it as UTF-8").at(path));
     }
-    let file = File::open(path).map_err(|err| Failure::io(path, "cannot open", &err))?;
-    Ok(Box::new(BufReader::new(file)))
+    if begin.starts_with(b"\xef\xbb\xbf") {
+        input.consume(3);
+    }
+    Ok(Box::new(input))
 }

@@ -1,6 +1,7 @@
 //! Who is computed now: jobs wait until the KV cache has room for them, or until the beginning that they have in common
 //! with another job is computed, which they then share instead of computing it again. Prefixes are found from the tokens;
-//! nobody declares them. When the running answers fill the cache, the youngest steps back and is computed again later.
+//! nobody declares them. When the running answers fill the cache, the newest request is preempted: it waits, keeps of its cells what others do not need, and
+//! computes the rest again later.
 
 use super::schedule::{Need, Room, SLICE_MIN, common_prefix, shares};
 use super::slot::Work;
@@ -8,7 +9,6 @@ use super::{Decoder, Order};
 use crate::engine::Token;
 use crate::error::Failure;
 use std::cmp::Reverse;
-use std::collections::HashMap;
 
 /// A beginning is shared when that saves at least so many tokens.
 const SHARE_MIN: usize = 16;
@@ -52,35 +52,14 @@ impl Decoder<'_> {
     /// cells first. Slot `keep.0` loses only what follows its first `keep.1` tokens. Where that would not be enough, nothing
     /// is lost.
     pub(super) fn make_room(&mut self, n: usize, keep: (usize, usize)) -> Result<bool, Failure> {
-        let Some(cuts) = self.cuts(n, keep) else { return Ok(false) };
+        let mut resting: Vec<usize> = (0..self.slots.len()).filter(|i| !self.slots[*i].runs()).collect();
+        resting.sort_by_key(|i| (*i == keep.0, self.slots[*i].waits(), self.slots[*i].last));
+        let held = |i: usize| (i, self.slots[i].cells.as_slice(), if i == keep.0 { keep.1 } else { 0 });
+        let Some(cuts) = self.pool.cuts(n, resting.into_iter().map(held)) else { return Ok(false) };
         for (i, len) in cuts {
             self.cut(i, len)?;
         }
         Ok(true)
-    }
-
-    /// What to cut for `n` free cells: slots, and how many of their tokens stay.
-    fn cuts(&self, n: usize, keep: (usize, usize)) -> Option<Vec<(usize, usize)>> {
-        let mut missing = n.saturating_sub(self.pool.free());
-        let mut resting: Vec<usize> = (0..self.slots.len()).filter(|i| !self.slots[*i].runs()).collect();
-        resting.sort_by_key(|i| (*i == keep.0, self.slots[*i].waits(), self.slots[*i].last));
-        let (mut cuts, mut left) = (Vec::new(), HashMap::new());
-        for i in resting {
-            if missing == 0 {
-                break;
-            }
-            let (cells, least) = (&self.slots[i].cells, if i == keep.0 { keep.1 } else { 0 });
-            let mut len = cells.len();
-            while missing > 0 && len > least {
-                len -= 1;
-                // A cell is free when the last slot that uses it has been cut.
-                let users = left.entry(cells[len]).or_insert_with(|| self.pool.users(cells[len]));
-                *users = users.saturating_sub(1);
-                missing -= usize::from(*users == 0);
-            }
-            cuts.push((i, len));
-        }
-        (missing == 0).then_some(cuts)
     }
 
     /// What the running jobs compute next, as (slot, tokens). When the cache has no room for it, the youngest steps

@@ -1,4 +1,5 @@
-//! One request while it is being answered, and the answer that comes of it. What is computed when is `schedule.rs`.
+//! One request while it is being answered, and the answer that comes of it. Admission, prefix sharing and
+//! preemption are in `admit.rs`, the rows of a batch in `schedule.rs`.
 
 use super::logprobs::TokenLogprob;
 use super::stop::Stop;
@@ -112,7 +113,7 @@ impl Job {
         }
     }
 
-    /// So many tokens were in the cache when the job was let in.
+    /// Notes how many prompt tokens were cached at admission.
     pub(super) fn begins_with(&mut self, n_cached: usize) {
         if self.n_generated == 0 {
             self.n_cached = n_cached;

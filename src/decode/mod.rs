@@ -1,4 +1,4 @@
-//! THE decode loop: requests in, text out, several at once (continuous batching). Chat is a batch of one.
+//! The decode loop: requests in, text out, several at once (continuous batching). Chat is a batch of one.
 //!
 //! A request is the whole list of tokens of a conversation. It gets the slot whose cache agrees with it longest, or shares
 //! what agrees with another slot that is in use; only what is new is computed. So a caller never says what
@@ -70,7 +70,7 @@ pub(crate) enum Event {
 /// What the work is tuned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// A person waits: progress shows several times a second.
+    /// A person waits: a batch should take half a second at most.
     Talk,
     /// Many records: as many tokens a second as the machine gives.
     Bulk,

@@ -3,6 +3,7 @@
 
 use super::slot::defect;
 use crate::error::Failure;
+use std::collections::HashMap;
 
 /// The book.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ impl Pool {
     }
 
     /// Cells that nobody uses.
+    #[cfg(test)]
     pub(super) fn free(&self) -> usize {
         self.free.len()
     }
@@ -32,9 +34,30 @@ impl Pool {
         Ok(taken)
     }
 
-    /// The slots that use `cell`.
-    pub(super) fn users(&self, cell: u32) -> u16 {
-        self.users[cell as usize]
+    /// What to cut so that `n` cells are free: slots, and how many of their cells stay. `held`: each slot that may be cut, in
+    /// this order, with its cells and how many of them must stay. `None`: all of them together are not enough.
+    pub(super) fn cuts<'c>(
+        &self,
+        n: usize,
+        held: impl Iterator<Item = (usize, &'c [u32], usize)>,
+    ) -> Option<Vec<(usize, usize)>> {
+        let mut missing = n.saturating_sub(self.free.len());
+        let (mut cuts, mut left) = (Vec::new(), HashMap::new());
+        for (slot, cells, least) in held {
+            if missing == 0 {
+                break;
+            }
+            let mut len = cells.len();
+            while missing > 0 && len > least {
+                len -= 1;
+                // A cell is free when the last slot that uses it has been cut.
+                let users = left.entry(cells[len]).or_insert_with(|| self.users[cells[len] as usize]);
+                *users = users.saturating_sub(1);
+                missing -= usize::from(*users == 0);
+            }
+            cuts.push((slot, len));
+        }
+        (missing == 0).then_some(cuts)
     }
 
     /// One slot more uses these.
@@ -58,6 +81,26 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::Pool;
+
+    #[test]
+    fn no_more_is_cut_than_is_needed_and_nothing_where_it_would_not_do() {
+        let mut pool = Pool::new(12);
+        let (old, new) = (pool.take(5).unwrap(), pool.take(4).unwrap());
+        let shared = pool.share(&old[..3]);
+        assert_eq!(pool.free(), 3);
+        let cuts = |n, least| {
+            let held = [(7, old.as_slice(), least), (8, shared.as_slice(), 0), (9, new.as_slice(), 0)];
+            pool.cuts(n, held.into_iter())
+        };
+        assert_eq!(cuts(3, 0), Some(vec![]), "enough is free");
+        assert_eq!(cuts(4, 0), Some(vec![(7, 4)]), "one cell, from the end of the first");
+        assert_eq!(cuts(5, 0), Some(vec![(7, 3)]));
+        assert_eq!(cuts(6, 0), Some(vec![(7, 0), (8, 2)]), "what two slots use is free when both have been cut");
+        assert_eq!(cuts(6, 4), Some(vec![(7, 4), (8, 0), (9, 2)]), "what must stay stays");
+        assert_eq!(cuts(12, 0), Some(vec![(7, 0), (8, 0), (9, 0)]));
+        assert_eq!(cuts(12, 1), None);
+        assert_eq!(cuts(13, 0), None);
+    }
 
     #[test]
     fn a_cell_is_free_when_its_last_user_has_left() {

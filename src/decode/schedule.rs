@@ -72,8 +72,8 @@ pub(super) struct Room {
 
 /// How many tokens each job may decode now, given what they `need`, oldest first. An answer that has begun always gets
 /// its next token; the prompts share a slice, the oldest first, so that they finish one after the other instead of all at
-/// the end. A prompt whose answer has no place among the `n_slots` is read all but its last token. While there is a place
-/// for no answer more, nothing waits for a prompt, and just a row for each answer is read ahead.
+/// the end. A prompt without a free slot among the `n_slots` is prefilled except for its last token. While every slot
+/// generates, one token of prompts is prefilled ahead for each running answer.
 pub(super) fn shares(needs: &[Need], room: Room) -> Vec<usize> {
     let generating = needs.iter().filter(|need| need.generates).count().min(room.n_batch);
     let mut places = room.n_slots.saturating_sub(generating);

@@ -27,14 +27,14 @@ pub(super) fn repacked(asked: Repack, kind: GgmlType, n_slots: u32, n_threads: u
     }
 }
 
-/// Which is faster in most rounds: a round is short, so that what else the machine does meets both.
+/// Which is faster in most rounds; rounds are short, so that other load on the machine slows both alike.
 fn rearranged_wins(stored: &[f64], rearranged: &[f64]) -> bool {
     let wins = stored.iter().zip(rearranged).filter(|(stored, rearranged)| rearranged < stored).count();
     2 * wins > stored.len().min(rearranged.len())
 }
 
-/// How many prompts to read ahead for `n_slots` conversations: weights as stored are unpacked for each batch, which costs as
-/// much as some 16 rows, so that rows beside those of the answers cost half of what they do in a batch of their own.
+/// How many prompts to prefill ahead for `n_slots` conversations. With weights as stored, a batch has a fixed cost of about 16
+/// rows (they are unpacked), so rows of prompts that are added to a batch of answers cost half of what they would alone.
 pub(super) fn ahead(repacked: bool, n_slots: u32) -> u32 {
     if repacked || n_slots < SLOTS_TO_MEASURE { 0 } else { n_slots.min(N_SLOTS_MAX - n_slots) }
 }

@@ -5,7 +5,7 @@ use super::available::Available;
 use super::settings::{CacheType, FlashAttn, N_CTX_MIN, N_UBATCH, Settings};
 use crate::error::Failure;
 
-/// Slots when nobody says how many: beyond, a CPU gains little, and every row looks at the marks of every cell.
+/// Slots when nobody says how many: more gain little on a CPU, and the mask grows with the pool.
 const N_SLOTS_AUTO: u32 = 32;
 /// Tokens of a slot, prompt and answer, that a pool should have room for when nobody says how many slots.
 const SLOT_TOKENS: u32 = 512;
@@ -47,7 +47,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Bytes that the KV cache takes for each token of each slot.
+    /// Bytes of the KV cache for each cell (one position of a token; a shared prefix is stored once).
     pub(crate) fn kv_bytes_per_token(&self, type_k: CacheType, type_v: CacheType) -> u64 {
         let values = u64::from(self.n_head_kv) * u64::from(self.head_dim);
         let row = |cache: CacheType| {
@@ -73,8 +73,8 @@ impl Shape {
         }
     }
 
-    /// Bytes of main memory that a KV cache of `n_cells` tokens takes, weights included. What is offloaded to a GPU is left
-    /// out, layer by layer.
+    /// Bytes of main memory for the weights, a KV cache of `n_cells` tokens and the scratch buffers, less the layers that are
+    /// offloaded to a GPU.
     pub(crate) fn needs(&self, settings: &Settings, n_cells: u32) -> u64 {
         let kv = self.kv_bytes_per_token(settings.type_k, settings.type_v).saturating_mul(u64::from(n_cells));
         let layers = u64::from(self.n_layer) + 1;
@@ -219,6 +219,10 @@ mod tests {
         let refused = shape.cache(&asked, Some(16), &free(64 * GIB));
         assert!(refused.is_err_and(|failure| failure.code == "KV_TOKENS" && failure.fix.contains("--kv-tokens 4096")));
         assert_eq!(cache(None, 256 * GIB).n_slots, 32);
+        for (needed, cells) in [(9000, 9216), (100, 4096), (1 << 20, 4 * 4096)] {
+            let short = Settings { n_needed: Some(needed), ..settings(None) };
+            assert_eq!(shape.cache(&short, Some(4), &free(64 * GIB)).map(|cache| cache.n_cells).ok(), Some(cells));
+        }
         let auto = cache(None, 16 * GIB);
         assert!((2..32).contains(&auto.n_slots), "{auto:?}");
         assert!(auto.n_slots * 512 <= auto.n_cells, "{auto:?}");

@@ -148,6 +148,11 @@ impl VocabFile {
         Vocab::new(self.0.vocab(), &self.1)
     }
 
+    /// The window that the model was trained for, in tokens.
+    pub(crate) fn n_ctx_train(&self) -> Option<u32> {
+        self.0.meta_val_str("llama.context_length").ok()?.parse().ok()
+    }
+
     /// The chat template that the file carries.
     pub(crate) fn chat_template(&self) -> Option<String> {
         self.0.meta_val_str("tokenizer.chat_template").ok()

@@ -11,13 +11,17 @@ pub(super) fn default_threads(weights: u64) -> u32 {
     u32::try_from(super::cores::cores().min(useful)).unwrap_or(1).max(1)
 }
 
-/// Has the threads spin for a fraction of a millisecond before they sleep, not for several. Where something else runs on the
-/// machine too, a thread that spins keeps the core from the very thread it waits for: a 1.1B model with 2 threads on 2 busy
-/// cores generated 4 to 10 tokens a second with GNU OpenMP's own setting, and 16 with this one. Sleeping at once is no
-/// better there, and where the machine is idle it costs a tenth of a batch's speed and more of one answer's. The library
-/// reads it from the environment before `main`, so the program starts itself again with it (the process stays the same).
-/// Somebody else's setting is left alone. The C library is asked for huge pages in the same way: the KV cache and weights
-/// that are rearranged then take fewer entries of the TLB, where the kernel gives such pages on request only.
+/// Starts the program again, once (the process stays the same), with settings that the C libraries read from the environment
+/// before `main`; what the user has set is left alone.
+///
+/// GOMP_SPINCOUNT=30000: OpenMP's threads spin for a fraction of a millisecond before they sleep, not for several. Where
+/// something else runs on the machine too, a thread that spins keeps the core from the very thread it waits for: a 1.1B model
+/// with 2 threads on 2 busy cores generated 4 to 10 tokens a second with GNU OpenMP's own setting, and 16 with this one.
+/// Sleeping at once is no better there, and where the machine is idle it costs a tenth of a batch's speed and more of one
+/// answer's.
+///
+/// GLIBC_TUNABLES=glibc.malloc.hugetlb=1: the KV cache, scratch buffers and rearranged weights lie in huge pages where the kernel
+/// gives them on request only (Debian's default). A batch of a small model then had a quarter of the page faults.
 pub(crate) fn spin_briefly() {
     #[cfg(target_os = "linux")]
     {
@@ -28,16 +32,19 @@ pub(crate) fn spin_briefly() {
         const TUNABLES: &str = "GLIBC_TUNABLES";
         const HUGE_PAGES: &str = "glibc.malloc.hugetlb=1";
         let tunables = match std::env::var(TUNABLES) {
-            Ok(others) if others.is_empty() || others.contains("glibc.malloc.hugetlb") => others,
-            Ok(others) => format!("{others}:{HUGE_PAGES}"),
-            Err(_) => HUGE_PAGES.to_owned(),
+            Err(std::env::VarError::NotPresent) => Some(HUGE_PAGES.to_owned()),
+            Ok(others) if !others.is_empty() && !others.contains("glibc.malloc.hugetlb") => {
+                Some(format!("{others}:{HUGE_PAGES}"))
+            }
+            _ => None,
         };
         let set = [SETTING, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some());
         let mut args = std::env::args_os();
         if let (false, Ok(program), Some(name)) = (set, std::env::current_exe(), args.next()) {
             // When that fails, the program is only slower.
             let mut again = std::process::Command::new(program);
-            let _ = again.arg0(name).args(args).env(SETTING, SPINS).env(TUNABLES, tunables).exec();
+            again.arg0(name).args(args).env(SETTING, SPINS).envs(tunables.map(|text| (TUNABLES, text)));
+            let _ = again.exec();
         }
     }
 }

@@ -46,7 +46,7 @@ impl<'m> Vocab<'m> {
     }
 
     /// Tokens of `text`. `add_special` puts BOS in front where the model wants it; `parse_special` lets `</s>` in the
-    /// text become the control token. Text of 2 GiB and more is cut by `prompt/` long before it comes here.
+    /// text become the control token. `prompt/` refuses text of 2 GiB and more before this is called.
     pub(crate) fn tokenize(&self, text: &[u8], add_special: bool, parse_special: bool) -> Vec<Token> {
         self.0.tokenize(text, add_special, parse_special)
     }

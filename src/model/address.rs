@@ -18,7 +18,7 @@ pub(crate) fn rewritten(text: &str) -> Result<Option<String>, Failure> {
     };
     let path = match scheme.as_str() {
         "hf" => Some(rest),
-        "" | "http" | "https" => below_host(rest),
+        "" | "http" | "https" => below_host(rest, !scheme.is_empty()),
         _ => None,
     };
     let Some(path) = path else {
@@ -61,14 +61,17 @@ pub(crate) fn rewritten(text: &str) -> Result<Option<String>, Failure> {
     Ok(Some(format!("{repo}{revision}{ftype}")))
 }
 
-/// What follows the Hub's host; `None` for another host's address.
-fn below_host(rest: &str) -> Option<&str> {
+/// What follows the Hub's host; `None` for another host's address. A mirror's name without `http://` may also be the owner
+/// in a Hub id: then OWNER/NAME has to follow it.
+fn below_host(rest: &str, has_scheme: bool) -> Option<&str> {
     let user = rest.find('@').filter(|at| rest.find('/').is_none_or(|slash| *at < slash));
     let rest = user.and_then(|at| rest.get(at + 1..)).unwrap_or(rest);
     let own = endpoint_place();
     HOSTS.into_iter().chain([own.as_str()]).find_map(|host| {
         let (begin, below) = rest.split_at_checked(host.len())?;
-        (begin.eq_ignore_ascii_case(host) && (below.is_empty() || below.starts_with('/'))).then_some(below)
+        let is_host = begin.eq_ignore_ascii_case(host) && (below.is_empty() || below.starts_with('/'));
+        let is_sure = has_scheme || HOSTS.contains(&host) || below.trim_matches('/').contains('/');
+        (is_host && is_sure).then_some(below)
     })
 }
 

@@ -117,10 +117,12 @@ pub(crate) fn remove(kept: &Kept, interrupt: &Interrupt) -> Result<(), Failure> 
         }
     }
     // the commit's folder, when nothing else is in it
-    if let Some(folder) = kept.path.parent().filter(|folder| **folder != *cache::dir().unwrap_or_default()) {
-        if is_dir(folder)? && entries(folder)?.is_empty() {
-            fs::remove_dir(folder).map_err(|err| Failure::io(folder, "cannot remove the folder", &err))?;
-        }
+    let own = cache::dir()?;
+    if let Some(folder) = kept.path.parent().filter(|folder| **folder != *own)
+        && is_dir(folder)?
+        && entries(folder)?.is_empty()
+    {
+        fs::remove_dir(folder).map_err(|err| Failure::io(folder, "cannot remove the folder", &err))?;
     }
     Ok(())
 }

@@ -89,8 +89,11 @@ pub(crate) fn repo(name: &str) -> Result<RepoId, Failure> {
     }
 }
 
-/// A type's name, or the one that was meant and the list of them.
+/// A type's name or alias, or the one that was meant and the list of them.
 pub(crate) fn parse_type(name: &str) -> Result<Ftype, Failure> {
+    if let Some(ftype) = Ftype::from_alias(name) {
+        return Ok(ftype);
+    }
     Ftype::from_str(name).map_err(|err| {
         let fix = match meant(name) {
             Some(near) => format!("did you mean {near}? Else name one of these"),

@@ -4,6 +4,10 @@ use super::template::Specials;
 use crate::engine::{Spaces, Token, Vocab};
 use crate::error::Failure;
 
+/// Said when a prompt that was rendered elsewhere has its BOS already.
+pub(super) const TWICE: &str = "a prompt begins with BOS already and gets another one, as in Transformers and vLLM; \
+                                \"add_special_tokens\": false leaves it out";
+
 /// A control token as a template writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Control {
@@ -45,7 +49,8 @@ impl<'m> Tokens<'m> {
             .collect();
         // The longest match wins, as in llama.cpp and Transformers.
         controls.sort_by_key(|control| std::cmp::Reverse(control.text.len()));
-        let longest = vocab.longest().max(1);
+        let names = controls.iter().map(|control| control.text.len()).max().unwrap_or(0);
+        let longest = vocab.longest().max(names).max(1);
         let user_defined = vocab.spaces().map(|_| vocab.user_defined()).unwrap_or_default();
         Self { vocab, controls, longest, user_defined }
     }
@@ -108,12 +113,41 @@ impl<'m> Tokens<'m> {
             && !self.user_defined.iter().any(|token| text.starts_with(token.as_str()))
     }
 
+    /// A text in which control tokens count as such. BOS comes before it when `add_bos` says so and the vocabulary asks for one,
+    /// also where one is written: so do Transformers, vLLM and llama-server.
+    pub(crate) fn rendered(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
+        too_long(text)?;
+        let mut ids = Vec::new();
+        if add_bos && self.vocab.adds_bos() {
+            ids.push(self.vocab.bos());
+        }
+        let control = self.controls.iter().any(|control| text.starts_with(&control.text));
+        let space = if !control && self.begins_with_space(text) { " " } else { "" };
+        ids.extend(self.vocab.tokenize(format!("{space}{text}").as_bytes(), false, true));
+        Ok(ids)
+    }
+
+    /// Whether `ids` begin with two BOS.
+    pub(crate) fn begins_twice(&self, ids: &[Token]) -> bool {
+        ids.len() > 1 && ids[..2].iter().all(|id| *id == self.vocab.bos())
+    }
+
+    /// Ids as they are; llama.cpp would end the process at one that the vocabulary lacks.
+    pub(crate) fn checked(&self, ids: &[Token]) -> Result<Vec<Token>, Failure> {
+        let n = self.vocab.len();
+        match ids.iter().find(|id| !(0..n).contains(&id.0)) {
+            None => Ok(ids.to_owned()),
+            Some(id) => {
+                let what = format!("the prompt has the token id {}, and the vocabulary has {n} tokens", id.0);
+                Err(Failure::input("TOKEN_ID", what, "give ids of this model's tokenizer"))
+            }
+        }
+    }
+
     /// Plain text. llama.cpp does not look for control tokens here, but its merges could still arrive at one where a
     /// vocabulary happens to hold both halves (`</` and `s>`); Llama's does not, so that is checked and not mended.
     fn encode_text(&self, text: &str, ids: &mut Vec<Token>) -> Result<(), Failure> {
-        if i32::try_from(text.len()).is_err() {
-            return Err(Failure::input("TEXT_TOO_LONG", "a text of more than 2 GiB", "shorten it"));
-        }
+        too_long(text)?;
         let start = ids.len();
         ids.extend(self.vocab.tokenize(text.as_bytes(), false, false));
         match ids[start..].iter().find(|id| self.controls.iter().any(|control| control.id == **id)) {
@@ -124,5 +158,13 @@ impl<'m> Tokens<'m> {
                 "take the characters of that token out of the text",
             )),
         }
+    }
+}
+
+/// llama.cpp counts bytes in 32 bits.
+fn too_long(text: &str) -> Result<(), Failure> {
+    match i32::try_from(text.len()) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Failure::input("TEXT_TOO_LONG", "a text of more than 2 GiB", "shorten it")),
     }
 }

@@ -6,6 +6,7 @@
 use crate::error::{Code, Error, Result};
 use crate::medium::{if_there, read_small};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// A file of the download folder has three short lines.
 const MAX_BYTES: u64 = 64 << 10;
@@ -42,6 +43,9 @@ impl Provenance {
             // three lines: commit, etag (the sha256 of a large file), time
             let lines = if_there(&kept, lines)?.unwrap_or_default();
             let mut lines = lines.lines();
+            if lines.clone().nth(2).is_some_and(|time| is_newer(&full.join(name), time)) {
+                continue;
+            }
             let commit = lines.next().filter(|c| is_hex(c, 40));
             if found.revision.is_none() {
                 found.revision = commit.map(str::to_owned);
@@ -57,6 +61,14 @@ fn lines(path: &Path) -> Result<String> {
     let too_long =
         |len| Error::new(Code::NotAFile, path, format!("has {len} bytes"), "remove it: no download writes it");
     read_small(path, MAX_BYTES, too_long).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether a file was written after it was downloaded at `time`, in seconds. huggingface_hub takes what it noted of such a
+/// file for outdated too (`read_download_metadata`, which allows a second).
+fn is_newer(file: &Path, time: &str) -> bool {
+    let written = std::fs::metadata(file).and_then(|found| found.modified()).ok();
+    let written = written.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    matches!((written, time.trim().parse::<f64>()), (Some(at), Ok(time)) if at.as_secs_f64() - 1.0 > time)
 }
 
 /// The last three parts of a path, last first.

@@ -63,6 +63,7 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
             ("spaces_between_special_tokens", vec![json!(true)]),
             ("add_generation_prompt", vec![json!(true)]),
             ("continue_final_message", vec![json!(false)]),
+            // The template of a chat writes them, or the vocabulary asks for BOS, whatever this says.
             ("add_special_tokens", vec![json!(false), json!(true)]),
             ("chat_template", vec![]),
             ("chat_template_kwargs", vec![json!({})]),
@@ -113,6 +114,10 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<Options, Refu
             }
             "logprobs" => {
                 (wanted, top) = (true, Some(whole(&name, &value, 0, MAX_TOP_TEXT)?));
+            }
+            "add_special_tokens" if !chat => {
+                let given = value.as_bool().ok_or_else(|| invalid(&name, "must be true or false"))?;
+                options.add_bos = Some(given);
             }
             "top_logprobs" if chat => top = Some(whole(&name, &value, 0, MAX_TOP_CHAT)?),
             _ => match neutral(&name) {

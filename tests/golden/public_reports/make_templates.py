@@ -379,7 +379,9 @@ def render(template, talk, add):
             messages=messages, tools=None, documents=None, add_generation_prompt=add, **SPECIALS
         )
         # Messages that the template leaves out: tulu-quant refuses those, which is its own rule.
-        return {**case, "text": text, "whole": all(content.strip() in text for _, content in talk)}
+        forms = lambda content: (content, json.dumps(content, ensure_ascii=False)[1:-1], json.dumps(content)[1:-1])
+        whole = all(any(form in text for form in forms(content.strip())) for _, content in talk)
+        return {**case, "text": text, "whole": whole}
     except jinja2.exceptions.TemplateError as err:
         return {**case, "error": str(err)}
 

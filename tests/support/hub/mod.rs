@@ -63,8 +63,12 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
-        let [hub, cdn] = ["127.0.0.1:0", "127.0.0.2:0"].map(|at| TcpListener::bind(at).unwrap());
-        let [hub_url, cdn_url] = [&hub, &cdn].map(|at| format!("http://{}", at.local_addr().unwrap()));
+        // macOS has one address on loopback, with two names
+        let (second, name) =
+            if cfg!(target_os = "linux") { ("127.0.0.2:0", "127.0.0.2") } else { ("127.0.0.1:0", "localhost") };
+        let [hub, cdn] = ["127.0.0.1:0", second].map(|at| TcpListener::bind(at).unwrap());
+        let hub_url = format!("http://{}", hub.local_addr().unwrap());
+        let cdn_url = format!("http://{name}:{}", cdn.local_addr().unwrap().port());
         for (listener, host) in [(hub, Host::Hub), (cdn, Host::Cdn)] {
             let (state, cdn_url) = (state.clone(), cdn_url.clone());
             std::thread::spawn(move || {
