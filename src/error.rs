@@ -2,7 +2,7 @@
 //! code. Libraries below return their own errors; they become a [`Failure`] here and are printed only by `main`.
 
 use crate::interrupt;
-use crate::sanitize::one_line;
+use crate::sanitize::{json_line, one_line};
 use crate::stderr;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -114,14 +114,13 @@ impl Failure {
     pub(crate) fn line(&self, format: ErrorFormat) -> String {
         match format {
             ErrorFormat::Text => self.to_string(),
-            ErrorFormat::Json => serde_json::json!({"error": {
+            ErrorFormat::Json => json_line(&serde_json::json!({"error": {
                 "code": self.code,
                 "file": self.file.as_ref().map(|f| f.display().to_string()),
                 "message": self.what(),
                 "hint": self.fix,
                 "exit": self.exit as u8,
-            }})
-            .to_string(),
+            }})),
         }
     }
 

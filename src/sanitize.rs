@@ -15,6 +15,19 @@ pub(crate) fn one_line(text: &str) -> String {
     text.chars().flat_map(|c| if hazardous(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
+/// A JSON value on one line, with nothing that acts on a terminal: what does is escaped as JSON has it.
+pub(crate) fn json_line(value: &serde_json::Value) -> String {
+    let mut out = String::new();
+    for c in value.to_string().chars() {
+        if hazardous(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// A path as messages show it.
 pub(crate) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string())

@@ -240,6 +240,19 @@ fn nothing_that_a_server_says_acts_on_the_terminal() {
     }
 }
 
+/// What was escaped for the terminal is JSON still, and the name is the same.
+#[test]
+fn an_error_as_json_is_json_whatever_a_name_has_in_it() {
+    let hub = Server::start();
+    for bad in ["\u{1b}[31m", "\u{9b}31m", "\u{202e}gpj", "a\nb", "\u{7f}", "\u{e0041}", "\u{2028}", "é€😀\"\\"] {
+        let name = format!("./x{bad}.gguf");
+        let output = run(hub.command().args(["--error-format", "json", "chat", &name, "-p", "x"]), b"");
+        let error: serde_json::Value = serde_json::from_str(&last_line(&output)).expect(&last_line(&output));
+        assert_eq!((&error["error"]["file"], &error["error"]["code"]), (&name.into(), &"NOT_FOUND".into()));
+        assert!(!last_line(&output).chars().any(|c| c.is_control() || c == '\u{202e}'), "{output:?}");
+    }
+}
+
 /// Sizes as large as a number can be, alone and together: an error, and no arithmetic.
 #[test]
 fn sizes_that_no_file_has_are_refused() {

@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use support::hub::Server;
@@ -384,7 +384,8 @@ fn models_fits_its_terminal() {
         (75, &[], "weights"),
         (60, &[], "Q4_K_M"),
         (40, &[], "Q4_K_M"),
-        (100, &["--all"], "Q8_0"),
+        (100, &["--all"], "Q4_K_M"),
+        (120, &["--all"], "Q8_0"),
         (60, &["13b", "dpo"], "Q4_K_M"),
     ] {
         let mut command = Command::new("sh");
@@ -488,6 +489,6 @@ fn a_folder_that_is_no_checkpoint_is_said_to_be_none() {
     symlink("README.md", checkpoint.join("README.md")).unwrap();
     let out = hub.dir().join("out");
     let output = run(hub.command().arg("convert").arg(&checkpoint).args(["--card", "-o"]).arg(&out), b"");
-    assert!(last_line(&output).contains("README.md: cannot read"), "{}", last_line(&output));
-    assert_eq!(fs::metadata(hub.dir()).unwrap().nlink() > 0, !out.join("README.md").exists());
+    assert!(last_line(&output).contains("README.md: cannot "), "{}", last_line(&output));
+    assert!(!out.join("README.md").exists());
 }

@@ -98,18 +98,8 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
 }
 
 /// Bytes to run a file whose tensors take `weights`, with one whole window, as the engine forecasts them.
-pub(super) fn memory(c: &Config, weights: u64) -> u64 {
-    let shape = Shape {
-        n_layer: c.num_hidden_layers,
-        n_embd: c.hidden_size,
-        n_head: c.num_attention_heads,
-        n_head_kv: c.num_key_value_heads,
-        head_dim: c.head_dim,
-        n_vocab: c.vocab_size,
-        n_ctx_train: c.max_position_embeddings,
-        weights,
-    };
-    shape.usual_need()
+pub(super) fn memory(config: &Config, weights: u64) -> u64 {
+    Shape::of(config, weights).usual_need()
 }
 
 fn sha256(path: &Path, interrupt: &Interrupt) -> Result<String, Failure> {
