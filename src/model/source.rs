@@ -129,8 +129,11 @@ fn folder(dir: &Path, ftype: Ftype, anew: bool, interrupt: &Interrupt) -> Result
 
 /// Refuses a folder that is something else, and says what it is.
 pub(crate) fn is_checkpoint(dir: &Path) -> Result<(), Failure> {
-    if there(&dir.join("config.json"))?.is_some() {
-        return Ok(());
+    // the reader says by name what a folder with one of the others is: an adapter, a repository of the shared cache
+    for name in ["config.json", "adapter_config.json", "snapshots"] {
+        if there(&dir.join(name))?.is_some() {
+            return Ok(());
+        }
     }
     let is_gguf = |path: &PathBuf| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
     let fix = match entries(dir)?.into_iter().find(is_gguf) {
