@@ -77,9 +77,11 @@ impl Weights for Folder<'_> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(self.0).map_err(|err| failed(self.0, err))? {
             let entry = entry.map_err(|err| failed(self.0, err))?;
-            // a link of the shared cache whose file is gone is no file
-            if entry.path().try_exists().map_err(|err| failed(&entry.path(), err))? {
-                names.push(entry.file_name().to_string_lossy().into_owned());
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // a link of the shared cache whose file is gone is no file; what are no weights is nobody's concern here
+            let is_weights = [".safetensors", ".bin"].iter().any(|end| name.ends_with(end));
+            if !is_weights || entry.path().try_exists().map_err(|err| failed(&entry.path(), err))? {
+                names.push(name);
             }
         }
         Ok(names)

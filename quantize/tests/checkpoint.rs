@@ -104,6 +104,18 @@ fn a_tied_model_keeps_an_output_matrix_only_when_it_is_another_one() {
 }
 
 #[test]
+fn codellamas_vocabulary_has_an_end_of_turn() {
+    for (vocab, eot) in [(32_016, Some(32_010)), (32_000, None)] {
+        let dir = tempfile::tempdir().unwrap();
+        made::Checkpoint { hidden: 32, ffn: 32, heads: 1, kv_heads: 1, layers: 1, vocab, ..Default::default() }
+            .write(dir.path());
+        let gguf = converted(dir.path());
+        assert_eq!(gguf.u32("tokenizer.ggml.eot_token_id"), eot, "{vocab}");
+        assert_eq!(gguf.u32("tokenizer.ggml.eom_token_id"), None, "{vocab}");
+    }
+}
+
+#[test]
 fn a_snapshot_of_the_shared_cache_is_named_after_its_repository() {
     let dir = tempfile::tempdir().unwrap();
     let revision = "0f".repeat(20);

@@ -299,6 +299,10 @@ fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
         None => format!("reads {read}"),
     };
     out += &format!("  {reads}, needs {disk} of disk and about {memory} of memory\n");
+    if let [first, ..] = plan.skipped.as_slice() {
+        out +=
+            &format!("  leaves out {} tensors that no loader reads, such as {}\n", plan.skipped.len(), one_line(first));
+    }
     for note in source.notes.iter().chain(&plan.notes) {
         out += &format!("note: {}\n", one_line(note));
     }

@@ -129,8 +129,8 @@ fn folder(dir: &Path, ftype: Ftype, anew: bool, interrupt: &Interrupt) -> Result
 
 /// Refuses a folder that is something else, and says what it is.
 pub(crate) fn is_checkpoint(dir: &Path) -> Result<(), Failure> {
-    // an adapter has a configuration of its own, and the library says what to do with it
-    for name in ["config.json", "adapter_config.json"] {
+    // the reader says by name what a folder with one of the others is: an adapter, a repository of the shared cache
+    for name in ["config.json", "adapter_config.json", "snapshots"] {
         if there(&dir.join(name))?.is_some() {
             return Ok(());
         }

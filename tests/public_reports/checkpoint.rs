@@ -499,6 +499,46 @@ const ROWS: &[Row] = &[
         "{}/tokenizer_config.json: is a link whose target is missing",
     ),
     (
+        "an index of each format and shards of none",
+        |dir| {
+            for name in SHARDS {
+                fs::remove_file(dir.join(name)).unwrap();
+            }
+            write(dir, "pytorch_model.bin.index.json", r#"{"weight_map": {"x": "pytorch_model-00001-of-00001.bin"}}"#);
+            write(dir, "training_args.bin", "");
+        },
+        2,
+        "error[INDEX_SHARDS]: {}/model.safetensors.index.json: 2 of 2 shards are missing",
+    ),
+    (
+        "a pipe in a file's place",
+        |dir| {
+            let pipe = dir.join("special_tokens_map.json");
+            fs::remove_file(&pipe).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        },
+        2,
+        "error[NOT_A_FILE]: {}/special_tokens_map.json: is not a regular file",
+    ),
+    (
+        "tensors that no loader reads",
+        |dir| {
+            weights(dir, |tensors| {
+                let name = "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned();
+                tensors.push(Tensor { name, ..tensors[0].clone() });
+            });
+        },
+        0,
+        "  leaves out 1 tensors that no loader reads, such as model.layers.0.self_attn.rotary_emb.inv_freq",
+    ),
+    ("a generation_config.json that is cut", |dir| write(dir, "generation_config.json", "{"), 0, "it is left out"),
+    (
+        "a card that is no YAML",
+        |dir| write(dir, "README.md", "---\nlicense: [\n---\n"),
+        0,
+        "note: README.md has a front matter that is not YAML",
+    ),
+    (
         "P21 a repository of the cache",
         |dir| {
             fs::remove_file(dir.join("config.json")).unwrap();
@@ -622,5 +662,33 @@ fn tokens_and_names_are_shown_escaped() {
         let text = String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned();
         assert!(text.contains("added_tokens.json: '\\u{1b}]0;pwned\\u{7}\\nnote: all is well' has id 99999"), "{text}");
         assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
+    }
+}
+
+/// D14: what llama.cpp's converter says of a card, of sampling and of the tokenizer: each key with its value.
+#[test]
+fn cards_sampling_and_tokenizers_are_described_as_the_converter_does() {
+    let golden = golden("converter.json");
+    for (name, case) in golden["cases"].as_object().unwrap() {
+        let (_dir, source) = copy();
+        for (file, text) in case["write"].as_object().unwrap() {
+            write(&source, file, text.as_str().unwrap());
+        }
+        for (file, change) in case["edit"].as_object().unwrap() {
+            edit(&source, file, change);
+        }
+        let metadata = &inspected(&converted(&source))["metadata"];
+        for (key, value) in case["keys"].as_object().unwrap() {
+            assert_eq!(metadata.get(key), Some(value), "{name}: {key}");
+        }
+        let described = ["general.", "tokenizer.ggml.add_", "tokenizer.chat_template"];
+        let of_vocabulary = |key: &str| key.starts_with("tokenizer.ggml.") && key.ends_with("_token_id");
+        // what every file has, whatever the card says
+        let usual = ["architecture", "type", "name", "size_label", "file_type", "quantization_version"];
+        for key in metadata.as_object().unwrap().keys() {
+            let is_usual = usual.iter().any(|end| *key == format!("general.{end}"));
+            let belongs = described.iter().any(|begin| key.starts_with(begin)) || of_vocabulary(key);
+            assert!(is_usual || !belongs || case["keys"].get(key).is_some(), "{name}: {key} is not the converter's");
+        }
     }
 }

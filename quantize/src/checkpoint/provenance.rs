@@ -5,7 +5,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::medium::{if_there, read_small};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// A file of the download folder has three short lines.
@@ -37,7 +37,7 @@ impl Provenance {
             found.revision = Some(revision.to_owned()).filter(|r| is_hex(r, 40));
         }
         for name in names {
-            let link = std::fs::read_link(full.join(name)).ok();
+            let link = link(&full.join(name))?;
             let blob = link.as_deref().and_then(Path::file_name).and_then(|n| n.to_str()).map(str::to_owned);
             let kept = full.join(".cache/huggingface/download").join(format!("{name}.metadata"));
             // three lines: commit, etag (the sha256 of a large file), time
@@ -54,6 +54,16 @@ impl Provenance {
             found.sha256.extend(hash.map(|hash| (name.to_owned(), hash)));
         }
         Ok(found)
+    }
+}
+
+/// Where a link leads; `None` when the file is no link, or not there.
+fn link(path: &Path) -> Result<Option<PathBuf>> {
+    use std::io::ErrorKind::{InvalidInput, NotFound};
+    match std::fs::read_link(path) {
+        Ok(target) => Ok(Some(target)),
+        Err(err) if matches!(err.kind(), InvalidInput | NotFound) => Ok(None),
+        Err(err) => Err(Error::io(path, "read the link", &err)),
     }
 }
 

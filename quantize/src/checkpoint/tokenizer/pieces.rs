@@ -67,8 +67,6 @@ pub(super) fn read(path: &Path) -> Result<Vec<Token>> {
         if text.is_empty() || text.contains('\0') || text.len() > MAX_PIECE_BYTES || !score.is_finite() {
             return Err(bad(format!("piece {id} is empty, too long, has a NUL or no finite score")));
         }
-        // user-defined tokens are looked for in text whose spaces are spaces still
-        let text = if kind == TokenKind::UserDefined { text.replace('\u{2581}', " ") } else { text };
         tokens.push(Token { text, score, kind });
     }
     let bytes = tokens.iter().filter(|t| t.kind == TokenKind::Byte).count();
