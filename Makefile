@@ -9,7 +9,10 @@ export CMAKE_CXX_COMPILER_LAUNCHER = $(CCACHE)
 endif
 # What setup.sh found or installed. Make builds an included file first and starts over with it.
 TOOLS := $(CURDIR)/target/tools
+# To clean, nothing has to be installed.
+ifneq ($(MAKECMDGOALS),clean)
 -include $(TOOLS)/env.mk
+endif
 $(TOOLS)/env.mk: scripts/setup.sh
 	@scripts/setup.sh $(TOOLS)
 
@@ -21,15 +24,15 @@ demo: build
 
 ## Everything that is checked before a change lands.
 test: build lint
-	$(CARGO) test --release --workspace
+	$(CARGO) test --release --locked --workspace
 	@scripts/ignored-tests.sh
 
 build:
-	$(CARGO) build --release
+	$(CARGO) build --release --locked
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 
 clean:
 	$(CARGO) clean

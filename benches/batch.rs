@@ -5,10 +5,11 @@
 //! ```
 //!
 //! LLAMA_SERVER is the path of a llama-server that is there already, built from the same llama.cpp for this processor. It
-//! is started anew for each round, with the same slots, threads and window; a client keeps its slots full, and its time
-//! does not count the loading. The time of `batch` counts everything from start to exit. Both are greedy, up to 64 tokens
-//! an answer. "alike": records that begin with the same 650 tokens or so and end in 50 of their own; "each its own":
-//! records of about 50 tokens.
+//! is started anew for each round, with the same slots, threads and window, and twice: with its weights rearranged for the
+//! processor, as is its default, and as the file stores them (`--no-repack`); `batch` measures which is faster. A client
+//! keeps the server's slots full, and its time does not count the loading. The time of `batch` counts everything from start
+//! to exit. Both are greedy, up to 64 tokens an answer, and must have written about as many tokens. "alike": records that
+//! begin with the same 650 tokens or so and end in 50 of their own; "each its own": records of about 50 tokens.
 
 #![allow(
     clippy::expect_used,
@@ -24,6 +25,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const ANSWER: usize = 64;
@@ -41,13 +43,27 @@ fn main() {
     println!("{records} records, {slots} slots, {ANSWER} tokens each; seconds of each round");
     for (name, shared, own) in [("alike", 640, 46), ("each its own", 0, 42)] {
         let prompts: Vec<String> = (0..records).map(|i| prompt(shared, own, i)).collect();
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let mut rows = ["batch", "llama-server", "llama-server --no-repack"].map(|row| (row, Vec::new(), 0));
         for _ in 0..rounds {
-            theirs.push(llama_server(server, model, slots, &prompts));
-            ours.push(batch(model, slots, &prompts));
+            let sides = [
+                llama_server(server, &[], model, slots, &prompts),
+                llama_server(server, &["--no-repack"], model, slots, &prompts),
+                batch(model, slots, &prompts),
+            ];
+            for ((_, seconds, tokens), side) in rows[1..].iter_mut().zip(&sides) {
+                seconds.push(side.0);
+                *tokens += side.1;
+            }
+            rows[0].1.push(sides[2].0);
+            rows[0].2 += sides[2].1;
         }
-        let ratio = median(&theirs) / median(&ours);
-        println!("{name:<14} batch {ours:>7.1?}  llama-server {theirs:>7.1?}  records a second: {ratio:.2} times");
+        let (ours, written) = (median(&rows[0].1), rows[0].2);
+        println!("{name}");
+        for (row, seconds, tokens) in &rows {
+            let ratio = median(seconds) / ours;
+            println!("  {row:<25} {seconds:>7.1?} s, {tokens} tokens written; batch is {ratio:.2} times as fast");
+            assert!(tokens.abs_diff(written) * 20 <= written, "{row} wrote {tokens} tokens and batch {written}");
+        }
     }
 }
 
@@ -64,8 +80,8 @@ fn prompt(shared: usize, own: usize, record: usize) -> String {
     format!("{} {}", beginning.join(" "), end.join(" "))
 }
 
-/// Seconds of `tulu-quant batch`, from its start to its end.
-fn batch(model: &str, slots: usize, prompts: &[String]) -> f64 {
+/// Seconds of `tulu-quant batch`, from its start to its end, and the tokens that it wrote.
+fn batch(model: &str, slots: usize, prompts: &[String]) -> (f64, u64) {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
     let line = |(i, text): (usize, &String)| {
@@ -81,15 +97,21 @@ fn batch(model: &str, slots: usize, prompts: &[String]) -> f64 {
         .status();
     let seconds = began.elapsed().as_secs_f64();
     assert!(status.unwrap().success());
-    seconds
+    let text = fs::read_to_string(output).unwrap();
+    let tokens = text.lines().map(|line| {
+        let record: Value = serde_json::from_str(line).unwrap();
+        record["response"]["body"]["usage"]["completion_tokens"].as_u64().expect("an answer")
+    });
+    (seconds, tokens.sum())
 }
 
-/// Seconds from the first request to the last answer.
-fn llama_server(program: &str, model: &str, slots: usize, prompts: &[String]) -> f64 {
+/// Seconds from the first request to the last answer, and the tokens of the answers.
+fn llama_server(program: &str, flags: &[&str], model: &str, slots: usize, prompts: &[String]) -> (f64, u64) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("http://127.0.0.1:{port}");
     let threads = std::thread::available_parallelism().unwrap();
     let server = Command::new(program)
+        .args(flags)
         .args(["-m", model, "-np", &slots.to_string(), "-c", &(slots * WINDOW).to_string()])
         .args(["-t", &threads.to_string(), "--host", "127.0.0.1", "--port", &port.to_string()])
         .stdout(Stdio::null())
@@ -101,7 +123,7 @@ fn llama_server(program: &str, model: &str, slots: usize, prompts: &[String]) ->
         assert!(Instant::now() < deadline, "llama-server does not answer");
         std::thread::sleep(Duration::from_millis(100));
     }
-    let waiting = Mutex::new(prompts.iter());
+    let (waiting, written) = (Mutex::new(prompts.iter()), AtomicU64::new(0));
     let began = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..slots {
@@ -115,12 +137,13 @@ fn llama_server(program: &str, model: &str, slots: usize, prompts: &[String]) ->
                         .send(ask.to_string())
                         .expect("an answer");
                     let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
-                    assert!(answer["tokens_predicted"].as_u64().is_some_and(|n| n > 0), "{answer}");
+                    let tokens = answer["tokens_predicted"].as_u64().filter(|n| *n > 0);
+                    written.fetch_add(tokens.unwrap_or_else(|| panic!("{answer}")), Ordering::Relaxed);
                 }
             });
         }
     });
-    began.elapsed().as_secs_f64()
+    (began.elapsed().as_secs_f64(), written.into_inner())
 }
 
 /// A process that ends with the bench.

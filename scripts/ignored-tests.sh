@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 shared=${TULU_QUANT_SHARED:-../shared}
 group() { # name prefix, whether it can run, what it needs
     local count
-    count=$(grep -rhoE "fn $1_[a-z0-9_]+" tests src quantize vendor --include=*.rs | sort -u | wc -l)
+    count=$(grep -rhoE "fn $1_[a-z0-9_]+" tests src quantize vendor/src vendor/tests --include=*.rs | sort -u | wc -l)
     if [ "$2" = yes ]; then
         echo "running $count test(s) that need $3"
         cargo test --release --workspace -- --ignored "$1_"

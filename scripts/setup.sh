@@ -39,7 +39,7 @@ have_all && done_with_system
 
 if command -v python3 >/dev/null && command -v c++ >/dev/null; then
     python3 -m venv "$tools/python"
-    "$tools/python/bin/pip" install --quiet cmake libclang
+    "$tools/python/bin/pip" install --quiet cmake==3.31.6 libclang==18.1.1
     clang=$("$tools/python/bin/python" -c 'import clang, os; print(os.path.join(os.path.dirname(clang.__file__), "native"))')
     # the wheel has the library without the compiler's own headers; the system's GCC has the same ones
     headers=$(c++ -print-file-name=include)

@@ -1,25 +1,41 @@
 //! The verbs, and the option groups that several verbs share (declared once, flattened into each verb's `Args`).
 //! What a verb does is in `commands/`; nothing here opens a file.
 
+mod neighbours;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod variables;
+
 use crate::engine::{CacheType, FlashAttn, Numa, Repack, Sampling, Settings, random_seed};
 use crate::error::{ErrorFormat, Failure};
-use clap::{Parser, Subcommand};
+use clap::builder::{BoolishValueParser, Resettable};
+use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use usage::Refused;
+use variables::Variables;
 
 /// What was built, and on which llama.cpp.
 const LONG_VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("TULU_QUANT_REVISION"), ")\n", env!("TULU_QUANT_PIN"));
+
+/// What a variable may say to leave a switch off, besides nothing at all.
+const OFF: [&str; 6] = ["0", "no", "n", "false", "f", "off"];
+
+/// What the help of every verb says once instead of for each flag.
+const TWINS: &str = "Each flag can be set by an environment variable too: TULU_QUANT_ and its name, such as TULU_QUANT_CTX_SIZE for \
+                     --ctx-size. A switch takes 1 or 0 there.";
 
 /// The best way to run AllenAI's Tulu models on one's own machine: convert, chat, batch.
 #[derive(Debug, Parser)]
 #[command(name = "tulu-quant", version, long_version = LONG_VERSION, about, propagate_version = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// How an error is written on the last line of stderr
-    #[arg(long, global = true, value_enum, default_value_t, env = "TULU_QUANT_ERROR_FORMAT")]
+    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global", env = "TULU_QUANT_ERROR_FORMAT")]
     pub(crate) error_format: ErrorFormat,
     /// No colours on the terminal, as with NO_COLOR
-    #[arg(long, global = true, env = "TULU_QUANT_NO_COLOR")]
+    #[arg(long, global = true, help_heading = "Global", env = "TULU_QUANT_NO_COLOR")]
     pub(crate) no_color: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -40,6 +56,9 @@ pub(crate) enum Command {
     Doctor(crate::commands::doctor::Args),
     Completions(crate::commands::completions::Args),
     Man(crate::commands::man::Args),
+    /// Print what was built, as --version does
+    #[command(hide = true)]
+    Version,
 }
 
 /// How models are fetched from the Hugging Face Hub; for every verb that takes their names.
@@ -79,7 +98,7 @@ pub(crate) struct EngineArgs {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512), env = "TULU_QUANT_THREADS")]
     pub(crate) threads: Option<u32>,
     /// Layers kept on the GPU (-ngl); needs a build with cuda, metal or vulkan
-    #[arg(long, value_name = "N", default_value_t = 0, env = "TULU_QUANT_GPU_LAYERS")]
+    #[arg(long, alias = "n-gpu-layers", value_name = "N", default_value_t = 0, env = "TULU_QUANT_GPU_LAYERS")]
     pub(crate) gpu_layers: u32,
     /// Flash attention (-fa)
     #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_FLASH_ATTN")]
@@ -108,9 +127,9 @@ impl EngineArgs {
     /// As typed → checked.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
         let settings = Settings {
-            n_cells_needed: None,
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
             n_cells: None,
+            n_needed: None,
             n_threads: self.threads,
             n_gpu_layers: self.gpu_layers,
             flash_attn: self.flash_attn,
@@ -130,7 +149,7 @@ impl EngineArgs {
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     /// Temperature; 0 takes the likeliest token always [default: 0.7 in chat, 0 in batch]
-    #[arg(long, value_name = "T", env = "TULU_QUANT_TEMP")]
+    #[arg(long, alias = "temperature", value_name = "T", env = "TULU_QUANT_TEMP")]
     pub(crate) temp: Option<f32>,
     /// Choose among the K likeliest tokens; 0: all [default: 50 in chat, 0 in batch]
     #[arg(long, value_name = "K", env = "TULU_QUANT_TOP_K")]
@@ -148,11 +167,11 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "N", env = "TULU_QUANT_REPEAT_LAST_N")]
     pub(crate) repeat_last_n: Option<u32>,
     /// Random seed; -1: another one each time [default: -1 in chat, 0 in batch]
-    #[arg(short, long, value_name = "N", allow_negative_numbers = true, env = "TULU_QUANT_SEED",
+    #[arg(short, long, value_name = "N", env = "TULU_QUANT_SEED",
           value_parser = clap::value_parser!(i64).range(-1..i64::from(u32::MAX)))]
     pub(crate) seed: Option<i64>,
     /// Tokens of an answer at most; -1: until the window is full [default: 256 in chat, -1 in batch]
-    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, env = "TULU_QUANT_PREDICT",
+    #[arg(short = 'n', long, aliases = ["n-predict", "num-predict", "max-tokens"], value_name = "N", env = "TULU_QUANT_PREDICT",
           value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)))]
     pub(crate) predict: Option<i64>,
 }
@@ -189,40 +208,66 @@ impl SamplingArgs {
     }
 }
 
-/// llama.cpp's users write `-ngl 20` and `-ctk q8_0`; clap knows only one letter after one dash. The long twins exist, so
-/// the multi-letter short forms are rewritten to them before clap sees the line.
-pub(crate) fn normalise(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const TWINS: &[(&str, &str)] = &[
-        ("-ngl", "--gpu-layers"),
-        ("-fa", "--flash-attn"),
-        ("-ctk", "--cache-type-k"),
-        ("-ctv", "--cache-type-v"),
-        ("-np", "--parallel"),
-        ("-npl", "--parallel-list"),
-        ("-sys", "--system"),
-    ];
-    let mut literal = false;
-    args.into_iter()
-        .map(|arg| {
-            literal |= arg == "--";
-            let twin = arg.to_str().filter(|_| !literal).and_then(|text| {
-                let (head, value) = text.split_once('=').map_or((text, None), |(h, v)| (h, Some(v)));
-                let (_, long) = TWINS.iter().find(|(short, _)| *short == head)?;
-                Some(value.map_or_else(|| (*long).to_owned(), |v| format!("{long}={v}")))
-            });
-            twin.map_or(arg, OsString::from)
-        })
-        .collect()
+/// The command line with what holds for every flag of every verb; the environment counts where `environment` says so.
+pub(crate) fn command(environment: bool) -> clap::Command {
+    shaped(Cli::command(), environment)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::normalise;
+fn shaped(command: clap::Command, environment: bool) -> clap::Command {
+    // The verbs' own definitions say only what differs from verb to verb.
+    let command = command
+        .mut_args(|arg| flag(arg, environment))
+        .mut_subcommands(|verb| if verb.is_hide_set() { verb } else { shaped(verb, environment) });
+    let examples = command.get_after_help().map(|text| format!("{text}\n\n")).unwrap_or_default();
+    command.after_help(format!("{examples}{TWINS}"))
+}
 
-    #[test]
-    fn short_forms_of_several_letters_become_their_long_twins() {
-        let line = ["tulu-quant", "chat", "-ngl", "20", "-ctk=q8_0", "-n", "5", "--", "-ngl"];
-        let got = normalise(line.map(Into::into));
-        assert_eq!(got, ["tulu-quant", "chat", "--gpu-layers", "20", "--cache-type-k=q8_0", "-n", "5", "--", "-ngl"]);
+/// One flag: its environment twin, and negative numbers, which are values and no flags.
+fn flag(arg: Arg, environment: bool) -> Arg {
+    let switch = matches!(arg.get_action(), ArgAction::SetTrue);
+    let name = arg.get_env().map(ToOwned::to_owned);
+    let arg = if switch {
+        arg.value_parser(BoolishValueParser::new())
+    } else if arg.is_positional() || arg.is_allow_hyphen_values_set() {
+        arg
+    } else {
+        arg.allow_negative_numbers(true)
+    };
+    let Some(name) = name else { return arg };
+    let twin = arg.get_long().map(|long| format!("TULU_QUANT_{}", long.replace('-', "_").to_uppercase()));
+    let arg = arg.hide_env(twin.is_some_and(|twin| *twin == *name));
+    // A variable that is empty is not set; a switch that is set to no is not switched on.
+    let off = |value: &OsString| value.to_str().is_some_and(|text| OFF.contains(&text.to_lowercase().as_str()));
+    match std::env::var_os(&name) {
+        Some(value) if !environment || value.is_empty() || switch && off(&value) => arg.env(Resettable::Reset),
+        _ => arg,
     }
+}
+
+/// What was asked for.
+pub(crate) struct Line {
+    pub(crate) command: Command,
+    pub(crate) error_format: ErrorFormat,
+    /// What the environment set.
+    pub(crate) variables: Variables,
+}
+
+/// The line of this process → the verb and its arguments.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, Refused> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let whole = command(true);
+    let line = neighbours::normalise(args.clone(), &whole)
+        .map_err(|failure| Refused::Before(Box::new(failure), usage::wanted(&args)))?;
+    let parsed = whole.clone().try_get_matches_from(&line);
+    let parsed = parsed.and_then(|found| Cli::from_arg_matches(&found).map(|cli| (cli, found)));
+    let (cli, found) = parsed.map_err(|err| {
+        let own = command(false).try_get_matches_from(&line).err();
+        Refused::new(err, &line, &whole, own.as_ref())
+    })?;
+    crate::defect::format(cli.error_format);
+    if cli.no_color {
+        console::set_colors_enabled(false);
+        console::set_colors_enabled_stderr(false);
+    }
+    Ok(Line { command: cli.command, error_format: cli.error_format, variables: Variables::of(&found, &whole) })
 }

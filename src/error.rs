@@ -1,11 +1,15 @@
 //! What goes wrong, as the user sees it: one line `tulu-quant: error[CODE]: <file>: <what>; <what to do>` and an exit
 //! code. Libraries below return their own errors; they become a [`Failure`] here and are printed only by `main`.
 
+use crate::interrupt;
 use crate::sanitize::one_line;
 use crate::stderr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// What the library and [`Failure::interrupted`] say of work that a signal ended.
+const STOPPED: &str = "stopped";
 
 /// How a command ended. The numbers are a contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +77,19 @@ impl Failure {
         Self { exit: Exit::Engine, ..Self::input(code, what, fix) }
     }
 
-    /// Ctrl-C: what was asked for is not there, and nothing is wrong.
+    /// Ctrl-C: what was asked for is not there, and nothing is wrong. [`Failure::report`] says which signal it was.
     pub(crate) fn interrupted() -> Self {
-        Self { exit: Exit::Interrupted, ..Self::input("INTERRUPTED", "stopped by Ctrl-C", "run it again") }
+        let exit = interrupt::asked().unwrap_or(Exit::Interrupted);
+        Self { exit, ..Self::input("INTERRUPTED", STOPPED, "run it again") }
+    }
+
+    /// What stopped it, where nobody said more than that it was stopped: the exit code knows the signal.
+    fn what(&self) -> &str {
+        match (self.what.as_str(), self.exit) {
+            (STOPPED, Exit::Interrupted) => "stopped by Ctrl-C",
+            (STOPPED, Exit::Terminated) => "stopped by SIGTERM",
+            (what, _) => what,
+        }
     }
 
     /// An operating-system error about `file`: exit 2 when the path is wrong, else 3.
@@ -96,21 +110,24 @@ impl Failure {
         self
     }
 
+    /// The line that says it, without its end.
+    pub(crate) fn line(&self, format: ErrorFormat) -> String {
+        match format {
+            ErrorFormat::Text => self.to_string(),
+            ErrorFormat::Json => serde_json::json!({"error": {
+                "code": self.code,
+                "file": self.file.as_ref().map(|f| f.display().to_string()),
+                "message": self.what(),
+                "hint": self.fix,
+                "exit": self.exit as u8,
+            }})
+            .to_string(),
+        }
+    }
+
     /// Prints the one line and gives the exit code.
     pub(crate) fn report(&self, format: ErrorFormat) -> ExitCode {
-        match format {
-            ErrorFormat::Text => stderr::line(&self.to_string()),
-            ErrorFormat::Json => stderr::line(
-                &serde_json::json!({"error": {
-                    "code": self.code,
-                    "file": self.file.as_ref().map(|f| f.display().to_string()),
-                    "message": self.what,
-                    "hint": self.fix,
-                    "exit": self.exit as u8,
-                }})
-                .to_string(),
-            ),
-        }
+        stderr::line(&self.line(format));
         self.exit.into()
     }
 }
@@ -122,7 +139,7 @@ impl From<tulu_quantize::Error> for Failure {
         let exit = match err.code.class() {
             Class::Input => Exit::Input,
             Class::Machine => Exit::Machine,
-            Class::Interrupted => Exit::Interrupted,
+            Class::Interrupted => interrupt::asked().unwrap_or(Exit::Interrupted),
             Class::Defect => Exit::Engine,
         };
         Self { code: err.code.as_str(), exit, file: Some(err.file), what: err.what, fix: err.fix }
@@ -135,24 +152,20 @@ impl fmt::Display for Failure {
         if let Some(file) = &self.file {
             write!(f, "{}: ", one_line(&file.display().to_string()))?;
         }
-        write!(f, "{}; {}", one_line(&self.what), one_line(&self.fix))
-    }
-}
-
-/// clap's own message; `--help` and `--version` are not errors.
-pub(crate) fn report_usage(err: &clap::Error) -> ExitCode {
-    let _ = err.print();
-    if err.use_stderr() {
-        stderr::line("tulu-quant: error[USAGE]: the command line was not understood; see `tulu-quant --help`");
-        Exit::Input.into()
-    } else {
-        Exit::Done.into()
+        write!(f, "{}; {}", one_line(self.what()), one_line(&self.fix))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Failure;
+    use super::{Exit, Failure};
+
+    #[test]
+    fn the_exit_code_knows_the_signal() {
+        let by = |exit| Failure { exit, ..Failure::interrupted() }.to_string();
+        assert_eq!(by(Exit::Interrupted), "tulu-quant: error[INTERRUPTED]: stopped by Ctrl-C; run it again");
+        assert_eq!(by(Exit::Terminated), "tulu-quant: error[INTERRUPTED]: stopped by SIGTERM; run it again");
+    }
 
     #[test]
     fn an_error_is_one_line_even_when_a_file_name_is_not() {

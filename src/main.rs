@@ -8,6 +8,7 @@ mod cli;
 mod clock;
 mod commands;
 mod decode;
+mod defect;
 mod engine;
 mod error;
 mod hex;
@@ -20,36 +21,39 @@ mod stderr;
 mod table;
 mod watch;
 
-use clap::Parser as _;
 use error::{Exit, Failure};
 use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    engine::spin_briefly();
-    let cli = match cli::Cli::try_parse_from(cli::normalise(std::env::args_os())) {
-        Ok(cli) => cli,
-        Err(err) => return error::report_usage(&err),
-    };
-    let format = cli.error_format;
-    if cli.no_color {
-        console::set_colors_enabled(false);
-        console::set_colors_enabled_stderr(false);
+    if let Some(name) = llama_ext::cpu::lacks() {
+        let end = ", which this CPU lacks; build it on this machine with `cargo build --release`\n";
+        stderr::plain(&["tulu-quant: error[CPU]: this program was built for CPUs with ", name, end]);
+        return Exit::Machine.into();
     }
-    llama_ext::log::capture(None);
-    match commands::run(cli.command) {
-        Ok(exit) => exit.into(),
-        Err(failure) => failure.report(format),
-    }
+    defect::guarded(|| {
+        engine::spin_briefly();
+        let line = match cli::parse(std::env::args_os()) {
+            Ok(line) => line,
+            Err(refused) => return refused.report(),
+        };
+        llama_ext::log::capture(None);
+        match commands::run(line.command) {
+            Ok(exit) => exit.into(),
+            Err(failure) => line.variables.named(failure).report(line.error_format),
+        }
+    })
 }
 
 /// Writes data to stdout. A reader that left (`| head`) is no error; a full disk behind `>` is.
 fn stdout(text: &str) -> Result<Exit, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::machine("STDOUT", format!("cannot write the output: {err}"), "check where it goes"))
-        }
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(stdout_failed(&err)),
         _ => Ok(Exit::Done),
     }
+}
+
+fn stdout_failed(err: &std::io::Error) -> Failure {
+    Failure::machine("STDOUT", format!("cannot write the output: {err}"), "check where it goes")
 }

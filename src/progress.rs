@@ -1,10 +1,15 @@
 //! Progress bars: the only module that names indicatif. Bars are drawn on stderr, and only when it is a terminal.
 
 use crate::sanitize::one_line;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::table::bytes;
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::fmt::Write;
 use std::io::IsTerminal as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// How often a bar is drawn anew while nothing advances, so that the time left is seen to run.
+const TICK: Duration = Duration::from_millis(200);
 
 /// The bar that is being drawn: what else is written must stay above it.
 static DRAWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -20,59 +25,75 @@ pub(crate) fn above(write: impl FnOnce()) {
 
 /// A bar, or nothing where there is no terminal.
 #[derive(Debug)]
-pub(crate) struct Bar(Option<ProgressBar>);
+pub(crate) struct Bar(Option<Drawn>);
+
+#[derive(Debug)]
+struct Drawn {
+    bar: ProgressBar,
+    message: Arc<Mutex<String>>,
+}
+
+/// What a bar counts, and so how it shows amounts.
+#[derive(Clone, Copy, Debug)]
+enum Unit {
+    /// Bytes, with the rate.
+    Bytes,
+    /// Things of this name.
+    Items(&'static str),
+    /// Things that the label names already; the message needs the room.
+    Narrow,
+}
 
 impl Bar {
     /// Counts bytes: shows the amount, the rate and the time left.
     pub(crate) fn bytes(label: &str, total: u64) -> Self {
-        Self::new(label, total, "{bytes}/{total_bytes}  {binary_bytes_per_sec}  {eta} left")
+        Self::new(label, total, Unit::Bytes)
     }
 
     /// Counts things, such as tokens or records.
-    pub(crate) fn items(label: &str, unit: &str, total: u64) -> Self {
-        Self::new(label, total, &format!("{{human_pos}}/{{human_len}} {unit}  {{eta}} left"))
+    pub(crate) fn items(label: &str, unit: &'static str, total: u64) -> Self {
+        Self::new(label, total, Unit::Items(unit))
     }
 
     /// Counts things in little room, so that a message of some 35 characters is seen on a terminal of 80 columns.
     pub(crate) fn narrow(label: &str, total: u64) -> Self {
-        Self::styled(label, total, "{prefix} [{bar:10}] {human_pos}/{human_len}  {eta} left  {wide_msg}")
+        Self::new(label, total, Unit::Narrow)
     }
 
-    fn new(label: &str, total: u64, counts: &str) -> Self {
-        let template = format!("{{prefix:>12}} [{{bar:30}}] {{percent:>3}}%  {counts}  {{wide_msg}}");
-        Self::styled(label, total, &template)
-    }
-
-    fn styled(label: &str, total: u64, template: &str) -> Self {
+    fn new(label: &str, total: u64, unit: Unit) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
         }
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
-        bar.set_style(style.progress_chars("=> "));
-        bar.set_prefix(label.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(200));
+        let message = Arc::<Mutex<String>>::default();
+        let (name, shown) = (label.to_owned(), message.clone());
+        let style = ProgressStyle::with_template("{line}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.with_key("line", move |state: &ProgressState, out: &mut dyn Write| {
+            let message = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let _ = out.write_str(&line(columns(), &Parts::of(&name, unit, state, message)));
+        }));
+        tick(&bar);
         *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
-        Self(Some(bar))
+        Self(Some(Drawn { bar, message }))
     }
 
     /// `n` more are done.
     pub(crate) fn advance(&self, n: u64) {
-        if let Some(bar) = &self.0 {
+        if let Some(Drawn { bar, .. }) = &self.0 {
             bar.inc(n);
         }
     }
 
     /// `n` are done in all.
     pub(crate) fn set(&self, n: u64) {
-        if let Some(bar) = &self.0 {
+        if let Some(Drawn { bar, .. }) = &self.0 {
             bar.set_position(n);
         }
     }
 
     /// `n` were done before: they do not count in the rate and the time left.
     pub(crate) fn begin_at(&self, n: u64) {
-        if let Some(bar) = &self.0 {
+        if let Some(Drawn { bar, .. }) = &self.0 {
             bar.set_position(n);
             bar.reset_eta();
         }
@@ -80,14 +101,14 @@ impl Bar {
 
     /// What is being worked on now.
     pub(crate) fn message(&self, text: String) {
-        if let Some(bar) = &self.0 {
-            bar.set_message(one_line(&text));
+        if let Some(Drawn { message, .. }) = &self.0 {
+            *message.lock().unwrap_or_else(PoisonError::into_inner) = one_line(&text);
         }
     }
 
     /// Takes the bar off the screen, so that other lines can be written.
     pub(crate) fn clear(&self) {
-        if let Some(bar) = &self.0 {
+        if let Some(Drawn { bar, .. }) = &self.0 {
             *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
             bar.finish_and_clear();
         }
@@ -97,5 +118,133 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+/// Draws `bar` anew as long as there is one. Without a thread for it, it is drawn when something advances.
+fn tick(bar: &ProgressBar) {
+    let bar = bar.downgrade();
+    let _ = std::thread::Builder::new().name("bar".to_owned()).spawn(move || {
+        while let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) {
+            bar.tick();
+            drop(bar);
+            std::thread::sleep(TICK);
+        }
+    });
+}
+
+/// Columns of the terminal; 80 when it does not say.
+fn columns() -> usize {
+    let size = console::Term::stderr().size_checked();
+    size.map(|(_, columns)| usize::from(columns)).filter(|columns| *columns > 0).unwrap_or(80)
+}
+
+/// What a bar may show.
+struct Parts {
+    label: String,
+    /// What is done of it, 0 to 1.
+    done: f64,
+    percent: String,
+    counts: String,
+    rate: String,
+    left: String,
+    message: String,
+}
+
+impl Parts {
+    fn of(label: &str, unit: Unit, state: &ProgressState, message: String) -> Self {
+        let (at, total) = (state.pos(), state.len().unwrap_or(0));
+        let percent = format!("{:>3.0}%", (f64::from(state.fraction()) * 100.0).floor());
+        // Before anything is done there is nothing to reckon with.
+        let left = if at == 0 { String::new() } else { format!("{:#} left", HumanDuration(state.eta())) };
+        let (percent, counts, rate) = match unit {
+            Unit::Bytes => (
+                percent,
+                format!("{}/{}", bytes(at), bytes(total)),
+                if at == 0 { String::new() } else { format!("{}/s", bytes(state.per_sec() as u64)) },
+            ),
+            Unit::Items(name) => (percent, format!("{}/{} {name}", HumanCount(at), HumanCount(total)), String::new()),
+            Unit::Narrow => (String::new(), format!("{}/{}", HumanCount(at), HumanCount(total)), String::new()),
+        };
+        Self { label: label.to_owned(), done: f64::from(state.fraction()), percent, counts, rate, left, message }
+    }
+}
+
+/// One line that leaves the last of `columns` free, so that no terminal breaks it. What does not fit is left out, the
+/// rate first, then the bar, the time left and the percentage; the message takes what room is left and is cut there.
+fn line(columns: usize, parts: &Parts) -> String {
+    const BAR: usize = 10;
+    let width = columns.saturating_sub(1);
+    let mut room = width.saturating_sub(console::measure_text_width(&parts.label) + 1 + parts.counts.len());
+    let mut fits = |text: &str, gap: usize| {
+        let needs = text.len() + gap;
+        let fits = !text.is_empty() && needs <= room;
+        room -= if fits { needs } else { 0 };
+        fits
+    };
+    let (percent, left) = (fits(&parts.percent, 2), fits(&parts.left, 2));
+    let filled = "=".repeat((parts.done.clamp(0.0, 1.0) * BAR as f64) as usize);
+    let drawn = format!(
+        "[{filled}{}{}]",
+        if filled.len() < BAR { ">" } else { "" },
+        " ".repeat((BAR - filled.len()).max(1) - 1)
+    );
+    let (drawn, rate) = (fits(&drawn, 1).then_some(drawn), fits(&parts.rate, 2));
+    let mut out = parts.label.clone();
+    if let Some(drawn) = drawn {
+        out += &format!(" {drawn}");
+    }
+    if percent {
+        out += &format!(" {} ", parts.percent);
+    }
+    out += &format!(" {}", parts.counts);
+    for (text, shown) in [(&parts.rate, rate), (&parts.left, left), (&parts.message, room > 8)] {
+        if shown && !text.is_empty() {
+            out += &format!("  {text}");
+        }
+    }
+    if width == 0 { String::new() } else { console::truncate_str(&out, width, "…").into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Parts, line};
+
+    fn parts() -> Parts {
+        Parts {
+            label: "converting".to_owned(),
+            done: 0.29,
+            percent: " 29%".to_owned(),
+            counts: "3.0 MB/11.0 MB".to_owned(),
+            rate: "353.6 kB/s".to_owned(),
+            left: "22s left".to_owned(),
+            message: "model.layers.0.self_attn.q_proj.weight".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_bar_is_one_line_in_every_terminal() {
+        for (columns, wanted) in [
+            (
+                120,
+                "converting [==>       ]  29%  3.0 MB/11.0 MB  353.6 kB/s  22s left  model.layers.0.self_attn.q_proj.weight",
+            ),
+            (80, "converting [==>       ]  29%  3.0 MB/11.0 MB  353.6 kB/s  22s left  model.laye…"),
+            (70, "converting [==>       ]  29%  3.0 MB/11.0 MB  353.6 kB/s  22s left"),
+            (60, "converting [==>       ]  29%  3.0 MB/11.0 MB  22s left"),
+            (50, "converting  29%  3.0 MB/11.0 MB  22s left"),
+            (36, "converting  29%  3.0 MB/11.0 MB"),
+            (28, "converting 3.0 MB/11.0 MB"),
+            (16, "converting 3.0…"),
+        ] {
+            assert_eq!(line(columns, &parts()), wanted);
+            assert!(console::measure_text_width(wanted) < columns);
+        }
+        for columns in 0..200 {
+            assert!(console::measure_text_width(&line(columns, &parts())) <= columns.saturating_sub(1), "{columns}");
+        }
+        let whole = Parts { done: 1.0, message: "漢".repeat(90), ..parts() };
+        assert!(line(80, &whole).contains("[==========]"), "{}", line(80, &whole));
+        assert!(console::measure_text_width(&line(80, &whole)) <= 79);
     }
 }

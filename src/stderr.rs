@@ -20,6 +20,15 @@ pub(crate) fn block(text: &str) {
     write(&visible(text));
 }
 
+/// Parts of a text of ours, by nothing but the standard library's own code: the rest of this program may use instructions
+/// that the CPU lacks.
+pub(crate) fn plain(parts: &[&str]) {
+    let mut out = std::io::stderr();
+    for part in parts {
+        let _ = out.write_all(part.as_bytes());
+    }
+}
+
 /// Lines about a conversation, in their own shade.
 pub(crate) fn dim(text: &str) {
     write(&format!("{}\n", console::style(visible(text)).for_stderr().dim()));

@@ -39,6 +39,12 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// `1 record`, `2 records`: how many of what, with the word as it is for one and for several.
+pub(crate) fn count(n: impl TryInto<u64>, one: &str, several: &str) -> String {
+    let n = n.try_into().unwrap_or(u64::MAX);
+    format!("{n} {}", if n == 1 { one } else { several })
+}
+
 /// `13.02 B`, `5.8 M`: weights.
 #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(crate) fn params(n: u64) -> String {
@@ -51,12 +57,18 @@ pub(crate) fn params(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Align, bytes, render};
+    use super::{Align, bytes, count, render};
 
     #[test]
     fn columns_line_up_and_lines_do_not_trail() {
         let rows = [vec!["a".into(), "n".into()], vec!["long".into(), "10".into()]];
         assert_eq!(render(&[Align::Left, Align::Right], &rows), "a      n\nlong  10\n");
+    }
+
+    #[test]
+    fn words_agree_with_numbers() {
+        let files = |n: u64| count(n, "file", "files");
+        assert_eq!([0, 1, 2].map(files), ["0 files", "1 file", "2 files"]);
     }
 
     #[test]

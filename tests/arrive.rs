@@ -101,8 +101,12 @@ impl Case {
 }
 
 fn command(hub: &Server, out: &Path) -> Command {
+    command_to(hub, out, TYPES)
+}
+
+fn command_to(hub: &Server, out: &Path, types: &str) -> Command {
     let mut command = hub.command();
-    command.args(["convert", ID, "-q", TYPES, "-o"]).arg(out);
+    command.args(["convert", ID, "-q", types, "-o"]).arg(out);
     command
 }
 
@@ -250,6 +254,48 @@ fn a_dead_server_is_one_line_with_its_own_code() {
     case.is_not_done(&output);
 }
 
+#[test]
+fn another_type_leaves_what_was_stopped_alone() {
+    let case = Case::tiny();
+    // of the second file the lowest bit of a weight is wrong
+    case.hub.fault(Fault::on("model-00002").corrupt_at(3_000_000));
+    let output = case.convert();
+    case.is_not_done(&output);
+    let begun = outputs(&case.out());
+    assert_eq!(begun.len(), 3, "two parts and a journal: {:?}", names(&begun));
+    case.hub.forget();
+    // other types, one of them in common, in whichever order
+    let output = run(&mut command_to(&case.hub, &case.out(), "Q4_0"), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is of a conversion to other types"), "{output:?}");
+    let output = run(&mut command_to(&case.hub, &case.out(), "Q8_0"), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = outputs(&case.out());
+    begun.iter().for_each(|file| assert!(found.contains(file), "{} changed", file.0));
+    ["tulu-tiny-Q4_0.gguf", "tulu-tiny-Q8_0.gguf"].iter().for_each(|n| fs::remove_file(case.out().join(n)).unwrap());
+    case.served();
+    let output = run(&mut command_to(&case.hub, &case.out(), "Q8_0,Q4_K_M"), b"");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("goes on where"), "{output:?}");
+    case.is_done(&output);
+    assert!(case.served() < case.total + case.around, "something was kept");
+}
+
+#[test]
+fn a_header_that_comes_differently_the_first_time_is_one_line_and_no_file() {
+    let case = Case::tiny();
+    // nothing depends on this letter, so it is only the comparison that sees it
+    let header = fs::read(fixture().join("model-00001-of-00002.safetensors")).unwrap();
+    let at = header.windows(4).position(|part| part == b"\"pt\"").unwrap() + 1;
+    case.hub.fault(Fault::on("model-00001").times(1).corrupt_at(at));
+    let output = case.convert();
+    let line = last_line(&output);
+    assert_eq!(output.status.code(), Some(3), "{line}");
+    assert!(line.starts_with("tulu-quant: error[HUB_HASH]:") && line.contains("came differently"), "{line}");
+    case.is_not_done(&output);
+    let output = case.convert();
+    case.is_done(&output);
+}
+
 /// The command, started; its answers come slowly.
 fn start(case: &Case, stall: u64) -> Child {
     case.hub.fault(Fault::on("model").stall(Duration::from_millis(stall)));
@@ -322,7 +368,7 @@ fn ctrl_c_keeps_what_has_arrived() {
     let case = Case::tiny();
     let child = start(&case, 150);
     let begun = Instant::now();
-    while !case.out().join("tulu-tiny.tulu-journal").exists() || claimed(&case.out()) == 0 {
+    while !case.out().join("tulu-tiny-Q8_0-Q4_K_M.tulu-journal").exists() || claimed(&case.out()) == 0 {
         assert!(begun.elapsed() < Duration::from_secs(30), "nothing was entered");
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -187,7 +187,7 @@ fn long_ten_thousand_lines_of_which_one_in_twenty_is_bad() {
         (Box::new(|i| [&good(i)[..60], b"\0", &good(i)[60..]].concat()), "bad_json"),
         (Box::new(|i| String::from_utf8(good(i)).unwrap().replace("\"Hi\"", "\"\\ud800\"").into_bytes()), "bad_json"),
         (Box::new(|i| [&good(i)[..], b"\xff"].concat()), "invalid_utf8"),
-        (Box::new(|_| Vec::new()), "empty_line"),
+        (Box::new(|_| b"\"\"".to_vec()), "invalid_record"),
         (Box::new(|_| good(0)), "duplicate_custom_id"),
         (
             Box::new(|i| {

@@ -18,7 +18,8 @@ fn chat(args: &[&str]) -> Command {
     let mut command = tulu_quant();
     let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chat-cache");
     // One thread: the model is so small that two would mostly wait for one another.
-    command.arg("chat").args(args).env("TULU_QUANT_CACHE", cache).env("TULU_QUANT_THREADS", "1");
+    command.arg("chat").args(args).env("TULU_QUANT_CONVERSATIONS", cache.join("kept")).env("TULU_QUANT_CACHE", cache);
+    command.env("TULU_QUANT_THREADS", "1");
     command
 }
 

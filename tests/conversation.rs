@@ -15,7 +15,8 @@ use support::{demo_model, last_line, run, tulu_quant};
 fn chat(args: &[&str]) -> Command {
     let mut command = tulu_quant();
     let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chat-cache");
-    command.arg("chat").args(args).env("TULU_QUANT_CACHE", cache).env("TULU_QUANT_THREADS", "1");
+    command.arg("chat").args(args).env("TULU_QUANT_CONVERSATIONS", cache.join("kept")).env("TULU_QUANT_CACHE", cache);
+    command.env("TULU_QUANT_THREADS", "1");
     command
 }
 

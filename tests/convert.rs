@@ -89,18 +89,16 @@ fn the_plan_is_what_is_written() {
 #[test]
 fn a_folder_of_symbolic_links_as_the_hub_cache_has_converts_alike() {
     let (dir, source, out) = copy();
-    let links = dir.path().join("snapshot");
-    fs::create_dir(&links).unwrap();
+    // of the same name, which is in the file
+    let links = dir.path().join("snapshot/source");
+    fs::create_dir_all(&links).unwrap();
     for name in listing(&source) {
         std::os::unix::fs::symlink(source.join(&name), links.join(&name)).unwrap();
     }
     for (from, to) in [(&source, "a.gguf"), (&links, "b.gguf")] {
         assert_eq!(convert(from, &out.join(to), &["-q", "F16"]).status.code(), Some(0));
     }
-    // general.name differs, and with it nothing but the length of the header
-    let tensors =
-        |name: &str| json(&run(tulu_quant().arg("inspect").arg("--json").arg(out.join(name)), b""))["tensors"].clone();
-    assert_eq!(tensors("a.gguf").as_array().unwrap().len(), tensors("b.gguf").as_array().unwrap().len());
+    assert!(fs::read(out.join("a.gguf")).unwrap() == fs::read(out.join("b.gguf")).unwrap());
 }
 
 #[test]
@@ -343,7 +341,7 @@ fn requests_that_cannot_be_met_are_refused_before_any_work() {
         (&["-q", "Q9_X"], out.clone(), 2, "TYPE", "IQ4_XS"),
         (&["-q", "Q4_0,Q8_0"], out.join("one.gguf"), 2, "REQUEST", "{type}"),
         (&["-q", "Q4_0"], out.join("taken.gguf"), 2, "OUTPUT_EXISTS", "--force"),
-        (&["-q", "Q4_0"], dir.path().join("nowhere/x.gguf"), 2, "NOT_FOUND", "nowhere"),
+        (&["-q", "Q4_0"], dir.path().join("source/config.json/x.gguf"), 3, "IO", "config.json"),
         (&["-q", "Q4_0", "-t", "0"], out.clone(), 2, "USAGE", ""),
         (&["--tensor-type", "attn_v"], out.clone(), 2, "TYPE", "PATTERN=TYPE"),
         (&["--tensor-type", "attn_v=q9"], out.clone(), 2, "TYPE", "q6_K"),

@@ -105,7 +105,6 @@ fn turns_are_taken_back_and_answered_again() {
     terminal.text_after(mark, "What is your name?");
     let mark = terminal.raw.len();
     terminal.keys("\x03");
-    terminal.text_after(mark, "Ctrl-C again");
     terminal.prompt_after(mark);
     leaves(terminal);
 }
@@ -163,11 +162,11 @@ fn conversations_are_kept_and_found_again() {
     assert!(terminal.line("/save other").contains("saved to"));
     terminal.line("/clear");
     assert!(terminal.line("Hello").len() > 5);
-    assert!(terminal.line("/save trip").contains("is there already"));
+    assert!(terminal.line("/save trip").contains("already exists"));
     assert!(terminal.line("/save -f trip").contains("saved to"));
     assert!(terminal.line("/save ./x.kv").contains("end the name in .json"));
     let list = terminal.line("/load");
-    assert!(list.contains("other    2 turns") && list.contains("trip     1 turns"), "{list}");
+    assert!(list.contains("other    2 turns") && list.contains("trip     1 turn "), "{list}");
     leaves(terminal);
 
     let text = fs::read_to_string(folder.path().join("kept/other.json")).unwrap();

@@ -22,8 +22,9 @@ fn main() {
     if flags.contains("target-cpu=native") {
         build.flag_if_supported("-march=native");
     }
-    // What llama-cpp-sys-2 links is GNU's.
-    if build.get_compiler().is_like_gnu() {
+    // What llama-cpp-sys-2 links is GNU's, and only for targets of GNU's libc.
+    let target = std::env::var("TARGET").unwrap_or_default();
+    if target.contains("gnu") && build.get_compiler().is_like_gnu() {
         build.flag_if_supported("-fopenmp");
     }
     for file in ["llama_ext.cpp", "attention.cpp", "attention_device.cpp"] {

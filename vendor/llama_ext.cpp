@@ -111,6 +111,51 @@ int32_t llama_ext_tensor_types(const llama_quant_model_desc * desc, const llama_
     return 1;
 }
 
+// The first instruction set that this was compiled for and that the CPU lacks; NULL when there is none. It uses none of
+// them itself.
+const char * llama_ext_cpu_lacks(void) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_cpu_init();
+#if defined(__AVX__)
+    if (!__builtin_cpu_supports("avx")) return "avx";
+#endif
+#if defined(__AVX2__)
+    if (!__builtin_cpu_supports("avx2")) return "avx2";
+#endif
+#if defined(__FMA__)
+    if (!__builtin_cpu_supports("fma")) return "fma";
+#endif
+#if defined(__BMI2__)
+    if (!__builtin_cpu_supports("bmi2")) return "bmi2";
+#endif
+#if defined(__AVX512F__)
+    if (!__builtin_cpu_supports("avx512f")) return "avx512f";
+#endif
+#if defined(__AVX512BW__)
+    if (!__builtin_cpu_supports("avx512bw")) return "avx512bw";
+#endif
+#if defined(__AVX512VBMI__)
+    if (!__builtin_cpu_supports("avx512vbmi")) return "avx512vbmi";
+#endif
+#if defined(__AVX512VNNI__)
+    if (!__builtin_cpu_supports("avx512vnni")) return "avx512vnni";
+#endif
+#endif
+    return nullptr;
+}
+
+// How many of `names` the pattern finds, as llama_quant's overrides do; -1 when it is no regular expression.
+int64_t llama_ext_pattern_finds(const char * pattern, const char * const * names, size_t n_names) {
+    try {
+        const std::regex compiled(pattern);
+        return std::count_if(names, names + n_names, [&](const char * name) {
+            return std::regex_search(std::string(name), compiled);
+        });
+    } catch (...) {
+        return -1;
+    }
+}
+
 // Multiplies a matrix of `rows` rows of `n_per_row` weights, stored as `type`, with `n_cols` f32 columns, on the CPU
 // backend, with the weights in the buffer kind number `kind` (0 = plain memory, 1.. = the CPU's extra kinds such as AMX
 // tiles and repacked blocks). `out` is n_cols x rows. The product is computed `runs` times; `seconds` is the fastest.

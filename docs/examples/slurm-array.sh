@@ -5,10 +5,13 @@
 #   sbatch --dependency=afterany:$array --wrap "tulu-quant batch merge -o OUT_DIR/answers.jsonl OUT_DIR/part-*.jsonl"
 #
 # A task that is killed, preempted or runs into its time limit goes on where it was when it is submitted again, also
-# alone (sbatch --array=3 slurm-array.sh …): the number of shards is written here, not taken from the array.
+# alone (sbatch --array=3 slurm-array.sh …): the number of shards is written here, not taken from the array. A task that
+# had finished ends with 0 at once. All shards have one window: where --mem holds less than the model's own, give -c.
 #SBATCH --job-name=tulu-batch
 #SBATCH --array=1-4
 #SBATCH --cpus-per-task=8
+# CPUs are cores: two threads on one core would be in each other's way.
+#SBATCH --hint=nomultithread
 #SBATCH --mem=24G
 #SBATCH --time=12:00:00
 #SBATCH --requeue

@@ -5,19 +5,23 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
+use crate::hashes::Hashes;
 use crate::kernels;
-use crate::names::Layout;
+use crate::names::{Layout, rotary_source_row};
 use crate::observer::Observer;
-use crate::output::Output;
-use crate::plan::Plan;
+use crate::output::{self, Output};
+use crate::plan::{Plan, PlannedTensor};
 use crate::pool;
 use crate::positioned::write_all_at;
+use crate::range;
+use crate::space;
 use crate::sums::{Piece, Sums, Unread};
 use crate::weights::Reader;
 use llama_ext::GgmlType;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Weights in one chunk: 1 MiB of BF16 in, 2 MiB of f32, at most 2 MiB out.
@@ -57,6 +61,11 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// What its bytes are of a storage whose CRC32 is known.
+    pub(crate) fn piece(&self) -> Option<Piece> {
+        self.piece
+    }
+
     /// Bytes in the source.
     pub(crate) fn bytes(&self, plan: &Plan) -> u64 {
         let tensor = &plan.tensors[self.tensor];
@@ -86,11 +95,13 @@ impl Feed for Checkpoint {
 }
 
 /// Writes every output of `plan`. They appear under their names only when all of them are complete and on disk; on any
-/// error, and when the observer cancels, none does.
+/// error, and when the observer cancels, none does. Where a weight file's sha256 is known, the file has it, or there is no
+/// output.
 ///
 /// # Errors
 /// [`Error`] naming the file and tensor.
 pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dyn Observer) -> Result<Report> {
+    space::check(plan.outputs.iter().map(|o| (o.path.as_path(), o.len)))?;
     let mut outputs = Vec::with_capacity(plan.outputs.len());
     for planned in &plan.outputs {
         let output = Output::create(&planned.path, planned.len, options.replace)?;
@@ -100,16 +111,24 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
     }
     let (mut sums, unread) = Sums::new(source, plan);
     let chunks = chunks(source, plan, Some(&mut sums));
+    let hashes = Hashes::new(source, observer);
     let job =
         Job { sums: Some((&sums, &unread)), ..Job::new(source, plan, &outputs, &chunks, source, options, observer) };
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let flusher = scope.spawn(|| flush_along(&outputs, &job.written, &done));
+        // without a thread for it, all is flushed and hashed at the end
+        let aside = std::thread::Builder::new();
+        let flusher = aside.spawn_scoped(scope, || job.aside(|| flush_along(&outputs, &job.written, &done))).ok();
+        let aside = std::thread::Builder::new();
+        let hasher = aside.spawn_scoped(scope, || job.aside(|| hashes.along(&done, || job.place()))).ok();
         let worked = job.run(options.threads, 0);
         done.store(true, Ordering::Relaxed);
-        let died = |_| Err(Error::new(Code::Engine, &source.dir, "the flushing thread died", "report this"));
-        let flushed = flusher.join().unwrap_or_else(died);
-        worked.and(flushed)
+        let worked = worked.and_then(|()| hashes.rest(options.threads)).inspect_err(|_| hashes.stop());
+        let defect = || Error::new(Code::Engine, &source.dir, "a thread died", "report this");
+        let aside =
+            [flusher, hasher].map(|thread| thread.map_or(Ok(()), |t| t.join().unwrap_or_else(|_| Err(defect()))));
+        // what went wrong aside stopped the workers
+        aside.into_iter().collect::<Result<()>>().and(worked)
     })?;
     sums.check()?;
     source.unchanged()?;
@@ -117,9 +136,7 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
     for output in &outputs {
         output.sync()?;
     }
-    for output in outputs {
-        output.publish()?;
-    }
+    output::publish(outputs)?;
     Ok(Report { read: plan.source_bytes, written: plan.output_bytes() })
 }
 
@@ -135,7 +152,7 @@ fn flush_along(outputs: &[Output], written: &AtomicU64, done: &AtomicBool) -> Re
         }
         flushed = now;
         for output in outputs {
-            output.sync()?;
+            output.sync_data()?;
         }
     }
     Ok(())
@@ -145,9 +162,18 @@ fn flush_along(outputs: &[Output], written: &AtomicU64, done: &AtomicBool) -> Re
 /// blocks), the headers, and the program itself.
 #[must_use]
 pub fn memory_needed(plan: &Plan, threads: NonZeroUsize) -> u64 {
-    let chunk = plan.tensors.iter().map(|t| CHUNK.max(t.n_per_row())).max().unwrap_or(CHUNK);
-    let headers: u64 = plan.outputs.iter().map(|o| o.header.len() as u64).sum();
-    threads.get() as u64 * chunk * 16 + headers * 2 + (32 << 20)
+    let weights = |t: &PlannedTensor| t.n_per_row().saturating_mul(step(t, plan.head_dim).min(t.n_rows()));
+    let chunk = plan.tensors.iter().map(weights).max().unwrap_or(0);
+    let headers = plan.outputs.iter().fold(0_u64, |sum, o| sum.saturating_add(o.header.len() as u64));
+    let threads = threads.get().min(pool::MOST_THREADS) as u64;
+    threads.saturating_mul(chunk).saturating_mul(16).saturating_add(headers.saturating_mul(2)).saturating_add(32 << 20)
+}
+
+/// Rows of `t` in one chunk: interleaving takes rows from both halves of a head, so there a chunk has whole heads.
+fn step(t: &PlannedTensor, head_dim: u32) -> u64 {
+    let fit = (CHUNK / t.n_per_row().max(1)).max(1);
+    let unit = if t.layout == Layout::RotaryPairs { u64::from(head_dim).max(1) } else { 1 };
+    (fit / unit).max(1) * unit
 }
 
 /// Every row of every tensor, in the order of the source files so that the disk is read forward.
@@ -158,10 +184,7 @@ pub(crate) fn chunks(source: &Checkpoint, plan: &Plan, mut sums: Option<&mut Sum
     let mut all = Vec::new();
     for tensor in order {
         let t = &plan.tensors[tensor];
-        let fit = (CHUNK / t.n_per_row().max(1)).max(1);
-        // interleaving takes rows from both halves of a head, so a chunk has whole heads
-        let unit = if t.layout == Layout::RotaryPairs { u64::from(source.config.head_dim) } else { 1 };
-        let step = (fit / unit).max(1) * unit;
+        let step = step(t, source.config.head_dim);
         let mut first_row = 0;
         while first_row < t.n_rows() {
             let rows = step.min(t.n_rows() - first_row);
@@ -190,6 +213,10 @@ pub(crate) struct Job<'a> {
     observer: &'a dyn Observer,
     /// Bytes written so far, all outputs together.
     written: AtomicU64,
+    /// The last chunk that was begun.
+    begun: AtomicUsize,
+    /// Something that runs beside the workers failed.
+    broken: AtomicBool,
 }
 
 /// One thread's memory.
@@ -211,7 +238,8 @@ impl<'a> Job<'a> {
         observer: &'a dyn Observer,
     ) -> Self {
         let kernel: Kernel = if options.reference_kernels { kernels::reference } else { kernels::quantize };
-        Self { source, plan, outputs, chunks, feed, sums: None, kernel, observer, written: AtomicU64::new(0) }
+        let (written, begun, broken) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        Self { source, plan, outputs, chunks, feed, sums: None, kernel, observer, written, begun, broken }
     }
 
     /// Runs all chunks from number `first`, then what no chunk reads of storages whose sums are checked.
@@ -222,6 +250,7 @@ impl<'a> Job<'a> {
             self.going_on()?;
             match (self.chunks.get(first + number), self.sums) {
                 (Some(chunk), _) => {
+                    self.begun.fetch_max(first + number, Ordering::Relaxed);
                     self.one(*chunk, buffers)?;
                     self.feed.done(first + number);
                     Ok(())
@@ -232,7 +261,25 @@ impl<'a> Job<'a> {
         })
     }
 
+    /// Runs `work` on a thread beside the workers; when it fails, they stop.
+    fn aside(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let died = |_| Err(Error::new(Code::Engine, &self.source.dir, "a thread died", "report this"));
+        let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(died);
+        done.inspect_err(|_| self.broken.store(true, Ordering::Relaxed))
+    }
+
+    /// Where in the source the workers are: file and offset.
+    fn place(&self) -> (usize, u64) {
+        let Some(chunk) = self.chunks.get(self.begun.load(Ordering::Relaxed)) else { return (0, 0) };
+        let tensor = &self.plan.tensors[chunk.tensor];
+        let from = &self.source.tensors[tensor.source];
+        (from.shard, from.offset.saturating_add(tensor.source_bytes / tensor.n_rows().max(1) * chunk.first_row))
+    }
+
     fn going_on(&self) -> Result<()> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(Error::new(Code::Interrupted, &self.source.dir, self.feed.left(), "run it again"));
+        }
         if self.observer.cancelled() {
             return Err(Error::new(Code::Interrupted, &self.source.dir, self.feed.left(), "run it again"));
         }
@@ -263,6 +310,10 @@ impl<'a> Job<'a> {
                 })?;
                 &buffers.packed
             };
+            let made = range::Made { kind, bytes, n_per_row, importance };
+            if let Some(at) = range::lost(&made, read.weights, read.largest) {
+                return Err(self.out_of_range(chunk, kind, at, read.weights[at]));
+            }
             let offset = planned.offsets[chunk.tensor] + row_bytes * chunk.first_row;
             write_all_at(output.file(), bytes, offset)
                 .map_err(|err| Error::io(output.path(), &format!("write tensor '{}'", tensor.name), &err))?;
@@ -270,6 +321,23 @@ impl<'a> Job<'a> {
         }
         self.observer.advanced(&tensor.name, chunk.bytes(self.plan));
         Ok(())
+    }
+
+    /// The weight number `at` of a chunk cannot be stored.
+    fn out_of_range(&self, chunk: Chunk, kind: GgmlType, at: usize, value: f32) -> Error {
+        let tensor = &self.plan.tensors[chunk.tensor];
+        let from = &self.source.tensors[tensor.source];
+        let columns = narrow(tensor.n_per_row()).max(1);
+        let (mut row, column) = (at / columns, at % columns);
+        if tensor.layout == Layout::RotaryPairs {
+            row = rotary_source_row(row, self.source.config.head_dim as usize);
+        }
+        let row = chunk.first_row + row as u64;
+        let what =
+            format!("tensor '{}' has {value} at row {row}, column {column}, which {kind} cannot hold", from.name);
+        let fix =
+            "name a type that can (BF16 or F32), or download the checkpoint again: a weight this large is often damage";
+        Error::new(Code::TensorValue, &self.source.shards[from.shard].path, what, fix)
     }
 }
 

@@ -148,12 +148,16 @@ codes! {
     Fetch = "FETCH", Machine;
     /// What was fetched does not have the sha256 that was listed.
     Sha256 = "SHA256", Machine;
+    /// The system starts no thread.
+    Threads = "THREADS", Machine;
     /// Another process is at it.
     Locked = "LOCKED", Machine;
     /// A source file changed while it was read.
     InputChanged = "INPUT_CHANGED", Machine;
     /// Not a GGUF file, or a damaged one.
     Gguf = "GGUF", Input;
+    /// A tensor of a GGUF file has a type that the linked ggml does not know.
+    GgufType = "GGUF_TYPE", Input;
     /// The observer asked to stop.
     Interrupted = "INTERRUPTED", Interrupted;
     /// llama.cpp refused what should have been right.
@@ -193,6 +197,14 @@ impl Error {
             _ => (Code::Io, "check the disk, then run it again"),
         };
         Self::new(code, file, format!("cannot {doing}: {err}"), fix)
+    }
+}
+
+impl Error {
+    /// A thread that is needed for `file` could not be started.
+    pub(crate) fn thread(file: &Path, err: &std::io::Error) -> Self {
+        let fix = "raise the limit on processes and threads (ulimit -u, the container's pids)";
+        Self::new(Code::Threads, file, format!("cannot start a thread: {err}"), fix)
     }
 }
 

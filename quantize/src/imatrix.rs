@@ -7,10 +7,15 @@ use crate::gguf::{Array, Gguf, MAGIC, Value};
 use crate::positioned::read_exact_at;
 use llama_ext::GgmlType;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 /// The 70B model's, for all tensors, has 25 MB.
 const MAX_BYTES: u64 = 1 << 30;
+/// Weights up to here leave the sums of squares that the quantizers take of them finite; a mean of squared activations is
+/// some thousands.
+const MAX_WEIGHT: f32 = 1e15;
 /// Longest name of a tensor or dataset in a `.dat` file, in bytes.
 const MAX_NAME: usize = 4096;
 
@@ -31,7 +36,7 @@ impl Imatrix {
     /// Reads `path` in either format.
     ///
     /// # Errors
-    /// [`Code::Imatrix`] when the file is neither, is damaged, or has a weight that is not finite.
+    /// [`Code::Imatrix`] when the file is neither, is damaged, or has a weight that no mean of squares is.
     pub fn read(path: &Path) -> Result<Self> {
         let (file, len) = open_regular(path)?;
         let mut magic = [0; 4];
@@ -39,14 +44,20 @@ impl Imatrix {
             return Err(bad(path, format!("has {len} bytes")));
         }
         read_exact_at(&file, &mut magic, 0).map_err(|err| Error::io(path, "read the importance matrix", &err))?;
-        let read = if magic == MAGIC { from_gguf(path)? } else { from_dat(path)? };
+        let read = if magic == MAGIC { from_gguf(path)? } else { from_dat(path, file)? };
         if read.entries.is_empty() {
             return Err(bad(path, "has no entries".to_owned()));
         }
-        match read.entries.iter().find(|(_, w)| w.iter().any(|x| !x.is_finite())) {
-            Some((name, _)) => Err(bad(path, format!("entry '{name}' has a weight that is not a number"))),
-            None => Ok(read),
+        for (name, weights) in &read.entries {
+            if weights.iter().any(|x| !x.is_finite()) {
+                return Err(bad(path, format!("entry '{name}' has a weight that is not a number")));
+            }
+            // they are means of squares
+            if let Some(weight) = weights.iter().find(|x| !(0.0..=MAX_WEIGHT).contains(*x)) {
+                return Err(bad(path, format!("entry '{name}' has a weight of {weight}, outside 0 to {MAX_WEIGHT:e}")));
+            }
         }
+        Ok(read)
     }
 }
 
@@ -63,7 +74,7 @@ fn from_gguf(path: &Path) -> Result<Imatrix> {
         let counts = gguf.tensors.iter().find(|t| t.name.strip_suffix(".counts") == Some(name));
         let Some(counts) = counts else { return Err(bad(path, format!("entry '{name}' has sums and no counts"))) };
         let (sums, counts) = (floats(&gguf, sums)?, floats(&gguf, counts)?);
-        if counts.is_empty() || sums.len() % counts.len() != 0 {
+        if counts.is_empty() || sums.is_empty() || sums.len() % counts.len() != 0 {
             return Err(bad(path, format!("entry '{name}' has {} sums for {} counts", sums.len(), counts.len())));
         }
         let weights = sums.chunks(sums.len() / counts.len()).zip(counts).flat_map(|(sums, count)| {
@@ -97,8 +108,10 @@ fn floats(gguf: &Gguf, tensor: &crate::gguf::TensorInfo) -> Result<Vec<f32>> {
 
 /// i32 entries; for each: i32 length and name, i32 calls, i32 count and that many f32; then, perhaps, i32 chunks and i32
 /// length and name of the dataset.
-fn from_dat(path: &Path) -> Result<Imatrix> {
-    let bytes = std::fs::read(path).map_err(|err| Error::io(path, "read the importance matrix", &err))?;
+fn from_dat(path: &Path, file: File) -> Result<Imatrix> {
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_BYTES).read_to_end(&mut bytes);
+    read.map_err(|err| Error::io(path, "read the importance matrix", &err))?;
     let mut rest = bytes.as_slice();
     let cut = || bad(path, "is neither a GGUF file nor a .dat of llama-imatrix, or is cut".to_owned());
     let mut entries = BTreeMap::new();

@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::positioned;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +31,12 @@ pub trait Medium: fmt::Debug + Send + Sync {
     /// These small parts will be read soon: who has a long way to them can fetch them together.
     fn expect(&self, _parts: &[Range<u64>]) {}
 
+    /// `bytes`, which lie at `offset`, are about to be trusted because they pass the file's sum. Answers where they differ
+    /// from what was read before from the same place: the first such byte of the file.
+    fn contradicts(&self, _offset: u64, _bytes: &[u8]) -> Option<u64> {
+        None
+    }
+
     /// What is different now from when the file was opened.
     ///
     /// # Errors
@@ -42,8 +48,11 @@ pub trait Medium: fmt::Debug + Send + Sync {
 
 /// The weight files of a checkpoint by their names. The small files beside them are always on this disk.
 pub trait Weights {
-    /// Names of all weight files there are.
-    fn names(&self) -> Vec<String>;
+    /// Names of all files there are; a link whose target is gone is none.
+    ///
+    /// # Errors
+    /// [`Error`] when the folder cannot be read.
+    fn names(&self) -> Result<Vec<String>>;
 
     /// Opens the one called `name`; `path` is what errors call it.
     ///
@@ -52,7 +61,10 @@ pub trait Weights {
     fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn Medium>>;
 
     /// Where `names` come from, as far as is known.
-    fn provenance(&self, names: &[&str]) -> Provenance;
+    ///
+    /// # Errors
+    /// [`Error`] when what tells it cannot be read.
+    fn provenance(&self, names: &[&str]) -> Result<Provenance>;
 }
 
 /// The weight files of a folder on this disk.
@@ -60,18 +72,24 @@ pub trait Weights {
 pub(crate) struct Folder<'a>(pub(crate) &'a Path);
 
 impl Weights for Folder<'_> {
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.0).into_iter().flatten().flatten();
-        // a link of the shared cache whose file is gone is no file
-        let there = entries.filter(|entry| entry.path().exists());
-        there.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    fn names(&self) -> Result<Vec<String>> {
+        let failed = |path: &Path, err: io::Error| Error::io(path, "look into the folder", &err);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.0).map_err(|err| failed(self.0, err))? {
+            let entry = entry.map_err(|err| failed(self.0, err))?;
+            // a link of the shared cache whose file is gone is no file
+            if entry.path().try_exists().map_err(|err| failed(&entry.path(), err))? {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
     }
 
     fn open(&self, _name: &str, path: &Path) -> Result<Arc<dyn Medium>> {
         Ok(Arc::new(OnDisk::open(path)?))
     }
 
-    fn provenance(&self, names: &[&str]) -> Provenance {
+    fn provenance(&self, names: &[&str]) -> Result<Provenance> {
         Provenance::of(self.0, names.iter().copied())
     }
 }
@@ -121,12 +139,64 @@ impl Medium for OnDisk {
     }
 }
 
-/// Opens a regular file and tells its length.
+/// Opens a regular file and tells its length. It is opened once and looked at through the handle: what was checked is what
+/// is read, and a pipe that took the file's place does not hang.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
-    let found = std::fs::metadata(path).map_err(|err| Error::io(path, "open the file", &err))?;
+    let file = open(path).map_err(|err| cannot_open(path, &err))?;
+    let found = file.metadata().map_err(|err| Error::io(path, "look at the file", &err))?;
     if !found.is_file() {
         return Err(Error::new(Code::NotAFile, path, "is not a regular file", "replace it with the real file"));
     }
-    let file = File::open(path).map_err(|err| Error::io(path, "open the file", &err))?;
     Ok((file, found.len()))
+}
+
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // without it, opening a pipe waits for who writes to it; for a regular file it means nothing
+    let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    std::fs::OpenOptions::new().read(true).custom_flags(at_once).open(path)
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Why a file cannot be opened: a link whose target is gone is told apart from a name that is not there.
+fn cannot_open(path: &Path, err: &io::Error) -> Error {
+    let dangles = err.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata(path).is_ok();
+    if !dangles {
+        return Error::io(path, "open the file", err);
+    }
+    let fix = "fetch the model again (tulu-quant pull), or put the file in the link's place";
+    Error::new(Code::NotFound, path, "is a link whose target is missing", fix)
+}
+
+/// All of a small file, read through one handle; `too_long` is the error for one of so many bytes, more than `most`.
+pub(crate) fn read_small(path: &Path, most: u64, too_long: impl Fn(u64) -> Error) -> Result<Vec<u8>> {
+    let (file, len) = open_regular(path)?;
+    if len > most {
+        return Err(too_long(len));
+    }
+    let mut bytes = Vec::new();
+    // it may grow while it is read
+    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|err| Error::io(path, "read the file", &err))?;
+    if bytes.len() as u64 > most { Err(too_long(bytes.len() as u64)) } else { Ok(bytes) }
+}
+
+/// Whether something has the name `path`. Only "not found" is absence: a file that cannot be looked at is an error, and so
+/// is, for whoever reads it, a link whose target is gone.
+pub(crate) fn is_there(path: &Path) -> Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(err) => Err(Error::io(path, "look for the file", &err)),
+    }
+}
+
+/// What `read` makes of the file `path`; `None` when there is none.
+pub(crate) fn if_there<T>(path: &Path, read: impl FnOnce(&Path) -> Result<T>) -> Result<Option<T>> {
+    if is_there(path)? { read(path).map(Some) } else { Ok(None) }
 }

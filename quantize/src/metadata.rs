@@ -7,6 +7,7 @@ use crate::gguf::{Array, Value};
 use crate::imatrix::Imatrix;
 use crate::naming::Naming;
 use llama_ext::Ftype;
+use std::collections::HashSet;
 
 /// `GGML_QNT_VERSION`: the layout of the quantized blocks.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -31,16 +32,9 @@ pub(crate) fn pairs(
 
     put("general.architecture", text("llama"));
     put("general.type", text("model"));
-    put("general.name", text(&source.name()));
-    match Naming::of(&source.name()) {
-        None => put("general.size_label", Value::Str(size_label(n_params))),
-        Some(naming) => {
-            put("general.basename", Value::Str(naming.basename));
-            put("general.finetune", Value::Str(naming.finetune));
-            put("general.version", Value::Str(naming.version));
-            put("general.size_label", Value::Str(naming.size_label));
-        }
-    }
+    all.extend(source.described.sampling.iter().cloned());
+    all.extend(general(source, n_params));
+    let mut put = |key: &str, value: Value| all.push((key.to_owned(), value));
     put("llama.block_count", Value::U32(c.num_hidden_layers));
     put("llama.context_length", Value::U32(c.max_position_embeddings));
     put("llama.embedding_length", Value::U32(c.hidden_size));
@@ -65,20 +59,51 @@ pub(crate) fn pairs(
     }
     put("tokenizer.ggml.bos_token_id", Value::U32(t.bos));
     put("tokenizer.ggml.eos_token_id", Value::U32(t.eos));
-    if let Some(pad) = t.pad {
-        put("tokenizer.ggml.padding_token_id", Value::U32(pad));
-    }
-    if let Some(add) = t.add_bos {
-        put("tokenizer.ggml.add_bos_token", Value::Bool(add));
-    }
-    if let Some(add) = t.add_eos {
-        put("tokenizer.ggml.add_eos_token", Value::Bool(add));
-    }
-    if let Some(template) = &source.chat_template {
-        put("tokenizer.chat_template", text(template));
-    }
+    let described = &source.described;
+    all.extend(described.tokenizer.ids.iter().chain(&described.tokenizer.adds).cloned());
+    all.extend(templates(source));
+    all.extend(described.tokenizer.ends.iter().cloned());
     all.extend(quantization(imatrix));
     all.extend(provenance(source));
+    all.extend(described.tokenizer.own.iter().cloned());
+    all
+}
+
+/// What the model is called and what its card says of it. A Tulu model's name says more than its card; the name itself
+/// stays the repository's, which is what people search for.
+fn general(source: &Checkpoint, n_params: u64) -> Vec<(String, Value)> {
+    let named = match Naming::of(&source.name()) {
+        None => Vec::new(),
+        Some(naming) => vec![
+            ("basename", naming.basename),
+            ("finetune", naming.finetune),
+            ("version", naming.version),
+            ("size_label", naming.size_label),
+        ],
+    };
+    let mut all = vec![("general.name".to_owned(), Value::Str(source.name()))];
+    all.extend(named.into_iter().map(|(key, value)| (format!("general.{key}"), Value::Str(value))));
+    let card = &source.described.card;
+    let has = |all: &[(String, Value)]| all.iter().any(|(key, _)| key == "general.size_label");
+    if !has(&all) && !has(card) {
+        all.push(("general.size_label".to_owned(), Value::Str(size_label(n_params))));
+    }
+    let known: HashSet<String> = all.iter().map(|(key, _)| key.clone()).collect();
+    all.extend(card.iter().filter(|(key, _)| !known.contains(key)).cloned());
+    all
+}
+
+/// The chat templates: the default one where every program looks, the named ones beside it.
+fn templates(source: &Checkpoint) -> Vec<(String, Value)> {
+    let named = &source.described.templates;
+    let one = |(name, text): &(String, String)| (format!("tokenizer.chat_template.{name}"), Value::Str(text.clone()));
+    let mut all: Vec<_> = named.iter().map(one).collect();
+    if !named.is_empty() {
+        let names = named.iter().map(|(name, _)| name.clone()).collect();
+        all.push(("tokenizer.chat_templates".to_owned(), Value::Array(Array::Str(names))));
+    }
+    let default = source.chat_template.as_ref();
+    all.extend(default.map(|text| ("tokenizer.chat_template".to_owned(), Value::Str(text.clone()))));
     all
 }
 

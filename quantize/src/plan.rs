@@ -70,6 +70,10 @@ pub struct Plan {
     pub source_bytes: u64,
     /// Tensors of the checkpoint that are not carried over, by name.
     pub skipped: Vec<String>,
+    /// What a user should know of the request but need not mend, one sentence each.
+    pub notes: Vec<String>,
+    /// Rows of one attention head.
+    pub(crate) head_dim: u32,
     /// Importance of each column, for each of [`Plan::tensors`] that has it.
     pub(crate) importance: Vec<Option<Vec<f32>>>,
 }
@@ -82,21 +86,33 @@ impl Plan {
     pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)], recipe: &Recipe) -> Result<Self> {
         check_request(source, outputs)?;
         let (tensors, skipped) = match_tensors(source)?;
-        let n_params = tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum();
-        let source_bytes = tensors.iter().map(|t| t.source_bytes).sum();
+        let weights = |t: &PlannedTensor| t.dims.iter().try_fold(1_u64, |n, d| n.checked_mul(*d));
+        let sum = |of: &dyn Fn(&PlannedTensor) -> Option<u64>| {
+            let sum = tensors.iter().try_fold(0_u64, |sum, t| sum.checked_add(of(t)?));
+            sum.ok_or_else(|| too_large(&source.dir))
+        };
+        let (n_params, source_bytes) = (sum(&weights)?, sum(&|t| Some(t.source_bytes))?);
         let importance = importance(source, &tensors, recipe)?;
-        let outputs = outputs
+        let outputs: Vec<OutputPlan> = outputs
             .iter()
             .map(|(ftype, path)| plan_output(source, &tensors, recipe, *ftype, path, n_params))
             .collect::<Result<_>>()?;
-        Ok(Self { tensors, outputs, n_params, source_bytes, skipped, importance })
+        let total = outputs.iter().try_fold(0_u64, |sum, o| sum.checked_add(o.len));
+        total.ok_or_else(|| too_large(&source.dir))?;
+        let notes = notes(&tensors, recipe);
+        let head_dim = source.config.head_dim;
+        Ok(Self { tensors, outputs, n_params, source_bytes, skipped, notes, head_dim, importance })
     }
 
     /// Bytes of all outputs together.
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
-        self.outputs.iter().map(|o| o.len).sum()
+        self.outputs.iter().fold(0, |sum, o| sum.saturating_add(o.len))
     }
+}
+
+fn too_large(path: &Path) -> Error {
+    Error::new(Code::Request, path, "would be larger than any file can be", "check config.json")
 }
 
 fn check_request(source: &Checkpoint, outputs: &[(Ftype, PathBuf)]) -> Result<()> {
@@ -136,18 +152,11 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
         }
         let Some(i) = have.remove(known.source.as_str()) else {
             let what = format!("tensor '{}' is missing", known.source);
-            let fix = "the checkpoint is not complete, or config.json is of another model";
-            return Err(Error::new(Code::TensorMissing, &source.dir, what, fix));
+            return Err(Error::new(Code::TensorMissing, &source.dir, what, missing_fix(source, &known.source)));
         };
         let t = &source.tensors[i];
         if t.shape != known.shape {
-            let what = format!("tensor '{}' has shape {:?}, config.json makes it {:?}", t.name, t.shape, known.shape);
-            return Err(Error::new(
-                Code::TensorShape,
-                place(t),
-                what,
-                "take config.json and weights of one repository",
-            ));
+            return Err(wrong_shape(source, place(t), t, &known.shape));
         }
         let dims = known.shape.iter().rev().copied().collect();
         planned.push(PlannedTensor { name: known.name, dims, source: i, source_bytes: t.bytes, layout: known.layout });
@@ -166,10 +175,55 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     Ok((planned, skipped))
 }
 
+/// What to do about a tensor that is missing, by the names that are there.
+fn missing_fix(source: &Checkpoint, name: &str) -> String {
+    if name == "lm_head.weight" && source.tensors.iter().any(|t| t.name == "model.embed_tokens.weight") {
+        return "the model was saved without the part that writes text (as a LlamaModel): save it as LlamaForCausalLM"
+            .to_owned();
+    }
+    let mut names = source.tensors.iter().map(|t| t.name.as_str());
+    let first = names.next().unwrap_or_default();
+    let common = names.fold(first, |common, name| {
+        let n = common.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+        common.get(..n).unwrap_or_default()
+    });
+    match common.rsplit_once('.') {
+        Some((prefix, _)) if prefix != "model" && !source.tensors.is_empty() => {
+            format!("every name here begins with '{prefix}.', which no LLaMA model has: rename the tensors")
+        }
+        _ => "the checkpoint is not complete, or config.json is of another model".to_owned(),
+    }
+}
+
+/// A tensor of another shape than config.json gives. The usual cause for the vocabulary's two is one that was resized.
+fn wrong_shape(source: &Checkpoint, place: &Path, t: &SourceTensor, wanted: &[u64]) -> Error {
+    let by_vocabulary = ["model.embed_tokens.weight", "lm_head.weight"].contains(&t.name.as_str());
+    let (what, fix) = match (t.shape.as_slice(), wanted) {
+        ([rows, columns], [_, width]) if by_vocabulary && columns == width && source.carried.is_none() => (
+            format!("tensor '{}' has {rows} rows, vocab_size in config.json is {}", t.name, source.config.vocab_size),
+            "the vocabulary was resized: take config.json, tokenizer files and weights of one save",
+        ),
+        (shape, _) => (
+            format!("tensor '{}' has shape {shape:?}, config.json makes it {wanted:?}", t.name),
+            "take config.json and weights of one repository",
+        ),
+    };
+    Error::new(Code::TensorShape, place, what, fix)
+}
+
 /// The imatrix's weights for each tensor. A tensor without an entry is quantized without, as in llama-quantize; an entry
-/// of another length means another model, except for the embedding, which is looked up and not multiplied.
+/// of another length means another model, except for the embedding, which is looked up and not multiplied. So does a file
+/// of which no entry is of a tensor.
 fn importance(source: &Checkpoint, tensors: &[PlannedTensor], recipe: &Recipe) -> Result<Vec<Option<Vec<f32>>>> {
     let Some(imatrix) = &recipe.imatrix else { return Ok(vec![None; tensors.len()]) };
+    let is_used = |t: &PlannedTensor| t.dims.len() > 1 && imatrix.entries.contains_key(&t.name);
+    if !tensors.iter().any(is_used) {
+        let first = imatrix.entries.keys().next().map_or("", String::as_str);
+        let count = imatrix.entries.len();
+        let what = format!("has {count} entries and none for a tensor of this model (the first is '{first}')");
+        let fix = format!("give the importance matrix of {}", source.name());
+        return Err(Error::new(Code::Imatrix, Path::new(&imatrix.file), what, fix));
+    }
     tensors
         .iter()
         .map(|t| match imatrix.entries.get(&t.name).filter(|_| t.dims.len() > 1) {
@@ -184,6 +238,45 @@ fn importance(source: &Checkpoint, tensors: &[PlannedTensor], recipe: &Recipe) -
         .collect()
 }
 
+/// What of the recipe has no effect.
+fn notes(tensors: &[PlannedTensor], recipe: &Recipe) -> Vec<String> {
+    let mut notes = Vec::new();
+    let matrices: Vec<&str> = tensors.iter().filter(|t| t.dims.len() > 1).map(|t| t.name.as_str()).collect();
+    if let Some(imatrix) = &recipe.imatrix {
+        // llama-imatrix collects nothing for the embedding, and for the output only when asked to
+        let expected = matrices.iter().filter(|name| !matches!(**name, "token_embd.weight" | "output.weight"));
+        let without: Vec<&str> = expected.copied().filter(|name| !imatrix.entries.contains_key(*name)).collect();
+        if !without.is_empty() {
+            notes.push(format!(
+                "{} has no entry for {} of {} matrices, which are quantized without: {}",
+                imatrix.file,
+                without.len(),
+                matrices.len(),
+                some(&without)
+            ));
+        }
+        let keys = imatrix.entries.keys().map(String::as_str);
+        let unused: Vec<&str> = keys.filter(|name| !matrices.contains(name)).collect();
+        if !unused.is_empty() {
+            let count = unused.len();
+            notes.push(format!("{} has {count} entries for no matrix of this model: {}", imatrix.file, some(&unused)));
+        }
+    }
+    for (pattern, kind) in &recipe.overrides {
+        // one that is no pattern was refused when the types were chosen
+        if llama_ext::pattern_finds(pattern, &matrices).is_ok_and(|found| found == 0) {
+            notes.push(format!("the pattern '{pattern}' of type {kind} finds no matrix, so it changes nothing"));
+        }
+    }
+    notes
+}
+
+/// The first names of a list.
+fn some(names: &[&str]) -> String {
+    let more = if names.len() > 3 { ", …" } else { "" };
+    names.iter().take(3).copied().collect::<Vec<_>>().join(", ") + more
+}
+
 fn plan_output(
     source: &Checkpoint,
     tensors: &[PlannedTensor],
@@ -193,7 +286,7 @@ fn plan_output(
     n_params: u64,
 ) -> Result<OutputPlan> {
     let types = choose_types(source, tensors, &recipe.rules(ftype)).map_err(|err| refused(path, &err, recipe))?;
-    let too_large = || Error::new(Code::Request, path, "would be larger than any file can be", "check config.json");
+    let too_large = || too_large(path);
     let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), 0_u64);
     for (t, kind) in tensors.iter().zip(&types) {
         let row = kind.row_bytes(usize::try_from(t.n_per_row()).unwrap_or(0)).map_err(|err| {

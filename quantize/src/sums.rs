@@ -115,23 +115,26 @@ impl<'a> Sums<'a> {
     /// # Errors
     /// [`Code::ZipCrc`] naming the first storage whose bytes are not those that were stored.
     pub(crate) fn check(&self) -> Result<()> {
-        for storage in &self.storages {
+        self.wrong().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Every storage whose bytes are not those that were stored, all pieces being read.
+    pub(crate) fn wrong(&self) -> Vec<Error> {
+        let all = self.storages.iter().filter_map(|storage| {
             let shard = &self.source.shards[storage.shard];
             let about = &shard.sums[storage.sum];
             let mut all = crc32fast::Hasher::new();
             for (len, kept) in &storage.pieces {
                 let Some(sum) = kept.get() else {
                     let what = format!("a part of '{}' was not read", about.name);
-                    return Err(Error::new(Code::Engine, &shard.path, what, "report this"));
+                    return Some(Error::new(Code::Engine, &shard.path, what, "report this"));
                 };
                 all.combine(&crc32fast::Hasher::new_with_initial_len(*sum, *len));
             }
             let sum = all.finalize();
-            if sum != about.crc {
-                return Err(wrong_sum(&shard.path, &about.name, about.offset, about.crc, sum));
-            }
-        }
-        Ok(())
+            (sum != about.crc).then(|| wrong_sum(&shard.path, &about.name, about.offset, about.crc, sum))
+        });
+        all.collect()
     }
 }
 

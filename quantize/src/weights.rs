@@ -23,6 +23,8 @@ pub(crate) struct Read<'a> {
     pub(crate) bytes: &'a [u8],
     /// As numbers, in the order of the GGUF file.
     pub(crate) weights: &'a [f32],
+    /// The largest magnitude among them.
+    pub(crate) largest: f32,
 }
 
 impl Reader {
@@ -50,14 +52,16 @@ impl Reader {
             other => llama_ext::to_f32(other, &self.bytes, &mut self.weights),
         };
         read.map_err(|err| Error::new(Code::Engine, &shard.path, format!("{}: {err}", from.name), "report this"))?;
-        if let Some(at) = first_not_finite(&self.weights) {
+        let largest = largest(&self.weights);
+        let not_finite = if largest.is_finite() { None } else { first_not_finite(&self.weights) };
+        if let Some(at) = not_finite {
             let (value, row) = (self.weights[at], first + (at / columns) as u64);
             let what = format!("tensor '{}' has {value} at row {row}, column {}", from.name, at % columns);
             let fix = "the checkpoint is damaged: download it again";
             return Err(Error::new(Code::TensorValue, &shard.path, what, fix));
         }
         if tensor.layout != Layout::RotaryPairs {
-            return Ok(Read { bytes: &self.bytes, weights: &self.weights });
+            return Ok(Read { bytes: &self.bytes, weights: &self.weights, largest });
         }
         let head_dim = source.config.head_dim as usize;
         self.ordered.clear();
@@ -65,18 +69,22 @@ impl Reader {
             let start = rotary_source_row(row, head_dim) * columns;
             self.ordered.extend_from_slice(&self.weights[start..start + columns]);
         }
-        Ok(Read { bytes: &self.bytes, weights: &self.ordered })
+        Ok(Read { bytes: &self.bytes, weights: &self.ordered, largest })
     }
 }
 
-/// Index of the first NaN or infinity. The test runs without an exit on the way, at the speed of memory; where the culprit
-/// is, is asked only if there is one.
+/// The largest magnitude; infinite or NaN if there is one such weight. One pass without an exit on the way, at the speed
+/// of memory: the bits of floats without their sign are in the order of their magnitudes, infinity and NaN last.
+pub(crate) fn largest(weights: &[f32]) -> f32 {
+    f32::from_bits(weights.iter().fold(0, |most, w| most.max(w.to_bits() & !SIGN)))
+}
+
+/// The bit of an f32 that is its sign.
+const SIGN: u32 = 1 << 31;
+
+/// Index of the first NaN or infinity. Where the culprit is, is asked only if there is one.
 pub(crate) fn first_not_finite(weights: &[f32]) -> Option<usize> {
-    let exponent = f32::INFINITY.to_bits();
-    if weights.iter().fold(true, |finite, w| finite & (w.to_bits() & exponent != exponent)) {
-        return None;
-    }
-    weights.iter().position(|w| !w.is_finite())
+    if largest(weights).is_finite() { None } else { weights.iter().position(|w| !w.is_finite()) }
 }
 
 /// Bounded by a chunk or by one head's rows.

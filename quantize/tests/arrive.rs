@@ -39,6 +39,8 @@ struct Server {
     slow: AtomicU64,
     /// Turns a byte of this file, here.
     corrupt: Mutex<Option<(String, u64)>>,
+    /// Another content of files, which is given until weights are asked for.
+    lies: Mutex<HashMap<String, Vec<u8>>>,
     /// Bytes given and not yet taken by anybody, at most.
     flying: AtomicU64,
     most_flying: AtomicU64,
@@ -62,7 +64,12 @@ impl Supply for Server {
         }
         self.requests.lock().unwrap().push((name.to_owned(), range.clone()));
         let corrupt = self.corrupt.lock().unwrap().clone();
-        let mut bytes = self.files[name][range.start as usize..range.end as usize].to_vec();
+        if long {
+            self.lies.lock().unwrap().clear();
+        }
+        let lie = self.lies.lock().unwrap().get(name).cloned();
+        let whole = lie.as_ref().unwrap_or(&self.files[name]);
+        let mut bytes = whole[range.start as usize..range.end as usize].to_vec();
         if let Some((file, at)) = corrupt
             && file == name
             && range.contains(&at)
@@ -182,6 +189,19 @@ impl Case {
         names
     }
 
+    /// What the outputs are called while they are made, in their order.
+    fn parts(&self) -> Vec<PathBuf> {
+        let names = self.names();
+        let part = |(_, path): &(Ftype, PathBuf)| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let mut found = names.iter().filter(|n| n.starts_with(name) && n.ends_with(".tulu-part"));
+            let part = self.out.join(found.next().unwrap());
+            assert_eq!(found.next(), None);
+            part
+        };
+        outputs(&self.out).iter().map(part).collect()
+    }
+
     /// The outputs are there, whole, and nothing else.
     fn is_done(&self) {
         assert_eq!(self.names(), ["little-Q4_0.gguf", "little-Q8_0.gguf"]);
@@ -278,7 +298,9 @@ fn a_run_that_was_stopped_is_gone_on_with() {
     let case = Case::bin();
     let err = case.run_with(options(), &StopAfter(AtomicUsize::new(20), AtomicBool::new(false))).unwrap_err();
     assert_eq!(err.code, Code::Interrupted);
-    assert_eq!(case.names(), ["little-Q4_0.gguf.tulu-part", "little-Q8_0.gguf.tulu-part", "little.tulu-journal"]);
+    let parts = case.parts();
+    assert_eq!(case.names().len(), 3, "{:?}", case.names());
+    assert!(parts.iter().all(|part| part.exists()) && case.arrival().journal.exists());
     case.given();
     case.run().unwrap();
     case.is_done();
@@ -321,6 +343,67 @@ fn a_byte_that_changed_in_the_first_file_leaves_nothing() {
     assert!(case.names().is_empty(), "{:?}", case.names());
 }
 
+/// Swaps the names of two matrices of one shape in the header of `file`; all offsets stay right.
+fn swapped(file: &[u8]) -> Vec<u8> {
+    let [q, o] = [&b"layers.0.self_attn.q_proj"[..], b"layers.0.self_attn.o_proj"];
+    let at = |name: &[u8]| file.windows(name.len()).position(|part| part == name).unwrap();
+    let (mut bytes, places) = (file.to_vec(), [at(q), at(o)]);
+    bytes[places[0]..][..o.len()].copy_from_slice(o);
+    bytes[places[1]..][..q.len()].copy_from_slice(q);
+    bytes
+}
+
+/// [`swapped`] in the pickle of a `.bin` file, with its CRC32 made right wherever it stands.
+fn swapped_in_pickle(file: &[u8]) -> Vec<u8> {
+    let end = file.windows(3).position(|part| part == b"u.P").unwrap() + 2;
+    let begin = file.windows(3).position(|part| part == b"\x80\x02c").unwrap();
+    let mut bytes = swapped(file);
+    let [old, new] = [file, &bytes].map(|all| crc32fast::hash(&all[begin..end]).to_le_bytes());
+    let places: Vec<usize> = (0..bytes.len() - 3).filter(|at| bytes[*at..*at + 4] == old).collect();
+    assert_eq!(places.len(), 2, "behind the member and in the directory");
+    places.iter().for_each(|at| bytes[*at..*at + 4].copy_from_slice(&new));
+    bytes
+}
+
+#[test]
+fn a_header_that_was_not_the_files_own_is_found_although_every_sum_is_right() {
+    type Lie = fn(&[u8]) -> Vec<u8>;
+    for (case, lie) in [(Case::safetensors(), swapped as Lie), (Case::bin(), swapped_in_pickle)] {
+        let has_it = |bytes: &[u8]| bytes.windows(25).any(|part| part == b"layers.0.self_attn.q_proj");
+        let (name, bytes) = case.server.files.iter().find(|(_, bytes)| has_it(bytes)).unwrap();
+        case.server.lies.lock().unwrap().insert(name.clone(), lie(bytes));
+        let err = case.run().unwrap_err();
+        assert_eq!(err.code, Code::Sha256, "{err}");
+        assert!(err.file.ends_with(name) && err.what.contains("came differently"), "{err}");
+        case.is_not_done();
+        case.run().unwrap();
+        case.is_done();
+    }
+}
+
+/// The run that believed the lie was stopped before the file that had it was complete.
+#[test]
+fn nothing_that_was_converted_by_a_wrong_header_is_gone_on_with() {
+    for (case, lie) in [(Case::safetensors(), swapped as fn(&[u8]) -> Vec<u8>), (Case::bin(), swapped_in_pickle)] {
+        let mut names: Vec<&String> = case.server.files.keys().collect();
+        names.sort();
+        let first = names[0].clone();
+        case.server.slow.store(20, Ordering::SeqCst);
+        for requests in [3, 6, 9] {
+            let bytes = &case.server.files[&first];
+            case.server.lies.lock().unwrap().insert(first.clone(), lie(bytes));
+            case.server.fail_after_long.store(requests, Ordering::SeqCst);
+            case.run().unwrap_err();
+            case.is_not_done();
+        }
+        case.server.fail_after_long.store(usize::MAX, Ordering::SeqCst);
+        case.server.slow.store(0, Ordering::SeqCst);
+        case.server.lies.lock().unwrap().clear();
+        case.run().unwrap();
+        case.is_done();
+    }
+}
+
 /// Keeps the notes.
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
@@ -347,7 +430,7 @@ fn stopped() -> Case {
 fn the_journal_cut_at_any_byte_is_gone_on_with_and_a_damaged_one_begins_anew() {
     let case = stopped();
     let journal = fs::read(case.arrival().journal).unwrap();
-    let parts: Vec<_> = outputs(&case.out).iter().map(|(_, p)| p.with_extension("gguf.tulu-part")).collect();
+    let parts = case.parts();
     let kept: Vec<_> = parts.iter().map(|part| fs::read(part).unwrap()).collect();
     let lines = journal.iter().filter(|b| **b == b'\n').count();
     assert!(lines >= 3, "{lines} lines");
@@ -375,7 +458,7 @@ fn the_journal_cut_at_any_byte_is_gone_on_with_and_a_damaged_one_begins_anew() {
 #[test]
 fn parts_that_are_gone_begin_anew() {
     let case = stopped();
-    fs::remove_file(case.out.join("little-Q8_0.gguf.tulu-part")).unwrap();
+    fs::remove_file(&case.parts()[1]).unwrap();
     let notes = Notes::default();
     case.run_with(options(), &notes).unwrap();
     case.is_done();
@@ -405,13 +488,71 @@ fn a_kill_between_two_names_is_finished_without_a_request_for_weights() {
     lines.push(format!("{:08x} {text}", crc32fast::hash(text.as_bytes())));
     fs::write(&journal, lines.join("\n") + "\n").unwrap();
     let paths = outputs(&case.out);
-    fs::remove_file(paths[0].1.with_extension("gguf.tulu-part")).unwrap();
+    let parts = case.parts();
+    fs::remove_file(&parts[0]).unwrap();
     fs::write(&paths[0].1, &case.wanted[0]).unwrap();
-    fs::write(paths[1].1.with_extension("gguf.tulu-part"), &case.wanted[1]).unwrap();
+    fs::write(&parts[1], &case.wanted[1]).unwrap();
     case.given();
     case.run().unwrap();
     case.is_done();
     assert!(case.given() <= AROUND * case.server.files.len() as u64);
+}
+
+#[test]
+fn an_older_file_of_the_same_name_and_length_is_not_taken_for_this_runs() {
+    let case = stopped();
+    let parts = case.parts();
+    // as the process leaves it that was killed before the first of two files got its name
+    let journal = case.arrival().journal;
+    let head = fs::read_to_string(&journal).unwrap().lines().next().unwrap().to_owned();
+    let number = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    let paths = outputs(&case.out);
+    let files: HashMap<_, _> = paths.iter().zip(&parts).map(|((_, p), part)| (p.to_str(), number(part))).collect();
+    let files: String = files.iter().map(|(p, n)| format!("{:?}:{n},", p.unwrap())).collect();
+    let text = format!("{{\"publishing\":true,\"files\":{{{}}}}}", files.trim_end_matches(','));
+    let entry = format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()));
+    fs::write(&journal, format!("{head}\n{entry}")).unwrap();
+    // a part is gone, and the name is that of another file of the same length
+    fs::write(&paths[0].1, vec![0; case.wanted[0].len()]).unwrap();
+    fs::remove_file(&parts[0]).unwrap();
+    fs::write(&parts[1], &case.wanted[1]).unwrap();
+    case.run_with(Options { replace: true, ..options() }, &Silent).unwrap();
+    case.is_done();
+}
+
+#[test]
+fn conversions_that_have_an_output_in_common_leave_each_other_alone() {
+    let case = stopped();
+    let (journal, parts) = (case.arrival().journal, case.parts());
+    let kept: Vec<Vec<u8>> = [&journal, &parts[0], &parts[1]].map(|path| fs::read(path).unwrap()).to_vec();
+    let source = Checkpoint::open_with(&case.small, &case.distant).unwrap();
+    let one = outputs(&case.out)[..1].to_vec();
+    let plan = Plan::new(&source, &one, &Recipe::default()).unwrap();
+    let arrival = Arrival { journal: case.out.join("little-Q4_0.tulu-journal"), ..case.arrival() };
+    arrive(&source, &plan, &case.distant, options(), &arrival, &Silent).unwrap();
+    assert!(fs::read(&one[0].1).unwrap() == case.wanted[0]);
+    let found: Vec<Vec<u8>> = [&journal, &parts[0], &parts[1]].map(|path| fs::read(path).unwrap()).to_vec();
+    assert!(found == kept, "what was stopped is as it was");
+    fs::remove_file(&one[0].1).unwrap();
+    case.given();
+    case.run().unwrap();
+    case.is_done();
+    assert!(case.given() < case.total(), "and it is gone on with");
+}
+
+#[test]
+fn the_order_of_the_types_does_not_matter_to_what_was_stopped() {
+    let case = stopped();
+    let source = Checkpoint::open_with(&case.small, &case.distant).unwrap();
+    let mut other = outputs(&case.out);
+    other.reverse();
+    let plan = Plan::new(&source, &other, &Recipe::default()).unwrap();
+    case.given();
+    let notes = Notes::default();
+    arrive(&source, &plan, &case.distant, options(), &case.arrival(), &notes).unwrap();
+    case.is_done();
+    assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("goes on where")));
+    assert!(case.given() < case.total());
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod made;
 
 use serde_json::{Value as Json, json};
+use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -77,23 +78,41 @@ fn ids_that_config_json_has_wrong_come_from_the_vocabulary() {
 }
 
 #[test]
-fn a_tied_model_has_no_output_matrix_even_when_the_file_repeats_it() {
-    let dir = tempfile::tempdir().unwrap();
-    made::Checkpoint::default().write(dir.path());
-    edit(&dir.path().join("config.json"), |json| json["tie_word_embeddings"] = true.into());
-    let gguf = converted(dir.path());
-    assert!(!gguf.tensors.iter().any(|t| t.name == "output.weight"));
-    assert_eq!(gguf.tensors.len(), made::Checkpoint::default().shapes().len() - 1);
+fn a_tied_model_keeps_an_output_matrix_only_when_it_is_another_one() {
+    let layers = made::Checkpoint::default().shapes().len();
+    // the same bytes in another tensor, and random ones: in one file, and in two
+    for (repeats, shards) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        let source = made::Checkpoint { shards, ..Default::default() };
+        source.write(dir.path());
+        edit(&dir.path().join("config.json"), |json| json["tie_word_embeddings"] = true.into());
+        if repeats {
+            let mut tensors = source.tensors();
+            let (first, head) = (tensors[0].2.clone(), tensors.last_mut().unwrap());
+            head.2 = first;
+            let per_shard = tensors.len().div_ceil(shards);
+            for (i, part) in tensors.chunks(per_shard).enumerate() {
+                let of = format!("model-{:05}-of-{shards:05}.safetensors", i + 1);
+                let name = if shards == 1 { "model.safetensors".to_owned() } else { of };
+                fs::write(dir.path().join(name), made::safetensors(source.dtype(), part)).unwrap();
+            }
+        }
+        let gguf = converted(dir.path());
+        assert_eq!(gguf.tensors.iter().any(|t| t.name == "output.weight"), !repeats, "{repeats} {shards}");
+        assert_eq!(gguf.tensors.len(), layers - usize::from(repeats), "{repeats} {shards}");
+    }
 }
 
 #[test]
 fn a_snapshot_of_the_shared_cache_is_named_after_its_repository() {
     let dir = tempfile::tempdir().unwrap();
-    let (revision, hash) = ("0f".repeat(20), "ab".repeat(32));
+    let revision = "0f".repeat(20);
     let repository = dir.path().join("models--allenai--tulu-v2.5-ppo-13b-uf-mean");
     let (blobs, snapshot) = (repository.join("blobs"), repository.join("snapshots").join(&revision));
     fs::create_dir_all(&blobs).unwrap();
     made::Checkpoint { shards: 1, ..Default::default() }.write(&snapshot);
+    let bytes = fs::read(snapshot.join("model.safetensors")).unwrap();
+    let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     fs::rename(snapshot.join("model.safetensors"), blobs.join(&hash)).unwrap();
     std::os::unix::fs::symlink(format!("../../blobs/{hash}"), snapshot.join("model.safetensors")).unwrap();
     let out = dir.path().join("out.gguf");

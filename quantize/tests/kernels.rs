@@ -48,7 +48,7 @@ fn realistic(millions: usize, seed: u64) {
 }
 
 #[test]
-#[cfg_attr(not(target_arch = "x86_64"), ignore = "ggml fuses products here, ours must not")]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn four_million_realistic_weights_of_every_type() {
     realistic(4, 17);
 }
@@ -121,7 +121,7 @@ fn freaks_beside_tame_blocks(to: GgmlType, freaks: &[(String, Vec<f32>)], import
 }
 
 #[test]
-#[cfg_attr(not(target_arch = "x86_64"), ignore = "ggml fuses products here, ours must not")]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn freak_blocks() {
     let seed = 5;
     println!("seed {seed}");
@@ -132,7 +132,7 @@ fn freak_blocks() {
 }
 
 #[test]
-#[cfg_attr(not(target_arch = "x86_64"), ignore = "ggml fuses products here, ours must not")]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn freak_blocks_under_ordinary_and_freak_importance() {
     let freaks = freaks(6);
     let mut ones = weights::importance(256, 7);
@@ -176,7 +176,7 @@ fn wrong_lengths_are_errors() {
 
 /// Sub-blocks of nearly one value make ill-conditioned fits, in which every rounding tells.
 #[test]
-#[cfg_attr(not(target_arch = "x86_64"), ignore = "ggml fuses products here, ours must not")]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn nearly_flat_blocks() {
     let seed = 11;
     println!("seed {seed}");

@@ -10,7 +10,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 use tulu_quantize::gguf::Gguf;
-use tulu_quantize::{Checkpoint, Class, Error, Ftype, Options, Plan, Recipe, Silent, convert};
+use tulu_quantize::{
+    Checkpoint, Class, Error, Ftype, Imatrix, Options, Plan, Recipe, Reference, Silent, convert, table_problems, verify,
+};
 
 fn small(shards: usize) -> made::Checkpoint {
     made::Checkpoint { hidden: 8, ffn: 16, layers: 1, heads: 2, kv_heads: 1, vocab: 260, shards, ..Default::default() }
@@ -125,7 +127,8 @@ fn mutate(dir: &Path, file: &str, times: usize, judge: impl Fn(&[u8], &[u8])) ->
             }
             Err(err) => {
                 assert_eq!(err.code.class(), Class::Input, "{err}");
-                assert!(!err.to_string().is_empty());
+                assert!(err.file.starts_with(dir), "{err} names no file of the checkpoint");
+                assert!(!err.what.is_empty() && !err.fix.is_empty(), "{err}");
             }
         }
         assert!(started.elapsed() < Duration::from_secs(5));
@@ -169,11 +172,168 @@ fn a_damaged_safetensors_is_refused_or_only_the_weights_that_were_hit_differ() {
     });
 }
 
+/// Metadata and tensors of a file, the rows of each tensor in order of their bytes where `sorted` says so.
+fn contents(gguf: &[u8], sorted: impl Fn(&str) -> bool) -> (Gguf, Vec<(String, Vec<u64>, Vec<Vec<u8>>)>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.gguf");
+    fs::write(&path, gguf).unwrap();
+    let opened = Gguf::open(&path).unwrap();
+    let tensor = |t: &tulu_quantize::gguf::TensorInfo| {
+        let bytes = &gguf[t.offset as usize..][..t.bytes as usize];
+        let mut rows: Vec<Vec<u8>> = bytes.chunks(4 * t.dims[0] as usize).map(<[u8]>::to_vec).collect();
+        if sorted(&t.name) {
+            rows.sort();
+        }
+        (t.name.clone(), t.dims.clone(), rows)
+    };
+    let tensors = opened.tensors.iter().map(tensor).collect();
+    (opened, tensors)
+}
+
+/// Numbers of config.json and where a GGUF file has them.
+const NUMBERS: [(&str, &str); 6] = [
+    ("num_hidden_layers", "llama.block_count"),
+    ("hidden_size", "llama.embedding_length"),
+    ("intermediate_size", "llama.feed_forward_length"),
+    ("num_attention_heads", "llama.attention.head_count"),
+    ("num_key_value_heads", "llama.attention.head_count_kv"),
+    ("max_position_embeddings", "llama.context_length"),
+];
+
 #[test]
-fn the_files_beside_the_weights_are_refused_or_convert() {
+fn a_damaged_file_beside_the_weights_is_refused_or_changes_what_it_says_and_no_weight() {
     let dir = tempfile::tempdir().unwrap();
     small(2).write_bin(dir.path());
-    for file in ["pytorch_model.bin.index.json", "config.json", "tokenizer.model", "tokenizer_config.json"] {
-        mutate(dir.path(), file, 150, |_, _| {});
+    let good = run(dir.path(), dir.path()).unwrap();
+    mutate(dir.path(), "pytorch_model.bin.index.json", 150, |_, converted| assert!(converted == good));
+    let (_, weights) = contents(&good, |_| false);
+    for file in ["tokenizer.model", "tokenizer_config.json"] {
+        mutate(dir.path(), file, 150, |_, converted| assert!(contents(converted, |_| false).1 == weights));
+    }
+    // the number of heads decides the order of the rows of these two
+    let by_heads = |name: &str| name.contains("attn_q") || name.contains("attn_k");
+    let (_, weights) = contents(&good, by_heads);
+    mutate(dir.path(), "config.json", 150, |damaged, converted| {
+        let (gguf, found) = contents(converted, by_heads);
+        assert!(found == weights);
+        let config: serde_json::Value = serde_json::from_slice(damaged).unwrap();
+        for (key, name) in NUMBERS {
+            let said = config.get(key).and_then(serde_json::Value::as_u64);
+            assert!(said.is_none_or(|said| gguf.u32(name).map(u64::from) == Some(said)), "{key}");
+        }
+    });
+}
+
+/// Bytes of memory that this process has held at most.
+#[cfg(target_os = "linux")]
+fn most_memory() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// Everything that reads a GGUF file, on one that was damaged: refused, or read, and never a panic, a hang, or memory that
+/// the file does not have. Eight bytes of a number are set more often than chance would.
+#[test]
+fn a_damaged_gguf_is_refused_or_read_by_everything_that_reads_one() {
+    let dir = tempfile::tempdir().unwrap();
+    small(1).write(dir.path());
+    let path = dir.path().join("x.gguf");
+    let good = run(dir.path(), dir.path()).unwrap();
+    let other = dir.path().join("good.gguf");
+    fs::write(&other, &good).unwrap();
+    let header = usize::try_from(Gguf::open(&other).unwrap().data).unwrap();
+    let against = Reference::gguf(Gguf::open(&other).unwrap());
+    let (seed, began) = (seed(), Instant::now());
+    let mut random = Random(seed);
+    #[cfg(target_os = "linux")]
+    let before = most_memory();
+    let (mut opened, mut converted, mut times) = (0, 0, 0);
+    while times < 4000 && began.elapsed() < Duration::from_secs(40) {
+        let mut bytes = good.clone();
+        let what = match random.below(3) {
+            0 => random.damage(&mut bytes),
+            _ => {
+                // numbers stand anywhere: lengths, types, counts, dimensions, offsets
+                let at = random.below(header - 8);
+                let n = [4, 8][random.below(2)];
+                let values =
+                    [0, 1, 0x7f, 0xff, 1 << 16, 1 << 31, u32::MAX.into(), 1 << 32, 1 << 40, 1 << 62, 1 << 63, u64::MAX];
+                let with = values[random.below(values.len())].wrapping_sub(random.next() % 2);
+                bytes[at..at + n].copy_from_slice(&with.to_le_bytes()[..n]);
+                format!("{n} bytes at {at} are {with}")
+            }
+        };
+        let case = Case(format!("TULU_QUANT_SEED={seed}, number {times}: {what}"));
+        fs::write(&path, &bytes).unwrap();
+        let started = Instant::now();
+        match Gguf::open(&path) {
+            Err(err) => assert_eq!(err.code.class(), Class::Input, "{err}"),
+            Ok(gguf) => {
+                opened += 1;
+                let shown: usize = gguf.pairs.iter().map(|(_, value)| value.to_string().len()).sum();
+                assert!(shown < 1 << 20);
+                let _ = (gguf.n_params(), gguf.tensor_bytes(), gguf.part(), table_problems(&gguf));
+                for against in [None, Some(&against)] {
+                    let verdict = verify(&gguf, against, NonZeroUsize::MIN, &Silent).unwrap();
+                    assert_eq!(verdict.tensors.len(), gguf.tensors.len());
+                }
+            }
+        }
+        let made = Checkpoint::open_gguf(&path, true).and_then(|source| {
+            let out = dir.path().join("out.gguf");
+            let plan = Plan::new(&source, &[(Ftype::F16, out.clone())], &Recipe::default())?;
+            let options = Options { threads: NonZeroUsize::MIN, replace: true, reference_kernels: false };
+            convert(&source, &plan, options, &Silent)?;
+            Gguf::open(&out)
+        });
+        match made {
+            Ok(_) => converted += 1,
+            Err(err) => assert_eq!(err.code.class(), Class::Input, "{err}"),
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        times += 1;
+        drop(case);
+    }
+    println!("{times} damaged files: {opened} were read, {converted} converted");
+    assert!(opened > 0 && converted < times);
+    #[cfg(target_os = "linux")]
+    {
+        // a file of 100 kB; the other tests of this program run beside it
+        let more = most_memory().saturating_sub(before);
+        println!("{more} bytes more were held");
+        assert!(more < 96 << 20, "TULU_QUANT_SEED={seed}: {more} bytes more");
+    }
+}
+
+#[test]
+fn a_damaged_importance_matrix_is_refused_or_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.dat");
+    // the older form: entries of name, calls, number of values and values; then the chunk count and the data set's name
+    let mut good = 3_i32.to_le_bytes().to_vec();
+    for name in ["blk.0.attn_q.weight", "blk.0.ffn_up.weight", "output.weight"] {
+        good.extend((name.len() as i32).to_le_bytes());
+        good.extend(name.as_bytes());
+        good.extend(4_i32.to_le_bytes());
+        good.extend(8_i32.to_le_bytes());
+        good.extend((0..8).flat_map(|i| (i as f32 + 0.5).to_le_bytes()));
+    }
+    good.extend(2_i32.to_le_bytes());
+    good.extend(4_i32.to_le_bytes());
+    good.extend(b"text");
+    fs::write(&path, &good).unwrap();
+    Imatrix::read(&path).unwrap();
+    let seed = seed();
+    let mut random = Random(seed);
+    for i in 0..2000 {
+        let mut bytes = good.clone();
+        let what = random.damage(&mut bytes);
+        let case = Case(format!("TULU_QUANT_SEED={seed}, number {i}: {what}"));
+        fs::write(&path, &bytes).unwrap();
+        if let Err(err) = Imatrix::read(&path) {
+            assert_eq!(err.code.class(), Class::Input, "{err}");
+        }
+        drop(case);
     }
 }

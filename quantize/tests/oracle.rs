@@ -74,11 +74,13 @@ fn same_as_llama_cpp(checkpoint: &made::Checkpoint) {
 }
 
 #[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn every_type_of_a_bf16_checkpoint_with_grouped_heads() {
     same_as_llama_cpp(&made::Checkpoint::default());
 }
 
 #[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn every_type_of_an_f16_checkpoint_with_equal_heads_and_odd_rows() {
     let odd =
         made::Checkpoint { hidden: 288, ffn: 736, heads: 6, kv_heads: 6, lossless: Ftype::F16, ..Default::default() };
@@ -86,6 +88,7 @@ fn every_type_of_an_f16_checkpoint_with_equal_heads_and_odd_rows() {
 }
 
 #[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn every_type_of_an_f32_checkpoint_in_one_file() {
     same_as_llama_cpp(&made::Checkpoint { lossless: Ftype::F32, shards: 1, ..Default::default() });
 }
@@ -160,6 +163,7 @@ fn imatrix(dir: &Path, checkpoint: &made::Checkpoint) -> (PathBuf, PathBuf) {
 }
 
 #[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn importance_matrices_and_type_options_give_the_same_bytes_too() {
     llama_ext::log::capture(None);
     let dir = tempfile::tempdir().unwrap();
@@ -201,6 +205,7 @@ fn importance_matrices_and_type_options_give_the_same_bytes_too() {
 }
 
 #[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn our_kernels_and_ggml_s_make_the_same_files() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
@@ -217,6 +222,7 @@ fn our_kernels_and_ggml_s_make_the_same_files() {
 }
 
 #[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn a_gguf_file_as_source_gives_what_llama_cpp_makes_of_it() {
     llama_ext::log::capture(None);
     let dir = tempfile::tempdir().unwrap();

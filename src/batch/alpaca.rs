@@ -33,6 +33,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
     }
     Ok(Record {
         id: None,
+        model: None,
         asks: vec![Ask::Chat(vec![Message::new(Role::User, prompt)])],
         turns: Vec::new(),
         options: Options { n: Some(1), ..Options::default() },

@@ -4,11 +4,14 @@
 use super::input::Shape;
 use super::record::{Answered, Record, Refusal, Refused};
 use super::{alpaca, mt_bench, openai, text};
+use crate::error::Failure;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// How input and output are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Format {
     /// OpenAI batch lines
     Openai,
@@ -30,16 +33,6 @@ pub(crate) enum Rank {
 }
 
 impl Format {
-    /// As `--format` has it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Openai => "openai",
-            Self::AlpacaEval => "alpaca-eval",
-            Self::MtBench => "mt-bench",
-            Self::Text => "text",
-        }
-    }
-
     /// What a file that begins with `head` is, if that is plain: by the fields of its first records, else by its name.
     pub(crate) fn guess(head: &[u8], path: &Path) -> Option<Self> {
         let text = String::from_utf8_lossy(head);
@@ -58,6 +51,14 @@ impl Format {
             return Some(format);
         }
         let array = text.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(['{', ']']));
+        // Not one a line; `check` says what to do.
+        if array || text.lines().next().is_some_and(|line| line.trim() == "{") {
+            match () {
+                () if text.contains("\"custom_id\"") => return Some(Self::Openai),
+                () if text.contains("\"question_id\"") && text.contains("\"turns\"") => return Some(Self::MtBench),
+                () => {}
+            }
+        }
         match path.extension().and_then(|end| end.to_str()) {
             Some("json") if array => Some(Self::AlpacaEval),
             Some("jsonl") => Some(Self::Openai),
@@ -70,7 +71,37 @@ impl Format {
     /// How the records of a file that begins with `head` are told apart.
     pub(crate) fn shape(self, head: &[u8]) -> Shape {
         let first = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).iter().find(|byte| !byte.is_ascii_whitespace());
-        if self == Self::AlpacaEval && first == Some(&b'[') { Shape::Array } else { Shape::Lines }
+        match self {
+            Self::AlpacaEval if first == Some(&b'[') => Shape::Array,
+            // Line 5,000 is prompt 5,000, also where it is empty.
+            Self::Text => Shape::Lines,
+            // As vLLM reads them.
+            Self::Openai | Self::AlpacaEval | Self::MtBench => Shape::Filled,
+        }
+    }
+
+    /// Refuses a whole file whose every line would be refused, with what to do about it.
+    pub(crate) fn check(self, head: &[u8]) -> Result<(), Failure> {
+        let text = String::from_utf8_lossy(head);
+        let text = text.trim_start_matches('\u{feff}').trim_start();
+        let (name, known) = match self {
+            Self::Openai => ("OpenAI batch lines", text.contains("\"custom_id\"")),
+            Self::MtBench => ("MT-Bench questions", text.contains("\"question_id\"")),
+            Self::AlpacaEval | Self::Text => return Ok(()),
+        };
+        let array = text.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
+        let laid_out = text.lines().next().is_some_and(|line| line.trim() == "{");
+        let lines = || text.lines().filter(|line| !line.trim().is_empty());
+        let whole = lines().filter(|line| matches!(serde_json::from_str(line), Ok(Value::Object(_)))).count();
+        if !known || !array && !laid_out || whole * 2 >= lines().count() {
+            return Ok(());
+        }
+        let (what, fix) = if array {
+            ("are in a JSON array", "put each on a line of its own, such as with jq -c '.[]'")
+        } else {
+            ("are laid out over several lines each", "put each on a line of its own, such as with jq -c .")
+        };
+        Err(Failure::input("FORMAT", format!("looks like {name}, but they {what}"), fix))
     }
 
     /// How results are written to `output`.
@@ -170,5 +201,27 @@ mod tests {
         assert_eq!(guess("[[[[", "x.jsonl"), Some(Format::Openai));
         assert_eq!(guess("Hello\n", "-"), None);
         assert_eq!(guess("", "x.json"), None);
+        assert_eq!(guess("[\n {\n  \"custom_id\": \"a\"\n }\n]\n", "x.json"), Some(Format::Openai));
+        assert_eq!(guess("{\n  \"custom_id\": \"a\"\n}\n", "-"), Some(Format::Openai));
+        assert_eq!(guess("[{\"question_id\": 81, \"turns\": []}]", "question.json"), Some(Format::MtBench));
+    }
+
+    #[test]
+    fn a_file_of_which_no_line_is_a_record_is_refused_as_a_whole() {
+        let ok = |format: Format, text: &str| format.check(text.as_bytes()).is_ok();
+        for refused in [
+            "[\n {\n  \"custom_id\": \"a\"\n }\n]\n",
+            "[{\"custom_id\": \"a\"}]",
+            "\u{feff}[\n{\"custom_id\": \"a\"},\n{\"custom_id\": \"b\"}\n]\n",
+            "{\n  \"custom_id\": \"a\"\n}\n{\n  \"custom_id\": \"b\"\n}\n",
+        ] {
+            assert!(!ok(Format::Openai, refused), "{refused}");
+            assert!(!ok(Format::MtBench, &refused.replace("custom_id", "question_id")), "{refused}");
+        }
+        let record = "{\"custom_id\": \"a\"}\n";
+        for bad_line in ["{\n", "[{\n", "[]\n", "{\n{\n", ""] {
+            assert!(ok(Format::Openai, &(bad_line.to_owned() + &record.repeat(3))), "{bad_line} costs itself");
+        }
+        assert!(ok(Format::Text, "{\n\"custom_id\"\n"));
     }
 }

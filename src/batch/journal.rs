@@ -1,36 +1,49 @@
-//! The journal beside the output: what a run has finished so far. It is append-only, one write a record, so that a kill
-//! at any moment loses at most the record being written; its last, torn line is dropped when the run goes on. The output
-//! itself is made of it at the end, whole and in its order.
-//!
-//! Line 1 says what run it is (input, model, settings); a later line of the same kind replaces it. Every other line is
-//! `<key>\t<ok|failed>\t<prompt tokens> <answer tokens>\t<output record>`, and the last one with a key counts.
+//! The journal beside the output: what a run has finished so far. It is append-only, one write a record, so that a kill at
+//! any moment loses at most the record being written: a last line without its end is cut off when the run goes on. Any
+//! other damaged line costs itself, and its record is answered anew. Nothing is changed before it is known that the journal
+//! is of this run. The output itself is made of it at the end, whole and in its order. Its lines are in `line`, how they are read again in `read`.
 
-use super::files::{beside, lock};
+mod line;
+mod read;
+
+use super::files::{beside, exists, is_folder, lock};
 use super::format::Format;
+use super::identity::{Identity, WINDOW};
 use super::input::{Contents, Key};
-use super::output::{Done, Output, Results, Written};
+use super::manifest::Manifest;
+use super::output::{Done, Output, Results, Written, sync_folder};
+use super::shard::Shard;
 use crate::error::Failure;
-use crate::hex::hex;
-use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use line::{Header, InputMark};
+use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How every journal begins; a file that does not is not ours to change.
-const MAGIC: &str = "{\"tulu_quant_journal\":1,";
-/// A power failure costs at most this much work.
+/// A power failure costs at most this much work: so long after a record was written it is on the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 
 /// A finished record, and where its output record lies in the journal.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    ok: bool,
-    tokens: (u64, u64),
     offset: u64,
-    len: usize,
+    len: u32,
+    tokens: (u32, u32),
+    ok: bool,
+    place: Place,
 }
+
+/// Whether the input has a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    InAnotherShard,
+    Here,
+}
+
+/// A line that is not known to be of this run: where it begins, and its length.
+type Doubtful = (u64, usize);
 
 /// An open journal; nobody else has it open.
 #[derive(Debug)]
@@ -38,11 +51,21 @@ pub(crate) struct Journal {
     path: PathBuf,
     output: PathBuf,
     file: File,
-    header: Option<String>,
+    /// The last whole one.
+    header: Option<Header>,
     entries: HashMap<Key, Entry>,
+    doubtful: Vec<Doubtful>,
+    /// Lines that are nothing at all.
+    damaged: u64,
+    /// Where whole lines end.
     end: u64,
-    dropped: u64,
+    /// Bytes of a last line without its end, which was behind them.
+    torn: u64,
+    /// What the sums of records begin with.
+    seed: u32,
+    restart: bool,
     synced: Instant,
+    unsynced: bool,
 }
 
 /// Sums over the finished records.
@@ -57,10 +80,13 @@ pub(crate) struct Sums {
 }
 
 impl Journal {
-    /// Opens the journal of `output`, or makes one. `restart` forgets what is in it. An output that is there already is
-    /// only replaced with `force`, or when a journal shows that its run has more to do.
-    pub(crate) fn open(output: &Path, restart: bool, force: bool) -> Result<Self, Failure> {
+    /// Opens the journal of `output`, or makes one. What is in it stays until [`Journal::begin`], also with `restart`, which
+    /// forgets it.
+    pub(crate) fn open(output: &Path, restart: bool) -> Result<Self, Failure> {
         let path = beside(output, "", ".journal")?;
+        if is_folder(output)? {
+            return Err(Failure::input("OUTPUT", "is a folder", "give the path of a file").at(output));
+        }
         let file = lock(&path)?;
         let mut journal = Self {
             path,
@@ -68,61 +94,92 @@ impl Journal {
             file,
             header: None,
             entries: HashMap::new(),
+            doubtful: Vec::new(),
+            damaged: 0,
             end: 0,
-            dropped: 0,
+            torn: 0,
+            seed: 0,
+            restart,
             synced: Instant::now(),
+            unsynced: false,
         };
         journal.read()?;
-        let known = journal.header.is_some();
         if restart {
-            journal.truncate(0)?;
             journal.header = None;
             journal.entries.clear();
-        }
-        if output.exists() && !known && !force {
-            let fix = "give another -o, or --force to replace it";
-            return Err(Failure::input("OUTPUT_EXISTS", "is there already", fix).at(output));
-        }
-        if output.is_dir() {
-            return Err(Failure::input("OUTPUT", "is a folder", "give the path of a file").at(output));
+            journal.doubtful.clear();
+            (journal.damaged, journal.torn) = (0, 0);
         }
         Ok(journal)
     }
 
-    /// Says what run this is: the input and the fields of `run`, which decide the answers. Records are kept if they are of
-    /// the same run. The input may have got more records and another order, but what is answered must be in it unchanged.
-    /// Refusals are forgotten with `retry`, which may also come with another `window`, and when the input is another one,
-    /// because then their lines are.
-    pub(crate) fn begin(&mut self, run: &Value, contents: &Contents, retry: bool) -> Result<(), Failure> {
-        let mut header = json!({"input": {"sha256": contents.sha256, "records": contents.len()}});
-        if let (Some(header), Some(run)) = (header.as_object_mut(), run.as_object()) {
-            header.extend(run.clone());
-        }
-        let fields = header.to_string();
-        let line = format!("{MAGIC}{}\n", fields.strip_prefix('{').unwrap_or(&fields));
-        if let Some(old) = &self.header {
-            let old: Value = serde_json::from_str(old).unwrap_or_default();
-            let differs = header.as_object().into_iter().flatten().filter(|(key, value)| old.get(key) != Some(value));
-            let may = |key: &str| key == "input" || retry && key == "window";
-            let names: Vec<&str> = differs.map(|(key, _)| key.as_str()).filter(|key| !may(key)).collect();
-            if !names.is_empty() {
-                return Err(self.mismatch(&format!("{} changed", names.join(" and "))));
+    /// Whether an earlier run left something in it, discarded or not.
+    pub(crate) fn is_new(&self) -> bool {
+        self.end == 0
+    }
+
+    /// The window of the run that it is of, in tokens.
+    pub(crate) fn window(&self) -> Option<u32> {
+        self.header.as_ref().and_then(|header| header.run.window)
+    }
+
+    /// Finds what is finished of `run`, and refuses a journal of another one. The input may have got more records and
+    /// another order, but what is answered must be in it unchanged; what belongs to another shard now does not count. Refusals are
+    /// forgotten with `retry`, which may also come with another window, and when the input is another one, because then
+    /// their lines are.
+    pub(crate) fn resume(&mut self, run: &Identity, contents: &Contents, retry: bool) -> Result<(), Failure> {
+        let known = self.header.as_ref().map(|header| {
+            let mut names = header.run.differences(run);
+            names.retain(|name| !(retry && *name == WINDOW));
+            if header.run.shard != run.shard {
+                names.push("shard");
             }
-            if retry || old.get("input") != header.get("input") {
-                self.entries.retain(|_, entry| entry.ok);
-            }
-            let here: HashSet<&Key> = contents.keys.iter().collect();
-            let gone = self.entries.keys().filter(|key| !here.contains(key)).count();
-            if gone > 0 {
-                return Err(self.mismatch(&format!("input changed: {gone} of them are not in it as they were")));
+            (names, header.input == mark(contents))
+        });
+        if let Some((names, _)) = known.as_ref().filter(|(names, _)| !names.is_empty()) {
+            return Err(self.mismatch(&format!("{} changed", names.join(" and "))));
+        }
+        self.recheck(run)?;
+        if retry || !known.is_some_and(|(_, same_input)| same_input) {
+            self.entries.retain(|_, entry| entry.ok);
+        }
+        let shard = run.shard.unwrap_or(Shard::WHOLE);
+        for (number, key) in (1..).zip(&contents.keys) {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.place = if shard.has(number) { Place::Here } else { Place::InAnotherShard };
             }
         }
-        if self.header.as_ref() != Some(&line) {
-            self.write(line.as_bytes())?;
-            self.sync()?;
-            self.header = Some(line);
+        let gone = self.entries.values().filter(|entry| entry.place == Place::Nowhere).count();
+        if gone > 0 {
+            return Err(self.mismatch(&format!("input changed: {gone} of them are not in it as they were")));
         }
+        self.entries.retain(|_, entry| entry.place == Place::Here);
         Ok(())
+    }
+
+    /// As [`Journal::resume`], and then says in the journal what run this is: from here on it is written. `run`: with its window.
+    /// The manifest of an earlier output goes, because a new one is being made.
+    pub(crate) fn begin(&mut self, run: &Identity, contents: &Contents, retry: bool) -> Result<(), Failure> {
+        self.resume(run, contents, retry)?;
+        let lost = self.header.is_none() && self.entries.is_empty() && !self.doubtful.is_empty();
+        if lost && !self.restart {
+            let what = "its first line is damaged, and no record in it is shown to be of this run";
+            let fix = "run the command that began it, give --restart to discard it, or another -o";
+            return Err(Failure::input("JOURNAL", what, fix).at(&self.path));
+        }
+        if self.restart {
+            (self.end, self.restart) = (0, false);
+        }
+        self.file.set_len(self.end).map_err(|err| Failure::io(&self.path, "cannot repair", &err))?;
+        let header = Header { input: mark(contents), run: run.clone() };
+        if self.header.as_ref() != Some(&header) {
+            self.write(header.line().as_bytes())?;
+            self.sync()?;
+            sync_folder(&self.path).map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
+            self.header = Some(header);
+        }
+        self.seed = line::seed(run);
+        Manifest::remove(&self.output)
     }
 
     fn mismatch(&self, why: &str) -> Failure {
@@ -135,14 +192,14 @@ impl Journal {
     pub(crate) fn sums(&self) -> Sums {
         self.entries.values().fold(Sums::default(), |sums, entry| Sums {
             failed: sums.failed + u64::from(!entry.ok),
-            prompt_tokens: sums.prompt_tokens + entry.tokens.0,
-            completion_tokens: sums.completion_tokens + entry.tokens.1,
+            prompt_tokens: sums.prompt_tokens + u64::from(entry.tokens.0),
+            completion_tokens: sums.completion_tokens + u64::from(entry.tokens.1),
         })
     }
 
-    /// Bytes of a torn record that were dropped when the journal was opened.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped
+    /// Bytes of a last line that had no end, and damaged lines in between.
+    pub(crate) fn damage(&self) -> (u64, u64) {
+        (self.torn, self.damaged + self.doubtful.len() as u64)
     }
 
     /// Writes the output of the records `keys`, whole.
@@ -156,7 +213,7 @@ impl Journal {
             let Some(entry) = self.entries.get(&key) else {
                 return Err(Failure::engine("DEFECT", "a finished run lacks a record", "report this").at(&self.path));
             };
-            record.resize(entry.len, 0);
+            record.resize(entry.len as usize, 0);
             source.seek(SeekFrom::Start(entry.offset)).map_err(failed)?;
             source.read_exact(&mut record).map_err(failed)?;
             output.put(entry.ok, &record)?;
@@ -169,54 +226,9 @@ impl Journal {
         fs::remove_file(&self.path).map_err(|err| Failure::io(&self.path, "cannot remove", &err))
     }
 
-    /// Reads what an earlier run left, up to the first line that is not whole.
-    fn read(&mut self) -> Result<(), Failure> {
-        let failed = |path: &Path, err: &io::Error| Failure::io(path, "cannot read", err);
-        let size = self.file.metadata().map_err(|err| failed(&self.path, &err))?.len();
-        let mut reader = BufReader::new(File::open(&self.path).map_err(|err| failed(&self.path, &err))?);
-        let mut line = String::new();
-        loop {
-            line.clear();
-            match reader.read_line(&mut line) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(err) if err.kind() == io::ErrorKind::InvalidData => line.clear(),
-                Err(err) => return Err(failed(&self.path, &err)),
-            }
-            if self.header.is_none() && (line.is_empty() || !line.starts_with(MAGIC) && !MAGIC.starts_with(&line)) {
-                let fix = "move it away, or give another -o";
-                return Err(Failure::input("JOURNAL", "is not a journal of tulu-quant", fix).at(&self.path));
-            }
-            if line.starts_with(MAGIC) && line.ends_with('\n') {
-                // The refusals before it are of another input, or were to be tried again.
-                self.entries.retain(|_, entry| entry.ok);
-                self.header = Some(line.clone());
-            } else if self.header.is_none() || !self.note(self.end, &line) {
-                break;
-            }
-            self.end += line.len() as u64;
-        }
-        self.dropped = size - self.end;
-        if self.dropped > 0 { self.truncate(self.end) } else { Ok(()) }
-    }
-
-    /// Takes a record in that lies at `start`; false if it is not whole.
-    fn note(&mut self, start: u64, line: &str) -> bool {
-        let Some((key, ok, tokens, record)) = parts(line) else { return false };
-        let offset = start + (line.len() - record.len() - 1) as u64;
-        self.entries.insert(key, Entry { ok, tokens, offset, len: record.len() });
-        true
-    }
-
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.file.write_all(bytes).map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
         self.end += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn truncate(&mut self, len: u64) -> Result<(), Failure> {
-        self.file.set_len(len).map_err(|err| Failure::io(&self.path, "cannot repair", &err))?;
-        self.end = len;
         Ok(())
     }
 }
@@ -227,15 +239,21 @@ impl Results for Journal {
     }
 
     fn put(&mut self, done: &Done<'_>) -> Result<(), Failure> {
-        let (word, (prompt, answer)) = (if done.ok { "ok" } else { "failed" }, done.tokens);
-        let line = format!("{}\t{word}\t{prompt} {answer}\t{}\n", hex(&done.key.0), done.record);
-        let start = self.end;
+        let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let tokens = (narrow(done.tokens.0), narrow(done.tokens.1));
+        let record = done.record.to_string();
+        let (line, at) = line::line(self.seed, done.key, done.ok, tokens, &record);
+        let offset = self.end + at as u64;
+        let len = u32::try_from(record.len());
+        let len = len.map_err(|_| Failure::input("OUTPUT", "a record has 4 GiB or more", "ask for fewer answers"))?;
         self.write(line.as_bytes())?;
-        self.note(start, &line);
-        if self.synced.elapsed() >= SYNC_EVERY {
-            self.sync()?;
-        }
-        Ok(())
+        self.unsynced = true;
+        self.entries.insert(done.key, Entry { offset, len, tokens, ok: done.ok, place: Place::Here });
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        if self.unsynced && self.synced.elapsed() >= SYNC_EVERY { self.sync() } else { Ok(()) }
     }
 
     fn len(&self) -> u64 {
@@ -243,17 +261,15 @@ impl Results for Journal {
     }
 
     fn sync(&mut self) -> Result<(), Failure> {
-        self.synced = Instant::now();
+        (self.synced, self.unsynced) = (Instant::now(), false);
         self.file.sync_data().map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
         // A journal in a folder that was deleted takes writes, and nobody would find them.
-        match fs::metadata(&self.path) {
-            Ok(_) => Ok(()),
-            Err(err) => {
-                let what = format!("the journal is gone: {err}");
-                let fix = "leave the folder in place while a run goes on; run it again to begin anew";
-                Err(Failure::machine("OUTPUT_GONE", what, fix).at(&self.path))
-            }
+        if exists(&self.path)? {
+            return Ok(());
         }
+        let what = "the journal is gone";
+        let fix = "leave the folder in place while a run goes on; run it again to begin anew";
+        Err(Failure::machine("OUTPUT_GONE", what, fix).at(&self.path))
     }
 
     fn closed(&self) -> bool {
@@ -270,32 +286,8 @@ impl Drop for Journal {
     }
 }
 
-/// The parts of a whole line: key, whether it was answered, tokens, output record.
-fn parts(line: &str) -> Option<(Key, bool, (u64, u64), &str)> {
-    let mut fields = line.strip_suffix('\n')?.splitn(4, '\t');
-    let key = key(fields.next()?)?;
-    let ok = match fields.next()? {
-        "ok" => true,
-        "failed" => false,
-        _ => return None,
-    };
-    let (prompt, answer) = fields.next()?.split_once(' ')?;
-    let tokens = (prompt.parse().ok()?, answer.parse().ok()?);
-    let record = fields.next()?;
-    serde_json::from_str::<serde::de::IgnoredAny>(record).ok()?;
-    Some((key, ok, tokens, record))
-}
-
-fn key(digits: &str) -> Option<Key> {
-    let digits = digits.as_bytes();
-    if digits.len() != 32 {
-        return None;
-    }
-    let mut key = [0; 16];
-    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(Key(key))
+fn mark(contents: &Contents) -> InputMark {
+    InputMark { sha256: contents.sha256.clone(), records: contents.len() }
 }
 
 #[cfg(test)]

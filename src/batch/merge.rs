@@ -1,21 +1,17 @@
 //! Joining the outputs of all shards into the output that one run over the whole input would have given. Their manifests
 //! say whether they belong together, whether one is missing or there twice, and whether one was changed since.
 
-use super::files::beside;
+use super::files::{beside, exists};
 use super::format::Format;
 use super::input::{Items, Shape, Source};
-use super::manifest;
+use super::manifest::Manifest;
 use super::output::{Output, Written};
 use super::shard::Shard;
 use crate::error::Failure;
-use clap::ValueEnum as _;
+use crate::sanitize::shown;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-
-/// Fields in which all parts agree.
-const SHARED: [&str; 6] =
-    ["format", "input.sha256", "input.records", "model.sha256_of_samples", "parameters", "window"];
 
 /// The output of one shard.
 #[derive(Debug)]
@@ -23,7 +19,7 @@ pub(crate) struct Part {
     /// Where it is.
     pub(crate) path: PathBuf,
     /// What its manifest says.
-    pub(crate) manifest: Value,
+    pub(crate) manifest: Manifest,
     shard: Shard,
 }
 
@@ -49,7 +45,7 @@ impl Parts {
                 part.belongs_to(other)?;
             }
             if let Some(other) = parts.get(&part.shard.index()) {
-                let what = format!("is shard {} again, after {}", part.shard, other.path.display());
+                let what = format!("is shard {} again, after {}", part.shard, shown(&other.path));
                 return Err(Failure::input("PART_DOUBLE", what, "give each shard once").at(path));
             }
             parts.insert(part.shard.index(), part);
@@ -67,12 +63,7 @@ impl Parts {
             let what = format!("shards {} of {count} are missing", brief(&missing));
             return Err(Failure::input("PART_MISSING", what, "run them, or give their outputs"));
         }
-        let format = first.manifest["format"].as_str().and_then(|name| Format::from_str(name, false).ok());
-        let total = first.manifest["input"]["records"].as_u64();
-        let (Some(format), Some(total)) = (format, total) else {
-            let fix = "make the part again with this version";
-            return Err(Failure::input("MANIFEST", "does not say format and records", fix).at(&first.path));
-        };
+        let (format, total) = (first.manifest.format, first.manifest.input.records);
         Ok(Self { list: parts.into_values().collect(), format, total })
     }
 
@@ -96,16 +87,21 @@ impl Parts {
             }
         }
         for (reader, part) in readers.into_iter().zip(&self.list) {
-            if reader.finish()? != part.manifest["output"]["sha256"] {
+            if reader.finish()? != part.manifest.output.sha256 {
                 return Err(part.changed());
             }
         }
         Ok((out.finish()?, failed))
     }
 
-    /// The sum of a number that every manifest has.
-    pub(crate) fn sum(&self, field: &str) -> u64 {
-        self.list.iter().filter_map(|part| at(&part.manifest, field).as_u64()).sum()
+    /// The sum of a number that every manifest has; numbers from files do not overflow it.
+    pub(crate) fn sum(&self, of: fn(&Manifest) -> u64) -> u64 {
+        self.list.iter().fold(0, |sum, part| sum.saturating_add(of(&part.manifest)))
+    }
+
+    /// The window of all parts, in tokens; a part without records has none.
+    pub(crate) fn window(&self) -> Option<u32> {
+        self.list.iter().find_map(|part| part.manifest.window)
     }
 }
 
@@ -128,15 +124,15 @@ impl Reader {
 
 impl Part {
     fn open(path: &Path) -> Result<Self, Failure> {
-        if !path.exists() && beside(path, "", ".journal")?.exists() {
+        // A finished run keeps its journal only for the records that failed.
+        let kept = || Manifest::find(path).map(|found| found.is_some_and(|manifest| manifest.output.failed > 0));
+        if exists(&beside(path, "", ".journal")?)? && !(exists(path)? && kept()?) {
             let fix = "run its command again: it goes on where it was";
             return Err(Failure::input("PART_UNFINISHED", "this shard is not finished", fix).at(path));
         }
         Source::open(path)?;
-        let manifest = manifest::read(path)?;
-        let number = |name: &str| manifest["shard"][name].as_u64();
-        let shard = number("index").zip(number("count")).and_then(|(index, count)| Shard::new(index, count));
-        let Some(shard) = shard else {
+        let manifest = Manifest::read(path)?;
+        let Some(shard) = manifest.shard else {
             let fix = "give outputs of runs with --shard I/N";
             return Err(Failure::input("PART", "is no part: it was made without --shard", fix).at(path));
         };
@@ -144,15 +140,20 @@ impl Part {
     }
 
     fn belongs_to(&self, other: &Self) -> Result<(), Failure> {
-        let mut differs: Vec<&str> =
-            SHARED.into_iter().filter(|field| at(&self.manifest, field) != at(&other.manifest, field)).collect();
+        let (ours, theirs) = (&self.manifest, &other.manifest);
+        let mut differs = ours.identity().differences(&theirs.identity());
+        // As the manifest has it.
+        differs.iter_mut().filter(|name| **name == "settings").for_each(|name| *name = "parameters");
+        if (&ours.input.sha256, ours.input.records) != (&theirs.input.sha256, theirs.input.records) {
+            differs.push("input");
+        }
         if self.shard.count() != other.shard.count() {
             differs.push("number of shards");
         }
         if differs.is_empty() {
             return Ok(());
         }
-        let what = format!("was not made by the same run as {}: {} differ", other.path.display(), differs.join(", "));
+        let what = format!("was not made by the same run as {}: {} differ", shown(&other.path), differs.join(", "));
         let fix = "give parts of one input, made with one model and the same settings";
         Err(Failure::input("PART_MISMATCH", what, fix).at(&self.path))
     }
@@ -160,7 +161,7 @@ impl Part {
     fn reader(&self, format: Format) -> Result<Reader, Failure> {
         let source = Source::open(&self.path)?;
         let mut errors = HashMap::new();
-        if format.errors_apart() && self.manifest["output"]["failed"] != 0 {
+        if format.errors_apart() && self.manifest.output.failed != 0 {
             let path = beside(&self.path, "", ".errors")?;
             let mut items = Source::open(&path)?.items(Shape::Lines)?;
             while let Some(item) = items.next()? {
@@ -183,11 +184,6 @@ impl Part {
 fn is_refusal(record: &[u8], format: Format) -> bool {
     !format.errors_apart()
         && serde_json::from_slice::<Value>(record).is_ok_and(|record| record.get("error").is_some_and(|e| !e.is_null()))
-}
-
-/// A field of a field: `input.sha256`.
-fn at<'a>(manifest: &'a Value, field: &str) -> &'a Value {
-    field.split('.').fold(manifest, |value, name| &value[name])
 }
 
 /// The first few of a list.

@@ -6,9 +6,10 @@
 
 mod alpaca;
 mod array;
-mod files;
+pub(crate) mod files;
 mod format;
 mod frame;
+pub(crate) mod identity;
 mod input;
 mod journal;
 mod lines;
@@ -21,14 +22,17 @@ mod record;
 mod run;
 mod shard;
 mod stream;
+mod survey;
 mod task;
 mod text;
 
 pub(crate) use format::Format;
-pub(crate) use input::{Contents, Shape, Source};
+pub(crate) use input::{Contents, Shape, Source, sha256_of, utf8};
 pub(crate) use journal::{Journal, Sums};
+pub(crate) use manifest::Manifest;
 pub(crate) use merge::Parts;
 pub(crate) use output::{Results, Written};
 pub(crate) use run::{Defaults, Run, Tally, Watch};
 pub(crate) use shard::Shard;
 pub(crate) use stream::Stream;
+pub(crate) use survey::survey;

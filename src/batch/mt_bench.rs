@@ -57,6 +57,7 @@ fn question(given: &Map<String, Value>, id: &Value) -> Result<Record, Refused> {
     let first = turns.remove(0);
     Ok(Record {
         id: Some(name),
+        model: None,
         asks: vec![Ask::Chat(vec![Message::new(Role::User, first)])],
         turns,
         options: Options {

@@ -36,6 +36,8 @@ pub(crate) trait Results {
     fn put(&mut self, done: &Done<'_>) -> Result<(), Failure>;
     /// Finished records.
     fn len(&self) -> u64;
+    /// Called often: makes sure, from time to time, that what was taken is kept.
+    fn settle(&mut self) -> Result<(), Failure>;
     /// Makes sure that what was taken is kept.
     fn sync(&mut self) -> Result<(), Failure>;
     /// Whether nobody takes results any more.
@@ -134,7 +136,8 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// Makes sure that the name `path` is kept.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 

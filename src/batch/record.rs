@@ -1,6 +1,7 @@
 //! A record between the formats: what is asked, and what came of it. How it is written in a file is a format's affair.
 
 use crate::decode::Answer;
+use crate::engine::Token;
 use crate::prompt::Message;
 use serde_json::{Map, Value};
 
@@ -9,6 +10,8 @@ use serde_json::{Map, Value};
 pub(crate) struct Record {
     /// The caller's name for it, which no other record has; `None` in a format without names.
     pub(crate) id: Option<String>,
+    /// The model that it asks for, where its format has such a field.
+    pub(crate) model: Option<String>,
     /// What to answer; at least one.
     pub(crate) asks: Vec<Ask>,
     /// What the user says after the first answer, and after the next ones.
@@ -24,16 +27,19 @@ pub(crate) struct Record {
 pub(crate) enum Ask {
     /// A conversation.
     Chat(Vec<Message>),
-    /// A text to go on with.
+    /// A text to go on with, as its template has rendered it: control tokens in it count as such.
     Text(String),
+    /// Ids to go on with.
+    Ids(Vec<Token>),
 }
 
 impl Ask {
-    /// Bytes of its text.
+    /// Bytes of its text; none where there are ids.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
             Self::Text(text) => text.len(),
+            Self::Ids(_) => 0,
         }
     }
 }
@@ -65,6 +71,8 @@ pub(crate) struct Options {
     pub(crate) seed: Seed,
     /// The answer ends before any of these.
     pub(crate) stop: Vec<String>,
+    /// Put BOS before a text; yes, unless it says no.
+    pub(crate) add_bos: Option<bool>,
     /// Say how likely each token was, and this many others at its place.
     pub(crate) logprobs: Option<u8>,
 }
@@ -115,10 +123,18 @@ pub(crate) struct Answered<'a> {
 impl Answered<'_> {
     /// Tokens of the prompts, each counted once however many answers it has, and of the answers.
     pub(crate) fn tokens(&self) -> (u64, u64) {
+        let answers = self.choices.iter().flatten().map(|answer| answer.usage.completion_tokens as u64).sum();
+        (self.once(|answer| answer.usage.prompt_tokens), answers)
+    }
+
+    /// Of the tokens of the prompts, counted likewise, those that were in the KV cache already.
+    pub(crate) fn cached_tokens(&self) -> u64 {
+        self.once(|answer| answer.usage.cached_tokens)
+    }
+
+    /// A number of the first answer to each prompt, summed.
+    fn once(&self, of: fn(&Answer) -> usize) -> u64 {
         let n = (self.choices.len() / self.record.asks.len().max(1)).max(1);
-        let sum = |turns: &Vec<Answer>, of: fn(&Answer) -> usize| turns.iter().map(of).sum::<usize>() as u64;
-        let prompts = self.choices.iter().step_by(n).map(|turns| sum(turns, |answer| answer.usage.prompt_tokens));
-        let answers = self.choices.iter().map(|turns| sum(turns, |answer| answer.usage.completion_tokens));
-        (prompts.sum(), answers.sum())
+        self.choices.iter().step_by(n).flatten().map(|answer| of(answer) as u64).sum()
     }
 }

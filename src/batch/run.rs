@@ -1,6 +1,6 @@
 //! The run: records become conversations, which go through the slots of the decoder; slots are filled again as soon as they
 //! are free, and every finished record goes to the results. What a flag means and what is printed is in
-//! `commands/batch.rs`.
+//! `commands/batch`.
 
 use super::format::Format;
 use super::input::{Contents, Items, Key, MAX_RECORD, short};
@@ -15,6 +15,7 @@ use crate::error::{Exit, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
+use crate::sanitize::one_line;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -28,12 +29,20 @@ pub(crate) struct Defaults {
     pub(crate) shard: Shard,
     /// How tokens are chosen. Its seed is mixed with each record's name.
     pub(crate) sampling: Sampling,
+    /// vLLM's penalty, over prompt and answer.
+    pub(crate) repetition_penalty: Option<f32>,
+    /// Where answers end.
+    pub(crate) stop: Vec<String>,
     /// Answers to each prompt.
     pub(crate) n: u32,
     /// Tokens of an answer at most; `u32::MAX`: what the window leaves.
     pub(crate) max_tokens: u32,
+    /// The window that the model was trained for, in tokens, as far as it is known.
+    pub(crate) n_ctx_train: Option<u32>,
     /// The name in the answers.
     pub(crate) model: String,
+    /// What else the model is called: as it was typed.
+    pub(crate) typed: String,
     /// Names the model file and the program in the answers.
     pub(crate) fingerprint: String,
     /// What the answers depend on, for names that no other run gives.
@@ -51,7 +60,7 @@ pub(crate) struct Tally {
     pub(crate) cut: u64,
     /// Tokens of their prompts.
     pub(crate) prompt_tokens: u64,
-    /// Prompt tokens, of every answer, that were in the KV cache already: of this record or shared with another.
+    /// Of these, tokens that were in the KV cache already: of this record or shared with another.
     pub(crate) cached_tokens: u64,
     /// Tokens of their answers.
     pub(crate) completion_tokens: u64,
@@ -61,6 +70,8 @@ pub(crate) struct Tally {
     pub(crate) written: u64,
     /// Slots at work.
     pub(crate) busy: usize,
+    /// Records that ask for another model.
+    pub(crate) renamed: u64,
 }
 
 /// Who is told how a run goes.
@@ -98,6 +109,8 @@ pub(crate) struct Run<'r, 'm> {
     tally: Tally,
     watch: &'r mut dyn Watch,
     noticed: bool,
+    /// The first other model that a record asks for.
+    other_model: Option<String>,
 }
 
 impl<'r, 'm> Run<'r, 'm> {
@@ -123,6 +136,7 @@ impl<'r, 'm> Run<'r, 'm> {
             tally: Tally::default(),
             watch,
             noticed: false,
+            other_model: None,
         }
     }
 
@@ -153,9 +167,17 @@ impl<'r, 'm> Run<'r, 'm> {
                 }
             }
             self.tally.busy = self.flights.len().min(self.decoder.n_slots());
+            self.results.settle()?;
             self.watch.step(&self.tally, self.results.len());
         }
-        if input.sha256() == self.contents.sha256 { Ok((self.tally, None)) } else { Err(changed()) }
+        if input.sha256() != self.contents.sha256 {
+            return Err(changed());
+        }
+        if let Some(other) = &self.other_model {
+            let (n, ours) = (self.tally.renamed, one_line(&self.defaults.model));
+            self.watch.notice(&format!("{n} records ask for another model, such as '{other}'; {ours} answered them"));
+        }
+        Ok((self.tally, None))
     }
 
     /// Gives every free slot a conversation.
@@ -211,6 +233,8 @@ impl<'r, 'm> Run<'r, 'm> {
             }
             match parsed {
                 Ok(record) => {
+                    let record = self.with_flags(record);
+                    self.look_at_model(record.model.as_deref());
                     let n = record.options.n.unwrap_or(self.defaults.n);
                     let task = Task::new(line, key, record, n, self.defaults);
                     self.waiting.extend((0..task.len()).map(|choice| (number, choice)));
@@ -221,6 +245,30 @@ impl<'r, 'm> Run<'r, 'm> {
             }
         }
         Ok(false)
+    }
+
+    /// What the flags say where the record says nothing.
+    fn with_flags(&self, mut record: Record) -> Record {
+        let options = &mut record.options;
+        if options.stop.is_empty() {
+            options.stop.clone_from(&self.defaults.stop);
+        }
+        if options.repeat_penalty.is_none() {
+            options.repetition_penalty = options.repetition_penalty.or(self.defaults.repetition_penalty);
+        }
+        record
+    }
+
+    /// Counts a record that asks for a model which is certainly another one. A file has more in its name than its model.
+    fn look_at_model(&mut self, asked: Option<&str>) {
+        let Some(asked) = asked else { return };
+        let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_lowercase();
+        let ours = [&self.defaults.model, &self.defaults.typed].map(|name| last(name));
+        if asked.trim().is_empty() || ours.iter().any(|ours| ours.starts_with(&last(asked))) {
+            return;
+        }
+        self.tally.renamed += 1;
+        self.other_model.get_or_insert_with(|| one_line(&asked.chars().take(80).collect::<String>()));
     }
 
     /// Errors of one record become its refusal, others end the run.
@@ -235,8 +283,11 @@ impl<'r, 'm> Run<'r, 'm> {
             self.flights.remove(&ticket);
             self.decoder.cancel(ticket);
         }
+        // A window cannot be larger than the one that the model was trained for.
+        let largest = self.defaults.n_ctx_train.is_some_and(|trained| self.decoder.n_ctx() >= trained as usize);
         let (code, fix) = match failure.code {
-            "CONTEXT_LENGTH" => ("context_length_exceeded", "shorten it, or give a larger -c or fewer slots with -np"),
+            "CONTEXT_LENGTH" if largest => ("context_length_exceeded", "shorten it"),
+            "CONTEXT_LENGTH" => ("context_length_exceeded", "shorten it, or give a larger -c"),
             "SAMPLING" => ("invalid_parameter", failure.fix.as_str()),
             _ => ("invalid_prompt", failure.fix.as_str()),
         };
@@ -281,8 +332,7 @@ impl<'r, 'm> Run<'r, 'm> {
         self.tally.cut += u64::from(choices.iter().flatten().any(|answer| answer.reason == Reason::Length));
         self.tally.prompt_tokens += tokens.0;
         self.tally.completion_tokens += tokens.1;
-        self.tally.cached_tokens +=
-            choices.iter().flatten().map(|answer| answer.usage.cached_tokens as u64).sum::<u64>();
+        self.tally.cached_tokens += answered.cached_tokens();
         self.results.put(&Done { number, key, ok: true, tokens, record: &reply })
     }
 

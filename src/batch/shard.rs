@@ -2,17 +2,35 @@
 //! grows at its end leaves every record in its shard, and long records that stand together are spread out.
 
 use crate::error::Failure;
+use crate::sanitize::one_line;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The most machines.
 const COUNT_MAX: u64 = 99_999;
 
 /// A part of the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Numbers")]
 pub(crate) struct Shard {
     /// From 1.
     index: u64,
     count: u64,
+}
+
+/// A shard as it was written down, unchecked.
+#[derive(Deserialize)]
+struct Numbers {
+    index: u64,
+    count: u64,
+}
+
+impl TryFrom<Numbers> for Shard {
+    type Error = String;
+
+    fn try_from(Numbers { index, count }: Numbers) -> Result<Self, String> {
+        Self::new(index, count).ok_or_else(|| format!("there is no shard {index} of {count}"))
+    }
 }
 
 impl Shard {
@@ -24,23 +42,25 @@ impl Shard {
     pub(crate) fn parse(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let (index, count) = text.split_once('/').map_or((text, None), |(index, count)| (index, Some(count)));
         let fix = "give I/N with I from 1 to N, auto/N, or auto";
-        let bad = || Failure::input("SHARD", format!("'{text}' is no part of anything"), fix);
+        let bad = || Failure::input("SHARD", format!("'{}' does not say which part this is", one_line(text)), fix);
         let count = count.map(|count| count.parse().map_err(|_| bad())).transpose()?;
         let (index, count) = match (index, count) {
             ("auto", count) => from_env(count, env)?,
             (index, Some(count)) => (index.parse().map_err(|_| bad())?, count),
             (_, None) => return Err(bad()),
         };
-        if count > COUNT_MAX || !(1..=count).contains(&index) {
-            let what = format!("there is no shard {index} of {count}");
-            return Err(Failure::input("SHARD", what, fix));
-        }
-        Ok(Self { index, count })
+        Self::new(index, count)
+            .ok_or_else(|| Failure::input("SHARD", format!("there is no shard {index} of {count}"), fix))
     }
 
-    /// As [`Shard::parse`] wrote it in a manifest.
-    pub(crate) fn new(index: u64, count: u64) -> Option<Self> {
-        (1..=count).contains(&index).then_some(Self { index, count })
+    /// `None` where there is no such shard.
+    fn new(index: u64, count: u64) -> Option<Self> {
+        (count <= COUNT_MAX && (1..=count).contains(&index)).then_some(Self { index, count })
+    }
+
+    /// `None` for the whole input.
+    pub(crate) fn part(self) -> Option<Self> {
+        (self != Self::WHOLE).then_some(self)
     }
 
     /// From 1.
@@ -89,7 +109,7 @@ fn from_env(count: Option<u64>, env: impl Fn(&str) -> Option<String>) -> Result<
             // A few tasks of an array that are submitted again would look like a smaller array.
             let max = number("SLURM_ARRAY_TASK_MAX").unwrap_or(id);
             let all = number("SLURM_ARRAY_TASK_COUNT").unwrap_or(1);
-            if min > 1 || !(min..=max).contains(&id) || max - min + 1 != all {
+            if min > 1 || !(min..=max).contains(&id) || (max - min).checked_add(1) != Some(all) {
                 let what =
                     format!("the Slurm array has {all} tasks from {min} to {max}, which are no whole number of parts");
                 return refuse(what, "number it from 1 without gaps (--array=1-N), or give --shard auto/N");
@@ -107,7 +127,7 @@ fn from_env(count: Option<u64>, env: impl Fn(&str) -> Option<String>) -> Result<
             let what = "Kubernetes says which part this is, but not how many there are".to_owned();
             return refuse(what, "give --shard auto/N with the job's completions as N");
         };
-        return Ok((id + 1, count));
+        return Ok((id.saturating_add(1), count));
     }
     let what = "neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX says which part this is".to_owned();
     refuse(what, "give --shard I/N")

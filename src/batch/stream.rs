@@ -88,6 +88,10 @@ impl<W: Write> Results for Stream<W> {
         Ok(())
     }
 
+    fn settle(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn len(&self) -> u64 {
         self.finished
     }

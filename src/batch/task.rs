@@ -78,7 +78,11 @@ impl Task {
                 let prompt = prompts.render(messages, true)?;
                 (prompt.ids, TURN_MARKERS.map(str::to_owned).to_vec(), prompt.notice)
             }
-            Ask::Text(text) => (prompts.plain(text)?, Vec::new(), None),
+            Ask::Text(text) => {
+                let (ids, notice) = prompts.rendered(text, self.record.options.add_bos.unwrap_or(true))?;
+                (ids, Vec::new(), notice)
+            }
+            Ask::Ids(ids) => (prompts.checked(ids)?, Vec::new(), None),
         };
         let options = &self.record.options;
         stop.extend(options.stop.iter().cloned());

@@ -12,6 +12,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
     let prompt = utf8(bytes).map_err(|(code, message)| Refusal { id: None, code, message })?;
     Ok(Record {
         id: None,
+        model: None,
         asks: vec![Ask::Chat(vec![Message::new(Role::User, prompt)])],
         turns: Vec::new(),
         options: Options::default(),

@@ -2,8 +2,9 @@
 //! Tab completes commands, their arguments and files.
 
 use super::line::unfinished;
+use super::note;
 use crate::error::Failure;
-use crate::sanitize::hazardous;
+use crate::sanitize::{hazardous, one_line, shown};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
@@ -12,7 +13,9 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Behavior, ColorMode, CompletionType, Config, Context, Helper};
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 const PROMPT: &str = ">>> ";
 /// Inputs that are remembered.
@@ -22,8 +25,10 @@ const HISTORY: usize = 1000;
 pub(super) enum Typed {
     /// A line, or several.
     Text(String),
-    /// Ctrl-C.
+    /// Ctrl-C on an empty line.
     Interrupted,
+    /// Ctrl-C on a line with text, which the up arrow brings back.
+    Cleared,
     /// Ctrl-D.
     End,
     /// Bytes that are no text.
@@ -42,15 +47,17 @@ pub(super) enum Candidates {
 /// Says what could stand at the end of a line.
 pub(super) type Complete = fn(line: &str) -> Candidates;
 
+type Inner = rustyline::Editor<Assistant, FileHistory>;
+
 /// The line editor and its history.
 pub(super) struct Editor {
-    inner: rustyline::Editor<Assistant, FileHistory>,
+    inner: Inner,
     history: Option<PathBuf>,
 }
 
 impl Editor {
-    /// Takes the history from the last runs.
-    pub(super) fn new(complete: Complete) -> Result<Self, Failure> {
+    /// Takes the history from the last runs. `keeps`: whether there is one besides that of this run.
+    pub(super) fn new(complete: Complete, keeps: bool) -> Result<Self, Failure> {
         // PreferTerm: the prompt goes to the terminal even when stdout is a file.
         let config = Config::builder()
             .behavior(Behavior::PreferTerm)
@@ -58,39 +65,62 @@ impl Editor {
             // Not for colours, there are none: what makes pasted text harmless would not be asked otherwise.
             .color_mode(ColorMode::Forced)
             .auto_add_history(true)
+            // As in a shell: what begins with a space is not remembered.
+            .history_ignore_space(true)
             .max_history_size(HISTORY)
             .map_err(failed)?
             .build();
         let mut inner = rustyline::Editor::with_config(config).map_err(failed)?;
-        inner.set_helper(Some(Assistant { complete, files: FilenameCompleter::new() }));
-        // Without a place for it there is no history; that is no reason not to talk.
-        let history = crate::model::cache::dir().map(|folder| folder.join("chat_history")).ok();
-        if let Some(file) = &history {
-            // A history that is not there yet, or not readable, is an empty one.
-            let _ = inner.load_history(file);
+        let typed = RefCell::default();
+        inner.set_helper(Some(Assistant { complete, files: FilenameCompleter::new(), typed }));
+        let mut this = Self { inner, history: None };
+        if keeps {
+            match crate::model::cache::dir() {
+                Ok(folder) => this.history = Some(folder.join("chat_history")),
+                Err(failure) => note(&format!("what is typed is not kept: {}", one_line(&failure.what))),
+            }
+            this.kept(|inner, file| inner.load_history(file));
         }
-        Ok(Self { inner, history })
+        Ok(this)
+    }
+
+    /// Has `work` read or write the history. One that is not there yet is an empty one; one that cannot be read or written
+    /// is no reason not to talk, and is said once.
+    fn kept(&mut self, work: impl FnOnce(&mut Inner, &Path) -> rustyline::Result<()>) {
+        let Some(file) = &self.history else { return };
+        match work(&mut self.inner, file) {
+            Err(ReadlineError::Io(err)) if err.kind() == ErrorKind::NotFound => {}
+            Err(err) => {
+                note(&format!("{}: what is typed is not kept: {}", shown(file), one_line(&err.to_string())));
+                self.history = None;
+            }
+            Ok(()) => {}
+        }
     }
 
     /// Asks for an input.
     pub(super) fn read(&mut self) -> Result<Typed, Failure> {
         let text = match self.inner.readline(PROMPT) {
             Ok(text) => text,
-            Err(ReadlineError::Interrupted) => return Ok(Typed::Interrupted),
+            Err(ReadlineError::Interrupted) => {
+                let typed = self.inner.helper().map(|helper| helper.typed.take()).unwrap_or_default();
+                if typed.trim().is_empty() {
+                    return Ok(Typed::Interrupted);
+                }
+                self.remember(&typed);
+                return Ok(Typed::Cleared);
+            }
             Err(ReadlineError::Eof) => return Ok(Typed::End),
             Err(ReadlineError::Io(err)) if err.kind() == std::io::ErrorKind::InvalidData => return Ok(Typed::Garbage),
             Err(err) => return Err(failed(err)),
         };
-        if let Some(file) = &self.history {
-            // Losing a line of history is no reason to stop talking.
-            let _ = self.inner.append_history(file);
-        }
+        self.kept(|inner, file| inner.append_history(file));
         Ok(Typed::Text(text))
     }
 
     /// Puts `text` into the history as if it had been typed, so that the arrow keys bring it.
     pub(super) fn remember(&mut self, text: &str) {
-        // As above.
+        // Without memory for it the arrow keys bring less.
         let _ = self.inner.add_history_entry(text);
     }
 }
@@ -102,12 +132,20 @@ fn failed(err: ReadlineError) -> Failure {
 struct Assistant {
     complete: Complete,
     files: FilenameCompleter,
+    /// What stands in the line: the editor forgets it on Ctrl-C.
+    typed: RefCell<String>,
 }
 
 impl Helper for Assistant {}
 
 impl Hinter for Assistant {
     type Hint = String;
+
+    /// Asked after every change of the line. Nothing is proposed.
+    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
+        line.clone_into(&mut self.typed.borrow_mut());
+        None
+    }
 }
 
 impl Validator for Assistant {
@@ -126,7 +164,8 @@ impl Completer for Assistant {
                 (start, words.into_iter().map(pair).collect())
             }
             Candidates::Files(start) => {
-                let (from, found) = self.files.complete_path(&line[start..pos], pos - start)?;
+                let text = with_home(&line[start..pos]);
+                let (from, found) = self.files.complete_path(&text, text.len())?;
                 (start + from, found)
             }
         };
@@ -134,6 +173,18 @@ impl Completer for Assistant {
         found.retain(|pair| !pair.replacement.chars().any(hazardous) && !pair.display.chars().any(hazardous));
         Ok((start, found))
     }
+}
+
+/// `text` with the home folder in the place of a `~/` at its beginning, for the completer, which does not know it.
+fn with_home(text: &str) -> Cow<'_, str> {
+    let quotes = text.len() - text.trim_start_matches(['"', '\'']).len();
+    let (quote, name) = text.split_at(quotes.min(1));
+    if !name.starts_with("~/") {
+        return text.into();
+    }
+    let home = super::path::home("~").display().to_string();
+    let home = if quote.is_empty() { home.replace(' ', "\\ ") } else { home };
+    format!("{quote}{home}{}", &name[1..]).into()
 }
 
 /// Pasted text may hold what acts on a terminal; it is sent to the model as it is, and shown as a mark of the same width.

@@ -20,7 +20,7 @@ pub(super) fn export(chat: &Chat<'_>, path: &Path) -> Result<(), Failure> {
             return Err(Failure::input("EXPORT", "does not say in which format", fix).at(path));
         }
     };
-    whole::write(path, &text)
+    whole::write(path, &text, whole::Readers::Umask)
 }
 
 fn markdown(messages: &[Message]) -> String {

@@ -71,7 +71,7 @@ struct Seal {
 /// Saves what `decoder` holds of the conversation to `path`; the bytes of the file, or `None` when it holds nothing.
 pub(super) fn save(decoder: &Decoder<'_>, maker: &Maker, path: &Path) -> Result<Option<u64>, Failure> {
     let failed = |err: std::io::Error| Failure::io(path, "cannot write the KV cache", &err);
-    let temp = whole::begin(path)?.into_temp_path();
+    let temp = whole::begin(path, whole::Readers::Owner)?.into_temp_path();
     let tokens = decoder.save_state(&temp)?;
     if tokens == 0 {
         return Ok(None);

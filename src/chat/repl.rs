@@ -3,16 +3,18 @@
 
 use super::commands;
 use super::editor::{Editor, Typed};
+use super::keep::Unsaved;
 use super::line::{Line, parse, warning};
-use super::talk::Chat;
+use super::talk::{ALONE, Chat};
 use super::{Output, external, note};
 use crate::decode::{Answer, Reason};
 use crate::error::{Exit, Failure};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, ignored};
 use crate::sanitize::one_line;
 use crate::stderr;
+use crate::table::count;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -27,19 +29,30 @@ pub(super) enum Next {
     Leave(Exit),
 }
 
+/// How a user likes to talk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    /// Tokens and speed after every answer.
+    pub(crate) verbose: bool,
+    /// What is typed is kept for the arrow keys, and a conversation that is left without /save as the last one.
+    pub(crate) history: bool,
+}
+
 /// A conversation on a terminal.
 pub(super) struct Session<'c, 'm> {
     pub(super) chat: &'c mut Chat<'m>,
     pub(super) out: &'c mut Output,
     pub(super) editor: Editor,
-    /// Tokens and speed after every answer.
-    pub(super) verbose: bool,
+    pub(super) habits: Habits,
     /// Where the conversation was saved to or loaded from.
     pub(super) file: Option<PathBuf>,
-    /// Text of files, for the next message.
-    pub(super) attached: String,
+    /// Files for the next message, with their text.
+    pub(super) attached: Vec<(PathBuf, String)>,
+    /// Something was said, or taken back, that no file has.
+    pub(super) unsaved: bool,
     last: Option<String>,
     flags: Arc<Flags>,
+    kept: Unsaved,
 }
 
 /// What the thread that listens to signals has to know.
@@ -55,16 +68,24 @@ struct Flags {
 pub(super) fn run(
     chat: &mut Chat<'_>,
     out: &mut Output,
-    verbose: bool,
+    habits: Habits,
     file: Option<PathBuf>,
 ) -> Result<Exit, Failure> {
-    let flags = Arc::new(Flags::default());
-    guard_the_terminal(chat.interrupt.clone(), flags.clone())
-        .map_err(|err| Failure::machine("TERMINAL", format!("cannot use the terminal: {err}"), "use -p TEXT"))?;
-    let editor = Editor::new(commands::complete)?;
+    let (flags, kept) = (Arc::new(Flags::default()), Unsaved::default());
+    guard_the_terminal(chat.interrupt.clone(), flags.clone(), kept.clone())
+        .map_err(|err| Failure::machine("TERMINAL", format!("cannot watch the terminal: {err}"), "use -p TEXT"))?;
+    let editor = Editor::new(commands::complete, habits.history)?;
     note(&format!("window {} tokens; /help for commands, Ctrl-D to leave", chat.n_ctx()));
-    let attached = String::new();
-    Session { chat, out, editor, verbose, file, attached, last: None, flags }.run()
+    let attached = Vec::new();
+    let ended =
+        Session { chat, out, editor, habits, file, attached, unsaved: false, last: None, flags, kept: kept.clone() }
+            .run();
+    match kept.keep() {
+        Some(Ok(_)) => note("the conversation is kept; `tulu-quant chat --continue` goes on with it"),
+        Some(Err(failure)) => note(&format!("the conversation could not be kept: {}", said(&failure))),
+        None => {}
+    }
+    ended
 }
 
 impl Session<'_, '_> {
@@ -82,12 +103,16 @@ impl Session<'_, '_> {
                     asked = true;
                     continue;
                 }
+                Typed::Cleared => Next::Prompt,
                 Typed::Garbage => {
                     note("that was not UTF-8 text, and is not sent");
                     Next::Prompt
                 }
                 Typed::Text(text) => self.input(&text)?,
             };
+            // Without the model's file there is nothing to know it by, and the conversation is not kept.
+            let unsaved = self.unsaved && self.habits.history && self.chat.turns() > 0;
+            self.kept.is(unsaved.then(|| self.chat.text().ok()).flatten());
             if let Next::Leave(exit) = next {
                 return Ok(exit);
             }
@@ -104,6 +129,10 @@ impl Session<'_, '_> {
     fn input(&mut self, text: &str) -> Result<Next, Failure> {
         match parse(text, |word| commands::find(word).is_some()) {
             Line::Empty => Ok(Next::Prompt),
+            Line::Message(word @ ("exit" | "quit" | "bye" | "help")) if !text.contains("\"\"\"") => {
+                note(&format!("the command is /{word}; to send the word, put \"\"\" round it"));
+                Ok(Next::Prompt)
+            }
             Line::Message(text) => self.message(text.to_owned()),
             Line::Command(word, text) => match commands::run(self, word, text) {
                 // A command that cannot do its work is no reason to stop talking.
@@ -118,7 +147,8 @@ impl Session<'_, '_> {
 
     /// One message and its answer.
     pub(super) fn message(&mut self, text: String) -> Result<Next, Failure> {
-        let text = format!("{}{text}", self.attached);
+        let files = self.attached.iter().map(|(_, file)| format!("{file}\n\n"));
+        let text = files.chain([text]).collect::<String>();
         if let Some(warning) = warning(&text) {
             note(&warning);
         }
@@ -189,16 +219,23 @@ impl Session<'_, '_> {
             Ok(Some(answer)) => {
                 self.out.end_line()?;
                 let (took, end) = (took(&answer, self.chat.n_ctx()), end(&answer, self.chat.n_ctx()));
-                if self.verbose {
+                if self.habits.verbose {
                     note(&format!("{took}{}{end}", if end.is_empty() { "" } else { " · " }));
                 } else if !end.is_empty() && !answer.text.is_empty() {
                     note(end);
                 }
                 self.last = Some(took);
+                self.unsaved = true;
             }
             Ok(None) => {}
             Err(failure) if failure.code == "CONTEXT_LENGTH" => {
-                note(&format!("the conversation no longer fits: {}; /clear begins a new one", one_line(&failure.what)));
+                let drop = if self.attached.is_empty() { "" } else { "/read - drops what was read; " };
+                note(&one_line(&match failure.what.starts_with(ALONE) {
+                    true => format!("{}; {drop}{}", failure.what, failure.fix),
+                    false => {
+                        format!("the conversation no longer fits: {}; {drop}/clear begins a new one", failure.what)
+                    }
+                }));
             }
             // What was typed cannot be said; the session goes on.
             Err(failure) if failure.exit == Exit::Input => note(&said(&failure)),
@@ -222,11 +259,11 @@ fn said(failure: &Failure) -> String {
 fn took(answer: &Answer, n_ctx: usize) -> String {
     let usage = &answer.usage;
     format!(
-        "prompt {} new + {} cached, {:.1} t/s · answer {} tokens, {:.1} t/s · window {}/{n_ctx}",
+        "prompt {} new + {} cached, {:.1} t/s · answer {}, {:.1} t/s · window {}/{n_ctx}",
         usage.prompt_tokens - usage.cached_tokens,
         usage.cached_tokens,
         usage.prefill_speed(),
-        usage.completion_tokens,
+        count(usage.completion_tokens, "token", "tokens"),
         usage.generation_speed(),
         usage.prompt_tokens + usage.completion_tokens,
     )
@@ -243,14 +280,22 @@ fn end(answer: &Answer, n_ctx: usize) -> &'static str {
     }
 }
 
-/// At the prompt the terminal is in raw mode and nobody looks at [`Interrupt`]: SIGTERM puts the terminal back as it was
-/// and leaves, there is nothing else to put in order; so does the second Ctrl-C when it comes just before the editor has
-/// the terminal. Another SIGINT (the key is only a character in raw mode) is forgotten, so that a second one does not
-/// leave with the terminal as it is.
-fn guard_the_terminal(interrupt: Interrupt, flags: Arc<Flags>) -> std::io::Result<()> {
+/// Hears the signals that [`Interrupt`] cannot act on, because nobody looks at it while the editor waits for a key:
+///
+/// | signal | an answer is being made | at the prompt |
+/// |---|---|---|
+/// | SIGINT | stops it ([`Interrupt`] says so) | forgotten; the key is only a character there |
+/// | SIGINT after one that stopped an answer, before the next input | – | leaves with 130 |
+/// | SIGTERM | stops it, then the loop leaves with 143 | leaves with 143 |
+/// | SIGHUP | leaves as the system would | leaves as the system would |
+///
+/// To leave is to keep the conversation that nobody saved, and to put the terminal back as it was. What was ignored when
+/// the program started stays ignored.
+fn guard_the_terminal(interrupt: Interrupt, flags: Arc<Flags>, kept: Unsaved) -> std::io::Result<()> {
     let before = tcgetattr(std::io::stdin())?;
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    std::thread::spawn(move || {
+    crate::defect::terminal(&before);
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !ignored(*signal)))?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             let raw = tcgetattr(std::io::stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ISIG));
             let answering = flags.answering.load(Ordering::SeqCst);
@@ -259,15 +304,19 @@ fn guard_the_terminal(interrupt: Interrupt, flags: Arc<Flags>) -> std::io::Resul
             if signal == SIGINT && raw && !second {
                 interrupt.obeyed();
             }
-            if answering || signal == SIGINT && !second {
+            if signal != SIGHUP && answering || signal == SIGINT && !second {
                 continue;
             }
+            let _ = kept.keep();
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
+            if signal == SIGHUP {
+                let _ = signal_hook::low_level::emulate_default_handler(SIGHUP);
+            }
             // The editor had the terminal mark what is pasted.
             let _ = std::io::stderr().write_all(b"\x1b[?2004l\n");
             let exit = if signal == SIGINT { Exit::Interrupted } else { Exit::Terminated };
             signal_hook::low_level::exit(exit as i32);
         }
-    });
+    })?;
     Ok(())
 }

@@ -4,8 +4,9 @@
 
 use super::kv::{self, Maker};
 use super::parameter::{Parameters, Stored};
+use super::path::path;
 use super::talk::Chat;
-use super::whole;
+use super::whole::{self, Readers};
 use crate::engine::{Model, Token};
 use crate::error::Failure;
 use crate::hex::hex;
@@ -14,7 +15,8 @@ use crate::sanitize::one_line;
 use crate::stderr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What `format` says in every file.
@@ -90,20 +92,40 @@ pub(crate) fn folder() -> Result<PathBuf, Failure> {
 
 /// The file that `name` means: a path as it is (it has a separator, or ends in .json), else a name in [`folder`].
 pub(crate) fn file(name: &str) -> Result<PathBuf, Failure> {
-    let path = Path::new(name);
-    let is_path =
-        path.components().count() > 1 || name.starts_with('.') || name.ends_with(".json") || path.is_absolute();
-    Ok(if is_path { path.to_owned() } else { folder()?.join(format!("{name}.json")) })
+    let path = path(name);
+    let is_path = path.components().count() > 1
+        || name.starts_with(['.', '~'])
+        || path.extension().is_some_and(|ending| ending == "json")
+        || path.is_absolute();
+    Ok(if is_path { path } else { folder()?.join(format!("{}.json", path.display())) })
 }
 
 /// The names in [`folder`], sorted.
-pub(super) fn names() -> Vec<String> {
-    let Some(entries) = folder().ok().and_then(|folder| fs::read_dir(folder).ok()) else { return Vec::new() };
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.strip_suffix(".json").map(str::to_owned))
-        .collect();
+pub(super) fn names() -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> = entries()?.into_iter().map(|(name, _)| name).collect();
     names.sort();
-    names
+    Ok(names)
+}
+
+/// The newest conversation in [`folder`].
+pub(crate) fn newest() -> Result<PathBuf, Failure> {
+    let newest = entries()?.into_iter().max_by_key(|(_, entry)| entry.metadata().and_then(|file| file.modified()).ok());
+    newest.map(|(_, entry)| entry.path()).ok_or_else(|| {
+        let what = "no conversation was kept yet";
+        Failure::input("CONVERSATION", what, "leave out --continue to begin one")
+    })
+}
+
+/// The conversations in [`folder`] by name. Where there is no folder there are none.
+fn entries() -> Result<Vec<(String, DirEntry)>, Failure> {
+    let folder = folder()?;
+    let failed = |err: std::io::Error| Failure::io(&folder, "cannot list the saved conversations", &err);
+    let entries = match fs::read_dir(&folder) {
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?,
+    };
+    let named = |entry: DirEntry| Some((entry.file_name().to_str()?.strip_suffix(".json")?.to_owned(), entry));
+    Ok(entries.into_iter().filter_map(named).collect())
 }
 
 /// The KV cache that belongs to a conversation.
@@ -133,7 +155,13 @@ impl Chat<'_> {
     /// Writes the conversation to `path` and its KV cache beside it. The answer is the size of the latter, or why it could
     /// not be written; `None` when there was nothing to write.
     pub(super) fn save(&self, path: &Path) -> Result<Option<Result<u64, Failure>>, Failure> {
-        let fingerprint = fingerprint(self.model)?;
+        whole::write(path, &self.text()?, Readers::Owner)?;
+        let maker = Maker::new(self.fingerprint()?.to_owned(), self.model.settings());
+        Ok(kv::save(&self.decoder, &maker, &kv_file(path)).transpose())
+    }
+
+    /// The conversation as it is written to a file.
+    pub(super) fn text(&self) -> Result<String, Failure> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let full = fs::canonicalize(self.model.path()).unwrap_or_else(|_| self.model.path().to_owned());
         let document = Document {
@@ -144,7 +172,7 @@ impl Chat<'_> {
             model: ModelDocument {
                 file: full.display().to_string(),
                 name: self.model.name(),
-                fingerprint: fingerprint.clone(),
+                fingerprint: self.fingerprint()?.to_owned(),
                 template_sha256: template_hash(self.model),
             },
             settings: Stored::from(&self.parameters),
@@ -154,15 +182,21 @@ impl Chat<'_> {
         let mut text = serde_json::to_string_pretty(&document)
             .map_err(|err| Failure::engine("DEFECT", err.to_string(), "report this"))?;
         text.push('\n');
-        whole::write(path, &text)?;
-        let maker = Maker::new(fingerprint, self.model.settings());
-        Ok(kv::save(&self.decoder, &maker, &kv_file(path)).transpose())
+        Ok(text)
+    }
+
+    /// The model's fingerprint, computed once.
+    fn fingerprint(&self) -> Result<&str, Failure> {
+        match self.fingerprint.get() {
+            Some(known) => Ok(known),
+            None => fingerprint(self.model).map(|found| self.fingerprint.get_or_init(|| found).as_str()),
+        }
     }
 
     /// Goes on with `saved` instead of the conversation there is, under `parameters`.
     pub(crate) fn restore(&mut self, saved: Saved, parameters: Parameters) -> Result<Restored, Failure> {
         let mut notes = Vec::new();
-        let fingerprint = fingerprint(self.model)?;
+        let fingerprint = self.fingerprint()?.to_owned();
         if fingerprint != saved.fingerprint {
             notes.push(format!("it was saved with another model: {}", saved.model.display()));
         } else if template_hash(self.model) != saved.template {
@@ -173,7 +207,9 @@ impl Chat<'_> {
         self.parameters = parameters;
         let kv = kv_file(&saved.path);
         let maker = Maker::new(fingerprint, self.model.settings());
-        let cached = kv.exists().then(|| kv::load(&mut self.decoder, &maker, &kv));
+        // Only what is not there is no file: one that cannot be looked at is said.
+        let there = !matches!(fs::metadata(&kv), Err(err) if err.kind() == ErrorKind::NotFound);
+        let cached = there.then(|| kv::load(&mut self.decoder, &maker, &kv));
         Ok(Restored { cached, notes })
     }
 

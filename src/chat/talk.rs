@@ -11,10 +11,15 @@ use crate::interrupt::Interrupt;
 use crate::progress::Bar;
 use crate::prompt::{Message, Prompt, Prompts, Role};
 use crate::stderr;
+use crate::table::count;
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 /// Reading a prompt shows a bar when it takes longer than this; below, it would only flicker.
 const BAR_DELAY: Duration = Duration::from_millis(500);
+
+/// Begins what is said of a message that does not fit even without the turns before it.
+pub(super) const ALONE: &str = "the message alone";
 
 /// A conversation and the model that answers it.
 pub(crate) struct Chat<'m> {
@@ -32,6 +37,8 @@ pub(crate) struct Chat<'m> {
     attempt: u32,
     /// The template's notice was printed.
     noticed: bool,
+    /// Of the model's file, once it was asked for.
+    pub(super) fingerprint: OnceCell<String>,
 }
 
 impl<'m> Chat<'m> {
@@ -55,6 +62,7 @@ impl<'m> Chat<'m> {
             interrupt,
             attempt: 0,
             noticed: false,
+            fingerprint: OnceCell::new(),
         };
         chat.set_system(system.unwrap_or_default());
         Ok(chat)
@@ -159,10 +167,10 @@ impl<'m> Chat<'m> {
         let whole = self.prompt()?;
         let n_ctx = self.n_ctx();
         let room = n_ctx - reserve(self.parameters.max_tokens, n_ctx);
-        if whole.ids.len() <= room || self.overflow == Overflow::Error {
+        let turns = self.turns();
+        if whole.ids.len() <= room || self.overflow == Overflow::Error && turns > 1 {
             return Ok(whole);
         }
-        let turns = self.turns();
         let mut best: Option<(usize, Prompt)> = None;
         for start in later_starts(&self.messages, self.start) {
             let prompt = self.prompts.render(&sent(&self.messages, start), true)?;
@@ -173,18 +181,17 @@ impl<'m> Chat<'m> {
             }
         }
         let (start, prompt) = best.unwrap_or((self.start, whole));
-        let (n, gone) = (prompt.ids.len(), self.gone(start) - self.gone(self.start));
+        let (n, gone) = (prompt.ids.len(), self.gone(start));
         if n >= n_ctx {
-            let what =
-                format!("the message alone makes a prompt of {n} tokens and the window holds {n_ctx}, answer included");
+            let what = format!("{ALONE} makes a prompt of {n} tokens and the window holds {n_ctx}, answer included");
             return Err(Failure::input("CONTEXT_LENGTH", what, "shorten it, or give a larger -c"));
         }
-        if gone > 0 {
-            let left = turns - self.gone(start);
+        if gone > self.gone(self.start) {
+            let left = turns - gone;
             stderr::dim(&format!(
-                "the window of {n_ctx} tokens is full: the model no longer sees the {gone} oldest turn{} before this; it \
-                 reads the {left} that {} left again ({n} tokens)",
-                if gone == 1 { "" } else { "s" },
+                "the window of {n_ctx} tokens is full: the model no longer sees the {} before this; it reads the {left} \
+                 that {} left again ({n} tokens)",
+                count(gone, "oldest turn", "oldest turns"),
                 if left == 1 { "is" } else { "are" },
             ));
         }

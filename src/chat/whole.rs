@@ -1,17 +1,32 @@
 //! Files that are whole or absent: written under no name of theirs, flushed, then put in their place.
 
 use crate::error::Failure;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use tempfile::{NamedTempFile, TempPath};
 
+/// Who may read a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Readers {
+    /// Nobody but its owner.
+    Owner,
+    /// Whom the umask lets.
+    Umask,
+}
+
 /// A file under way, in the folder of its destination.
-pub(super) fn begin(path: &Path) -> Result<NamedTempFile, Failure> {
+pub(super) fn begin(path: &Path, readers: Readers) -> Result<NamedTempFile, Failure> {
     let folder = folder(path);
     fs::create_dir_all(folder).map_err(|err| Failure::io(folder, "cannot create the folder", &err))?;
+    let mode = match readers {
+        Readers::Owner => 0o600,
+        Readers::Umask => 0o666,
+    };
     tempfile::Builder::new()
         .prefix(".tulu-quant-")
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder)
         .map_err(|err| Failure::io(path, "cannot write", &err))
 }
@@ -27,8 +42,8 @@ pub(super) fn finish(file: TempPath, path: &Path) -> Result<(), Failure> {
 }
 
 /// Writes `text` to `path`.
-pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let mut file = begin(path)?;
+pub(super) fn write(path: &Path, text: &str, readers: Readers) -> Result<(), Failure> {
+    let mut file = begin(path, readers)?;
     file.write_all(text.as_bytes()).map_err(|err| Failure::io(path, "cannot write", &err))?;
     finish(file.into_temp_path(), path)
 }

@@ -7,6 +7,7 @@ use crate::engine::{Context, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Settings, gpus
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
+use std::ffi::OsString;
 use tulu_quantize::Ftype;
 use tulu_quantize::gguf::Gguf;
 
@@ -20,7 +21,7 @@ use tulu_quantize::gguf::Gguf;
 pub(crate) struct Args {
     /// A short name, Hub id, checkpoint folder or .gguf file; without it, the small demonstration model in the program
     #[arg(env = "TULU_QUANT_MODEL")]
-    model: Option<String>,
+    model: Option<OsString>,
     /// Prompt lengths, with commas between; 0: none
     #[arg(
         short = 'p',

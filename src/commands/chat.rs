@@ -1,13 +1,16 @@
 //! `tulu-quant chat`: talk to a model, or have one prompt answered.
 
 use super::load;
-use crate::chat::{Chat, Output, Overflow, Parameters, Saved};
+use crate::chat::{Chat, Habits, Output, Overflow, Parameters, Saved};
 use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
 use crate::decode::{Answer, Reason};
 use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::model::named::named;
 use crate::stderr;
+use crate::table::count;
+use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -23,26 +26,42 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// Without -p and with a terminal: an interactive conversation; /help lists its commands. With -p, or with text piped in:
 /// one answer on stdout. With both, the piped text follows the text of -p. Several -p are the turns of one conversation.
+/// What is typed in a conversation is kept for the arrow keys (chat_history in the cache folder; a line that begins with a
+/// space is not), and a conversation that is left without /save as last.json; --no-history keeps neither.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tulu-quant chat\n  tulu-quant chat tulu-2-13b-Q4_K_M.gguf\n  \
     tulu-quant chat tulu-2-13b-Q4_K_M.gguf -p 'Summarise this:' < article.txt\n  \
     tulu-quant chat -p 'What is the capital of France?' -p 'And of Italy?' --temp 0\n  \
-    tulu-quant chat --load travel -p 'And on the second day?'")]
+    tulu-quant chat tulu-2-13b-Q4_K_M.gguf 'What is the capital of France?'\n  \
+    tulu-quant chat tulu-2-13b-Q4_K_M.gguf -f question.txt\n  \
+    tulu-quant chat --load travel -p 'And on the second day?'\n  tulu-quant chat --continue")]
 pub(crate) struct Args {
     /// A short name, Hub id, checkpoint folder or .gguf file; without it, the small demonstration model in the program
     #[arg(env = "TULU_QUANT_MODEL")]
-    model: Option<String>,
+    model: Option<OsString>,
+    /// The same as -p
+    #[arg(value_name = "TEXT")]
+    text: Vec<String>,
     /// Answer this and exit; given again, it is the next turn of the same conversation
-    #[arg(short, long, value_name = "TEXT", env = "TULU_QUANT_PROMPT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, env = "TULU_QUANT_PROMPT")]
     prompt: Vec<String>,
+    /// Answer the text of this file and exit; it follows the text of -p
+    #[arg(short, long, value_name = "FILE", env = "TULU_QUANT_FILE")]
+    file: Option<PathBuf>,
     /// Instructions before the conversation (-sys)
-    #[arg(long, value_name = "TEXT", env = "TULU_QUANT_SYSTEM")]
+    #[arg(long, alias = "system-prompt", value_name = "TEXT", allow_hyphen_values = true, env = "TULU_QUANT_SYSTEM")]
     system: Option<String>,
     /// Go on with a conversation that /save kept, by its name or file; without MODEL, with the model it was saved with
     #[arg(long, visible_alias = "resume", value_name = "NAME|FILE", env = "TULU_QUANT_LOAD")]
     load: Option<String>,
+    /// Go on with the newest conversation that was kept: by /save under a name, or when it was left without
+    #[arg(long = "continue", conflicts_with = "load", env = "TULU_QUANT_CONTINUE")]
+    go_on: bool,
+    /// Keep neither what is typed for the arrow keys nor a conversation that is left without /save
+    #[arg(long, env = "TULU_QUANT_NO_HISTORY")]
+    no_history: bool,
     /// When the conversation outgrows the window: refuse, or leave out whole turns, the oldest first (the system message
-    /// stays, and it is said) [default: drop-oldest on a terminal, error with -p]
+    /// stays, and you are told) [default: drop-oldest on a terminal, error with -p]
     #[arg(long, value_enum, value_name = "WHAT", env = "TULU_QUANT_ON_OVERFLOW")]
     on_overflow: Option<Overflow>,
     /// Show tokens and speed after every answer on a terminal
@@ -51,8 +70,17 @@ pub(crate) struct Args {
     /// Write each answer as a JSON object with its token counts and speeds
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
+    /// End an answer before this text, besides Tulu's own markers; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, env = "TULU_QUANT_STOP")]
+    stop: Vec<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
+    /// Subtract this from the logits of tokens that the answer has [default: 0]
+    #[arg(long, value_name = "X", help_heading = "Sampling", env = "TULU_QUANT_PRESENCE_PENALTY")]
+    presence_penalty: Option<f32>,
+    /// Subtract this once for every time that the answer has them [default: 0]
+    #[arg(long, value_name = "X", help_heading = "Sampling", env = "TULU_QUANT_FREQUENCY_PENALTY")]
+    frequency_penalty: Option<f32>,
     #[command(flatten)]
     hub: HubArgs,
     #[command(flatten)]
@@ -62,18 +90,24 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = args.engine.settings()?;
-    let saved = args.load.as_deref().map(saved).transpose()?;
+    let load = args.load.as_deref().map(crate::chat::file).transpose()?;
+    let load = if args.go_on { Some(crate::chat::newest()?) } else { load };
+    let saved = load.map(|file| Saved::read(&file).map(|saved| (file, saved))).transpose()?;
     let parameters = parameters(args, saved.as_ref().map(|(_, saved)| &saved.parameters))?;
-    let turns = turns(&args.prompt)?;
+    if saved.is_some() && args.system.is_some() {
+        let what = "--load and --continue bring their own system message";
+        return Err(Failure::input("USAGE", what, "leave --system out; /system changes it in the conversation"));
+    }
+    // A model that is not there is said before anybody is asked for a prompt.
+    if let Some(model) = &args.model {
+        named(model).map_err(|failure| asked(failure, &model.to_string_lossy()))?;
+    }
+    let turns = turns(args)?;
     if args.json && turns.is_empty() {
         return Err(Failure::input("USAGE", "--json is for answers to -p", "give -p TEXT, or pipe the text in"));
     }
-    if saved.is_some() && args.system.is_some() {
-        let what = "--load brings its own system message";
-        return Err(Failure::input("USAGE", what, "leave --system out; /system changes it in the conversation"));
-    }
     let interrupt = Interrupt::install()?;
-    let model = args.model.as_deref().or(saved.as_ref().and_then(|(_, saved)| saved.model.to_str()));
+    let model = args.model.as_deref().or(saved.as_ref().map(|(_, saved)| saved.model.as_os_str()));
     let path = load::resolve(model, &settings, &args.hub, &interrupt)?;
     let model = load::model(&path, settings, Some(1), &interrupt)?;
     let seed = parameters.sampling.seed;
@@ -82,7 +116,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut chat = Chat::new(&model, args.system.as_deref(), parameters.clone(), overflow, interrupt)?;
     let mut out = Output::new(args.json);
     if turns.is_empty() {
-        return chat.talk(saved, parameters, args.verbose, &mut out);
+        let habits = Habits { verbose: args.verbose, history: !args.no_history };
+        return chat.talk(saved, parameters, habits, &mut out);
     }
     if let Some((file, saved)) = saved {
         let restored = chat.restore(saved, parameters)?;
@@ -99,61 +134,91 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             return Ok(exit);
         }
         if answer.reason == Reason::Length && !args.json {
-            stderr::note(&format!(
-                "the answer was cut after {} tokens; -n allows more",
-                answer.usage.completion_tokens
-            ));
+            let tokens = count(answer.usage.completion_tokens, "token", "tokens");
+            stderr::note(&format!("the answer was cut after {tokens}; -n allows more"));
         }
     }
     Ok(Exit::Done)
 }
 
-/// The conversation that `name` means, and where it lies.
-fn saved(name: &str) -> Result<(PathBuf, Saved), Failure> {
-    let file = crate::chat::file(name)?;
-    let saved = Saved::read(&file)?;
-    Ok((file, saved))
+/// The failure to find a model of this name. A question in its place is what other programs take there.
+fn asked(failure: Failure, model: &str) -> Failure {
+    if failure.code != "NOT_FOUND" || !model.trim().contains(char::is_whitespace) {
+        return failure;
+    }
+    Failure { fix: "MODEL comes first; to ask the demonstration model this, give it with -p".to_owned(), ..failure }
 }
 
 /// As typed → checked. What is not given is as it was saved, or the model card's.
 fn parameters(args: &Args, saved: Option<&Parameters>) -> Result<Parameters, Failure> {
-    let default = saved.map_or_else(Sampling::card, |saved| saved.sampling.clone());
+    let mut default = saved.map_or_else(Sampling::card, |saved| saved.sampling.clone());
+    default.presence_penalty = args.presence_penalty.unwrap_or(default.presence_penalty);
+    default.frequency_penalty = args.frequency_penalty.unwrap_or(default.frequency_penalty);
+    let mut stop = saved.map(|saved| saved.stop.clone()).unwrap_or_default();
+    if args.stop.iter().any(String::is_empty) {
+        return Err(Failure::input("SAMPLING", "--stop has no text", "give the text that ends an answer"));
+    }
+    stop.extend(args.stop.clone());
     Ok(Parameters {
         sampling: args.sampling.sampling(default)?,
         max_tokens: args.sampling.max_tokens(saved.map_or(PREDICT, |saved| saved.max_tokens))?,
-        stop: saved.map(|saved| saved.stop.clone()).unwrap_or_default(),
+        stop,
     })
 }
 
-/// The texts of -p, the last one followed by what is piped in; none asks for a conversation.
-fn turns(given: &[String]) -> Result<Vec<String>, Failure> {
-    let mut turns = given.to_vec();
+/// The texts of -p and those behind MODEL, the last one followed by that of the file and by what is piped in; none asks for
+/// a conversation.
+fn turns(args: &Args) -> Result<Vec<String>, Failure> {
+    let mut turns = args.prompt.clone();
+    if !args.text.is_empty() {
+        turns.push(args.text.join(" "));
+    }
+    // `-f -` is what is piped in, which is read in any case.
+    if let Some(file) = args.file.as_deref().filter(|file| *file != Path::new("-")) {
+        let bytes = std::fs::read(file).map_err(|err| Failure::io(file, "cannot read", &err))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Failure::input("PROMPT", "is not UTF-8 text", "convert it to UTF-8").at(file))?;
+        follow(&mut turns, &text);
+    }
     if !std::io::stdin().is_terminal() {
-        // Under a program that leaves stdin open, -p would seem to hang.
-        let (ended, end) = mpsc::channel::<()>();
-        let given = !turns.is_empty();
-        std::thread::spawn(move || {
-            if given && end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                stderr::note("waiting for the end of stdin; give </dev/null if nothing comes from there");
-            }
-        });
-        let mut piped = String::new();
-        std::io::stdin().lock().read_to_string(&mut piped).map_err(|err| match err.kind() {
-            ErrorKind::InvalidData => Failure::input("PROMPT", "the text piped in is not UTF-8", "convert it to UTF-8"),
-            _ => Failure::io(Path::new("stdin"), "cannot read", &err),
-        })?;
-        drop(ended);
-        let piped = piped.trim_end_matches(['\r', '\n']);
-        match turns.last_mut() {
-            Some(last) if !piped.is_empty() => *last = format!("{last}\n\n{piped}"),
-            Some(_) => {}
-            None => turns.push(piped.to_owned()),
+        let piped = piped(!turns.is_empty())?;
+        if turns.is_empty() || !piped.trim().is_empty() {
+            follow(&mut turns, &piped);
         }
+    } else if args.file.as_deref() == Some(Path::new("-")) {
+        return Err(Failure::input("PROMPT", "-f - reads what is piped in, and nothing is", "pipe the text in"));
     }
     match turns.iter().find(|text| text.trim().is_empty()) {
         Some(_) => Err(Failure::input("PROMPT", "the prompt is empty", "give -p TEXT, or pipe the text in")),
         None => Ok(turns),
     }
+}
+
+/// Puts `text` behind the last turn, or makes it the first.
+fn follow(turns: &mut Vec<String>, text: &str) {
+    let text = text.trim_end_matches(['\r', '\n']);
+    match turns.last_mut() {
+        Some(last) => *last = format!("{last}\n\n{text}"),
+        None => turns.push(text.to_owned()),
+    }
+}
+
+/// What is piped in. `asked`: there is a prompt without it.
+fn piped(asked: bool) -> Result<String, Failure> {
+    let (ended, end) = mpsc::channel::<()>();
+    // Under a program that leaves stdin open, -p would seem to hang. Without a thread for it nothing is said.
+    let _ = std::thread::Builder::new().spawn(move || {
+        if asked && end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            stderr::note("waiting for the end of stdin; give </dev/null if nothing comes from there");
+        }
+    });
+    let mut piped = String::new();
+    std::io::stdin().lock().read_to_string(&mut piped).map_err(|err| match err.kind() {
+        ErrorKind::InvalidData => Failure::input("PROMPT", "the text piped in is not UTF-8", "convert it to UTF-8"),
+        _ => Failure::io(Path::new("stdin"), "cannot read", &err),
+    })?;
+    drop(ended);
+    Ok(piped)
 }
 
 fn json(answer: &Answer, seed: u32, model: &Path) -> serde_json::Value {

@@ -8,12 +8,16 @@ use crate::model::card;
 use crate::model::demo;
 use crate::model::hub::Hub;
 use crate::model::named::{Named, named, parse_type};
-use crate::model::source::{listing, threads};
+use crate::model::source::{is_checkpoint, listing, threads};
+use crate::model::stopped;
+use crate::sanitize::one_line;
 use crate::stderr;
 use crate::table::{self, Align};
 use crate::watch::Watch;
 use serde_json::{Value, json};
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Instant;
@@ -44,8 +48,8 @@ pub(crate) struct Args {
         env = "TULU_QUANT_QUANT"
     )]
     quant: Vec<String>,
-    /// A folder, made when it is missing (the files are named SOURCE-TYPE.gguf), or a file name; with several types it has {type} in it, and
-    /// {name} stands for the name in GGUF's convention (Tulu-13B-DPO-v2.0)
+    /// A folder (the files are named SOURCE-TYPE.gguf) or a file name; folders that are missing are made. With several
+    /// types a file name has {type} in it; {name} stands for the name in GGUF's convention (Tulu-13B-DPO-v2.0)
     #[arg(short, long, value_name = "DIR|FILE", default_value = ".", env = "TULU_QUANT_OUTPUT")]
     output: PathBuf,
     /// Print the plan (tensors, types, sizes) and stop
@@ -63,8 +67,9 @@ pub(crate) struct Args {
     /// Importance matrix made by llama-imatrix, GGUF or .dat: spend the error where it matters least
     #[arg(long, value_name = "FILE", env = "TULU_QUANT_IMATRIX")]
     imatrix: Option<PathBuf>,
-    /// Type of the tensors whose GGUF name the pattern finds, such as 'attn_v=q6_K'; may be given several times
-    #[arg(long, value_name = "PATTERN=TYPE", env = "TULU_QUANT_TENSOR_TYPE", value_delimiter = ',')]
+    /// Type of the tensors whose GGUF name the pattern (a regular expression) finds, such as 'attn_v=q6_K'; may be given
+    /// several times, and the first that matches decides
+    #[arg(long, value_name = "PATTERN=TYPE", env = "TULU_QUANT_TENSOR_TYPE")]
     tensor_type: Vec<String>,
     /// Type of output.weight
     #[arg(long, value_name = "TYPE", env = "TULU_QUANT_OUTPUT_TENSOR_TYPE")]
@@ -80,9 +85,10 @@ pub(crate) struct Args {
     reference_kernels: bool,
     #[command(flatten)]
     fetch: FetchArgs,
-    /// Threads [default: every core]
-    #[arg(short, long, value_name = "N", env = "TULU_QUANT_THREADS")]
-    threads: Option<NonZeroUsize>,
+    /// Threads, 1 to 1024 [default: every core]
+    #[arg(short, long, value_name = "N", env = "TULU_QUANT_THREADS",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Print the plan and the result as JSON on stdout
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
@@ -96,9 +102,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let opened = open(args, &interrupt)?;
     let source = opened.checkpoint();
     let refusals = crate::prompt::probe(source)?;
-    let plan = Plan::new(source, &paths(&args.output, &source.name(), &types)?, &recipe)?;
-    let threads = args.threads.unwrap_or_else(threads);
-    let memory = memory_needed(&plan, threads) + opened.memory_held(&plan);
+    let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
+    let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(threads);
+    let memory = memory_needed(&plan, threads).saturating_add(opened.memory_held(&plan));
     if !args.json {
         stderr::block(&summary(&opened, &plan, memory));
         refusals.iter().for_each(|note| stderr::note(note));
@@ -108,18 +114,21 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             if args.json { plan_json(&opened, &plan, memory).to_string() + "\n" } else { tensor_table(source, &plan) };
         return crate::stdout(&text);
     }
-    for folder in plan.outputs.iter().filter_map(|o| o.path.parent()).filter(|dir| *dir == args.output.as_path()) {
+    for folder in plan.outputs.iter().filter_map(|o| o.path.parent()).filter(|dir| !dir.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|err| Failure::io(folder, "cannot create the folder", &err))?;
     }
     let card = args.card.then(|| card::place(&plan, args.force)).transpose()?;
     let begun = Instant::now();
     let watch = Watch::new("converting", plan.source_bytes, &interrupt);
     let options = Options { threads, replace: args.force, reference_kernels: args.reference_kernels };
-    let journal = arrive::journal(&source.name(), &plan.outputs[0].path);
+    let journal = arrive::journal_of(&source.name(), &plan);
     let converted = opened.convert(&plan, options, &journal, &watch);
     watch.clear();
     // the request to stop came as a signal, which decides between 130 and 143
-    let report = converted.map_err(|err| Failure { exit: interrupt.asked().unwrap_or(err.exit), ..err })?;
+    let report = converted.map_err(|err| match interrupt.asked() {
+        Some(exit) if err.code == "INTERRUPTED" && opened.distant().is_some() => stopped(exit),
+        asked => Failure { exit: asked.unwrap_or(err.exit), ..err },
+    })?;
     if let Some(card) = &card {
         card::write(card, source, &plan, &interrupt)?;
     }
@@ -143,25 +152,35 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// The folder or file, or else the model of the family or the Hub.
 fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
-    if args.source.is_file() {
+    let there = super::look(&args.source)?;
+    if there.as_ref().is_some_and(|found| !found.is_dir()) {
         return Ok(Checkpoint::open_gguf(&args.source, args.allow_requantize)?.into());
     }
-    let named = args.source.to_str().filter(|_| !args.source.exists()).map(named).transpose()?;
+    let named = if there.is_none() { Some(named(args.source.as_os_str())?) } else { None };
     let (repo, ftype) = match named {
         Some(Named::Hub(repo, ftype)) => (repo, ftype),
         Some(Named::Demo(None)) => return Ok(Checkpoint::open(&demo::folder()?)?.into()),
-        _ => return Ok(Checkpoint::open(&args.source)?.into()),
+        Some(Named::Demo(Some(ftype)) | Named::Folder(_, Some(ftype))) => return Err(type_after_name(args, ftype)),
+        _ => {
+            is_checkpoint(&args.source)?;
+            return Ok(Checkpoint::open(&args.source)?.into());
+        }
     };
     if let Some(ftype) = ftype {
-        let fix = format!("name the types with -q: -q {ftype}");
-        return Err(Failure::input("REQUEST", "a type after the name is not for convert", fix).at(&args.source));
+        return Err(type_after_name(args, ftype));
     }
     let hub = Hub::from_env(interrupt)?;
     // what is in the cache as a whole needs no network
-    match hub.settings().cache.complete(&repo).filter(|_| hub.settings().offline) {
+    match hub.settings().cache.complete(&repo)?.filter(|_| hub.settings().offline) {
         Some(folder) => Ok(Checkpoint::open(&folder)?.into()),
         None => Source::listed(&hub, listing(&hub, &repo)?, &args.fetch),
     }
+}
+
+/// `chat` takes MODEL:TYPE; here there can be several types.
+fn type_after_name(args: &Args, ftype: Ftype) -> Failure {
+    let fix = format!("name the types with -q: -q {ftype}");
+    Failure::input("REQUEST", "a type after the name is not for convert", fix).at(&args.source)
 }
 
 /// The types as typed, without repetitions.
@@ -178,11 +197,9 @@ fn types(names: &[String]) -> Result<Vec<Ftype>, Failure> {
 
 /// The options as typed → checked.
 fn recipe(args: &Args) -> Result<Recipe, Failure> {
-    let of = |name: &String| {
-        GgmlType::from_str(name).map_err(|err| Failure::input("TYPE", err.to_string(), "name one of these"))
-    };
-    let overrides = args.tensor_type.iter().map(|text| match text.rsplit_once('=') {
-        Some((pattern, kind)) if !pattern.is_empty() => Ok((pattern.to_lowercase(), of(&kind.to_owned())?)),
+    let of = |name: &String| tensor_type(name);
+    let overrides = args.tensor_type.iter().flat_map(|text| overrides(text)).map(|text| match text.rsplit_once('=') {
+        Some((pattern, kind)) if !pattern.is_empty() => Ok((pattern.to_lowercase(), tensor_type(kind)?)),
         _ => Err(Failure::input("TYPE", format!("'{text}' is not PATTERN=TYPE"), "write it like attn_v=q6_K")),
     });
     Ok(Recipe {
@@ -194,24 +211,65 @@ fn recipe(args: &Args) -> Result<Recipe, Failure> {
     })
 }
 
-/// Where each type goes: see the help of `--output`.
-fn paths(output: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathBuf)>, Failure> {
-    let text = output.to_string_lossy();
+fn tensor_type(name: &str) -> Result<GgmlType, Failure> {
+    GgmlType::from_str(name).map_err(|err| Failure::input("TYPE", err.to_string(), "name one of these"))
+}
+
+/// The PATTERN=TYPE pairs in `text`: an environment variable holds several. A comma ends a pair only behind a type, for a
+/// pattern may have commas (`[0-9]{1,2}`).
+fn overrides(text: &str) -> Vec<&str> {
+    let (mut all, mut begin) = (Vec::new(), 0);
+    for (at, _) in text.match_indices(',') {
+        let kind = text[begin..at].rsplit_once('=').map(|(_, kind)| GgmlType::from_str(kind));
+        if kind.is_some_and(|kind| kind.is_ok()) {
+            all.push(&text[begin..at]);
+            begin = at + 1;
+        }
+    }
+    all.push(&text[begin..]);
+    all
+}
+
+/// Where each type goes: see the help of `--output`. Names of files keep their bytes, also those that are no UTF-8.
+fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathBuf)>, Failure> {
     let convention = Naming::of(name).map_or_else(|| name.to_owned(), |naming| naming.file_stem());
-    let text = text.replace("{name}", &convention);
-    let is_file = !output.is_dir() && (text.ends_with(".gguf") || text.contains("{type}"));
-    if is_file && types.len() > 1 && !text.contains("{type}") {
+    let given = replaced(output.as_os_str(), "{name}", &convention);
+    let output = Path::new(&given);
+    let has_type = given.as_bytes().windows(6).any(|part| part == b"{type}");
+    let is_file = !output.is_dir() && (given.as_bytes().ends_with(b".gguf") || has_type);
+    if is_file && types.len() > 1 && !has_type {
         let what = format!("one file cannot hold {} types", types.len());
         return Err(Failure::input("REQUEST", what, "give a folder, or a name with {type} in it").at(output));
     }
-    Ok(types
-        .iter()
-        .map(|t| {
-            let path =
-                if is_file { text.replace("{type}", t.name()).into() } else { output.join(format!("{name}-{t}.gguf")) };
-            (*t, path)
-        })
-        .collect())
+    let folder = source.file_name().filter(|own| own.to_string_lossy() == name);
+    let stem = folder.unwrap_or(OsStr::new(name));
+    let path = |ftype: &Ftype| {
+        if is_file {
+            return replaced(&given, "{type}", ftype.name()).into();
+        }
+        let mut file = stem.to_owned();
+        file.push(format!("-{ftype}.gguf"));
+        output.join(file)
+    };
+    Ok(types.iter().map(|ftype| (*ftype, path(ftype))).collect())
+}
+
+/// `text` with every `from` replaced.
+fn replaced(text: &OsStr, from: &str, to: &str) -> OsString {
+    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some(byte) = rest.first() {
+        match rest.strip_prefix(from.as_bytes()) {
+            Some(after) => {
+                out.extend_from_slice(to.as_bytes());
+                rest = after;
+            }
+            None => {
+                out.push(*byte);
+                rest = &rest[1..];
+            }
+        }
+    }
+    OsString::from_vec(out)
 }
 
 /// What will happen, in a few lines.
@@ -241,8 +299,8 @@ fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
         None => format!("reads {read}"),
     };
     out += &format!("  {reads}, needs {disk} of disk and about {memory} of memory\n");
-    for note in &source.notes {
-        out += &format!("note: {note}\n");
+    for note in source.notes.iter().chain(&plan.notes) {
+        out += &format!("note: {}\n", one_line(note));
     }
     out
 }
@@ -288,6 +346,7 @@ fn plan_json(opened: &Source, plan: &Plan, memory: u64) -> Value {
             json!({"type": o.ftype.name(), "path": o.path.to_string_lossy(), "bytes": o.len, "tensors": tensors})
         })
         .collect();
+    let notes: Vec<&String> = source.notes.iter().chain(&plan.notes).collect();
     json!({"source": place, "n_params": plan.n_params, "read_bytes": plan.source_bytes,
-           "disk_bytes": plan.output_bytes(), "memory_bytes": memory, "skipped": plan.skipped, "notes": source.notes, "outputs": outputs})
+           "disk_bytes": plan.output_bytes(), "memory_bytes": memory, "skipped": plan.skipped, "notes": notes, "outputs": outputs})
 }

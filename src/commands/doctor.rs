@@ -48,6 +48,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             lacking.join(", ")
         ));
     }
+    let is_x86 = features.iter().any(|f| f.name == "avx2" && f.built);
+    if is_x86 && !llama_ext::attention::enable() {
+        advice.push(
+            "the attention for many conversations at a time is not in this build, so batch is slower: build with GCC (it \
+             needs GCC's OpenMP), as in CXX=g++ cargo build --release"
+                .to_owned(),
+        );
+    }
     if let Err(why) = &tested {
         advice.push(format!(
             "the self-test failed ({why}): build again on this machine, and report it if that does not help"
@@ -60,9 +68,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         advice.push(format!("Hub settings: {}; {}", why.what, why.fix));
     }
     let hub = hub.ok();
-    if let Some(hub) = hub.as_ref().filter(|hub| hub.token.is_some() && hub.in_the_clear()) {
-        advice
-            .push(format!("the token goes to {} without encryption: give HF_ENDPOINT as https", hub.endpoint_shown()));
+    if let Some(hub) = hub.as_ref().filter(|hub| hub.in_the_clear()) {
+        advice.push(format!("the token goes to {} without encryption: give HF_ENDPOINT as https", hub.endpoint));
     }
     let text = if args.json {
         let features: Vec<Value> =
@@ -172,19 +179,19 @@ fn memory() -> (u64, u64) {
 
 /// Where models come from and go to; of the token only whether there is one.
 fn hub_json(hub: &Settings) -> Value {
-    json!({"endpoint": hub.endpoint_shown(), "cache": hub.cache.0.display().to_string(), "token": hub.token.is_some(),
+    json!({"endpoint": hub.endpoint, "cache": hub.cache.0.display().to_string(), "token": hub.token.is_some(),
            "offline": hub.offline, "proxies": Settings::proxies()})
 }
 
 /// The same for people.
 fn hub_text(hub: &Settings) -> String {
-    let mut out = format!("hub          {}", hub.endpoint_shown());
+    let mut out = format!("hub          {}", hub.endpoint);
     out += if hub.token.is_some() { ", with a token" } else { ", without a token" };
     out += if hub.offline { ", offline (HF_HUB_OFFLINE)" } else { "" };
     for name in Settings::proxies() {
         out += &format!(", {name} is set");
     }
-    out + &format!("\ndownloads    {}\n", hub.cache.0.display())
+    out + &format!("\ndownloads    {}\n", crate::sanitize::shown(&hub.cache.0))
 }
 
 /// The pinned llama.cpp, from the pin file: (what, which).
@@ -204,13 +211,14 @@ fn report(
     let pin = pin();
     let field = |name: &str| pin[name].as_str().unwrap_or("?").to_owned();
     let mut out = format!(
-        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nmemory       {} available of {}\ncache        {cache}\n{}\nCPU feature  here   built for\n",
+        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nmemory       {} available of {}\ncache        {}\n{}\nCPU feature  here   built for\n",
         env!("CARGO_PKG_VERSION"),
         env!("TULU_QUANT_REVISION"),
         llama_ext::ggml_version(),
         field("llama-cpp-sys-2"),
         table::bytes(memory.1),
         table::bytes(memory.0),
+        crate::sanitize::one_line(cache),
         hub.map_or_else(String::new, hub_text),
     );
     let word = |yes: bool| if yes { "yes" } else { "-" };
@@ -234,6 +242,6 @@ fn report(
         Err(why) => out += &format!("  FAILED: {why}\n"),
     }
     out += if advice.is_empty() { "\nAll is well.\n" } else { "\nWhat to change:\n" };
-    advice.iter().for_each(|line| out += &format!("  - {line}\n"));
+    advice.iter().for_each(|line| out += &format!("  - {}\n", crate::sanitize::one_line(line)));
     out
 }

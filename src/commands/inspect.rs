@@ -1,21 +1,29 @@
 //! `inspect`: what is in a GGUF file, a checkpoint folder, or one weight file of a checkpoint.
 
-use crate::error::{Exit, Failure};
-use crate::table::{self, Align};
-use serde_json::{Map, Value, json};
-use std::path::{Path, PathBuf};
-use tulu_quantize::checkpoint::{SourceTensor, open_shard};
-use tulu_quantize::gguf::{Array, Gguf};
-use tulu_quantize::{Checkpoint, Ftype, GgmlType, gguf};
+mod json;
 
-/// Show the metadata, tensors and sizes of a GGUF file, a checkpoint folder or one of its weight files
+use super::given::{Given, given};
+use crate::engine::{CacheType, Shape};
+use crate::error::{Exit, Failure};
+use crate::sanitize::{one_line, shown};
+use crate::table::{self, Align};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::Path;
+use tulu_quantize::checkpoint::{Config, SourceTensor, open_shard};
+use tulu_quantize::gguf::Gguf;
+use tulu_quantize::{Checkpoint, Ftype, GgmlType};
+
+/// Show the metadata, tensors, sizes and memory of a GGUF file, a checkpoint folder or one of its weight files
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  tulu-quant inspect tulu-2-13b-Q4_K_M.gguf\n  tulu-quant inspect tulu-2-13b --json"
+    after_help = "Examples:\n  tulu-quant inspect tulu-2-13b-Q4_K_M.gguf\n  tulu-quant inspect tulu-2-13b --json\n  \
+    tulu-quant inspect tulu-tiny"
 )]
 pub(crate) struct Args {
-    /// A .gguf file, a checkpoint folder, or a .safetensors or .bin file
-    path: PathBuf,
+    /// A .gguf file, a checkpoint folder, a .safetensors or .bin file, or a model's name (with :TYPE for its GGUF file)
+    #[arg(value_name = "MODEL")]
+    path: OsString,
     /// Print everything as one JSON object, arrays whole
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
@@ -24,62 +32,82 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut notes = Vec::new();
-    let text = if args.path.is_dir() {
-        folder(&args.path, args.json)?
-    } else if let Some((_, tensors)) = open_shard(&args.path, &mut notes)? {
-        shard(&args.path, &tensors, &notes, args.json)
-    } else {
-        file(&args.path, args.json)?
+    let text = match given(&args.path)? {
+        Given::Folder(path) => folder(&path, args.json)?,
+        Given::File(path) => match open_shard(&path, &mut notes)? {
+            Some((_, tensors)) => shard(&path, &tensors, &notes, args.json),
+            None if args.json => return json::print(&Gguf::open(&path)?),
+            None => file(&Gguf::open(&path)?),
+        },
     };
     crate::stdout(&text)
 }
 
-fn file(path: &Path, as_json: bool) -> Result<String, Failure> {
-    let gguf = Gguf::open(path)?;
-    let ftype = gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("?", Ftype::name);
-    if as_json {
-        let metadata: Map<String, Value> = gguf.pairs.iter().map(|(k, v)| (k.clone(), to_json(v))).collect();
-        let tensors: Vec<Value> = gguf
-            .tensors
-            .iter()
-            .map(|t| json!({"name": t.name, "dims": t.dims, "type": t.kind.name(), "offset": t.offset, "bytes": t.bytes}))
-            .collect();
-        let all = json!({"path": path.to_string_lossy(), "bytes": gguf.len, "type": ftype, "n_params": gguf.n_params(),
-            "kv_bytes_per_token": kv_bytes_per_token(&gguf), "metadata": metadata, "tensors": tensors});
-        return Ok(all.to_string() + "\n");
+/// The type that a file says it has, as a name.
+fn type_name(gguf: &Gguf) -> &'static str {
+    gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("?", Ftype::name)
+}
+
+/// The numbers that memory follows from. `Err` says why they are not known; `Ok(None)` when it is no LLaMA model.
+fn shape(gguf: &Gguf) -> Result<Option<Shape>, String> {
+    if gguf.str("general.architecture") != Some("llama") {
+        return Ok(None);
     }
+    Config::from_gguf(gguf).map(|config| Some(Shape::of(&config, gguf.tensor_bytes())))
+}
+
+fn file(gguf: &Gguf) -> String {
     let mut out = format!(
-        "{}: {} {ftype}, {} weights, {} tensors\n",
-        path.display(),
+        "{}: {} {}, {} weights, {} tensors\n",
+        shown(&gguf.path),
         table::bytes(gguf.len),
+        type_name(gguf),
         table::params(gguf.n_params()),
         gguf.tensors.len()
     );
-    if let (Some(kv), Some(context)) = (kv_bytes_per_token(&gguf), gguf.u32("llama.context_length")) {
-        let window = kv * u64::from(context);
-        out += &format!(
-            "memory to run: {} of weights + {} of KV cache (f16) for all {context} tokens of context\n",
-            table::bytes(gguf.tensors.iter().map(|t| t.bytes).sum()),
-            table::bytes(window)
-        );
-    }
+    let part = gguf.part().map_or_else(Some, |part| part.map(|(n, of)| format!("part {n} of {of} of a split file")));
+    out += &part.map_or(String::new(), |part| format!("{part}\n"));
+    out += &match shape(gguf) {
+        Ok(None) => String::new(),
+        Ok(Some(shape)) => format!(
+            "memory to run: {} with all {} tokens of context: {} of weights, {} of KV cache (f16), and scratch buffers\n",
+            table::bytes(shape.usual_need()),
+            shape.n_ctx_train,
+            table::bytes(shape.weights),
+            table::bytes(kv_bytes_per_token(&shape).saturating_mul(u64::from(shape.n_ctx_train)))
+        ),
+        Err(why) => format!("memory to run: not known; {}\n", one_line(&why)),
+    };
     let mut rows = vec![["key", "type", "value"].map(str::to_owned).to_vec()];
-    rows.extend(gguf.pairs.iter().map(|(k, v)| vec![k.clone(), v.type_name(), shortened(&v.to_string())]));
+    rows.extend(gguf.pairs.iter().map(|(k, v)| vec![one_line(k), v.type_name(), shortened(&v.to_string())]));
     out += &format!("\n{}\n", table::render(&[Align::Left, Align::Left, Align::Left], &rows));
     let tensors = gguf.tensors.iter().map(|t| (t.name.as_str(), t.dims.clone(), t.kind, t.bytes));
-    out += &tensor_table(tensors);
-    Ok(out)
+    out + &tensor_table(tensors)
+}
+
+/// Keys and values of one token over all layers, in f16.
+fn kv_bytes_per_token(shape: &Shape) -> u64 {
+    shape.kv_bytes_per_token(CacheType::F16, CacheType::F16)
+}
+
+/// Weights in all tensors of a checkpoint.
+fn n_params(tensors: &[SourceTensor]) -> u64 {
+    let of = |t: &SourceTensor| match t.shape.contains(&0) {
+        true => 0,
+        false => t.shape.iter().fold(1, |n: u64, d| n.saturating_mul(*d)),
+    };
+    tensors.iter().fold(0, |n: u64, t| n.saturating_add(of(t)))
 }
 
 fn shard(path: &Path, tensors: &[SourceTensor], notes: &[String], as_json: bool) -> String {
-    let n_params: u64 = tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum();
+    let n_params = n_params(tensors);
     if as_json {
         let listed: Vec<Value> = tensors.iter().map(tensor_json).collect();
         let all = json!({"path": path.to_string_lossy(), "n_params": n_params, "notes": notes, "tensors": listed});
         return all.to_string() + "\n";
     }
-    let mut out = format!("{}: {} weights in {} tensors\n", path.display(), table::params(n_params), tensors.len());
-    notes.iter().for_each(|note| out += &format!("note: {note}\n"));
+    let mut out = format!("{}: {} weights in {} tensors\n", shown(path), table::params(n_params), tensors.len());
+    notes.iter().for_each(|note| out += &format!("note: {}\n", one_line(note)));
     out.push('\n');
     out + &tensor_table(tensors.iter().map(|t| (t.name.as_str(), t.shape.clone(), t.dtype, t.bytes)))
 }
@@ -90,7 +118,7 @@ fn tensor_json(t: &SourceTensor) -> Value {
 
 fn folder(path: &Path, as_json: bool) -> Result<String, Failure> {
     let source = Checkpoint::open(path)?;
-    let n_params: u64 = source.tensors.iter().map(|t| t.shape.iter().product::<u64>()).sum();
+    let n_params = n_params(&source.tensors);
     let c = &source.config;
     if as_json {
         let shards: Vec<Value> =
@@ -108,7 +136,7 @@ fn folder(path: &Path, as_json: bool) -> Result<String, Failure> {
     let mut out = format!(
         "{}: {} weights, {} tensors in {} file(s)\n{} layers of {}, feed-forward {}, {} heads ({} kv), {} tokens, context {}\n\
          bos {} eos {}, chat template: {}\n",
-        path.display(),
+        shown(path),
         table::params(n_params),
         source.tensors.len(),
         source.shards.len(),
@@ -123,7 +151,7 @@ fn folder(path: &Path, as_json: bool) -> Result<String, Failure> {
         source.tokenizer.eos,
         if source.chat_template.is_some() { "yes" } else { "none (Tulu's own will be used)" },
     );
-    source.notes.iter().for_each(|note| out += &format!("note: {note}\n"));
+    source.notes.iter().for_each(|note| out += &format!("note: {}\n", one_line(note)));
     out.push('\n');
     let tensors = source.tensors.iter().map(|t| (t.name.as_str(), t.shape.clone(), t.dtype, t.bytes));
     out += &tensor_table(tensors);
@@ -134,46 +162,14 @@ fn tensor_table<'a>(tensors: impl Iterator<Item = (&'a str, Vec<u64>, GgmlType, 
     let mut rows = vec![["tensor", "shape", "type", "bytes"].map(str::to_owned).to_vec()];
     for (name, shape, kind, bytes) in tensors {
         let shape = shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" × ");
-        rows.push(vec![crate::sanitize::one_line(name), shape, kind.to_string(), bytes.to_string()]);
+        rows.push(vec![one_line(name), shape, kind.to_string(), bytes.to_string()]);
     }
     table::render(&[Align::Left, Align::Right, Align::Left, Align::Right], &rows)
-}
-
-/// Keys and values of one token over all layers, in f16.
-fn kv_bytes_per_token(gguf: &Gguf) -> Option<u64> {
-    let number = |key: &str| gguf.u32(key).map(u64::from);
-    let (layers, heads) = (number("llama.block_count")?, number("llama.attention.head_count")?);
-    let kv_heads = number("llama.attention.head_count_kv").unwrap_or(heads);
-    let head_dim =
-        number("llama.attention.key_length").or_else(|| number("llama.embedding_length")?.checked_div(heads))?;
-    2_u64.checked_mul(layers)?.checked_mul(kv_heads)?.checked_mul(head_dim)?.checked_mul(2)
 }
 
 /// Values of one line that fit a terminal.
 fn shortened(text: &str) -> String {
     const WIDTH: usize = 100;
-    let line = crate::sanitize::one_line(text);
+    let line = one_line(text);
     if line.chars().count() <= WIDTH { line } else { line.chars().take(WIDTH - 1).chain(['…']).collect() }
-}
-
-fn to_json(value: &gguf::Value) -> Value {
-    use gguf::Value as V;
-    match value {
-        V::U8(n) => json!(n),
-        V::I8(n) => json!(n),
-        V::U16(n) => json!(n),
-        V::I16(n) => json!(n),
-        V::U32(n) => json!(n),
-        V::I32(n) => json!(n),
-        V::U64(n) => json!(n),
-        V::I64(n) => json!(n),
-        V::F32(n) => json!(n),
-        V::F64(n) => json!(n),
-        V::Bool(b) => json!(b),
-        V::Str(text) => json!(text),
-        V::Array(Array::I32(v)) => json!(v),
-        V::Array(Array::F32(v)) => json!(v),
-        V::Array(Array::Str(v)) => json!(v),
-        V::Array(Array::Other(_, v)) => v.iter().map(to_json).collect(),
-    }
 }

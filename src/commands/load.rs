@@ -8,6 +8,7 @@ use crate::interrupt::Interrupt;
 use crate::model;
 use crate::progress::Bar;
 use crate::stderr;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ const BAR_DELAY: Duration = Duration::from_millis(500);
 
 /// The GGUF file that `name` means. A window that the model cannot have is refused before it is fetched or converted.
 pub(super) fn resolve(
-    name: Option<&str>,
+    name: Option<&OsStr>,
     settings: &Settings,
     args: &HubArgs,
     interrupt: &Interrupt,
@@ -47,6 +48,10 @@ pub(super) fn model(
     });
     let model = model.map_err(|failure| match (failure.code, interrupt.asked()) {
         ("INTERRUPTED", Some(exit)) => Failure { exit, ..failure },
+        // what this program made and keeps is made again, not repaired
+        ("MODEL", _) if crate::model::cache::dir().is_ok_and(|cache| path.starts_with(cache)) => {
+            Failure { fix: "delete the file; the same command makes it again".to_owned(), ..failure }
+        }
         _ => failure,
     })?;
     let (n_ctx, trained) = (model.n_ctx(), model.shape().n_ctx_train);

@@ -1,8 +1,8 @@
 //! `tulu-quant man`: manual pages from the same definitions as the flags themselves.
 
-use crate::cli::Cli;
+use crate::cli::command;
 use crate::error::{Exit, Failure};
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 use clap_mangen::Man;
 use std::fs;
 use std::path::PathBuf;
@@ -22,10 +22,11 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
-    let mut whole = Cli::command();
+    let mut whole = command(false);
     // Hands what is global down to the verbs.
     whole.build();
-    let pages: Vec<Command> = whole.get_subcommands().filter(|verb| verb.get_name() != "help").map(page).collect();
+    let shown = |verb: &&Command| verb.get_name() != "help" && !verb.is_hide_set();
+    let pages: Vec<Command> = whole.get_subcommands().filter(shown).map(page).collect();
     if let Some(dir) = &args.dir {
         fs::create_dir_all(dir).map_err(|err| Failure::io(dir, "cannot create the folder", &err))?;
         for page in pages.into_iter().chain([whole]) {

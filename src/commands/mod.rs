@@ -6,6 +6,7 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod doctor;
+mod given;
 pub(crate) mod inspect;
 mod load;
 pub(crate) mod man;
@@ -32,5 +33,20 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Version => version(),
     }
+}
+
+/// What lies at a path that a user named; `None` only when nothing does. What cannot be looked at is an error.
+pub(crate) fn look(path: &std::path::Path) -> Result<Option<std::fs::Metadata>, crate::error::Failure> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(crate::error::Failure::io(path, "cannot look at it", &err)),
+    }
+}
+
+/// The same as `--version`.
+fn version() -> Result<Exit, Failure> {
+    crate::stdout(&crate::cli::command(false).render_long_version())
 }

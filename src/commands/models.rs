@@ -1,39 +1,69 @@
-//! `models`: the Tulu family as a table, with the size of each type and what is here already.
+//! `models`: the Tulu family as a table, with the size of each type and what is here already; and everything that is here.
+
+mod here;
 
 use crate::error::{Exit, Failure};
-use crate::model::hub::Settings;
+use crate::model::hub::{CacheDir, Settings};
+use crate::model::kept::{self, Kept};
 use crate::model::made::Made;
 use crate::model::registry::{self, Entry};
+use crate::sanitize::one_line;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use tulu_quantize::{Ftype, forecast};
 
-/// List the Tulu family: names, parameters, licence, weights, published scores, sizes, and what is here
+/// List the Tulu family and what is here: names, parameters, licence, weights, published scores, sizes
 ///
-/// A name of the first column is understood wherever a MODEL or SOURCE is asked for. Sizes are those of the tensors, in
-/// powers of 1000; a file is up to a megabyte larger. The averages of Tulu 2 and Tulu 2.5 come from different tests.
+/// A name of the first column is understood wherever a MODEL or SOURCE is asked for. Without words the table has what a
+/// choice needs and leaves out models that write no text; with words, --all or --json it has everything. Sizes are those of
+/// the tensors, in powers of 1000; a file is up to a megabyte larger. The averages of Tulu 2 and Tulu 2.5 come from
+/// different tests.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  tulu-quant models\n  tulu-quant models 13b dpo\n  tulu-quant models uf-mean --json"
+    after_help = "Examples:\n  tulu-quant models\n  tulu-quant models 13b dpo\n  tulu-quant models uf-mean --json\n  \
+    tulu-quant models --here\n  tulu-quant models --remove tulu-2-7b:Q8_0"
 )]
 pub(crate) struct Args {
     /// Only models whose name, kind or size has all of these words in it
     #[arg(value_name = "WORD")]
     words: Vec<String>,
+    /// Every model and every column, also models that cannot be converted
+    #[arg(long, env = "TULU_QUANT_ALL", value_parser = clap::builder::FalseyValueParser::new())]
+    all: bool,
+    /// List everything on disk with its size: GGUF files in the program's cache, checkpoints in the shared one
+    #[arg(long, env = "TULU_QUANT_HERE", value_parser = clap::builder::FalseyValueParser::new())]
+    here: bool,
+    /// Remove the GGUF files of a model, or one type of it, from the program's cache; asks first
+    #[arg(long, value_name = "NAME[:TYPE]", conflicts_with = "words")]
+    remove: Option<String>,
+    /// Remove without asking
+    #[arg(short, long, requires = "remove")]
+    yes: bool,
     /// Print an array of objects with every score and the size of every type
-    #[arg(long, env = "TULU_QUANT_JSON")]
+    #[arg(long, env = "TULU_QUANT_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     json: bool,
 }
 
 /// Types that the table has a column for.
 const SHOWN: [Ftype; 3] = [Ftype::Q4_K_M, Ftype::Q5_K_M, Ftype::Q8_0];
 
+/// A narrower column of names would tell nothing.
+const NARROWEST: usize = 20;
+
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
+    if let Some(name) = &args.remove {
+        return here::remove(args, name);
+    }
+    if args.here {
+        return here::list(args);
+    }
+    let everything = args.all || args.json || !args.words.is_empty();
     let wanted = |entry: &Entry| {
         let text = format!("{} {} {}", entry.name, entry.kind.name(), entry.size).to_lowercase();
-        args.words.iter().all(|word| text.contains(&word.to_lowercase()))
+        let all = args.words.iter().all(|word| text.contains(&word.to_lowercase()));
+        all && (everything || entry.kind.refused().is_none())
     };
     let entries: Vec<Entry> = registry::all().filter(wanted).collect();
     if entries.is_empty() {
@@ -42,21 +72,52 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         let fix = format!("{near}`tulu-quant models` without words lists all");
         return Err(Failure::input("NOT_FOUND", "no model of the family has that in its name", fix).at(typed));
     }
-    let settings = Settings::from_env()?;
-    let text = if args.json {
-        let all = entries.iter().map(|entry| described(entry, &settings)).collect::<Result<Vec<_>, _>>()?;
-        Value::Array(all).to_string() + "\n"
-    } else {
-        shown(&entries, &settings)?
-    };
+    let cache = Settings::cache_from_env()?;
+    if args.json {
+        let all = entries.iter().map(|entry| described(entry, &cache)).collect::<Result<Vec<_>, _>>()?;
+        return crate::stdout(&(Value::Array(all).to_string() + "\n"));
+    }
+    let columns = if everything { all_columns(&entries, &cache)? } else { few_columns(&entries, &cache)? };
+    let mut text = fitted(columns, console::Term::stdout().size_checked().map(|(_, width)| width.into()));
+    if args.words.is_empty() {
+        text += &others(&kept::all(&cache)?);
+    }
     crate::stdout(&text)
 }
 
+/// Models on disk that are not of the family.
+fn others(all: &[Kept]) -> String {
+    let mut names: Vec<(&str, Vec<String>)> = Vec::new();
+    for kept in all.iter().filter(|kept| registry::find(&kept.name).is_none()) {
+        match names.last_mut().filter(|(name, _)| *name == kept.name) {
+            Some((_, what)) => what.push(kept.what()),
+            None => names.push((&kept.name, vec![kept.what()])),
+        }
+    }
+    if names.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["other models", "here"].map(String::from).to_vec()];
+    rows.extend(names.into_iter().map(|(name, what)| vec![one_line(name), what.join(" ")]));
+    format!("\n{}", table::render(&[Align::Left, Align::Left], &rows))
+}
+
 /// What of a model is here: types in our cache, and the checkpoint in the shared one.
-fn here(entry: &Entry, settings: &Settings) -> Result<(Vec<Ftype>, Option<String>), Failure> {
+fn here(entry: &Entry, cache: &CacheDir) -> Result<(Vec<Ftype>, Option<String>), Failure> {
     let repo = entry.repo(None);
-    let folder = settings.cache.complete(&repo).map(|folder| folder.display().to_string());
-    Ok((Made::of(&repo)?.types(), folder))
+    let folder = cache.complete(&repo)?.map(|folder| folder.display().to_string());
+    Ok((Made::of(&repo)?.types()?, folder))
+}
+
+/// The same in words.
+fn here_text(entry: &Entry, cache: &CacheDir) -> Result<String, Failure> {
+    let (types, folder) = here(entry, cache)?;
+    let mut words: Vec<String> = types.iter().map(Ftype::to_string).collect();
+    words.extend(folder.map(|_| "checkpoint".to_owned()));
+    Ok(match entry.kind.refused() {
+        Some(_) if words.is_empty() => "cannot be converted".to_owned(),
+        _ => words.join(" "),
+    })
 }
 
 fn size(entry: &Entry, ftype: Ftype) -> Result<u64, Failure> {
@@ -64,52 +125,106 @@ fn size(entry: &Entry, ftype: Ftype) -> Result<u64, Failure> {
         .map_err(|err| Failure::engine("FORECAST", err.to_string(), "report this"))
 }
 
-fn shown(entries: &[Entry], settings: &Settings) -> Result<String, Failure> {
-    let mut heading: Vec<String> =
-        ["name", "kind", "weights", "context", "licence", "files", "average"].map(String::from).into();
-    heading.extend(SHOWN.map(|ftype| ftype.to_string()));
-    heading.push("here".to_owned());
-    let mut align = vec![Align::Left, Align::Left, Align::Right, Align::Right, Align::Left, Align::Left, Align::Right];
-    align.extend([Align::Right; SHOWN.len()]);
-    align.push(Align::Left);
-    let (mut rows, mut sizes) = (vec![heading], HashMap::new());
-    for entry in entries {
-        let average = entry.scores.and_then(|s| s.values.iter().find(|(name, _)| *name == "average"));
-        let mut row = vec![
-            entry.name.to_owned(),
-            entry.kind.name().to_owned(),
-            table::params(forecast::params(entry.shape)),
-            entry.n_ctx.map_or("?".to_owned(), |n| n.to_string()),
-            entry.licence.split(';').next().unwrap_or_default().to_owned(),
-            entry.weights.name().to_owned(),
-            average.map_or("-".to_owned(), |(_, value)| format!("{value:.1}")),
-        ];
-        for ftype in SHOWN {
-            let cell = if entry.kind.refused().is_some() {
-                "-".to_owned()
-            } else {
-                let known = sizes.entry((std::ptr::from_ref(entry.shape), ftype.id()));
-                table::bytes(match known {
-                    std::collections::hash_map::Entry::Occupied(known) => *known.get(),
-                    std::collections::hash_map::Entry::Vacant(empty) => *empty.insert(size(entry, ftype)?),
-                })
-            };
-            row.push(cell);
-        }
-        let (types, folder) = here(entry, settings)?;
-        let mut words: Vec<String> = types.iter().map(Ftype::to_string).collect();
-        words.extend(folder.map(|_| "checkpoint".to_owned()));
-        row.push(match entry.kind.refused() {
-            Some(_) if words.is_empty() => "cannot be converted".to_owned(),
-            _ => words.join(" "),
-        });
-        rows.push(row);
-    }
-    Ok(table::render(&align, &rows))
+/// A column: heading, cells, where they stand, and how soon it is left out where the terminal is narrow (0: never).
+struct Column {
+    cells: Vec<String>,
+    align: Align,
+    spare: u8,
 }
 
-fn described(entry: &Entry, settings: &Settings) -> Result<Value, Failure> {
-    let (types, folder) = here(entry, settings)?;
+impl Column {
+    fn new(heading: &str, align: Align, spare: u8, cells: impl Iterator<Item = String>) -> Self {
+        Self { cells: std::iter::once(heading.to_owned()).chain(cells).collect(), align, spare }
+    }
+
+    fn width(&self) -> usize {
+        self.cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0)
+    }
+}
+
+/// Sizes of one type; models of one shape have the same.
+fn sizes(entries: &[Entry], ftype: Ftype, spare: u8) -> Result<Column, Failure> {
+    let mut known = HashMap::new();
+    let mut cells = Vec::new();
+    for entry in entries {
+        if entry.kind.refused().is_some() {
+            cells.push("-".to_owned());
+            continue;
+        }
+        let shape = std::ptr::from_ref(entry.shape);
+        let bytes = match known.get(&shape) {
+            Some(bytes) => *bytes,
+            None => size(entry, ftype)?,
+        };
+        known.insert(shape, bytes);
+        cells.push(table::bytes(bytes));
+    }
+    Ok(Column::new(&ftype.to_string(), Align::Right, spare, cells.into_iter()))
+}
+
+fn few_columns(entries: &[Entry], cache: &CacheDir) -> Result<Vec<Column>, Failure> {
+    let here = entries.iter().map(|entry| here_text(entry, cache)).collect::<Result<Vec<_>, _>>()?;
+    Ok(vec![
+        Column::new("name", Align::Left, 0, entries.iter().map(|entry| entry.name.to_owned())),
+        Column::new("kind", Align::Left, 2, entries.iter().map(|entry| entry.kind.name().to_owned())),
+        Column::new("weights", Align::Right, 1, entries.iter().map(|e| table::params(forecast::params(e.shape)))),
+        sizes(entries, Ftype::Q4_K_M, 0)?,
+        Column::new("here", Align::Left, 0, here.into_iter()),
+    ])
+}
+
+fn all_columns(entries: &[Entry], cache: &CacheDir) -> Result<Vec<Column>, Failure> {
+    let average = |entry: &Entry| {
+        let found = entry.scores.and_then(|s| s.values.iter().find(|(name, _)| *name == "average"));
+        found.map_or("-".to_owned(), |(_, value)| format!("{value:.1}"))
+    };
+    let mut columns = few_columns(entries, cache)?;
+    let here = columns.pop();
+    columns.truncate(3);
+    let licence = |entry: &Entry| entry.licence.split(';').next().unwrap_or_default().to_owned();
+    columns.extend([
+        Column::new("context", Align::Right, 5, entries.iter().map(|e| e.n_ctx.map_or("?".into(), |n| n.to_string()))),
+        Column::new("licence", Align::Left, 7, entries.iter().map(licence)),
+        Column::new("files", Align::Left, 6, entries.iter().map(|entry| entry.weights.name().to_owned())),
+        Column::new("average", Align::Right, 4, entries.iter().map(average)),
+    ]);
+    for (ftype, spare) in SHOWN.into_iter().zip([0, 4, 3]) {
+        columns.push(sizes(entries, ftype, spare)?);
+    }
+    columns.extend(here);
+    Ok(columns)
+}
+
+/// The table, in `width` columns of a terminal: what is spared first is left out until it fits, then names are cut.
+fn fitted(mut columns: Vec<Column>, width: Option<usize>) -> String {
+    let total =
+        |columns: &[Column]| columns.iter().map(Column::width).sum::<usize>() + 2 * columns.len().saturating_sub(1);
+    let width = width.unwrap_or(usize::MAX);
+    while total(&columns) > width {
+        let most = columns.iter().enumerate().filter(|(_, c)| c.spare > 0).max_by_key(|(_, c)| c.spare);
+        let Some((at, _)) = most else { break };
+        columns.remove(at);
+    }
+    let over = total(&columns).saturating_sub(width);
+    if let Some(names) = columns.first_mut().filter(|_| over > 0) {
+        let room = names.width().saturating_sub(over).max(NARROWEST);
+        for name in &mut names.cells {
+            let chars: Vec<char> = name.chars().collect();
+            if chars.len() > room {
+                // both ends tell models apart
+                let (head, tail) = ((room - 1).div_ceil(2), (room - 1) / 2);
+                *name = chars[..head].iter().chain(&['…']).chain(&chars[chars.len() - tail..]).collect();
+            }
+        }
+    }
+    let align: Vec<Align> = columns.iter().map(|column| column.align).collect();
+    let rows = columns.first().map_or(0, |column| column.cells.len());
+    let row = |i: usize| columns.iter().map(|column| column.cells.get(i).cloned().unwrap_or_default()).collect();
+    table::render(&align, &(0..rows).map(row).collect::<Vec<_>>())
+}
+
+fn described(entry: &Entry, cache: &CacheDir) -> Result<Value, Failure> {
+    let (types, folder) = here(entry, cache)?;
     let mut sizes = serde_json::Map::new();
     if entry.kind.refused().is_none() {
         for (ftype, name) in Ftype::ALL {

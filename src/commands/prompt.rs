@@ -7,6 +7,7 @@ use crate::interrupt::Interrupt;
 use crate::model;
 use crate::prompt::{Prompt, Prompts, conversations};
 use crate::stderr;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Args {
     /// A short name, Hub id, folder or .gguf file
     #[arg(env = "TULU_QUANT_MODEL")]
-    model: String,
+    model: OsString,
     /// JSON array of messages ({"role", "content"}), or one such array a line; - reads stdin
     #[arg(short, long, value_name = "FILE", env = "TULU_QUANT_INPUT")]
     input: PathBuf,
@@ -46,7 +47,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let model = VocabFile::open(&path)?;
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;
-    show(args, input, &prompts).map_err(|failure| failure.at(&args.input))
+    // What cannot be written is no fault of the input.
+    show(args, input, &prompts)
+        .map_err(|failure| if failure.code == "STDOUT" { failure } else { failure.at(&args.input) })
 }
 
 fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Failure> {

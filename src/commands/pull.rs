@@ -1,13 +1,16 @@
 //! `pull`: a checkpoint from the Hub into the cache that is shared with `huggingface_hub`, without converting it.
 
-use crate::cli::HubArgs;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::hub::Hub;
-use crate::model::{named, source};
+use crate::model::hub::{Hub, Listing, Needed, RepoId};
+use crate::model::named::{Named, remote};
+use crate::model::{demo, source};
+use crate::sanitize::one_line;
 use crate::stderr;
-use crate::table;
-use serde_json::json;
+use crate::table::{self, Align};
+use serde_json::{Value, json};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 /// Fetch a checkpoint from the Hugging Face Hub without converting it
 ///
@@ -17,47 +20,118 @@ use serde_json::json;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  tulu-quant pull tulu-2-dpo-13b\n  tulu-quant pull allenai/tulu-2-7b@main -j 8\n  \
+    tulu-quant pull tulu-2-70b --dry-run\n  \
     tulu-quant convert \"$(tulu-quant pull tulu-2-7b)\" -q Q5_K_M -o ."
 )]
 pub(crate) struct Args {
-    /// A short name of the family (see `tulu-quant models`) or a Hub id, OWNER/NAME[@REVISION]
+    /// A short name of the family (see `tulu-quant models`), a Hub id, OWNER/NAME[@REVISION], or an address of the Hub
     #[arg(env = "TULU_QUANT_MODEL")]
     model: String,
+    /// Say what would be fetched, file by file, and stop
+    #[arg(long, env = "TULU_QUANT_DRY_RUN", value_parser = clap::builder::FalseyValueParser::new())]
+    dry_run: bool,
     /// Print folder, commit and sizes as one JSON object
-    #[arg(long, env = "TULU_QUANT_JSON")]
+    #[arg(long, env = "TULU_QUANT_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     json: bool,
-    #[command(flatten)]
-    hub: HubArgs,
+    /// Ask the Hub whether the model has changed; otherwise what was fetched once is used without asking
+    #[arg(long, env = "TULU_QUANT_REFRESH", help_heading = "Hub", value_parser = clap::builder::FalseyValueParser::new())]
+    refresh: bool,
+    /// Connections at the same time
+    #[arg(
+        short = 'j',
+        long,
+        value_name = "N",
+        default_value = "4",
+        env = "TULU_QUANT_MAX_WORKERS",
+        help_heading = "Hub"
+    )]
+    max_workers: NonZeroUsize,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
-    let repo = named::repo(&args.model)?;
+    let Some(repo) = repo(&args.model)? else {
+        let folder = demo::folder()?;
+        return said(args, &json!(null), &folder, 0);
+    };
     let interrupt = Interrupt::install()?;
     let hub = Hub::from_env(&interrupt)?;
-    let (folder, fetched) = match hub.settings().cache.complete(&repo).filter(|_| !args.hub.refresh) {
-        Some(folder) => (folder, 0),
-        None => {
-            let listing = source::listing(&hub, &repo)?;
-            let files = listing.needed()?.all();
-            let fetched = hub.to_fetch(&listing, &files);
-            stderr::line(&format!(
-                "Fetching {} at {:.8}: {} in {} files, {} of it not here yet",
-                repo.id(),
-                listing.commit,
-                table::bytes(files.iter().map(|file| file.size).sum()),
-                files.len(),
-                table::bytes(fetched),
-            ));
-            (hub.pull(&listing, &files, args.hub.fetch.max_workers)?, fetched)
-        }
+    let known = if args.refresh || args.dry_run { None } else { hub.settings().cache.complete(&repo)? };
+    if let Some(folder) = known {
+        return said(args, &json!(repo.id()), &folder, 0);
+    }
+    let listing = source::listing(&hub, &repo)?;
+    let needed = listing.needed()?;
+    let files = needed.all();
+    let fetched = hub.to_fetch(&listing, &files);
+    if args.dry_run {
+        return crate::stdout(&plan(args, &hub, &listing, &needed));
+    }
+    stderr::line(&format!(
+        "Fetching {} at {:.8}: {} in {} files, {} of it not here yet",
+        repo.id(),
+        listing.commit,
+        table::bytes(needed.bytes()),
+        files.len(),
+        table::bytes(fetched),
+    ));
+    let folder = hub.pull(&listing, &files, args.max_workers)?;
+    said(args, &json!(repo.id()), &folder, fetched)
+}
+
+/// What is to be fetched; `None` for the demonstration model, which the program carries.
+fn repo(model: &str) -> Result<Option<RepoId>, Failure> {
+    let typed = || {
+        let what = "a type after the name is not for pull, which fetches the checkpoint as it is";
+        Failure::input("REQUEST", what, "leave it out; `chat NAME:TYPE` and `convert NAME -q TYPE` make one").at(model)
     };
+    match remote(model).map_err(|failure| if failure.code == "TYPE" { typed() } else { failure })? {
+        Named::Hub(repo, None) => Ok(Some(repo)),
+        Named::Demo(None) => Ok(None),
+        _ => Err(typed()),
+    }
+}
+
+/// The result on stdout.
+fn said(args: &Args, repository: &Value, folder: &Path, fetched: u64) -> Result<Exit, Failure> {
     let shown = folder.display().to_string();
-    let commit = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+    let commit = folder.file_name().filter(|_| !repository.is_null()).map(|name| name.to_string_lossy().into_owned());
     let text = if args.json {
-        json!({"repository": repo.id(), "commit": commit, "folder": shown, "fetched_bytes": fetched}).to_string()
+        json!({"repository": repository, "commit": commit, "folder": shown, "fetched_bytes": fetched}).to_string()
     } else {
         shown
     };
     crate::stdout(&(text + "\n"))
+}
+
+/// What would be fetched.
+fn plan(args: &Args, hub: &Hub, listing: &Listing, needed: &Needed<'_>) -> String {
+    let files: Vec<(&str, u64, bool)> = needed
+        .all()
+        .into_iter()
+        .map(|file| (file.path.as_str(), file.size, hub.to_fetch(listing, &[file]) == 0))
+        .collect();
+    let fetches = hub.to_fetch(listing, &needed.all());
+    let cache: PathBuf = hub.settings().cache.repo(&listing.repo);
+    if args.json {
+        let files: Vec<Value> =
+            files.iter().map(|(path, bytes, here)| json!({"path": path, "bytes": bytes, "here": here})).collect();
+        return json!({"repository": listing.repo.id(), "commit": listing.commit, "gated": listing.gated,
+            "licence": listing.licence, "bytes": needed.bytes(), "to_fetch_bytes": fetches, "files": files})
+        .to_string()
+            + "\n";
+    }
+    let mut rows = vec![["file", "size", "here"].map(String::from).to_vec()];
+    rows.extend(files.into_iter().map(|(path, bytes, here)| {
+        vec![one_line(path), table::bytes(bytes), if here { "yes" } else { "-" }.to_owned()]
+    }));
+    format!(
+        "{} at {:.8}: {}, of which {} would be fetched into {}\n{}",
+        listing.repo.id(),
+        listing.commit,
+        table::bytes(needed.bytes()),
+        table::bytes(fetches),
+        crate::sanitize::shown(&cache),
+        table::render(&[Align::Left, Align::Right, Align::Left], &rows)
+    )
 }

@@ -1,26 +1,36 @@
-//! `verify`: is a GGUF file whole, and how far is it from what it was made from?
+//! `verify`: is a GGUF file whole, and how far is it from what it was made from? Is a checkpoint what its hashes say?
 
+mod folder;
+
+use super::given::{Given, given};
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::source::threads;
+use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
 use crate::watch::Watch;
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use tulu_quantize::gguf::Gguf;
 use tulu_quantize::{Check, Checkpoint, Reference, Verdict, verify};
 
-/// Check a GGUF file: structure, blocks, NaN and infinities, sha256; with --against also the error of every tensor
+/// Check a GGUF file (structure, blocks, NaN and infinities, sha256; with --against also the error of every tensor, the
+/// numbers and the vocabulary) or a checkpoint (structure, NaN and infinities, the hashes that its folder names)
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code 1 when something is wrong with the file.\n\nExamples:\n  \
-    tulu-quant verify tulu-2-13b-Q4_K_M.gguf\n  tulu-quant verify tulu-2-13b-Q4_K_M.gguf --against tulu-2-13b")]
+#[command(after_help = "Exit code 1 when something is wrong.\n\nExamples:\n  \
+    tulu-quant verify tulu-2-13b-Q4_K_M.gguf\n  tulu-quant verify tulu-2-13b-Q4_K_M.gguf --against tulu-2-13b\n  \
+    tulu-quant verify tulu-2-dpo-13b")]
 pub(crate) struct Args {
-    /// The .gguf file
-    file: PathBuf,
-    /// What it was made from: a checkpoint folder or a lossless .gguf file
+    /// A .gguf file, a checkpoint folder, or the name of a model on this machine (with :TYPE its GGUF file)
+    #[arg(value_name = "MODEL")]
+    file: OsString,
+    /// What it was made from: a checkpoint folder, a lossless .gguf file, or a model's name
     #[arg(long, value_name = "SOURCE", env = "TULU_QUANT_AGAINST")]
-    against: Option<PathBuf>,
+    against: Option<OsString>,
+    /// What the sha256 of the file must be: 64 hexadecimal digits
+    #[arg(long, value_name = "SUM", env = "TULU_QUANT_SHA256")]
+    sha256: Option<String>,
     /// Threads [default: every core]
     #[arg(short, long, value_name = "N", env = "TULU_QUANT_THREADS")]
     threads: Option<NonZeroUsize>,
@@ -35,13 +45,22 @@ const WORST: usize = 5;
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
-    let file = Gguf::open(&args.file)?;
-    let against = match &args.against {
-        None => None,
-        Some(path) if path.is_dir() => Some(Reference::checkpoint(Checkpoint::open(path)?)?),
-        Some(path) => Some(Reference::Gguf(Box::new(Gguf::open(path)?))),
+    let expected = args.sha256.as_deref().map(digits).transpose()?;
+    let path = match given(&args.file)? {
+        Given::File(path) => path,
+        Given::Folder(path) if args.against.is_some() || expected.is_some() => {
+            let fix = "leave --against and --sha256 out, or give a .gguf file";
+            return Err(Failure::input("USAGE", "is a folder, which is checked for itself", fix).at(path));
+        }
+        Given::Folder(path) => return folder::run(&path, args, &interrupt),
     };
-    let total = file.tensors.iter().map(|t| t.bytes).sum();
+    let file = Gguf::open(&path)?;
+    let against = match args.against.as_deref().map(given).transpose()? {
+        None => None,
+        Some(Given::Folder(path)) => Some(Reference::checkpoint(Checkpoint::open(&path)?)?),
+        Some(Given::File(path)) => Some(Reference::gguf(Gguf::open(&path)?)),
+    };
+    let total = file.tensor_bytes();
     let watch = Watch::new("verifying", total, &interrupt);
     let verdict = verify(&file, against.as_ref(), args.threads.unwrap_or_else(threads), &watch);
     watch.clear();
@@ -51,14 +70,33 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             return Err(Failure { exit: interrupt.asked().unwrap_or(Failure::from(err.clone()).exit), ..err.into() });
         }
     };
+    let verdict = match expected.filter(|expected| *expected != verdict.sha256) {
+        None => verdict,
+        Some(expected) => {
+            let mut problems = verdict.problems;
+            problems.insert(0, format!("has the sha256 {}, not {expected}", verdict.sha256));
+            Verdict { problems, ..verdict }
+        }
+    };
     crate::stdout(&if args.json { to_json(&verdict) + "\n" } else { report(&file, &verdict) })?;
     Ok(if verdict.is_good() { Exit::Done } else { Exit::Partial })
+}
+
+/// A sha256 as it is typed: `sha256:` before it, capitals, and what `sha256sum` writes after it do not matter.
+fn digits(text: &str) -> Result<String, Failure> {
+    let first = text.split_whitespace().next().unwrap_or_default().to_lowercase();
+    let sum = first.strip_prefix("sha256:").unwrap_or(&first);
+    if sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(sum.to_owned());
+    }
+    let what = format!("--sha256 is '{text}', which is not 64 hexadecimal digits");
+    Err(Failure::input("USAGE", what, "give the sum as sha256sum prints it"))
 }
 
 fn report(file: &Gguf, verdict: &Verdict) -> String {
     let mut out = format!(
         "{}\n  {} in {} tensors\n  sha256 {}\n",
-        file.path.display(),
+        shown(&file.path),
         table::bytes(file.len),
         file.tensors.len(),
         verdict.sha256
@@ -72,7 +110,7 @@ fn report(file: &Gguf, verdict: &Verdict) -> String {
         for t in measured.iter().take(WORST) {
             let Some(d) = t.distance else { continue };
             let cells = [format!("{:.3e}", d.rmse), format!("{:.4}", d.relative), format!("{:.3e}", d.max)];
-            rows.push([t.name.clone(), t.kind.to_string()].into_iter().chain(cells).collect());
+            rows.push([one_line(&t.name), t.kind.to_string()].into_iter().chain(cells).collect());
         }
         let align = [Align::Left, Align::Left, Align::Right, Align::Right, Align::Right];
         out += &format!("\n{}\n", table::render(&align, &rows));
@@ -83,8 +121,11 @@ fn report(file: &Gguf, verdict: &Verdict) -> String {
         .cloned()
         .chain(verdict.tensors.iter().filter_map(|t| Some(format!("tensor '{}' {}", t.name, t.problem.as_ref()?))))
         .collect();
+    for note in &verdict.notes {
+        out += &format!("  note: {}\n", one_line(note));
+    }
     for problem in &problems {
-        out += &format!("  WRONG: {}\n", crate::sanitize::one_line(problem));
+        out += &format!("  WRONG: {}\n", one_line(problem));
     }
     out += if problems.is_empty() {
         "  nothing is wrong\n"
@@ -104,6 +145,7 @@ fn to_json(verdict: &Verdict) -> String {
                    "max": d.map(|d| d.max), "relative": d.map(|d| d.relative)})
         })
         .collect();
-    json!({"good": verdict.is_good(), "sha256": verdict.sha256, "problems": verdict.problems, "tensors": tensors})
-        .to_string()
+    json!({"good": verdict.is_good(), "sha256": verdict.sha256, "problems": verdict.problems, "notes": verdict.notes,
+        "tensors": tensors})
+    .to_string()
 }

@@ -1,15 +1,37 @@
 //! The pre-flight check of a GGUF's header. llama.cpp aborts the process on several of these lies, and gives no reason
 //! for others; that offsets, sizes and strings are sound is checked by `tulu_quantize::gguf` before.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
+
+use super::Token;
 use super::memory::Shape;
+use super::vocab::{Rules, Spaces};
 use crate::error::Failure;
 use llama_ext::GgmlType;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use tulu_quantize::checkpoint::Config;
 use tulu_quantize::gguf::{Array, Gguf, Value};
+use tulu_quantize::table_problems;
 
-/// Blocks that llama.cpp has room for.
-const N_LAYER_MAX: u32 = 512;
+/// Where llama.cpp wants a tensor's bytes to lie in memory; it aborts where they do not.
+const TENSOR_ALIGNMENT: u64 = 32;
+
+impl Shape {
+    /// The numbers of a model with this configuration, whose tensors take `weights` bytes.
+    pub(crate) fn of(config: &Config, weights: u64) -> Self {
+        Self {
+            n_layer: config.num_hidden_layers,
+            n_embd: config.hidden_size,
+            n_head: config.num_attention_heads,
+            n_head_kv: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            n_vocab: config.vocab_size,
+            n_ctx_train: config.max_position_embeddings,
+            weights,
+        }
+    }
+}
 
 /// Reads the header of the file at `path` and refuses what is not a sound LLaMA model. Also says the type that takes the
 /// most bytes of its weights.
@@ -19,54 +41,71 @@ pub(super) fn check(path: &Path) -> Result<(Shape, GgmlType), Failure> {
         Failure::input("MODEL", what, "tulu-quant runs LLaMA models such as Tulu; convert the checkpoint again")
             .at(path)
     })?;
-    let bytes = |kind: GgmlType| gguf.tensors.iter().filter(|t| t.kind == kind).map(|t| t.bytes).sum::<u64>();
-    let kind = gguf.tensors.iter().map(|tensor| tensor.kind).max_by_key(|kind| bytes(*kind));
-    Ok((shape, kind.unwrap_or(GgmlType::F16)))
+    let mut bytes: HashMap<GgmlType, u64> = HashMap::new();
+    for tensor in &gguf.tensors {
+        let sum = bytes.entry(tensor.kind).or_default();
+        *sum = sum.saturating_add(tensor.bytes);
+    }
+    // the smaller id where two take the same
+    let kind = bytes.into_iter().max_by_key(|(kind, bytes)| (*bytes, std::cmp::Reverse(kind.id())));
+    Ok((shape, kind.map_or(GgmlType::F16, |(kind, _)| kind)))
+}
+
+/// What the file says of its tokens under keys of our own (docs/metadata.md), for which llama.cpp has none.
+pub(super) fn rules(path: &Path) -> Result<Rules, Failure> {
+    let gguf = Gguf::open(path)?;
+    let text = |key: &str| gguf.str(&format!("tulu_quant.tokenizer.{key}"));
+    let ends = text("end_token_ids").unwrap_or_default().split(',');
+    let spaces = match text("prefix_space") {
+        Some("first") => Some(Spaces::First),
+        Some("never") => Some(Spaces::Never),
+        _ => None,
+    };
+    Ok(Rules { ends: ends.filter_map(|id| id.trim().parse().ok().map(Token::new)).collect(), spaces })
 }
 
 fn shape(gguf: &Gguf) -> Result<Shape, String> {
+    if let Some((n, of)) = gguf.part()? {
+        return Err(format!("is part {n} of {of} of a split file, which is not run: join the parts"));
+    }
     for (key, wanted) in [("general.architecture", "llama"), ("tokenizer.ggml.model", "llama")] {
         match gguf.str(key) {
             Some(found) if found == wanted => {}
             found => return Err(format!("{key} is {}, not {wanted}", found.unwrap_or("missing"))),
         }
     }
-    let number = |key: &str| match gguf.get(key) {
-        Some(Value::U32(n)) if *n > 0 => Ok(*n),
-        Some(other) => Err(format!("{key} is {other}")),
-        None => Err(format!("{key} is missing")),
-    };
-    let or = |key: &str, default: u32| gguf.get(key).map_or(Ok(default), |_| number(key));
-
-    let n_layer = number("llama.block_count")?;
-    if n_layer > N_LAYER_MAX {
-        return Err(format!("llama.block_count is {n_layer}; llama.cpp has room for {N_LAYER_MAX}"));
-    }
-    let (n_embd, n_head) = (number("llama.embedding_length")?, number("llama.attention.head_count")?);
-    let n_head_kv = or("llama.attention.head_count_kv", n_head)?;
-    if n_embd % n_head != 0 || n_head % n_head_kv != 0 {
-        return Err(format!("{n_head} heads and {n_head_kv} key-value heads do not divide {n_embd} values"));
-    }
-    let head_dim = n_embd / n_head;
-    for key in ["llama.rope.dimension_count", "llama.attention.key_length", "llama.attention.value_length"] {
-        let found = or(key, head_dim)?;
-        if found != head_dim {
-            return Err(format!("{key} is {found}, the heads have {head_dim} values"));
-        }
-    }
-    let n_ctx_train = number("llama.context_length")?;
-    number("llama.feed_forward_length")?;
-    for key in ["llama.expert_count", "split.count"] {
-        if gguf.get(key).is_some_and(|value| value.as_u64().is_none_or(|n| n > 1)) {
-            return Err(format!("{key} is set: mixtures of experts and split files are not run"));
-        }
-    }
     let n_vocab = match gguf.get("tokenizer.ggml.tokens") {
         Some(Value::Array(Array::Str(tokens))) => u32::try_from(tokens.len()).map_err(|err| err.to_string())?,
         _ => return Err("tokenizer.ggml.tokens is missing".to_owned()),
     };
-    let weights = gguf.tensors.iter().map(|tensor| tensor.bytes).sum();
-    Ok(Shape { n_layer, n_embd, n_head, n_head_kv, head_dim, n_vocab, n_ctx_train, weights })
+    let config = Config::from_gguf(gguf)?;
+    if config.vocab_size != n_vocab {
+        return Err(format!(
+            "tokenizer.ggml.tokens has {n_vocab} tokens, token_embd.weight {} rows",
+            config.vocab_size
+        ));
+    }
+    if let Some(problem) = table_problems(gguf)?.into_iter().next() {
+        return Err(problem);
+    }
+    tensors(gguf)?;
+    Ok(Shape::of(&config, gguf.tensor_bytes()))
+}
+
+/// What llama.cpp's kernels rely on without looking: vectors are added and multiplied as F32, matrices are of types that
+/// it multiplies, and every tensor lies where its buffers may.
+fn tensors(gguf: &Gguf) -> Result<(), String> {
+    for t in &gguf.tensors {
+        if !t.kind.is_weights() || t.n_rows() == 1 && t.kind != GgmlType::F32 {
+            return Err(format!("tensor '{}' is {}, which llama.cpp does not compute with there", t.name, t.kind));
+        }
+        if !t.offset.is_multiple_of(TENSOR_ALIGNMENT) {
+            let (name, alignment) = (&t.name, gguf.alignment);
+            let at = format!("lies at byte {} (general.alignment {alignment})", t.offset);
+            return Err(format!("tensor '{name}' {at}, and llama.cpp reads at multiples of {TENSOR_ALIGNMENT}"));
+        }
+    }
+    Ok(())
 }
 
 /// What llama.cpp's tokenizer relies on without looking.

@@ -90,7 +90,7 @@ impl Shape {
 
     /// The KV cache for `slots` conversations at once, or for as many as suit the memory. Each may grow to a whole window.
     /// The pool has a window for each, but no more than half of what is free beside the first window, and no more than the
-    /// input can use ([`Settings::n_cells_needed`]). A conversation waits while the pool has no cells for its prompt.
+    /// input can use ([`Settings::n_needed`]). A conversation waits while the pool has no cells for its prompt.
     pub(crate) fn cache(
         &self,
         settings: &Settings,
@@ -110,8 +110,9 @@ impl Shape {
             None => n_ctx.saturating_add(u32::try_from(spare).unwrap_or(u32::MAX)),
         };
         let n_slots = slots.unwrap_or((most / SLOT_TOKENS).clamp(1, N_SLOTS_AUTO));
-        let needed = settings.n_cells_needed.filter(|_| settings.n_cells.is_none()).unwrap_or(u32::MAX);
-        let cells = n_ctx.saturating_mul(n_slots).min(most).min(needed).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
+        let cells = n_ctx.saturating_mul(n_slots).min(most).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
+        let needed = settings.n_needed.filter(|_| settings.n_cells.is_none()).unwrap_or(u64::MAX);
+        let cells = cells.min(u32::try_from(needed).unwrap_or(u32::MAX)).max(n_ctx);
         Ok(Cache { n_ctx, n_slots, n_ahead: 0, n_cells: cells.checked_next_multiple_of(N_CTX_MIN).unwrap_or(cells) })
     }
 
@@ -219,7 +220,7 @@ mod tests {
         assert!(refused.is_err_and(|failure| failure.code == "KV_TOKENS" && failure.fix.contains("--kv-tokens 4096")));
         assert_eq!(cache(None, 256 * GIB).n_slots, 32);
         for (needed, cells) in [(9000, 9216), (100, 4096), (1 << 20, 4 * 4096)] {
-            let short = Settings { n_cells_needed: Some(needed), ..settings(None) };
+            let short = Settings { n_needed: Some(needed), ..settings(None) };
             assert_eq!(shape.cache(&short, Some(4), &free(64 * GIB)).map(|cache| cache.n_cells).ok(), Some(cells));
         }
         let auto = cache(None, 16 * GIB);

@@ -26,4 +26,4 @@ pub(crate) use model::{Model, VocabFile};
 pub(crate) use sampler::{SAMPLING_VERSION, Sampler, Sampling, random_seed};
 pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Numa, Repack, Settings};
 pub(crate) use threads::spin_briefly;
-pub(crate) use vocab::Vocab;
+pub(crate) use vocab::{Spaces, Vocab};

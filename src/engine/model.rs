@@ -4,6 +4,7 @@ use super::available::available_memory;
 use super::memory::{Cache, Shape};
 use super::settings::{N_SLOTS_MAX, Numa, Settings};
 use super::threads::default_threads;
+use super::vocab::Rules;
 use super::{Context, Vocab, devices, header, layout};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
@@ -24,6 +25,7 @@ pub(crate) struct Model {
     cache: Cache,
     n_threads: u32,
     repack: bool,
+    rules: Rules,
 }
 
 impl Model {
@@ -51,7 +53,10 @@ impl Model {
         let repack = layout::repacked(settings.repack, kind, cache.n_slots, n_threads);
         cache.n_ahead = layout::ahead(repack, cache.n_slots);
         let Settings { n_gpu_layers, mmap, mlock, .. } = settings;
-        let inner = load(path, Load { vocab_only: false, n_gpu_layers, mmap, mlock, repack }, progress)?;
+        let rules = header::rules(path)?;
+        let no_space_prefix = rules.spaces.is_some();
+        let how = Load { vocab_only: false, n_gpu_layers, mmap, mlock, repack, no_space_prefix };
+        let inner = load(path, how, progress)?;
         if mlock && llama_ext::log::tail().contains("mlock") {
             return Err(Failure::machine(
                 "MLOCK",
@@ -59,7 +64,7 @@ impl Model {
                 "raise `ulimit -l`, or leave --mlock out",
             ));
         }
-        Ok(Self { inner, path: path.to_owned(), shape, settings, cache, n_threads, repack })
+        Ok(Self { inner, path: path.to_owned(), shape, settings, cache, n_threads, repack, rules })
     }
 
     /// The context of this model: KV cache and scratch buffers for the slots it was loaded for. A request to stop ends a
@@ -105,7 +110,7 @@ impl Model {
 
     /// The vocabulary.
     pub(crate) fn vocab(&self) -> Vocab<'_> {
-        Vocab(self.inner.vocab())
+        Vocab::new(self.inner.vocab(), &self.rules)
     }
 
     /// The chat template that the file carries.
@@ -126,19 +131,26 @@ impl Model {
 
 /// The vocabulary and the metadata of a model, without its weights.
 #[derive(Debug)]
-pub(crate) struct VocabFile(LlamaModel);
+pub(crate) struct VocabFile(LlamaModel, Rules);
 
 impl VocabFile {
     /// Opens the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         header::check(path)?;
-        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false };
-        load(path, how, |_| true).map(Self)
+        let rules = header::rules(path)?;
+        let no_space_prefix = rules.spaces.is_some();
+        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false, no_space_prefix };
+        load(path, how, |_| true).map(|inner| Self(inner, rules))
     }
 
     /// The vocabulary.
     pub(crate) fn vocab(&self) -> Vocab<'_> {
-        Vocab(self.0.vocab())
+        Vocab::new(self.0.vocab(), &self.1)
+    }
+
+    /// The window that the model was trained for, in tokens.
+    pub(crate) fn n_ctx_train(&self) -> Option<u32> {
+        self.0.meta_val_str("llama.context_length").ok()?.parse().ok()
     }
 
     /// The chat template that the file carries.

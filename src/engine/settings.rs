@@ -23,8 +23,9 @@ pub(crate) struct Settings {
     pub(crate) n_ctx: Option<u32>,
     /// Tokens that the KV cache holds for all slots together; `None`: what the memory has room for.
     pub(crate) n_cells: Option<u32>,
-    /// Tokens that all slots together can ever use, where that is known: the KV cache has no more, but one window.
-    pub(crate) n_cells_needed: Option<u32>,
+    /// Tokens that the KV cache can be asked to hold at once, as far as the input shows; the pool is not made larger than
+    /// this or one window. `None`: not known.
+    pub(crate) n_needed: Option<u64>,
     /// Threads for prefill and generation; `None`: what the model can use, see `threads.rs`.
     pub(crate) n_threads: Option<u32>,
     /// Layers kept on the GPU, the output layer counting as one.
@@ -51,7 +52,7 @@ impl Default for Settings {
         Self {
             n_ctx: None,
             n_cells: None,
-            n_cells_needed: None,
+            n_needed: None,
             n_threads: None,
             n_gpu_layers: 0,
             flash_attn: FlashAttn::Auto,

@@ -4,11 +4,47 @@ use super::Token;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
+/// What a GGUF made here says of its tokens that llama.cpp's own keys cannot say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    /// Tokens that end an answer besides llama.cpp's.
+    pub(super) ends: Vec<Token>,
+    /// Where a space goes before a text, when that is not before every text after a special token. llama.cpp is then told
+    /// to put none.
+    pub(super) spaces: Option<Spaces>,
+}
+
+/// Where a space is put before a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spaces {
+    /// Before a text that begins the prompt.
+    First,
+    /// Nowhere.
+    Never,
+}
+
 /// The vocabulary of a loaded model.
 #[derive(Debug)]
-pub(crate) struct Vocab<'m>(pub(super) LlamaVocab<'m>);
+pub(crate) struct Vocab<'m>(LlamaVocab<'m>, &'m Rules);
 
-impl Vocab<'_> {
+impl<'m> Vocab<'m> {
+    /// llama.cpp's vocabulary with what the file says besides.
+    pub(super) fn new(vocab: LlamaVocab<'m>, rules: &'m Rules) -> Self {
+        Self(vocab, rules)
+    }
+
+    /// Where this model's tokenizer puts a space, when llama.cpp puts none.
+    pub(crate) fn spaces(&self) -> Option<Spaces> {
+        self.1.spaces
+    }
+
+    /// Texts of the tokens that are found in any text, however it would be split.
+    pub(crate) fn user_defined(&self) -> Vec<String> {
+        let tokens = (0..self.len()).map(Token::new);
+        let user_defined = tokens.filter(|token| self.0.attr(*token).contains(LlamaTokenAttr::UserDefined));
+        user_defined.filter_map(|token| Some(self.0.text(token)?.to_str().ok()?.to_owned())).collect()
+    }
+
     /// Tokens of `text`. `add_special` puts BOS in front where the model wants it; `parse_special` lets `</s>` in the
     /// text become the control token. `prompt/` refuses text of 2 GiB and more before this is called.
     pub(crate) fn tokenize(&self, text: &[u8], add_special: bool, parse_special: bool) -> Vec<Token> {
@@ -27,7 +63,7 @@ impl Vocab<'_> {
 
     /// Whether `token` ends an answer: EOS, or another end-of-generation token.
     pub(crate) fn is_end(&self, token: Token) -> bool {
-        self.0.is_eog(token)
+        self.0.is_eog(token) || self.1.ends.contains(&token)
     }
 
     /// Beginning of sequence, `<s>`.

@@ -95,8 +95,17 @@ impl Source {
             observer.note("has tensors that are views of each other, so it is fetched as a whole first");
             let needed = way.line.listing.needed()?;
             let folder = way.line.hub.pull(&way.line.listing, &needed.all(), way.connections)?;
-            // the same files, so the plan is the same
-            return Ok(convert(&Checkpoint::open(&folder)?, plan, options, observer)?);
+            let whole = Checkpoint::open(&folder)?;
+            // the plan is of what was read of the files' headers before
+            if whole.tensors != self.checkpoint.tensors {
+                let what = "the headers of the weight files came differently when they were read first";
+                return Err(Failure::machine("HUB_HASH", what, "run it again").at(&folder));
+            }
+            return Ok(convert(&whole, plan, options, observer)?);
+        }
+        for other in other_journals(&self.checkpoint.name(), journal) {
+            let what = "is of a conversion to other types that was stopped: its own command goes on with it";
+            observer.note(&format!("{} {what}", other.display()));
         }
         arrive(&self.checkpoint, plan, &way.distant, options, &arrival, observer).map_err(|err| match err.code {
             Code::Fetch => way.line.failed().unwrap_or_else(|| err.into()),
@@ -113,9 +122,32 @@ impl Way {
     }
 }
 
+/// The journal of `plan`, a conversion of `name`: beside the output whose type comes first in a list of types. The types
+/// are in its name, so that a conversion to others leaves it alone.
+pub(crate) fn journal_of(name: &str, plan: &Plan) -> PathBuf {
+    let mut outputs: Vec<_> = plan.outputs.iter().collect();
+    outputs.sort_by_key(|output| output.ftype);
+    let types: Vec<&str> = outputs.iter().map(|output| output.ftype.name()).collect();
+    let first = outputs.first().map_or(Path::new(""), |output| &output.path);
+    journal(&format!("{name}-{}", types.join("-")), first)
+}
+
 /// The journal of a conversion of `name` whose first output is `output`.
 pub(crate) fn journal(name: &str, output: &Path) -> PathBuf {
     output.with_file_name(format!("{name}.tulu-journal"))
+}
+
+/// Journals of `name` beside `journal`.
+fn other_journals(name: &str, journal: &Path) -> Vec<PathBuf> {
+    let folder = journal.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_other = |path: &PathBuf| {
+        let found = path.file_name().map(|found| found.to_string_lossy().into_owned()).unwrap_or_default();
+        found.starts_with(name) && found.ends_with(".tulu-journal") && path.file_name() != journal.file_name()
+    };
+    let mut all: Vec<PathBuf> = entries.filter(is_other).collect();
+    all.sort();
+    all
 }
 
 /// Ranges of the Hub's files as the library asks for them. Its errors have no room for the Hub's own codes, so the first

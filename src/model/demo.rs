@@ -41,11 +41,12 @@ pub(crate) fn fingerprint() -> String {
 pub(crate) fn folder() -> Result<PathBuf, Failure> {
     let parent = super::cache::dir()?.join(format!("demo-{}", fingerprint()));
     let dir = parent.join(NAME);
-    if FILES.iter().all(|(name, bytes)| std::fs::metadata(dir.join(name)).is_ok_and(|f| f.len() == bytes.len() as u64))
-    {
-        return Ok(dir);
+    for (name, wanted) in FILES {
+        if super::there::bytes(&dir.join(name))?.is_none_or(|found| found != wanted) {
+            return unpack(&parent);
+        }
     }
-    unpack(&parent)
+    Ok(dir)
 }
 
 /// Writes the checkpoint into `parent/tulu-tiny` and answers that folder.
@@ -54,7 +55,7 @@ pub(crate) fn unpack(parent: &Path) -> Result<PathBuf, Failure> {
     std::fs::create_dir_all(&dir).map_err(|err| Failure::io(&dir, "cannot create the folder", &err))?;
     for (name, bytes) in FILES {
         let path = dir.join(name);
-        std::fs::write(&path, bytes).map_err(|err| Failure::io(&path, "cannot write the file", &err))?;
+        super::hub::replace(&path, bytes)?;
     }
     Ok(dir)
 }

@@ -35,5 +35,9 @@ pub(crate) fn fetch_and_convert(job: &Job<'_>) -> Result<Report, Failure> {
     let converted = source.convert(&plan, job.options, &journal, &watch);
     watch.clear();
     // the request to stop came as a signal, which decides between 130 and 143
-    converted.map_err(|failure| Failure { exit: job.interrupt.asked().unwrap_or(failure.exit), ..failure })
+    converted.map_err(|failure| match job.interrupt.asked() {
+        Some(exit) if failure.code == "INTERRUPTED" => super::stopped(exit),
+        Some(exit) => Failure { exit, ..failure },
+        None => failure,
+    })
 }

@@ -3,6 +3,8 @@
 use crate::error::Failure;
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
+use crate::sanitize::shown;
+use crate::stderr;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -50,18 +52,12 @@ impl FullHash {
     /// Begins to read. A request to stop ends it.
     pub(crate) fn start(path: &Path, interrupt: &Interrupt) -> Self {
         let (path, interrupt): (PathBuf, Interrupt) = (path.to_owned(), interrupt.clone());
-        Self(thread::spawn(move || {
-            let mut file = File::open(path).ok()?;
-            let (mut hash, mut part) = (Sha256::new(), vec![0; 1 << 20]);
-            while interrupt.asked().is_none() {
-                match file.read(&mut part) {
-                    Ok(0) => return Some(hex(&hash.finalize())),
-                    Ok(n) => hash.update(&part[..n]),
-                    Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => return None,
-                }
+        Self(thread::spawn(move || match whole(&path, &interrupt) {
+            Ok(hash) => hash,
+            Err(err) => {
+                stderr::note(&format!("{}: cannot read it for its sha256: {err}", shown(&path)));
+                None
             }
-            None
         }))
     }
 
@@ -74,6 +70,21 @@ impl FullHash {
     pub(crate) fn wait(self) -> Option<String> {
         self.0.join().ok().flatten()
     }
+}
+
+/// The sha256 of a file; `None` when somebody asked to stop.
+fn whole(path: &Path, interrupt: &Interrupt) -> io::Result<Option<String>> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut part) = (Sha256::new(), vec![0; 1 << 20]);
+    while interrupt.asked().is_none() {
+        match file.read(&mut part) {
+            Ok(0) => return Ok(Some(hex(&hash.finalize()))),
+            Ok(n) => hash.update(&part[..n]),
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

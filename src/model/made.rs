@@ -3,9 +3,9 @@
 //! it was last asked for. A model is as fresh as that: nothing is asked again until `--refresh`.
 
 use super::cache;
-use super::hub::{RepoId, replace};
+use super::hub::{RepoId, refs};
+use super::there::is_file;
 use crate::error::Failure;
-use std::fs;
 use std::path::PathBuf;
 use tulu_quantize::Ftype;
 
@@ -29,29 +29,36 @@ impl Made {
     }
 
     /// The commit that the revision named when it was last asked for.
-    pub(crate) fn commit(&self) -> Option<String> {
-        if let Some(commit) = self.repo.commit() {
-            return Some(commit.to_owned());
+    pub(crate) fn commit(&self) -> Result<Option<String>, Failure> {
+        match self.repo.commit() {
+            Some(commit) => Ok(Some(commit.to_owned())),
+            None => refs::commit(&self.dir.join("refs"), self.repo.revision()),
         }
-        let text = fs::read_to_string(self.dir.join("refs").join(self.repo.revision())).ok()?;
-        Some(text.trim().to_owned()).filter(|commit| commit.len() == 40)
     }
 
-    /// The file, if it is here.
-    pub(crate) fn current(&self, ftype: Ftype) -> Option<PathBuf> {
-        Some(self.path(&self.commit()?, ftype)).filter(|path| path.is_file())
+    /// The file and its commit, if it is here.
+    pub(crate) fn current(&self, ftype: Ftype) -> Result<Option<(PathBuf, String)>, Failure> {
+        let Some(commit) = self.commit()? else { return Ok(None) };
+        let path = self.path(&commit, ftype);
+        Ok(is_file(&path)?.then_some((path, commit)))
     }
 
     /// Remembers which commit the revision names.
     pub(crate) fn remember(&self, commit: &str) -> Result<(), Failure> {
-        if self.repo.commit().is_some() || self.commit().as_deref() == Some(commit) {
+        if self.repo.commit().is_some() || self.commit()?.as_deref() == Some(commit) {
             return Ok(());
         }
-        replace(&self.dir.join("refs").join(self.repo.revision()), commit.as_bytes())
+        refs::remember(&self.dir.join("refs"), self.repo.revision(), commit)
     }
 
     /// The types that are here.
-    pub(crate) fn types(&self) -> Vec<Ftype> {
-        Ftype::ALL.into_iter().map(|(ftype, _)| ftype).filter(|ftype| self.current(*ftype).is_some()).collect()
+    pub(crate) fn types(&self) -> Result<Vec<Ftype>, Failure> {
+        let mut types = Vec::new();
+        for (ftype, _) in Ftype::ALL {
+            if self.current(ftype)?.is_some() {
+                types.push(ftype);
+            }
+        }
+        Ok(types)
     }
 }

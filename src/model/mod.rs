@@ -1,6 +1,7 @@
 //! From what a user types to a GGUF file: a file, a checkpoint folder or a model of the Hub (converted into the cache), or
 //! nothing at all (the demonstration model that the binary carries). Loading the file is the engine's.
 
+mod address;
 pub(crate) mod arrive;
 pub(crate) mod cache;
 pub(crate) mod card;
@@ -8,11 +9,24 @@ pub(crate) mod demo;
 pub(crate) mod fetch;
 mod fingerprint;
 pub(crate) mod hub;
+pub(crate) mod kept;
+mod lock;
 pub(crate) mod made;
 pub(crate) mod named;
 pub(crate) mod offer;
 pub(crate) mod registry;
+mod sound;
 pub(crate) mod source;
+pub(crate) mod there;
 
 pub(crate) use fingerprint::{FullHash, fingerprint};
 pub(crate) use source::{resolve, trained_window};
+
+use crate::error::{Exit, Failure};
+
+/// Somebody asked to stop while something was fetched or waited for: what has arrived is kept.
+pub(crate) fn stopped(exit: Exit) -> Failure {
+    let what = if exit == Exit::Terminated { "stopped by SIGTERM" } else { "stopped by Ctrl-C" };
+    let fix = "the same command goes on where it was";
+    Failure { exit, what: what.to_owned(), fix: fix.to_owned(), ..Failure::interrupted() }
+}

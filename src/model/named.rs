@@ -1,8 +1,11 @@
 //! What a MODEL or SOURCE on the command line names. Nothing is fetched here.
 
 use super::hub::RepoId;
-use super::{demo, registry};
+use super::there::there;
+use super::{address, demo, registry};
 use crate::error::Failure;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use tulu_quantize::Ftype;
@@ -21,30 +24,49 @@ pub(crate) enum Named {
 }
 
 /// What is there comes first: a file or folder of that name is never taken for a name on the Hub.
-pub(crate) fn named(model: &str) -> Result<Named, Failure> {
+pub(crate) fn named(model: &OsStr) -> Result<Named, Failure> {
     let path = Path::new(model);
-    if path.is_file() {
-        return Ok(Named::File(path.to_owned()));
+    match there(path)? {
+        Some(found) if found.is_dir() => return Ok(Named::Folder(path.to_owned(), None)),
+        Some(found) if found.is_file() => return Ok(Named::File(path.to_owned())),
+        _ => {}
     }
-    if path.is_dir() {
-        return Ok(Named::Folder(path.to_owned(), None));
+    // a path need not be UTF-8
+    let colon = model.as_bytes().iter().rposition(|byte| *byte == b':');
+    if let Some((before, after)) = colon.map(|at| (&model.as_bytes()[..at], &model.as_bytes()[at + 1..])) {
+        let folder = Path::new(OsStr::from_bytes(before));
+        if !before.is_empty() && there(folder)?.is_some_and(|found| found.is_dir()) {
+            return Ok(Named::Folder(folder.to_owned(), Some(parse_type(&String::from_utf8_lossy(after))?)));
+        }
     }
-    let is_path = model.starts_with(['.', '/', '~']) || model.matches('/').count() > 1 && !model.contains('@');
-    let (name, ftype) = match model.rsplit_once(':') {
-        Some((name, _)) if is_path && !Path::new(name).is_dir() => (name, None),
+    match model.to_str() {
+        Some(text) => remote(text),
+        None => Err(no_such(path)),
+    }
+}
+
+/// What a name stands for that is nothing on this machine: also an address as a browser shows it.
+pub(crate) fn remote(model: &str) -> Result<Named, Failure> {
+    let text = address::rewritten(model)?.unwrap_or_else(|| model.to_owned());
+    let begins_as_path = text.starts_with(['.', '/', '~']);
+    let text = if begins_as_path { text.as_str() } else { text.trim_end_matches('/') };
+    let is_path = begins_as_path || text.matches('/').count() > 1 && !text.contains('@');
+    let (name, ftype) = match text.rsplit_once(':') {
+        Some((name, _)) if is_path => (name, None),
         Some((name, ftype)) => (name, Some(parse_type(ftype)?)),
-        None => (model, None),
+        None => (text, None),
     };
-    if Path::new(name).is_dir() {
-        return Ok(Named::Folder(name.into(), ftype));
-    }
     if is_path || name.ends_with(".gguf") {
-        return Err(Failure::input("NOT_FOUND", "there is no such file or folder", "check the path").at(path));
+        return Err(no_such(Path::new(model)));
     }
     if name == demo::NAME {
         return Ok(Named::Demo(ftype));
     }
     Ok(Named::Hub(repo(name)?, ftype))
+}
+
+fn no_such(path: &Path) -> Failure {
+    Failure::input("NOT_FOUND", "there is no such file or folder", "check the path").at(path)
 }
 
 /// The repository that a short name or a Hub id stands for; those that cannot be converted are refused with the reason.
@@ -67,25 +89,80 @@ pub(crate) fn repo(name: &str) -> Result<RepoId, Failure> {
     }
 }
 
-/// A type's name, or the list of them.
+/// A type's name or alias, or the one that was meant and the list of them.
 pub(crate) fn parse_type(name: &str) -> Result<Ftype, Failure> {
-    Ftype::from_str(name).map_err(|err| Failure::input("TYPE", err.to_string(), "name one of these"))
+    if let Some(ftype) = Ftype::from_alias(name) {
+        return Ok(ftype);
+    }
+    Ftype::from_str(name).map_err(|err| {
+        let fix = match meant(name) {
+            Some(near) => format!("did you mean {near}? Else name one of these"),
+            None => "name one of these".to_owned(),
+        };
+        Failure::input("TYPE", err.to_string(), fix)
+    })
+}
+
+/// The type that was most likely meant: `Q4`, `q4km`, `4bit`, `fp16`, ollama's `latest`.
+fn meant(name: &str) -> Option<Ftype> {
+    let squeezed = |text: &str| text.to_uppercase().replace(['_', '-', '.', ' '], "");
+    let typed = squeezed(name);
+    let of = |wanted: &str| Ftype::from_str(wanted).ok();
+    if let Some((ftype, _)) = Ftype::ALL.into_iter().find(|(_, known)| squeezed(known) == typed) {
+        return Some(ftype);
+    }
+    match typed.as_str() {
+        "LATEST" | "DEFAULT" => return of("Q4_K_M"),
+        "FP16" | "FLOAT16" | "HALF" => return of("F16"),
+        "BFLOAT16" => return of("BF16"),
+        "FP32" | "FLOAT32" | "FLOAT" => return of("F32"),
+        _ => {}
+    }
+    let bits: String = typed.chars().filter(char::is_ascii_digit).collect();
+    let letters: String = typed.chars().filter(|c| !c.is_ascii_digit()).collect();
+    let usual = match bits.as_str() {
+        "2" => "Q2_K",
+        "3" => "Q3_K_M",
+        "4" => "Q4_K_M",
+        "5" => "Q5_K_M",
+        "6" => "Q6_K",
+        "8" => "Q8_0",
+        _ => "",
+    };
+    if matches!(letters.as_str(), "" | "Q" | "QK" | "BIT" | "BITS" | "INT" | "I") && !usual.is_empty() {
+        return of(usual);
+    }
+    let distance = |known: &str| strsim::damerau_levenshtein(&squeezed(known), &typed);
+    let (ftype, known) = Ftype::ALL.into_iter().min_by_key(|(_, known)| distance(known))?;
+    (distance(known) <= 1).then_some(ftype)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Ftype, Named, named};
+    use super::{Ftype, Named};
+
+    fn named(text: &str) -> Result<Named, super::Failure> {
+        super::named(text.as_ref())
+    }
 
     #[test]
-    fn names_ids_and_types_are_told_apart() {
-        let hub = |text: &str| match named(text).unwrap() {
-            Named::Hub(repo, ftype) => (repo.to_string(), ftype),
-            other => panic!("{text}: {other:?}"),
-        };
-        assert_eq!(hub("tulu-2-DPO-13b"), ("allenai/tulu-2-dpo-13b".into(), None));
-        assert_eq!(hub("tulu-2-7b:q5_k_m"), ("allenai/tulu-2-7b".into(), Some(Ftype::Q5_K_M)));
-        assert_eq!(hub("tulu-2-dpo-7b@refs/pr/4"), ("allenai/tulu-2-dpo-7b@refs/pr/4".into(), None));
-        assert_eq!(hub("me/mine@v1:F16"), ("me/mine@v1".into(), Some(Ftype::F16)));
+    fn names_ids_addresses_and_types_are_told_apart() {
+        for (text, id, ftype) in [
+            ("tulu-2-DPO-13b", "allenai/tulu-2-dpo-13b", None),
+            ("tulu-2-7b:q5_k_m", "allenai/tulu-2-7b", Some(Ftype::Q5_K_M)),
+            ("tulu-2-dpo-7b@refs/pr/4", "allenai/tulu-2-dpo-7b@refs/pr/4", None),
+            ("me/mine@v1:F16", "me/mine@v1", Some(Ftype::F16)),
+            ("me/mine/", "me/mine", None),
+            ("https://huggingface.co/me/mine", "me/mine", None),
+            ("https://huggingface.co/me/mine:Q8_0", "me/mine", Some(Ftype::Q8_0)),
+            ("https://huggingface.co/me/mine/tree/v1", "me/mine@v1", None),
+            ("hf.co/me/mine:Q8_0", "me/mine", Some(Ftype::Q8_0)),
+        ] {
+            match named(text).unwrap() {
+                Named::Hub(repo, found) => assert_eq!((repo.to_string().as_str(), found), (id, ftype), "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
         assert_eq!(named("tulu-tiny:Q8_0").unwrap(), Named::Demo(Some(Ftype::Q8_0)));
     }
 
@@ -96,13 +173,37 @@ mod tests {
             ("./nothing", "NOT_FOUND", "check the path"),
             ("nothing.gguf", "NOT_FOUND", "check the path"),
             ("a/b/c", "NOT_FOUND", "check the path"),
+            ("a/b/c/", "NOT_FOUND", "check the path"),
             ("me/mine:Q9", "TYPE", "name one of these"),
             ("tulu-v2.5-13b-uf-rm", "ARCHITECTURE", "policy model"),
+            ("Allenai/tulu-v2.5-13b-uf-rm", "ARCHITECTURE", "policy model"),
+            ("allenAI/TULU-V2.5-13B-uf-rm@main", "ARCHITECTURE", "policy model"),
             ("allenai/tulu-v2-qlora-7b", "ARCHITECTURE", "merge"),
         ] {
             let failure = named(text).unwrap_err();
             assert_eq!(failure.code, code, "{text}");
             assert!(failure.fix.contains(words), "{text}: {}", failure.fix);
         }
+    }
+
+    #[test]
+    fn a_type_typed_wrong_is_recognised() {
+        for (typed, wanted) in [
+            ("Q4", "Q4_K_M"),
+            ("q4_k", "Q4_K_M"),
+            ("q4km", "Q4_K_M"),
+            ("Q4-K-M", "Q4_K_M"),
+            ("4bit", "Q4_K_M"),
+            ("int8", "Q8_0"),
+            ("latest", "Q4_K_M"),
+            ("Q6", "Q6_K"),
+            ("fp16", "F16"),
+            ("iq4nl", "IQ4_NL"),
+            ("Q5_K_N", "Q5_K_M"),
+        ] {
+            let fix = super::parse_type(typed).unwrap_err().fix;
+            assert!(fix.starts_with(&format!("did you mean {wanted}? ")), "{typed}: {fix}");
+        }
+        assert_eq!(super::parse_type("GPTQ").unwrap_err().fix, "name one of these");
     }
 }

@@ -1,13 +1,15 @@
 //! What fetching a model will take, said before it begins, and the one question.
 
 use super::hub::{Hub, Listing, Needed, room};
-use super::registry;
+use super::there::there;
+use super::{card, registry};
 use crate::cli::HubArgs;
 use crate::error::Failure;
-use crate::sanitize::one_line;
+use crate::sanitize::{one_line, shown};
 use crate::stderr;
 use crate::table;
-use std::io::{BufRead as _, IsTerminal as _};
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -43,7 +45,7 @@ impl<'a> Offer<'a> {
         let sized = |(ftype, path): &(Ftype, PathBuf)| {
             let bytes = forecast::tensor_bytes(&config, *ftype);
             let bytes = bytes.map_err(|err| Failure::input("TYPE", err.to_string(), "choose another type"))?;
-            Ok((*ftype, path.clone(), bytes + HEADER))
+            Ok((*ftype, path.clone(), bytes.saturating_add(HEADER)))
         };
         let outputs = outputs.iter().map(sized).collect::<Result<_, Failure>>()?;
         let to_fetch = hub.to_fetch(listing, &needed.all());
@@ -51,8 +53,13 @@ impl<'a> Offer<'a> {
     }
 
     /// Whether an earlier run was stopped in the middle of it: that was agreed to.
-    fn begun(&self) -> bool {
-        self.outputs.iter().any(|(_, path, _)| part_of(path).exists())
+    fn begun(&self) -> Result<bool, Failure> {
+        for (_, path, _) in &self.outputs {
+            if there(&part_of(path))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The licence: as the family's table has it, else as the model card does.
@@ -63,18 +70,16 @@ impl<'a> Offer<'a> {
             .map_or_else(|| "not stated: see the model card".to_owned(), |text| one_line(&text))
     }
 
-    /// Memory to run the first output with the whole window: weights, and keys and values at 16 bits.
+    /// Memory to run the first output with the whole window, as the engine forecasts it.
     fn memory(&self) -> u64 {
-        let c = &self.config;
-        let row = u64::from(c.num_key_value_heads) * u64::from(c.head_dim);
-        let cache = 4 * row * u64::from(c.num_hidden_layers) * u64::from(c.max_position_embeddings);
-        self.outputs.first().map_or(0, |(.., bytes)| *bytes) + cache
+        let weights = self.outputs.first().map_or(0, |(.., bytes)| bytes.saturating_sub(HEADER));
+        card::memory(&self.config, weights)
     }
 
     /// The lines that say it.
     pub(crate) fn text(&self, cache: &Path) -> String {
         let (listing, bytes) = (self.listing, table::bytes);
-        let here = self.needed.bytes() - self.to_fetch;
+        let here = self.needed.bytes().saturating_sub(self.to_fetch);
         let here = if here > 0 { format!(" ({} are here already)", bytes(here)) } else { String::new() };
         let mut out = format!(
             "{} at {:.8}\n  fetches   {}{here}, weights in {} file(s)\n",
@@ -84,10 +89,10 @@ impl<'a> Offer<'a> {
             self.needed.weights.len(),
         );
         for (ftype, path, size) in &self.outputs {
-            out += &format!("  makes     {ftype} of about {}: {}\n", bytes(*size), path.display());
+            out += &format!("  makes     {ftype} of about {}: {}\n", bytes(*size), shown(path));
         }
         if self.keeps_checkpoint {
-            out += &format!("  keeps     the checkpoint, {}, in {}\n", bytes(self.needed.bytes()), cache.display());
+            out += &format!("  keeps     the checkpoint, {}, in {}\n", bytes(self.needed.bytes()), shown(cache));
         }
         out += &format!(
             "  memory    about {} to run it with its window of {} tokens\n  licence   {}\n",
@@ -107,11 +112,13 @@ impl<'a> Offer<'a> {
         let cache = &hub.settings().cache.0;
         stderr::block(&self.text(cache));
         self.check_disks(cache)?;
-        if args.yes || self.begun() || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        if args.yes || self.begun()? {
             return Ok(());
         }
+        let Some(terminal) = terminal() else { return Ok(()) };
         stderr::block("Go on? [Y/n] ");
-        match answer(hub)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+        let go_on = || hub.go_on();
+        match answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
             Some("" | "y" | "yes") => Ok(()),
             _ => {
                 Err(Failure::input("DECLINED", "nothing was fetched", "answer y, or give --yes")
@@ -125,32 +132,48 @@ impl<'a> Offer<'a> {
         let fetched = if self.keeps_checkpoint { self.to_fetch } else { 0 };
         // the space of an output that was begun is taken already
         let taken = |path: &Path| std::fs::metadata(part_of(path)).map_or(0, |found| found.len());
-        let left = self.outputs.iter().map(|(_, path, bytes)| bytes.saturating_sub(taken(path))).sum::<u64>();
+        let left = self.outputs.iter().map(|(_, path, bytes)| bytes.saturating_sub(taken(path)));
+        let left = left.fold(0_u64, u64::saturating_add);
         let existing = |path: &Path| path.ancestors().find(|dir| dir.exists()).map(Path::to_owned);
         let output = self.outputs.first().and_then(|(_, path, _)| existing(path));
         let (Some(output), Some(cache)) = (output, existing(cache)) else { return Ok(()) };
         if device(&output) == device(&cache) {
-            return room(&output, fetched + left, "TULU_QUANT_CACHE and HF_HUB_CACHE");
+            return room(&output, fetched.saturating_add(left), "TULU_QUANT_CACHE and HF_HUB_CACHE");
         }
         room(&output, left, "TULU_QUANT_CACHE")?;
         room(&cache, fetched, "HF_HUB_CACHE")
     }
 }
 
+/// Where somebody can answer what is asked on stderr: stdin, or the terminal itself where stdin is a file or a pipe. `None`
+/// where nobody sees the question.
+pub(crate) fn terminal() -> Option<Box<dyn BufRead + Send>> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    if std::io::stdin().is_terminal() {
+        return Some(Box::new(BufReader::new(std::io::stdin())));
+    }
+    Some(Box::new(BufReader::new(File::open("/dev/tty").ok()?)))
+}
+
 /// A line from the terminal, or `None` at its end. It is read by a thread of its own: a read does not look whether
-/// somebody asked to stop.
-fn answer(hub: &Hub) -> Result<Option<String>, Failure> {
+/// somebody asked to stop, which `go_on` does.
+pub(crate) fn answer(
+    mut terminal: Box<dyn BufRead + Send>,
+    go_on: &dyn Fn() -> Result<(), Failure>,
+) -> Result<Option<String>, Failure> {
     let (said, answered) = mpsc::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
-        let read = std::io::stdin().lock().read_line(&mut line);
+        let read = terminal.read_line(&mut line);
         let _ = said.send(matches!(read, Ok(1..)).then_some(line));
     });
     loop {
         match answered.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => return Ok(line),
             Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(mpsc::RecvTimeoutError::Timeout) => hub.go_on()?,
+            Err(mpsc::RecvTimeoutError::Timeout) => go_on()?,
         }
     }
 }

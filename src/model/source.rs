@@ -5,14 +5,17 @@ use super::hub::{Hub, Listing, RepoId, missing};
 use super::made::Made;
 use super::named::{Named, named};
 use super::offer::Offer;
-use super::{cache, demo, registry};
+use super::there::{entries, there};
+use super::{cache, demo, registry, sound};
 use crate::cli::HubArgs;
 use crate::error::Failure;
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
+use crate::sanitize::shown;
 use crate::stderr;
 use crate::table;
 use crate::watch::Watch;
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Recipe, convert};
@@ -22,18 +25,18 @@ const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
 
 /// The GGUF file that `model` means: a `.gguf` file as it is, a checkpoint folder or a model of the Hub converted into the
 /// cache, and the demonstration model for `None`. What is fetched and converted is said on stderr first.
-pub(crate) fn resolve(model: Option<&str>, args: &HubArgs, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let Some(model) = model else { return demonstration(DEFAULT_TYPE, interrupt) };
+pub(crate) fn resolve(model: Option<&OsStr>, args: &HubArgs, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let Some(model) = model else { return demonstration(DEFAULT_TYPE, args.refresh, interrupt) };
     match named(model)? {
         Named::File(path) => Ok(path),
-        Named::Folder(path, ftype) => folder(&path, ftype.unwrap_or(DEFAULT_TYPE), interrupt),
-        Named::Demo(ftype) => demonstration(ftype.unwrap_or(DEFAULT_TYPE), interrupt),
+        Named::Folder(path, ftype) => folder(&path, ftype.unwrap_or(DEFAULT_TYPE), args.refresh, interrupt),
+        Named::Demo(ftype) => demonstration(ftype.unwrap_or(DEFAULT_TYPE), args.refresh, interrupt),
         Named::Hub(repo, ftype) => from_hub(&repo, ftype.unwrap_or(DEFAULT_TYPE), args, interrupt),
     }
 }
 
 /// The window that `model` was trained for, as far as that is known before anything is fetched or converted.
-pub(crate) fn trained_window(model: Option<&str>) -> Option<u32> {
+pub(crate) fn trained_window(model: Option<&OsStr>) -> Option<u32> {
     match named(model?).ok()? {
         Named::Folder(dir, _) => {
             tulu_quantize::checkpoint::Config::read(&dir).ok().map(|config| config.max_position_embeddings)
@@ -47,22 +50,25 @@ pub(crate) fn trained_window(model: Option<&str>) -> Option<u32> {
 /// A model of the Hub. Made once, it is taken from the cache without asking the network, until `--refresh`.
 fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let made = Made::of(repo)?;
-    if let Some(kept) = made.current(ftype).filter(|_| !args.refresh) {
-        return Ok(kept);
+    let mut repo = repo.clone();
+    if let Some((kept, commit)) = made.current(ftype)?.filter(|_| !args.refresh) {
+        if sound::is_sound(&kept)? {
+            return Ok(kept);
+        }
+        // the same model, not what the branch has become since
+        repo.revision = Some(commit);
     }
     let hub = Hub::from_env(interrupt)?;
-    if let Some(folder) = hub.settings().cache.complete(repo).filter(|_| !args.refresh) {
+    if let Some(folder) = hub.settings().cache.complete(&repo)?.filter(|_| !args.refresh) {
         let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let kept = made.path(&commit, ftype);
-        if !kept.is_file() {
-            make(&folder, ftype, &kept, interrupt)?;
-        }
+        sound::kept(&kept, false, interrupt, || make(&folder, ftype, &kept, interrupt))?;
         made.remember(&commit)?;
         return Ok(kept);
     }
-    let listing = listing(&hub, repo)?;
+    let listing = listing(&hub, &repo)?;
     let kept = made.path(&listing.commit, ftype);
-    if !kept.is_file() {
+    sound::kept(&kept, false, interrupt, || {
         let (needed, outputs) = (listing.needed()?, [(ftype, kept.clone())]);
         Offer::new(&hub, &listing, &needed, &outputs, args.fetch.keep_checkpoint)?.ask(&hub, args)?;
         create_parent(&kept)?;
@@ -76,8 +82,9 @@ fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) 
             options,
             args: &args.fetch,
             interrupt,
-        })?;
-    }
+        })
+        .map(drop)
+    })?;
     made.remember(&listing.commit)?;
     Ok(kept)
 }
@@ -85,13 +92,7 @@ fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) 
 /// What the repository holds; a failure says what is missing here, or which name was meant.
 pub(crate) fn listing(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
     hub.listing(repo).map_err(|failure| match failure.code {
-        "HUB_OFFLINE" => match hub.settings().cache.partly(repo) {
-            Some(folder) => {
-                let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", missing(&folder).join(", "));
-                Failure { what, ..failure }.at(folder)
-            }
-            None => failure,
-        },
+        "HUB_OFFLINE" => partly(hub, repo, failure).unwrap_or_else(|other| other),
         "HUB_NOT_FOUND" if registry::of_repo(repo).is_none() => match registry::nearest(&repo.name) {
             Some(near) => Failure { fix: format!("did you mean {near}? {}", failure.fix), ..failure },
             None => failure,
@@ -100,24 +101,43 @@ pub(crate) fn listing(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
     })
 }
 
-fn demonstration(ftype: Ftype, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+/// Offline, with a part of the checkpoint in the cache: which files lack.
+fn partly(hub: &Hub, repo: &RepoId, failure: Failure) -> Result<Failure, Failure> {
+    let Some(folder) = hub.settings().cache.partly(repo)? else { return Ok(failure) };
+    let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", missing(&folder)?.join(", "));
+    Ok(Failure { what, ..failure }.at(folder))
+}
+
+fn demonstration(ftype: Ftype, anew: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let name = format!("{}-{}-{ftype}.gguf", demo::NAME, demo::fingerprint());
     let kept = cache::dir()?.join(name);
-    if !kept.is_file() {
+    sound::kept(&kept, anew, interrupt, || {
         let unpacked =
             tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot unpack the model", &err))?;
-        make(&demo::unpack(unpacked.path())?, ftype, &kept, interrupt)?;
-    }
+        make(&demo::unpack(unpacked.path())?, ftype, &kept, interrupt)
+    })?;
     Ok(kept)
 }
 
-fn folder(dir: &Path, ftype: Ftype, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+fn folder(dir: &Path, ftype: Ftype, anew: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let full = std::fs::canonicalize(dir).map_err(|err| Failure::io(dir, "cannot open the folder", &err))?;
+    is_checkpoint(dir)?;
     let kept = cache::dir()?.join(cached_name(&full, ftype)?);
-    if !kept.is_file() {
-        make(&full, ftype, &kept, interrupt)?;
-    }
+    sound::kept(&kept, anew, interrupt, || make(&full, ftype, &kept, interrupt))?;
     Ok(kept)
+}
+
+/// Refuses a folder that is something else, and says what it is.
+pub(crate) fn is_checkpoint(dir: &Path) -> Result<(), Failure> {
+    if there(&dir.join("config.json"))?.is_some() {
+        return Ok(());
+    }
+    let is_gguf = |path: &PathBuf| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+    let fix = match entries(dir)?.into_iter().find(is_gguf) {
+        Some(file) => format!("give the file: {}", file.display()),
+        None => "give the folder of a Hugging Face checkpoint, or a .gguf file".to_owned(),
+    };
+    Err(Failure::input("NOT_FOUND", "is no checkpoint folder: config.json is missing", fix).at(dir))
 }
 
 /// The cached file's name holds what it was made from: folder, type, and size and time of every file in the folder, so
@@ -150,7 +170,7 @@ fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<()
         table::params(plan.n_params),
         table::bytes(plan.source_bytes),
         table::bytes(plan.output_bytes()),
-        to.display()
+        shown(to)
     ));
     source.notes.iter().chain(&crate::prompt::probe(&source)?).for_each(|note| stderr::note(note));
     create_parent(to)?;

@@ -19,7 +19,7 @@ use crate::engine::{Token, Vocab};
 use crate::error::Failure;
 use render::Templates;
 use template::Template;
-use tokens::{Piece, Tokens};
+use tokens::Tokens;
 
 /// Everything that turns conversations into prompts for one model.
 pub(crate) struct Prompts<'m> {
@@ -72,9 +72,17 @@ impl<'m> Prompts<'m> {
         self.tokens.at_least(bytes)
     }
 
-    /// Text without any format, for completion: BOS and the text, in which nothing is a control token.
-    pub(crate) fn plain(&self, text: &str) -> Result<Vec<Token>, Failure> {
-        self.tokens.encode(&[Piece::Text(text.to_owned())])
+    /// A prompt that is rendered already, for completion. What reads as a control token is one, as in vLLM, llama-server and
+    /// Transformers. BOS comes before it, unless `add_bos` says no; a notice says where there are two then.
+    pub(crate) fn rendered(&self, text: &str, add_bos: bool) -> Result<(Vec<Token>, Option<&'static str>), Failure> {
+        let ids = self.tokens.rendered(text, add_bos)?;
+        let twice = self.tokens.begins_twice(&ids);
+        Ok((ids, twice.then_some(tokens::TWICE)))
+    }
+
+    /// A prompt of ids, which the vocabulary must have.
+    pub(crate) fn checked(&self, ids: &[Token]) -> Result<Vec<Token>, Failure> {
+        self.tokens.checked(ids)
     }
 }
 

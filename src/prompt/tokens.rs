@@ -1,8 +1,12 @@
 //! Text → ids over llama.cpp's tokenizer. Which text is a control token is decided by `render`; here text is only text.
 
 use super::template::Specials;
-use crate::engine::{Token, Vocab};
+use crate::engine::{Spaces, Token, Vocab};
 use crate::error::Failure;
+
+/// Said when a prompt that was rendered elsewhere has its BOS already.
+pub(super) const TWICE: &str = "a prompt begins with BOS already and gets another one, as in Transformers and vLLM; \
+                                \"add_special_tokens\": false leaves it out";
 
 /// A control token as a template writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub(crate) struct Tokens<'m> {
     controls: Vec<Control>,
     /// Bytes of the longest piece.
     longest: usize,
+    /// Tokens that end the text before them, so that it gets no space; read only where the model has its own rule for it.
+    user_defined: Vec<String>,
 }
 
 impl<'m> Tokens<'m> {
@@ -43,8 +49,10 @@ impl<'m> Tokens<'m> {
             .collect();
         // The longest match wins, as in llama.cpp and Transformers.
         controls.sort_by_key(|control| std::cmp::Reverse(control.text.len()));
-        let longest = vocab.longest().max(1);
-        Self { vocab, controls, longest }
+        let names = controls.iter().map(|control| control.text.len()).max().unwrap_or(0);
+        let longest = vocab.longest().max(names).max(1);
+        let user_defined = vocab.spaces().map(|_| vocab.user_defined()).unwrap_or_default();
+        Self { vocab, controls, longest, user_defined }
     }
 
     /// Tokens that a text of so many bytes has at least.
@@ -76,15 +84,18 @@ impl<'m> Tokens<'m> {
 
     /// The ids of `pieces`, with BOS in front when the vocabulary asks for one and none is written. Each text starts
     /// afresh, with the space that SentencePiece puts before a text: llama.cpp and Transformers' legacy tokenizer do the
-    /// same after a control token.
+    /// same after a control token. The tokenizer of `legacy: false` puts one only before a text that begins the prompt.
     pub(crate) fn encode(&self, pieces: &[Piece]) -> Result<Vec<Token>, Failure> {
         let bos = self.vocab.bos();
         let mut ids = Vec::new();
         if self.vocab.adds_bos() && pieces.first() != Some(&Piece::Control(bos)) {
             ids.push(bos);
         }
-        for piece in pieces {
+        for (i, piece) in pieces.iter().enumerate() {
             match piece {
+                Piece::Text(text) if i == 0 && self.begins_with_space(text) => {
+                    self.encode_text(&format!(" {text}"), &mut ids)?;
+                }
                 Piece::Text(text) => self.encode_text(text, &mut ids)?,
                 Piece::Control(id) => ids.push(*id),
                 Piece::Generated(known) => ids.extend_from_slice(known),
@@ -93,12 +104,50 @@ impl<'m> Tokens<'m> {
         Ok(ids)
     }
 
+    /// Whether the text that begins a prompt gets a space before it here, because llama.cpp was told to put none. As
+    /// Transformers' `Metaspace` of the scheme `first`: not where there is one, nor before an added token.
+    fn begins_with_space(&self, text: &str) -> bool {
+        self.vocab.spaces() == Some(Spaces::First)
+            && !text.is_empty()
+            && !text.starts_with([' ', '\u{2581}'])
+            && !self.user_defined.iter().any(|token| text.starts_with(token.as_str()))
+    }
+
+    /// A text in which control tokens count as such. BOS comes before it when `add_bos` says so and the vocabulary asks for one,
+    /// also where one is written: so do Transformers, vLLM and llama-server.
+    pub(crate) fn rendered(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
+        too_long(text)?;
+        let mut ids = Vec::new();
+        if add_bos && self.vocab.adds_bos() {
+            ids.push(self.vocab.bos());
+        }
+        let control = self.controls.iter().any(|control| text.starts_with(&control.text));
+        let space = if !control && self.begins_with_space(text) { " " } else { "" };
+        ids.extend(self.vocab.tokenize(format!("{space}{text}").as_bytes(), false, true));
+        Ok(ids)
+    }
+
+    /// Whether `ids` begin with two BOS.
+    pub(crate) fn begins_twice(&self, ids: &[Token]) -> bool {
+        ids.len() > 1 && ids[..2].iter().all(|id| *id == self.vocab.bos())
+    }
+
+    /// Ids as they are; llama.cpp would end the process at one that the vocabulary lacks.
+    pub(crate) fn checked(&self, ids: &[Token]) -> Result<Vec<Token>, Failure> {
+        let n = self.vocab.len();
+        match ids.iter().find(|id| !(0..n).contains(&id.0)) {
+            None => Ok(ids.to_owned()),
+            Some(id) => {
+                let what = format!("the prompt has the token id {}, and the vocabulary has {n} tokens", id.0);
+                Err(Failure::input("TOKEN_ID", what, "give ids of this model's tokenizer"))
+            }
+        }
+    }
+
     /// Plain text. llama.cpp does not look for control tokens here, but its merges could still arrive at one where a
     /// vocabulary happens to hold both halves (`</` and `s>`); Llama's does not, so that is checked and not mended.
     fn encode_text(&self, text: &str, ids: &mut Vec<Token>) -> Result<(), Failure> {
-        if i32::try_from(text.len()).is_err() {
-            return Err(Failure::input("TEXT_TOO_LONG", "a text of more than 2 GiB", "shorten it"));
-        }
+        too_long(text)?;
         let start = ids.len();
         ids.extend(self.vocab.tokenize(text.as_bytes(), false, false));
         match ids[start..].iter().find(|id| self.controls.iter().any(|control| control.id == **id)) {
@@ -109,5 +158,13 @@ impl<'m> Tokens<'m> {
                 "take the characters of that token out of the text",
             )),
         }
+    }
+}
+
+/// llama.cpp counts bytes in 32 bits.
+fn too_long(text: &str) -> Result<(), Failure> {
+    match i32::try_from(text.len()) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Failure::input("TEXT_TOO_LONG", "a text of more than 2 GiB", "shorten it")),
     }
 }

@@ -8,6 +8,8 @@ mod support;
 
 /// Checkpoints: configuration, weights, vocabulary.
 mod checkpoint;
+/// The folders that they are tried on.
+mod folders;
 /// Prompts: templates and what they are given.
 mod prompt;
 /// Records of a batch.

@@ -173,6 +173,18 @@ impl Terminal {
         status
     }
 
+    /// Waits until a signal has ended it; which one.
+    pub(crate) fn killed(&mut self) -> Signal {
+        let began = Instant::now();
+        loop {
+            match self.process.status() {
+                Some(WaitStatus::StillAlive) if began.elapsed() < PATIENCE => self.take(Duration::from_millis(5)),
+                Some(WaitStatus::Signaled(_, signal, _)) => break signal,
+                other => panic!("{other:?}\n{}", self.screen()),
+            }
+        }
+    }
+
     /// Compares the screen with `tests/golden/chat/NAME.txt`, with `hidden` shown as `<name>`. With TULU_QUANT_BLESS set
     /// the file is written instead.
     pub(crate) fn golden(&self, name: &str, hidden: &[(&str, &str)]) {

@@ -5,6 +5,7 @@ use crate::types::static_str;
 use crate::{Error, GgmlType};
 use llama_cpp_sys_2 as sys;
 use std::ffi::{CStr, c_char, c_void};
+use std::sync::OnceLock;
 
 /// The instruction sets that the linked llama.cpp uses on x86-64 or aarch64: (name as in /proc/cpuinfo, compiled in).
 #[must_use]
@@ -34,11 +35,30 @@ pub fn built_for() -> Vec<(&'static str, bool)> {
     asked.into_iter().filter(|(name, _)| here(name)).map(|(name, has)| (name, has != 0)).collect()
 }
 
+unsafe extern "C" {
+    fn llama_ext_cpu_lacks() -> *const c_char;
+}
+
+/// An instruction set of x86-64 that this build uses and this CPU lacks. To be asked before anything else, which may use it
+/// and die with SIGILL.
+#[must_use]
+pub fn lacks() -> Option<&'static str> {
+    // SAFETY: takes nothing, and gives NULL or a NUL-terminated ASCII string in the program's own constants.
+    let name = unsafe { llama_ext_cpu_lacks() };
+    if name.is_null() {
+        return None;
+    }
+    // SAFETY: not NULL, and as above.
+    unsafe { CStr::from_ptr(name) }.to_str().ok()
+}
+
 /// llama.cpp's own one-line summary of its build.
 #[must_use]
 pub fn system_info() -> String {
-    // SAFETY: returns a pointer to a static buffer that only this function writes; the text is copied at once.
-    unsafe { static_str(sys::llama_print_system_info()) }
+    static INFO: OnceLock<String> = OnceLock::new();
+    // SAFETY: returns a pointer to a static buffer that the call writes; it is called once, by one thread, and the text is
+    // copied at once.
+    INFO.get_or_init(|| unsafe { static_str(sys::llama_print_system_info()) }).clone()
 }
 
 /// How one kind of weight buffer did in [`matmul_test`].
@@ -199,6 +219,11 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn this_cpu_has_what_this_was_built_for() {
+        assert_eq!(super::lacks(), None);
+    }
+
     use super::{built_for, matmul_test, matmul_times};
     use crate::{Error, GgmlType};
 

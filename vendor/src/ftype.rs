@@ -68,6 +68,18 @@ impl Ftype {
         Self::ALL.into_iter().map(|(t, _)| t).find(|t| t.id() == id)
     }
 
+    /// The usual variant of a type that is named without one, as llama-quantize has it. (Its numbers are no names here: 8
+    /// is `Q5_0` there, and whoever types it means eight bits.)
+    #[must_use]
+    pub fn from_alias(text: &str) -> Option<Self> {
+        match text.to_ascii_uppercase().as_str() {
+            "Q5_K" => Some(Self::Q5_K_M),
+            "Q4_K" => Some(Self::Q4_K_M),
+            "Q3_K" => Some(Self::Q3_K_M),
+            _ => None,
+        }
+    }
+
     /// The name a user types and a file name carries.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -100,6 +112,8 @@ mod tests {
         assert_eq!("q4_k_m".parse(), Ok(Ftype::Q4_K_M));
         assert_eq!(Ftype::Q4_K_M.to_string(), "Q4_K_M");
         assert_eq!(Ftype::from_id(15), Some(Ftype::Q4_K_M));
+        let aliases = ["q4_k", "Q5_K", "Q3_K", "Q2_K", "8", ""].map(|text| Ftype::from_alias(text).map(Ftype::name));
+        assert_eq!(aliases, [Some("Q4_K_M"), Some("Q5_K_M"), Some("Q3_K_M"), None, None, None]);
         let said = "Q9_X".parse::<Ftype>().map_err(|e| e.to_string());
         assert!(said.is_err_and(|text| text.contains("Q9_X") && text.contains("IQ4_XS")));
     }

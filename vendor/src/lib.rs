@@ -5,6 +5,7 @@
 
 pub mod abort;
 pub mod attention;
+pub mod blocks;
 pub mod cpu;
 mod error;
 pub mod ftype;
@@ -18,7 +19,7 @@ pub mod types;
 pub use error::Error;
 pub use ftype::Ftype;
 pub use rows::{bf16_to_f32, f16_to_f32, quantize_rows, to_f32};
-pub use tensor_types::{ModelShape, TensorDesc, TypeRules, tensor_types};
+pub use tensor_types::{ModelShape, TensorDesc, TypeRules, pattern_finds, tensor_types};
 pub use types::GgmlType;
 
 /// The pinned versions, as vendor/llama.cpp.toml states them (TOML text).

@@ -21,6 +21,8 @@ pub struct Load {
     /// Copy the weights of some types into blocks that suit the CPU's kernels (`CPU_REPACK`, `AMX`), instead of computing
     /// with them as the file stores them.
     pub repack: bool,
+    /// Put no space before any text, whatever the file says (`tokenizer.ggml.add_space_prefix`).
+    pub no_space_prefix: bool,
 }
 
 /// Has llama.cpp load the file at `path`. `progress` is told the part that is loaded (0 to 1) and answers whether to go on.
@@ -44,10 +46,14 @@ pub fn load(_: &LlamaBackend, path: &CStr, how: Load, progress: &mut dyn FnMut(f
         (false, false) => sys::LLAMA_LOAD_MODE_NONE,
     };
     params.use_extra_bufts = how.repack;
+    let overrides = no_space_prefix();
+    if how.no_space_prefix {
+        params.kv_overrides = overrides.as_ptr();
+    }
     params.progress_callback = Some(tell);
     params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
-    // SAFETY: the path is a C string, the parameters are llama.cpp's own with plain values changed, and the callback's data
-    // lives until the call returns (llama.cpp calls back from this thread and keeps nothing). That a backend is there is
+    // SAFETY: the path is a C string, the parameters are llama.cpp's own with plain values changed, and the overrides and the
+    // callback's data live until the call returns (llama.cpp calls back from this thread and keeps nothing). That a backend is there is
     // what the first argument proves.
     let model = NonNull::new(unsafe { sys::llama_model_load_from_file(path.as_ptr(), params) })?;
     const { assert!(size_of::<LlamaModel>() == size_of::<NonNull<sys::llama_model>>()) };
@@ -55,4 +61,16 @@ pub fn load(_: &LlamaBackend, path: &CStr, how: Load, progress: &mut dyn FnMut(f
     // over `NonNull<llama_model>` (src/model.rs, src/ptr.rs). It is made of such a pointer in `load_from_file` there, and
     // owns it, as this one does from here on.
     Some(unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) })
+}
+
+/// The override of one key of the file, and the entry without a key that ends the list.
+fn no_space_prefix() -> [sys::llama_model_kv_override; 2] {
+    const KEY: &[u8] = b"tokenizer.ggml.add_space_prefix";
+    // SAFETY: a struct of numbers and arrays of numbers, for which all zeros is a value: a key of no length, and `false`.
+    let mut all: [sys::llama_model_kv_override; 2] = unsafe { std::mem::zeroed() };
+    all[0].tag = sys::LLAMA_KV_OVERRIDE_TYPE_BOOL;
+    for (to, from) in all[0].key.iter_mut().zip(KEY) {
+        *to = from.cast_signed();
+    }
+    all
 }

@@ -1,7 +1,7 @@
 //! Rows of weights: float formats to f32, f32 to any storage type (ggml's own quantizers), and back.
 
-use crate::Error;
 use crate::types::GgmlType;
+use crate::{Error, blocks};
 use llama_cpp_sys_2 as sys;
 
 /// Quantizes `src` (rows × `n_per_row` f32, row by row) into `dst` (rows × [`GgmlType::row_bytes`] bytes).
@@ -30,9 +30,16 @@ pub fn quantize_rows(
     if importance.is_none() && unsafe { sys::ggml_quantize_requires_imatrix(to.id()) } {
         return Err(Error::Type { type_name: to.name(), why: "needs an importance matrix" });
     }
+    if !is_aligned(dst) {
+        let mut words = aligned(dst);
+        let whole = quantize_rows(to, src, n_per_row, importance, bytes_of(&mut words, dst.len()));
+        dst.copy_from_slice(bytes_of(&mut words, dst.len()));
+        return whole;
+    }
     let weights = importance.map_or(std::ptr::null(), <[f32]>::as_ptr);
-    // SAFETY: source, destination and importance have exactly the lengths that `rows` rows of whole blocks need (checked
-    // above); the row counts came from slice lengths, so they fit in i64; ggml documents the call as thread-safe.
+    // SAFETY: source, destination and importance have exactly the lengths that `rows` rows of whole blocks need, and the
+    // destination is aligned as blocks are (both checked above); the row counts came from slice lengths, so they fit in
+    // i64; ggml documents the call as thread-safe.
     let written = unsafe {
         sys::ggml_quantize_chunk(
             to.id(),
@@ -65,15 +72,17 @@ pub fn to_f32(from: GgmlType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> 
         }
         GgmlType::F16 => f16_to_f32(src, dst),
         GgmlType::BF16 => bf16_to_f32(src, dst),
+        other if blocks::plain_to_f32(other, src, dst) => Ok(()),
         _ => {
             // SAFETY: the id is in the table, and the table's entries live as long as the process.
             let Some(convert) = (unsafe { (*sys::ggml_get_type_traits(from.id())).to_float }) else {
                 return Err(Error::Type { type_name: from.name(), why: "cannot be read back" });
             };
-            // SAFETY: `src` holds exactly the blocks for `dst.len()` weights (checked above). Blocks have alignment of at
-            // most 4 in ggml's structs while `src` is bytes: x86-64 and aarch64 read unaligned words, and ggml itself
-            // reads them from memory-mapped files at 32-byte aligned tensor starts; the buffers passed here come from
-            // Vec<u8> of at least that size, which the allocators align to 16.
+            if !is_aligned(src) {
+                return to_f32(from, bytes_of(&mut aligned(src), src.len()), dst);
+            }
+            // SAFETY: `src` holds exactly the blocks for `dst.len()` weights, and is aligned as blocks are (both checked
+            // above).
             unsafe { convert(src.as_ptr().cast(), dst.as_mut_ptr(), dst.len() as i64) };
             Ok(())
         }
@@ -114,12 +123,34 @@ fn half_to_f32(half: u16) -> f32 {
     f32::from_bits(finite.to_bits() | beyond | sign)
 }
 
-/// Whether every block of `data` has finite scales (ggml's own check, which llama-quantize runs on its output).
+/// Whether `data` is whole blocks, each with finite scales.
 #[must_use]
 pub fn is_valid(kind: GgmlType, data: &[u8]) -> bool {
-    // SAFETY: the pointer and length are one slice; the id is in ggml's table.
-    data.len().is_multiple_of(kind.block_bytes())
-        && unsafe { sys::ggml_validate_row_data(kind.id(), data.as_ptr().cast(), data.len()) }
+    data.len().is_multiple_of(kind.block_bytes()) && blocks::first_bad(kind, data).is_none()
+}
+
+/// No member of a block is wider: half floats, and words of bits.
+const ALIGNMENT: usize = 4;
+
+fn is_aligned(bytes: &[u8]) -> bool {
+    bytes.as_ptr().align_offset(ALIGNMENT) == 0
+}
+
+/// The same bytes where blocks may lie, and up to three more.
+fn aligned(bytes: &[u8]) -> Vec<u32> {
+    let word = |part: &[u8]| {
+        let mut word = [0; ALIGNMENT];
+        word[..part.len()].copy_from_slice(part);
+        u32::from_ne_bytes(word)
+    };
+    bytes.chunks(ALIGNMENT).map(word).collect()
+}
+
+/// The first `len` bytes of `words`, which are as many or more.
+fn bytes_of(words: &mut [u32], len: usize) -> &mut [u8] {
+    // SAFETY: any bytes are words and words are bytes, and the slice ends within the words.
+    let (_, bytes, _) = unsafe { words.align_to_mut::<u8>() };
+    &mut bytes[..len]
 }
 
 fn expect(what: &'static str, got: usize, expected: usize) -> Result<(), Error> {
@@ -147,6 +178,27 @@ mod tests {
             let worst = src.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             // the coarsest (2-bit) grid over ±0.05 has steps of about 0.033
             assert!(worst < 0.03, "{to}: {worst}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn bytes_that_begin_anywhere_are_the_same_blocks() -> Result<(), Error> {
+        let src = wave(512);
+        for to in GgmlType::ALL {
+            let n = to.row_bytes(512)?;
+            let mut whole = vec![0; n + 8];
+            let mut wanted = vec![0; n];
+            quantize_rows(to, &src, 512, None, &mut wanted)?;
+            for at in 0..8 {
+                whole.fill(0);
+                quantize_rows(to, &src, 512, None, &mut whole[at..at + n])?;
+                assert!(whole[at..at + n] == wanted && is_valid(to, &whole[at..at + n]), "{to} at {at}");
+                let (mut a, mut b) = ([0.0; 512], [0.0; 512]);
+                to_f32(to, &whole[at..at + n], &mut a)?;
+                to_f32(to, &wanted, &mut b)?;
+                assert_eq!(a, b, "{to} at {at}");
+            }
         }
         Ok(())
     }

@@ -123,6 +123,7 @@ struct RawRules {
 }
 
 unsafe extern "C" {
+    fn llama_ext_pattern_finds(pattern: *const c_char, names: *const *const c_char, n_names: usize) -> i64;
     fn llama_ext_tensor_types(
         desc: *const RawDesc,
         rules: *const RawRules,
@@ -132,6 +133,21 @@ unsafe extern "C" {
         error: *mut c_char,
         error_size: usize,
     ) -> i32;
+}
+
+/// How many of `names` a pattern of [`TypeRules::overrides`] finds.
+///
+/// # Errors
+/// [`Error::Native`] when it is not a regular expression.
+pub fn pattern_finds(pattern: &str, names: &[&str]) -> Result<usize, Error> {
+    let text = |text: &str| CString::new(text).map_err(|_| Error::Native("a name or pattern has a NUL".to_owned()));
+    let compiled = text(pattern)?;
+    let names = names.iter().map(|name| text(name)).collect::<Result<Vec<_>, _>>()?;
+    let raw: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    // SAFETY: all strings end with a NUL and live in `compiled` and `names` until after the call, `raw` has the length
+    // given, and the shim catches C++ exceptions.
+    let found = unsafe { llama_ext_pattern_finds(compiled.as_ptr(), raw.as_ptr(), raw.len()) };
+    usize::try_from(found).map_err(|_| Error::Native(format!("'{pattern}' is not a regular expression")))
 }
 
 /// The type of every tensor under `rules`, in the order given (the rules count layers in that order).
@@ -207,7 +223,7 @@ pub fn tensor_types(shape: &ModelShape, rules: &TypeRules, tensors: &[TensorDesc
         .iter()
         .zip(types)
         .map(|(t, id)| {
-            let known = u32::try_from(id).ok().and_then(GgmlType::from_id);
+            let known = u32::try_from(id).ok().and_then(GgmlType::from_id).filter(|kind| kind.is_written());
             known.ok_or_else(|| bad(t.name, &format!("llama.cpp chose type {id}, which is not written here")))
         })
         .collect()

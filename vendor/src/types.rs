@@ -28,10 +28,30 @@ pub enum GgmlType {
     IQ4_NL = sys::GGML_TYPE_IQ4_NL,
     IQ4_XS = sys::GGML_TYPE_IQ4_XS,
     BF16 = sys::GGML_TYPE_BF16,
+    Q8_1 = sys::GGML_TYPE_Q8_1,
+    Q8_K = sys::GGML_TYPE_Q8_K,
+    IQ2_XXS = sys::GGML_TYPE_IQ2_XXS,
+    IQ2_XS = sys::GGML_TYPE_IQ2_XS,
+    IQ2_S = sys::GGML_TYPE_IQ2_S,
+    IQ3_XXS = sys::GGML_TYPE_IQ3_XXS,
+    IQ3_S = sys::GGML_TYPE_IQ3_S,
+    IQ1_S = sys::GGML_TYPE_IQ1_S,
+    IQ1_M = sys::GGML_TYPE_IQ1_M,
+    TQ1_0 = sys::GGML_TYPE_TQ1_0,
+    TQ2_0 = sys::GGML_TYPE_TQ2_0,
+    MXFP4 = sys::GGML_TYPE_MXFP4,
+    NVFP4 = sys::GGML_TYPE_NVFP4,
+    Q1_0 = sys::GGML_TYPE_Q1_0,
+    Q2_0 = sys::GGML_TYPE_Q2_0,
+    I8 = sys::GGML_TYPE_I8,
+    I16 = sys::GGML_TYPE_I16,
+    I32 = sys::GGML_TYPE_I32,
+    I64 = sys::GGML_TYPE_I64,
+    F64 = sys::GGML_TYPE_F64,
 }
 
 impl GgmlType {
-    /// Every type this workspace reads and writes.
+    /// Every type this workspace writes.
     pub const ALL: [Self; 15] = [
         Self::F32,
         Self::F16,
@@ -50,10 +70,52 @@ impl GgmlType {
         Self::Q2_K,
     ];
 
-    /// The type with this id in a GGUF file, if it is one of [`Self::ALL`].
+    /// The other types that the linked ggml knows: they are read, and never written.
+    pub const READ_ONLY: [Self; 20] = [
+        Self::Q8_1,
+        Self::Q8_K,
+        Self::IQ2_XXS,
+        Self::IQ2_XS,
+        Self::IQ2_S,
+        Self::IQ3_XXS,
+        Self::IQ3_S,
+        Self::IQ1_S,
+        Self::IQ1_M,
+        Self::TQ1_0,
+        Self::TQ2_0,
+        Self::MXFP4,
+        Self::NVFP4,
+        Self::Q1_0,
+        Self::Q2_0,
+        Self::I8,
+        Self::I16,
+        Self::I32,
+        Self::I64,
+        Self::F64,
+    ];
+
+    /// Every type that the linked ggml knows: [`Self::ALL`] and [`Self::READ_ONLY`].
+    pub fn known() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::READ_ONLY)
+    }
+
+    /// The type with this id in a GGUF file, if ggml knows it.
     #[must_use]
     pub fn from_id(id: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|t| t.id() == id)
+        Self::known().find(|t| t.id() == id)
+    }
+
+    /// Whether this workspace writes it: whether it is one of [`Self::ALL`].
+    #[must_use]
+    pub fn is_written(self) -> bool {
+        Self::ALL.contains(&self)
+    }
+
+    /// Whether it holds weights that a model is made of: not the integers, f64, and the two that only exist while ggml
+    /// multiplies.
+    #[must_use]
+    pub const fn is_weights(self) -> bool {
+        !matches!(self, Self::I8 | Self::I16 | Self::I32 | Self::I64 | Self::F64 | Self::Q8_1 | Self::Q8_K)
     }
 
     /// The id in a GGUF file.
@@ -160,9 +222,20 @@ mod tests {
         }
     }
 
+    /// A type that ggml removed has a block of no weights, and one that a new pin adds has to be listed here.
+    #[test]
+    fn every_type_of_the_linked_ggml_is_known() {
+        for id in 0..llama_cpp_sys_2::GGML_TYPE_COUNT {
+            // SAFETY: a table look-up by an id that is in the table.
+            let there = unsafe { llama_cpp_sys_2::ggml_blck_size(id) } > 0;
+            assert_eq!(GgmlType::from_id(id).is_some(), there, "type {id}");
+        }
+        assert!(GgmlType::known().all(|t| t.block_size() > 0 && t.block_bytes() > 0));
+    }
+
     #[test]
     fn ids_round_trip_and_rows_must_be_whole_blocks() {
-        for t in GgmlType::ALL {
+        for t in GgmlType::known() {
             assert_eq!(GgmlType::from_id(t.id()), Some(t));
         }
         assert_eq!(GgmlType::from_id(9999), None);

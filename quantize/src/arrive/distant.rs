@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Fetches bytes of files by their names. Retries, redirects and secrets are its own business.
 pub trait Supply: fmt::Debug + Send + Sync {
@@ -68,8 +68,8 @@ impl Distant {
 }
 
 impl Weights for Distant {
-    fn names(&self) -> Vec<String> {
-        self.files.iter().map(|file| file.name.clone()).collect()
+    fn names(&self) -> Result<Vec<String>> {
+        Ok(self.files.iter().map(|file| file.name.clone()).collect())
     }
 
     fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn Medium>> {
@@ -78,13 +78,13 @@ impl Weights for Distant {
         Ok(Arc::new(Far { supply: self.supply.clone(), file, kept: Mutex::default() }))
     }
 
-    fn provenance(&self, names: &[&str]) -> Provenance {
+    fn provenance(&self, names: &[&str]) -> Result<Provenance> {
         let listed = names.iter().filter_map(|name| self.file(name));
-        Provenance {
+        Ok(Provenance {
             repository: Some(self.repository.clone()),
             revision: Some(self.revision.clone()),
             sha256: listed.map(|file| (file.name.clone(), file.sha256.clone())).collect(),
-        }
+        })
     }
 }
 
@@ -98,8 +98,8 @@ const NEAR: u64 = 4 << 10;
 struct Far {
     supply: Arc<dyn Supply>,
     file: DistantFile,
-    /// By first byte.
-    kept: Mutex<BTreeMap<u64, Vec<u8>>>,
+    /// By first byte; several when a place was read again, further than before.
+    kept: Mutex<BTreeMap<u64, Vec<Vec<u8>>>>,
 }
 
 impl Far {
@@ -111,11 +111,13 @@ impl Far {
     /// Copies what is asked for out of what is kept, if it is there in one part.
     fn copy(&self, buf: &mut [u8], offset: u64) -> bool {
         let Ok(kept) = self.kept.lock() else { return false };
-        let Some((first, bytes)) = kept.range(..=offset).next_back() else { return false };
-        let part = usize::try_from(offset - first).ok().and_then(|at| bytes.get(at..at.checked_add(buf.len())?));
+        let Some((first, parts)) = kept.range(..=offset).next_back() else { return false };
+        let at = usize::try_from(offset - first).ok();
+        let part = parts.iter().rev().find_map(|bytes| bytes.get(at?..at?.checked_add(buf.len())?));
         part.inspect(|part| buf.copy_from_slice(part)).is_some()
     }
 
+    /// Fetches a part and keeps it.
     fn get(&self, range: Range<u64>) -> Result<()> {
         let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
         self.supply.fetch(&self.file.name, range.clone(), &mut |part| {
@@ -123,7 +125,12 @@ impl Far {
             Ok(())
         })?;
         if let Ok(mut kept) = self.kept.lock() {
-            kept.insert(range.start, bytes);
+            // a part that was read stays: all that was ever read is compared with what passes the sum
+            let parts = kept.entry(range.start).or_default();
+            let is_new = |part: &Vec<u8>| !part.starts_with(&bytes);
+            if parts.iter().all(is_new) {
+                parts.push(bytes);
+            }
         }
         Ok(())
     }
@@ -152,6 +159,20 @@ impl Medium for Far {
         if self.copy(buf, offset) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
+    fn contradicts(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = offset.saturating_add(bytes.len() as u64);
+        let parts = kept.range(..end).flat_map(|(first, parts)| parts.iter().map(move |part| (*first, part)));
+        let differs = |(first, part): (u64, &Vec<u8>)| {
+            let begin = first.max(offset);
+            let there = part.get(usize::try_from(begin - first).ok()?..)?;
+            let here = bytes.get(usize::try_from(begin - offset).ok()?..)?;
+            let at = there.iter().zip(here).position(|(a, b)| a != b)?;
+            Some(begin + at as u64)
+        };
+        parts.filter_map(differs).min()
+    }
+
     fn expect(&self, parts: &[Range<u64>]) {
         let mut joined: Vec<Range<u64>> = Vec::new();
         let mut parts: Vec<Range<u64>> = parts.iter().map(|p| p.start..p.end.min(self.file.len)).collect();
@@ -165,7 +186,7 @@ impl Medium for Far {
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..TOGETHER.min(joined.len()) {
-                scope.spawn(|| {
+                let fetcher = std::thread::Builder::new().spawn_scoped(scope, || {
                     while let Some(part) = joined.get(next.fetch_add(1, Ordering::Relaxed)) {
                         // what fails here is asked for again by who needs it, and is reported then
                         if self.get(part.clone()).is_err() {
@@ -173,6 +194,10 @@ impl Medium for Far {
                         }
                     }
                 });
+                // without a thread it is fetched later, by who needs it
+                if fetcher.is_err() {
+                    break;
+                }
             }
         });
     }

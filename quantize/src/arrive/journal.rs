@@ -9,9 +9,9 @@ use crate::error::{Code, Error, Result};
 use crate::observer::Observer;
 use crate::output::Output;
 use crate::plan::Plan;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -34,8 +34,9 @@ enum Said {
     Nothing,
     /// Everything before the mark is done.
     Until(Mark),
-    /// All is done and right; the outputs are being given their names.
-    Publishing,
+    /// All is done and right; the outputs are being given their names. Of each its name and its number in the file
+    /// system, where it has one.
+    Publishing(Value),
 }
 
 /// The journal of one conversion, locked.
@@ -58,7 +59,8 @@ impl Journal {
         observer: &dyn Observer,
     ) -> Result<Self> {
         let file = lock(path, name)?;
-        let parts: Vec<_> = parts.iter().filter_map(|part| part.file_name()?.to_str()).collect();
+        let mut parts: Vec<_> = parts.iter().filter_map(|part| part.file_name()?.to_str()).collect();
+        parts.sort_unstable();
         let head = json!({
             "tulu_quant": "journal of a conversion, version 1", "of": name, "identity": identity, "parts": parts,
         });
@@ -85,7 +87,7 @@ impl Journal {
 
     /// Whether the outputs were being given their names.
     pub(super) fn is_publishing(&self) -> bool {
-        matches!(self.said, Said::Publishing)
+        matches!(self.said, Said::Publishing(_))
     }
 
     /// Forgets everything.
@@ -105,10 +107,18 @@ impl Journal {
     }
 
     /// Says that all is done, right and on disk.
-    pub(super) fn publish(&mut self) -> Result<()> {
-        self.append(&json!({"publishing": true}))?;
-        self.said = Said::Publishing;
+    pub(super) fn publish(&mut self, outputs: &[Output]) -> Result<()> {
+        let number = |output: &Output| output.file().metadata().ok().as_ref().and_then(number);
+        let files: Value = outputs.iter().map(|o| (key(o.path()), json!(number(o)))).collect::<Map<_, _>>().into();
+        self.append(&json!({"publishing": true, "files": files}))?;
+        self.said = Said::Publishing(files);
         Ok(())
+    }
+
+    /// Whether the file that was `found` can be the output `path` that [`Self::publish`] was about.
+    pub(super) fn wrote(&self, path: &Path, found: &Metadata) -> bool {
+        let Said::Publishing(files) = &self.said else { return false };
+        files.get(key(path)).and_then(Value::as_u64).is_none_or(|wrote| number(found) == Some(wrote))
     }
 
     /// Takes the journal away.
@@ -191,7 +201,7 @@ fn parse(line: &[u8]) -> Option<Value> {
 
 fn said_by(value: &Value) -> Option<Said> {
     if value.get("publishing").is_some() {
-        return Some(Said::Publishing);
+        return Some(Said::Publishing(value.get("files").cloned().unwrap_or_default()));
     }
     let segment = usize::try_from(value.get("segment")?.as_u64()?).ok()?;
     let crc = u32::try_from(value.get("crc")?.as_u64()?).ok()?;
@@ -224,6 +234,23 @@ fn lock(path: &Path, name: &str) -> Result<File> {
     }
 }
 
+/// What an output is called in the journal.
+fn key(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// A file's number in its file system, which it keeps when it is renamed.
+#[cfg(unix)]
+fn number(found: &Metadata) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some(found.ino())
+}
+
+#[cfg(not(unix))]
+fn number(_found: &Metadata) -> Option<u64> {
+    None
+}
+
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
@@ -251,10 +278,16 @@ pub(super) fn identity(source: &Checkpoint, plan: &Plan, distant: &Distant, segm
         put(name.as_bytes());
         put(distant.file(&name).map_or("", |file| file.sha256.as_str()).as_bytes());
     }
+    // where a header that was read now has every tensor: what an earlier run converted by another one is of no use
+    for tensor in &source.tensors {
+        put(format!("{tensor:?}").as_bytes());
+    }
     for segment in segments.iter() {
         put(&[segment.span.start.to_le_bytes(), segment.span.end.to_le_bytes()].concat());
     }
-    for output in &plan.outputs {
+    let mut outputs: Vec<_> = plan.outputs.iter().collect();
+    outputs.sort_by_key(|output| &output.path);
+    for output in outputs {
         let name = output.path.file_name().unwrap_or_default();
         put(name.as_encoded_bytes());
         put(&output.header);

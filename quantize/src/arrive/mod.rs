@@ -6,8 +6,9 @@
 //!  elsewhere)                             memory
 //! ```
 //!
-//! Every byte that is converted has passed through its file's sha256, and through nothing else: a segment is fetched once
-//! and serves both. The journal says up to which segment everything is done and on disk; whoever runs it again goes on
+//! Every byte that is converted has passed through its file's sha256: a segment is fetched once and serves both. Headers
+//! and directories, which decide where a tensor's bytes are, are read before that; when their bytes pass, they are
+//! compared with what was read. The journal says up to which segment everything is done and on disk; whoever runs it again goes on
 //! from there. Outputs get their names when every file's sha256 was right.
 
 mod distant;
@@ -22,12 +23,14 @@ use crate::checkpoint::Checkpoint;
 use crate::convert::{self, Chunk, Job, Options, Report};
 use crate::error::{Code, Error, Result};
 use crate::observer::Observer;
-use crate::output::Output;
-use crate::plan::Plan;
+use crate::output::{self, Output};
+use crate::plan::{OutputPlan, Plan};
 use crate::positioned::write_all_at;
+use crate::space;
 use journal::{Journal, Mark};
-use passed::Passed;
+use passed::{Passed, hex};
 use segments::Segments;
+use sha2::{Digest as _, Sha256};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -101,19 +104,29 @@ pub fn arrive(
         Error::new(Code::Request, &source.dir, what, "download the checkpoint, then convert the folder")
     })?;
     let identity = journal::identity(source, plan, distant, &segments);
-    let parts: Vec<PathBuf> = plan.outputs.iter().map(|o| Output::part(&o.path)).collect();
+    let parts = parts(plan);
     let mut journal = Journal::open(&arrival.journal, &identity, &source.name(), &parts, observer)?;
-    let run = Run { source, plan, distant, options, arrival, observer, chunks: &chunks, segments: &segments };
+    let (chunks, segments, parts) = (&chunks[..], &segments, &parts[..]);
+    let run = Run { source, plan, distant, options, arrival, observer, chunks, segments, parts };
     let done = run.all(&mut journal);
     if done.is_err() {
         if journal.mark().is_some() || journal.is_publishing() {
             return done;
         }
         // nothing to go on from
-        plan.outputs.iter().for_each(|output| Output::forget(&output.path));
+        run.parts.iter().for_each(|part| Output::forget(part));
     }
     journal.remove()?;
     done
+}
+
+/// Where each output is until it is complete. Conversions to other sets of outputs have other names there, so that one
+/// does not write over what another, which was stopped, goes on from.
+fn parts(plan: &Plan) -> Vec<PathBuf> {
+    let mut names: Vec<_> = plan.outputs.iter().map(|o| o.path.as_os_str().as_encoded_bytes()).collect();
+    names.sort_unstable();
+    let tag = if names.len() < 2 { String::new() } else { hex(&Sha256::digest(names.join(&0))[..4]) };
+    plan.outputs.iter().map(|o| Output::part(&o.path, &tag)).collect()
 }
 
 /// Everything that a run needs.
@@ -126,13 +139,15 @@ struct Run<'a> {
     observer: &'a dyn Observer,
     chunks: &'a [Chunk],
     segments: &'a Segments,
+    /// Of each output, until it has its name.
+    parts: &'a [PathBuf],
 }
 
 impl Run<'_> {
     /// From wherever the journal stands to outputs under their names.
     fn all(&self, journal: &mut Journal) -> Result<Report> {
         let replace = self.options.replace;
-        if journal.is_publishing() && !self.is_published_in_part() {
+        if journal.is_publishing() && !self.is_published_in_part(journal) {
             self.anew(journal)?;
         }
         if !journal.is_publishing() {
@@ -143,22 +158,29 @@ impl Run<'_> {
             for output in &outputs {
                 output.sync()?;
             }
-            journal.publish()?;
+            journal.publish(&outputs)?;
         }
-        for planned in &self.plan.outputs {
-            // one that has its name already was published by the run that was killed while it did this
-            if let Some(output) = Output::reopen(&planned.path, planned.len, replace)? {
-                output.publish()?;
-            }
-        }
+        // one that has its name already was published by the run that was killed while it did this
+        let unnamed = self.planned().map(|(o, part)| Output::reopen(&o.path, part, o.len, replace));
+        let unnamed = unnamed.filter_map(Result::transpose).collect::<Result<_>>()?;
+        output::publish(unnamed)?;
         Ok(Report { read: self.plan.source_bytes, written: self.plan.output_bytes() })
     }
 
-    /// Whether every output is there, under its own name or still under the other.
-    fn is_published_in_part(&self) -> bool {
-        self.plan.outputs.iter().all(|o| {
-            let has = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.len() == o.len);
-            has(&o.path) || has(&Output::part(&o.path))
+    /// Every output and the name that it has until it is complete.
+    fn planned(&self) -> impl Iterator<Item = (&OutputPlan, &Path)> {
+        self.plan.outputs.iter().zip(self.parts.iter().map(PathBuf::as_path))
+    }
+
+    /// Whether every output is there, under its own name or still under the other: the very file that was written, where
+    /// the system numbers files, for an older output may have the same name and length.
+    fn is_published_in_part(&self, journal: &Journal) -> bool {
+        self.planned().all(|(o, part)| {
+            let has = |path: &Path| {
+                let found = std::fs::metadata(path).ok().filter(|found| found.is_file() && found.len() == o.len);
+                found.is_some_and(|found| journal.wrote(&o.path, &found))
+            };
+            has(&o.path) || has(part)
         })
     }
 
@@ -171,18 +193,20 @@ impl Run<'_> {
 
     /// The outputs as an earlier run left them, or new ones.
     fn outputs(&self, journal: &mut Journal) -> Result<Vec<Output>> {
-        let (planned, replace) = (&self.plan.outputs, self.options.replace);
+        let replace = self.options.replace;
         if journal.mark().is_some() {
-            let begun =
-                planned.iter().map(|o| Output::reopen(&o.path, o.len, replace)).collect::<Result<Option<Vec<_>>>>();
+            let begun = self.planned().map(|(o, part)| Output::reopen(&o.path, part, o.len, replace));
+            let begun = begun.collect::<Result<Option<Vec<_>>>>();
             if let Some(begun) = begun? {
                 return Ok(begun);
             }
             self.anew(journal)?;
         }
-        let mut outputs = Vec::with_capacity(planned.len());
-        for o in planned {
-            let output = Output::begin(&o.path, o.len, replace)?;
+        self.parts.iter().for_each(|part| Output::forget(part));
+        space::check(self.planned().map(|(o, _)| (o.path.as_path(), o.len)))?;
+        let mut outputs = Vec::with_capacity(self.parts.len());
+        for (o, part) in self.planned() {
+            let output = Output::begin(&o.path, part, o.len, replace)?;
             write_all_at(output.file(), &o.header, 0)
                 .map_err(|err| Error::io(output.path(), "write the header", &err))?;
             outputs.push(output);
@@ -202,11 +226,21 @@ impl Run<'_> {
         let window = Window::new(self.source, self.segments, self.observer, self.arrival.window, mark);
         let job = Job::new(self.source, self.plan, outputs, self.chunks, &window, self.options, self.observer);
         let worked = std::thread::scope(|scope| {
-            for _ in 0..self.arrival.connections.get() {
-                scope.spawn(|| window.fetch(self.distant));
+            // whatever happens in here, the threads end
+            let _closed = window.close_at_the_end();
+            let start = std::thread::Builder::new;
+            let cannot = |err: std::io::Error| Error::thread(&self.source.dir, &err);
+            for number in 0..self.arrival.connections.get() {
+                let connection = start().spawn_scoped(scope, || window.fetch(self.distant));
+                // fewer will do
+                match connection {
+                    Err(err) if number == 0 => return Err(cannot(err)),
+                    Err(_) => break,
+                    Ok(_) => {}
+                }
             }
-            scope.spawn(|| window.pass(self.distant));
-            let keeper = scope.spawn(|| self.keep(&window, outputs, journal));
+            start().spawn_scoped(scope, || window.pass(self.distant)).map_err(cannot)?;
+            let keeper = start().spawn_scoped(scope, || self.keep(&window, outputs, journal)).map_err(cannot)?;
             let worked = job.run(self.options.threads, first).and_then(|()| window.wait_for_all());
             match &worked {
                 Ok(()) => window.close(),
@@ -223,6 +257,7 @@ impl Run<'_> {
 
     /// Makes entries in the journal, each after what it claims is on disk.
     fn keep(&self, window: &Window<'_>, outputs: &[Output], journal: &mut Journal) -> Result<()> {
+        let _told = window.tell_of_death();
         let mut last = journal.mark().map_or(0, |mark| mark.segment);
         let mut when = Instant::now();
         loop {
@@ -233,7 +268,7 @@ impl Run<'_> {
                 last = mark.segment;
                 let kept = outputs
                     .iter()
-                    .try_for_each(Output::sync)
+                    .try_for_each(Output::sync_data)
                     .and_then(|()| journal.enter(mark, self.segments.before(last)));
                 kept.inspect_err(|err| window.stop(err.clone()))?;
                 when = Instant::now();

@@ -8,6 +8,9 @@ use std::ops::Range;
 /// A segment is no longer than this: tensors that share a storage are in one, as they need the same bytes.
 const LONGEST: u64 = 64 << 20;
 
+/// Segments of a checkpoint, at most: the lengths are a server's word, and real files make some thousands.
+const MOST: u64 = 1 << 20;
+
 /// A run of bytes of one file that is fetched at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
@@ -35,6 +38,10 @@ impl Segments {
     /// Cuts all files into segments of about `target` bytes. `None` when a tensor does not lie in one piece, or so many
     /// share their bytes that a segment would be too long.
     pub(super) fn cut(source: &Checkpoint, plan: &Plan, chunks: &[Chunk], target: u64) -> Option<Self> {
+        let total = source.shards.iter().try_fold(0_u64, |sum, shard| sum.checked_add(shard.len()))?;
+        if total / target.max(1) > MOST {
+            return None;
+        }
         let mut cutter = Cutter { target, all: Vec::new() };
         let mut next = 0;
         for (shard, file) in source.shards.iter().enumerate() {

@@ -8,7 +8,7 @@ use super::distant::Distant;
 use super::journal::Mark;
 use super::passed::Passed;
 use super::segments::{Segment, Segments};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Shard};
 use crate::convert::Feed;
 use crate::error::{Code, Error, Result};
 use crate::observer::Observer;
@@ -102,6 +102,17 @@ impl<'a> Window<'a> {
         self.changed.notify_all();
     }
 
+    /// Ends them when the answer is dropped, however that comes.
+    pub(super) fn close_at_the_end(&self) -> impl Drop + '_ {
+        struct Closed<'w, 'a>(&'w Window<'a>);
+        impl Drop for Closed<'_, '_> {
+            fn drop(&mut self) {
+                self.0.close();
+            }
+        }
+        Closed(self)
+    }
+
     /// Why it stopped.
     pub(super) fn reason(&self) -> Option<Error> {
         self.lock().stopped.clone()
@@ -193,7 +204,8 @@ impl<'a> Window<'a> {
         for (number, segment) in self.segments.iter().enumerate().skip(first) {
             let Ok(bytes) = self.wait_for(number) else { return };
             let shard = &self.source.shards[segment.shard];
-            let mut summed = passed.update(shard, segment.span.clone(), &bytes);
+            let mut summed = same_as_read(shard, segment, &bytes);
+            summed = summed.and_then(|()| passed.update(shard, segment.span.clone(), &bytes));
             if segment.last && summed.is_ok() {
                 summed = std::mem::take(&mut passed).check(shard, listed(distant, &shard.path));
             }
@@ -269,7 +281,7 @@ impl<'a> Window<'a> {
     }
 
     /// Stops the others when the thread that holds it dies.
-    fn tell_of_death(&self) -> impl Drop + '_ {
+    pub(super) fn tell_of_death(&self) -> impl Drop + '_ {
         struct Told<'w, 'a>(&'w Window<'a>);
         impl Drop for Told<'_, '_> {
             fn drop(&mut self) {
@@ -280,6 +292,18 @@ impl<'a> Window<'a> {
         }
         Told(self)
     }
+}
+
+/// Compares with what was read of the file when it was opened: a header or a directory decides where every tensor lies, so
+/// its bytes have to be those that pass the sum.
+///
+/// # Errors
+/// [`Code::Sha256`]: one of the two answers was wrong, and the sum can speak for the second only.
+fn same_as_read(shard: &Shard, segment: &Segment, bytes: &[u8]) -> Result<()> {
+    let Some(at) = shard.medium.contradicts(segment.span.start, bytes) else { return Ok(()) };
+    let what = format!("byte {at} came differently when the file's header was read");
+    let fix = "run it again; if it stays so, the server or a proxy gives different bytes for one file";
+    Err(Error::new(Code::Sha256, &shard.path, what, fix))
 }
 
 /// The sha256 that a file has to have.

@@ -1,7 +1,13 @@
-//! config.json of a LLaMA model: the numbers, each checked before anything is computed from it.
+//! config.json of a LLaMA model: the numbers, each checked before anything is computed from it. [`rope`] has the rotary
+//! embedding, [`computation`] what else would change the computation, [`ends`] the tokens that end an answer.
+
+mod computation;
+mod ends;
+mod rope;
 
 use super::json;
 use crate::error::{Code, Error, Result};
+use crate::medium::is_there;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -50,15 +56,76 @@ impl Config {
     /// [`Code::Architecture`] when the model is not a LLaMA causal model, [`Code::Config`] when a number is missing or
     /// impossible, [`Code::Json`] when the file does not parse.
     pub fn read(dir: &Path) -> Result<Self> {
+        Self::read_with(dir, &mut Vec::new()).map(|(config, _)| config)
+    }
+
+    /// As [`Self::read`], with what the numbers have no room for, and notes for the user.
+    pub(crate) fn read_with(dir: &Path, notes: &mut Vec<String>) -> Result<(Self, Beyond)> {
         let path = dir.join("config.json");
-        if !path.exists() && dir.join("adapter_config.json").exists() {
-            let fix = "merge the adapter into its base model first (peft's merge_and_unload), then convert the result";
-            return Err(Error::new(Code::Architecture, dir, "is a LoRA adapter, not a model", fix));
+        if !is_there(&path)? {
+            if is_there(&dir.join("adapter_config.json"))? {
+                return Err(adapter(dir));
+            }
+            if is_there(&dir.join("snapshots"))? && is_there(&dir.join("refs"))? {
+                let fix = "give one of its snapshots (snapshots/COMMIT), or the name of the model";
+                return Err(Error::new(Code::NotAFile, dir, "is a repository of the shared cache, not a model", fix));
+            }
         }
         let json = json::read_object(&path)?;
         check_architecture(&path, &json)?;
         let read = Reader { path: &path, json: &json };
+        computation::check(&read)?;
+        if json.get("auto_map").is_some_and(|map| !map.is_null()) {
+            notes.push(
+                "config.json names code of its own (auto_map), which is not read: the model is taken for a plain LLaMA"
+                    .to_owned(),
+            );
+        }
+        let generation = generation(dir, notes)?;
+        let ends = ends::of([&json, &generation]);
+        let quantized = computation::quantization(&json);
+        let beyond = Beyond { quantized, ends, json: json.clone(), generation };
+        read.numbers().map(|config| (config, beyond))
+    }
+}
 
+/// What config.json and generation_config.json say beyond the numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Beyond {
+    /// How the weights are said to be quantized.
+    pub(crate) quantized: Option<String>,
+    /// Ids that end an answer, the eos token's among them.
+    pub(crate) ends: Vec<ends::End>,
+    /// All of config.json.
+    pub(crate) json: Map<String, Value>,
+    /// All of generation_config.json; empty when there is none.
+    pub(crate) generation: Map<String, Value>,
+}
+
+/// generation_config.json. No tool needs it, so one that does not parse is left out with a note.
+fn generation(dir: &Path, notes: &mut Vec<String>) -> Result<Map<String, Value>> {
+    match json::read_optional(&dir.join("generation_config.json")) {
+        Ok(found) => Ok(found.unwrap_or_default()),
+        Err(err) if err.code == Code::Json => {
+            notes.push(format!("generation_config.json {}; it is left out", err.what));
+            Ok(Map::new())
+        }
+        Err(err) => Err(err),
+    }
+}
+
+pub(crate) use ends::End;
+
+/// What is said of an adapter, wherever one is found.
+pub(crate) fn adapter(dir: &Path) -> Error {
+    let fix = "merge the adapter into its base model first (peft's merge_and_unload), then convert the result";
+    Error::new(Code::Architecture, dir, "is a LoRA adapter, not a model", fix)
+}
+
+impl Reader<'_> {
+    /// The numbers themselves.
+    fn numbers(&self) -> Result<Config> {
+        let read = self;
         let heads = read.number("num_attention_heads", 1, MAX_WIDTH)?;
         let hidden = read.number("hidden_size", 1, MAX_WIDTH)?;
         let kv_heads = read.optional("num_key_value_heads", 1, heads)?.unwrap_or(heads);
@@ -67,6 +134,15 @@ impl Config {
             return Err(read.bad(what));
         }
         let head_dim = match read.optional("head_dim", 1, MAX_WIDTH)? {
+            Some(dim) if Some(hidden) != dim.checked_mul(heads) => {
+                let what = format!("head_dim is {dim}, {heads} heads of it are not the hidden_size {hidden}");
+                return Err(Error::new(
+                    Code::Config,
+                    read.path,
+                    what,
+                    "such models are neither converted nor run here",
+                ));
+            }
             Some(dim) => dim,
             None if hidden.is_multiple_of(heads) => hidden / heads,
             None => {
@@ -76,8 +152,7 @@ impl Config {
         if !head_dim.is_multiple_of(2) {
             return Err(read.bad(format!("heads of {head_dim} dimensions cannot be rotated in pairs")));
         }
-        read.no_rope_scaling()?;
-        Ok(Self {
+        Ok(Config {
             hidden_size: narrow(hidden),
             intermediate_size: narrow(read.number("intermediate_size", 1, MAX_WIDTH)?),
             num_hidden_layers: narrow(read.number("num_hidden_layers", 1, MAX_LAYERS)?),
@@ -87,8 +162,8 @@ impl Config {
             vocab_size: narrow(read.number("vocab_size", 1, MAX_WIDTH)?),
             max_position_embeddings: narrow(read.number("max_position_embeddings", 1, 1 << 30)?),
             rms_norm_eps: read.positive("rms_norm_eps")?.unwrap_or(1e-6),
-            rope_theta: read.positive("rope_theta")?.unwrap_or(10_000.0),
-            tie_word_embeddings: json.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
+            rope_theta: rope::theta(read)?,
+            tie_word_embeddings: read.flag("tie_word_embeddings")?.unwrap_or(false),
             bos_token_id: read.token("bos_token_id"),
             eos_token_id: read.token("eos_token_id"),
             pad_token_id: read.token("pad_token_id"),
@@ -96,22 +171,25 @@ impl Config {
     }
 }
 
-/// Only causal language models of the LLaMA architecture have what a GGUF for chat needs.
+/// Only causal language models of the LLaMA architecture have what a GGUF for chat needs. A `LlamaModel` is one when its
+/// output matrix is the embedding; that is seen by its tensors.
 fn check_architecture(path: &Path, json: &Map<String, Value>) -> Result<()> {
     let named = json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
+    let kind = json.get("model_type").and_then(Value::as_str);
     let refuse = |what: String, fix: &str| Err(Error::new(Code::Architecture, path, what, fix));
-    match named {
-        Some("LlamaForCausalLM" | "LLaMAForCausalLM") => Ok(()),
-        Some(name @ ("LlamaForSequenceClassification" | "LlamaForTokenClassification")) => refuse(
+    const ONLY: &str = "only Tulu 2 and 2.5 and other LLaMA models are converted";
+    match (named, kind) {
+        // Transformers takes the class by model_type, and with it another computation
+        (Some(name @ ("LlamaForCausalLM" | "LLaMAForCausalLM" | "LlamaModel")), Some(kind)) if kind != "llama" => {
+            refuse(format!("architecture {name} has model_type '{kind}', not 'llama'"), ONLY)
+        }
+        (Some("LlamaForCausalLM" | "LLaMAForCausalLM" | "LlamaModel"), _) | (None, Some("llama")) => Ok(()),
+        (Some(name @ ("LlamaForSequenceClassification" | "LlamaForTokenClassification")), _) => refuse(
             format!("{name} is a reward or value model: it scores text and has no output matrix to write any"),
             "convert the policy model instead (tulu-2-dpo-13b, tulu-v2.5-ppo-13b-…)",
         ),
-        Some(name) => refuse(
-            format!("architecture {name} is not LLaMA"),
-            "only Tulu 2 and 2.5 and other LLaMA models are converted",
-        ),
-        None if json.get("model_type").and_then(Value::as_str) == Some("llama") => Ok(()),
-        None => refuse("names no architecture".to_owned(), "only LLaMA models are converted"),
+        (Some(name), _) => refuse(format!("architecture {name} is not LLaMA"), ONLY),
+        (None, _) => refuse("names no architecture".to_owned(), "only LLaMA models are converted"),
     }
 }
 
@@ -140,7 +218,12 @@ impl Reader<'_> {
     }
 
     fn positive(&self, key: &str) -> Result<Option<f32>> {
-        match self.json.get(key) {
+        self.positive_in(self.json, key)
+    }
+
+    /// As [`Self::positive`], of an object inside.
+    fn positive_in(&self, json: &Map<String, Value>, key: &str) -> Result<Option<f32>> {
+        match json.get(key) {
             None | Some(Value::Null) => Ok(None),
             #[allow(clippy::cast_possible_truncation, reason = "GGUF stores these as f32")]
             Some(value) => match value.as_f64().map(|x| x as f32) {
@@ -155,14 +238,13 @@ impl Reader<'_> {
         self.json.get(key).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
     }
 
-    /// No Tulu model scales its rotary embedding; writing a GGUF that ignores a scaling would be silently wrong.
-    fn no_rope_scaling(&self) -> Result<()> {
-        let Some(Value::Object(scaling)) = self.json.get("rope_scaling") else { return Ok(()) };
-        let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str);
-        if kind.is_none_or(|k| k == "default") {
-            return Ok(());
+    /// `true` or `false`; anything else is an error.
+    fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.json.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(self.bad(format!("{key} is {other}, expected true or false"))),
         }
-        Err(self.bad(format!("rope_scaling {} is not supported", kind.unwrap_or_default())))
     }
 }
 

@@ -1,6 +1,9 @@
 //! The small JSON files of a checkpoint, read with a limit on their size.
 
+use super::impostor;
 use crate::error::{Code, Error, Result};
+use crate::medium::{if_there, read_small};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -9,20 +12,28 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// Reads a JSON object.
 pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>> {
-    let (_, len) = super::open_regular(path)?;
-    let bad = |what: String| Error::new(Code::Json, path, what, "download the file again");
-    if len > MAX_BYTES {
-        return Err(bad(format!("has {len} bytes, more than the {MAX_BYTES} that such a file can need")));
+    read_as(path)
+}
+
+/// Reads what a JSON object holds. A byte order mark, which Windows editors write, is passed over.
+pub(crate) fn read_as<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bad = |what: String, fix: &str| Error::new(Code::Json, path, what, fix);
+    let again = "download the file again";
+    let bytes = read_small(path, MAX_BYTES, |len| {
+        bad(format!("has {len} bytes, more than the {MAX_BYTES} that such a file can need"), again)
+    })?;
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(bad("is UTF-16 text, not UTF-8".to_owned(), "save it as UTF-8"));
     }
-    let bytes = std::fs::read(path).map_err(|err| Error::io(path, "read the file", &err))?;
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(bad("is JSON, but not an object".to_owned())),
-        Err(err) => Err(bad(format!("is not JSON: {err}"))),
-    }
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    serde_json::from_slice(text).map_err(|err| match impostor::instead(&bytes) {
+        Some((what, fix)) => bad(what.to_owned(), fix),
+        None if err.is_data() => bad(format!("is JSON, but not what it should hold: {err}"), again),
+        None => bad(format!("is not JSON: {err}"), again),
+    })
 }
 
 /// As [`read_object`]; `None` when there is no such file.
 pub(crate) fn read_optional(path: &Path) -> Result<Option<Map<String, Value>>> {
-    if path.exists() { read_object(path).map(Some) } else { Ok(None) }
+    if_there(path, read_object)
 }

@@ -1,13 +1,20 @@
 //! A Hugging Face checkpoint folder, opened and checked: what is in it, and where each tensor's bytes are.
 //! (`carried.rs` makes one of a GGUF file.)
 
+mod card;
 pub mod config;
+mod impostor;
 mod index;
 mod json;
+mod missing;
 mod pickle;
+mod prefixes;
 mod provenance;
+mod quantized;
 mod safetensors;
+mod sampling;
 mod template;
+mod tied;
 pub mod tokenizer;
 mod torch;
 mod zip;
@@ -115,8 +122,23 @@ pub struct Checkpoint {
     pub provenance: Provenance,
     /// What a user should know but need not mend, one sentence each.
     pub notes: Vec<String>,
+    /// What the metadata says beyond these.
+    pub(crate) described: Described,
     /// Key-value pairs to carry over, when the source is a GGUF file; its tensors then have their GGUF names.
     pub(crate) carried: Option<Vec<(String, Value)>>,
+}
+
+/// What the small files say that goes into the metadata as it is, in its order there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Described {
+    /// Of generation_config.json.
+    pub(crate) sampling: Vec<(String, Value)>,
+    /// Of the front matter of README.md.
+    pub(crate) card: Vec<(String, Value)>,
+    /// Of the tokenizer's files.
+    pub(crate) tokenizer: tokenizer::Extra,
+    /// Chat templates besides the default one, by name.
+    pub(crate) templates: Vec<(String, String)>,
 }
 
 impl Checkpoint {
@@ -139,14 +161,25 @@ impl Checkpoint {
             Err(err) => return Err(Error::io(dir, "open the checkpoint folder", &err)),
         }
         let mut notes = Vec::new();
-        let config = Config::read(dir)?;
-        let tokenizer = Tokenizer::read(dir, &config, &mut notes)?;
-        let chat_template = template::read(dir)?;
-        let (shards, tensors) = index::open_weights(dir, weights, &mut notes)?;
+        let (mut config, beyond) = Config::read_with(dir, &mut notes)?;
+        let (tokenizer, extra) = Tokenizer::read(dir, &config, &beyond, &mut notes)?;
+        let template::Templates { default: chat_template, named: templates } = template::read(dir, &mut notes)?;
+        let described = Described {
+            sampling: sampling::pairs(&beyond.generation),
+            card: card::read(dir, &mut notes)?,
+            tokenizer: extra,
+            templates,
+        };
+        let opened = index::open_weights(dir, weights, &mut notes);
+        let (mut shards, mut tensors) = opened.map_err(|err| quantized::explain(err, &beyond))?;
+        let left_out = shards.iter_mut().flat_map(|shard| &mut shard.left_out);
+        prefixes::take_off(&mut tensors, left_out, &mut notes);
+        quantized::check(dir, &tensors, &beyond)?;
+        tied::untie(&mut config, &shards, &tensors, &mut notes)?;
         let names: Vec<&str> = shards.iter().filter_map(|s| s.path.file_name()?.to_str()).collect();
-        let provenance = weights.provenance(&names);
+        let provenance = weights.provenance(&names)?;
         let dir = dir.to_owned();
-        Ok(Self { dir, config, tokenizer, chat_template, shards, tensors, provenance, notes, carried: None })
+        Ok(Self { dir, config, tokenizer, chat_template, shards, tensors, provenance, notes, described, carried: None })
     }
 
     /// The model's name: the repository's, where it is known, else the folder's.
@@ -172,6 +205,26 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// What a file that is no GGUF is instead, if that can be told: the way to it is another one then.
+pub(crate) fn not_gguf(path: &Path) -> Option<Error> {
+    let (file, len) = open_regular(path).ok()?;
+    let mut head = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(impostor::HEAD)];
+    crate::positioned::read_exact_at(&file, &mut head, 0).ok()?;
+    if head.starts_with(b"GGUF") {
+        return None;
+    }
+    if let Some((what, fix)) = impostor::instead(&head) {
+        return Some(Error::new(Code::Gguf, path, what, fix));
+    }
+    let of_checkpoint = [".json", ".safetensors", ".bin", ".model", ".jinja", ".pt", ".pth"];
+    let name = path.file_name()?.to_string_lossy();
+    of_checkpoint.iter().any(|end| name.ends_with(end)).then(|| {
+        let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let fix = format!("give its folder: {}", folder.display());
+        Error::new(Code::NotAFile, path, "is one file of a checkpoint, not a GGUF file", fix)
+    })
 }
 
 /// A file's name without `.gguf` and the type at its end: `tulu-2-13b-F16.gguf` and `tulu-2-13b.Q8_0.gguf` are of

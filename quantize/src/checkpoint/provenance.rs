@@ -3,7 +3,13 @@
 //! (`.cache/huggingface/download/FILE.metadata`) both keep repository or revision and the hash of every large file.
 //! Nothing is hashed here and nothing is asked of the network.
 
+use crate::error::{Code, Error, Result};
+use crate::medium::{if_there, read_small};
 use std::path::Path;
+use std::time::SystemTime;
+
+/// A file of the download folder has three short lines.
+const MAX_BYTES: u64 = 64 << 10;
 
 /// What is known; all of it may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,8 +24,10 @@ pub struct Provenance {
 
 impl Provenance {
     /// Reads what the folder `dir` tells about its weight files `names`.
-    #[must_use]
-    pub fn of<'a>(dir: &Path, names: impl Iterator<Item = &'a str>) -> Self {
+    ///
+    /// # Errors
+    /// [`Error`] when a file that tells it cannot be read.
+    pub fn of<'a>(dir: &Path, names: impl Iterator<Item = &'a str>) -> Result<Self> {
         let full = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
         let mut found = Self::default();
         if let [Some(revision), Some("snapshots"), Some(repository)] = ends(&full)
@@ -33,8 +41,11 @@ impl Provenance {
             let blob = link.as_deref().and_then(Path::file_name).and_then(|n| n.to_str()).map(str::to_owned);
             let kept = full.join(".cache/huggingface/download").join(format!("{name}.metadata"));
             // three lines: commit, etag (the sha256 of a large file), time
-            let lines = std::fs::read_to_string(kept).unwrap_or_default();
+            let lines = if_there(&kept, lines)?.unwrap_or_default();
             let mut lines = lines.lines();
+            if lines.clone().nth(2).is_some_and(|time| is_newer(&full.join(name), time)) {
+                continue;
+            }
             let commit = lines.next().filter(|c| is_hex(c, 40));
             if found.revision.is_none() {
                 found.revision = commit.map(str::to_owned);
@@ -42,8 +53,22 @@ impl Provenance {
             let hash = blob.or_else(|| lines.next().map(str::to_owned)).filter(|h| is_hex(h, 64));
             found.sha256.extend(hash.map(|hash| (name.to_owned(), hash)));
         }
-        found
+        Ok(found)
     }
+}
+
+fn lines(path: &Path) -> Result<String> {
+    let too_long =
+        |len| Error::new(Code::NotAFile, path, format!("has {len} bytes"), "remove it: no download writes it");
+    read_small(path, MAX_BYTES, too_long).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether a file was written after it was downloaded at `time`, in seconds. huggingface_hub takes what it noted of such a
+/// file for outdated too (`read_download_metadata`, which allows a second).
+fn is_newer(file: &Path, time: &str) -> bool {
+    let written = std::fs::metadata(file).and_then(|found| found.modified()).ok();
+    let written = written.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    matches!((written, time.trim().parse::<f64>()), (Some(at), Ok(time)) if at.as_secs_f64() - 1.0 > time)
 }
 
 /// The last three parts of a path, last first.
@@ -67,7 +92,7 @@ mod tests {
         let snapshot = dir.path().join("models--allenai--tulu-2-dpo-13b/snapshots").join(&revision);
         std::fs::create_dir_all(&snapshot).unwrap();
         std::os::unix::fs::symlink(format!("../../blobs/{hash}"), snapshot.join("model.safetensors")).unwrap();
-        let found = Provenance::of(&snapshot, ["model.safetensors"].into_iter());
+        let found = Provenance::of(&snapshot, ["model.safetensors"].into_iter()).unwrap();
         assert_eq!(found.repository.as_deref(), Some("allenai/tulu-2-dpo-13b"));
         assert_eq!(found.revision, Some(revision));
         assert_eq!(found.sha256, [("model.safetensors".to_owned(), hash)]);
@@ -80,9 +105,9 @@ mod tests {
         std::fs::create_dir_all(&kept).unwrap();
         let (revision, hash) = ("9876543210".repeat(4), "cd".repeat(32));
         std::fs::write(kept.join("a.safetensors.metadata"), format!("{revision}\n{hash}\n17.5\n")).unwrap();
-        let found = Provenance::of(dir.path(), ["a.safetensors", "b.safetensors"].into_iter());
+        let found = Provenance::of(dir.path(), ["a.safetensors", "b.safetensors"].into_iter()).unwrap();
         assert_eq!((found.repository, found.revision), (None, Some(revision)));
         assert_eq!(found.sha256, [("a.safetensors".to_owned(), hash)]);
-        assert_eq!(Provenance::of(std::path::Path::new("/"), ["x"].into_iter()), Provenance::default());
+        assert_eq!(Provenance::of(std::path::Path::new("/"), ["x"].into_iter()), Ok(Provenance::default()));
     }
 }

@@ -4,13 +4,14 @@
 //! shape and `data_offsets` into the data; the ranges must fill it without hole or overlap. Beyond the reference crate
 //! this refuses names that stand twice and keeps every error's offset.
 
-use super::{Shard, SourceTensor};
+use super::{Shard, SourceTensor, impostor, quantized};
 use crate::error::{Code, Error, Result};
 use crate::names;
 use llama_ext::GgmlType;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::HashSet;
 use std::fmt;
+use std::path::Path;
 
 /// The 70B model's headers have 100 kB; the reference crate stops at 100 MB, which is 150 times what any file needs.
 const MAX_HEADER: u64 = 16 << 20;
@@ -28,6 +29,11 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
     file.read(&mut first, 0, "read the header's length")?;
     let n = u64::from_le_bytes(first);
     if n > MAX_HEADER || n > len - 8 {
+        let mut head = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(impostor::HEAD)];
+        file.read(&mut head, 0, "read the first bytes")?;
+        if let Some((what, fix)) = impostor::instead(&head) {
+            return Err(Error::new(Code::StLength, &path, what, fix));
+        }
         let what =
             format!("the header claims {n} bytes at offset 0, the file has {len} (at most {MAX_HEADER} are read)");
         return Err(bad(Code::StLength, what));
@@ -46,7 +52,8 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
         if !seen.insert(name.clone()) {
             return Err(bad(Code::StDuplicate, format!("tensor '{name}' stands twice in the header")));
         }
-        let [begin, end] = span(&name, &entry, 8 + n).map_err(|(code, what)| bad(code, what))?;
+        let Some(width) = width(&entry.dtype) else { return Err(unread(&path, &name, &entry.dtype)) };
+        let [begin, end] = span(&name, &entry, width, 8 + n).map_err(|(code, what)| bad(code, what))?;
         spans.push((begin, end, name.clone()));
         match dtype(&entry.dtype) {
             Some(dtype) => {
@@ -55,10 +62,7 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
             }
             // masks and frequencies of other types: every loader skips them, so their type is no reason to stop
             None if names::is_skipped(&name) => file.left_out.push(name),
-            None => {
-                let what = format!("tensor '{name}' has type {}; F32, F16 and BF16 are read", entry.dtype);
-                return Err(bad(Code::StDtype, what));
-            }
+            None => return Err(unread(&path, &name, &entry.dtype)),
         }
     }
     spans.sort();
@@ -78,16 +82,25 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
     Ok((file, tensors))
 }
 
+/// The file may be whole, but is not made of the types that are read.
+fn unread(path: &Path, name: &str, dtype: &str) -> Error {
+    let what = format!("tensor '{name}' has type {dtype}; F32, F16 and BF16 are read");
+    let small = ["F8_", "F6_", "F4"].iter().any(|begin| dtype.starts_with(begin));
+    let (why, fix) = match dtype {
+        "F64" | "C64" => ("", "convert the weights to float32 or bfloat16 and save them again"),
+        "U8" | "I8" | "U16" | "I16" | "U32" | "I32" => (": the checkpoint is quantized", quantized::FIX),
+        _ if small => (": the checkpoint is quantized", quantized::FIX),
+        _ => ("", "the file is damaged, or of another kind of model: download it again"),
+    };
+    Error::new(Code::StDtype, path, what + why, fix)
+}
+
 /// Checks one entry: first byte and end of its data, from the start of the file.
-fn span(name: &str, entry: &Entry, data: u64) -> std::result::Result<[u64; 2], (Code, String)> {
+fn span(name: &str, entry: &Entry, width: u64, data: u64) -> std::result::Result<[u64; 2], (Code, String)> {
     let [begin, end] = entry.data_offsets;
     if entry.shape.len() > MAX_DIMS {
         return Err((Code::StSize, format!("tensor '{name}' has {} dimensions", entry.shape.len())));
     }
-    let Some(width) = width(&entry.dtype) else {
-        let what = format!("tensor '{name}' has type {}; F32, F16 and BF16 are read", entry.dtype);
-        return Err((Code::StDtype, what));
-    };
     let needed = entry.shape.iter().try_fold(width, |n, d| n.checked_mul(*d));
     match data.checked_add(end) {
         Some(last) if needed.is_some() && end.checked_sub(begin) == needed => Ok([data + begin, last]),

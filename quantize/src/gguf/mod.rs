@@ -3,12 +3,17 @@
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. All numbers are little-endian; strings are a u64
 //! length and UTF-8 bytes; tensor data starts at the next multiple of the alignment and each tensor at one of its own.
 
+// Every number below comes from a file: a sum that overflows, or an index that is not there, would be its to choose.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
+
+mod cursor;
+mod foreign;
 mod read;
 mod value;
 mod write;
 
 pub use read::{Gguf, TensorInfo};
-pub use value::{Array, Value};
+pub use value::{Array, Raw, Value};
 pub use write::{TensorEntry, encode_header};
 
 /// The first four bytes.
@@ -22,4 +27,9 @@ pub const ALIGNMENT: u64 = 32;
 #[must_use]
 pub fn align(offset: u64, alignment: u64) -> Option<u64> {
     offset.checked_next_multiple_of(alignment)
+}
+
+/// A length in memory as a length in a file.
+fn wide(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }

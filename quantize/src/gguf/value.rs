@@ -29,8 +29,74 @@ pub enum Array {
     I32(Vec<i32>),
     F32(Vec<f32>),
     Str(Vec<String>),
-    /// Any other element type, with its id in the format.
-    Other(u32, Vec<Value>),
+    /// Numbers and truth values of any other type.
+    Other(Raw),
+}
+
+/// The elements of an array as the file has them, so that an array takes no more memory than it takes in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    element: u32,
+    width: usize,
+    bytes: Vec<u8>,
+}
+
+impl Raw {
+    /// Elements of the type with the id `element`, little-endian; `None` when that is no type of a fixed width, or `bytes`
+    /// are not whole elements, or a truth value is neither 0 nor 1.
+    #[must_use]
+    pub fn new(element: u32, bytes: Vec<u8>) -> Option<Self> {
+        let width = width(element)?;
+        let whole = bytes.len().is_multiple_of(width);
+        let sound = element != BOOL || bytes.iter().all(|byte| *byte < 2);
+        (whole && sound).then_some(Self { element, width, bytes })
+    }
+
+    /// The elements, one after another.
+    pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
+        self.bytes.chunks_exact(self.width).filter_map(|bytes| number(self.element, bytes))
+    }
+
+    /// The elements as the file has them.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+const BOOL: u32 = 7;
+
+/// Bytes of a value of this type; `None` for strings, arrays and what is no type.
+pub(super) const fn width(id: u32) -> Option<usize> {
+    match id {
+        0 | 1 | BOOL => Some(1),
+        2 | 3 => Some(2),
+        4..=6 => Some(4),
+        10..=12 => Some(8),
+        _ => None,
+    }
+}
+
+/// The value of a type of fixed width; `None` when `bytes` are not that many, or a truth value is neither 0 nor 1.
+pub(super) fn number(id: u32, bytes: &[u8]) -> Option<Value> {
+    Some(match id {
+        0 => Value::U8(u8::from_le_bytes(bytes.try_into().ok()?)),
+        1 => Value::I8(i8::from_le_bytes(bytes.try_into().ok()?)),
+        2 => Value::U16(u16::from_le_bytes(bytes.try_into().ok()?)),
+        3 => Value::I16(i16::from_le_bytes(bytes.try_into().ok()?)),
+        4 => Value::U32(u32::from_le_bytes(bytes.try_into().ok()?)),
+        5 => Value::I32(i32::from_le_bytes(bytes.try_into().ok()?)),
+        6 => Value::F32(f32::from_le_bytes(bytes.try_into().ok()?)),
+        BOOL => match bytes {
+            [0] => Value::Bool(false),
+            [1] => Value::Bool(true),
+            _ => return None,
+        },
+        10 => Value::U64(u64::from_le_bytes(bytes.try_into().ok()?)),
+        11 => Value::I64(i64::from_le_bytes(bytes.try_into().ok()?)),
+        12 => Value::F64(f64::from_le_bytes(bytes.try_into().ok()?)),
+        _ => return None,
+    })
 }
 
 impl Value {
@@ -94,7 +160,7 @@ impl Array {
             Self::I32(_) => 5,
             Self::F32(_) => 6,
             Self::Str(_) => 8,
-            Self::Other(id, _) => *id,
+            Self::Other(raw) => raw.element,
         }
     }
 
@@ -105,7 +171,7 @@ impl Array {
             Self::I32(v) => v.len(),
             Self::F32(v) => v.len(),
             Self::Str(v) => v.len(),
-            Self::Other(_, v) => v.len(),
+            Self::Other(raw) => raw.bytes.len().checked_div(raw.width).unwrap_or(0),
         }
     }
 
@@ -163,7 +229,7 @@ impl fmt::Display for Array {
             Self::I32(v) => v.iter().take(SHOWN).map(ToString::to_string).collect(),
             Self::F32(v) => v.iter().take(SHOWN).map(ToString::to_string).collect(),
             Self::Str(v) => v.iter().take(SHOWN).map(|s| format!("{s:?}")).collect(),
-            Self::Other(_, v) => v.iter().take(SHOWN).map(ToString::to_string).collect(),
+            Self::Other(raw) => raw.values().take(SHOWN).map(|value| value.to_string()).collect(),
         };
         let more = if self.len() > SHOWN { ", …" } else { "" };
         write!(f, "[{}{more}]", first.join(", "))

@@ -1,6 +1,6 @@
 //! The bytes of a GGUF header: everything before the tensor data.
 
-use super::{ALIGNMENT, Array, MAGIC, VERSION, Value, align};
+use super::{ALIGNMENT, Array, MAGIC, VERSION, Value, align, wide};
 use llama_ext::GgmlType;
 
 /// One tensor as the header lists it.
@@ -22,8 +22,8 @@ pub fn encode_header(pairs: &[(String, Value)], tensors: &[TensorEntry<'_>]) -> 
     let mut out = Vec::with_capacity(1 << 20);
     out.extend(MAGIC);
     out.extend(VERSION.to_le_bytes());
-    out.extend((tensors.len() as u64).to_le_bytes());
-    out.extend((pairs.len() as u64).to_le_bytes());
+    out.extend(wide(tensors.len()).to_le_bytes());
+    out.extend(wide(pairs.len()).to_le_bytes());
     for (key, value) in pairs {
         put_str(&mut out, key);
         out.extend(value.type_id().to_le_bytes());
@@ -36,13 +36,13 @@ pub fn encode_header(pairs: &[(String, Value)], tensors: &[TensorEntry<'_>]) -> 
         out.extend(t.kind.id().to_le_bytes());
         out.extend(t.offset.to_le_bytes());
     }
-    let padded = align(out.len() as u64, ALIGNMENT).and_then(|n| usize::try_from(n).ok());
+    let padded = align(wide(out.len()), ALIGNMENT).and_then(|n| usize::try_from(n).ok());
     out.resize(padded.unwrap_or(out.len()), 0);
     out
 }
 
 fn put_str(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(wide(text.len()).to_le_bytes());
     out.extend(text.as_bytes());
 }
 
@@ -62,12 +62,12 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
         Value::Str(text) => put_str(out, text),
         Value::Array(array) => {
             out.extend(array.element_type().to_le_bytes());
-            out.extend((array.len() as u64).to_le_bytes());
+            out.extend(wide(array.len()).to_le_bytes());
             match array {
                 Array::I32(v) => v.iter().for_each(|n| out.extend(n.to_le_bytes())),
                 Array::F32(v) => v.iter().for_each(|n| out.extend(n.to_le_bytes())),
                 Array::Str(v) => v.iter().for_each(|text| put_str(out, text)),
-                Array::Other(_, v) => v.iter().for_each(|value| put_value(out, value)),
+                Array::Other(raw) => out.extend(raw.bytes()),
             }
         }
     }

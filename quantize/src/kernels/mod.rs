@@ -2,8 +2,9 @@
 //!
 //! ggml works on one sub-block after another although they do not depend on each other. Here sixteen blocks go side by
 //! side, one in each lane of a vector, and every lane does ggml's own arithmetic in ggml's own order: IEEE multiplication
-//! and addition, never fused, never reordered. So the bytes are equal to those of ggml on baseline x86-64, whatever the
-//! instruction set, which is chosen when the program runs (`fearless_simd`, which needs no `unsafe` of ours).
+//! and addition, never fused, never reordered. So the bytes are equal to those of ggml on x86-64, whatever the instruction
+//! set (elsewhere a compiler may fuse ggml's, unless it is built as `vendor/cmake` says), which is chosen when the program
+//! runs (`fearless_simd`, which needs no `unsafe` of ours).
 //!
 //! | file | what |
 //! |---|---|

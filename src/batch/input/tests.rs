@@ -1,6 +1,6 @@
 //! How records are told apart.
 
-use super::{MAX_RECORD, Shape, Source};
+use super::{MAX_RECORD, Shape, Source, utf8};
 use std::collections::HashSet;
 
 fn source(text: &[u8]) -> (tempfile::NamedTempFile, Source) {
@@ -30,6 +30,34 @@ fn lines_are_told_apart_and_long_ones_skipped() {
 }
 
 #[test]
+fn blank_lines_are_passed_over_where_they_are_no_records() {
+    let (_file, source) = source("\u{feff}\n \t\r\na\n\n\u{a0}\nb\n\n\n".as_bytes());
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(read(&source, Shape::Filled), [(1, 3, some("a")), (2, 6, some("b"))]);
+    assert_eq!(source.items(Shape::Filled).unwrap().contents().unwrap().len(), 2);
+    assert_eq!(source.items(Shape::Lines).unwrap().contents().unwrap().len(), 8);
+}
+
+#[test]
+fn other_encodings_are_named() {
+    let utf16 = |text: &str, le: bool| -> Vec<u8> {
+        text.encode_utf16().flat_map(|unit| if le { unit.to_le_bytes() } else { unit.to_be_bytes() }).collect()
+    };
+    let named = |bytes: &[u8]| utf8(bytes).err().map(|failure| (failure.code, failure.what));
+    let expected = Some(("ENCODING", "is UTF-16, not UTF-8".to_owned()));
+    for text in ["\u{feff}{\"custom_id\": 1}", "{\"custom_id\": 1}"] {
+        for le in [true, false] {
+            assert_eq!(named(&utf16(text, le)), expected);
+        }
+    }
+    let utf32: Vec<u8> = "\u{feff}{\"".chars().flat_map(|c| (c as u32).to_le_bytes()).collect();
+    assert_eq!(named(&utf32).unwrap().1, "is UTF-32, not UTF-8");
+    for fine in [&b""[..], b"{", b"{\"a\": 1}", b"\xff\xfe{}\n{}", b"\0\0\0\0", b"\xef\xbb\xbf{}", "é€".as_bytes()] {
+        assert_eq!(named(fine), None, "{fine:?}");
+    }
+}
+
+#[test]
 fn the_hash_is_the_files() {
     let (_file, source) = source(b"abc");
     let contents = source.items(Shape::Lines).unwrap().contents().unwrap();
@@ -50,6 +78,14 @@ fn equal_records_have_keys_of_their_own_wherever_they_stand() {
     let other = keys(b"b\na\na\na");
     assert_eq!(one.iter().collect::<HashSet<_>>(), other.iter().collect::<HashSet<_>>());
     assert_eq!(one[1], other[0]);
+    let (_file, source) = source(b"a\nb\na\na\n");
+    let contents = source.items(Shape::Lines).unwrap().contents().unwrap();
+    let mut again = source.again(Shape::Lines, &contents).unwrap();
+    let mut read = Vec::new();
+    while let Some(item) = again.next().unwrap() {
+        read.push(item.key);
+    }
+    assert_eq!(read, contents.keys, "alike when they are read again");
 }
 
 #[test]

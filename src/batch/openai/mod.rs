@@ -9,6 +9,7 @@ pub(super) use reply::{refusal, reply};
 
 use super::format::object;
 use super::record::{Ask, Record, Refusal, Refused};
+use crate::engine::Token;
 use crate::prompt::conversation;
 use serde_json::{Map, Value};
 
@@ -33,6 +34,7 @@ fn record(mut fields: Map<String, Value>) -> Result<Record, Refused> {
     let Some(Value::Object(mut body)) = fields.remove("body") else {
         return Err(("invalid_body", "\"body\" must be an object".to_owned()));
     };
+    let model = body.get("model").and_then(Value::as_str).map(str::to_owned);
     let (asks, options) = match fields.get("url").and_then(Value::as_str) {
         Some("/v1/chat/completions") => {
             let messages = body.remove("messages").ok_or(("missing_messages", "\"messages\" is missing".to_owned()))?;
@@ -52,26 +54,47 @@ fn record(mut fields: Map<String, Value>) -> Result<Record, Refused> {
         return Err(("invalid_parameter", format!("more than {MAX_CHOICES} answers are asked for")));
     }
     let fields = Map::from_iter([("custom_id".to_owned(), Value::from(id.as_str()))]);
-    Ok(Record { id: Some(id), asks, turns: Vec::new(), options, fields })
+    Ok(Record { id: Some(id), model, asks, turns: Vec::new(), options, fields })
 }
 
+/// A text, ids, or several of either, as the API and vLLM have them.
 fn prompts(prompt: Value) -> Result<Vec<Ask>, Refused> {
     let list = match prompt {
-        Value::Array(list) => list,
+        Value::Array(list) if !list.iter().any(Value::is_number) => list,
         one => vec![one],
     };
-    let text = |value| if let Value::String(text) = value { Some(Ask::Text(text)) } else { None };
-    let asks: Option<Vec<Ask>> = list.into_iter().map(text).collect();
-    asks.filter(|asks| !asks.is_empty())
-        .ok_or_else(|| ("invalid_prompt", "\"prompt\" must be a string or an array of strings".to_owned()))
+    let asks: Option<Vec<Ask>> = list.into_iter().map(prompt_of).collect();
+    asks.filter(|asks| !asks.is_empty()).ok_or_else(|| {
+        let message = "\"prompt\" must be a string, an array of token ids, or an array of such";
+        ("invalid_prompt", message.to_owned())
+    })
+}
+
+fn prompt_of(value: Value) -> Option<Ask> {
+    match value {
+        Value::String(text) => Some(Ask::Text(text)),
+        Value::Array(ids) if !ids.is_empty() => {
+            let id = |id: &Value| id.as_i64().and_then(|id| i32::try_from(id).ok()).map(Token::new);
+            ids.iter().map(id).collect::<Option<Vec<Token>>>().map(Ask::Ids)
+        }
+        _ => None,
+    }
 }
 
 /// The messages with their text as one string each: parts are joined by newlines, as vLLM does it, and what newer clients
-/// call the developer's message is the system's.
+/// call the developer's message is the system's. A speaker's name, which Tulu's format has no place for, is passed over, as
+/// vLLM does it; an answer without content, as exporters write it, is an empty one.
 fn plain(mut messages: Value) -> Result<Value, Refused> {
     for message in messages.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         if message.get("role").is_some_and(|role| role == "developer") {
             message.insert("role".to_owned(), "system".into());
+        }
+        if message.get("name").is_some_and(Value::is_string) {
+            message.shift_remove("name");
+        }
+        let answer = message.get("role").is_some_and(|role| role == "assistant");
+        if answer && message.get("content").is_none_or(Value::is_null) {
+            message.insert("content".to_owned(), "".into());
         }
         let Some(Value::Array(parts)) = message.get("content") else { continue };
         let texts: Option<Vec<&str>> = parts

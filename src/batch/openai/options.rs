@@ -63,6 +63,7 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
             ("spaces_between_special_tokens", vec![json!(true)]),
             ("add_generation_prompt", vec![json!(true)]),
             ("continue_final_message", vec![json!(false)]),
+            // The template of a chat writes them, or the vocabulary asks for BOS, whatever this says.
             ("add_special_tokens", vec![json!(false), json!(true)]),
             ("chat_template", vec![]),
             ("chat_template_kwargs", vec![json!({})]),
@@ -114,6 +115,10 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<Options, Refu
             "logprobs" => {
                 (wanted, top) = (true, Some(whole(&name, &value, 0, MAX_TOP_TEXT)?));
             }
+            "add_special_tokens" if !chat => {
+                let given = value.as_bool().ok_or_else(|| invalid(&name, "must be true or false"))?;
+                options.add_bos = Some(given);
+            }
             "top_logprobs" if chat => top = Some(whole(&name, &value, 0, MAX_TOP_CHAT)?),
             _ => match neutral(&name) {
                 Some(values) if values.contains(&value) => {}
@@ -123,9 +128,9 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<Options, Refu
         }
     }
     if options.repeat_penalty.is_some() && options.repetition_penalty.is_some() {
-        return Err(invalid("repeat_penalty and repetition_penalty", "are both given; give one of them"));
+        return Err(invalid("repeat_penalty and repetition_penalty", "cannot be given together: give one of them"));
     }
-    if top.is_some_and(|top| top > 0) && !wanted {
+    if top.is_some_and(|n| n > 0) && !wanted {
         return Err(invalid("top_logprobs", "needs \"logprobs\": true"));
     }
     options.logprobs = wanted.then(|| u8::try_from(top.unwrap_or(0)).unwrap_or(u8::MAX));

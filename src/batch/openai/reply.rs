@@ -37,9 +37,17 @@ pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
     })
 }
 
-/// The output line of a record that is not answered.
+/// The output line of a record that is not answered: for readers of OpenAI's error files and of vLLM's results, which look
+/// at the response's status and body, and for those that look at `error`.
 pub(in crate::batch) fn refusal(name: &str, refusal: &Refusal, error: Value) -> Value {
-    json!({"id": format!("batch_req_{name}"), "custom_id": refusal.id, "response": null, "error": error})
+    let body =
+        json!({"message": refusal.message, "type": "invalid_request_error", "param": null, "code": refusal.code});
+    json!({
+        "id": format!("batch_req_{name}"),
+        "custom_id": refusal.id,
+        "response": {"status_code": 400, "request_id": format!("req_{name}"), "body": {"error": body}},
+        "error": error,
+    })
 }
 
 fn message(index: usize, answer: &Answer) -> Value {

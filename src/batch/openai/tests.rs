@@ -2,6 +2,7 @@
 
 use super::parse;
 use crate::batch::record::{Ask, Options, Seed};
+use crate::engine::Token;
 use crate::prompt::{Message, Role};
 use serde_json::{Value, json};
 
@@ -34,7 +35,7 @@ fn a_record_is_read() {
         "stream": false, "stream_options": {"include_usage": true}, "ignore_eos": false, "logit_bias": null,
     }));
     let record = parse(&line).unwrap();
-    assert_eq!(record.id.as_deref(), Some("a"));
+    assert_eq!((record.id.as_deref(), record.model.as_deref()), (Some("a"), Some("m")));
     assert_eq!(record.asks, [Ask::Chat(vec![Message::new(Role::User, "Hello")])]);
     let expected = Options {
         n: Some(2),
@@ -55,6 +56,9 @@ fn a_record_is_read() {
     let options = |line: &[u8]| parse(line).unwrap().options;
     assert_eq!(options(&text(&json!({"logprobs": 0}))).logprobs, Some(0));
     assert_eq!(options(&chat(&json!({"logprobs": true}))).logprobs, Some(0));
+    assert_eq!(options(&chat(&json!({"top_logprobs": 0}))).logprobs, None, "asks for nothing");
+    assert_eq!(options(&text(&json!({"add_special_tokens": false}))).add_bos, Some(false));
+    assert_eq!(options(&chat(&json!({"add_special_tokens": false}))).add_bos, None);
     assert_eq!(options(&chat(&json!({"logprobs": false, "top_k": -1}))).top_k, Some(0));
 }
 
@@ -63,10 +67,19 @@ fn prompts_and_content_come_in_parts() {
     let asks = |extra: &Value| parse(&text(extra)).unwrap().asks;
     assert_eq!(asks(&json!({"prompt": "a"})), [Ask::Text("a".into())]);
     assert_eq!(asks(&json!({"prompt": ["a", "b"]})), [Ask::Text("a".into()), Ask::Text("b".into())]);
+    let ids = |ids: &[i32]| Ask::Ids(ids.iter().map(|id| Token::new(*id)).collect());
+    assert_eq!(asks(&json!({"prompt": [1, 415]})), [ids(&[1, 415])]);
+    assert_eq!(asks(&json!({"prompt": [[1, 415], [7]]})), [ids(&[1, 415]), ids(&[7])]);
     let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
     let messages = json!([{"role": "developer", "content": "s"}, {"role": "user", "content": parts}]);
     let expected = Ask::Chat(vec![Message::new(Role::System, "s"), Message::new(Role::User, "a\nb")]);
     assert_eq!(parse(&chat(&json!({"messages": messages}))).unwrap().asks, [expected]);
+    let exported = json!([{"role": "user", "content": "a", "name": "Ann"}, {"role": "assistant", "content": null}]);
+    let expected = Ask::Chat(vec![Message::new(Role::User, "a"), Message::new(Role::Assistant, "")]);
+    assert_eq!(parse(&chat(&json!({"messages": exported}))).unwrap().asks, [expected]);
+    for wrong in [json!({"role": "user", "content": null}), json!({"role": "user", "content": "a", "name": 7})] {
+        assert_eq!(code(&chat(&json!({"messages": [wrong]}))), "invalid_messages", "{wrong}");
+    }
     let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]);
     assert_eq!(code(&chat(&json!({"messages": image}))), "unsupported_content");
 }
@@ -88,8 +101,11 @@ fn every_bad_line_has_its_code() {
         (br#"{"custom_id":"a","url":"/v1/chat/completions","body":{}}"#, "missing_messages"),
         (br#"{"custom_id":"a","url":"/v1/chat/completions","body":{"messages":[]}}"#, "invalid_messages"),
         (br#"{"custom_id":"a","url":"/v1/completions","body":{}}"#, "missing_prompt"),
-        (br#"{"custom_id":"a","url":"/v1/completions","body":{"prompt":[1]}}"#, "invalid_prompt"),
+        (br#"{"custom_id":"a","url":"/v1/completions","body":{"prompt":[1,"a"]}}"#, "invalid_prompt"),
         (br#"{"custom_id":"a","url":"/v1/completions","body":{"prompt":[]}}"#, "invalid_prompt"),
+        (br#"{"custom_id":"a","url":"/v1/completions","body":{"prompt":[[]]}}"#, "invalid_prompt"),
+        (br#"{"custom_id":"a","url":"/v1/completions","body":{"prompt":[1.5]}}"#, "invalid_prompt"),
+        (br#"{"custom_id":"a","url":"/v1/completions","body":{"prompt":[3000000000]}}"#, "invalid_prompt"),
     ];
     for (line, expected) in cases {
         assert_eq!(code(line), *expected, "{}", String::from_utf8_lossy(line));
@@ -132,10 +148,16 @@ fn absurd_parameters_are_refused() {
         json!({"logprobs": 1}),
         json!({"logprobs": true, "top_logprobs": 21}),
         json!({"top_logprobs": 2}),
+        json!({"repeat_penalty": 1.1, "repetition_penalty": 1.1}),
     ] {
         assert_eq!(code(&chat(&extra)), "invalid_parameter", "{extra}");
     }
-    for extra in [json!({"logprobs": true}), json!({"logprobs": 6}), json!({"prompt": vec!["a"; 600], "n": 2})] {
+    for extra in [
+        json!({"logprobs": true}),
+        json!({"logprobs": 6}),
+        json!({"add_special_tokens": 1}),
+        json!({"prompt": vec!["a"; 600], "n": 2}),
+    ] {
         assert_eq!(code(&text(&extra)), "invalid_parameter", "{extra}");
     }
 }

@@ -1,13 +1,16 @@
 //! The commands that read and write files.
 
+use super::super::keep;
+use super::super::path::path;
 use super::super::repl::{Next, Session};
 use super::super::saved::{self, Saved, kv_file};
 use super::super::{Chat, Parameters, export as exported};
 use super::{first_line, note, shown};
 use crate::error::Failure;
 use crate::sanitize::one_line;
-use crate::table;
-use std::path::{Path, PathBuf};
+use crate::table::{self, count};
+use std::io::ErrorKind;
+use std::path::Path;
 
 /// A file that `/read` takes is at most this long: no window holds more.
 const READ_MAX: u64 = 4 << 20;
@@ -23,10 +26,16 @@ fn forced(text: &str) -> (bool, &str) {
 
 /// Refuses to replace what is there.
 fn free(path: &Path, force: bool) -> Result<(), Failure> {
-    if force || !path.exists() {
-        return Ok(());
+    // Only what is not there is free: a path that cannot be looked at may be somebody's file.
+    match std::fs::symlink_metadata(path) {
+        _ if force => Ok(()),
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
+        Err(err) => Err(Failure::io(path, "cannot look whether it exists", &err)),
+        Ok(_) => {
+            let fix = "give another name, or -f before it to replace the file";
+            Err(Failure::input("EXISTS", "already exists", fix).at(path))
+        }
     }
-    Err(Failure::input("EXISTS", "is there already", "give another name, or -f before it to replace the file").at(path))
 }
 
 /// `/save [-f] [NAME|FILE]`
@@ -48,6 +57,10 @@ pub(super) fn save(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
         let what = "is the name of a KV cache, which is written beside the conversation";
         return Err(Failure::input("EXISTS", what, "end the name in .json").at(&path));
     }
+    if keep::is_last(&path) {
+        let what = "is where a conversation is kept that is left without /save";
+        return Err(Failure::input("EXISTS", what, "give another name").at(&path));
+    }
     free(&path, force || session.file.as_ref() == Some(&path))?;
     match session.chat.save(&path)? {
         Some(Ok(bytes)) => {
@@ -63,6 +76,7 @@ pub(super) fn save(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
         None => note(&format!("saved to {}", shown(&path))),
     }
     session.file = Some(path);
+    session.unsaved = false;
     Ok(Next::Prompt)
 }
 
@@ -72,11 +86,20 @@ pub(super) fn load(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
         note(&list()?);
         return Ok(Next::Prompt);
     }
-    let saved = Saved::read(&saved::file(text)?)?;
     let path = saved::file(text)?;
+    // A name is of the folder of saved conversations; where none has it, the names there are help more than the path.
+    let is_name = saved::folder().is_ok_and(|folder| path.parent() == Some(folder.as_path()));
+    let names = if is_name { saved::names()? } else { Vec::new() };
+    if is_name && !names.iter().any(|name| path.file_stem().is_some_and(|stem| *stem == **name)) {
+        let there = if names.is_empty() { "none is saved yet".to_owned() } else { one_line(&names.join(", ")) };
+        note(&format!("there is no saved conversation '{}'; there is: {there}", one_line(text)));
+        return Ok(Next::Prompt);
+    }
+    let saved = Saved::read(&path)?;
     let parameters = saved.parameters.clone();
     restore(session.chat, saved, parameters)?;
-    session.file = Some(path);
+    session.file = Some(path).filter(|path| !keep::is_last(path));
+    session.unsaved = false;
     session.attached.clear();
     Ok(Next::Prompt)
 }
@@ -87,11 +110,12 @@ pub(in super::super) fn restore(chat: &mut Chat<'_>, saved: Saved, parameters: P
     let restored = chat.restore(saved, parameters)?;
     restored.notes.iter().for_each(|text| note(&one_line(text)));
     let cache = match restored.cached {
+        Some(Ok(1)) => "1 token needs no reading".to_owned(),
         Some(Ok(tokens)) => format!("{tokens} tokens need no reading"),
         Some(Err(why)) => format!("its KV cache is not used ({}): it is read again", one_line(&why)),
         None => "it is read again".to_owned(),
     };
-    note(&format!("\"{}\", {turns} turn{}; {cache}", one_line(&title), if turns == 1 { "" } else { "s" }));
+    note(&format!("\"{}\", {}; {cache}", one_line(&title), count(turns, "turn", "turns")));
     if let [.., question, answer] = chat.messages.as_slice()
         && turns > 0
     {
@@ -102,7 +126,7 @@ pub(in super::super) fn restore(chat: &mut Chat<'_>, saved: Saved, parameters: P
 
 /// The saved conversations by name, with their titles.
 fn list() -> Result<String, Failure> {
-    let names = saved::names();
+    let names = saved::names()?;
     if names.is_empty() {
         return Ok(format!("nothing is saved in {}", shown(&saved::folder()?)));
     }
@@ -111,7 +135,8 @@ fn list() -> Result<String, Failure> {
         let about = saved::file(name).and_then(|path| {
             let kept = kv_file(&path).metadata().map_or(0, |file| file.len());
             let saved = Saved::read(&path)?;
-            Ok(format!("{:>3} turns  {:>9}  {}", saved.turns(), table::bytes(kept), saved.title))
+            let turns = count(saved.turns(), "turn ", "turns");
+            Ok(format!("{turns:>9}  {:>9}  {}", table::bytes(kept), saved.title))
         });
         let name = one_line(name);
         format!("{name:<width$}  {}", about.unwrap_or_else(|failure| one_line(&failure.what)))
@@ -125,7 +150,15 @@ pub(super) fn read(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
         note("name the file: /read FILE");
         return Ok(Next::Prompt);
     }
-    let path = PathBuf::from(text);
+    if text == "-" {
+        let files = std::mem::take(&mut session.attached).len();
+        note(&match files {
+            0 => "nothing was read".to_owned(),
+            n => format!("{} dropped", count(n, "file is", "files are")),
+        });
+        return Ok(Next::Prompt);
+    }
+    let path = path(text);
     let about = std::fs::metadata(&path).map_err(|err| Failure::io(&path, "cannot open", &err))?;
     if !about.is_file() || about.len() > READ_MAX {
         let what = format!("is no file of {} at most", table::bytes(READ_MAX));
@@ -135,13 +168,8 @@ pub(super) fn read(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::input("READ", "is not UTF-8 text", "convert it to UTF-8").at(&path))?;
     let lines = text.lines().count();
-    session.attached.push_str(text.trim_end());
-    session.attached.push_str("\n\n");
-    note(&format!(
-        "{}: {lines} line{} before your next message",
-        shown(&path),
-        if lines == 1 { " goes" } else { "s go" }
-    ));
+    note(&format!("{}: {} before your next message", shown(&path), count(lines, "line goes", "lines go")));
+    session.attached.push((path, text.trim_end().to_owned()));
     Ok(Next::Prompt)
 }
 
@@ -152,7 +180,7 @@ pub(super) fn export(session: &mut Session<'_, '_>, text: &str) -> Result<Next, 
         note("name the file: /export FILE.md, FILE.json or FILE.jsonl");
         return Ok(Next::Prompt);
     }
-    let path = PathBuf::from(name);
+    let path = path(name);
     free(&path, force)?;
     exported::export(session.chat, &path)?;
     note(&format!("written to {}", shown(&path)));

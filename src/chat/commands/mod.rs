@@ -65,6 +65,7 @@ const TABLE: [Command; 14] = [
         run: |session, _| {
             session.chat.clear();
             session.file = None;
+            session.unsaved = false;
             session.attached.clear();
             note("a new conversation");
             Ok(Next::Prompt)
@@ -86,6 +87,7 @@ const TABLE: [Command; 14] = [
             match session.chat.undo() {
                 Some(text) => {
                     session.editor.remember(&text);
+                    session.unsaved = true;
                     note(&format!("taken back: {} (the up arrow brings it)", first_line(&text)));
                 }
                 None => note("there is nothing to take back"),
@@ -135,7 +137,7 @@ const TABLE: [Command; 14] = [
         name: "read",
         aliases: &[],
         argument: Argument::File("FILE"),
-        help: "put the text of a file in front of your next message",
+        help: "put the text of a file in front of your next message; - drops what was read",
         run: |session, text| files::read(session, text),
     },
     Command {
@@ -172,6 +174,13 @@ pub(super) fn find(word: &str) -> Option<&'static Command> {
 /// Runs `/word text`.
 pub(super) fn run(session: &mut Session<'_, '_>, word: &str, text: &str) -> Result<Next, Failure> {
     let Some(command) = find(word) else {
+        if word.contains('/') {
+            let message = one_line(format!("/{word} {text}").trim_end());
+            note(&format!(
+                "this begins with / and is no command; to send it, put \"\"\" round it: \"\"\"{message}\"\"\""
+            ));
+            return Ok(Next::Prompt);
+        }
         let names = TABLE.iter().flat_map(|row| row.aliases.iter().copied().chain([row.name]));
         note(&format!("there is no /{}{}; /help lists the commands", one_line(word), did_you_mean("/", word, names)));
         return Ok(Next::Prompt);
@@ -204,9 +213,10 @@ fn help() -> String {
         text.push_str(&format!("{left:width$}  {}{also}\n", row.help));
     }
     for (left, right) in [
-        ("\"\"\"", "opens a message of several lines; \"\"\" closes it. A paste is one message in any case"),
+        ("\"\"\"", "opens a message of several lines; \"\"\" closes it"),
+        ("paste", "one message when pasted at the prompt of a terminal that marks pastes, as most do"),
         ("Tab, arrows", "complete commands and files; bring earlier input"),
-        ("Ctrl-C", "stops the answer, twice leaves"),
+        ("Ctrl-C", "stops the answer, or clears the line; twice leaves"),
     ] {
         text.push_str(&format!("{left:width$}  {right}\n"));
     }
@@ -234,9 +244,10 @@ pub(super) fn complete(line: &str) -> Candidates {
     let begun = &line[start..];
     match find(word).map(|row| &row.argument) {
         Some(Argument::File(_)) => Candidates::Files(start),
-        Some(Argument::Saved(_)) if begun.contains(['/', '.']) => Candidates::Files(start),
+        Some(Argument::Saved(_)) if begun.contains(['/', '.', '~', '"', '\'']) => Candidates::Files(start),
         Some(Argument::Saved(_)) => {
-            Candidates::Words(start, saved::names().into_iter().filter(|name| name.starts_with(begun)).collect())
+            let names = saved::names().unwrap_or_default();
+            Candidates::Words(start, names.into_iter().filter(|name| name.starts_with(begun)).collect())
         }
         Some(Argument::Words(_, words)) => {
             let words = words().into_iter().filter(|word| word.starts_with(begun));

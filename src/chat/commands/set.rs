@@ -29,14 +29,18 @@ pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fai
     match name {
         "" => note(&list()),
         "verbose" => {
-            session.verbose = true;
+            session.habits.verbose = true;
             note("tokens and speed are shown after every answer");
         }
         "quiet" => {
-            session.verbose = false;
+            session.habits.verbose = false;
             note("tokens and speed are shown on /last only");
         }
         "system" => system(session, value),
+        "overflow" if value.is_empty() => {
+            let now = session.chat.overflow.to_possible_value();
+            note(&format!("overflow is {}", now.as_ref().map_or("", |now| now.get_name())));
+        }
         "overflow" => match Overflow::from_str(value, true) {
             Ok(overflow) => {
                 session.chat.overflow = overflow;
@@ -45,7 +49,17 @@ pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fai
             Err(_) => note("overflow is drop-oldest or error"),
         },
         "parameter" if !value.is_empty() => return run(session, value),
+        "parameter" => note(&list()),
+        "num_ctx" | "ctx_size" | "ctx-size" | "n_ctx" => {
+            note(
+                "the window is chosen when chat starts: leave, and give -c N; --continue goes on with the conversation",
+            );
+        }
         _ => match parameter::find(name) {
+            // Nothing but the name asks for the value. /set stop is the one that takes nothing, and means none.
+            Some(row) if value.is_empty() && row.name != "stop" => {
+                note(&format!("{} is {}; {}", row.name, (row.show)(&session.chat.parameters), row.help));
+            }
             Some(row) => {
                 row.set(&mut session.chat.parameters, value)?;
                 note(&format!("{} is {}", row.name, (row.show)(&session.chat.parameters)));

@@ -5,7 +5,7 @@ use super::super::repl::{Next, Session};
 use super::{did_you_mean, note, shown};
 use crate::error::Failure;
 use crate::sanitize::one_line;
-use crate::table;
+use crate::table::{self, count};
 
 /// Says one thing.
 type Show = fn(&Session<'_, '_>) -> Result<String, Failure>;
@@ -68,7 +68,11 @@ fn info(session: &Session<'_, '_>) -> String {
         ("turns", turns.to_string()),
     ];
     if gone > 0 {
-        rows.push(("not sent", format!("the {gone} oldest turns: the window was full")));
+        rows.push(("not sent", format!("the {}: the window was full", count(gone, "oldest turn", "oldest turns"))));
+    }
+    for (path, text) in &session.attached {
+        let lines = count(text.lines().count(), "line", "lines");
+        rows.push(("read", format!("{}: {lines} before your next message; /read - drops it", shown(path))));
     }
     if let Some(file) = &session.file {
         rows.push(("saved as", shown(file)));

@@ -1,9 +1,12 @@
 //! `tulu-quant batch merge`: the outputs of all shards become one.
 
-use crate::batch::{Parts, manifest};
+use crate::batch::files::exists;
+use crate::batch::identity::Identity;
+use crate::batch::manifest::{Made, ModelFile, Tokens};
+use crate::batch::{Manifest, Parts};
 use crate::error::{Exit, Failure};
 use crate::stderr;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Join the outputs of all shards into one, in the order of the input
@@ -32,33 +35,27 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let output = &args.output;
     let parts = Parts::open(&args.parts)?;
-    if output.exists() && !args.force {
+    if !args.force && exists(output)? {
         let fix = "give another -o, or --force to replace it";
         return Err(Failure::input("OUTPUT_EXISTS", "is there already", fix).at(output));
     }
     let (written, failed) = parts.join(output)?;
-    let first = parts.list.first().map(|part| part.manifest.clone()).unwrap_or_default();
-    let (prompt, completion) = (parts.sum("tokens.prompt"), parts.sum("tokens.completion"));
-    manifest::write(
-        output,
-        json!({
-            "format": first["format"],
-            "shard": null,
-            "input": first["input"],
-            "output": {
-                "path": output.display().to_string(),
-                "sha256": written.sha256,
-                "records": parts.total,
-                "failed": failed,
-                "errors": written.errors.as_ref().map(|path| path.display().to_string()),
-            },
-            "model": first["model"],
-            "parameters": first["parameters"],
-            "window": first["window"],
-            "tokens": {"prompt": prompt, "completion": completion},
-            "parts": parts.list.iter().map(|part| part.manifest.clone()).collect::<Vec<Value>>(),
-        }),
-    )?;
+    let Some(first) = parts.list.first().map(|part| &part.manifest) else {
+        return Err(Failure::engine("DEFECT", "nothing was merged", "report this"));
+    };
+    let (prompt, completion) = (parts.sum(|part| part.tokens.prompt), parts.sum(|part| part.tokens.completion));
+    let run = Identity { shard: None, window: parts.window(), ..first.identity() };
+    let made = Made {
+        path: output.display().to_string(),
+        sha256: written.sha256,
+        records: parts.total,
+        failed,
+        errors: written.errors.as_ref().map(|path| path.display().to_string()),
+    };
+    let mut manifest =
+        Manifest::new(&run, first.input.clone(), made, ModelFile::clone(&first.model), Tokens { prompt, completion });
+    manifest.parts = parts.list.iter().map(|part| part.manifest.clone()).collect();
+    manifest.write(output)?;
     stderr::line(&format!(
         "{} records of {} shards: {} answered, {failed} failed.",
         parts.total,

@@ -1,7 +1,9 @@
-//! `tulu-quant batch`: what is typed. What comes of it is in `job` (as typed → checked → input → journal → model → run →
-//! output → manifest), what the user sees while it runs in `watch`, what is said at its end in `summary`; `merge` joins
-//! shards.
+//! `tulu-quant batch`: what is typed. What comes of it is in `job` (as typed → checked → input → model → run), `identity`
+//! (what the answers depend on) and `file` (journal → output → manifest), what the user sees while it runs in `watch`, what
+//! is said at its end in `summary`; `merge` joins shards.
 
+mod file;
+mod identity;
 mod job;
 mod merge;
 mod summary;
@@ -11,6 +13,7 @@ use crate::batch::Format;
 use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
 use crate::error::{Exit, Failure};
 use job::Job;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Answer a file of records offline; run it again to go on after an interruption
@@ -35,8 +38,9 @@ use std::path::PathBuf;
 ///
 /// Finished records are kept in OUT.journal until all are answered. The same command goes on
 /// with it, also when FILE got more lines or another order; with another model or setting, or
-/// a changed line, it refuses (RESUME_MISMATCH) and says how to begin again. OUT.manifest.json
-/// says what OUT was made of.
+/// a changed line, it refuses (RESUME_MISMATCH) and says how to begin again. When OUT is
+/// finished, the same command says so and ends with 0. OUT.manifest.json says what OUT was
+/// made of.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -55,7 +59,7 @@ pub(crate) struct Args {
     command: Option<Sub>,
     /// A short name, Hub id, folder or .gguf file
     #[arg(required = true, env = "TULU_QUANT_MODEL")]
-    model: Option<String>,
+    model: Option<OsString>,
     /// The records; - for stdin
     #[arg(short, long, required = true, value_name = "FILE", env = "TULU_QUANT_INPUT")]
     input: Option<PathBuf>,
@@ -82,10 +86,11 @@ pub(crate) struct Args {
     /// which takes two to four times as long
     #[arg(long, env = "TULU_QUANT_DETERMINISTIC")]
     deterministic: bool,
-    /// Answer only every N-th record, from the I-th on; auto/N: I from Slurm's array or Kubernetes' job index; auto: N too
+    /// Answer only every N-th record, from the I-th on; auto/N: I from Slurm's array or Kubernetes' job index; auto: N too.
+    /// The window is the model's own unless -c is given, so that all shards have the same one
     #[arg(long, value_name = "I/N", env = "TULU_QUANT_SHARD")]
     shard: Option<String>,
-    /// Replace OUT if it exists
+    /// Replace OUT if it exists, also where it is finished
     #[arg(long, env = "TULU_QUANT_FORCE")]
     force: bool,
     /// Discard what an earlier run has finished, and begin again
@@ -97,6 +102,18 @@ pub(crate) struct Args {
     /// Write the summary to stdout as JSON
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
+    /// Answers end before this text; may be given more than once; a record's own "stop" counts instead
+    #[arg(long, value_name = "TEXT", env = "TULU_QUANT_STOP", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    stop: Vec<String>,
+    /// Divide the logits of tokens that are in the prompt or the answer already [default: 1, which does nothing]
+    #[arg(long, value_name = "X", conflicts_with = "repeat_penalty", env = "TULU_QUANT_REPETITION_PENALTY")]
+    repetition_penalty: Option<f32>,
+    /// Subtract from the logits of tokens that the answer has already, -2 to 2 [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, env = "TULU_QUANT_PRESENCE_PENALTY")]
+    presence_penalty: Option<f32>,
+    /// The same for every time that the answer has them, -2 to 2 [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, env = "TULU_QUANT_FREQUENCY_PENALTY")]
+    frequency_penalty: Option<f32>,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]

@@ -1,9 +1,11 @@
 //! What is said at the end of a run: the figures for people, for scripts, and in the manifest.
 
 use super::job::Job;
-use crate::batch::{Shard, Sums, Tally, Written, manifest};
+use crate::batch::identity::Identity;
+use crate::batch::manifest::{self, Input, Made, ModelFile, Tokens};
+use crate::batch::{Manifest, Sums, Tally, Written};
 use crate::clock;
-use crate::error::Failure;
+use crate::sanitize::shown;
 use crate::stderr::{self, note};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,6 +26,10 @@ pub(super) struct Ending {
 }
 
 impl Ending {
+    fn answered(&self) -> u64 {
+        self.total.saturating_sub(self.sums.failed)
+    }
+
     fn speed(&self) -> f64 {
         self.tally.completion_tokens as f64 / self.seconds.max(1e-9)
     }
@@ -32,7 +38,7 @@ impl Ending {
     pub(super) fn say(&self, written: &Written) {
         self.say_figures();
         if let Some(errors) = &written.errors {
-            note(&format!("the failed records are in {}", errors.display()));
+            note(&format!("the failed records are in {}", shown(errors)));
         }
         if self.sums.failed > 0 {
             note("failed records are tried again with --retry-errors");
@@ -42,18 +48,21 @@ impl Ending {
     /// Says how it went, of an output that has no files.
     pub(super) fn say_figures(&self) {
         let Tally { answered, cut, prompt_tokens, completion_tokens, .. } = self.tally;
+        let earlier = match self.resumed {
+            0 => String::new(),
+            n => format!(" ({n} of the {} by earlier runs)", self.total),
+        };
         stderr::line(&format!(
-            "{} records: {} answered, {} failed ({} from an earlier run). {prompt_tokens} prompt and {completion_tokens} \
-             answer tokens in {:.1} s, {:.1} tokens/s.",
+            "{} records: {} answered, {} failed{earlier}. {prompt_tokens} prompt and {completion_tokens} answer tokens in \
+             {:.1} s, {:.1} tokens/s.",
             self.total,
-            self.total - self.sums.failed,
+            self.answered(),
             self.sums.failed,
-            self.resumed,
             self.seconds,
             self.speed(),
         ));
         if cut > 0 {
-            note(&format!("{cut} of {answered} answers ended because of a limit (finish_reason \"length\")"));
+            note(&format!("{cut} of {answered} records have an answer that a limit ended (finish_reason \"length\")"));
         }
     }
 
@@ -63,7 +72,7 @@ impl Ending {
             "output": output.display().to_string(),
             "manifest": manifest::path(output).ok().map(|path| path.display().to_string()),
             "records": self.total,
-            "answered": self.total - self.sums.failed,
+            "answered": self.answered(),
             "failed": self.sums.failed,
             "resumed": self.resumed,
             "length": self.tally.cut,
@@ -76,57 +85,47 @@ impl Ending {
     }
 }
 
-/// Writes the manifest of a finished output.
-#[allow(clippy::too_many_arguments, reason = "a manifest is made of everything")]
-pub(super) fn write_manifest(
+/// The manifest of a finished output. `model`: its file and that file's sha256; `last`: how the engine ran, if it did, and
+/// when the run was started.
+pub(super) fn manifest(
     job: &Job<'_>,
     output: &Path,
     ending: &Ending,
     written: &Written,
-    identity: &Value,
-    model: Value,
-    engine: Option<Value>,
-    started: f64,
-) -> Result<(), Failure> {
-    let mut model = model;
-    if let (Some(model), Some(samples)) = (model.as_object_mut(), identity["model"].as_object()) {
-        model.extend(samples.clone());
-    }
-    let shard = json!({"index": job.shard.index(), "count": job.shard.count()});
-    let fields = json!({
-        "format": identity["format"],
-        "shard": if job.shard == Shard::WHOLE { Value::Null } else { shard },
-        "input": {
-            "path": job.source.path().display().to_string(),
-            "sha256": job.contents.sha256,
-            "records": job.contents.len(),
-        },
-        "output": {
-            "path": output.display().to_string(),
-            "sha256": written.sha256,
-            "records": ending.total,
-            "failed": ending.sums.failed,
-            "errors": written.errors.as_ref().map(|path| path.display().to_string()),
-        },
-        "model": model,
-        "parameters": identity["settings"],
-        "window": identity["window"],
-        "tokens": {"prompt": ending.sums.prompt_tokens, "completion": ending.sums.completion_tokens},
-        "last_run": {
-            "engine": engine,
-            "started": clock::utc(started as u64),
-            "finished": clock::utc(clock::now() as u64),
-            "seconds": ending.seconds,
-            "answered": ending.tally.answered,
-            "resumed": ending.resumed,
-            "prompt_tokens": ending.tally.prompt_tokens,
-            "cached_tokens": ending.tally.cached_tokens,
-            "completion_tokens": ending.tally.completion_tokens,
-            "tokens_per_second": ending.speed(),
-            "peak_memory_bytes": manifest::peak_memory(),
-        },
-    });
-    manifest::write(output, fields)
+    identity: &Identity,
+    (path, sha256): (&Path, Option<String>),
+    (engine, started): (Option<Value>, f64),
+) -> Manifest {
+    let input = Input {
+        path: job.source.path().display().to_string(),
+        sha256: job.contents.sha256.clone(),
+        records: job.contents.len(),
+    };
+    let made = Made {
+        path: output.display().to_string(),
+        sha256: written.sha256.clone(),
+        records: ending.total,
+        failed: ending.sums.failed,
+        errors: written.errors.as_ref().map(|path| path.display().to_string()),
+    };
+    let fingerprint = identity.model.clone();
+    let model = ModelFile { path: path.display().to_string(), name: identity.name.clone(), sha256, fingerprint };
+    let tokens = Tokens { prompt: ending.sums.prompt_tokens, completion: ending.sums.completion_tokens };
+    let mut manifest = Manifest::new(identity, input, made, model, tokens);
+    manifest.last_run = Some(json!({
+        "engine": engine,
+        "started": clock::utc(started as u64),
+        "finished": clock::utc(clock::now() as u64),
+        "seconds": ending.seconds,
+        "answered": ending.tally.answered,
+        "resumed": ending.resumed,
+        "prompt_tokens": ending.tally.prompt_tokens,
+        "cached_tokens": ending.tally.cached_tokens,
+        "completion_tokens": ending.tally.completion_tokens,
+        "tokens_per_second": ending.speed(),
+        "peak_memory_bytes": manifest::peak_memory(),
+    }));
+    manifest
 }
 
 /// The command line as one would type it.

@@ -1,7 +1,9 @@
 //! Licences: what the family's are and ask for, and what another source says of its own. Nothing is guessed: a source that
 //! says nothing has an unknown licence.
 
+use crate::error::Failure;
 use crate::model::registry::Entry;
+use crate::model::there::{bytes, entries};
 use std::path::Path;
 
 /// Front matter longer than this is none.
@@ -42,9 +44,14 @@ of the preference data were published for non-commercial use only; see the sourc
 
 impl Licence {
     /// The licence of a model of the family, or else what the README.md in `dir` says of itself.
-    pub(super) fn of(entry: Option<&Entry>, dir: &Path) -> Self {
-        let said = Self::said(&std::fs::read_to_string(dir.join("README.md")).unwrap_or_default());
-        let Some(entry) = entry else { return said };
+    pub(super) fn of(entry: Option<&Entry>, dir: &Path) -> Result<Self, Failure> {
+        let card = bytes(&dir.join("README.md"))?.unwrap_or_default();
+        let said = Self::said(&String::from_utf8_lossy(&card));
+        Ok(entry.map_or(said.clone(), |entry| Self::of_family(entry, said)))
+    }
+
+    /// The licence of a model of the family, whose own card says `said`.
+    fn of_family(entry: &Entry, said: Self) -> Self {
         let languages = if said.languages.is_empty() { vec!["en".to_owned()] } else { said.languages };
         let text = |text: &str| Some(text.to_owned());
         if entry.licence.starts_with("Apache-2.0") {
@@ -105,17 +112,14 @@ fn plain(text: &str) -> String {
 }
 
 /// Files of the checkpoint's folder that a licence may want to travel with the weights.
-pub(super) fn papers(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+pub(super) fn papers(dir: &Path) -> Result<Vec<String>, Failure> {
+    let names = entries(dir)?.into_iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
     let is_paper = |name: &String| {
         let lower = name.to_lowercase();
         let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
         plain && ["license", "licence", "notice"].iter().any(|word| lower.contains(word))
     };
-    let mut names: Vec<String> = names.filter(is_paper).collect();
-    names.sort();
-    names
+    Ok(names.filter(is_paper).collect())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use tulu_quantize::checkpoint::Config;
 use tulu_quantize::{Checkpoint, Ftype, Plan};
 
 /// Tells a card that this program wrote from one that somebody wrote.
@@ -75,7 +76,7 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
             name: output.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             bytes: output.len,
             bits_per_weight,
-            memory: memory(source, weights),
+            memory: memory(&source.config, weights),
             sha256: sha256(&output.path, interrupt)?,
         })
     });
@@ -85,8 +86,8 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
     let card = Card {
         source,
         n_params: plan.n_params,
-        licence: Licence::of(entry.as_ref(), &source.dir),
-        papers: licence::papers(&source.dir),
+        licence: Licence::of(entry.as_ref(), &source.dir)?,
+        papers: licence::papers(&source.dir)?,
         repo,
         entry,
         files,
@@ -97,8 +98,7 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
 }
 
 /// Bytes to run a file whose tensors take `weights`, with one whole window, as the engine forecasts them.
-fn memory(source: &Checkpoint, weights: u64) -> u64 {
-    let c = &source.config;
+pub(super) fn memory(c: &Config, weights: u64) -> u64 {
     let shape = Shape {
         n_layer: c.num_hidden_layers,
         n_embd: c.hidden_size,

@@ -2,12 +2,15 @@
 //! `models--OWNER--NAME/{blobs/HASH, snapshots/COMMIT/FILE → ../../blobs/HASH, refs/REVISION}` and `.locks`.
 
 use super::hash::FileHash;
-use super::repo::{RepoId, is_hex};
+use super::refs;
+use super::repo::RepoId;
 use crate::error::Failure;
+use crate::model::there::{bytes, entries, is_dir, there};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The cache's folder.
@@ -37,23 +40,43 @@ impl CacheDir {
     }
 
     /// The commit that `repo` named when it was last fetched.
-    pub(crate) fn commit(&self, repo: &RepoId) -> Option<String> {
-        if let Some(commit) = repo.commit() {
-            return Some(commit.to_owned());
+    pub(crate) fn commit(&self, repo: &RepoId) -> Result<Option<String>, Failure> {
+        match repo.commit() {
+            Some(commit) => Ok(Some(commit.to_owned())),
+            None => refs::commit(&self.repo(repo).join("refs"), repo.revision()),
         }
-        let text = fs::read_to_string(self.repo(repo).join("refs").join(repo.revision())).ok()?;
-        Some(text.trim().to_owned()).filter(|commit| is_hex(commit, 40))
     }
 
     /// The folder of a checkpoint that is here as a whole; nothing is asked of the network.
-    pub(crate) fn complete(&self, repo: &RepoId) -> Option<PathBuf> {
-        let folder = self.snapshot(repo, &self.commit(repo)?);
-        missing(&folder).is_empty().then_some(folder)
+    pub(crate) fn complete(&self, repo: &RepoId) -> Result<Option<PathBuf>, Failure> {
+        let Some(folder) = self.partly(repo)? else { return Ok(None) };
+        Ok(missing(&folder)?.is_empty().then_some(folder))
     }
 
     /// The folder of what is here of a checkpoint, whole or not.
-    pub(crate) fn partly(&self, repo: &RepoId) -> Option<PathBuf> {
-        Some(self.snapshot(repo, &self.commit(repo)?)).filter(|folder| folder.is_dir())
+    pub(crate) fn partly(&self, repo: &RepoId) -> Result<Option<PathBuf>, Failure> {
+        let Some(commit) = self.commit(repo)? else { return Ok(None) };
+        let folder = self.snapshot(repo, &commit);
+        Ok(is_dir(&folder)?.then_some(folder))
+    }
+
+    /// Bytes on disk of everything that is here of a repository, unfinished downloads too.
+    pub(crate) fn bytes(&self, repo: &RepoId) -> Result<u64, Failure> {
+        let mut sum = 0_u64;
+        for blob in entries(&self.repo(repo).join("blobs"))? {
+            let taken = there(&blob)?.map_or(0, |found| found.blocks().saturating_mul(512).min(found.len()));
+            sum = sum.saturating_add(taken);
+        }
+        Ok(sum)
+    }
+
+    /// The repositories of models that are here.
+    pub(crate) fn repos(&self) -> Result<Vec<RepoId>, Failure> {
+        let of = |path: PathBuf| {
+            let (owner, name) = path.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
+            RepoId::parse(&format!("{owner}/{name}"))
+        };
+        Ok(entries(&self.0)?.into_iter().filter_map(of).collect())
     }
 
     /// Remembers that `repo` named `commit`.
@@ -61,7 +84,7 @@ impl CacheDir {
         if repo.commit().is_some() {
             return Ok(());
         }
-        replace(&self.repo(repo).join("refs").join(repo.revision()), commit.as_bytes())
+        refs::remember(&self.repo(repo).join("refs"), repo.revision(), commit)
     }
 
     /// Makes `path` of the snapshot the blob's other name.
@@ -89,35 +112,43 @@ impl CacheDir {
 }
 
 /// What a checkpoint's folder lacks of the least that a conversion needs; the names, for a message.
-pub(crate) fn missing(folder: &Path) -> Vec<String> {
-    let lacks = |name: &&str| !folder.join(name).exists();
-    let mut all: Vec<String> =
-        ["config.json", "tokenizer.model"].iter().filter(|n| lacks(n)).map(|n| (*n).into()).collect();
+pub(crate) fn missing(folder: &Path) -> Result<Vec<String>, Failure> {
+    let lacking = |names: &mut dyn Iterator<Item = &str>| {
+        let mut all: Vec<String> = Vec::new();
+        for name in names {
+            if there(&folder.join(name))?.is_none() {
+                all.push(name.to_owned());
+            }
+        }
+        Ok::<_, Failure>(all)
+    };
+    let mut all = lacking(&mut ["config.json", "tokenizer.model"].into_iter())?;
     let formats = ["model.safetensors", "pytorch_model.bin"];
     let mut best: Option<Vec<String>> = None;
     for single in formats {
-        if !lacks(&single) {
-            return all;
+        if there(&folder.join(single))?.is_some() {
+            return Ok(all);
         }
-        let Ok(index) = fs::read(folder.join(format!("{single}.index.json"))) else { continue };
+        let Some(index) = bytes(&folder.join(format!("{single}.index.json")))? else { continue };
         let index: Value = serde_json::from_slice(&index).unwrap_or_default();
         let shards: BTreeSet<&str> =
             index["weight_map"].as_object().into_iter().flatten().filter_map(|(_, shard)| shard.as_str()).collect();
-        let lacking: Vec<String> = shards.iter().filter(|n| lacks(n)).map(|n| (*n).to_owned()).collect();
-        if !shards.is_empty() && best.as_ref().is_none_or(|b| lacking.len() < b.len()) {
-            best = Some(lacking);
+        let lack = lacking(&mut shards.iter().copied())?;
+        if !shards.is_empty() && best.as_ref().is_none_or(|b| lack.len() < b.len()) {
+            best = Some(lack);
         }
     }
     all.extend(best.unwrap_or_else(|| formats.map(String::from).to_vec()));
-    all
+    Ok(all)
 }
 
-/// Writes a small file whole or not at all.
+/// Writes a small file whole or not at all, for everybody to read whom the umask lets.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let io = |err: std::io::Error| Failure::io(path, "cannot write the file", &err);
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(io)?;
-    let mut new = tempfile::NamedTempFile::new_in(parent).map_err(io)?;
+    let everybody = fs::Permissions::from_mode(0o666);
+    let mut new = tempfile::Builder::new().permissions(everybody).tempfile_in(parent).map_err(io)?;
     new.write_all(bytes).map_err(io)?;
     new.as_file().sync_all().map_err(io)?;
     new.persist(path).map_err(|err| io(err.error))?;

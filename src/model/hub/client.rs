@@ -5,16 +5,23 @@ use super::redirect::{place, shown};
 use super::settings::Settings;
 use super::transfer::Addresses;
 use crate::error::Failure;
+use crate::model::there::{bytes, is_file};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq::http::{HeaderMap, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Proxy};
 
 /// Time to find a host and connect to it.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// In so much time…
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// …so many bytes have to come.
+const LEAST: usize = 1024;
 
 /// Who we say we are.
 const USER_AGENT: &str = concat!("tulu-quant/", env!("CARGO_PKG_VERSION"));
@@ -87,14 +94,44 @@ impl Client {
     pub(super) fn get(&self, url: &Uri, range: Option<&str>) -> Result<Reply, Fault> {
         let agent = if url.scheme_str() == Some("https") { &self.https } else { &self.http };
         let mut request = agent.get(url);
-        if let Some(token) = self.settings.token_for(url) {
-            request = request.header("authorization", token.header());
+        if let Some(value) = self.settings.authorization(url) {
+            request = request.header("authorization", value);
         }
         if let Some(range) = range {
             request = request.header("range", range);
         }
         let (head, body) = request.call().map_err(|err| Fault::of(&err, url))?.into_parts();
-        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body: Box::new(body.into_reader()) })
+        let body = Steady::new(body.into_reader(), WINDOW);
+        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body: Box::new(body) })
+    }
+}
+
+/// A body that has to bring something: a server that sends a byte now and then is never silent, and never done.
+struct Steady<R> {
+    body: R,
+    window: Duration,
+    since: Instant,
+    bytes: usize,
+}
+
+impl<R: Read> Steady<R> {
+    fn new(body: R, window: Duration) -> Self {
+        Self { body, window, since: Instant::now(), bytes: 0 }
+    }
+}
+
+impl<R: Read> Read for Steady<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.body.read(buffer)?;
+        self.bytes = self.bytes.saturating_add(read);
+        if self.since.elapsed() >= self.window {
+            if read > 0 && self.bytes < LEAST {
+                let what = format!("{} bytes in {} s", self.bytes, self.window.as_secs());
+                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, what));
+            }
+            (self.since, self.bytes) = (Instant::now(), 0);
+        }
+        Ok(read)
     }
 }
 
@@ -118,7 +155,6 @@ impl Fault {
         let (code, what, fix, passing) = match err {
             E::HostNotFound => ("HUB_CONNECT", format!("cannot find {host}"), REACH, true),
             E::ConnectProxyFailed(why) => {
-                let why: String = why.chars().take(100).collect();
                 ("HUB_PROXY", format!("the proxy does not connect to {host}: {why}"), PROXY_FIX, true)
             }
             E::InvalidProxyUrl => ("HUB_PROXY", "the proxy's address is not valid".to_owned(), PROXY_FIX, false),
@@ -140,6 +176,12 @@ impl Fault {
     pub(super) fn cut(err: &std::io::Error, url: &Uri, got: u64, wanted: u64) -> Self {
         let what = format!("the connection to {} broke after {got} of {wanted} bytes: {err}", place(url));
         Self { code: "HUB_CUT", what, fix: "run it again: it goes on where it was", passing: true }
+    }
+
+    /// A listing broke off: nothing is kept of it.
+    pub(super) fn cut_listing(err: &std::io::Error, url: &Uri, got: usize) -> Self {
+        let what = format!("the connection to {} broke after {got} bytes of the listing: {err}", place(url));
+        Self { code: "HUB_CUT", what, fix: "run it again", passing: true }
     }
 }
 
@@ -172,9 +214,10 @@ fn proxy(names: &[&str]) -> Result<Option<Proxy>, Failure> {
 fn roots() -> Result<RootCerts, Failure> {
     let mut named = Vec::new();
     for name in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
-        let Some(file) = std::env::var_os(name).filter(|file| Path::new(file).is_file()) else { continue };
+        let Some(file) = std::env::var_os(name).filter(|file| !file.is_empty()) else { continue };
         let file = Path::new(&file);
-        let pem = std::fs::read(file).map_err(|err| Failure::io(file, "cannot read the certificates", &err))?;
+        // a folder, or a file that is not there, is left to the system's own store
+        let Some(pem) = is_file(file)?.then(|| bytes(file)).transpose()?.flatten() else { continue };
         named.extend(ureq::tls::parse_pem(&pem).filter_map(Result::ok).filter_map(|item| match item {
             PemItem::Certificate(certificate) => Some(certificate),
             _ => None,
@@ -190,4 +233,21 @@ fn roots() -> Result<RootCerts, Failure> {
     };
     let system = cfg!(not(target_os = "linux")) || std::env::var_os("SSL_CERT_DIR").is_some();
     Ok(if system || places.iter().any(filled) { RootCerts::PlatformVerifier } else { RootCerts::WebPki })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, LEAST, Steady};
+    use std::io::Read as _;
+
+    #[test]
+    fn a_body_that_brings_too_little_ends() {
+        let mut text = String::new();
+        let full = vec![b'x'; 100_000];
+        assert!(Steady::new(&full[..], Duration::from_secs(60)).read_to_string(&mut text).is_ok());
+        // of every read something is wanted
+        let slow = Steady::new(&full[..], Duration::ZERO).take(100_000).read_exact(&mut [0; 8]);
+        assert_eq!(slow.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(Steady::new(&full[..], Duration::ZERO).read(&mut [0; LEAST]).unwrap(), LEAST);
+    }
 }

@@ -2,11 +2,13 @@
 //! needs.
 
 use super::Hub;
+use super::client::Fault;
 use super::hash::FileHash;
 use super::refused::{Asked, Trouble};
 use super::repo::{RepoId, is_hex};
 use super::transfer::Tries;
 use crate::error::Failure;
+use crate::sanitize::hazardous;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -17,6 +19,10 @@ const MAX_BODY: u64 = 64 << 20;
 
 /// Pages of a tree at most.
 const MAX_PAGES: u32 = 100;
+
+/// No file is larger, and no repository: 16 TiB and 1 PiB. Below, sums of sizes that a server lists cannot overflow.
+const MAX_FILE: u64 = 1 << 44;
+const MAX_ALL: u64 = 1 << 50;
 
 /// A larger "small" file is none: weights have their own rules.
 const MAX_OTHER: u64 = 64 << 20;
@@ -39,7 +45,7 @@ pub(crate) struct Listing {
     pub(crate) repo: RepoId,
     /// The commit that the revision named: 40 hexadecimal digits.
     pub(crate) commit: String,
-    /// Whether an agreement is asked for before files may be had.
+    /// Whether an agreement is asked for before files can be downloaded.
     pub(crate) gated: bool,
     /// The licence that the model card names.
     pub(crate) licence: Option<String>,
@@ -146,15 +152,21 @@ impl Hub {
         if paths.iter().any(|path| !known.contains_key(*path)) {
             self.tree(&asked, commit, &mut known)?;
         }
-        let mut files = Vec::new();
-        for path in paths.into_iter().filter(|path| is_plain(path)) {
+        let (mut files, mut all) = (Vec::new(), 0_u64);
+        // a name with the token in it would become a file's name here
+        let is_usable = |path: &&str| is_plain(path) && !self.settings.are_secrets_in(path);
+        for path in paths.into_iter().filter(is_usable) {
             let Some((size, hash)) = known.remove(path) else {
-                return Err(wrong(&format!("it tells no size or hash of {}", path.escape_default())));
+                return Err(wrong(&format!("it tells no size or hash of {path}")));
+            };
+            all = match all.checked_add(size).filter(|all| size <= MAX_FILE && *all <= MAX_ALL) {
+                Some(all) => all,
+                None => return Err(wrong(&format!("it lists {path} with {size} bytes, which no repository has"))),
             };
             files.push(RemoteFile { path: path.to_owned(), size, hash });
         }
         let gated = !matches!(model["gated"], Value::Null | Value::Bool(false));
-        let licence = model["cardData"]["license"].as_str().map(str::to_owned);
+        let licence = model["cardData"]["license"].as_str().map(|text| self.settings.scrub(text));
         Ok(Listing { repo: repo.clone(), commit: commit.to_owned(), gated, licence, files })
     }
 
@@ -199,7 +211,7 @@ impl Hub {
         let mut body = Vec::new();
         let read = reply.body().take(MAX_BODY).read_to_end(&mut body);
         self.go_on().map_err(Trouble::Final)?;
-        read.map_err(|err| super::client::Fault::cut(&err, &url, body.len() as u64, body.len() as u64))?;
+        read.map_err(|err| Fault::cut_listing(&err, &url, body.len()))?;
         let value =
             serde_json::from_slice(&body).map_err(|_| asked.wrong(&url, "no JSON where a listing is expected"))?;
         Ok((value, url, next))
@@ -219,7 +231,7 @@ fn described(path: &Value, size: &Value, git: &Value, lfs: &Value, oid: &str) ->
 /// Below the snapshot's folder, and nothing else: what is listed becomes a path on this machine.
 fn is_plain(path: &str) -> bool {
     let part = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':']);
-    path.split('/').all(part) && !path.chars().any(char::is_control) && path.len() <= 500
+    path.split('/').all(part) && !path.chars().any(hazardous) && path.len() <= 500
 }
 
 /// `<https://…>; rel="next"`.

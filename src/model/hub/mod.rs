@@ -1,9 +1,11 @@
 //! The Hugging Face Hub: what a repository holds, ranges of its files, and whole files in the cache that is shared with
-//! `huggingface_hub`. Names of models are `registry.rs`'s, conversion is `fetch.rs`'s.
+//! `huggingface_hub`. Names of models are `registry/`'s, conversion is `fetch.rs`'s.
 //!
-//! The transfer is our own, on `ureq` (blocking, rustls): hf-hub 1.0 begins a cut download anew, streams the body of an
-//! error into the cache without looking at its status, ignores `HF_HUB_OFFLINE`, and brings an async runtime and a second
-//! transfer stack along. What is needed of the Hub is two requests: a listing, and a range of a file.
+//! The transfer is our own, on `ureq` (blocking, rustls). hf-hub 1.0.0 (its download.rs, 550 to 576) asks for the file,
+//! truncates `blobs/ETAG.incomplete` and renames it: a cut download begins anew, the page of an error becomes the blob, and
+//! no length or sha256 is compared; it does not read `HF_HUB_OFFLINE`, a transfer cannot be cancelled, and it brings 148
+//! crates along (tokio, hyper, Xet). hf-hub 0.5.0 names a file before it is hashed and appends a 200 where a range was
+//! asked for. What is needed of the Hub is two requests: a listing, and a range of a file.
 //!
 //! What holds here, whatever a server does:
 //! - a byte counts only under the status, range and length that were asked for, and a file appears in the cache only when
@@ -19,8 +21,10 @@ mod listing;
 mod lock;
 mod partial;
 mod redirect;
+pub(crate) mod refs;
 mod refused;
 mod repo;
+mod secrets;
 mod settings;
 mod snapshot;
 mod transfer;
@@ -28,15 +32,19 @@ mod transfer;
 pub(crate) use cached::{CacheDir, missing, replace};
 pub(crate) use hash::FileHash;
 pub(crate) use listing::{Listing, Needed};
-pub(crate) use repo::RepoId;
-pub(crate) use settings::Settings;
+pub(crate) use partial::NO_LINKS;
+pub(crate) use redirect::decode;
+pub(crate) use repo::{RepoId, is_hex};
+pub(crate) use settings::{Settings, endpoint_place};
 pub(crate) use snapshot::room;
 
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
+use crate::model::stopped;
+use crate::stderr;
 use client::Client;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often a waiting thread looks whether somebody asked to stop.
@@ -48,6 +56,8 @@ pub(crate) struct Hub {
     settings: Arc<Settings>,
     client: Arc<Client>,
     interrupt: Interrupt,
+    /// What was said last, and how long it holds.
+    said: Arc<Mutex<Option<(String, Instant)>>>,
 }
 
 impl fmt::Debug for Hub {
@@ -60,6 +70,10 @@ impl Hub {
     /// Reads the environment; nothing is asked of the network yet.
     pub(crate) fn from_env(interrupt: &Interrupt) -> Result<Self, Failure> {
         let settings = Arc::new(Settings::from_env()?);
+        if settings.in_the_clear() && !settings.offline {
+            let endpoint = &settings.endpoint;
+            stderr::note(&format!("the token goes to {endpoint} without encryption: give HF_ENDPOINT as https"));
+        }
         let client = Arc::new(Client::new(&settings)?);
         // A read that waits for a silent server does not look at the interrupt: its socket is shut instead.
         let (watched, asked) = (Arc::downgrade(&client), interrupt.clone());
@@ -72,7 +86,7 @@ impl Hub {
                 }
             }
         });
-        Ok(Self { settings, client, interrupt: interrupt.clone() })
+        Ok(Self { settings, client, interrupt: interrupt.clone(), said: Arc::default() })
     }
 
     /// What the environment says.
@@ -84,8 +98,18 @@ impl Hub {
     pub(crate) fn go_on(&self) -> Result<(), Failure> {
         match self.interrupt.asked() {
             None => Ok(()),
-            Some(exit) => Err(Failure { exit, ..Failure::interrupted() }),
+            Some(exit) => Err(stopped(exit)),
         }
+    }
+
+    /// Says that something is waited for: once, however many connections wait for it.
+    fn say_once(&self, what: &str, wait: Duration) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.as_ref().is_some_and(|(known, until)| known == what && Instant::now() < *until) {
+            return;
+        }
+        *said = Some((what.to_owned(), Instant::now() + wait));
+        stderr::note(&format!("{what}; trying again in {} s", wait.as_secs()));
     }
 
     /// Sleeps, but no longer than somebody asks to stop.

@@ -8,9 +8,9 @@
 
 use crate::error::Failure;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -52,21 +52,36 @@ fn names(blob: &Path) -> [PathBuf; 2] {
 /// Bytes on disk that an interrupted download of `blob` has taken already.
 pub(super) fn allocated(blob: &Path) -> u64 {
     let [part, _] = names(blob);
-    fs::metadata(part).map_or(0, |found| found.blocks() * 512)
+    fs::symlink_metadata(part).map_or(0, |found| found.blocks().saturating_mul(512))
+}
+
+/// For [`OpenOptionsExt::custom_flags`]: a link is not followed, and a pipe is not waited for.
+#[allow(clippy::cast_possible_wrap, reason = "the flags are small numbers")]
+pub(crate) const NO_LINKS: i32 = rustix::fs::OFlags::NOFOLLOW.union(rustix::fs::OFlags::NONBLOCK).bits() as i32;
+
+/// Opens a file of ours, or makes it. Where others can write to the cache too, what has its name may be a link that leads
+/// to somebody's file: that is taken away and not written through.
+fn own(path: &Path) -> std::io::Result<File> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() || found.nlink() > 1 => fs::remove_file(path)?,
+        Err(err) if err.kind() != ErrorKind::NotFound => return Err(err),
+        _ => {}
+    }
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true).custom_flags(NO_LINKS).open(path)
 }
 
 impl Partial {
     /// Opens what an earlier process left of `blob`, or begins anew; `go_on` is asked while what is there is checked.
     pub(super) fn open(blob: &Path, size: u64, go_on: &dyn Fn() -> Result<(), Failure>) -> Result<Self, Failure> {
         let [path, side_path] = names(blob);
-        let open = |path: &Path| {
-            let file = File::options().create(true).truncate(false).read(true).write(true).open(path);
-            file.map_err(|err| cannot(path, "cannot create the file", &err))
-        };
-        let (file, side) = (open(&path)?, open(&side_path)?);
+        let open = |path: &Path| own(path).map_err(|err| cannot(path, "cannot create the file", &err));
+        let (file, mut side) = (open(&path)?, open(&side_path)?);
         let io = |err: std::io::Error| cannot(&path, "cannot read the file", &err);
         let length = file.metadata().map_err(io)?.len();
-        let recorded = fs::read_to_string(&side_path).unwrap_or_default();
+        let mut recorded = Vec::new();
+        side.read_to_end(&mut recorded).map_err(|err| cannot(&side_path, "cannot read the file", &err))?;
+        let recorded = String::from_utf8_lossy(&recorded);
         let mut done: Vec<(Range<u64>, u32)> = if length == size { lines(&recorded, size) } else { Vec::new() };
         let mut buffer = vec![0; BUFFER];
         let mut wrong = None;
@@ -172,7 +187,7 @@ impl Partial {
         let path = side.path.clone();
         let io = |err: std::io::Error| cannot(&path, "cannot write", &err);
         super::cached::replace(&path, text.as_bytes())?;
-        side.file = File::options().append(true).open(&path).map_err(io)?;
+        side.file = File::options().append(true).custom_flags(NO_LINKS).open(&path).map_err(io)?;
         done.iter().for_each(|(range, _)| insert(&mut side.done, range.clone()));
         Ok(())
     }
@@ -257,5 +272,32 @@ mod tests {
         // another size: nothing of it can be used
         drop(partial);
         assert_eq!(Partial::open(&blob, 101, &|| Ok(())).unwrap().arrived(), 0);
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = dir.path().join("ab");
+        let other = dir.path().join("other");
+        for end in [0, 1] {
+            for kind in ["link", "hard link", "dangling link"] {
+                std::fs::write(&other, "precious").unwrap();
+                let name = &names(&blob)[end];
+                match kind {
+                    "link" => std::os::unix::fs::symlink(&other, name).unwrap(),
+                    "hard link" => std::fs::hard_link(&other, name).unwrap(),
+                    _ => std::os::unix::fs::symlink(dir.path().join("none"), name).unwrap(),
+                }
+                let partial = Partial::open(&blob, 100, &|| Ok(())).unwrap();
+                partial.write(0, &[1; 100]).unwrap();
+                partial.record(0..100, crc32fast::hash(&[1; 100])).unwrap();
+                partial.finish(&blob).unwrap();
+                assert!(blob.symlink_metadata().unwrap().is_file(), "{kind}");
+                assert_eq!(std::fs::read(&blob).unwrap(), [1; 100]);
+                assert_eq!(std::fs::read(&other).unwrap(), b"precious", "{kind}");
+                assert!(!dir.path().join("none").exists());
+                std::fs::remove_file(&blob).unwrap();
+            }
+        }
     }
 }

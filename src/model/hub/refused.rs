@@ -15,6 +15,16 @@ pub(super) enum Trouble {
     Passing(Failure, Option<Duration>),
 }
 
+impl Trouble {
+    /// The same, without secrets.
+    pub(super) fn without_secrets(self, settings: &Settings) -> Self {
+        match self {
+            Self::Final(failure) => Self::Final(settings.without_secrets(failure)),
+            Self::Passing(failure, wait) => Self::Passing(settings.without_secrets(failure), wait),
+        }
+    }
+}
+
 impl From<Fault> for Trouble {
     fn from(fault: Fault) -> Self {
         let failure = Failure::machine(fault.code, fault.what, fault.fix);
@@ -41,8 +51,11 @@ impl Asked<'_> {
 
     /// An answer that is not what the protocol makes it; the next one may be.
     pub(super) fn wrong(&self, url: &Uri, what: &str) -> Trouble {
-        let what = format!("{} answers wrongly: {what}", place(url));
-        let fix = "check HF_ENDPOINT and the proxy; the file was not used";
+        let what = format!("{} gave an invalid answer: {what}", place(url));
+        let fix = match self.file {
+            Some(_) => "check HF_ENDPOINT and the proxy; the file was not used",
+            None => "check HF_ENDPOINT and the proxy",
+        };
         Trouble::Passing(Failure::machine("HUB_ANSWER", what, fix).at(self.name()), None)
     }
 
@@ -54,6 +67,9 @@ impl Asked<'_> {
         let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
         let token = settings.token.is_some();
         let (id, revision, site) = (self.id, self.revision, settings.endpoint.as_str());
+        // of a listing nothing is kept
+        let later =
+            if self.file.is_some() { "run it again later: it goes on where it was" } else { "run it again later" };
         let input = |code, what: String, fix: String| {
             let failure = Failure { exit: Exit::Input, ..Failure::machine(code, what, fix) };
             Trouble::Final(failure.at(self.name()))
@@ -88,8 +104,13 @@ impl Asked<'_> {
             // without a token the Hub does not tell a missing repository from a private one
             (404, _) | (401, "RepoNotFound") => {
                 let what = format!("there is no such repository{}", if token { " for this token" } else { "" });
-                let fix = "check the name (tulu-quant models lists the family's); a private one needs HF_TOKEN";
-                input("HUB_NOT_FOUND", what, fix.to_owned())
+                let way = if token {
+                    format!("a private one needs a token that may read it: see {site}/settings/tokens")
+                } else {
+                    "a private one needs HF_TOKEN".to_owned()
+                };
+                let fix = format!("check the name (tulu-quant models lists the family's); {way}");
+                input("HUB_NOT_FOUND", what, fix)
             }
             (401, _) if token => {
                 let fix = format!("make a new token at {site}/settings/tokens and set HF_TOKEN, or unset it");
@@ -114,7 +135,7 @@ impl Asked<'_> {
             }
             (408 | 500.., _) => {
                 let what = format!("{} answers with status {status}{said}", place(url));
-                passing("HUB_SERVER", what, "run it again later: it goes on where it was")
+                passing("HUB_SERVER", what, later)
             }
             (status, _) => self.wrong(url, &format!("status {status}{said}")),
         }

@@ -71,7 +71,7 @@ fn is_revision(text: &str) -> bool {
 }
 
 /// Exactly so many lower-case hexadecimal digits.
-pub(super) fn is_hex(text: &str, digits: usize) -> bool {
+pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 

@@ -2,7 +2,9 @@
 
 use super::CacheDir;
 use super::redirect;
+use super::secrets::{Secrets, base64};
 use crate::error::Failure;
+use crate::model::there;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,23 +26,15 @@ impl fmt::Debug for Token {
     }
 }
 
-impl Token {
-    /// The value of the Authorization header.
-    pub(super) fn header(&self) -> String {
-        format!("Bearer {}", self.0)
-    }
-
-    /// `text` without the token, should a server have sent it back.
-    pub(super) fn scrub(&self, text: &str) -> String {
-        text.replace(&self.0, "(token)")
-    }
-}
-
 /// What the environment says about the Hub.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// HF_ENDPOINT, without a slash at its end.
+    /// HF_ENDPOINT, without a slash at its end, and without a user's name and password.
     pub(crate) endpoint: String,
+    /// What stood there before the `@`, as the header's value.
+    basic: Option<Token>,
+    /// What no message may say.
+    secrets: Secrets,
     /// The same, parsed.
     pub(super) base: Uri,
     /// HF_TOKEN, the file HF_TOKEN_PATH, or `$HF_HOME/token`.
@@ -60,19 +54,31 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads them; says which one cannot be used.
     pub(crate) fn from_env() -> Result<Self, Failure> {
-        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()).trim_end_matches('/').to_owned();
-        let parsed = endpoint.parse::<Uri>().ok().filter(redirect::is_web);
+        let given = endpoint_given();
+        let (endpoint, user) = redirect::without_user(&given);
+        let parsed = endpoint.parse::<Uri>().ok().filter(|url| redirect::is_web(url) && !endpoint.contains(['?', '#']));
         let base = parsed.ok_or_else(|| {
-            let what = format!("HF_ENDPOINT is '{}', which is no http or https address", redirect::shown(&endpoint));
+            let what = format!("HF_ENDPOINT is '{}', which is no http or https address", redirect::shown(&given));
             Failure::input("HUB_ENDPOINT", what, "set it to something like https://huggingface.co, or unset it")
         })?;
-        let home = home()?;
-        let cache = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].into_iter().find_map(path);
+        let token = token(&home()?)?;
+        let mut secrets = Secrets::default();
+        token.iter().for_each(|token| secrets.add(&token.0));
+        let proxies = Self::proxies().into_iter().filter_map(text);
+        let users = proxies.filter_map(|address| redirect::without_user(&address).1).chain(user.clone());
+        for user in users {
+            // a name alone may be a token
+            let password = user.split_once(':').map_or(user.as_str(), |(_, password)| password);
+            secrets.add(password);
+            secrets.add(&redirect::decode(password));
+        }
         Ok(Self {
             endpoint,
+            basic: user.map(|user| Token(base64(redirect::decode(&user).as_bytes(), false))),
+            secrets,
             base,
-            token: token(&home)?,
-            cache: CacheDir(cache.unwrap_or_else(|| home.join("hub"))),
+            token,
+            cache: Self::cache_from_env()?,
             offline: is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
             answer_timeout: seconds("HF_HUB_ETAG_TIMEOUT", 10)?,
             read_timeout: seconds("HF_HUB_DOWNLOAD_TIMEOUT", 20)?,
@@ -80,15 +86,21 @@ impl Settings {
         })
     }
 
-    /// The endpoint, for messages: without a password that stands in it.
-    pub(crate) fn endpoint_shown(&self) -> String {
-        redirect::shown(&self.endpoint)
+    /// The cache that is shared with `huggingface_hub`; it needs neither an endpoint nor a token.
+    pub(crate) fn cache_from_env() -> Result<CacheDir, Failure> {
+        match ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].into_iter().find_map(path) {
+            Some(cache) => Ok(CacheDir(cache)),
+            None => Ok(CacheDir(home()?.join("hub"))),
+        }
     }
 
-    /// Whether what is sent to the endpoint can be read on the way.
+    /// Whether a token or password goes to the endpoint, and can be read on the way.
     pub(crate) fn in_the_clear(&self) -> bool {
         let host = self.base.host().unwrap_or_default();
-        self.base.scheme_str() == Some("http") && !(host == "localhost" || host.starts_with("127.") || host == "[::1]")
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        let loopback = host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
+        let secret = self.token.is_some() || self.basic.is_some();
+        secret && self.base.scheme_str() == Some("http") && !loopback
     }
 
     /// Names of the proxy variables that are set; their values may hold passwords.
@@ -106,16 +118,40 @@ impl Settings {
         names.into_iter().filter(|name| text(name).is_some()).collect()
     }
 
-    /// The token, where requests to `url` may carry it: at the endpoint itself, and nowhere else.
-    pub(super) fn token_for(&self, url: &Uri) -> Option<&Token> {
-        self.token.as_ref().filter(|_| redirect::same_origin(url, &self.base))
+    /// The Authorization header's value where requests to `url` may carry one: at the endpoint itself, and nowhere else.
+    /// The token, or else the name and password of HF_ENDPOINT.
+    pub(super) fn authorization(&self, url: &Uri) -> Option<String> {
+        let token = self.token.as_ref().map(|token| format!("Bearer {}", token.0));
+        let given = token.or_else(|| Some(format!("Basic {}", self.basic.as_ref()?.0)));
+        given.filter(|_| redirect::same_origin(url, &self.base))
     }
 
-    /// Text from a server, on its way to the user.
+    /// Text from a server, on its way to the user: without secrets, and then cut.
     pub(super) fn scrub(&self, text: &str) -> String {
-        let short: String = text.chars().take(300).collect();
-        self.token.as_ref().map_or(short.clone(), |token| token.scrub(&short))
+        self.secrets.hide(text).chars().take(300).collect()
     }
+
+    /// A failure without secrets, and no longer than a message should be.
+    pub(super) fn without_secrets(&self, failure: Failure) -> Failure {
+        let what = self.secrets.hide(&failure.what).chars().take(1000).collect();
+        Failure { what, fix: self.secrets.hide(&failure.fix), ..failure }
+    }
+
+    /// Whether a secret stands in `text`.
+    pub(super) fn are_secrets_in(&self, text: &str) -> bool {
+        self.secrets.are_in(text)
+    }
+}
+
+/// HF_ENDPOINT or the Hub, without a slash at its end.
+fn endpoint_given() -> String {
+    text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()).trim_end_matches('/').to_owned()
+}
+
+/// Host and port of HF_ENDPOINT, and the path that addresses there begin with: `mirror.example:8080/hf`.
+pub(crate) fn endpoint_place() -> String {
+    let (endpoint, _) = redirect::without_user(&endpoint_given());
+    endpoint.split_once("://").map_or(endpoint.clone(), |(_, place)| place.to_owned())
 }
 
 /// A variable that is set to something.
@@ -153,12 +189,13 @@ fn is_on(name: &str) -> bool {
 fn number(name: &str, default: u64) -> Result<u64, Failure> {
     let Some(value) = text(name) else { return Ok(default) };
     value.parse().map_err(|_| {
-        Failure::input("USAGE", format!("{name} is '{value}', which is no whole number"), "set it to one, or unset it")
+        let what = format!("{name} is '{value}', which is no whole number");
+        Failure::input("USAGE", what, "set it to one, or unset it")
     })
 }
 
 fn seconds(name: &str, default: u64) -> Result<Duration, Failure> {
-    number(name, default).map(|n| Duration::from_secs(n.max(1)))
+    number(name, default).map(|n| Duration::from_secs(n.clamp(1, 86_400)))
 }
 
 fn token(home: &std::path::Path) -> Result<Option<Token>, Failure> {
@@ -167,7 +204,12 @@ fn token(home: &std::path::Path) -> Result<Option<Token>, Failure> {
     }
     let given = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter().find_map(text);
     let file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
-    let found = given.or_else(|| std::fs::read_to_string(file).ok().map(|t| t.trim().to_owned()));
+    let found = match given {
+        Some(token) => Some(token),
+        None => there::bytes(&file)
+            .map_err(|failure| Failure { code: "HUB_TOKEN", ..failure })?
+            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()),
+    };
     let Some(token) = found.filter(|token| !token.is_empty()) else { return Ok(None) };
     if token.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(Some(Token(token)))

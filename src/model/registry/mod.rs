@@ -122,7 +122,8 @@ pub(crate) fn find(name: &str) -> Option<Entry> {
 
 /// The model of this repository.
 pub(crate) fn of_repo(repo: &RepoId) -> Option<Entry> {
-    find(&repo.name).filter(|_| repo.owner == family::OWNER)
+    // the Hub finds a repository in any case too
+    find(&repo.name).filter(|_| repo.owner.eq_ignore_ascii_case(family::OWNER))
 }
 
 /// The name that was most likely meant by `typed`, if one is near.

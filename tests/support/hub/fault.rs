@@ -8,6 +8,8 @@ use std::time::Duration;
 enum Kind {
     /// Another answer than the right one: status and headers.
     Answer(u16, Vec<(String, String)>),
+    /// Status 200 and these bytes.
+    Say(Vec<u8>),
     /// The connection breaks after so many bytes of the body.
     Cut(usize),
     /// Content-Length is wrong by so many bytes.
@@ -69,6 +71,11 @@ impl Fault {
         self.status(302).header("Location", url)
     }
 
+    /// These bytes instead of the right ones, with status 200.
+    pub(crate) fn say(self, bytes: &[u8]) -> Self {
+        Self { kind: Kind::Say(bytes.to_vec()), ..self }
+    }
+
     pub(crate) fn cut_after(self, bytes: usize) -> Self {
         Self { kind: Kind::Cut(bytes), ..self }
     }
@@ -99,7 +106,7 @@ impl Fault {
 
     /// Whether it replaces the answer, not the data.
     pub(super) fn is_answer(&self) -> bool {
-        matches!(self.kind, Kind::Answer(..))
+        matches!(self.kind, Kind::Answer(..) | Kind::Say(_))
     }
 
     /// The first fault that fits, and one time less of it.
@@ -111,6 +118,9 @@ impl Fault {
     }
 
     pub(super) fn answer(&self) -> Reply {
+        if let Kind::Say(bytes) = &self.kind {
+            return Reply::new(200, bytes.clone());
+        }
         let Kind::Answer(status, headers) = &self.kind else { unreachable!("asked for by is_answer") };
         let page = b"<html><body>Something went wrong</body></html>".to_vec();
         headers.iter().fold(Reply::new(*status, page), |reply, (name, value)| reply.with(name, value))
@@ -119,7 +129,7 @@ impl Fault {
     pub(super) fn data(&self, bytes: &[u8], range: Option<&str>) -> Reply {
         let mut reply = http::data(bytes, range);
         match &self.kind {
-            Kind::Answer(..) => unreachable!("taken by answer"),
+            Kind::Answer(..) | Kind::Say(_) => unreachable!("taken by answer"),
             Kind::Cut(at) => reply.cut = Some(*at),
             Kind::LieLength(by) => reply.length = Some(reply.body.len().saturating_add_signed(*by)),
             Kind::Corrupt(offset) => {

@@ -49,6 +49,8 @@ struct State {
     /// Leave sizes and hashes out of the first listing, as some mirrors do.
     bare_listing: bool,
     no_etags: bool,
+    /// What the model cards name, when it is not apache-2.0.
+    licence: Option<String>,
 }
 
 /// The two hosts; they end with the test program.
@@ -61,8 +63,12 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
-        let [hub, cdn] = ["127.0.0.1:0", "127.0.0.2:0"].map(|at| TcpListener::bind(at).unwrap());
-        let [hub_url, cdn_url] = [&hub, &cdn].map(|at| format!("http://{}", at.local_addr().unwrap()));
+        // macOS has one address on loopback, with two names
+        let (second, name) =
+            if cfg!(target_os = "linux") { ("127.0.0.2:0", "127.0.0.2") } else { ("127.0.0.1:0", "localhost") };
+        let [hub, cdn] = ["127.0.0.1:0", second].map(|at| TcpListener::bind(at).unwrap());
+        let hub_url = format!("http://{}", hub.local_addr().unwrap());
+        let cdn_url = format!("http://{name}:{}", cdn.local_addr().unwrap().port());
         for (listener, host) in [(hub, Host::Hub), (cdn, Host::Cdn)] {
             let (state, cdn_url) = (state.clone(), cdn_url.clone());
             std::thread::spawn(move || {
@@ -118,6 +124,11 @@ impl Server {
     /// The first listing tells no sizes and hashes: the tree does.
     pub(crate) fn bare_listing(&self) {
         self.state().bare_listing = true;
+    }
+
+    /// What every listing says of the licence.
+    pub(crate) fn licence(&self, text: &str) {
+        self.state().licence = Some(text.to_owned());
     }
 
     /// No answer has an ETag.
@@ -201,7 +212,10 @@ fn answer(request: &Request, host: Host, state: &mut State, cdn: &str) -> Reply 
     let revision = rest.first().copied().unwrap_or_default();
     let Some((commit, files)) = repo.at(revision) else { return Reply::error(404, "RevisionNotFound") };
     match (*verb, rest) {
-        ("revision", _) if api => Reply::json(&repo::listing(&commit, files, state.bare_listing)),
+        ("revision", _) if api => {
+            let licence = state.licence.as_deref().unwrap_or("apache-2.0");
+            Reply::json(&repo::listing(&commit, files, state.bare_listing, licence))
+        }
         ("tree", _) if api => Reply::json(&repo::tree(files)),
         ("resolve", [_, file]) => {
             let Some(found) = files.iter().find(|f| f.path == *file) else { return Reply::error(404, "EntryNotFound") };

@@ -30,7 +30,8 @@ impl Repo {
     }
 
     pub(super) fn at(&self, revision: &str) -> Option<(String, &Vec<Stored>)> {
-        let wanted = if revision == "main" { self.head() } else { revision };
+        // tags that begin with v1 are at the head too
+        let wanted = if revision == "main" || revision.starts_with("v1") { self.head() } else { revision };
         self.0.iter().find(|(commit, _)| commit == wanted).map(|(commit, files)| (commit.clone(), files))
     }
 }
@@ -50,7 +51,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// `/api/models/ID/revision/REV?blobs=true`.
-pub(super) fn listing(commit: &str, files: &[Stored], bare: bool) -> Value {
+pub(super) fn listing(commit: &str, files: &[Stored], bare: bool, licence: &str) -> Value {
     let siblings: Vec<Value> = files
         .iter()
         .map(|f| match (bare, f.lfs) {
@@ -62,7 +63,7 @@ pub(super) fn listing(commit: &str, files: &[Stored], bare: bool) -> Value {
             (false, false) => json!({"rfilename": f.path, "size": f.bytes.len(), "blobId": f.hash}),
         })
         .collect();
-    json!({"id": "x", "sha": commit, "gated": false, "cardData": {"license": "apache-2.0"}, "siblings": siblings})
+    json!({"id": "x", "sha": commit, "gated": false, "cardData": {"license": licence}, "siblings": siblings})
 }
 
 /// `/api/models/ID/tree/COMMIT`.

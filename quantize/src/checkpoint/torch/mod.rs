@@ -13,7 +13,7 @@ mod table;
 
 use super::pickle::Pickle;
 use super::zip::Member;
-use super::{Checksum, Shard, SourceTensor, pickle};
+use super::{Checksum, Shard, SourceTensor, impostor, pickle};
 use crate::error::{Code, Error, Result};
 use archive::{Archive, DAMAGED};
 
@@ -64,8 +64,8 @@ fn check_format(file: &Shard) -> Result<()> {
         ("is in PyTorch's legacy layout of before 1.6 (no zip file), which is not read", again)
     } else if head.get(257..262) == Some(b"ustar") {
         ("is in PyTorch's oldest layout (a tar file), which is not read", again)
-    } else if head.starts_with(b"version https://git-lfs") {
-        ("is a Git LFS pointer, not the weights", "fetch the weights with git lfs pull")
+    } else if let Some(instead) = impostor::instead(head) {
+        instead
     } else {
         ("does not begin as a zip file, so it is none that torch.save wrote", DAMAGED)
     };

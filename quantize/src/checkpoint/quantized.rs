@@ -1,0 +1,53 @@
+//! Checkpoints that are quantized, or hold an adapter that was not merged: said by what they are, where the reader only
+//! sees a type or a name that it does not know.
+
+use super::SourceTensor;
+use super::config::Beyond;
+use crate::error::{Code, Error, Result};
+use std::path::Path;
+
+/// The way out.
+pub(super) const FIX: &str =
+    "start from the model's unquantized weights, or dequantize it (model.dequantize() of Transformers) and save that";
+/// Ends of the names that quantizers give to what they store beside a weight.
+const PARTS: [&str; 11] = [
+    ".qweight",
+    ".qzeros",
+    ".scales",
+    ".g_idx",
+    ".weight_scale",
+    ".weight_scale_inv",
+    ".weight_packed",
+    ".input_scale",
+    ".SCB",
+    ".weight_format",
+    ".absmax",
+];
+
+/// An error about a tensor's type, with what config.json says of the quantization.
+pub(super) fn explain(err: Error, beyond: &Beyond) -> Error {
+    match (&beyond.quantized, err.code) {
+        (Some(how), Code::StDtype | Code::TorchDtype) => {
+            let what = format!("{} (config.json: quantized by {how})", err.what);
+            Error { what, fix: FIX.to_owned(), ..err }
+        }
+        _ => err,
+    }
+}
+
+/// Refuses parts of quantized weights, and adapters beside the weights they change.
+pub(super) fn check(dir: &Path, tensors: &[SourceTensor], beyond: &Beyond) -> Result<()> {
+    let part = |t: &&SourceTensor| PARTS.iter().any(|end| t.name.ends_with(end)) || t.name.contains(".absmax");
+    if let Some(t) = tensors.iter().find(part) {
+        let how = beyond.quantized.as_deref().unwrap_or("a method that config.json does not name");
+        let what = format!("tensor '{}' is a part of a quantized weight ({how})", t.name);
+        return Err(Error::new(Code::Requantize, dir, what, FIX));
+    }
+    let adapter = |t: &&SourceTensor| [".base_layer.", ".lora_A.", ".lora_B."].iter().any(|p| t.name.contains(p));
+    if let Some(t) = tensors.iter().find(adapter) {
+        let what = format!("tensor '{}' is of a LoRA adapter that is not merged into the model", t.name);
+        let fix = "merge it (peft's merge_and_unload), save the result, and convert that";
+        return Err(Error::new(Code::Architecture, dir, what, fix));
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Is a checkpoint folder what it should be? Its structure (opening it checks that), every weight finite, the CRC32 of
+//! every storage of a `.bin` file, and the sha256 of each weight file, where the folder tells it.
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Code, Error, Result};
+use crate::observer::Observer;
+use crate::plan::Plan;
+use crate::pool;
+use crate::recipe::Recipe;
+use crate::sums::Sums;
+use crate::weights::Reader;
+use llama_ext::Ftype;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+/// What was found of one weight file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileCheck {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// What is wrong with it: the first thing in each tensor or storage.
+    pub problems: Vec<String>,
+}
+
+/// Looks at every weight of `source`, and at the sums that its files carry. The hashes of the files are left to the caller.
+///
+/// # Errors
+/// [`Error`] when the tensors are not those of the configuration, a file cannot be read, or the observer cancels. What is
+/// wrong with the contents is in the answer, one entry for each weight file.
+pub fn verify_checkpoint(
+    source: &Checkpoint,
+    threads: NonZeroUsize,
+    observer: &dyn Observer,
+) -> Result<Vec<FileCheck>> {
+    let plan = Plan::new(source, &[(Ftype::F32, PathBuf::from("unused.gguf"))], &Recipe::default())?;
+    let (mut sums, unread) = Sums::new(source, &plan);
+    let chunks = crate::convert::chunks(source, &plan, Some(&mut sums));
+    let found: Mutex<Vec<FileCheck>> = Mutex::new(
+        source
+            .shards
+            .iter()
+            .map(|shard| FileCheck { path: shard.path.clone(), bytes: shard.len(), problems: Vec::new() })
+            .collect(),
+    );
+    let wrong = |err: &Error| {
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = found.iter_mut().find(|file| file.path == err.file) {
+            // one line for a tensor is enough
+            let tensor = err.what.split('\'').nth(1).map(str::to_owned);
+            let told = |known: &String| tensor.is_some() && known.split('\'').nth(1) == tensor.as_deref();
+            if !file.problems.iter().any(told) {
+                file.problems.push(err.what.clone());
+            }
+        }
+    };
+    pool::each(threads, chunks.len().saturating_add(unread.len()), &source.dir, |number, reader: &mut Reader| {
+        if observer.cancelled() {
+            return Err(Error::new(Code::Interrupted, &source.dir, "stopped", "run it again"));
+        }
+        let Some(chunk) = chunks.get(number) else {
+            let rest = number.checked_sub(chunks.len()).and_then(|rest| unread.get(rest));
+            return rest.map_or(Ok(()), |piece| sums.read(*piece, reader.bytes()));
+        };
+        let Some(tensor) = plan.tensors.get(chunk.tensor) else { return Ok(()) };
+        let shard = source.tensors.get(tensor.source).and_then(|from| source.shards.get(from.shard));
+        let Some(shard) = shard else { return Ok(()) };
+        let read = |buf: &mut [u8], offset| shard.medium.read_exact_at(buf, offset);
+        match reader.read(source, &read, tensor, (chunk.first_row, chunk.rows)) {
+            Err(err) if err.code == Code::TensorValue => wrong(&err),
+            Err(err) => return Err(err),
+            Ok(_) => {}
+        }
+        if let Some(piece) = chunk.piece() {
+            sums.keep(piece, reader.bytes());
+        }
+        observer.advanced(&tensor.name, chunk.bytes(&plan));
+        Ok(())
+    })?;
+    sums.wrong().iter().for_each(wrong);
+    source.unchanged()?;
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.iter_mut().for_each(|file| file.problems.sort());
+    Ok(found)
+}

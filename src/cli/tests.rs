@@ -1,0 +1,72 @@
+//! What holds for every flag of every verb, whoever adds one.
+
+use super::{Cli, command};
+use clap::{Arg, ArgAction, Command, CommandFactory as _};
+use std::process::{Stdio, exit};
+
+/// Every verb, also those of verbs, with the words that lead to it.
+fn verbs(of: &Command, path: &[String]) -> Vec<(Vec<String>, Command)> {
+    let inner = of.get_subcommands().filter(|verb| verb.get_name() != "help");
+    let deeper = inner.flat_map(|verb| verbs(verb, &[path, &[verb.get_name().to_owned()]].concat()));
+    std::iter::once((path.to_vec(), of.clone())).chain(deeper).collect()
+}
+
+fn optional(verb: Command) -> Command {
+    let verb = verb.subcommand_required(false).arg_required_else_help(false);
+    verb.mut_args(|arg| arg.required(false)).mut_subcommands(optional)
+}
+
+/// Not a test of its own: says how every switch stands that the environment sets.
+#[test]
+#[ignore = "run by every_switch_takes_the_usual_words_from_the_environment"]
+fn switches() {
+    for (path, verb) in verbs(&Cli::command(), &["tulu-quant".to_owned()]) {
+        let whole = optional(command(true));
+        let found = whole.try_get_matches_from(&path).map_err(|err| err.to_string());
+        let switch = |arg: &&Arg| matches!(arg.get_action(), ArgAction::SetTrue) && !arg.is_hide_set();
+        for arg in verb.get_arguments().filter(switch) {
+            let stands = found.as_ref().map(|found| {
+                let mut found = found;
+                while let Some((_, inner)) = found.subcommand() {
+                    found = inner;
+                }
+                found.get_flag(arg.get_id().as_str())
+            });
+            println!("SWITCH {} --{} {stands:?}", path.join(" "), arg.get_long().unwrap_or_default());
+        }
+    }
+    exit(0);
+}
+
+#[test]
+fn every_switch_takes_the_usual_words_from_the_environment() {
+    let names: Vec<_> = verbs(&Cli::command(), &[])
+        .iter()
+        .flat_map(|(_, verb)| verb.get_arguments().cloned().collect::<Vec<_>>())
+        .filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue) && !arg.is_hide_set())
+        .map(|arg| arg.get_env().unwrap_or_else(|| panic!("{} has no environment twin", arg.get_id())).to_owned())
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    let words = |on: bool, words: &[&'static str]| words.iter().map(|word| (*word, on)).collect::<Vec<_>>();
+    let on = words(true, &["1", "yes", "true", "on", "YES", "True", "y"]);
+    for (word, wanted) in [on, words(false, &["0", "no", "false", "off", "FALSE", "n", ""])].concat() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "cli::tests::switches", "--ignored", "--nocapture"]).stdin(Stdio::null());
+        let output = child.envs(names.iter().map(|name| (name, word))).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let switches: Vec<&str> = said.lines().filter(|line| line.contains("SWITCH")).collect();
+        assert!(switches.len() >= names.len(), "{said}");
+        for switch in switches {
+            assert!(switch.ends_with(&format!("Ok({wanted})")), "{word:?}: {switch}");
+        }
+    }
+}
+
+#[test]
+fn every_number_may_be_negative_until_its_check_says_otherwise() {
+    for (_, verb) in verbs(&command(true), &[]) {
+        for arg in verb.get_arguments().filter(|arg| arg.get_action().takes_values() && !arg.is_positional()) {
+            assert!(arg.is_allow_negative_numbers_set() || arg.is_allow_hyphen_values_set(), "{}", arg.get_id());
+        }
+    }
+}

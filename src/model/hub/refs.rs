@@ -1,0 +1,62 @@
+//! Which commit a branch or tag named when it was last asked for: `refs/REVISION`, a file with 40 digits in it. Both caches
+//! have it, `huggingface_hub`'s and the program's own.
+
+use super::cached::replace;
+use super::repo::is_hex;
+use crate::error::Failure;
+use crate::model::there::bytes;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// The commit in `refs`; anything but one is none.
+pub(crate) fn commit(refs: &Path, revision: &str) -> Result<Option<String>, Failure> {
+    let path = refs.join(revision);
+    if path.is_dir() {
+        return Ok(None);
+    }
+    let text = bytes(&path)?.map(|text| String::from_utf8_lossy(&text).trim().to_owned());
+    Ok(text.filter(|commit| is_hex(commit, 40)))
+}
+
+/// Remembers that `revision` is at `commit`. Git knows no branch `v1` beside a branch `v1/x`: what stands in the way was
+/// deleted there, and is taken away here.
+pub(crate) fn remember(refs: &Path, revision: &str, commit: &str) -> Result<(), Failure> {
+    let path = refs.join(revision);
+    for part in path.ancestors().skip(1).take_while(|part| part.starts_with(refs) && *part != refs) {
+        match fs::symlink_metadata(part) {
+            Ok(found) if !found.is_dir() => {
+                fs::remove_file(part).map_err(|err| Failure::io(part, "cannot remove an old ref", &err))?;
+            }
+            _ => {}
+        }
+    }
+    match fs::remove_dir_all(&path) {
+        Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+        Err(err) => return Err(Failure::io(&path, "cannot remove an old ref", &err)),
+        Ok(()) => {}
+    }
+    replace(&path, commit.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{commit, remember};
+
+    #[test]
+    fn a_ref_that_stands_in_the_way_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (refs, [a, b]) = (dir.path(), ["a", "b"].map(|digit| digit.repeat(40)));
+        assert_eq!(commit(refs, "v1").unwrap(), None);
+        for (revision, at, gone) in [("v1", &a, "x"), ("v1/x", &b, "v1"), ("v1/x/y", &a, "v1/x"), ("v1", &b, "v1/x/y")]
+        {
+            remember(refs, revision, at).unwrap();
+            assert_eq!(commit(refs, revision).unwrap().as_ref(), Some(at), "{revision}");
+            assert_eq!(commit(refs, gone).unwrap(), None, "{gone}");
+        }
+        for wrong in ["", "../../../../etc", &"A".repeat(40), &"a".repeat(39)] {
+            std::fs::write(refs.join("main"), wrong).unwrap();
+            assert_eq!(commit(refs, "main").unwrap(), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! One process at a time does what a lock stands for (`flock`, which the system lets go of when a process is killed).
+
+use super::stopped;
+use crate::error::Failure;
+use crate::interrupt::Interrupt;
+use crate::stderr;
+use std::fs::{self, File, TryLockError};
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// How often a lock that is taken is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// A lock that is held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+    /// Whether another process held it first: what is looked for may be there now.
+    pub(crate) waited: bool,
+}
+
+/// Waits for the lock at `path`, which is made when it is missing; says once what another process `does` when it has to
+/// wait. `failed` makes the error of it.
+pub(crate) fn wait(
+    path: &Path,
+    does: &str,
+    interrupt: &Interrupt,
+    failed: &dyn Fn(&Error) -> Failure,
+) -> Result<Lock, Failure> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|err| failed(&err))?;
+    }
+    let file = open(path).map_err(|err| failed(&err))?;
+    let mut waited = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {}
+            // a file system without locks: the worst is that two processes do the same
+            Err(TryLockError::Error(err)) if err.kind() == ErrorKind::Unsupported => break,
+            Err(TryLockError::Error(err)) => return Err(failed(&err)),
+        }
+        if !waited {
+            stderr::note(&format!("another process {does}; waiting for it"));
+            waited = true;
+        }
+        if let Some(exit) = interrupt.asked() {
+            return Err(stopped(exit));
+        }
+        std::thread::sleep(RETRY);
+    }
+    Ok(Lock { _file: file, waited })
+}
+
+/// A link is not followed: in a folder that others can write to it may lead anywhere.
+fn open(path: &Path) -> Result<File, Error> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    options.custom_flags(super::hub::NO_LINKS).open(path)
+}
