@@ -118,7 +118,7 @@ fn deterministic_runs_give_the_same_bytes_at_any_np_and_after_a_kill() {
 fn contents(job: &Job) -> Vec<String> {
     let text = |choice: &Value| choice["message"]["content"].as_str().unwrap().to_owned();
     let choices = |record: &Value| record["response"]["body"]["choices"].as_array().cloned().unwrap_or_default();
-    job.records().iter().flat_map(|record| choices(record)).map(|choice| text(&choice)).collect()
+    job.records().iter().flat_map(choices).map(|choice| text(&choice)).collect()
 }
 
 /// One question, asked in `records` ways.

@@ -56,7 +56,7 @@ fn on_threads<T: Send, R: Send>(items: &mut [T], n_threads: usize, each: impl Fn
     };
     let mut made = thread::scope(|scope| {
         // A thread that cannot be started is not missed: this one does what is left.
-        let start = |_| thread::Builder::new().spawn_scoped(scope, &work).ok();
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
         let others: Vec<_> = (1..n_threads).filter_map(start).collect();
         let mut made = work();
         for other in others {

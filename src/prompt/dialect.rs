@@ -58,8 +58,7 @@ enum Kind {
 /// Translates the code that `tag` begins with, up to `end`; answers how long it is, and the translation.
 fn code(tag: &str, end: &str) -> (usize, String) {
     let (mut tokens, mut at, mut depth) = (Vec::new(), 2, 0_u32);
-    loop {
-        let Some(c) = tag[at..].chars().next() else { break };
+    while let Some(c) = tag[at..].chars().next() {
         if depth == 0 && (tag[at..].starts_with(end) || tag[at..].starts_with(&format!("-{end}"))) {
             break;
         }

@@ -78,6 +78,9 @@ impl<'a> Job<'a> {
             }
         };
         format.check(&head).map_err(|failure| failure.at(input))?;
+        if format == Format::MtBench && args.sampling.top_k.is_some() {
+            return refuse("MT-Bench has top-k 50, as FastChat has it", "leave --top-k out");
+        }
         if format == Format::MtBench && args.sampling.temp.is_some() {
             return refuse("MT-Bench has a temperature for each category", "leave --temp out");
         }
