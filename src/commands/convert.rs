@@ -300,7 +300,7 @@ fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
     };
     out += &format!("  {reads}, needs {disk} of disk and about {memory} of memory\n");
     for note in source.notes.iter().chain(&plan.notes) {
-        out += &format!("note: {}\n", one_line(note));
+        out += &format!("tulu-quant: note: {}\n", one_line(note));
     }
     out
 }
