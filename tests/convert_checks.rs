@@ -215,7 +215,7 @@ fn what_of_a_request_has_no_effect_is_refused_or_said() {
     let output = convert(&source, &out, &[&args[..], &["--tensor-type", "attn_v=q6_K"]].concat());
     done(&output);
     let said = stderr(&output);
-    let notes: Vec<&str> = said.lines().filter(|line| line.starts_with("note: ")).collect();
+    let notes: Vec<&str> = said.lines().filter(|line| line.starts_with("tulu-quant: note: ")).collect();
     for part in [
         "m.dat has no entry for ",
         "m.dat has 1 entries for no matrix of this model: blk.99.attn_v.weight",

@@ -304,7 +304,7 @@ fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
             &format!("  leaves out {} tensors that no loader reads, such as {}\n", plan.skipped.len(), one_line(first));
     }
     for note in source.notes.iter().chain(&plan.notes) {
-        out += &format!("note: {}\n", one_line(note));
+        out += &format!("tulu-quant: note: {}\n", one_line(note));
     }
     out
 }

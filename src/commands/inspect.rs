@@ -134,12 +134,12 @@ fn folder(path: &Path, as_json: bool) -> Result<String, Failure> {
         return Ok(all.to_string() + "\n");
     }
     let mut out = format!(
-        "{}: {} weights, {} tensors in {} file(s)\n{} layers of {}, feed-forward {}, {} heads ({} kv), {} tokens, context {}\n\
+        "{}: {} weights, {} tensors in {}\n{} layers of {}, feed-forward {}, {} heads ({} kv), {} tokens, context {}\n\
          bos {} eos {}, chat template: {}\n",
         shown(path),
         table::params(n_params),
         source.tensors.len(),
-        source.shards.len(),
+        table::count(source.shards.len(), "file", "files"),
         c.num_hidden_layers,
         c.hidden_size,
         c.intermediate_size,

@@ -68,11 +68,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         return crate::stdout(&plan(args, &hub, &listing, &needed));
     }
     stderr::line(&format!(
-        "Fetching {} at {:.8}: {} in {} files, {} of it not here yet",
+        "Fetching {} at {:.8}: {} in {}, {} of it not here yet",
         repo.id(),
         listing.commit,
         table::bytes(needed.bytes()),
-        files.len(),
+        table::count(files.len(), "file", "files"),
         table::bytes(fetched),
     ));
     let folder = hub.pull(&listing, &files, args.max_workers)?;

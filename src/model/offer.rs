@@ -82,11 +82,11 @@ impl<'a> Offer<'a> {
         let here = self.needed.bytes().saturating_sub(self.to_fetch);
         let here = if here > 0 { format!(" ({} are here already)", bytes(here)) } else { String::new() };
         let mut out = format!(
-            "{} at {:.8}\n  fetches   {}{here}, weights in {} file(s)\n",
+            "{} at {:.8}\n  fetches   {}{here}, weights in {}\n",
             listing.repo.id(),
             listing.commit,
             bytes(self.to_fetch),
-            self.needed.weights.len(),
+            table::count(self.needed.weights.len(), "file", "files"),
         );
         for (ftype, path, size) in &self.outputs {
             out += &format!("  makes     {ftype} of about {}: {}\n", bytes(*size), shown(path));

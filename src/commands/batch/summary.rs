@@ -7,6 +7,7 @@ use crate::batch::{Manifest, Sums, Tally, Written};
 use crate::clock;
 use crate::sanitize::shown;
 use crate::stderr::{self, note};
+use crate::table::count;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -53,9 +54,9 @@ impl Ending {
             n => format!(" ({n} of the {} by earlier runs)", self.total),
         };
         stderr::line(&format!(
-            "{} records: {} answered, {} failed{earlier}. {prompt_tokens} prompt and {completion_tokens} answer tokens in \
+            "{}: {} answered, {} failed{earlier}. {prompt_tokens} prompt and {completion_tokens} answer tokens in \
              {:.1} s, {:.1} tokens/s.",
-            self.total,
+            count(self.total, "record", "records"),
             self.answered(),
             self.sums.failed,
             self.seconds,
