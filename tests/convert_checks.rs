@@ -138,7 +138,7 @@ fn metadata(gguf: &Path) -> Value {
 fn damage(path: &Path) {
     let path = fs::canonicalize(path).unwrap();
     let mut bytes = fs::read(&path).unwrap();
-    let at = bytes.len() / 2 & !1;
+    let at = (bytes.len() / 2) & !1;
     bytes[at] ^= 1;
     fs::write(path, bytes).unwrap();
 }

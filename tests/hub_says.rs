@@ -247,7 +247,8 @@ fn an_error_as_json_is_json_whatever_a_name_has_in_it() {
     for bad in ["\u{1b}[31m", "\u{9b}31m", "\u{202e}gpj", "a\nb", "\u{7f}", "\u{e0041}", "\u{2028}", "é€😀\"\\"] {
         let name = format!("./x{bad}.gguf");
         let output = run(hub.command().args(["--error-format", "json", "chat", &name, "-p", "x"]), b"");
-        let error: serde_json::Value = serde_json::from_str(&last_line(&output)).expect(&last_line(&output));
+        let line = last_line(&output);
+        let error: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
         assert_eq!((&error["error"]["file"], &error["error"]["code"]), (&name.into(), &"NOT_FOUND".into()));
         assert!(!last_line(&output).chars().any(|c| c.is_control() || c == '\u{202e}'), "{output:?}");
     }

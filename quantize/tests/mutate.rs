@@ -173,8 +173,11 @@ fn a_damaged_safetensors_is_refused_or_only_the_weights_that_were_hit_differ() {
     });
 }
 
+/// A tensor's name, its dimensions, and the bytes of its rows.
+type Rows = (String, Vec<u64>, Vec<Vec<u8>>);
+
 /// Metadata and tensors of a file, the rows of each tensor in order of their bytes where `sorted` says so.
-fn contents(gguf: &[u8], sorted: impl Fn(&str) -> bool) -> (Gguf, Vec<(String, Vec<u64>, Vec<Vec<u8>>)>) {
+fn contents(gguf: &[u8], sorted: impl Fn(&str) -> bool) -> (Gguf, Vec<Rows>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.gguf");
     fs::write(&path, gguf).unwrap();
