@@ -167,7 +167,7 @@ fn penalties_that_overflow_are_refused_and_named() {
     }
     let both = ask(&json!({"repeat_penalty": 1.1, "repetition_penalty": 1.2}));
     assert_eq!(both.run(&[]).0, Some(1));
-    assert!(both.records()[0]["error"]["message"].as_str().unwrap().contains("both given"));
+    assert!(both.records()[0]["error"]["message"].as_str().unwrap().contains("given together"));
     let none = ask(&json!({"top_logprobs": 0}));
     assert_eq!(none.run(&[]).0, Some(0), "asks for nothing");
 }

@@ -292,7 +292,11 @@ const BROKEN: &[Case] = &[
     ("smaller embedding", |dir| config(dir, "vocab_size", 300), "TOKENIZER", "300 rows"),
     (
         "unknown end token",
-        |dir| edit(&dir.join("tokenizer_config.json"), |json| json["eos_token"] = "<end>".into()),
+        |dir| {
+            for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+                edit(&dir.join(name), |json| json["eos_token"] = "<end>".into());
+            }
+        },
         "TOKENIZER",
         "<end>",
     ),

@@ -41,7 +41,7 @@ fn the_last_line_says_what_was_wrong() {
         ),
         (&["chat", "-c", "abc"], &[("TULU_QUANT_CTX_SIZE", "512")], "invalid digit found in string; see"),
         (
-            &["pull", "x"],
+            &["chat", "x"],
             &[("TULU_QUANT_YES", "perhaps")],
             "value was not a boolean (TULU_QUANT_YES in the environment)",
         ),

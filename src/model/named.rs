@@ -190,7 +190,6 @@ mod tests {
     fn a_type_typed_wrong_is_recognised() {
         for (typed, wanted) in [
             ("Q4", "Q4_K_M"),
-            ("q4_k", "Q4_K_M"),
             ("q4km", "Q4_K_M"),
             ("Q4-K-M", "Q4_K_M"),
             ("4bit", "Q4_K_M"),

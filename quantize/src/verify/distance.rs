@@ -32,8 +32,9 @@ pub(super) const fn usual(kind: GgmlType) -> f64 {
         T::IQ3_XXS => 0.21,
         T::Q2_K | T::IQ2_S | T::IQ2_XS => 0.33,
         T::IQ2_XXS => 0.38,
-        T::IQ1_S | T::IQ1_M | T::Q2_0 => 0.55,
+        T::IQ1_S | T::IQ1_M => 0.55,
         T::Q1_0 => 0.65,
+        T::Q2_0 => 0.75,
         T::TQ1_0 | T::TQ2_0 => 0.85,
     }
 }
@@ -147,7 +148,7 @@ fn judge(file: &[f32], source: &[f32], here: Sums, between: Between) -> Option<S
         None => (1.25 * usual, f64::INFINITY),
     };
     let most = match between.weighed {
-        true => (4.0 * own + 0.25).min(NEARLY_NOTHING.max(own)),
+        true => (4.0 * own + 0.25).min(NEARLY_NOTHING.max(2.0 * own)),
         false => 2.0 * own,
     };
     let far = (relative > most + spare || relative.is_nan()) && here.squared_difference.sqrt() > 1e-12;
