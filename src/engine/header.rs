@@ -37,10 +37,10 @@ impl Shape {
 /// most bytes of its weights.
 pub(super) fn check(path: &Path) -> Result<(Shape, GgmlType), Failure> {
     let gguf = Gguf::open(path)?;
-    let shape = shape(&gguf).and_then(|shape| vocabulary(&gguf, shape.n_vocab).map(|()| shape)).map_err(|what| {
-        Failure::input("MODEL", what, "tulu-quant runs LLaMA models such as Tulu; convert the checkpoint again")
-            .at(path)
-    })?;
+    let shape = shape(&gguf)
+        .and_then(|shape| vocabulary(&gguf, shape.n_vocab).map(|()| shape))
+        .and_then(|shape| tensors(&gguf).map(|()| shape))
+        .map_err(|what| not_run(path, what))?;
     let mut bytes: HashMap<GgmlType, u64> = HashMap::new();
     for tensor in &gguf.tensors {
         let sum = bytes.entry(tensor.kind).or_default();
@@ -49,6 +49,16 @@ pub(super) fn check(path: &Path) -> Result<(Shape, GgmlType), Failure> {
     // the smaller id where two take the same
     let kind = bytes.into_iter().max_by_key(|(kind, bytes)| (*bytes, std::cmp::Reverse(kind.id())));
     Ok((shape, kind.map_or(GgmlType::F16, |(kind, _)| kind)))
+}
+
+/// Refuses a file whose vocabulary is not sound. Its weights are not looked at: a file may be a vocabulary alone.
+pub(super) fn check_vocabulary(path: &Path) -> Result<(), Failure> {
+    let gguf = Gguf::open(path)?;
+    shape(&gguf).and_then(|shape| vocabulary(&gguf, shape.n_vocab)).map_err(|what| not_run(path, what))
+}
+
+fn not_run(path: &Path, what: String) -> Failure {
+    Failure::input("MODEL", what, "tulu-quant runs LLaMA models such as Tulu; convert the checkpoint again").at(path)
 }
 
 /// What the file says of its tokens under keys of our own (docs/metadata.md), for which llama.cpp has none.
@@ -85,16 +95,15 @@ fn shape(gguf: &Gguf) -> Result<Shape, String> {
             config.vocab_size
         ));
     }
-    if let Some(problem) = table_problems(gguf)?.into_iter().next() {
-        return Err(problem);
-    }
-    tensors(gguf)?;
     Ok(Shape::of(&config, gguf.tensor_bytes()))
 }
 
 /// What llama.cpp's kernels rely on without looking: vectors are added and multiplied as F32, matrices are of types that
 /// it multiplies, and every tensor lies where its buffers may.
 fn tensors(gguf: &Gguf) -> Result<(), String> {
+    if let Some(problem) = table_problems(gguf)?.into_iter().next() {
+        return Err(problem);
+    }
     for t in &gguf.tensors {
         if !t.kind.is_weights() || t.n_rows() == 1 && t.kind != GgmlType::F32 {
             return Err(format!("tensor '{}' is {}, which llama.cpp does not compute with there", t.name, t.kind));

@@ -136,7 +136,7 @@ pub(crate) struct VocabFile(LlamaModel, Rules);
 impl VocabFile {
     /// Opens the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        header::check(path)?;
+        header::check_vocabulary(path)?;
         let rules = header::rules(path)?;
         let no_space_prefix = rules.spaces.is_some();
         let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false, no_space_prefix };
