@@ -171,10 +171,9 @@ fn run_self_test() -> Result<Value, String> {
 
 /// Total and available memory, in bytes; zeros where the system does not say.
 fn memory() -> (u64, u64) {
-    sysinfo::System::new().map_or((0, 0), |mut system| {
-        system.refresh_memory();
-        (system.total_memory(), system.available_memory())
-    })
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    (system.total_memory(), system.available_memory())
 }
 
 /// Where models come from and go to; of the token only whether there is one.
