@@ -7,6 +7,18 @@
 
 use std::path::{Path, PathBuf};
 
+/// The paths of the matrix products: library, file, and the instruction sets it is compiled for. A file is empty where the
+/// compiler does not know them or the processor is of another kind.
+const PATHS: &[(&str, &str, &[&str])] = &[
+    (
+        "llama_ext_avx512_vnni",
+        "matmul/avx512_vnni.cpp",
+        &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma", "-mf16c"],
+    ),
+    ("llama_ext_avx_vnni", "matmul/avx_vnni.cpp", &["-mavx2", "-mfma", "-mf16c", "-mavxvnni"]),
+    ("llama_ext_avx2", "matmul/avx2.cpp", &["-mavx2", "-mfma", "-mf16c"]),
+];
+
 fn main() {
     let Ok(root) = std::env::var("DEP_LLAMA_ROOT") else {
         panic!("llama-cpp-sys-2 did not tell where it was built (DEP_LLAMA_ROOT): is its version the pinned one?")
@@ -19,21 +31,31 @@ fn main() {
     }
     // As llama.cpp itself is built: for this machine where Rust is, and with OpenMP.
     let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
-    if flags.contains("target-cpu=native") {
-        build.flag_if_supported("-march=native");
-    }
     // What llama-cpp-sys-2 links is GNU's, and only for targets of GNU's libc.
     let target = std::env::var("TARGET").unwrap_or_default();
     if target.contains("gnu") && build.get_compiler().is_like_gnu() {
         build.flag_if_supported("-fopenmp");
     }
-    for file in ["llama_ext.cpp", "attention.cpp", "attention_device.cpp"] {
+    let path = build.clone();
+    if flags.contains("target-cpu=native") {
+        build.flag_if_supported("-march=native");
+    }
+    for file in ["llama_ext.cpp", "attention.cpp", "device.cpp", "matmul/matmul.cpp"] {
         build.file(file);
-        println!("cargo:rerun-if-changed={file}");
     }
     build.compile("llama_ext");
-    for header in ["attention.h", "vectors.h"] {
-        println!("cargo:rerun-if-changed={header}");
+    // Each path has its own instruction set, whatever the rest is built for; which one runs is chosen at run time.
+    for (name, file, instructions) in PATHS {
+        let mut path = path.clone();
+        // GCC 12 loses the stores of some columns otherwise (-O3, SLP vectorizer); the tests of every type would see it.
+        path.file(file).flag_if_supported("-fno-strict-aliasing");
+        for flag in *instructions {
+            path.flag_if_supported(flag);
+        }
+        path.compile(name);
+    }
+    for file in ["attention.cpp", "attention.h", "device.cpp", "device.h", "llama_ext.cpp", "matmul", "vectors.h"] {
+        println!("cargo:rerun-if-changed={file}");
     }
     println!("cargo:rerun-if-changed=llama.cpp.toml");
     println!("cargo:rerun-if-env-changed=DEP_LLAMA_ROOT");

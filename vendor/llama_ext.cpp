@@ -15,6 +15,9 @@
 #define llama_quant_compute_types               llama_ext_unused_compute
 #include "llama-quant.cpp"
 
+#include "device.h"
+#include "matmul/matmul.h"
+
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml-cpp.h"
@@ -158,13 +161,13 @@ int64_t llama_ext_pattern_finds(const char * pattern, const char * const * names
 
 // Multiplies a matrix of `rows` rows of `n_per_row` weights, stored as `type`, with `n_cols` f32 columns, on the CPU
 // backend, with the weights in the buffer kind number `kind` (0 = plain memory, 1.. = the CPU's extra kinds such as AMX
-// tiles and repacked blocks). `out` is n_cols x rows. The product is computed `runs` times; `seconds` is the fastest.
+// tiles and repacked blocks); -1 is our own device, in plain memory. `out` is n_cols x rows. The product is computed `runs` times; `seconds` is the fastest.
 // 0 = done, 1 = error, 2 = this kind does not take this product, 3 = there are no more kinds.
 int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64_t n_per_row, int64_t rows,
                          const float * columns, int64_t n_cols, int32_t n_threads, int32_t runs, float * out,
                          double * seconds, char * kind_name, size_t kind_name_size) {
     try {
-        ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+        ggml_backend_dev_t device = kind < 0 ? tulu::device() : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
         if (!device) {
             return 1;
         }
@@ -182,13 +185,14 @@ int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64
             }
             place = *extra;
         }
-        copy_message(kind_name, kind_name_size, ggml_backend_buft_name(place));
+        copy_message(kind_name, kind_name_size,
+                     kind < 0 ? ggml_backend_dev_name(device) : ggml_backend_buft_name(place));
 
         ggml_backend_ptr backend(ggml_backend_dev_init(device, nullptr));
         if (!backend) {
             return 1;
         }
-        ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
+        kind < 0 ? tulu::set_threads(backend.get(), n_threads) : ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
 
         const ggml_init_params init = { 8 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true };
         ggml_context_ptr held(ggml_init(init)), made(ggml_init(init));
@@ -201,7 +205,8 @@ int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64
         }
         ggml_cgraph * graph = ggml_new_graph(made.get());
         ggml_build_forward_expand(graph, product);
-        ggml_backend_buffer_ptr rest(ggml_backend_alloc_ctx_tensors(made.get(), backend.get()));
+        ggml_backend_buffer_ptr rest(
+            ggml_backend_alloc_ctx_tensors_from_buft(made.get(), ggml_backend_cpu_buffer_type()));
         if (!rest) {
             return 1;
         }
@@ -216,6 +221,49 @@ int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64
             *seconds = i == 0 ? took : std::min(*seconds, took);
         }
         ggml_backend_tensor_get(product, out, 0, ggml_nbytes(product));
+        return 0;
+    } catch (...) {
+        return 1;
+    }
+}
+
+// The same product with our kernels of path number `number`, whatever ggml and the device would choose; the path's name goes
+// to `name`. 0 = done, 1 = error, 2 = this path has no kernel for it, 3 = there are no more paths, 4 = it does not run on
+// this CPU.
+int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, int64_t n_per_row, int64_t rows,
+                          const float * columns, int64_t n_cols, int32_t n_threads, int32_t runs, float * out,
+                          double * seconds, char * name, size_t name_size) {
+    try {
+        const tulu::path * path = tulu::path_number(number);
+        if (!path) {
+            return 3;
+        }
+        copy_message(name, name_size, path->name);
+        if (!path->runs_here()) {
+            return 4;
+        }
+        if (!path->takes(type, n_per_row)) {
+            return 2;
+        }
+        tulu::product what = {};
+        what.type          = type;
+        what.n_rows        = rows;
+        what.depth         = n_per_row;
+        what.n_columns     = n_cols;
+        what.weights       = static_cast<const char *>(weights);
+        what.row_bytes     = ggml_row_size(static_cast<ggml_type>(type), n_per_row);
+        what.columns       = reinterpret_cast<const char *>(columns);
+        what.column_bytes  = n_per_row * sizeof(float);
+        what.out           = reinterpret_cast<char *>(out);
+        what.out_bytes     = rows * sizeof(float);
+        tulu::scratch scratch;
+        char * memory = scratch.take(path->scratch_bytes(what, n_threads));
+        for (int32_t i = 0; i < runs; i++) {
+            const int64_t began = ggml_time_us();
+            path->multiply(what, n_threads, memory);
+            const double took = 1e-6 * static_cast<double>(ggml_time_us() - began);
+            *seconds          = i == 0 ? took : std::min(*seconds, took);
+        }
         return 0;
     } catch (...) {
         return 1;

@@ -77,6 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         let all = json!({
             "version": env!("CARGO_PKG_VERSION"), "revision": env!("TULU_QUANT_REVISION"), "pin": pin(),
             "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu::system_info(),
+            "kernels": llama_ext::product::kernels(),
             "memory_total": memory.0, "memory_available": memory.1, "cache": cache, "hub": hub.as_ref().map(hub_json),
             "self_test": tested.as_ref().map_or_else(|why| json!({"failed": why}), Clone::clone), "advice": advice,
         });
@@ -210,11 +211,12 @@ fn report(
     let pin = pin();
     let field = |name: &str| pin[name].as_str().unwrap_or("?").to_owned();
     let mut out = format!(
-        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nmemory       {} available of {}\ncache        {}\n{}\nCPU feature  here   built for\n",
+        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nkernels      {}\nmemory       {} available of {}\ncache        {}\n{}\nCPU feature  here   built for\n",
         env!("CARGO_PKG_VERSION"),
         env!("TULU_QUANT_REVISION"),
         llama_ext::ggml_version(),
         field("llama-cpp-sys-2"),
+        llama_ext::product::kernels().map_or("ggml's".to_owned(), |name| format!("our own for {name}, else ggml's")),
         table::bytes(memory.1),
         table::bytes(memory.0),
         crate::sanitize::one_line(cache),

@@ -1,59 +1,76 @@
 //! How the weights lie in memory: as the file stores them, or rearranged for the CPU's kernels (llama.cpp's repacked
-//! blocks, AMX tiles). Which is faster depends on the CPU, the type and the rows of a batch, so it is measured. On a Zen 4
-//! with Q4_K, rearranged weights generate one answer 15 % faster; as stored they read prompts 1.5 times as fast, and take
-//! half the memory, since the mapped file is all there is.
+//! blocks, AMX tiles). As stored they take half the memory, since the mapped file is all there is, and our own kernels
+//! multiply them with two and more columns. Which is faster depends on the CPU, the type and the rows of a batch, so it is
+//! measured.
 
 use super::settings::{N_SLOTS_MAX, Repack};
 use llama_ext::GgmlType;
-use llama_ext::cpu::matmul_times;
+use llama_ext::cpu::{MatmulTime, OUR_DEVICE, PLAIN, matmul_times};
 
-/// With fewer slots than this, generation is most of the time, and rearranged weights are made for it.
-const SLOTS_TO_MEASURE: u32 = 4;
+/// With fewer slots than this, generation is most of the time.
+const SLOTS_MANY: u32 = 4;
 
-/// Whether to rearrange the weights, most of which are stored as `kind`, for `n_slots` conversations at once.
-pub(super) fn repacked(asked: Repack, kind: GgmlType, n_slots: u32, n_threads: u32) -> bool {
+/// Smaller weights are fast either way, and a measurement would take longer than it saves.
+const BYTES_TO_MEASURE: u64 = 256 << 20;
+
+/// Few sequences: what rearranged weights have to gain in generation, because they lose as much in prompts.
+const GAIN_MIN: f64 = 0.03;
+
+/// Whether to rearrange `bytes` of weights, most of which are stored as `kind`, for `n_slots` conversations at once.
+pub(super) fn repacked(asked: Repack, kind: GgmlType, bytes: u64, n_slots: u32, n_threads: u32) -> bool {
+    let few = n_slots < SLOTS_MANY;
     match asked {
         Repack::On => true,
         Repack::Off => false,
-        Repack::Auto if n_slots < SLOTS_TO_MEASURE => true,
+        Repack::Auto if few && (bytes < BYTES_TO_MEASURE || !llama_ext::attention::enable()) => true,
         Repack::Auto => {
-            // A step in the middle of much work: a token of each answer, and about as many of the prompts to come.
-            let rows = 2 * n_slots as usize;
+            // Many: a step in the middle of much work, with a token of each answer and about as many of the prompts to come.
+            let rows = if few { n_slots } else { 2 * n_slots } as usize;
             let times = matmul_times(kind, rows, u16::try_from(n_threads).unwrap_or(u16::MAX)).unwrap_or_default();
+            let of = |wanted: fn(&str) -> bool| times.iter().find(|time| wanted(&time.buffer));
+            let stored = of(|buffer| buffer == OUR_DEVICE).or_else(|| of(|buffer| buffer == PLAIN));
             // llama.cpp takes the first of the others.
-            let [stored, rearranged, ..] = times.as_slice() else { return true };
-            rearranged_wins(&stored.seconds, &rearranged.seconds)
+            let rearranged = of(|buffer| ![OUR_DEVICE, PLAIN].contains(&buffer));
+            let (Some(stored), Some(rearranged)) = (stored, rearranged) else { return true };
+            wins(rearranged, stored, if few { GAIN_MIN } else { 0.0 })
         }
     }
 }
 
-/// Which is faster in most rounds; rounds are short, so that other load on the machine slows both alike.
-fn rearranged_wins(stored: &[f64], rearranged: &[f64]) -> bool {
-    let wins = stored.iter().zip(rearranged).filter(|(stored, rearranged)| rearranged < stored).count();
-    2 * wins > stored.len().min(rearranged.len())
+/// Whether `one` is faster than `other` by more than the part `gain` in most rounds; rounds are short, so that other load on
+/// the machine slows both alike.
+fn wins(one: &MatmulTime, other: &MatmulTime, gain: f64) -> bool {
+    let rounds: Vec<bool> =
+        one.seconds.iter().zip(&other.seconds).map(|(one, other)| *one < (1.0 - gain) * other).collect();
+    2 * rounds.iter().filter(|won| **won).count() > rounds.len()
 }
 
 /// How many prompts to prefill ahead for `n_slots` conversations. With weights as stored, a batch has a fixed cost of about 16
 /// rows (they are unpacked), so rows of prompts that are added to a batch of answers cost half of what they would alone.
 pub(super) fn ahead(repacked: bool, n_slots: u32) -> u32 {
-    if repacked || n_slots < SLOTS_TO_MEASURE { 0 } else { n_slots.min(N_SLOTS_MAX - n_slots) }
+    if repacked || n_slots < SLOTS_MANY { 0 } else { n_slots.min(N_SLOTS_MAX - n_slots) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{GgmlType, N_SLOTS_MAX, Repack, ahead, rearranged_wins, repacked};
+    use super::{BYTES_TO_MEASURE, GgmlType, MatmulTime, N_SLOTS_MAX, Repack, ahead, repacked, wins};
 
-    #[test]
-    fn most_rounds_decide() {
-        assert!(rearranged_wins(&[2.0, 2.0, 9.0], &[1.0, 1.0, 10.0]));
-        assert!(!rearranged_wins(&[1.0, 1.0, 9.0], &[2.0, 2.0, 1.0]));
+    fn seconds(seconds: &[f64]) -> MatmulTime {
+        MatmulTime { buffer: String::new(), seconds: seconds.to_vec() }
     }
 
     #[test]
-    fn one_answer_at_a_time_is_not_measured_and_what_is_asked_is_done() {
-        assert!(repacked(Repack::Auto, GgmlType::Q4_K, 1, 1));
-        assert!(repacked(Repack::On, GgmlType::Q4_K, 16, 1));
-        assert!(!repacked(Repack::Off, GgmlType::Q4_K, 1, 1));
+    fn most_rounds_decide() {
+        assert!(wins(&seconds(&[1.0, 1.0, 10.0]), &seconds(&[2.0, 2.0, 9.0]), 0.0));
+        assert!(!wins(&seconds(&[2.0, 2.0, 1.0]), &seconds(&[1.0, 1.0, 9.0]), 0.0));
+        assert!(!wins(&seconds(&[0.98, 0.98, 0.98]), &seconds(&[1.0, 1.0, 1.0]), 0.03));
+    }
+
+    #[test]
+    fn small_weights_are_not_measured_and_what_is_asked_is_done() {
+        assert!(repacked(Repack::Auto, GgmlType::Q4_K, BYTES_TO_MEASURE - 1, 1, 1));
+        assert!(repacked(Repack::On, GgmlType::Q4_K, u64::MAX, 16, 1));
+        assert!(!repacked(Repack::Off, GgmlType::Q4_K, u64::MAX, 1, 1));
     }
 
     #[test]

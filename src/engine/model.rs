@@ -50,7 +50,7 @@ impl Model {
         let (shape, kind) = header::check(path)?;
         let mut cache = shape.cache(&settings, n_slots, &available_memory()).map_err(|failure| failure.at(path))?;
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(shape.weights));
-        let repack = layout::repacked(settings.repack, kind, cache.n_slots, n_threads);
+        let repack = layout::repacked(settings.repack, kind, shape.weights, cache.n_slots, n_threads);
         cache.n_ahead = layout::ahead(repack, cache.n_slots);
         let Settings { n_gpu_layers, mmap, mlock, .. } = settings;
         let rules = header::rules(path)?;

@@ -5,7 +5,7 @@ use crate::Error;
 use std::sync::OnceLock;
 
 unsafe extern "C" {
-    fn llama_ext_attention_register() -> i32;
+    fn llama_ext_register_device() -> i32;
     fn llama_ext_attention(
         ours: i32,
         dim: i64,
@@ -29,7 +29,7 @@ unsafe extern "C" {
 pub fn enable() -> bool {
     static ENABLED: OnceLock<bool> = OnceLock::new();
     // SAFETY: registers a static object with ggml, once; ggml's registry is ready from its first use on.
-    *ENABLED.get_or_init(|| unsafe { llama_ext_attention_register() } == 0)
+    *ENABLED.get_or_init(|| unsafe { llama_ext_register_device() } == 0)
 }
 
 /// Attention that is to be computed: `q` is heads × tokens × dim, `k` and `v` are key-value heads × cells × dim and `mask`

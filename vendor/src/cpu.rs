@@ -61,10 +61,16 @@ pub fn system_info() -> String {
     INFO.get_or_init(|| unsafe { static_str(sys::llama_print_system_info()) }).clone()
 }
 
+/// The name of our own device, which computes with weights in plain memory.
+pub const OUR_DEVICE: &str = "TULU";
+
+/// ggml's name of plain memory, where weights are as the file stores them.
+pub const PLAIN: &str = "CPU";
+
 /// How one kind of weight buffer did in [`matmul_test`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatmulResult {
-    /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`.
+    /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`; `TULU` for our own device.
     pub buffer: String,
     /// Largest error relative to the root mean square of the right answer; the activations' own 8-bit rounding gives
     /// about 0.01.
@@ -74,7 +80,7 @@ pub struct MatmulResult {
 /// How fast one kind of weight buffer was in [`matmul_times`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatmulTime {
-    /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`.
+    /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`; `TULU` for our own device.
     pub buffer: String,
     /// Seconds of the faster of two products, one number for each round through all kinds.
     pub seconds: Vec<f64>,
@@ -106,8 +112,9 @@ pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, 
     Ok(products(kind, &packed, N, &columns, n_threads, 1)?.into_iter().map(error).collect())
 }
 
-/// Times the product of a 2048 × 4096 matrix stored as `kind` with `n_cols` columns in every buffer kind of the CPU backend
-/// that takes it: plain memory first, the others in the order in which llama.cpp prefers them. About 0.2 s, in rounds, since
+/// Times the product of a 2048 × 4096 matrix stored as `kind` with `n_cols` columns by our own device ([`OUR_DEVICE`]), where
+/// it takes it, and in every buffer kind of the CPU backend that does: plain memory ([`PLAIN`]) first, the others in the order
+/// in which llama.cpp prefers them. About 0.2 s, in rounds, since
 /// other work on a machine comes and goes: compare within a round.
 ///
 /// # Errors
@@ -133,6 +140,22 @@ pub fn matmul_times(kind: GgmlType, n_cols: usize, n_threads: u16) -> Result<Vec
     Ok(times)
 }
 
+/// The product of `packed` weights of `kind`, in rows of `n_per_row`, with f32 `columns`, as ggml's CPU backend computes it in
+/// plain memory: columns × rows.
+///
+/// # Errors
+/// [`Error::Native`] when ggml could not run the product.
+pub fn ggml_product(
+    kind: GgmlType,
+    packed: &[u8],
+    n_per_row: usize,
+    columns: &[f32],
+    n_threads: u16,
+) -> Result<Vec<f32>, Error> {
+    let plain = products(kind, packed, n_per_row, columns, n_threads, 1)?.into_iter().find(|one| one.buffer == PLAIN);
+    plain.map(|one| one.out).ok_or_else(|| Error::Native(format!("ggml has no product of {kind}")))
+}
+
 /// Numbers from -1 to 1, the same ones for the same `seed`.
 fn noise(seed: u32, n: usize) -> Vec<f32> {
     let mut state = seed;
@@ -142,6 +165,9 @@ fn noise(seed: u32, n: usize) -> Vec<f32> {
     };
     (0..n).map(step).collect()
 }
+
+/// The number of our own device among the kinds of buffers, before plain memory.
+const OURS: i32 = -1;
 
 /// A product in one kind of buffer.
 struct Product {
@@ -179,7 +205,7 @@ fn products(
 ) -> Result<Vec<Product>, Error> {
     let (rows, n_cols) = (packed.len() / kind.row_bytes(n_per_row)?, columns.len() / n_per_row);
     let mut products = Vec::new();
-    for number in 0.. {
+    for number in OURS.. {
         let (mut out, mut seconds) = (vec![0.0_f32; rows * n_cols], 0.0);
         let mut name: [c_char; 64] = [0; 64];
         // SAFETY: weights, columns and out have the sizes the three dimensions give; the name buffer and its size belong
@@ -240,7 +266,8 @@ mod tests {
     #[test]
     fn a_product_takes_time_in_plain_memory_first() -> Result<(), Error> {
         let times = matmul_times(GgmlType::Q4_K, 32, 2)?;
-        assert_eq!(times.first().map(|time| time.buffer.as_str()), Some("CPU"), "{times:?}");
+        let first = times.iter().find(|time| time.buffer != super::OUR_DEVICE).map(|time| time.buffer.as_str());
+        assert_eq!(first, Some(super::PLAIN), "{times:?}");
         assert!(times.iter().all(|time| time.seconds.len() == times[0].seconds.len()), "{times:?}");
         assert!(times.iter().flat_map(|time| &time.seconds).all(|seconds| *seconds > 0.0), "{times:?}");
         Ok(())

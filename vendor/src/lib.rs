@@ -11,6 +11,7 @@ mod error;
 pub mod ftype;
 pub mod load;
 pub mod log;
+pub mod product;
 pub mod quantize_file;
 pub mod rows;
 pub mod tensor_types;

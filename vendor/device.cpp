@@ -1,7 +1,11 @@
-// attention.cpp as a device of ggml's, so that llama.cpp's scheduler gives it the attention of large batches, as it gives
-// BLAS its products. It has no memory of its own: everything is in the CPU's. What it does not take, the CPU computes.
+// Our kernels as a device of ggml's, so that llama.cpp's scheduler gives it the attention of large batches and the products
+// of quantized weights, as it gives BLAS its products. It has no memory of its own: everything is in the CPU's. What it does
+// not take, the CPU computes.
+
+#include "device.h"
 
 #include "attention.h"
+#include "matmul/matmul.h"
 
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"
@@ -17,9 +21,22 @@ namespace {
 // ggml's kernels are as good for fewer tokens, and share one token's cells among the threads.
 constexpr int64_t TOKENS_MIN = 4;
 
-struct threads {
-    int n = 1;
+struct context {
+    int n_threads = 1;
+    tulu::scratch scratch;
 };
+
+context & of(ggml_backend_t backend) { return *static_cast<context *>(backend->context); }
+
+// The kernels for products; null where there are none.
+const tulu::path * kernels() {
+#ifdef _OPENMP
+    static const tulu::path * const chosen = tulu::choose_path(nullptr);
+#else
+    static const tulu::path * const chosen = nullptr;  // one thread would be slower than ggml's
+#endif
+    return chosen;
+}
 
 ggml_guid_t guid() {
     static ggml_guid id = { 0x74, 0x75, 0x6c, 0x75, 0x2d, 0x61, 0x74, 0x74, 0x65, 0x6e, 0x74, 0x69, 0x6f, 0x6e, 0x00, 0x01 };
@@ -32,7 +49,7 @@ float parameter(const ggml_tensor * op, int i) {
     return value;
 }
 
-bool takes(const ggml_tensor * op) {
+bool takes_attention(const ggml_tensor * op) {
     const ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3], *sinks = op->src[4];
     return tulu::attention_is_built() && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 &&
            v->type == GGML_TYPE_F16 && mask && mask->type == GGML_TYPE_F16 && !sinks && q->ne[1] >= TOKENS_MIN &&
@@ -42,7 +59,7 @@ bool takes(const ggml_tensor * op) {
            parameter(op, 1) == 0.0f && parameter(op, 2) == 0.0f;  // no ALiBi, no soft cap
 }
 
-void compute(const ggml_tensor * op, int n_threads) {
+void attend(const ggml_tensor * op, context & with) {
     const ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3];
     const auto bytes = [](const ggml_tensor * t) { return static_cast<const char *>(t->data); };
     tulu::attention what = {};
@@ -64,14 +81,38 @@ void compute(const ggml_tensor * op, int n_threads) {
     what.mask_token      = mask->nb[1];
     what.scale           = parameter(op, 0);
     what.out             = static_cast<float *>(op->data);
-    what.n_threads       = n_threads;
+    what.n_threads       = with.n_threads;
     tulu::attend(what);
+}
+
+bool takes_product(const ggml_tensor * op) {
+    const ggml_tensor *weights = op->src[0], *columns = op->src[1];
+    return kernels() && columns->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && weights->ne[2] == 1 &&
+           weights->ne[3] == 1 && columns->ne[2] == 1 && columns->ne[3] == 1 && columns->nb[0] == sizeof(float) &&
+           op->nb[0] == sizeof(float) && weights->nb[1] == ggml_row_size(weights->type, weights->ne[0]) &&
+           kernels()->takes(weights->type, weights->ne[0]) && columns->ne[1] >= tulu::columns_min(*kernels(), weights->type);
+}
+
+void multiply(const ggml_tensor * op, context & with) {
+    const ggml_tensor *weights = op->src[0], *columns = op->src[1];
+    tulu::product what = {};
+    what.type          = weights->type;
+    what.n_rows        = weights->ne[1];
+    what.depth         = weights->ne[0];
+    what.n_columns     = columns->ne[1];
+    what.weights       = static_cast<const char *>(weights->data);
+    what.row_bytes     = weights->nb[1];
+    what.columns       = static_cast<const char *>(columns->data);
+    what.column_bytes  = columns->nb[1];
+    what.out           = static_cast<char *>(op->data);
+    what.out_bytes     = op->nb[1];
+    kernels()->multiply(what, with.n_threads, with.scratch.take(kernels()->scratch_bytes(what, with.n_threads)));
 }
 
 const char * name(ggml_backend_t) { return "TULU"; }
 
 void free_backend(ggml_backend_t backend) {
-    delete static_cast<threads *>(backend->context);
+    delete &of(backend);
     delete backend;
 }
 
@@ -80,7 +121,9 @@ ggml_status graph_compute(ggml_backend_t backend, ggml_cgraph * graph) {
         for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
             const ggml_tensor * node = ggml_graph_node(graph, i);
             if (node->op == GGML_OP_FLASH_ATTN_EXT) {
-                compute(node, static_cast<threads *>(backend->context)->n);
+                attend(node, of(backend));
+            } else if (node->op == GGML_OP_MUL_MAT) {
+                multiply(node, of(backend));
             }
         }
         return GGML_STATUS_SUCCESS;
@@ -89,12 +132,12 @@ ggml_status graph_compute(ggml_backend_t backend, ggml_cgraph * graph) {
     }
 }
 
-void set_n_threads(ggml_backend_t backend, int n) { static_cast<threads *>(backend->context)->n = n; }
+void set_n_threads(ggml_backend_t backend, int n) { of(backend).n_threads = n; }
 
 ggml_backend_reg_t registry();
 
 const char * device_name(ggml_backend_dev_t) { return "TULU"; }
-const char * device_description(ggml_backend_dev_t) { return "attention of tulu-quant"; }
+const char * device_description(ggml_backend_dev_t) { return "kernels of tulu-quant"; }
 
 void device_memory(ggml_backend_dev_t, size_t * free, size_t * total) { *free = *total = 0; }
 
@@ -114,7 +157,7 @@ ggml_backend_t device_init(ggml_backend_dev_t device, const char *) {
     calls.free           = free_backend;
     calls.graph_compute  = graph_compute;
     try {
-        return new ggml_backend{ guid(), calls, device, new threads };
+        return new ggml_backend{ guid(), calls, device, new context };
     } catch (...) {
         return nullptr;
     }
@@ -131,7 +174,9 @@ bool supports_op(ggml_backend_dev_t, const ggml_tensor * op) {
         case GGML_OP_TRANSPOSE:
             return true;
         case GGML_OP_FLASH_ATTN_EXT:
-            return takes(op);
+            return takes_attention(op);
+        case GGML_OP_MUL_MAT:
+            return takes_product(op);
         default:
             return false;
     }
@@ -174,11 +219,22 @@ ggml_backend_reg_t registry() {
 
 }  // namespace
 
+namespace tulu {
+
+ggml_backend_dev_t device() { return ::device(nullptr, 0); }
+
+void set_threads(ggml_backend_t backend, int n_threads) { set_n_threads(backend, n_threads); }
+
+}  // namespace tulu
+
 extern "C" {
 
-// Makes the device known to ggml. Contexts that are made from now on use it. 1: it is not in this build.
-int32_t llama_ext_attention_register(void) {
-    if (!tulu::attention_is_built()) {
+// The name of the kernels for products that this CPU gets; null where there are none.
+const char * llama_ext_kernels(void) { return kernels() ? kernels()->name : nullptr; }
+
+// Makes the device known to ggml. Contexts that are made from now on use it. 1: this build has nothing for this CPU.
+int32_t llama_ext_register_device(void) {
+    if (!tulu::attention_is_built() && !kernels()) {
         return 1;
     }
     ggml_backend_register(registry());

@@ -1,0 +1,58 @@
+// AVX-VNNI: AVX2's vectors with the instruction of AVX-512-VNNI (Alder Lake and later).
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && defined(__AVXVNNI__)
+
+#include "format.h"
+#include "isa_avx2.h"
+
+#include <cpuid.h>
+
+namespace tulu {
+namespace {
+
+struct isa : avx2 {
+    static constexpr bool SIGNED = false;
+    using partial = ints;
+
+    static constexpr int in_partial(int) { return CHUNK; }
+
+    static partial begin(ints sum) { return sum; }
+
+    template <bool> static partial dot(partial sum, ints weights, int32_t four) {
+        return (partial) _mm256_dpbusd_avx_epi32((__m256i) sum, (__m256i) weights, _mm256_set1_epi32(four));
+    }
+
+    static ints end(ints, partial sum) { return sum; }
+};
+
+}  // namespace
+}  // namespace tulu
+
+#include "kernel.h"
+
+namespace tulu {
+
+// __builtin_cpu_supports does not know AVX-VNNI in every compiler: CPUID leaf 7, subleaf 1, EAX bit 4.
+static bool runs_here() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
+extern const path AVX_VNNI;
+const path AVX_VNNI = { "avx-vnni", runs_here, takes, scratch_bytes, multiply };
+
+}  // namespace tulu
+
+#else  // this compiler does not know the instructions
+
+#include "matmul.h"
+
+namespace tulu {
+
+extern const path AVX_VNNI;
+const path AVX_VNNI = { "avx-vnni", [] { return false; }, nullptr, nullptr, nullptr };
+
+}  // namespace tulu
+
+#endif

@@ -1,0 +1,306 @@
+// The product itself, for any instruction set: a path's file defines `isa` and includes this. Everything here has internal
+// linkage, since each path is compiled with instructions that others lack.
+//
+// The rows are cut into tasks. A task unpacks a chunk of 256 weights of its rows into panels, once for all columns, multiplies
+// the columns with them tile by tile, and goes on to the next chunk. Its sums stay in a buffer until the last chunk.
+//
+// What `isa` has: LANES (32-bit numbers in a vector), TILE (columns of the largest tile), SIGNED (the bytes of weights are
+// signed, offset 128 is none), the vectors ints and floats, begin, dot and end (sums of products of
+// four bytes in each lane, of in_partial groups at a time), lookup (16 bytes
+// by nibbles), four_rows_apart (16 bytes of rows 0, 4, 8, … in the 128-bit lanes) and transpose_in_lanes (4 x 4 numbers of 32
+// bits in each of them).
+#pragma once
+
+#include "matmul.h"
+#include "unpack.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static int omp_get_thread_num() { return 0; }
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace tulu {
+namespace {
+
+constexpr int LANES = isa::LANES;
+
+// Panels that a task holds at once: rows / LANES.
+constexpr int PANELS_MAX = 4;
+
+template <typename V, typename T> V load(const T * from) {
+    V x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+
+template <typename V, typename T> void store(T * to, V x) { std::memcpy(to, &x, sizeof x); }
+
+inline int32_t four_bytes(const int8_t * from) {
+    int32_t four;
+    std::memcpy(&four, from, sizeof four);
+    return four;
+}
+
+template <typename type> constexpr bool is_signed() { return isa::SIGNED && type::OFFSET == 128; }
+
+template <typename type> constexpr int offset() { return is_signed<type>() ? 0 : type::OFFSET; }
+
+// The largest byte that an unpacked weight has.
+template <typename type> constexpr int largest_byte() { return is_signed<type>() ? 128 : type::LARGEST; }
+
+constexpr int power_of_two(int n) { return n < 2 ? 1 : 2 * power_of_two(n / 2); }
+
+// N columns times P panels: their sums in `sums` ([N][sums_step], LANES for each panel) grow by `units` units of the depth.
+template <typename type, int N, int P>
+void tile(const panel<LANES> * panels, int units, const column * columns, float * sums, int64_t sums_step) {
+    constexpr int GROUPS = type::UNIT / 4, STEP = std::min(GROUPS, power_of_two(isa::in_partial(largest_byte<type>())));
+    floats f[N][P];
+    for (int n = 0; n < N; n++) {
+        for (int p = 0; p < P; p++) {
+            f[n][p] = load<floats>(sums + n * sums_step + p * LANES);
+        }
+    }
+    for (int u = 0; u < units; u++) {
+        const int j = u * type::UNIT / type::SUB;
+        ints c[N][P];
+        for (int n = 0; n < N; n++) {
+            const int32_t start = type::MINS || offset<type>() == 0 ? 0 : columns[n].start[u];
+            for (int p = 0; p < P; p++) {
+                c[n][p] = ints{} + start;
+            }
+        }
+        for (int from = 0; from < GROUPS; from += STEP) {
+            typename isa::partial sum[N][P];
+            for (int n = 0; n < N; n++) {
+                for (int p = 0; p < P; p++) {
+                    sum[n][p] = isa::begin(c[n][p]);
+                }
+            }
+#pragma GCC unroll 8
+            for (int g = u * GROUPS + from; g < u * GROUPS + from + STEP; g++) {
+                ints w[P];
+                for (int p = 0; p < P; p++) {
+                    w[p] = load<ints>(panels[p].bytes[g]);
+                }
+                for (int n = 0; n < N; n++) {
+                    const int32_t four = four_bytes(columns[n].bytes + 4 * g);
+                    for (int p = 0; p < P; p++) {
+                        sum[n][p] = isa::template dot<is_signed<type>()>(sum[n][p], w[p], four);
+                    }
+                }
+            }
+            for (int n = 0; n < N; n++) {
+                for (int p = 0; p < P; p++) {
+                    c[n][p] = isa::end(c[n][p], sum[n][p]);
+                }
+            }
+        }
+        for (int n = 0; n < N; n++) {
+            const float scale = columns[n].scale[u];
+            for (int p = 0; p < P; p++) {
+                f[n][p] += __builtin_convertvector(c[n][p], floats) * scale * load<floats>(panels[p].scales[j]);
+            }
+            if (type::MINS) {
+                for (int p = 0; p < P; p++) {
+                    f[n][p] -= load<floats>(panels[p].scales[CHUNK / type::SUB + j]) * columns[n].total[u];
+                }
+            }
+        }
+    }
+    for (int n = 0; n < N; n++) {
+        for (int p = 0; p < P; p++) {
+            store(sums + n * sums_step + p * LANES, f[n][p]);
+        }
+    }
+}
+
+// Panels that one tile of N columns takes at once: as many as there are registers for.
+constexpr int panels_of(int n) { return n * 4 <= isa::TILE ? 4 : n * 2 <= isa::TILE ? 2 : 1; }
+
+template <typename type, int N>
+void tiles(const panel<LANES> * panels, int n_panels, int units, const column * columns, float * sums, int64_t step) {
+    constexpr int P = panels_of(N);
+    int p = 0;
+    for (; p + P <= n_panels; p += P) {
+        tile<type, N, P>(panels + p, units, columns, sums + p * LANES, step);
+    }
+    for (; p < n_panels; p++) {
+        tile<type, N, 1>(panels + p, units, columns, sums + p * LANES, step);
+    }
+}
+
+using tiles_of = void (*)(const panel<LANES> *, int, int, const column *, float *, int64_t);
+
+template <typename type, int... N> const tiles_of * tiles_by_count(std::integer_sequence<int, N...>) {
+    static constexpr tiles_of table[] = { tiles<type, N + 1>... };
+    return table;
+}
+
+// Chunk number `chunk` of LANES rows, of which `n_rows` are there. What stands for those that are not does not matter.
+template <typename type>
+void unpack(const char * first, size_t row_bytes, int n_rows, int64_t chunk, int subs, panel<LANES> & to) {
+    using block = typename type::block;
+    constexpr int BLOCKS = CHUNK / type::WEIGHTS, SUBS = type::WEIGHTS / type::SUB, GROUPS = type::WEIGHTS / 4;
+    rows_of<block> rows = { first + chunk * BLOCKS * sizeof(block), row_bytes };
+    block copies[LANES][BLOCKS];
+    if (n_rows < LANES) {
+        std::memset(copies, 0, sizeof copies);
+        for (int r = 0; r < n_rows; r++) {
+            std::memcpy(copies[r], &rows[r], subs / SUBS * sizeof(block));
+        }
+        rows = { reinterpret_cast<const char *>(copies), sizeof copies[0] };
+    }
+    for (int b = 0; b * SUBS < subs; b++) {
+        ints packed[type::PACKED / 4];
+        for (int i = 0; i < type::PACKED / 16; i++) {
+            interleave(type::packed(rows[0]) + 16 * i, rows.step, packed + 4 * i);
+        }
+        auto * groups = reinterpret_cast<ints *>(to.bytes[b * GROUPS]);
+        type::expand(packed, rows, groups);
+        for (int g = 0; is_signed<type>() && g < GROUPS; g++) {
+            groups[g] ^= bytes_of(128);
+        }
+        auto * scales = reinterpret_cast<floats *>(to.scales);
+        type::scales(rows, scales + b * SUBS, scales + CHUNK / type::SUB + b * SUBS);
+        rows.first += sizeof(block);
+    }
+}
+
+// Columns whose numbers are all smaller count as zeros: 127 divided by less would be infinite.
+constexpr float SMALLEST = 1e-36f;
+
+// 256 numbers, or fewer at the end of a column, as bytes. Numbers that are not finite give results that are no numbers.
+template <typename type> void quantize(const float * from, int n, column & to) {
+    constexpr int UNIT = type::UNIT;
+    for (int u = 0; u * UNIT < n; u++) {
+        const float * x = from + u * UNIT;
+        float largest = 0, check = 0;
+        for (int i = 0; i < UNIT; i++) {
+            const float size = std::fabs(x[i]);
+            largest = largest > size ? largest : size;
+            check += x[i] * 0.0f;  // not zero where a number is not finite
+        }
+        const bool good      = check == 0.0f;
+        const float to_bytes = good && largest > SMALLEST ? 127 / largest : 0;
+        int32_t total = 0;
+        for (int i = 0; i < UNIT; i++) {
+            const auto byte = static_cast<int32_t>(std::nearbyint(good ? x[i] * to_bytes : 0.0f));
+            to.bytes[u * UNIT + i] = static_cast<int8_t>(byte);
+            total += byte;
+        }
+        to.scale[u] = good ? largest / 127 : NAN;
+        if (type::MINS) {
+            to.total[u] = to.scale[u] * total;
+        } else {
+            to.start[u] = -offset<type>() * total;
+        }
+    }
+}
+
+int64_t chunks_of(const product & what) { return (what.depth + CHUNK - 1) / CHUNK; }
+
+size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+size_t columns_bytes(const product & what) { return chunks_of(what) * what.n_columns * sizeof(column); }
+
+size_t sums_bytes(const product & what) { return rounded(what.n_columns * PANELS_MAX * LANES * sizeof(float)); }
+
+size_t scratch_bytes(const product & what, int n_threads) {
+    return columns_bytes(what) + n_threads * sums_bytes(what);
+}
+
+// Panels in one task: fewer where the rows would not last for all threads.
+int panels_in_task(const product & what, int n_threads) {
+    int panels = PANELS_MAX;
+    while (panels > 1 && what.n_rows < 4LL * n_threads * panels * LANES) {
+        panels /= 2;
+    }
+    return panels;
+}
+
+// Rows from `first` on, at most n_panels * LANES of them, for all columns.
+template <typename type>
+void run_task(const product & what, const column * columns, int64_t first, int n_panels, float * sums) {
+    alignas(64) panel<LANES> panels[PANELS_MAX];
+    static const tiles_of * const by_count =
+        tiles_by_count<type>(std::make_integer_sequence<int, isa::TILE>());
+    const int64_t step = n_panels * LANES;
+    const int rows     = static_cast<int>(std::min<int64_t>(step, what.n_rows - first));
+    const int used     = (rows + LANES - 1) / LANES;
+    std::memset(sums, 0, what.n_columns * step * sizeof(float));
+    const int64_t n_tiles = (what.n_columns + isa::TILE - 1) / isa::TILE;
+    for (int64_t chunk = 0; chunk < chunks_of(what); chunk++) {
+        const int here  = static_cast<int>(std::min<int64_t>(CHUNK, what.depth - chunk * CHUNK));
+        const int units = here / type::UNIT;
+        for (int p = 0; p < used; p++) {
+            unpack<type>(what.weights + (first + p * LANES) * what.row_bytes, what.row_bytes,
+                         std::min(LANES, rows - p * LANES), chunk, here / type::SUB, panels[p]);
+        }
+        for (int64_t t = 0; t < n_tiles; t++) {
+            const int64_t from = what.n_columns * t / n_tiles, to = what.n_columns * (t + 1) / n_tiles;
+            by_count[to - from - 1](panels, used, units, columns + chunk * what.n_columns + from, sums + from * step, step);
+        }
+    }
+    for (int64_t n = 0; n < what.n_columns; n++) {
+        std::memcpy(what.out + n * what.out_bytes + first * sizeof(float), sums + n * step, rows * sizeof(float));
+    }
+}
+
+template <typename type> void multiply_as(const product & what, int n_threads, char * memory) {
+    auto * columns         = reinterpret_cast<column *>(memory);
+    const int64_t n_chunks = chunks_of(what);
+    const int n_panels     = panels_in_task(what, n_threads);
+    const int64_t step = n_panels * LANES, n_tasks = (what.n_rows + step - 1) / step;
+#pragma omp parallel num_threads(n_threads)
+    {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < n_chunks * what.n_columns; i++) {
+            const int64_t chunk = i / what.n_columns, n = i % what.n_columns;
+            const auto * from = reinterpret_cast<const float *>(what.columns + n * what.column_bytes) + chunk * CHUNK;
+            quantize<type>(from, static_cast<int>(std::min<int64_t>(CHUNK, what.depth - chunk * CHUNK)), columns[i]);
+        }
+        auto * sums = reinterpret_cast<float *>(memory + columns_bytes(what) + omp_get_thread_num() * sums_bytes(what));
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < n_tasks; i++) {
+            run_task<type>(what, columns, i * step, n_panels, sums);
+        }
+    }
+}
+
+struct kernel {
+    int type, weights;
+    void (*multiply)(const product &, int, char *);
+};
+
+constexpr kernel KERNELS[] = {
+    { GGML_TYPE_Q4_K, q4_K::WEIGHTS, multiply_as<q4_K> },       { GGML_TYPE_Q5_K, q5_K::WEIGHTS, multiply_as<q5_K> },
+    { GGML_TYPE_Q6_K, q6_K::WEIGHTS, multiply_as<q6_K> },       { GGML_TYPE_Q8_0, q8_0::WEIGHTS, multiply_as<q8_0> },
+    { GGML_TYPE_Q3_K, q3_K::WEIGHTS, multiply_as<q3_K> },       { GGML_TYPE_Q2_K, q2_K::WEIGHTS, multiply_as<q2_K> },
+    { GGML_TYPE_Q4_0, q4_0::WEIGHTS, multiply_as<q4_0> },       { GGML_TYPE_Q4_1, q4_1::WEIGHTS, multiply_as<q4_1> },
+    { GGML_TYPE_Q5_0, q5_0::WEIGHTS, multiply_as<q5_0> },       { GGML_TYPE_Q5_1, q5_1::WEIGHTS, multiply_as<q5_1> },
+    { GGML_TYPE_IQ4_NL, iq4_nl::WEIGHTS, multiply_as<iq4_nl> }, { GGML_TYPE_IQ4_XS, iq4_xs::WEIGHTS, multiply_as<iq4_xs> },
+};
+
+const kernel * kernel_for(int type) {
+    for (const kernel & one : KERNELS) {
+        if (one.type == type) {
+            return &one;
+        }
+    }
+    return nullptr;
+}
+
+bool takes(int type, int64_t depth) {
+    const kernel * one = kernel_for(type);
+    return one && depth > 0 && depth % one->weights == 0;
+}
+
+void multiply(const product & what, int n_threads, char * memory) { kernel_for(what.type)->multiply(what, n_threads, memory); }
+
+}  // namespace
+}  // namespace tulu

@@ -1,0 +1,232 @@
+//! Our matrix products against ggml's own on the same numbers, and against the products of the dequantized weights in f64:
+//! every path that runs here, every type, ragged shapes, extreme weights and columns. The seed is printed.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests stop at the first surprise"
+)]
+
+use llama_ext::cpu::ggml_product;
+use llama_ext::product::{Outcome, Product};
+use llama_ext::{GgmlType, quantize_rows, to_f32};
+
+const TYPES: [GgmlType; 12] = [
+    GgmlType::Q4_K,
+    GgmlType::Q5_K,
+    GgmlType::Q6_K,
+    GgmlType::Q8_0,
+    GgmlType::Q3_K,
+    GgmlType::Q2_K,
+    GgmlType::Q4_0,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_1,
+    GgmlType::IQ4_NL,
+    GgmlType::IQ4_XS,
+];
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> usize {
+        usize::try_from(self.next() % n).unwrap()
+    }
+
+    /// About normal.
+    fn bell(&mut self) -> f32 {
+        (0..6).map(|_| (self.next() >> 40) as f32 / 8_388_608.0 - 1.0).sum::<f32>() * 0.7
+    }
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("TULU_QUANT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_125);
+    println!("seed {seed}");
+    seed
+}
+
+/// What is special about the numbers.
+#[derive(Clone, Copy, Debug)]
+enum Numbers {
+    Usual,
+    /// One coordinate of a column is a thousand times the rest, as in LLaMA's massive activations.
+    MassiveColumn,
+    /// Blocks of weights of very different sizes, some of them zero.
+    ExtremeBlocks,
+}
+
+fn product(random: &mut Random, kind: GgmlType, shape: (usize, usize, usize), numbers: Numbers) -> Product {
+    let (rows, depth, n_cols) = shape;
+    let mut weights: Vec<f32> = (0..rows * depth).map(|_| 0.02 * random.bell()).collect();
+    let mut columns: Vec<f32> = (0..n_cols * depth).map(|_| random.bell()).collect();
+    match numbers {
+        Numbers::Usual => {}
+        Numbers::MassiveColumn => {
+            let at = random.below(depth as u64);
+            columns.chunks_exact_mut(depth).for_each(|column| column[at] *= 1000.0);
+        }
+        Numbers::ExtremeBlocks => {
+            for block in weights.chunks_mut(32) {
+                let size = [0.0, 1e-6, 1.0, 1e3][random.below(4)];
+                block.iter_mut().for_each(|weight| *weight *= size);
+            }
+        }
+    }
+    let mut packed = vec![0; rows * kind.row_bytes(depth).unwrap()];
+    quantize_rows(kind, &weights, depth, None, &mut packed).unwrap();
+    Product { kind, n_per_row: depth, weights: packed, columns }
+}
+
+/// The product in f64, columns × rows.
+fn exact(product: &Product) -> Vec<f64> {
+    let n = product.n_per_row;
+    let mut weights = vec![0.0; product.rows().unwrap() * n];
+    to_f32(product.kind, &product.weights, &mut weights).unwrap();
+    let dot = |row: &[f32], column: &[f32]| row.iter().zip(column).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    let rows = || weights.chunks_exact(n);
+    product.columns.chunks_exact(n).flat_map(|column| rows().map(move |row| dot(row, column))).collect()
+}
+
+/// Sum of the squared differences.
+fn error(out: &[f32], right: &[f64]) -> f64 {
+    out.iter().zip(right).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum()
+}
+
+/// Results of the paths that took the product, with their names.
+fn ours(product: &Product, n_threads: u16) -> Vec<(String, Vec<f32>)> {
+    let done = |(name, outcome)| match outcome {
+        Outcome::Done(out, _) => Some((name, out)),
+        Outcome::NotHere => None,
+        Outcome::NotTaken => panic!("{name} does not take {}", product.kind),
+    };
+    product.compute(n_threads, 1).unwrap().into_iter().filter_map(done).collect()
+}
+
+/// ggml has one scale for 256 numbers of a column where the weights are in super-blocks: there our error is smaller by far, on
+/// every input. Elsewhere it has one for 32 and we have one for 16: smaller on the whole, but not where chance decides.
+#[test]
+fn the_error_is_never_above_ggml_s() {
+    let mut random = Random(seed());
+    for kind in TYPES {
+        for numbers in [Numbers::Usual, Numbers::MassiveColumn, Numbers::ExtremeBlocks] {
+            let mut sums: Vec<(String, f64, f64)> = Vec::new();
+            for n_cols in [1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 25, 33] {
+                let depth = 256 * (1 + random.below(3));
+                let shape = (40 + random.below(80), depth, n_cols);
+                let product = product(&mut random, kind, shape, numbers);
+                let right = exact(&product);
+                let theirs = ggml_product(kind, &product.weights, depth, &product.columns, 2).unwrap();
+                let limit = error(&theirs, &right);
+                for (name, out) in ours(&product, 2) {
+                    let found = error(&out, &right);
+                    let most = if kind.block_size() == 256 { limit } else { 2.0 * limit };
+                    assert!(found <= most, "{name} {kind} {numbers:?} {shape:?}: {found:e}, ggml {limit:e}");
+                    // shapes of many sizes count alike
+                    let size = right.iter().map(|x| x * x).sum::<f64>();
+                    match sums.iter_mut().find(|(path, ..)| *path == name) {
+                        Some(sum) => (sum.1, sum.2) = (sum.1 + found / size, sum.2 + limit / size),
+                        None => sums.push((name, found / size, limit / size)),
+                    }
+                }
+            }
+            for (name, found, limit) in sums {
+                assert!(found <= limit, "{name} {kind} {numbers:?}: {found:e}, ggml {limit:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ragged_shapes_are_right_and_nothing_is_written_beside_them() {
+    let mut random = Random(seed());
+    for kind in TYPES {
+        let block = kind.block_size();
+        for _ in 0..12 {
+            let shape = (1 + random.below(70), block * (1 + random.below(20)), 1 + random.below(40));
+            let product = product(&mut random, kind, shape, Numbers::Usual);
+            let right = exact(&product);
+            let size = right.iter().map(|x| x * x).sum::<f64>();
+            for (name, out) in ours(&product, 1 + u16::try_from(random.below(3)).unwrap()) {
+                assert_eq!(out.len(), right.len());
+                assert!(error(&out, &right) < 1e-3 * size + 1e-12, "{name} {kind} {shape:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_come_run_after_run_at_any_number_of_threads() {
+    let mut random = Random(seed());
+    for kind in TYPES {
+        let product = product(&mut random, kind, (130, 512, 37), Numbers::Usual);
+        let first = ours(&product, 1);
+        for n_threads in [1, 2, 3, 8] {
+            assert!(ours(&product, n_threads) == first, "{kind}, {n_threads} threads");
+        }
+    }
+}
+
+#[test]
+fn a_column_does_not_depend_on_those_beside_it() {
+    let mut random = Random(seed());
+    for kind in TYPES {
+        let all = product(&mut random, kind, (48, 512, 29), Numbers::Usual);
+        let alone = Product { columns: all.columns[..512].to_vec(), ..all.clone() };
+        for ((name, all), (_, alone)) in ours(&all, 2).iter().zip(ours(&alone, 2)) {
+            assert!(all[..48] == alone[..], "{name} {kind}");
+        }
+    }
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_not_hidden() {
+    let mut random = Random(seed());
+    for kind in TYPES {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut product = product(&mut random, kind, (32, 256, 5), Numbers::Usual);
+            product.columns[2 * 256 + random.below(256)] = bad;
+            for (name, out) in ours(&product, 2) {
+                assert!(out[2 * 32..3 * 32].iter().all(|x| x.is_nan()), "{name} {kind} {bad}");
+                assert!(out[..2 * 32].iter().chain(&out[3 * 32..]).all(|x| x.is_finite()), "{name} {kind} {bad}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tiny_and_huge_columns_are_not_lost() {
+    let mut random = Random(seed());
+    for kind in TYPES {
+        for size in [0.0, 1e-38, 1e-30, 1e30] {
+            let mut product = product(&mut random, kind, (32, 256, 3), Numbers::Usual);
+            product.columns.iter_mut().for_each(|x| *x *= size);
+            let right = exact(&product);
+            let power = right.iter().map(|x| x * x).sum::<f64>();
+            for (name, out) in ours(&product, 1) {
+                let lost = if size == 1e-38 { 1.01 } else { 1e-3 };
+                assert!(error(&out, &right) <= lost * power, "{name} {kind} {size:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_that_do_not_belong_together_are_refused() {
+    let product = Product { kind: GgmlType::Q4_K, n_per_row: 256, weights: vec![0; 143], columns: vec![0.0; 256] };
+    assert!(product.compute(1, 1).is_err());
+    let product = Product { kind: GgmlType::Q4_K, n_per_row: 255, weights: vec![0; 144], columns: vec![0.0; 255] };
+    assert!(product.compute(1, 1).is_err());
+    let product = Product { kind: GgmlType::Q4_K, n_per_row: 256, weights: vec![0; 144], columns: vec![0.0; 255] };
+    assert!(product.compute(1, 1).is_err());
+}
