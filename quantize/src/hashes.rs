@@ -4,6 +4,8 @@
 //!
 //! The hash keeps near the workers, so that the disk reads a byte once: what one of them read, the other finds in memory.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use crate::checkpoint::{Checkpoint, Shard};
 use crate::error::{Code, Error, Result};
 use crate::observer::Observer;
@@ -94,11 +96,11 @@ impl<'a> Hashes<'a> {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             }
-            let part = BLOCK.min(shard.len() - at);
+            let part = BLOCK.min(shard.len().saturating_sub(at));
             let part = &mut block[..usize::try_from(part).unwrap_or(0)];
             shard.read(part, at, "read the file for its sha256")?;
             hash.update(&*part);
-            at += part.len() as u64;
+            at = at.saturating_add(part.len() as u64);
         }
         let found: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
         if found.eq_ignore_ascii_case(wanted) {

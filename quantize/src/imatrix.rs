@@ -1,6 +1,8 @@
 //! Importance matrices: for each tensor, the mean squared activation of every column, collected by llama-imatrix. Both
 //! its formats are read: GGUF (tensors `NAME.in_sum2` and `NAME.counts`) and the older `.dat`.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use crate::checkpoint::open_regular;
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Array, Gguf, MAGIC, Value};
@@ -74,13 +76,15 @@ fn from_gguf(path: &Path) -> Result<Imatrix> {
         let counts = gguf.tensors.iter().find(|t| t.name.strip_suffix(".counts") == Some(name));
         let Some(counts) = counts else { return Err(bad(path, format!("entry '{name}' has sums and no counts"))) };
         let (sums, counts) = (floats(&gguf, sums)?, floats(&gguf, counts)?);
-        if counts.is_empty() || sums.is_empty() || sums.len() % counts.len() != 0 {
+        if counts.is_empty() || sums.is_empty() || !sums.len().is_multiple_of(counts.len()) {
             return Err(bad(path, format!("entry '{name}' has {} sums for {} counts", sums.len(), counts.len())));
         }
-        let weights = sums.chunks(sums.len() / counts.len()).zip(counts).flat_map(|(sums, count)| {
-            let count = count.round();
-            sums.iter().map(move |sum| if count > 0.0 { sum / count } else { 1.0 }).collect::<Vec<_>>()
-        });
+        let weights = sums.chunks(sums.len().checked_div(counts.len()).unwrap_or(1).max(1)).zip(counts).flat_map(
+            |(sums, count)| {
+                let count = count.round();
+                sums.iter().map(move |sum| if count > 0.0 { sum / count } else { 1.0 }).collect::<Vec<_>>()
+            },
+        );
         entries.insert(name.to_owned(), weights.collect());
     }
     let dataset = match gguf.get("imatrix.datasets") {

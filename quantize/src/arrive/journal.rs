@@ -1,6 +1,8 @@
 //! How far a conversion is, on disk: one line for each entry, each with its own sum, so that a torn last line is seen and
 //! left out. The file is locked while somebody converts.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 use super::distant::Distant;
 use super::passed::{Passed, hex};
 use super::segments::Segments;
@@ -142,13 +144,13 @@ impl Journal {
         let mut bytes = Vec::new();
         (&self.file).take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
         let mut said = Said::Nothing;
-        let mut end = 0;
+        let mut end = 0_usize;
         let first = bytes.split_inclusive(|b| *b == b'\n').next().and_then(parse).unwrap_or_default();
         let lines = bytes.split_inclusive(|b| *b == b'\n').enumerate();
         for (number, line) in lines {
             let Some(value) = parse(line) else {
                 // the last line was torn by whatever ended the run; another one is damage
-                if end + line.len() < bytes.len() {
+                if end.saturating_add(line.len()) < bytes.len() {
                     return Ok(Found::Other("is damaged", first));
                 }
                 break;
@@ -164,7 +166,7 @@ impl Journal {
                     None => return Ok(Found::Other("has an entry that is none", first)),
                 }
             }
-            end += line.len();
+            end = end.saturating_add(line.len());
         }
         if end == 0 {
             return Ok(Found::Nothing);

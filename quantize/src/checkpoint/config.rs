@@ -144,7 +144,7 @@ impl Reader<'_> {
                 ));
             }
             Some(dim) => dim,
-            None if hidden.is_multiple_of(heads) => hidden / heads,
+            None if hidden.is_multiple_of(heads) => hidden.checked_div(heads).unwrap_or(0),
             None => {
                 return Err(read.bad(format!("hidden_size {hidden} is not a multiple of num_attention_heads {heads}")));
             }

@@ -1,6 +1,8 @@
 //! A Hugging Face checkpoint folder, opened and checked: what is in it, and where each tensor's bytes are.
 //! (`carried.rs` makes one of a GGUF file.)
 
+#![warn(clippy::arithmetic_side_effects)]
+
 mod card;
 pub mod config;
 mod impostor;

@@ -28,7 +28,7 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
     }
     file.read(&mut first, 0, "read the header's length")?;
     let n = u64::from_le_bytes(first);
-    if n > MAX_HEADER || n > len - 8 {
+    if n > MAX_HEADER || n > len.saturating_sub(8) {
         let mut head = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(impostor::HEAD)];
         file.read(&mut head, 0, "read the first bytes")?;
         if let Some((what, fix)) = impostor::instead(&head) {
@@ -53,11 +53,11 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
             return Err(bad(Code::StDuplicate, format!("tensor '{name}' stands twice in the header")));
         }
         let Some(width) = width(&entry.dtype) else { return Err(unread(&path, &name, &entry.dtype)) };
-        let [begin, end] = span(&name, &entry, width, 8 + n).map_err(|(code, what)| bad(code, what))?;
+        let [begin, end] = span(&name, &entry, width, n.saturating_add(8)).map_err(|(code, what)| bad(code, what))?;
         spans.push((begin, end, name.clone()));
         match dtype(&entry.dtype) {
             Some(dtype) => {
-                let (shape, bytes) = (entry.shape, end - begin);
+                let (shape, bytes) = (entry.shape, end.saturating_sub(begin));
                 tensors.push(SourceTensor { name, dtype, shape, shard, offset: begin, bytes, strides: None });
             }
             // masks and frequencies of other types: every loader skips them, so their type is no reason to stop
@@ -66,7 +66,7 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
         }
     }
     spans.sort();
-    let mut at = 8 + n;
+    let mut at = n.saturating_add(8);
     for (begin, end, name) in spans {
         if begin != at {
             let kind = if begin > at { "leaves a hole" } else { "overlaps" };
@@ -103,7 +103,7 @@ fn span(name: &str, entry: &Entry, width: u64, data: u64) -> std::result::Result
     }
     let needed = entry.shape.iter().try_fold(width, |n, d| n.checked_mul(*d));
     match data.checked_add(end) {
-        Some(last) if needed.is_some() && end.checked_sub(begin) == needed => Ok([data + begin, last]),
+        Some(last) if needed.is_some() && end.checked_sub(begin) == needed => Ok([data.saturating_add(begin), last]),
         _ => {
             let (shape, dtype) = (&entry.shape, &entry.dtype);
             let what =

@@ -46,15 +46,15 @@ fn same(shards: &[Shard], a: &SourceTensor, b: &SourceTensor) -> Result<bool> {
     let mut buffers = [vec![0; CHUNK], vec![0; CHUNK]];
     let mut at = 0;
     while at < a.bytes {
-        let n = usize::try_from(a.bytes - at).unwrap_or(CHUNK).min(CHUNK);
+        let n = usize::try_from(a.bytes.saturating_sub(at)).unwrap_or(CHUNK).min(CHUNK);
         let [x, y] = &mut buffers;
         let (x, y) = (&mut x[..n], &mut y[..n]);
-        of_a.read(x, a.offset + at, "compare lm_head.weight with the embedding")?;
-        of_b.read(y, b.offset + at, "compare lm_head.weight with the embedding")?;
+        of_a.read(x, a.offset.saturating_add(at), "compare lm_head.weight with the embedding")?;
+        of_b.read(y, b.offset.saturating_add(at), "compare lm_head.weight with the embedding")?;
         if x != y {
             return Ok(false);
         }
-        at += n as u64;
+        at = at.saturating_add(n as u64);
     }
     Ok(true)
 }

@@ -75,7 +75,7 @@ fn version(name: &str) -> Option<String> {
         .count();
     // versions at the very end are no part of the words
     let words = if first_words == parts.len() {
-        kinds.iter().rposition(|kind| *kind != Part::Version).map_or(0, |last| last + 1)
+        kinds.iter().rposition(|kind| *kind != Part::Version).map_or(0, |last| last.saturating_add(1))
     } else {
         first_words
     };

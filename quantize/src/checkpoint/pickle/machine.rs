@@ -106,7 +106,7 @@ impl<'a> Machine<'a> {
 
     fn stop(&mut self) -> Step<Value> {
         if self.at != self.bytes.len() {
-            let what = format!("goes on for {} bytes after its end", self.bytes.len() - self.at);
+            let what = format!("goes on for {} bytes after its end", self.bytes.len().saturating_sub(self.at));
             return Err(self.fault(Code::PickleEnd, what));
         }
         match (self.stack.as_slice(), self.marks.is_empty()) {
@@ -128,7 +128,8 @@ impl<'a> Machine<'a> {
     fn bytes(&mut self, n: usize) -> Step<&'a [u8]> {
         let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len());
         let Some(end) = end else {
-            let what = format!("needs {n} bytes at +0x{:x} and has {}", self.at, self.bytes.len() - self.at);
+            let what =
+                format!("needs {n} bytes at +0x{:x} and has {}", self.at, self.bytes.len().saturating_sub(self.at));
             return Err(self.fault(Code::PickleEnd, what));
         };
         let found = &self.bytes[self.at..end];
@@ -149,7 +150,7 @@ impl<'a> Machine<'a> {
     fn line(&mut self) -> Step<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         match rest.iter().take(MAX_NAME).position(|b| *b == b'\n') {
-            Some(n) => Ok(&self.bytes(n + 1)?[..n]),
+            Some(n) => Ok(&self.bytes(n.saturating_add(1))?[..n]),
             None if rest.len() < MAX_NAME => Err(self.fault(Code::PickleEnd, "ends inside a name")),
             None => Err(self.fault(Code::PickleLimit, format!("has a name of over {MAX_NAME} bytes"))),
         }
@@ -173,7 +174,7 @@ impl<'a> Machine<'a> {
     fn depth(&self, items: &[Value]) -> Step<u8> {
         let of = |value: &Value| if let Value::Node(i) = value { self.depths.get(*i).copied() } else { None };
         let depth = items.iter().filter_map(of).max().unwrap_or(0);
-        if depth >= MAX_DEPTH { Err(self.too_deep()) } else { Ok(depth + 1) }
+        if depth >= MAX_DEPTH { Err(self.too_deep()) } else { Ok(depth.saturating_add(1)) }
     }
 
     fn push_tuple(&mut self, items: Vec<Value>) -> Step<()> {
@@ -239,7 +240,7 @@ impl<'a> Machine<'a> {
             return Err(self.fault(Code::PickleLimit, format!("has memo entry {i}, at most {MAX_MEMO} are kept")));
         }
         if i >= self.memo.len() {
-            self.memo.resize(i + 1, None);
+            self.memo.resize(i.saturating_add(1), None);
         }
         self.memo[i] = Some(top);
         Ok(())

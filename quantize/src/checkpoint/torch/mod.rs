@@ -30,11 +30,11 @@ pub(crate) fn open(file: Shard, shard: usize, notes: &mut Vec<String>) -> Result
     tensors.sort_by_key(|t| t.offset);
 
     let mut sums: Vec<Checksum> = Vec::new();
-    let mut unsummed = 0;
+    let mut unsummed = 0_usize;
     for member in archive.members.iter().filter(|m| used.contains(m.name.as_str())) {
         // 0 is what PyTorch writes when it was told to compute none; a real sum of 0 is one in four billion
         if member.crc == 0 && member.len > 0 {
-            unsummed += 1;
+            unsummed = unsummed.saturating_add(1);
         } else {
             let Member { name, offset, len, crc } = member.clone();
             sums.push(Checksum { name, offset, len, crc });

@@ -144,7 +144,7 @@ impl<'a> Table<'a> {
                 format!("tensor '{name}' lies in storage '{}', which is not in the file", Shown(key)),
             ));
         };
-        if i128::from(*numel) * i128::from(kind.width()) != i128::from(member.len) {
+        if i128::from(*numel).saturating_mul(i128::from(kind.width())) != i128::from(member.len) {
             let what = format!(
                 "tensor '{name}' lies in {numel} elements of {kind:?}, but member '{}' has {} bytes",
                 member.name, member.len
@@ -172,16 +172,17 @@ impl<'a> Table<'a> {
         };
         // every factor has 63 bits, so products fit into 128 and so do sums of four
         let empty = shape.contains(&0);
-        let steps = shape.iter().zip(&strides).map(|(n, s)| u128::from(n.saturating_sub(1)) * u128::from(*s));
-        let last = u128::from(first) + if empty { 0 } else { steps.sum() };
-        let held = u128::from(member.len / width);
+        let steps =
+            shape.iter().zip(&strides).map(|(n, s)| u128::from(n.saturating_sub(1)).saturating_mul(u128::from(*s)));
+        let last = u128::from(first).saturating_add(if empty { 0 } else { steps.fold(0, u128::saturating_add) });
+        let held = u128::from(member.len.checked_div(width).unwrap_or(0));
         if last > held || (last == held && !empty) {
             return Err(outside());
         }
         // a stride of 0 makes a tensor larger than its storage, so the bytes need their own check
         let count = shape.iter().try_fold(1_u64, |n, d| n.checked_mul(*d)).and_then(|n| n.checked_mul(width));
         let bytes = count.filter(|n| i64::try_from(*n).is_ok()).ok_or_else(outside)?;
-        let offset = member.offset + first * width;
+        let offset = member.offset.saturating_add(first.saturating_mul(width));
         let strides = (!empty && !is_contiguous(&shape, &strides)).then_some(strides);
         Ok(SourceTensor { name: name.to_owned(), dtype, shape, shard: self.shard, offset, bytes, strides })
     }
