@@ -366,7 +366,7 @@ fn long_thirty_kills_at_random_moments() {
 #[test]
 fn ctrl_c_keeps_what_has_arrived() {
     let case = Case::tiny();
-    let child = start(&case, 150);
+    let child = start(&case, 800);
     let begun = Instant::now();
     while !case.out().join("tulu-tiny-Q8_0-Q4_K_M.tulu-journal").exists() || claimed(&case.out()) == 0 {
         assert!(begun.elapsed() < Duration::from_secs(30), "nothing was entered");
