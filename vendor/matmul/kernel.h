@@ -147,6 +147,12 @@ void unpack(const char * first, size_t row_bytes, int n_rows, int64_t chunk, int
     using block = typename type::block;
     constexpr int BLOCKS = CHUNK / type::WEIGHTS, SUBS = type::WEIGHTS / type::SUB, GROUPS = type::WEIGHTS / 4;
     rows_of<block> rows = { first + chunk * BLOCKS * sizeof(block), row_bytes };
+    // Each row is a stream of its own, and there are more of them than the processor follows: ask for the next chunk now.
+    for (int r = 0; r < n_rows; r++) {
+        for (size_t at = 0; at < BLOCKS * sizeof(block); at += 64) {
+            __builtin_prefetch(rows.first + BLOCKS * sizeof(block) + r * row_bytes + at);
+        }
+    }
     block copies[LANES][BLOCKS];
     if (n_rows < LANES) {
         std::memset(copies, 0, sizeof copies);
