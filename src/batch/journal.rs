@@ -1,7 +1,10 @@
 //! The journal beside the output: what a run has finished so far. It is append-only, one write a record, so that a kill at
 //! any moment loses at most the record being written: a last line without its end is cut off when the run goes on. Any
 //! other damaged line costs itself, and its record is answered anew. Nothing is changed before it is known that the journal
-//! is of this run. The output itself is made of it at the end, whole and in its order. Its lines are in `line`, how they are read again in `read`.
+//! is of this run. The output itself is made of it at the end, whole and in its
+//! order. Its lines are in `line`, how they are read again in `read`.
+
+#![warn(clippy::arithmetic_side_effects)]
 
 mod line;
 mod read;
@@ -191,15 +194,15 @@ impl Journal {
     /// Over all finished records.
     pub(crate) fn sums(&self) -> Sums {
         self.entries.values().fold(Sums::default(), |sums, entry| Sums {
-            failed: sums.failed + u64::from(!entry.ok),
-            prompt_tokens: sums.prompt_tokens + u64::from(entry.tokens.0),
-            completion_tokens: sums.completion_tokens + u64::from(entry.tokens.1),
+            failed: sums.failed.saturating_add(u64::from(!entry.ok)),
+            prompt_tokens: sums.prompt_tokens.saturating_add(u64::from(entry.tokens.0)),
+            completion_tokens: sums.completion_tokens.saturating_add(u64::from(entry.tokens.1)),
         })
     }
 
     /// Bytes of a last line that had no end, and damaged lines in between.
     pub(crate) fn damage(&self) -> (u64, u64) {
-        (self.torn, self.damaged + self.doubtful.len() as u64)
+        (self.torn, self.damaged.saturating_add(self.doubtful.len() as u64))
     }
 
     /// Writes the output of the records `keys`, whole.
@@ -228,7 +231,7 @@ impl Journal {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.file.write_all(bytes).map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
-        self.end += bytes.len() as u64;
+        self.end = self.end.saturating_add(bytes.len() as u64);
         Ok(())
     }
 }
@@ -243,7 +246,7 @@ impl Results for Journal {
         let tokens = (narrow(done.tokens.0), narrow(done.tokens.1));
         let record = done.record.to_string();
         let (line, at) = line::line(self.seed, done.key, done.ok, tokens, &record);
-        let offset = self.end + at as u64;
+        let offset = self.end.saturating_add(at as u64);
         let len = u32::try_from(record.len());
         let len = len.map_err(|_| Failure::input("OUTPUT", "a record has 4 GiB or more", "ask for fewer answers"))?;
         self.write(line.as_bytes())?;

@@ -1,5 +1,5 @@
 //! Attention for batches of many sequences on the CPU, as a device that llama.cpp uses beside its own: `attention.cpp` says
-//! what it does, `attention_device.cpp` how ggml knows of it.
+//! what it does, `device.cpp` how ggml knows of it.
 
 use crate::Error;
 use std::sync::OnceLock;
@@ -24,8 +24,9 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// Has every context that is made from now on compute the attention of 4 and more tokens here, where keys and values are
-/// in half floats. False: it is not in this build (x86 with AVX2 and OpenMP only).
+/// Has every context that is made from now on use our device: for the attention of 4 and more tokens, where keys and values
+/// are in half floats and the build has it (AVX2 and OpenMP), and for the products of quantized weights that
+/// [`crate::product::kernels`] takes. False: this build has neither for this CPU.
 pub fn enable() -> bool {
     static ENABLED: OnceLock<bool> = OnceLock::new();
     // SAFETY: registers a static object with ggml, once; ggml's registry is ready from its first use on.

@@ -24,7 +24,7 @@ impl Journal {
                 break;
             };
             ours |= self.take(whole)?;
-            self.end += n as u64;
+            self.end = self.end.saturating_add(n as u64);
         }
         if ours {
             return Ok(());
@@ -37,7 +37,7 @@ impl Journal {
     fn take(&mut self, line: &[u8]) -> Result<bool, Failure> {
         // The zeros of a line that a power failure took.
         let zeros = line.iter().take_while(|byte| **byte == 0).count();
-        let (line, start) = (&line[zeros..], self.end + zeros as u64);
+        let (line, start) = (&line[zeros..], self.end.saturating_add(zeros as u64));
         if line.starts_with(MAGIC.as_bytes()) {
             match Header::parse(line) {
                 Ok(header) => {
@@ -51,12 +51,12 @@ impl Journal {
                     let fix = "finish it with the version that began it, give --restart to discard it, or another -o";
                     return Err(Failure::input("JOURNAL", what, fix).at(&self.path));
                 }
-                Err(_) => self.damaged += 1,
+                Err(_) => self.damaged = self.damaged.saturating_add(1),
             }
             return Ok(true);
         }
         let Some(read) = Line::parse(line) else {
-            self.damaged += 1;
+            self.damaged = self.damaged.saturating_add(1);
             return Ok(false);
         };
         if self.header.is_some() && read.is_of(self.seed) {
@@ -89,7 +89,7 @@ impl Journal {
 
     /// Takes a record in whose line of `len` bytes lies at `start`. The last line with a key counts.
     fn note(&mut self, start: u64, len: usize, line: &Line<'_>) -> Result<(), Failure> {
-        let offset = start + (len - line.record.len()) as u64;
+        let offset = start.saturating_add(len.saturating_sub(line.record.len()) as u64);
         if self.entries.get(&line.key).is_some_and(|other| other.offset > offset) {
             return Ok(());
         }
