@@ -1,4 +1,4 @@
-use crate::folders::{INDEX, SHARDS, Tensor, copy, edit, resize, weights};
+use super::folders::{INDEX, SHARDS, Tensor, copy, edit, resize, weights};
 use crate::support::{last_line, run, tulu_quant};
 use serde_json::{Value, json};
 use std::fs;

@@ -1,6 +1,6 @@
 //! Chat templates and what they are given: as Transformers renders them, or refused with the reason.
 
-use super::support::{last_line, run, tulu_quant};
+use crate::support::{last_line, run, tulu_quant};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -7,6 +7,8 @@ pub(crate) mod batch;
 
 pub(crate) mod gguf;
 
+pub(crate) mod screen;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

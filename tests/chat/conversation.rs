@@ -1,0 +1,246 @@
+//! Conversations that `/save` kept: what is in the files, and that no file, however damaged, does harm.
+
+use crate::support::screen::Terminal;
+use crate::support::{demo_model, last_line, run, tulu_quant};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn chat(args: &[&str]) -> Command {
+    let mut command = tulu_quant();
+    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chat-cache");
+    command.arg("chat").args(args).env("TULU_QUANT_CONVERSATIONS", cache.join("kept")).env("TULU_QUANT_CACHE", cache);
+    command.env("TULU_QUANT_THREADS", "1");
+    command
+}
+
+/// A conversation of two turns with the demonstration model, kept in a folder of its own.
+fn kept() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = chat(&["--temp", "0"]);
+    command.current_dir(folder.path());
+    let mut terminal = Terminal::chat(command, 30, 100);
+    terminal.line("What is the capital of France?");
+    terminal.line("And of Italy?");
+    assert!(terminal.line("/save ./trip.json").contains("its KV cache, "));
+    terminal.keys("\x04");
+    assert_eq!(terminal.ended(), 0);
+    let file = folder.path().join("trip.json");
+    (folder, file)
+}
+
+/// Goes on with `file`.
+fn go_on(file: &Path, args: &[&str]) -> Output {
+    run(chat(&["--load", file.to_str().unwrap(), "-p", "Thanks", "--json"]).args(args), b"")
+}
+
+fn answer(output: &Output) -> (String, u64) {
+    assert!(output.status.success(), "{output:?}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    (answer["text"].as_str().unwrap().to_owned(), answer["usage"]["cached_tokens"].as_u64().unwrap())
+}
+
+#[test]
+fn a_kept_conversation_needs_no_reading() {
+    let (_folder, file) = kept();
+    let (text, cached) = answer(&go_on(&file, &[]));
+    assert!(cached > 30, "{cached}");
+    fs::remove_file(file.with_extension("kv")).unwrap();
+    let output = go_on(&file, &[]);
+    assert_eq!(answer(&output), (text, 0));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("note"), "{output:?}");
+}
+
+/// The file with the KV cache `kv`: the answer is the same, nothing of it is used, and that is said.
+fn is_not_used(file: &Path, kv: &[u8], args: &[&str], why: &str, text: &str) {
+    fs::write(file.with_extension("kv"), kv).unwrap();
+    let output = go_on(file, args);
+    assert_eq!(answer(&output), (text.to_owned(), 0), "{why}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("its KV cache is not used") && said.contains(why), "{why}: {said}");
+}
+
+#[test]
+fn a_damaged_kv_cache_is_not_used() {
+    let (_folder, file) = kept();
+    let (text, _) = answer(&go_on(&file, &[]));
+    let whole = fs::read(file.with_extension("kv")).unwrap();
+    for part in 0..24 {
+        let mut bytes = whole.clone();
+        let at = (bytes.len() - 1) * part / 23;
+        bytes[at] ^= 1 << (part % 8);
+        is_not_used(&file, &bytes, &[], "it is", &text);
+    }
+    for part in 0..12 {
+        is_not_used(&file, &whole[..whole.len() * part / 12], &[], "it is cut short", &text);
+    }
+    is_not_used(&file, &[whole.as_slice(), b"more"].concat(), &[], "it is cut short", &text);
+    let kv = file.with_extension("kv");
+    fs::remove_file(&kv).unwrap();
+    fs::create_dir(&kv).unwrap();
+    assert_eq!(answer(&go_on(&file, &[])).1, 0);
+}
+
+#[test]
+fn a_kv_cache_of_other_settings_is_not_used() {
+    let (_folder, file) = kept();
+    let whole = fs::read(file.with_extension("kv")).unwrap();
+    for (args, why) in [
+        (["-ctk", "f32"], "another type of keys"),
+        (["-ctv", "q8_0"], "another type of values"),
+        (["-fa", "off"], "another setting of flash attention"),
+    ] {
+        fs::remove_file(file.with_extension("kv")).unwrap();
+        let (text, _) = answer(&go_on(&file, &args));
+        is_not_used(&file, &whole, &args, why, &text);
+    }
+    // Another type of the same model, so another model: its ids are the same, what it computes is not.
+    let model = demo_model().to_str().unwrap();
+    let output = go_on(&file, &[model]);
+    assert_eq!(answer(&output).1, 0);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("saved with another model"), "{said}");
+}
+
+/// A file whose seal is right and whose state is not, as somebody could make it: llama.cpp asserts on some of these.
+#[test]
+fn a_kv_cache_that_only_looks_right_does_no_harm() {
+    let (_folder, file) = kept();
+    let (text, _) = answer(&go_on(&file, &[]));
+    let whole = fs::read(file.with_extension("kv")).unwrap();
+    let end = whole.len() - 12;
+    let len = u32::from_le_bytes(whole[end..end + 4].try_into().unwrap()) as usize;
+    let (state, seal): (_, Value) = (&whole[..end - len], serde_json::from_slice(&whole[end - len..end]).unwrap());
+    let tokens = u32::from_le_bytes(state[8..12].try_into().unwrap()) as usize;
+    let cells = 12 + 4 * tokens;
+    let first_cell = cells + 8;
+    let layers = first_cell + 12 * tokens;
+    for (at, value) in [
+        (0, 0),
+        (4, 99),
+        (8, 0),
+        (8, u32::MAX),
+        (8, u32::try_from(tokens).unwrap() - 1),
+        (16, 1_000_000),
+        (cells, 2),
+        (cells + 4, 0),
+        (cells + 4, u32::MAX),
+        (first_cell, u32::MAX),
+        (first_cell, 7),
+        (first_cell + 4, 2),
+        (layers, 7),
+        (layers + 4, 7),
+        (layers + 8, 7),
+        (layers + 16, 99),
+        (layers + 20, 7),
+    ] {
+        let mut bytes = state.to_vec();
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        let mut seal = seal.clone();
+        seal["crc32"] = crc32fast::hash(&bytes).into();
+        let seal = serde_json::to_vec(&seal).unwrap();
+        bytes.extend(&seal);
+        bytes.extend(u32::try_from(seal.len()).unwrap().to_le_bytes());
+        bytes.extend(b"TULU-KV1");
+        is_not_used(&file, &bytes, &[], "note", &text);
+    }
+}
+
+#[test]
+fn a_damaged_conversation_is_refused() {
+    let (folder, file) = kept();
+    let whole = fs::read_to_string(&file).unwrap();
+    let other = folder.path().join("other.json");
+    let with = |from: &str, to: &str| {
+        assert!(whole.contains(from), "{from}");
+        whole.replacen(from, to, 1)
+    };
+    let mut cases: Vec<(String, &str)> =
+        (0..20).map(|part| (whole[..whole.len() * part / 20].to_owned(), "")).collect();
+    cases.extend([
+        (with("\"version\": 1", "\"version\": 9"), "newer tulu-quant"),
+        (with("tulu-quant conversation", "conversation"), "not a saved conversation"),
+        (with("\"role\": \"assistant\"", "\"role\": \"tool\""), "message 2: its role"),
+        (with("\"role\": \"assistant\"", "\"role\": \"user\""), "message 2 is of the user instead of the assistant"),
+        (with("\"ids\": \"", "\"ids\": \"x "), "its ids are not numbers"),
+        (with("\"temperature\": 0.0", "\"temperature\": -1.0"), "temperature"),
+        (with("\"first_sent\": 0", "\"first_sent\": 1"), "where no turn begins"),
+        ("[]".to_owned(), "no saved conversation"),
+    ]);
+    for (text, why) in cases {
+        fs::write(&other, &text).unwrap();
+        let output = go_on(&other, &[]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let line = last_line(&output);
+        assert!(line.contains("other.json: ") && line.contains(why), "{why}: {line}");
+    }
+    assert_eq!(go_on(&folder.path().join("nowhere.json"), &[]).status.code(), Some(2));
+    // An answer that somebody edited is read as it is now.
+    fs::write(&other, with("Paris", "Bonn")).unwrap();
+    answer(&go_on(&other, &[]));
+}
+
+/// Only the template writes control tokens, whatever ids a file brings.
+#[test]
+fn a_conversation_brings_no_control_tokens() {
+    let (folder, file) = kept();
+    let tokens = |file: &Path| {
+        let output = go_on(file, &[]);
+        answer(&output);
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        answer["usage"]["prompt_tokens"].as_u64().unwrap()
+    };
+    let as_said = tokens(&file);
+    let whole = fs::read_to_string(&file).unwrap();
+    let other = folder.path().join("other.json");
+    for ids in ["\"ids\": \"2 ", "\"ids\": \"1 2 0 "] {
+        fs::write(&other, whole.replace("\"ids\": \"", ids)).unwrap();
+        assert_eq!(tokens(&other), as_said, "{ids}");
+    }
+}
+
+#[test]
+fn names_and_titles_from_a_file_do_nothing_to_the_terminal() {
+    let (folder, file) = kept();
+    let mut saved: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let evil = "\u{1b}]0;x\u{7}\u{9b}2J\u{202e}";
+    saved["title"] = evil.into();
+    saved["model"]["file"] = evil.into();
+    saved["model"]["fingerprint"] = "other".into();
+    saved["messages"][2]["content"] = format!("What?{evil}").into();
+    saved["messages"][3]["content"] = format!("That.{evil}").into();
+    let folder = folder.path();
+    fs::write(folder.join(format!("a{evil}.json")), saved.to_string()).unwrap();
+    fs::rename(folder.join(format!("a{evil}.json")), folder.join("b.json")).unwrap();
+    fs::write(folder.join(format!("c{evil}.txt")), "Hello").unwrap();
+    let mut command = chat(&["--temp", "0"]);
+    command.current_dir(folder).env("TULU_QUANT_CONVERSATIONS", folder);
+    let mut terminal = Terminal::chat(command, 30, 100);
+    let mut shown = String::new();
+    for line in
+        ["/load", "/load ./b.json", "/show prompt", "/show info", "/undo", "/read c\t\t", "/system \u{9b}2J", "/system"]
+    {
+        shown += &terminal.line(line);
+    }
+    assert!(shown.contains("That."), "{shown}");
+    // What the line editor writes itself is left: it begins with ESC [ and never with these.
+    for bad in ["\u{1b}]", "\u{7}\u{9b}", "\u{9b}", "\u{202e}"] {
+        assert!(!shown.contains(bad), "{bad:?} in {shown:?}");
+    }
+    terminal.keys("\x04");
+    assert_eq!(terminal.ended(), 0);
+}
+
+#[test]
+fn turns_of_p_outgrow_the_window_only_when_asked_to() {
+    let question = "What is the capital of France, and what of Italy, and what would you see in either of them?";
+    let args: Vec<&str> =
+        (0..8).flat_map(|_| ["-p", question]).chain(["-c", "256", "-n", "40", "--temp", "0"]).collect();
+    let output = run(&mut chat(&args), b"");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(last_line(&output).contains("error[CONTEXT_LENGTH]"), "{}", last_line(&output));
+    let output = run(chat(&args).args(["--on-overflow", "drop-oldest"]), b"");
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the model no longer sees"), "{output:?}");
+}

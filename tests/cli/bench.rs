@@ -1,0 +1,80 @@
+//! `tulu-quant bench` from outside, on the demonstration model: the shape of what it prints, not the numbers.
+
+use crate::support::{last_line, run, tulu_quant};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Command;
+
+fn bench(args: &[&str]) -> Command {
+    let mut command = tulu_quant();
+    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-cache");
+    command.arg("bench").args(args).env("TULU_QUANT_CACHE", cache).env("TULU_QUANT_THREADS", "1");
+    command
+}
+
+#[test]
+fn json_has_the_fields_of_llama_bench() {
+    let output = run(&mut bench(&["-p", "64,16", "-n", "8", "-r", "3", "--json"]), b"");
+    assert!(output.status.success(), "{output:?}");
+    let tests: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let lengths: Vec<_> = tests.iter().map(|test| (test["n_prompt"].as_u64(), test["n_gen"].as_u64())).collect();
+    assert_eq!(lengths, [(Some(64), Some(0)), (Some(16), Some(0)), (Some(0), Some(8))]);
+    for test in &tests {
+        for field in ["model_filename", "model_type", "type_k", "type_v", "test_time", "backends", "flash_attn"] {
+            assert!(test[field].is_string(), "{field}: {test}");
+        }
+        for field in ["model_size", "model_n_params", "n_batch", "n_ubatch", "n_threads", "n_gpu_layers", "avg_ns"] {
+            assert!(test[field].is_u64(), "{field}: {test}");
+        }
+        assert!(test["avg_ts"].as_f64().unwrap() > 0.0 && test["stddev_ts"].as_f64().unwrap() >= 0.0);
+        let [ns, ts] = ["samples_ns", "samples_ts"].map(|field| test[field].as_array().unwrap());
+        assert_eq!((ns.len(), ts.len()), (3, 3));
+        let tokens = (test["n_prompt"].as_u64().unwrap() + test["n_gen"].as_u64().unwrap()) as f64;
+        let speed = tokens * 1e9 / ns[0].as_f64().unwrap();
+        assert!((speed / ts[0].as_f64().unwrap() - 1.0).abs() < 1e-6, "samples_ts is tokens over samples_ns");
+    }
+    assert!(tests[2]["memory_bandwidth"].as_f64().unwrap() > 0.0);
+    // The demonstration model stays in the CPU's caches: a share of memory's bandwidth would say nothing.
+    assert!(tests.iter().all(|test| test["memory_bandwidth_share"].is_null()));
+}
+
+#[test]
+fn the_table_is_llama_benchs() {
+    let output = run(&mut bench(&["-p", "32", "-n", "4", "-r", "1"]), b"");
+    assert!(output.status.success(), "{output:?}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 4, "{table}");
+    assert!(lines.iter().all(|line| line.matches('|').count() == lines[0].matches('|').count()), "{table}");
+    assert!(lines[2].contains(" pp32 |") && lines[3].contains(" tg4 |") && lines[3].contains(" ± "), "{table}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    for (args, code) in [
+        (["-p", "0", "-n", "0"], "USAGE"),
+        (["-p", "100000", "-n", "0"], "CTX_SIZE"),
+        (["-p", "4294967295", "-n", "0"], "CTX_SIZE"),
+    ] {
+        let output = run(&mut bench(&args), b"");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(last_line(&output).starts_with(&format!("tulu-quant: error[{code}]")), "{}", last_line(&output));
+    }
+}
+
+#[test]
+fn a_window_that_cannot_be_is_refused_before_anything_is_converted() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny");
+    for verb in ["chat", "bench"] {
+        for (window, limit) in [("999999999", "16777216"), ("2000", "1024")] {
+            let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("window-{verb}-{window}"));
+            let mut command = tulu_quant();
+            command.arg(verb).arg(&folder).args(["-c", window]).env("TULU_QUANT_CACHE", &cache);
+            let output = run(&mut command, b"Hello");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(last_line(&output).contains("error[CTX_SIZE]") && said.contains(limit), "{verb} {window}: {said}");
+            assert!(!said.contains("Converting") && !cache.exists(), "{said}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The command line: usage, manual, progress, stderr, and the small subcommands.
+
+mod bench;
+mod manual;
+mod progress;
+mod prompt;
+mod stderr;
+mod usage;

@@ -1,0 +1,146 @@
+//! The model card that `convert --card` writes: what it says of the files is true, and what is not known is said to be so.
+
+use crate::support::hub::Server;
+use crate::support::{last_line, run, tulu_quant};
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny")
+}
+
+/// Converts the fixture, served under the name `id`, and answers the card.
+fn card(id: &str) -> (Server, PathBuf, String) {
+    let hub = Server::start();
+    hub.add(id, &fixture());
+    let out = hub.dir().join("out");
+    let output = run(hub.command().args(["convert", id, "--card", "-q", "Q4_K_M,Q8_0", "-o"]).arg(&out), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(out.join("README.md")).unwrap();
+    (hub, out, text)
+}
+
+/// The front matter: scalars and lists of one level, every value a JSON string.
+fn front(card: &str) -> HashMap<String, Vec<String>> {
+    let (front, _) = card.strip_prefix("---\n").unwrap().split_once("\n---\n").unwrap();
+    let mut all: HashMap<String, Vec<String>> = HashMap::new();
+    let mut key = String::new();
+    for line in front.lines() {
+        let value = if let Some(item) = line.strip_prefix("- ") {
+            item
+        } else {
+            let (name, rest) = line.split_once(':').unwrap();
+            name.clone_into(&mut key);
+            assert!(all.insert(key.clone(), Vec::new()).is_none(), "{key} stands twice");
+            rest.trim()
+        };
+        if !value.is_empty() {
+            all.get_mut(&key).unwrap().push(serde_json::from_str(value).unwrap());
+        }
+    }
+    all
+}
+
+/// What every card has to get right about the files beside it.
+fn is_true(out: &Path, card: &str) {
+    for name in fs::read_dir(out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()) {
+        if !name.ends_with(".gguf") {
+            continue;
+        }
+        let bytes = fs::read(out.join(&name)).unwrap();
+        let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        assert!(card.contains(&format!("\n{hash}  {name}\n")), "{name}");
+        assert!(card.contains(&format!(" | {} | ", bytes.len())), "{name}");
+    }
+    // Tulu's format to the byte, the last newline too
+    let bytes = "3c 7c 75 73 65 72 7c 3e 0a 48 65 6c 6c 6f 0a 3c 7c 61 73 73 69 73 74 61 6e 74 7c 3e 0a\n";
+    assert!(card.contains(bytes) && card.contains("<|user|>\nHello\n<|assistant|>\n"), "{card}");
+    assert!(card.contains("Hi! How can I help?</s>\n<|user|>\n"), "{card}");
+    assert!(card.contains("no place for a system message"), "{card}");
+    assert!(card.contains("memory at 1024 tokens") && card.contains("| 5508352 |"), "{card}");
+}
+
+#[test]
+fn a_tulu_2_card_has_both_licences_and_its_paper() {
+    let (hub, out, card) = card("allenai/tulu-2-dpo-13b");
+    is_true(&out, &card);
+    let front = front(&card);
+    let one = |key: &str| front[key].join("|");
+    assert_eq!(one("license"), "other");
+    assert_eq!(one("license_name"), "ai2-impact-license-low-risk");
+    assert_eq!(one("license_link"), "https://allenai.org/impact-license");
+    assert_eq!(one("base_model"), "allenai/tulu-2-dpo-13b");
+    assert_eq!(one("base_model_relation"), "quantized");
+    assert_eq!(one("language"), "en");
+    assert!(front["tags"].iter().any(|tag| tag == "gguf"));
+    assert!(card.contains(&hub.commit("allenai/tulu-2-dpo-13b")));
+    assert!(card.contains("Llama 2 is licensed under the LLAMA 2 Community License"), "{card}");
+    assert!(card.contains("2311.10702") && !card.contains("2406.09279"), "{card}");
+    assert!(card.contains("| MT-Bench | 7 |") || card.contains("| MT-Bench | 7.0 |"), "{card}");
+}
+
+#[test]
+fn a_tulu_2_5_card_is_apache_over_llama_2_and_cites_both_papers() {
+    let (_hub, out, card) = card("allenai/tulu-v2.5-ppo-13b-uf-mean");
+    is_true(&out, &card);
+    let front = front(&card);
+    assert_eq!(front["license"], ["apache-2.0"]);
+    assert!(!front.contains_key("license_name"));
+    assert!(card.contains("LLAMA 2 Community License"), "{card}");
+    assert!(card.contains("2311.10702") && card.contains("2406.09279"), "{card}");
+}
+
+#[test]
+fn a_repository_that_is_not_of_the_family_says_what_its_own_card_says() {
+    let hub = Server::start();
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(fixture())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|path| path.is_file() && !path.ends_with("README.md"))
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap()))
+        .collect();
+    files.push(("README.md".into(), b"---\nlicense: mit\nlanguage:\n- de\n---\n# Mine\n".to_vec()));
+    files.push(("LICENSE.txt".into(), b"MIT".to_vec()));
+    hub.add_files("me/mine", files);
+    let out = hub.dir().join("out");
+    let output = run(hub.command().args(["convert", "me/mine", "--card", "-q", "Q8_0", "-o"]).arg(&out), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let card = fs::read_to_string(out.join("README.md")).unwrap();
+    is_true(&out, &card);
+    let front = front(&card);
+    assert_eq!((front["license"].join(""), front["language"].join("")), ("mit".into(), "de".into()));
+    assert!(card.contains("`LICENSE.txt`") && !card.contains("LLAMA") && !card.contains("bibtex"), "{card}");
+}
+
+fn convert_folder(out: &Path, args: &[&str]) -> Output {
+    run(tulu_quant().arg("convert").arg(fixture()).args(["--card", "-q", "Q8_0", "-o"]).arg(out).args(args), b"")
+}
+
+#[test]
+fn of_a_folder_nothing_is_made_up_and_only_own_cards_are_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    assert_eq!(convert_folder(out, &[]).status.code(), Some(0));
+    let card = fs::read_to_string(out.join("README.md")).unwrap();
+    is_true(out, &card);
+    let front = front(&card);
+    assert!(!front.contains_key("license") && !front.contains_key("base_model"), "{card}");
+    assert!(card.contains("does not say under which licence") && card.contains("is not recorded"), "{card}");
+    // its own card is replaced
+    fs::remove_file(out.join("tulu-tiny-Q8_0.gguf")).unwrap();
+    assert_eq!(convert_folder(out, &[]).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(out.join("README.md")).unwrap(), card);
+    // somebody's is not, and that is said before anything is made
+    fs::remove_file(out.join("tulu-tiny-Q8_0.gguf")).unwrap();
+    fs::write(out.join("README.md"), "mine").unwrap();
+    let refused = convert_folder(out, &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(last_line(&refused).contains("error[OUTPUT_EXISTS]") && last_line(&refused).contains("README.md"));
+    assert_eq!(fs::read_to_string(out.join("README.md")).unwrap(), "mine");
+    assert!(!out.join("tulu-tiny-Q8_0.gguf").exists());
+    assert_eq!(convert_folder(out, &["--force"]).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(out.join("README.md")).unwrap(), card);
+}
