@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod arrive;
+pub mod atomic_file;
 mod carried;
 pub mod checkpoint;
 mod convert;
@@ -27,8 +28,8 @@ mod naming;
 mod observer;
 mod output;
 mod plan;
+pub mod platform;
 mod pool;
-mod positioned;
 mod range;
 mod recipe;
 mod rows;

@@ -14,8 +14,9 @@ use super::format::Format;
 use super::identity::{Identity, WINDOW};
 use super::input::{Contents, Key};
 use super::manifest::Manifest;
-use super::output::{Done, Output, Results, Written, sync_folder};
+use super::output::{Done, Output, Results, Written};
 use super::shard::Shard;
+use crate::atomic_file::folder_of;
 use crate::error::{Code, Failure};
 use line::{Header, InputMark};
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tulu_quantize::platform;
 
 /// A power failure costs at most this much work: so long after a record was written it is on the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
@@ -178,7 +180,8 @@ impl Journal {
         if self.header.as_ref() != Some(&header) {
             self.write(header.line().as_bytes())?;
             self.sync()?;
-            sync_folder(&self.path).map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
+            platform::sync_folder(&folder_of(&self.path))
+                .map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
             self.header = Some(header);
         }
         self.seed = line::seed(run);

@@ -1,15 +1,16 @@
 //! Where results go: what takes them while a run goes on ([`Results`]), and how a whole output file is written, by a run or
 //! by a merge. What a record says is the format's affair, what stands between them that of `frame`; stdout is in `stream`.
 
-use super::files::{beside, folder};
+use super::files::beside;
 use super::format::Format;
 use super::frame::Frame;
 use super::input::Key;
+use crate::atomic_file::{self, AtomicFile, Mode};
 use crate::error::Failure;
 use crate::hex::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -57,7 +58,6 @@ pub(crate) struct Written {
 #[derive(Debug)]
 pub(crate) struct Output {
     path: PathBuf,
-    partial: PathBuf,
     out: BufWriter<Hashing>,
     frame: Frame,
     errors_path: PathBuf,
@@ -67,11 +67,9 @@ pub(crate) struct Output {
 impl Output {
     /// Begins the output at `path`, which is not touched before [`Output::finish`].
     pub(crate) fn create(path: &Path, format: Format) -> Result<Self, Failure> {
-        let partial = beside(path, ".", ".partial")?;
-        let file = File::create(&partial).map_err(|err| Failure::io(path, "cannot write", &err))?;
+        let file = AtomicFile::create(path, Mode::Umask).map_err(|err| Failure::io(path, "cannot write", &err))?;
         Ok(Self {
             path: path.to_owned(),
-            partial,
             out: BufWriter::new(Hashing { inner: file, hash: Sha256::new() }),
             frame: Frame::new(format, path),
             errors_path: beside(path, "", ".errors")?,
@@ -95,7 +93,6 @@ impl Output {
         self.frame.end(&mut self.out).map_err(|err| failed(&self.path, &err))?;
         self.out.flush().map_err(|err| failed(&self.path, &err))?;
         let sha256 = hex(&std::mem::take(&mut self.out.get_mut().hash).finalize());
-        self.out.get_ref().inner.sync_all().map_err(|err| failed(&self.path, &err))?;
         let errors = match self.errors.is_empty() {
             // Those of an earlier run are mended.
             true => fs::remove_file(&self.errors_path).map(|()| None).or_else(|err| match err.kind() {
@@ -103,48 +100,20 @@ impl Output {
                 _ => Err(failed(&self.errors_path, &err)),
             })?,
             false => {
-                write_whole(&self.errors_path, &self.errors)?;
+                atomic_file::write(&self.errors_path, &self.errors, Mode::Umask)?;
                 Some(self.errors_path.clone())
             }
         };
-        fs::rename(&self.partial, &self.path).map_err(|err| failed(&self.path, &err))?;
-        sync_folder(&self.path).map_err(|err| failed(&self.path, &err))?;
+        let Hashing { inner, .. } = self.out.into_inner().map_err(|err| failed(&self.path, err.error()))?;
+        inner.commit().map_err(|err| failed(&self.path, &err))?;
         Ok(Written { sha256, errors })
     }
-}
-
-impl Drop for Output {
-    /// After [`Output::finish`] there is nothing left of this name.
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.partial);
-    }
-}
-
-/// A small file, whole or absent.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let partial = beside(path, ".", ".partial")?;
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
-        sync_folder(path)
-    };
-    write().map_err(|err| {
-        let _ = fs::remove_file(&partial);
-        Failure::io(path, "cannot write", &err)
-    })
-}
-
-/// Makes sure that the name `path` is kept.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder(path))?.sync_all()
 }
 
 /// A file whose bytes are hashed as they are written.
 #[derive(Debug)]
 struct Hashing {
-    inner: File,
+    inner: AtomicFile,
     hash: Sha256,
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 use tulu_quantize::checkpoint::Config;
-use tulu_quantize::{Ftype, forecast, part_of};
+use tulu_quantize::{Ftype, forecast, part_of, platform};
 
 /// A GGUF file's header is mostly the vocabulary: about as much as this.
 const HEADER: u64 = 1 << 20;
@@ -135,7 +135,7 @@ impl<'a> Offer<'a> {
         let existing = |path: &Path| path.ancestors().find(|dir| dir.exists()).map(Path::to_owned);
         let output = self.outputs.first().and_then(|(_, path, _)| existing(path));
         let (Some(output), Some(cache)) = (output, existing(cache)) else { return Ok(()) };
-        if device(&output) == device(&cache) {
+        if platform::device(&output) == platform::device(&cache) {
             return room(&output, fetched.saturating_add(left), "TULU_QUANT_CACHE and HF_HUB_CACHE");
         }
         room(&output, left, "TULU_QUANT_CACHE")?;
@@ -174,11 +174,6 @@ pub(crate) fn answer(
             Err(mpsc::RecvTimeoutError::Timeout) => go_on()?,
         }
     }
-}
-
-fn device(path: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).ok().map(|found| found.dev())
 }
 
 /// The repository's config.json, checked as a checkpoint's is.

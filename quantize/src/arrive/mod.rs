@@ -25,7 +25,7 @@ use crate::error::{Code, Error, Result};
 use crate::observer::Observer;
 use crate::output::{self, Output};
 use crate::plan::{OutputPlan, Plan};
-use crate::positioned::write_all_at;
+use crate::platform::write_all_at;
 use crate::space;
 use journal::{Journal, Mark};
 use passed::{Passed, hex};

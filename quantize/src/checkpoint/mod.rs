@@ -213,7 +213,7 @@ impl Checkpoint {
 pub(crate) fn not_gguf(path: &Path) -> Option<Error> {
     let (file, len) = open_regular(path).ok()?;
     let mut head = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(impostor::HEAD)];
-    crate::positioned::read_exact_at(&file, &mut head, 0).ok()?;
+    crate::platform::read_exact_at(&file, &mut head, 0).ok()?;
     if head.starts_with(b"GGUF") {
         return None;
     }

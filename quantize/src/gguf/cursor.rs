@@ -3,7 +3,7 @@
 use super::value::{Raw, number, width};
 use super::{Array, MAGIC, Value, foreign, wide};
 use crate::error::{Code, Error, Result};
-use crate::positioned::read_exact_at;
+use crate::platform::read_exact_at;
 use llama_ext::GgmlType;
 use std::collections::HashSet;
 use std::fs::File;

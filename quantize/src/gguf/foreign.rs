@@ -1,7 +1,7 @@
 //! What a file is that was given as a GGUF file and is none, so that the way out can be said.
 
 use crate::error::{Code, Error};
-use crate::positioned::read_exact_at;
+use crate::platform::read_exact_at;
 use std::fs::File;
 use std::path::Path;
 

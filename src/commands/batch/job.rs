@@ -4,6 +4,7 @@
 use super::Args;
 use super::summary::Ending;
 use super::watch::Terminal;
+use crate::atomic_file::folder_of;
 use crate::batch::{Contents, Defaults, Format, Results, Run, Shape, Shard, Source, Stream, Tally, survey};
 use crate::commands::load;
 use crate::decode::{Decoder, Order};
@@ -223,10 +224,6 @@ fn with_shard(path: &Path, shard: Shard) -> PathBuf {
         Some(text) => PathBuf::from(text.replace("{shard}", &shard.tag())),
         None => path.to_owned(),
     }
-}
-
-fn folder_of(path: &Path) -> PathBuf {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

@@ -5,8 +5,9 @@
 mod licence;
 mod text;
 
-use super::hub::{RepoId, replace};
+use super::hub::RepoId;
 use super::registry::{self, Entry};
+use crate::atomic_file::{self, Mode};
 use crate::engine::Shape;
 use crate::error::{Code, Failure};
 use crate::hex::hex;
@@ -94,7 +95,7 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
         prompts: prompts(source)?,
         has_system: writes_system(source),
     };
-    replace(path, card.text().as_bytes())
+    atomic_file::write(path, card.text().as_bytes(), Mode::Umask)
 }
 
 /// Bytes to run a file whose tensors take `weights`, with one whole window, as the engine forecasts them.

@@ -3,8 +3,11 @@
 use std::fs::File;
 use std::io;
 
-/// Fills `buf` from `offset`; an early end of the file is `UnexpectedEof`.
-pub(crate) fn read_exact_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
+/// Fills `buf` with the bytes of `file` from `offset` (in bytes).
+///
+/// # Errors
+/// `UnexpectedEof` when the file ends too early, or the system's error.
+pub fn read_exact_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_exact_at(file, buf, offset);
     #[cfg(windows)]
@@ -20,8 +23,11 @@ pub(crate) fn read_exact_at(file: &File, buf: &mut [u8], offset: u64) -> io::Res
     }
 }
 
-/// Writes all of `buf` at `offset`.
-pub(crate) fn write_all_at(file: &File, buf: &[u8], offset: u64) -> io::Result<()> {
+/// Writes all of `buf` to `file` at `offset` (in bytes).
+///
+/// # Errors
+/// The system's error.
+pub fn write_all_at(file: &File, buf: &[u8], offset: u64) -> io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::write_all_at(file, buf, offset);
     #[cfg(windows)]
