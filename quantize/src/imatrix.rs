@@ -3,9 +3,9 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
-use crate::checkpoint::open_regular;
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Array, Gguf, MAGIC, Value};
+use crate::medium::open_regular;
 use crate::positioned::read_exact_at;
 use llama_ext::GgmlType;
 use std::collections::BTreeMap;

@@ -36,14 +36,15 @@ mod space;
 mod sums;
 mod verify;
 mod weights;
+mod wrong_file;
 
 pub use arrive::{Arrival, Distant, DistantFile, Supply, arrive, can_arrive, memory_held};
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Weights};
 pub use convert::{Options, Report, convert, memory_needed};
 pub use error::{Class, Code, Error, Result};
 pub use imatrix::Imatrix;
 pub use llama_ext::{Ftype, GgmlType};
-pub use medium::{Medium, Weights};
+pub use medium::Medium;
 pub use naming::Naming;
 pub use observer::{Observer, Silent};
 pub use output::part_of;

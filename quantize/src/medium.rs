@@ -1,7 +1,6 @@
 //! Where the bytes of weight files are: the border that keeps the readers from knowing whether a file lies on this disk
 //! or is still on its way. Here is the file on disk; `arrive/` has the other one.
 
-use crate::checkpoint::Provenance;
 use crate::error::{Code, Error, Result};
 use crate::positioned;
 use std::fmt;
@@ -9,7 +8,6 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 /// The bytes of one weight file, at any offset, from several threads at once.
@@ -43,56 +41,6 @@ pub trait Medium: fmt::Debug + Send + Sync {
     /// The operating system's.
     fn changed(&self) -> io::Result<Option<String>> {
         Ok(None)
-    }
-}
-
-/// The weight files of a checkpoint by their names. The small files beside them are always on this disk.
-pub trait Weights {
-    /// Names of all files there are; a link whose target is gone is none.
-    ///
-    /// # Errors
-    /// [`Error`] when the folder cannot be read.
-    fn names(&self) -> Result<Vec<String>>;
-
-    /// Opens the one called `name`; `path` is what errors call it.
-    ///
-    /// # Errors
-    /// [`Error`] when there is no such file, or none that can be read.
-    fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn Medium>>;
-
-    /// Where `names` come from, as far as is known.
-    ///
-    /// # Errors
-    /// [`Error`] when what tells it cannot be read.
-    fn provenance(&self, names: &[&str]) -> Result<Provenance>;
-}
-
-/// The weight files of a folder on this disk.
-#[derive(Debug)]
-pub(crate) struct Folder<'a>(pub(crate) &'a Path);
-
-impl Weights for Folder<'_> {
-    fn names(&self) -> Result<Vec<String>> {
-        let failed = |path: &Path, err: io::Error| Error::io(path, "look into the folder", &err);
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(self.0).map_err(|err| failed(self.0, err))? {
-            let entry = entry.map_err(|err| failed(self.0, err))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            // a link of the shared cache whose file is gone is no file; what are no weights is nobody's concern here
-            let is_weights = [".safetensors", ".bin"].iter().any(|end| name.ends_with(end));
-            if !is_weights || entry.path().try_exists().map_err(|err| failed(&entry.path(), err))? {
-                names.push(name);
-            }
-        }
-        Ok(names)
-    }
-
-    fn open(&self, _name: &str, path: &Path) -> Result<Arc<dyn Medium>> {
-        Ok(Arc::new(OnDisk::open(path)?))
-    }
-
-    fn provenance(&self, names: &[&str]) -> Result<Provenance> {
-        Provenance::of(self.0, names.iter().copied())
     }
 }
 

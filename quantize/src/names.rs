@@ -1,7 +1,7 @@
 //! The exact table of a LLaMA model's tensors: name in the checkpoint, name in a GGUF file, shape, and what the writer
 //! does with the rows. A tensor outside the table is an error, except the ones every loader skips.
 
-use crate::checkpoint::Config;
+use crate::checkpoint::config::Config;
 
 /// What happens to the rows on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +84,6 @@ pub(crate) fn table(config: &Config) -> Vec<Known> {
         }));
     }
     all
-}
-
-/// Tensors that old exports carry and no loader uses: llama.cpp computes the rotary frequencies itself.
-pub(crate) fn is_skipped(source: &str) -> bool {
-    [".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias"].iter().any(|end| source.ends_with(end))
 }
 
 /// The row of the checkpoint that becomes row `row` of the GGUF tensor: `reshape(heads, 2, head_dim/2).swapaxes(1, 2)`

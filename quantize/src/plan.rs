@@ -1,7 +1,7 @@
 //! What will be written, to the byte, before anything is: every tensor's type and offset in every output. The writer
 //! checks itself against the plan; `--dry-run` stops after it.
 
-use crate::checkpoint::{Checkpoint, SourceTensor};
+use crate::checkpoint::{Checkpoint, SourceTensor, is_skipped};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
 use crate::metadata;
@@ -137,7 +137,7 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     let mut have: HashMap<&str, usize> = HashMap::new();
     let (mut skipped, mut unknown) = (Vec::new(), Vec::new());
     for (i, t) in source.tensors.iter().enumerate() {
-        if names::is_skipped(&t.name) {
+        if is_skipped(&t.name) {
             skipped.push(t.name.clone());
         } else {
             have.insert(&t.name, i);

@@ -3,11 +3,13 @@
 
 mod computation;
 mod ends;
+mod fields;
 mod rope;
 
 use super::json;
 use crate::error::{Code, Error, Result};
 use crate::medium::is_there;
+use fields::Reader;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -85,7 +87,7 @@ impl Config {
         let ends = ends::of([&json, &generation]);
         let quantized = computation::quantization(&json);
         let beyond = Beyond { quantized, ends, json: json.clone(), generation };
-        read.numbers().map(|config| (config, beyond))
+        Self::from_fields(&read).map(|config| (config, beyond))
     }
 }
 
@@ -122,10 +124,9 @@ pub(crate) fn adapter(dir: &Path) -> Error {
     Error::new(Code::Architecture, dir, "is a LoRA adapter, not a model", fix)
 }
 
-impl Reader<'_> {
-    /// The numbers themselves.
-    fn numbers(&self) -> Result<Config> {
-        let read = self;
+impl Config {
+    /// Reads and checks the numbers.
+    fn from_fields(read: &Reader<'_>) -> Result<Self> {
         let heads = read.number("num_attention_heads", 1, MAX_WIDTH)?;
         let hidden = read.number("hidden_size", 1, MAX_WIDTH)?;
         let kv_heads = read.optional("num_key_value_heads", 1, heads)?.unwrap_or(heads);
@@ -152,7 +153,7 @@ impl Reader<'_> {
         if !head_dim.is_multiple_of(2) {
             return Err(read.bad(format!("heads of {head_dim} dimensions cannot be rotated in pairs")));
         }
-        Ok(Config {
+        Ok(Self {
             hidden_size: narrow(hidden),
             intermediate_size: narrow(read.number("intermediate_size", 1, MAX_WIDTH)?),
             num_hidden_layers: narrow(read.number("num_hidden_layers", 1, MAX_LAYERS)?),
@@ -190,61 +191,6 @@ fn check_architecture(path: &Path, json: &Map<String, Value>) -> Result<()> {
         ),
         (Some(name), _) => refuse(format!("architecture {name} is not LLaMA"), ONLY),
         (None, _) => refuse("names no architecture".to_owned(), "only LLaMA models are converted"),
-    }
-}
-
-struct Reader<'a> {
-    path: &'a Path,
-    json: &'a Map<String, Value>,
-}
-
-impl Reader<'_> {
-    fn bad(&self, what: String) -> Error {
-        Error::new(Code::Config, self.path, what, "compare with the model's config.json on the Hub")
-    }
-
-    fn optional(&self, key: &str, min: u64, max: u64) -> Result<Option<u64>> {
-        match self.json.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_u64() {
-                Some(n) if (min..=max).contains(&n) => Ok(Some(n)),
-                _ => Err(self.bad(format!("{key} is {value}, expected a whole number from {min} to {max}"))),
-            },
-        }
-    }
-
-    fn number(&self, key: &str, min: u64, max: u64) -> Result<u64> {
-        self.optional(key, min, max)?.ok_or_else(|| self.bad(format!("{key} is missing")))
-    }
-
-    fn positive(&self, key: &str) -> Result<Option<f32>> {
-        self.positive_in(self.json, key)
-    }
-
-    /// As [`Self::positive`], of an object inside.
-    fn positive_in(&self, json: &Map<String, Value>, key: &str) -> Result<Option<f32>> {
-        match json.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            #[allow(clippy::cast_possible_truncation, reason = "GGUF stores these as f32")]
-            Some(value) => match value.as_f64().map(|x| x as f32) {
-                Some(x) if x.is_finite() && x > 0.0 => Ok(Some(x)),
-                _ => Err(self.bad(format!("{key} is {value}, expected a positive number"))),
-            },
-        }
-    }
-
-    /// Ids are checked against the vocabulary later; anything that is no id counts as absent.
-    fn token(&self, key: &str) -> Option<u32> {
-        self.json.get(key).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
-    }
-
-    /// `true` or `false`; anything else is an error.
-    fn flag(&self, key: &str) -> Result<Option<bool>> {
-        match self.json.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(other) => Err(self.bad(format!("{key} is {other}, expected true or false"))),
-        }
     }
 }
 

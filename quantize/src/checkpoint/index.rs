@@ -1,9 +1,12 @@
 //! Which weight files a folder has, and that index and shards agree about every tensor. [`missing`](super::missing) says
 //! what is wrong when there are none.
 
-use super::{Shard, SourceTensor, json, missing, safetensors, torch};
+use super::formats::{Container, WEIGHT_FORMATS, WeightFormat};
+use super::weight_file::{Shard, SourceTensor};
+use super::weight_files::Weights;
+use super::{json, missing, safetensors, torch};
 use crate::error::{Code, Error, Result};
-use crate::medium::{OnDisk, Weights, is_there};
+use crate::medium::{OnDisk, is_there};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -12,71 +15,23 @@ use std::sync::Arc;
 /// A weight file with its tensors.
 pub type Opened = (Shard, Vec<SourceTensor>);
 
-/// A format of weight files.
-pub(super) struct Format {
-    /// The only file of a model in one piece.
-    pub(super) single: &'static str,
-    /// The index of a model in several.
-    pub(super) index: &'static str,
-    /// How a shard's name begins.
-    pub(super) before: &'static str,
-    /// How a shard's name ends.
-    pub(super) ending: &'static str,
-    /// Reads what is in a file, which gets the number given, and lists its tensors; notes for the user are added to the
-    /// list.
-    open: fn(Shard, usize, &mut Vec<String>) -> Result<Opened>,
-}
-
-/// In order of preference: safetensors cannot hold anything but tensors.
-pub(super) const FORMATS: [Format; 2] = [
-    Format {
-        single: "model.safetensors",
-        index: "model.safetensors.index.json",
-        before: "model-",
-        ending: ".safetensors",
-        open: safetensors::open,
-    },
-    Format {
-        single: "pytorch_model.bin",
-        index: "pytorch_model.bin.index.json",
-        before: "pytorch_model-",
-        ending: ".bin",
-        open: torch::open,
-    },
-];
-
-impl Format {
-    /// Number and count of a shard by its name: `model-00001-of-00002.safetensors` is the first of two.
-    pub(super) fn number(&self, name: &str) -> Option<(u32, u32)> {
-        let (number, count) = name.strip_prefix(self.before)?.strip_suffix(self.ending)?.split_once("-of-")?;
-        Some((number.parse().ok()?, count.parse().ok()?))
-    }
-
-    /// The shards that are here, in their order, if they are all of one set.
-    fn complete(&self, here: &HashSet<String>) -> Option<Vec<String>> {
-        let mut found: Vec<((u32, u32), &String)> =
-            here.iter().filter_map(|name| Some((self.number(name)?, name))).collect();
-        found.sort();
-        let ((_, count), _) = *found.first()?;
-        let whole = found.iter().map(|(number, _)| *number).eq((1..=count).map(|n| (n, count)));
-        whole.then(|| found.into_iter().map(|(_, name)| name.clone()).collect())
-    }
-
-    /// Whether a file of this format is here: one by itself, or a shard. (`training_args.bin` is neither.)
-    fn has_weights(&self, here: &HashSet<String>) -> bool {
-        here.iter().any(|name| name == self.single || self.number(name).is_some())
-    }
-}
-
 /// Opens one weight file by itself, in the format that its name ends with; `None` when that is neither.
 ///
 /// # Errors
 /// [`Error`] naming the invariant that does not hold.
 pub fn open_shard(path: &Path, notes: &mut Vec<String>) -> Result<Option<Opened>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    match FORMATS.iter().find(|f| name.ends_with(f.ending)) {
-        Some(format) => (format.open)(Shard::new(path, Arc::new(OnDisk::open(path)?)), 0, notes).map(Some),
+    match WEIGHT_FORMATS.iter().find(|f| name.ends_with(f.suffix)) {
+        Some(format) => open_file(format, Shard::new(path, Arc::new(OnDisk::open(path)?)), 0, notes).map(Some),
         None => Ok(None),
+    }
+}
+
+/// Reads the header of `file`, which gets the number `number`, and lists its tensors.
+fn open_file(format: &WeightFormat, file: Shard, number: usize, notes: &mut Vec<String>) -> Result<Opened> {
+    match format.container {
+        Container::Safetensors => safetensors::open(file, number),
+        Container::Torch => torch::open(file, number, notes),
     }
 }
 
@@ -88,26 +43,27 @@ pub(crate) fn open_weights(
 ) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
     let here: HashSet<String> = weights.names()?.into_iter().collect();
     let mut named = Vec::new();
-    for format in &FORMATS {
+    for format in &WEIGHT_FORMATS {
         let indexed = is_there(&dir.join(format.index))?;
-        if indexed || here.contains(format.single) || format.complete(&here).is_some() {
+        if indexed || here.contains(format.single) || format.complete_set(here.iter().map(String::as_str)).is_some() {
             named.push((format, indexed));
         }
     }
     let [(first, _), ..] = named.as_slice() else { return Err(missing::weights(dir, &here)) };
     // who downloads one format of two often gets the index of the other with it
-    let (format, indexed) = *named.iter().find(|(format, _)| format.has_weights(&here)).unwrap_or(&named[0]);
+    let (format, indexed) =
+        *named.iter().find(|(format, _)| format.is_among(here.iter().map(String::as_str))).unwrap_or(&named[0]);
     if format.index != first.index {
-        notes.push(format!("{} is here without its shards, so the {} files are read", first.index, format.ending));
+        notes.push(format!("{} is here without its shards, so the {} files are read", first.index, format.suffix));
     }
     let open = |name: &str, number: usize, notes: &mut Vec<String>| {
         let path = dir.join(name);
         let medium = weights.open(name, &path)?;
-        (format.open)(Shard::new(&path, medium), number, notes)
+        open_file(format, Shard::new(&path, medium), number, notes)
     };
     if indexed {
         let index = dir.join(format.index);
-        let wanted = read_index(&index, format.ending)?;
+        let wanted = read_index(&index, format.suffix)?;
         let absent: BTreeSet<&str> = wanted.values().map(String::as_str).filter(|name| !here.contains(*name)).collect();
         if absent.is_empty() {
             if here.contains(format.single) && !wanted.values().any(|name| name == format.single) {
@@ -124,7 +80,7 @@ pub(crate) fn open_weights(
         let (shard, tensors) = open(format.single, 0, notes)?;
         return Ok((vec![shard], tensors));
     }
-    let names = format.complete(&here).unwrap_or_default();
+    let names = format.complete_set(here.iter().map(String::as_str)).unwrap_or_default();
     notes.push(format!("{} is missing; the {} shards are read by their names", format.index, names.len()));
     open_unlisted(dir, &names, open, notes)
 }
@@ -132,7 +88,7 @@ pub(crate) fn open_weights(
 /// Shards without an index: a tensor stands in one of them only.
 fn open_unlisted(
     dir: &Path,
-    names: &[String],
+    names: &[&str],
     open: impl Fn(&str, usize, &mut Vec<String>) -> Result<Opened>,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {

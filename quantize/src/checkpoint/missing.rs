@@ -1,7 +1,7 @@
 //! Why a folder has no weights that could be read, by what it has instead.
 
 use super::config::adapter;
-use super::index::FORMATS;
+use super::formats::WEIGHT_FORMATS;
 use crate::error::{Code, Error};
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -12,16 +12,16 @@ const LISTED: usize = 4;
 /// The folder `dir`, of which `here` are the files, has no weights of either format.
 pub(super) fn weights(dir: &Path, here: &HashSet<String>) -> Error {
     let error = |what: String, fix: String| Error::new(Code::NoWeights, dir, what, fix);
-    for format in &FORMATS {
+    for format in &WEIGHT_FORMATS {
         if let Some(err) = dangling(dir, format.single) {
             return err;
         }
-        let mut shards: Vec<(u32, u32)> = here.iter().filter_map(|name| format.number(name)).collect();
+        let mut shards: Vec<(u32, u32)> = here.iter().filter_map(|name| format.shard_number(name)).collect();
         shards.sort_unstable();
         if let [(_, count), ..] = shards.as_slice() {
             let missing: Vec<String> = (1..=(*count).min(10_000))
                 .filter(|n| !shards.contains(&(*n, *count)))
-                .map(|n| format!("{}{n:05}-of-{count:05}{}", format.before, format.ending))
+                .map(|n| format!("{}{n:05}-of-{count:05}{}", format.prefix, format.suffix))
                 .collect();
             let what = format!(
                 "has {} shards, neither {} nor {}",
@@ -35,7 +35,7 @@ pub(super) fn weights(dir: &Path, here: &HashSet<String>) -> Error {
     if here.iter().any(|name| name.starts_with("adapter_model.") || name == "adapter_config.json") {
         return adapter(dir);
     }
-    let [a, b] = [&FORMATS[0], &FORMATS[1]].map(|f| f.single);
+    let [a, b] = [&WEIGHT_FORMATS[0], &WEIGHT_FORMATS[1]].map(|f| f.single);
     let endings = [".safetensors", ".bin", ".pth", ".pt", ".gguf"];
     let mut others: Vec<String> =
         here.iter().filter(|name| endings.iter().any(|end| name.ends_with(end))).cloned().collect();

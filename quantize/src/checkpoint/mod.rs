@@ -5,7 +5,7 @@
 
 mod card;
 pub mod config;
-mod impostor;
+mod formats;
 mod index;
 mod json;
 mod missing;
@@ -19,91 +19,24 @@ mod template;
 mod tied;
 pub mod tokenizer;
 mod torch;
+mod weight_file;
+mod weight_files;
 mod zip;
 
-pub(crate) use crate::medium::open_regular;
 pub use config::Config;
+pub use formats::{Container, WEIGHT_FORMATS, WeightFormat};
 pub use index::{Opened, open_shard};
 pub use provenance::Provenance;
 pub use tokenizer::{Token, TokenKind, Tokenizer};
-pub(crate) use torch::wrong_sum;
+pub(crate) use weight_file::{Checksum, is_skipped, wrong_sum};
+pub use weight_file::{Shard, SourceTensor};
+pub use weight_files::Weights;
 
 use crate::error::{Code, Error, Result};
 use crate::gguf::Value;
-use crate::medium::{Folder, Medium, Weights};
-use llama_ext::{Ftype, GgmlType};
+use llama_ext::Ftype;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-/// One weight file, open.
-#[derive(Debug)]
-pub struct Shard {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its bytes.
-    pub medium: Arc<dyn Medium>,
-    /// Sums that the file carries for its tensors' bytes, in the order of the file.
-    pub(crate) sums: Vec<Checksum>,
-    /// Tensors that are of a type no weight has, and that every loader skips.
-    pub(crate) left_out: Vec<String>,
-}
-
-impl Shard {
-    /// A file that was opened, of which nothing is known yet.
-    pub(crate) fn new(path: &Path, medium: Arc<dyn Medium>) -> Self {
-        Self { path: path.to_owned(), medium, sums: Vec::new(), left_out: Vec::new() }
-    }
-
-    /// Length in bytes when it was opened.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.medium.len()
-    }
-
-    /// Whether there is nothing in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Fills `buf` from `offset`; `doing` is what for.
-    pub(crate) fn read(&self, buf: &mut [u8], offset: u64, doing: &str) -> Result<()> {
-        self.medium.read_exact_at(buf, offset).map_err(|err| Error::io(&self.path, doing, &err))
-    }
-}
-
-/// A run of bytes whose CRC32 is stored beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Checksum {
-    /// Of the member of the zip file.
-    pub(crate) name: String,
-    /// First byte, from the start of the shard's file.
-    pub(crate) offset: u64,
-    /// Length in bytes.
-    pub(crate) len: u64,
-    /// What it must be.
-    pub(crate) crc: u32,
-}
-
-/// Where the bytes of one tensor are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceTensor {
-    /// Its name in the checkpoint, such as `model.layers.0.self_attn.q_proj.weight`.
-    pub name: String,
-    /// F32, F16 or BF16; anything in a GGUF file.
-    pub dtype: GgmlType,
-    /// Outermost dimension first, as PyTorch has it (rows × columns for a matrix).
-    pub shape: Vec<u64>,
-    /// Index into [`Checkpoint::shards`].
-    pub shard: usize,
-    /// First byte, from the start of the shard's file.
-    pub offset: u64,
-    /// Length in bytes: the product of the shape and the width of the type.
-    pub bytes: u64,
-    /// Elements from one index to the next in each dimension, when they do not lie one after another: a transposed
-    /// view, a slice of columns.
-    pub strides: Option<Vec<u64>>,
-}
+use weight_files::Folder;
 
 /// A checkpoint that holds together: configuration, vocabulary, template, and tensors that lie where they should.
 #[derive(Debug)]
@@ -207,26 +140,6 @@ impl Checkpoint {
         }
         Ok(())
     }
-}
-
-/// What a file that is no GGUF is instead, if that can be told: the way to it is another one then.
-pub(crate) fn not_gguf(path: &Path) -> Option<Error> {
-    let (file, len) = open_regular(path).ok()?;
-    let mut head = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(impostor::HEAD)];
-    crate::positioned::read_exact_at(&file, &mut head, 0).ok()?;
-    if head.starts_with(b"GGUF") {
-        return None;
-    }
-    if let Some((what, fix)) = impostor::instead(&head) {
-        return Some(Error::new(Code::Gguf, path, what, fix));
-    }
-    let of_checkpoint = [".json", ".safetensors", ".bin", ".model", ".jinja", ".pt", ".pth"];
-    let name = path.file_name()?.to_string_lossy();
-    of_checkpoint.iter().any(|end| name.ends_with(end)).then(|| {
-        let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let fix = format!("give its folder: {}", folder.display());
-        Error::new(Code::NotAFile, path, "is one file of a checkpoint, not a GGUF file", fix)
-    })
 }
 
 /// A file's name without `.gguf` and the type at its end: `tulu-2-13b-F16.gguf` and `tulu-2-13b.Q8_0.gguf` are of

@@ -2,7 +2,7 @@
 //! them: DDP (`module.`), torch.compile (`_orig_mod.`), PEFT (`base_model.model.`), a model saved inside another one
 //! (`model.`), and a model that was saved without the part that writes text (no prefix).
 
-use super::SourceTensor;
+use super::weight_file::SourceTensor;
 use std::collections::HashSet;
 
 /// What may stand before a name, in any order and number.

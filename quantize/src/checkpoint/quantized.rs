@@ -1,8 +1,8 @@
 //! Checkpoints that are quantized, or hold an adapter that was not merged: said by what they are, where the reader only
 //! sees a type or a name that it does not know.
 
-use super::SourceTensor;
 use super::config::Beyond;
+use super::weight_file::SourceTensor;
 use crate::error::{Code, Error, Result};
 use std::path::Path;
 

@@ -1,9 +1,10 @@
 //! The chat templates of a checkpoint, found as Transformers finds them: chat_template.jinja before tokenizer_config.json,
 //! named ones beside the default. chat_template.json comes last; only llama.cpp's converter looks there.
 
-use super::{impostor, json};
+use super::json;
 use crate::error::{Code, Error, Result};
 use crate::medium::{if_there, read_small};
+use crate::wrong_file;
 use serde_json::Value;
 use std::path::Path;
 
@@ -98,7 +99,7 @@ fn plain(name: &str) -> String {
 /// A template in a file of its own.
 fn text(path: &Path) -> Result<String> {
     let bytes = read_small(path, MAX_BYTES as u64, |len| too_long(path, len))?;
-    if let Some((what, fix)) = impostor::instead(&bytes).filter(|(what, _)| what.contains("LFS")) {
+    if let Some((what, fix)) = wrong_file::instead(&bytes).filter(|(what, _)| what.contains("LFS")) {
         return Err(Error::new(Code::Json, path, what, fix));
     }
     let text = String::from_utf8(bytes).map_err(|_| bad(path, "the chat template is not UTF-8"))?;

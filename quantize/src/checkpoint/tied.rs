@@ -1,7 +1,8 @@
 //! An output matrix beside `tie_word_embeddings: true`. Transformers 5 and llama.cpp keep one that differs from the
 //! embedding; one that is the embedding again is left out.
 
-use super::{Config, Shard, SourceTensor};
+use super::config::Config;
+use super::weight_file::{Shard, SourceTensor};
 use crate::error::Result;
 
 /// Bytes compared at once.

@@ -10,45 +10,19 @@ mod added;
 mod fast;
 mod pieces;
 mod special;
+mod token;
 
-use super::config::Beyond;
-use super::{Config, json};
+use super::config::{Beyond, Config};
+use super::json;
 use crate::error::{Code, Error, Result};
-use crate::gguf;
 use crate::medium::is_there;
 use fast::Fast;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
-
-/// What a token is. The discriminant is the number in SentencePiece's protobuf and in `tokenizer.ggml.token_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub enum TokenKind {
-    /// Text.
-    Normal = 1,
-    /// The unknown token.
-    Unknown = 2,
-    /// Written by templates only: `<s>`, `</s>`.
-    Control = 3,
-    /// Text that is never split.
-    UserDefined = 4,
-    /// A row of the embedding that no text reaches.
-    Unused = 5,
-    /// One byte, for what the vocabulary cannot spell.
-    Byte = 6,
-}
-
-/// One row of the vocabulary.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Token {
-    /// Its text; SentencePiece writes a space as U+2581.
-    pub text: String,
-    /// Log probability, or merge rank negated: higher is merged first.
-    pub score: f32,
-    /// What it is.
-    pub kind: TokenKind,
-}
+pub(crate) use token::Extra;
+use token::{SCORE_PADDING, shown};
+pub use token::{Token, TokenKind};
 
 /// The vocabulary and the ids with a meaning.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,34 +41,6 @@ pub struct Tokenizer {
     pub add_eos: Option<bool>,
     /// `add_prefix_space` of tokenizer_config.json (absent in every Tulu repository).
     pub add_space_prefix: Option<bool>,
-}
-
-/// Scores of llama.cpp's converter: padding rows, and tokens added on top of the model.
-const SCORE_PADDING: f32 = -10_000.0;
-const SCORE_ADDED: f32 = -1_000.0;
-
-/// Where a space is put before a text, so that its first word is the one that stands within a sentence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spaces {
-    /// Before every text between two special tokens: what llama.cpp and Transformers' `legacy` tokenizer do.
-    Always,
-    /// Only before a text that begins the prompt (`legacy: false`).
-    First,
-    /// Nowhere.
-    Never,
-}
-
-/// Keys of the metadata that [`Tokenizer`] has no field for.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Extra {
-    /// Ids of further special tokens, which follow bos and eos.
-    pub(crate) ids: Vec<(String, gguf::Value)>,
-    /// Which special tokens are put around a text.
-    pub(crate) adds: Vec<(String, gguf::Value)>,
-    /// Further tokens that end an answer.
-    pub(crate) ends: Vec<(String, gguf::Value)>,
-    /// Under keys of our own.
-    pub(crate) own: Vec<(String, gguf::Value)>,
 }
 
 impl Tokenizer {
@@ -165,14 +111,4 @@ fn check_unique(path: &Path, tokens: &[Token]) -> Result<()> {
             Err(Error::new(Code::Tokenizer, path, what, "take the tokenizer files of one repository"))
         }
     }
-}
-
-/// The text of a token in a message: on one line, and no longer than a line.
-fn shown(text: &str) -> String {
-    const MOST: usize = 80;
-    let mut shown: String = text.escape_debug().take(MOST).collect();
-    if text.escape_debug().nth(MOST).is_some() {
-        shown.push('…');
-    }
-    shown
 }

@@ -1,9 +1,10 @@
 //! Reads forward through a GGUF header. What is allocated is never more than what is left of the file can fill.
 
-use super::value::{Raw, number, width};
-use super::{Array, MAGIC, Value, foreign, wide};
+use super::layout::{MAGIC, wide};
+use super::value::{Array, Raw, Value, number, width};
 use crate::error::{Code, Error, Result};
 use crate::positioned::read_exact_at;
+use crate::wrong_file::not_gguf;
 use llama_ext::GgmlType;
 use std::collections::HashSet;
 use std::fs::File;
@@ -114,7 +115,7 @@ impl<'a> Cursor<'a> {
     /// Reads all of it: the pairs, then the list of tensors.
     pub(super) fn header(&mut self) -> Result<(Pairs, Vec<Listed>)> {
         if self.len < 4 || self.array::<4>()? != MAGIC {
-            return Err(foreign::refused(self.path, self.file, self.len));
+            return Err(not_gguf(self.path, self.file, self.len));
         }
         let version = self.u32()?;
         if (2..=3).contains(&version.swap_bytes()) {

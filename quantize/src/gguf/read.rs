@@ -2,7 +2,8 @@
 //! llama.cpp aborts or worse on some lies; what passes here is safe to hand to it.
 
 use super::cursor::{Cursor, Listed};
-use super::{ALIGNMENT, Value, align, wide};
+use super::layout::{ALIGNMENT, align, wide};
+use super::value::Value;
 use crate::error::Result;
 use crate::medium::open_regular;
 use llama_ext::GgmlType;

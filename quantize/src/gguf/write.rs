@@ -1,6 +1,7 @@
 //! The bytes of a GGUF header: everything before the tensor data.
 
-use super::{ALIGNMENT, Array, MAGIC, VERSION, Value, align, wide};
+use super::layout::{ALIGNMENT, MAGIC, VERSION, align, wide};
+use super::value::{Array, Value};
 use llama_ext::GgmlType;
 
 /// One tensor as the header lists it.

@@ -1,7 +1,8 @@
 //! Keys of config.json that change what a LLaMA model computes, and that a GGUF of the `llama` architecture (or the engine
 //! here) cannot follow. `LlamaModel` of Transformers reads no others.
 
-use super::{Reader, rope};
+use super::fields::Reader;
+use super::rope;
 use crate::error::Result;
 use serde_json::{Map, Value};
 

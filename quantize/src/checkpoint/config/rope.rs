@@ -1,7 +1,7 @@
 //! The rotary embedding: its base, and that nothing scales or shortens it. Transformers up to 4 writes `rope_theta` beside
 //! `rope_scaling`; from 5 on it writes both into `rope_parameters`. All places are looked at, whichever wrote the file.
 
-use super::Reader;
+use super::fields::Reader;
 use crate::error::Result;
 use serde_json::{Map, Value};
 

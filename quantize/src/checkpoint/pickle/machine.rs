@@ -1,7 +1,7 @@
 //! The stack machine: one method for each kind of opcode, and the limits.
 
+use super::data::{Fault, Node, Value};
 use super::global::Global;
-use super::{Fault, Node, Value};
 use crate::error::Code;
 
 const MAX_OPCODES: usize = 2_000_000;

@@ -1,6 +1,6 @@
 //! Tokens that the JSON files add to tokenizer.model, as llama.cpp's converter adds them.
 
-use super::{SCORE_ADDED, Token, TokenKind, shown};
+use super::token::{SCORE_ADDED, Token, TokenKind, shown};
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};
 use serde_json::{Map, Value};

@@ -1,7 +1,7 @@
 //! What tokenizer.json says beside tokenizer.model: tokens that the other files do not have, what is put around a text,
 //! and where a space is put before it. The vocabulary itself is not read from it.
 
-use super::{Spaces, Token, shown};
+use super::token::{Spaces, Token, shown};
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};
 use crate::medium::if_there;

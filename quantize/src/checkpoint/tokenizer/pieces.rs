@@ -1,9 +1,9 @@
 //! tokenizer.model: the pieces of a SentencePiece protobuf, each checked for what llama.cpp aborts on.
 
-use super::{Token, TokenKind};
-use crate::checkpoint::impostor;
+use super::token::{Token, TokenKind};
 use crate::error::{Code, Error, Result};
 use crate::medium::read_small;
+use crate::wrong_file;
 use prost::Message as _;
 use std::path::Path;
 
@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Token>> {
     let bad =
         |what: String| Error::new(Code::Tokenizer, path, what, "download the file again (Llama 2's has 499,723 bytes)");
     let bytes = read_small(path, MAX_BYTES, |len| bad(format!("has {len} bytes, more than {MAX_BYTES}")))?;
-    let model = ModelProto::decode(bytes.as_slice()).map_err(|err| match impostor::instead(&bytes) {
+    let model = ModelProto::decode(bytes.as_slice()).map_err(|err| match wrong_file::instead(&bytes) {
         Some((what, fix)) => Error::new(Code::Tokenizer, path, what, fix),
         None => bad(format!("is not a SentencePiece model: {err}")),
     })?;

@@ -1,18 +1,16 @@
 //! The members of a `.bin` file by their names under its one root, and the small ones read.
 
-use crate::checkpoint::Shard;
 use crate::checkpoint::pickle::Fault;
+use crate::checkpoint::weight_file::{DAMAGED, Shard, wrong_sum};
 use crate::checkpoint::zip::{self, Member};
 use crate::error::{Code, Error, Result};
 use std::collections::HashMap;
-use std::path::Path;
 
 /// PyTorch reads these (`kMinSupportedFileFormatVersion` and its maximum).
 const VERSIONS: std::ops::RangeInclusive<u32> = 1..=10;
 /// `version` and `byteorder` have a few bytes.
 const MAX_NOTE: u64 = 64;
 
-pub(super) const DAMAGED: &str = "the file is damaged or cut: download it again";
 const REFUSED: &str = "only tensors are loaded; nothing was executed";
 
 /// The members under the one root.
@@ -103,10 +101,4 @@ impl<'a> Archive<'a> {
         };
         Error::new(fault.code, &self.shard.path, what, fix)
     }
-}
-
-/// Both who read small members and who read weights say it alike.
-pub(crate) fn wrong_sum(path: &Path, name: &str, offset: u64, wanted: u32, found: u32) -> Error {
-    let what = format!("member '{name}' at byte {offset} has CRC32 {found:08x}, stored with it is {wanted:08x}");
-    Error::new(Code::ZipCrc, path, what, DAMAGED)
 }

@@ -11,13 +11,13 @@
 mod archive;
 mod table;
 
+use super::pickle;
 use super::pickle::Pickle;
+use super::weight_file::{Checksum, DAMAGED, Shard, SourceTensor};
 use super::zip::Member;
-use super::{Checksum, Shard, SourceTensor, impostor, pickle};
 use crate::error::{Code, Error, Result};
-use archive::{Archive, DAMAGED};
-
-pub(crate) use archive::wrong_sum;
+use crate::wrong_file;
+use archive::Archive;
 
 /// Reads the table of `file` and lists its tensors as those of shard number `shard`.
 pub(crate) fn open(file: Shard, shard: usize, notes: &mut Vec<String>) -> Result<(Shard, Vec<SourceTensor>)> {
@@ -64,7 +64,7 @@ fn check_format(file: &Shard) -> Result<()> {
         ("is in PyTorch's legacy layout of before 1.6 (no zip file), which is not read", again)
     } else if head.get(257..262) == Some(b"ustar") {
         ("is in PyTorch's oldest layout (a tar file), which is not read", again)
-    } else if let Some(instead) = impostor::instead(head) {
+    } else if let Some(instead) = wrong_file::instead(head) {
         instead
     } else {
         ("does not begin as a zip file, so it is none that torch.save wrote", DAMAGED)

@@ -2,12 +2,11 @@
 //! that cannot wrap. Several tensors may share a storage, and a tensor may be any view of it.
 
 use super::archive::Archive;
-use crate::checkpoint::SourceTensor;
 use crate::checkpoint::pickle::global::{Global, StorageType};
 use crate::checkpoint::pickle::{Fault, Node, Pickle, Value};
+use crate::checkpoint::weight_file::{SourceTensor, is_skipped};
 use crate::checkpoint::zip::Member;
 use crate::error::Code;
-use crate::names;
 use llama_ext::GgmlType;
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
@@ -65,7 +64,7 @@ impl<'a> Table<'a> {
                     tensors.push(self.tensor(name, dtype, &view, member)?);
                 }
                 // masks of booleans and the like: every loader skips them, so their type is no reason to stop
-                None if names::is_skipped(name) => left_out.push(name.to_owned()),
+                None if is_skipped(name) => left_out.push(name.to_owned()),
                 None => {
                     let what =
                         format!("tensor '{shown}' has elements of type {kind:?}; BFloat16, Half and Float are read");
