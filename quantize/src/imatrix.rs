@@ -4,8 +4,8 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 use crate::error::{Code, Error, Result};
+use crate::files::open_regular;
 use crate::gguf::{Array, Gguf, MAGIC, Value};
-use crate::medium::open_regular;
 use crate::positioned::read_exact_at;
 use llama_ext::GgmlType;
 use std::collections::BTreeMap;

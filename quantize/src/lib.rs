@@ -10,44 +10,40 @@
 //! goes out through [`Observer`]. Weights that are not on this disk come in through [`Supply`] (`arrive/`).
 #![forbid(unsafe_code)]
 
-mod arrive;
-mod carried;
+mod byte_source;
 pub mod checkpoint;
 mod convert;
 mod error;
-pub mod forecast;
+mod files;
 pub mod gguf;
-mod hashes;
+mod gguf_metadata;
+mod gguf_naming;
+mod gguf_source;
 mod imatrix;
 pub mod kernels;
-mod medium;
-mod metadata;
-mod names;
-mod naming;
+mod llama_tensors;
 mod observer;
 mod output;
 mod plan;
-mod pool;
 mod positioned;
-mod range;
-mod recipe;
-mod rows;
+mod quantize_options;
+pub mod size_estimate;
 mod space;
-mod sums;
+mod streaming;
 mod verify;
-mod weights;
+mod worker_pool;
 mod wrong_file;
 
-pub use arrive::{Arrival, Distant, DistantFile, Supply, arrive, can_arrive, memory_held};
+pub use byte_source::Medium;
 pub use checkpoint::{Checkpoint, Weights};
 pub use convert::{Options, Report, convert, memory_needed};
 pub use error::{Class, Code, Error, Result};
+pub use gguf_naming::Naming;
 pub use imatrix::Imatrix;
 pub use llama_ext::{Ftype, GgmlType};
-pub use medium::Medium;
-pub use naming::Naming;
 pub use observer::{Observer, Silent};
 pub use output::part_of;
 pub use plan::{OutputPlan, Plan, PlannedTensor};
-pub use recipe::Recipe;
+pub use quantize_options::Recipe;
+pub use streaming::{Arrival, Distant, DistantFile, Supply, arrive, can_arrive, memory_held};
 pub use verify::{Check, Distance, FileCheck, Reference, Verdict, table_problems, verify, verify_checkpoint};

@@ -4,9 +4,9 @@
 use crate::checkpoint::{Checkpoint, SourceTensor, is_skipped};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
-use crate::metadata;
-use crate::names::{self, Layout};
-use crate::recipe::Recipe;
+use crate::gguf_metadata;
+use crate::llama_tensors::{self, Layout};
+use crate::quantize_options::Recipe;
 use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, TypeRules};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -145,7 +145,7 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     }
     let place = |t: &SourceTensor| source.shards.get(t.shard).map_or(source.dir.as_path(), |s| s.path.as_path());
     let mut planned = Vec::new();
-    for mut known in names::table(&source.config) {
+    for mut known in llama_tensors::table(&source.config) {
         if source.carried.is_some() {
             known.source.clone_from(&known.name);
             known.layout = Layout::AsIs;
@@ -302,7 +302,7 @@ fn plan_output(
         .zip(types.iter().zip(&relative))
         .map(|(t, (kind, offset))| TensorEntry { name: &t.name, dims: &t.dims, kind: *kind, offset: *offset })
         .collect();
-    let header = encode_header(&metadata::pairs(source, ftype, n_params, recipe.imatrix.as_ref()), &entries);
+    let header = encode_header(&gguf_metadata::pairs(source, ftype, n_params, recipe.imatrix.as_ref()), &entries);
     let data = header.len() as u64;
     let len = data.checked_add(end).ok_or_else(too_large)?;
     let offsets = relative.iter().map(|offset| data + offset).collect();

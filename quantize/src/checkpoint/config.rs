@@ -1,14 +1,14 @@
 //! config.json of a LLaMA model: the numbers, each checked before anything is computed from it. [`rope`] has the rotary
 //! embedding, [`computation`] what else would change the computation, [`ends`] the tokens that end an answer.
 
-mod computation;
-mod ends;
+mod end_tokens;
 mod fields;
 mod rope;
+mod unsupported;
 
 use super::json;
 use crate::error::{Code, Error, Result};
-use crate::medium::is_there;
+use crate::files::is_there;
 use fields::Reader;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -76,7 +76,7 @@ impl Config {
         let json = json::read_object(&path)?;
         check_architecture(&path, &json)?;
         let read = Reader { path: &path, json: &json };
-        computation::check(&read)?;
+        unsupported::check(&read)?;
         if json.get("auto_map").is_some_and(|map| !map.is_null()) {
             notes.push(
                 "config.json names code of its own (auto_map), which is not read: the model is taken for a plain LLaMA"
@@ -84,8 +84,8 @@ impl Config {
             );
         }
         let generation = generation(dir, notes)?;
-        let ends = ends::of([&json, &generation]);
-        let quantized = computation::quantization(&json);
+        let ends = end_tokens::of([&json, &generation]);
+        let quantized = unsupported::quantization(&json);
         let beyond = Beyond { quantized, ends, json: json.clone(), generation };
         Self::from_fields(&read).map(|config| (config, beyond))
     }
@@ -97,7 +97,7 @@ pub(crate) struct Beyond {
     /// How the weights are said to be quantized.
     pub(crate) quantized: Option<String>,
     /// Ids that end an answer, the eos token's among them.
-    pub(crate) ends: Vec<ends::End>,
+    pub(crate) ends: Vec<end_tokens::End>,
     /// All of config.json.
     pub(crate) json: Map<String, Value>,
     /// All of generation_config.json; empty when there is none.
@@ -116,7 +116,7 @@ fn generation(dir: &Path, notes: &mut Vec<String>) -> Result<Map<String, Value>>
     }
 }
 
-pub(crate) use ends::End;
+pub(crate) use end_tokens::End;
 
 /// What is said of an adapter, wherever one is found.
 pub(crate) fn adapter(dir: &Path) -> Error {

@@ -1,7 +1,7 @@
 //! The small JSON files of a checkpoint, read with a limit on their size.
 
 use crate::error::{Code, Error, Result};
-use crate::medium::{if_there, read_small};
+use crate::files::{if_there, read_small};
 use crate::wrong_file;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};

@@ -3,34 +3,34 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
-mod card;
+mod chat_template;
 pub mod config;
-mod formats;
-mod index;
 mod json;
-mod missing;
+mod missing_weights;
+mod model_card;
+mod name_prefixes;
 mod pickle;
-mod prefixes;
 mod provenance;
 mod quantized;
 mod safetensors;
-mod sampling;
-mod template;
-mod tied;
+mod sampling_defaults;
+mod tied_embeddings;
 pub mod tokenizer;
 mod torch;
 mod weight_file;
 mod weight_files;
+mod weight_formats;
+mod weight_index;
 mod zip;
 
 pub use config::Config;
-pub use formats::{Container, WEIGHT_FORMATS, WeightFormat};
-pub use index::{Opened, open_shard};
 pub use provenance::Provenance;
 pub use tokenizer::{Token, TokenKind, Tokenizer};
 pub(crate) use weight_file::{Checksum, is_skipped, wrong_sum};
 pub use weight_file::{Shard, SourceTensor};
 pub use weight_files::Weights;
+pub use weight_formats::{Container, WEIGHT_FORMATS, WeightFormat};
+pub use weight_index::{Opened, open_shard};
 
 use crate::error::{Code, Error, Result};
 use crate::gguf::Value;
@@ -98,19 +98,20 @@ impl Checkpoint {
         let mut notes = Vec::new();
         let (mut config, beyond) = Config::read_with(dir, &mut notes)?;
         let (tokenizer, extra) = Tokenizer::read(dir, &config, &beyond, &mut notes)?;
-        let template::Templates { default: chat_template, named: templates } = template::read(dir, &mut notes)?;
+        let chat_template::Templates { default: chat_template, named: templates } =
+            chat_template::read(dir, &mut notes)?;
         let described = Described {
-            sampling: sampling::pairs(&beyond.generation),
-            card: card::read(dir, &mut notes)?,
+            sampling: sampling_defaults::pairs(&beyond.generation),
+            card: model_card::read(dir, &mut notes)?,
             tokenizer: extra,
             templates,
         };
-        let opened = index::open_weights(dir, weights, &mut notes);
+        let opened = weight_index::open_weights(dir, weights, &mut notes);
         let (mut shards, mut tensors) = opened.map_err(|err| quantized::explain(err, &beyond))?;
         let left_out = shards.iter_mut().flat_map(|shard| &mut shard.left_out);
-        prefixes::take_off(&mut tensors, left_out, &mut notes);
+        name_prefixes::take_off(&mut tensors, left_out, &mut notes);
         quantized::check(dir, &tensors, &beyond)?;
-        tied::untie(&mut config, &shards, &tensors, &mut notes)?;
+        tied_embeddings::untie(&mut config, &shards, &tensors, &mut notes)?;
         let names: Vec<&str> = shards.iter().filter_map(|s| s.path.file_name()?.to_str()).collect();
         let provenance = weights.provenance(&names)?;
         let dir = dir.to_owned();

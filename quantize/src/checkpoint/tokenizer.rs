@@ -6,23 +6,23 @@
 //! llama.cpp aborts on, and bos and eos are checked against the vocabulary: the generation_config.json of some Tulu 2.5
 //! repositories says bos 0 / eos 1, and a model converted with those never stops.
 
-mod added;
-mod fast;
-mod pieces;
-mod special;
+mod added_tokens;
+mod sentencepiece;
+mod special_tokens;
 mod token;
+mod tokenizer_json;
 
 use super::config::{Beyond, Config};
 use super::json;
 use crate::error::{Code, Error, Result};
-use crate::medium::is_there;
-use fast::Fast;
+use crate::files::is_there;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
 pub(crate) use token::Extra;
 use token::{SCORE_PADDING, shown};
 pub use token::{Token, TokenKind};
+use tokenizer_json::Fast;
 
 /// The vocabulary and the ids with a meaning.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,7 @@ impl Tokenizer {
             let fix = "take tokenizer.model from the model's repository, or from its base model (Llama 2)";
             return Err(Error::new(Code::Tokenizer, dir, what, fix));
         }
-        let mut tokens = pieces::read(&path)?;
+        let mut tokens = sentencepiece::read(&path)?;
         let rows = config.vocab_size as usize;
         if tokens.len() > rows {
             let what = format!("has {} pieces, more than the {rows} rows of the embedding (vocab_size)", tokens.len());
@@ -65,19 +65,19 @@ impl Tokenizer {
         for id in tokens.len()..rows {
             tokens.push(Token { text: format!("[PAD{id}]"), score: SCORE_PADDING, kind: TokenKind::Unused });
         }
-        added::from_list(dir, &mut tokens, notes)?;
+        added_tokens::from_list(dir, &mut tokens, notes)?;
         let settings_path = dir.join("tokenizer_config.json");
         let settings = json::read_optional(&settings_path)?.unwrap_or_default();
-        added::from_decoder(&settings_path, &settings, &mut tokens, notes)?;
+        added_tokens::from_decoder(&settings_path, &settings, &mut tokens, notes)?;
         let fast = Fast::read(dir)?;
         if let Some(fast) = &fast {
             fast.check(&tokens, notes)?;
         }
         check_unique(&path, &tokens)?;
 
-        let named = special::named(dir, &settings)?;
+        let named = special_tokens::named(dir, &settings)?;
         let find = |key: &str, usual: &str, said: Option<u32>, notes: &mut Vec<String>| {
-            let (text, id) = special::find(&path, &named, &tokens, key, usual)?;
+            let (text, id) = special_tokens::find(&path, &named, &tokens, key, usual)?;
             if let Some(said) = said.filter(|said| *said != id) {
                 let text = shown(&text);
                 notes.push(format!(
@@ -88,16 +88,16 @@ impl Tokenizer {
         };
         let (bos_text, bos) = find("bos_token", "<s>", config.bos_token_id, notes)?;
         let (eos_text, eos) = find("eos_token", "</s>", config.eos_token_id, notes)?;
-        let around = special::adds(&settings, fast.as_ref(), &bos_text, &eos_text);
-        let ids = special::ids(&settings, fast.as_ref(), &beyond.json, rows);
+        let around = special_tokens::adds(&settings, fast.as_ref(), &bos_text, &eos_text);
+        let ids = special_tokens::ids(&settings, fast.as_ref(), &beyond.json, rows);
         let pad = ids.iter().find(|(kind, _)| *kind == "padding").map(|(_, id)| *id);
-        let ends = special::ends(&beyond.ends, &mut tokens, [bos, eos], pad, notes);
+        let ends = special_tokens::ends(&beyond.ends, &mut tokens, [bos, eos], pad, notes);
         let flag = |key: &str| settings.get(key).and_then(Value::as_bool);
         let add_space_prefix = flag("add_prefix_space");
-        let spaces = special::spaces(&settings, fast.as_ref(), add_space_prefix, notes);
+        let spaces = special_tokens::spaces(&settings, fast.as_ref(), add_space_prefix, notes);
         let added = |kind: &str| around.iter().find(|(k, _)| *k == kind).map(|(_, add)| *add);
         let tokenizer = Self { bos, eos, pad, add_bos: added("bos"), add_eos: added("eos"), add_space_prefix, tokens };
-        Ok((tokenizer, special::extra(ids, around, ends, spaces, rows)))
+        Ok((tokenizer, special_tokens::extra(ids, around, ends, spaces, rows)))
     }
 }
 

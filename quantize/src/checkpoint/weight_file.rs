@@ -1,7 +1,7 @@
 //! The plain data of weight files: an open file, the tensors in it, and the checksums that it carries.
 
+use crate::byte_source::Medium;
 use crate::error::{Code, Error, Result};
-use crate::medium::Medium;
 use llama_ext::GgmlType;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

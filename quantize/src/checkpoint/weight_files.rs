@@ -1,8 +1,8 @@
 //! The weight files of a checkpoint by their names: those of a folder here, those of a server in `arrive/`.
 
 use super::provenance::Provenance;
+use crate::byte_source::{Medium, OnDisk};
 use crate::error::{Error, Result};
-use crate::medium::{Medium, OnDisk};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

@@ -6,8 +6,8 @@
 //! PyTorch stores members uncompressed, which is what lets weights be read in place.
 
 use super::weight_file::Shard;
+use crate::byte_source::Medium;
 use crate::error::{Code, Error, Result};
-use crate::medium::Medium;
 use rawzip::{CompressionMethod, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ReaderAt, ZipArchive, ZipLocator};
 use std::collections::HashSet;
 

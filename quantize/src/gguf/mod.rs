@@ -6,7 +6,7 @@
 // Every number below comes from a file: a sum that overflows, or an index that is not there, would be its to choose.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
-mod cursor;
+mod header_reader;
 mod layout;
 mod read;
 mod value;

@@ -1,11 +1,11 @@
 //! A GGUF header, read with every size checked against the real length of the file before anything is allocated.
 //! llama.cpp aborts or worse on some lies; what passes here is safe to hand to it.
 
-use super::cursor::{Cursor, Listed};
+use super::header_reader::{Cursor, Listed};
 use super::layout::{ALIGNMENT, align, wide};
 use super::value::Value;
 use crate::error::Result;
-use crate::medium::open_regular;
+use crate::files::open_regular;
 use llama_ext::GgmlType;
 use std::fs::File;
 use std::path::{Path, PathBuf};

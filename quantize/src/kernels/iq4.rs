@@ -9,7 +9,7 @@
 //! | levels: weight i low, weight 16 + i high | 2..18 | 8..136 |
 
 use super::lanes::{Group, Lanes, groups, half, nearest_int, transposed};
-use super::scales::NOTHING;
+use super::superblock_scales::NOTHING;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 

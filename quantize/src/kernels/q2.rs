@@ -6,9 +6,9 @@
 //! | levels, four to a byte | 16..80 |
 //! | factors of the scales and of the minima, f16 | 80..84 |
 
-use super::affine::{Best, Search, search};
 use super::lanes::{Group, LANES, Lanes, groups, half, nearest_int, transposed};
-use super::scales::fit;
+use super::search_scale_min::{Best, Search, search};
+use super::superblock_scales::fit;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 

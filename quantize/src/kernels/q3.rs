@@ -9,8 +9,8 @@
 
 use super::lanes::{Group, LANES, Lanes, groups, half, nearest, nearest_int, transposed};
 use super::q2::pack;
-use super::scales::NOTHING;
-use super::signed;
+use super::search_scale;
+use super::superblock_scales::NOTHING;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
@@ -136,7 +136,7 @@ fn weighed<S: Simd>(
         }
     }
     let variance = sum * 2.0 / SUPER_BLOCK as f32;
-    let mut best = [signed::Best::none(simd); SUB_BLOCKS];
+    let mut best = [search_scale::Best::none(simd); SUB_BLOCKS];
     let (mut scales, mut sums) = ([zero; SUB_BLOCKS], [zero; SUB_BLOCKS]);
     for number in 0..SUB_BLOCKS {
         let x = transposed::<S, SUB_BLOCK, SUPER_BLOCK>(simd, &group.weights, number * SUB_BLOCK);
@@ -145,10 +145,10 @@ fn weighed<S: Simd>(
             *w *= (variance + x * x).sqrt();
             sums[number] += *w;
         }
-        best[number] = signed::search(simd, &x, &w, TOP);
+        best[number] = search_scale::search(simd, &x, &w, TOP);
         scales[number] = best[number].scale;
     }
-    let fitted = signed::search(simd, &scales, &sums, TOP_SCALE);
+    let fitted = search_scale::search(simd, &scales, &sums, TOP_SCALE);
     for (lane, block) in blocks.iter_mut().enumerate() {
         let mut numbers = [0; SUB_BLOCKS];
         fitted.levels(TOP_SCALE, lane, &scales.map(|scale| scale[lane]), &mut numbers);

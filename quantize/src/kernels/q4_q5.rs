@@ -7,9 +7,9 @@
 //! | fifth bits, 32 bytes | | 16..48 |
 //! | low four bits, two sub-blocks to 32 bytes | 16..144 | 48..176 |
 
-use super::affine::{Best, Search, search};
 use super::lanes::{Group, LANES, Lanes, groups, half, nearest_int, transposed};
-use super::scales::{Fitted, fit};
+use super::search_scale_min::{Best, Search, search};
+use super::superblock_scales::{Fitted, fit};
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 

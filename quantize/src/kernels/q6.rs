@@ -8,8 +8,8 @@
 //! | factor of the scales, f16 | 208..210 |
 
 use super::lanes::{Group, groups, half, nearest_int, transposed};
-use super::scales::NOTHING;
-use super::signed::{Best, search};
+use super::search_scale::{Best, search};
+use super::superblock_scales::NOTHING;
 use fearless_simd::Simd;
 
 const SUPER_BLOCK: usize = 256;

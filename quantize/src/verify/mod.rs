@@ -4,8 +4,8 @@
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
+mod block_error;
 mod checkpoint;
-mod distance;
 mod model;
 mod pieces;
 
@@ -13,16 +13,16 @@ pub use checkpoint::{FileCheck, verify_checkpoint};
 pub use model::table_problems;
 
 use crate::checkpoint::Checkpoint;
+use crate::convert::f32_rows::{Reader, first_not_finite};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Gguf, TensorInfo, Value, align};
-use crate::metadata;
+use crate::gguf_metadata;
 use crate::observer::Observer;
 use crate::plan::{Plan, PlannedTensor};
-use crate::pool;
 use crate::positioned::read_exact_at;
-use crate::recipe::Recipe;
-use crate::weights::{Reader, first_not_finite};
-use distance::{Between, Sums, Wrong};
+use crate::quantize_options::Recipe;
+use crate::worker_pool;
+use block_error::{Between, Sums, Wrong};
 use llama_ext::{Ftype, GgmlType};
 use pieces::{Alarm, InOrder, Part, Piece};
 use std::collections::HashMap;
@@ -79,7 +79,7 @@ impl Reference {
     /// The key-value pairs that a file made from this has.
     fn pairs(&self) -> Vec<(String, Value)> {
         match &self.0 {
-            Kind::Checkpoint { source, .. } => metadata::pairs(source, Ftype::F32, 0, None),
+            Kind::Checkpoint { source, .. } => gguf_metadata::pairs(source, Ftype::F32, 0, None),
             Kind::Gguf { gguf, .. } => gguf.pairs.clone(),
         }
     }
@@ -155,7 +155,7 @@ pub fn verify(
     let is_compared = |tensor: usize| found.get(tensor).is_some_and(|f| lock(f).between.is_some());
     let pieces = pieces::cut(file, |tensor| if is_compared(tensor) { against.map_or(1, Reference::unit) } else { 1 });
     let order = InOrder::new();
-    pool::each(threads, pieces.len(), &file.path, |number, buffers: &mut Buffers| {
+    worker_pool::each(threads, pieces.len(), &file.path, |number, buffers: &mut Buffers| {
         let mut alarm = Alarm { order: &order, well: false };
         if let Some(piece) = pieces.get(number) {
             cancelled(file, observer)?;
@@ -335,7 +335,7 @@ fn check(
     let weighed = file.pairs.iter().any(|(key, _)| key.starts_with("quantize.imatrix."));
     let Buffers { weights, bytes, other, reader } = buffers;
     let right = source_of(reference, t, part, bytes, other, reader)?;
-    let (sums, first, far) = distance::compare(weights, right, narrow(columns), Between { weighed, ..between });
+    let (sums, first, far) = block_error::compare(weights, right, narrow(columns), Between { weighed, ..between });
     let mut found = lock(found);
     found.sums.add(sums);
     found.far = found.far.saturating_add(far);

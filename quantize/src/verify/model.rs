@@ -3,7 +3,7 @@
 
 use crate::checkpoint::Config;
 use crate::gguf::{Array, Gguf, Value};
-use crate::names;
+use crate::llama_tensors;
 use std::collections::{HashMap, HashSet};
 
 /// Missing or misshapen tensors that are named one by one.
@@ -18,7 +18,7 @@ pub fn table_problems(gguf: &Gguf) -> Result<Vec<String>, String> {
     let config = Config::from_gguf(gguf)?;
     let mut have: HashMap<&str, Vec<u64>> = gguf.tensors.iter().map(|t| (t.name.as_str(), shape(&t.dims))).collect();
     let (mut missing, mut problems) = (Vec::new(), Vec::new());
-    for known in names::table(&config) {
+    for known in llama_tensors::table(&config) {
         match have.remove(known.name.as_str()) {
             None => missing.push(format!("tensor '{}' is missing", known.name)),
             Some(shape) if shape != known.shape => problems.push(format!(

@@ -1,6 +1,6 @@
 //! The data that the machine builds from a pickle: values on the stack, nodes that hold other values, and errors.
 
-use super::global::Global;
+use super::allowed_globals::Global;
 use crate::error::Code;
 
 /// What stands on the stack. Floats, lists and sets are in no tensor: that there was one is all that is kept.

@@ -1,7 +1,7 @@
 //! The stack machine: one method for each kind of opcode, and the limits.
 
+use super::allowed_globals::Global;
 use super::data::{Fault, Node, Value};
-use super::global::Global;
 use crate::error::Code;
 
 const MAX_OPCODES: usize = 2_000_000;

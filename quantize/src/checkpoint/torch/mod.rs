@@ -9,7 +9,7 @@
 //! ROOT is any one folder. [`archive`] has the members, [`table`] finds the tensors in them.
 
 mod archive;
-mod table;
+mod state_dict;
 
 use super::pickle;
 use super::pickle::Pickle;
@@ -26,7 +26,7 @@ pub(crate) fn open(file: Shard, shard: usize, notes: &mut Vec<String>) -> Result
     let text = archive.read("data.pkl", pickle::MAX_BYTES)?.unwrap_or_default();
     let pickle = Pickle::read(&text).map_err(|fault| archive.refuse(fault))?;
     let (mut tensors, used, left_out) =
-        table::tensors(&archive, &pickle, shard).map_err(|fault| archive.refuse(fault))?;
+        state_dict::tensors(&archive, &pickle, shard).map_err(|fault| archive.refuse(fault))?;
     tensors.sort_by_key(|t| t.offset);
 
     let mut sums: Vec<Checksum> = Vec::new();

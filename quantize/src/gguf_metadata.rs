@@ -1,11 +1,11 @@
 //! The key-value pairs of a converted file: the keys, types and values that llama.cpp's `convert_hf_to_gguf.py` followed
 //! by `llama-quantize` leave in a LLaMA model's file, in that order.
 
-use crate::carried;
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{Array, Value};
+use crate::gguf_naming::Naming;
+use crate::gguf_source;
 use crate::imatrix::Imatrix;
-use crate::naming::Naming;
 use llama_ext::Ftype;
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ pub(crate) fn pairs(
     imatrix: Option<&Imatrix>,
 ) -> Vec<(String, Value)> {
     if let Some(carried) = &source.carried {
-        let mut all = carried::pairs(carried, ftype, QUANTIZATION_VERSION);
+        let mut all = gguf_source::pairs(carried, ftype, QUANTIZATION_VERSION);
         all.extend(quantization(imatrix));
         all.extend(provenance(source));
         return all;

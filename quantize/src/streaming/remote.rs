@@ -1,9 +1,9 @@
 //! Weight files that are elsewhere: their names, lengths and hashes are known, their bytes are asked for. Here is what
 //! opening a checkpoint reads of them, which are headers and directories; the weights come through the window.
 
+use crate::byte_source::Medium;
 use crate::checkpoint::{Provenance, Weights};
 use crate::error::{Code, Error, Result};
-use crate::medium::Medium;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;

@@ -1,7 +1,7 @@
 //! Why a folder has no weights that could be read, by what it has instead.
 
 use super::config::adapter;
-use super::formats::WEIGHT_FORMATS;
+use super::weight_formats::WEIGHT_FORMATS;
 use crate::error::{Code, Error};
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;

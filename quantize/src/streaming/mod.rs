@@ -11,13 +11,13 @@
 //! compared with what was read. The journal says up to which segment everything is done and on disk; whoever runs it again goes on
 //! from there. Outputs get their names when every file's sha256 was right.
 
-mod distant;
+mod checksum;
 mod journal;
-mod passed;
+mod remote;
+mod segment_buffer;
 mod segments;
-mod window;
 
-pub use distant::{Distant, DistantFile, Supply};
+pub use remote::{Distant, DistantFile, Supply};
 
 use crate::checkpoint::Checkpoint;
 use crate::convert::{self, Chunk, Job, Options, Report};
@@ -27,14 +27,14 @@ use crate::output::{self, Output};
 use crate::plan::{OutputPlan, Plan};
 use crate::positioned::write_all_at;
 use crate::space;
+use checksum::{Passed, hex};
 use journal::{Journal, Mark};
-use passed::{Passed, hex};
+use segment_buffer::Window;
 use segments::Segments;
 use sha2::{Digest as _, Sha256};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use window::Window;
 
 /// How weights are fetched, and where is kept how far that is.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 //! q4_0, q5_0, q4_1 and q5_1 with importance: the layouts of `basic`, the searches of the super-blocks' types.
 
-use super::affine;
-use super::basic::{BLOCK, Levels};
 use super::lanes::{Group, LANES, Lanes, groups, half, transposed};
-use super::signed;
+use super::legacy::{BLOCK, Levels};
+use super::search_scale;
+use super::search_scale_min;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
@@ -50,7 +50,7 @@ fn symmetric<S: Simd, const BYTES: usize>(
     write: impl Fn(&Levels, &mut [u8; BYTES]),
 ) {
     each(simd, src, importance, dst, |group, (x, w), blocks: &mut [[u8; BYTES]]| {
-        let best = signed::search(simd, &x, &w, top);
+        let best = search_scale::search(simd, &x, &w, top);
         for (lane, block) in blocks.iter_mut().enumerate() {
             let mut levels = [0; BLOCK];
             best.levels(top, lane, group.weights[lane], &mut levels);
@@ -69,9 +69,9 @@ fn from_minimum<S: Simd, const BYTES: usize>(
     top: f32,
     write: impl Fn(&Levels, &mut [u8; BYTES]),
 ) {
-    let search = affine::Search { top, from: -0.9, by: 0.05, steps: 36, distance: false, saturate: true };
+    let search = search_scale_min::Search { top, from: -0.9, by: 0.05, steps: 36, distance: false, saturate: true };
     each(simd, src, importance, dst, |group, (x, w), blocks: &mut [[u8; BYTES]]| {
-        let best = affine::search(simd, &x, &w, search);
+        let best = search_scale_min::search(simd, &x, &w, search);
         for (lane, block) in blocks.iter_mut().enumerate() {
             let mut levels = [0; BLOCK];
             best.levels(search, lane, group.weights[lane], &mut levels);

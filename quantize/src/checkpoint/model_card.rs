@@ -2,11 +2,11 @@
 //! `metadata.py`): licence, author, base models, data sets, tags, languages. A card that cannot be read is no reason to
 //! stop: it is left out with a note. [`names`] takes repository names apart.
 
-mod names;
+mod repo_name;
 
 use crate::error::{Error, Result};
+use crate::files::{if_there, read_small};
 use crate::gguf::{Array, Value};
-use crate::medium::{if_there, read_small};
 use serde_json::{Map, Value as Json};
 use std::path::Path;
 
@@ -127,7 +127,7 @@ fn listed(kind: &str, said: Option<&Json>) -> Vec<(String, Value)> {
     let mut all = vec![(format!("general.{kind}.count"), Value::U32(count))];
     for (i, entry) in entries.into_iter().enumerate() {
         let known: Map<String, Json> = match entry {
-            Json::String(id) => names::described(id).into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect(),
+            Json::String(id) => repo_name::described(id).into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect(),
             Json::Object(known) => known.clone(),
             _ => continue,
         };

@@ -5,9 +5,9 @@
 //! that are shared in parts), it is read for the sum alone. Outputs are given their names only after [`Sums::check`].
 
 use crate::checkpoint::{Checkpoint, Checksum, wrong_sum};
+use crate::convert::read_rows;
 use crate::error::{Code, Error, Result};
 use crate::plan::Plan;
-use crate::rows;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
@@ -105,7 +105,7 @@ impl<'a> Sums<'a> {
         let shard = &self.source.shards[storage.shard];
         bytes.resize(usize::try_from(unread.len).unwrap_or(usize::MAX), 0);
         let read = |buf: &mut [u8], offset| shard.medium.read_exact_at(buf, offset);
-        rows::read_at(shard, &read, &shard.sums[storage.sum].name, bytes, unread.offset)?;
+        read_rows::read_at(shard, &read, &shard.sums[storage.sum].name, bytes, unread.offset)?;
         self.keep(unread.piece, bytes);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Which tokens have a meaning (begin, end, unknown, padding), and what else a GGUF's metadata says of the vocabulary.
 
-use super::fast::Fast;
 use super::token::{Extra, Spaces, Token, TokenKind, shown};
+use super::tokenizer_json::Fast;
 use crate::checkpoint::config::End;
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};

@@ -2,10 +2,10 @@
 //! for a rotary tensor interleaved.
 
 use crate::checkpoint::Checkpoint;
+use crate::convert::read_rows::{self, ReadAt, Rows};
 use crate::error::{Code, Error, Result};
-use crate::names::{Layout, rotary_source_row};
+use crate::llama_tensors::{Layout, rotary_source_row};
 use crate::plan::PlannedTensor;
-use crate::rows::{self, ReadAt, Rows};
 use llama_ext::GgmlType;
 
 /// One thread's memory, grown once to the largest chunk.
@@ -45,7 +45,7 @@ impl Reader {
         let from = &source.tensors[tensor.source];
         let shard = &source.shards[from.shard];
         let columns = narrow(tensor.n_per_row());
-        rows::read(shard, read, from, Rows { first, count, columns: tensor.n_per_row() }, &mut self.bytes)?;
+        read_rows::read(shard, read, from, Rows { first, count, columns: tensor.n_per_row() }, &mut self.bytes)?;
         self.weights.resize(narrow(count) * columns, 0.0);
         let read = match from.dtype {
             GgmlType::BF16 => llama_ext::bf16_to_f32(&self.bytes, &mut self.weights),

@@ -2,7 +2,7 @@
 
 use super::token::{Token, TokenKind};
 use crate::error::{Code, Error, Result};
-use crate::medium::read_small;
+use crate::files::read_small;
 use crate::wrong_file;
 use prost::Message as _;
 use std::path::Path;

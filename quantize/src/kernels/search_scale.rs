@@ -3,7 +3,7 @@
 //! the callers.
 
 use super::lanes::{Lanes, nearest_int, rounded};
-use super::scales::NOTHING;
+use super::superblock_scales::NOTHING;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 

@@ -90,7 +90,7 @@ mod tests {
         let wanted = hex(&Sha256::digest(&whole));
         let shard = crate::checkpoint::Shard::new(
             std::path::Path::new("x"),
-            std::sync::Arc::new(crate::medium::OnDisk::new(tempfile::tempfile().unwrap(), 0)),
+            std::sync::Arc::new(crate::byte_source::OnDisk::new(tempfile::tempfile().unwrap(), 0)),
         );
         for cut in [0, 1, 63, 64, 65, 127, 500, 999, 1000] {
             let mut passed = Passed::default();

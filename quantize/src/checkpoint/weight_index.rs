@@ -1,12 +1,13 @@
-//! Which weight files a folder has, and that index and shards agree about every tensor. [`missing`](super::missing) says
+//! Which weight files a folder has, and that index and shards agree about every tensor. [`missing`](super::missing_weights) says
 //! what is wrong when there are none.
 
-use super::formats::{Container, WEIGHT_FORMATS, WeightFormat};
 use super::weight_file::{Shard, SourceTensor};
 use super::weight_files::Weights;
-use super::{json, missing, safetensors, torch};
+use super::weight_formats::{Container, WEIGHT_FORMATS, WeightFormat};
+use super::{json, missing_weights, safetensors, torch};
+use crate::byte_source::OnDisk;
 use crate::error::{Code, Error, Result};
-use crate::medium::{OnDisk, is_there};
+use crate::files::is_there;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -49,7 +50,7 @@ pub(crate) fn open_weights(
             named.push((format, indexed));
         }
     }
-    let [(first, _), ..] = named.as_slice() else { return Err(missing::weights(dir, &here)) };
+    let [(first, _), ..] = named.as_slice() else { return Err(missing_weights::weights(dir, &here)) };
     // who downloads one format of two often gets the index of the other with it
     let (format, indexed) =
         *named.iter().find(|(format, _)| format.is_among(here.iter().map(String::as_str))).unwrap_or(&named[0]);
@@ -72,7 +73,7 @@ pub(crate) fn open_weights(
             return open_sharded(&index, &wanted, open, notes);
         }
         if !here.contains(format.single) {
-            return Err(missing::shards(dir, &index, &absent, wanted.values().collect::<BTreeSet<_>>().len()));
+            return Err(missing_weights::shards(dir, &index, &absent, wanted.values().collect::<BTreeSet<_>>().len()));
         }
         notes.push(format!("{} is of another save: its shards are not here; {} is read", format.index, format.single));
     }

@@ -2,7 +2,7 @@
 //! that cannot wrap. Several tensors may share a storage, and a tensor may be any view of it.
 
 use super::archive::Archive;
-use crate::checkpoint::pickle::global::{Global, StorageType};
+use crate::checkpoint::pickle::allowed_globals::{Global, StorageType};
 use crate::checkpoint::pickle::{Fault, Node, Pickle, Value};
 use crate::checkpoint::weight_file::{SourceTensor, is_skipped};
 use crate::checkpoint::zip::Member;

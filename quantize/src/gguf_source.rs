@@ -3,10 +3,10 @@
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
+use crate::byte_source::OnDisk;
 use crate::checkpoint::{Checkpoint, Config, Described, Provenance, Shard, SourceTensor, Token, TokenKind, Tokenizer};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Array, Gguf, TensorInfo, Value};
-use crate::medium::OnDisk;
 use llama_ext::Ftype;
 use llama_ext::tensor_types::MAX_LAYERS;
 use std::path::Path;

@@ -9,7 +9,7 @@
 use crate::checkpoint::{Checkpoint, Shard};
 use crate::error::{Code, Error, Result};
 use crate::observer::Observer;
-use crate::pool;
+use crate::worker_pool;
 use sha2::{Digest as _, Sha256};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -73,7 +73,7 @@ impl<'a> Hashes<'a> {
     /// As [`Self::along`].
     pub(crate) fn rest(&self, threads: NonZeroUsize) -> Result<()> {
         let left = self.wanted.len().saturating_sub(self.next.load(Ordering::Relaxed));
-        pool::each(threads, left, &self.source.dir, |_, (): &mut ()| self.one(|_, _| true).map(drop))
+        worker_pool::each(threads, left, &self.source.dir, |_, (): &mut ()| self.one(|_, _| true).map(drop))
     }
 
     /// Hashes the next file, as far as `may_read` lets it; false when there is none.

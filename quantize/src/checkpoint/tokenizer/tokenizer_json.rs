@@ -4,7 +4,7 @@
 use super::token::{Spaces, Token, shown};
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};
-use crate::medium::if_there;
+use crate::files::if_there;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 
 use super::json;
 use crate::error::{Code, Error, Result};
-use crate::medium::{if_there, read_small};
+use crate::files::{if_there, read_small};
 use crate::wrong_file;
 use serde_json::Value;
 use std::path::Path;

@@ -3,13 +3,13 @@
 
 use crate::checkpoint::Config;
 use crate::gguf::{ALIGNMENT, align};
-use crate::names;
+use crate::llama_tensors;
 use llama_ext::{Error, Ftype, GgmlType, ModelShape, TensorDesc, TypeRules};
 
 /// Weights of a model with these numbers.
 #[must_use]
 pub fn params(config: &Config) -> u64 {
-    names::table(config).iter().map(|t| t.shape.iter().product::<u64>()).sum()
+    llama_tensors::table(config).iter().map(|t| t.shape.iter().product::<u64>()).sum()
 }
 
 /// Bytes of all tensors of a model with these numbers as `ftype`, made of BF16 weights. The file is larger by its header:
@@ -26,7 +26,7 @@ pub fn tensor_bytes(config: &Config, ftype: Ftype) -> Result<u64, Error> {
         n_head_kv: config.num_key_value_heads,
         head_dim: config.head_dim,
     };
-    let known = names::table(config);
+    let known = llama_tensors::table(config);
     let described: Vec<TensorDesc<'_>> = known
         .iter()
         .map(|t| match t.shape.as_slice() {

@@ -4,9 +4,9 @@
 //! There is no deadlock: segments enter in order, so the first one that is not done is always in, and nothing waits for
 //! anything behind it.
 
-use super::distant::Distant;
+use super::checksum::Passed;
 use super::journal::Mark;
-use super::passed::Passed;
+use super::remote::Distant;
 use super::segments::{Segment, Segments};
 use crate::checkpoint::{Checkpoint, Shard};
 use crate::convert::Feed;

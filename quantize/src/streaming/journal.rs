@@ -3,8 +3,8 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
-use super::distant::Distant;
-use super::passed::{Passed, hex};
+use super::checksum::{Passed, hex};
+use super::remote::Distant;
 use super::segments::Segments;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
