@@ -1,73 +1,12 @@
-//! A file cut into pieces in its own order, and its hash fed in that order from what several threads read: so a file is
-//! read once, and the last tensor does not run alone.
+//! The SHA-256 of a file whose parts arrive from several threads in any order: each part is hashed when its turn comes.
 
-use crate::gguf::Gguf;
+use crate::hex::hex;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Weights in one piece: 2 MiB of f32.
-const CHUNK: u64 = 1 << 19;
-/// Bytes in a piece that no tensor's are.
-const GAP: u64 = 1 << 20;
 /// Pieces that may wait for an earlier one.
 const WAITING: usize = 32;
-
-/// Some weights of a tensor: `first` is counted from the tensor's first weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) tensor: usize,
-    pub(super) first: u64,
-    pub(super) count: u64,
-}
-
-/// Some bytes of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) offset: u64,
-    pub(super) len: u64,
-    /// The weights that they are, if they are any.
-    pub(super) part: Option<Part>,
-}
-
-/// All of a file: header, padding and what follows the last tensor included. Of a tensor whose rows are not longer than a
-/// piece, a piece has whole rows, in multiples of `unit(tensor)`.
-pub(super) fn cut(file: &Gguf, unit: impl Fn(usize) -> u64) -> Vec<Piece> {
-    let (mut all, mut at) = (Vec::new(), 0);
-    for (tensor, t) in file.tensors.iter().enumerate() {
-        gap(&mut all, at, t.offset);
-        at = t.offset;
-        let (block, block_bytes) = (wide(t.kind.block_size()).max(1), wide(t.kind.block_bytes()));
-        let unit = unit(tensor).max(1);
-        let columns = t.n_per_row().max(1);
-        let rows = CHUNK.checked_div(columns.saturating_mul(unit)).unwrap_or(0).max(1).saturating_mul(unit);
-        let whole_rows = columns <= CHUNK || unit > 1;
-        let step = if whole_rows { rows.saturating_mul(columns) } else { CHUNK };
-        let mut first = 0;
-        while first < t.n_weights() {
-            let count = step.min(t.n_weights().saturating_sub(first));
-            let len = count.checked_div(block).unwrap_or(0).saturating_mul(block_bytes);
-            all.push(Piece { offset: at, len, part: Some(Part { tensor, first, count }) });
-            at = at.saturating_add(len);
-            first = first.saturating_add(count);
-        }
-    }
-    gap(&mut all, at, file.len);
-    all
-}
-
-/// Pieces of the bytes from `at` to `end`.
-fn gap(all: &mut Vec<Piece>, mut at: u64, end: u64) {
-    while at < end {
-        let len = GAP.min(end.saturating_sub(at));
-        all.push(Piece { offset: at, len, part: None });
-        at = at.saturating_add(len);
-    }
-}
-
-fn wide(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
-}
 
 /// The sha256 of pieces that come in any order.
 pub(super) struct InOrder {
@@ -123,8 +62,7 @@ impl InOrder {
     /// The hash in hexadecimal, once all pieces were given.
     pub(super) fn finish(self) -> String {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let hash = state.hash.unwrap_or_default().finalize();
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&state.hash.unwrap_or_default().finalize())
     }
 }
 
