@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 /// The bytes of one weight file, at any offset, from several threads at once.
-pub trait Medium: fmt::Debug + Send + Sync {
+pub trait ByteSource: fmt::Debug + Send + Sync {
     /// Length in bytes, as it was when the file was opened.
     fn len(&self) -> u64;
 
@@ -28,11 +28,11 @@ pub trait Medium: fmt::Debug + Send + Sync {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// These small parts will be read soon: who has a long way to them can fetch them together.
-    fn expect(&self, _parts: &[Range<u64>]) {}
+    fn prefetch(&self, _parts: &[Range<u64>]) {}
 
     /// `bytes`, which lie at `offset`, are about to be trusted because they pass the file's sum. Answers where they differ
     /// from what was read before from the same place: the first such byte of the file.
-    fn contradicts(&self, _offset: u64, _bytes: &[u8]) -> Option<u64> {
+    fn first_difference(&self, _offset: u64, _bytes: &[u8]) -> Option<u64> {
         None
     }
 
@@ -47,7 +47,7 @@ pub trait Medium: fmt::Debug + Send + Sync {
 
 /// A file on this disk.
 #[derive(Debug)]
-pub(crate) struct OnDisk {
+pub(crate) struct FileOnDisk {
     /// What was checked is what is read.
     file: File,
     len: u64,
@@ -55,7 +55,7 @@ pub(crate) struct OnDisk {
     modified: Option<SystemTime>,
 }
 
-impl OnDisk {
+impl FileOnDisk {
     /// Opens a regular file: a folder, pipe or device would hang or lie about its length.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let (file, len) = open_regular(path)?;
@@ -69,7 +69,7 @@ impl OnDisk {
     }
 }
 
-impl Medium for OnDisk {
+impl ByteSource for FileOnDisk {
     fn len(&self) -> u64 {
         self.len
     }

@@ -19,8 +19,8 @@ pub(crate) fn pairs(
     n_params: u64,
     imatrix: Option<&Imatrix>,
 ) -> Vec<(String, Value)> {
-    if let Some(carried) = &source.carried {
-        let mut all = gguf_source::pairs(carried, ftype, QUANTIZATION_VERSION);
+    if let Some(copied_metadata) = &source.copied_metadata {
+        let mut all = gguf_source::pairs(copied_metadata, ftype, QUANTIZATION_VERSION);
         all.extend(quantization(imatrix));
         all.extend(provenance(source));
         return all;
@@ -32,7 +32,7 @@ pub(crate) fn pairs(
 
     put("general.architecture", text("llama"));
     put("general.type", text("model"));
-    all.extend(source.described.sampling.iter().cloned());
+    all.extend(source.extra_metadata.sampling.iter().cloned());
     all.extend(general(source, n_params));
     let mut put = |key: &str, value: Value| all.push((key.to_owned(), value));
     put("llama.block_count", Value::U32(c.num_hidden_layers));
@@ -59,13 +59,13 @@ pub(crate) fn pairs(
     }
     put("tokenizer.ggml.bos_token_id", Value::U32(t.bos));
     put("tokenizer.ggml.eos_token_id", Value::U32(t.eos));
-    let described = &source.described;
-    all.extend(described.tokenizer.ids.iter().chain(&described.tokenizer.adds).cloned());
+    let extra_metadata = &source.extra_metadata;
+    all.extend(extra_metadata.tokenizer.ids.iter().chain(&extra_metadata.tokenizer.adds).cloned());
     all.extend(templates(source));
-    all.extend(described.tokenizer.ends.iter().cloned());
+    all.extend(extra_metadata.tokenizer.ends.iter().cloned());
     all.extend(quantization(imatrix));
     all.extend(provenance(source));
-    all.extend(described.tokenizer.own.iter().cloned());
+    all.extend(extra_metadata.tokenizer.own.iter().cloned());
     all
 }
 
@@ -83,7 +83,7 @@ fn general(source: &Checkpoint, n_params: u64) -> Vec<(String, Value)> {
     };
     let mut all = vec![("general.name".to_owned(), Value::Str(source.name()))];
     all.extend(named.into_iter().map(|(key, value)| (format!("general.{key}"), Value::Str(value))));
-    let card = &source.described.card;
+    let card = &source.extra_metadata.card;
     let has = |all: &[(String, Value)]| all.iter().any(|(key, _)| key == "general.size_label");
     if !has(&all) && !has(card) {
         all.push(("general.size_label".to_owned(), Value::Str(size_label(n_params))));
@@ -95,7 +95,7 @@ fn general(source: &Checkpoint, n_params: u64) -> Vec<(String, Value)> {
 
 /// The chat templates: the default one where every program looks, the named ones beside it.
 fn templates(source: &Checkpoint) -> Vec<(String, Value)> {
-    let named = &source.described.templates;
+    let named = &source.extra_metadata.templates;
     let one = |(name, text): &(String, String)| (format!("tokenizer.chat_template.{name}"), Value::Str(text.clone()));
     let mut all: Vec<_> = named.iter().map(one).collect();
     if !named.is_empty() {

@@ -1,10 +1,12 @@
 //! A GGUF file as the source of a conversion: its tensors lie in llama.cpp's order already, and its key-value pairs are
-//! carried over as llama-quantize carries them.
+//! copied_metadata over as llama-quantize carries them.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
-use crate::byte_source::OnDisk;
-use crate::checkpoint::{Checkpoint, Config, Described, Provenance, Shard, SourceTensor, Token, TokenKind, Tokenizer};
+use crate::byte_source::FileOnDisk;
+use crate::checkpoint::{
+    Checkpoint, Config, ExtraMetadata, Provenance, Shard, SourceTensor, Token, TokenKind, Tokenizer,
+};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Array, Gguf, TensorInfo, Value};
 use llama_ext::Ftype;
@@ -49,12 +51,12 @@ impl Checkpoint {
             config,
             tokenizer,
             chat_template: gguf.str("tokenizer.chat_template").map(str::to_owned),
-            shards: vec![Shard::new(path, Arc::new(OnDisk::new(gguf.file, gguf.len)))],
+            shards: vec![Shard::new(path, Arc::new(FileOnDisk::new(gguf.file, gguf.len)))],
             tensors,
             provenance: Provenance::default(),
             notes: Vec::new(),
-            described: Described::default(),
-            carried: Some(gguf.pairs),
+            extra_metadata: ExtraMetadata::default(),
+            copied_metadata: Some(gguf.pairs),
         })
     }
 }
@@ -205,13 +207,17 @@ fn tokenizer(gguf: &Gguf, config: &Config) -> Result<Tokenizer> {
 }
 
 /// The pairs of a converted file: those of the source, less what is about its own type, alignment, parts and quantization.
-pub(crate) fn pairs(carried: &[(String, Value)], ftype: Ftype, quantization_version: u32) -> Vec<(String, Value)> {
+pub(crate) fn pairs(
+    copied_metadata: &[(String, Value)],
+    ftype: Ftype,
+    quantization_version: u32,
+) -> Vec<(String, Value)> {
     let replaced = |key: &str| {
         matches!(key, "general.file_type" | "general.quantization_version" | "general.alignment")
             || matches!(key, "tulu_quant.version" | "tulu_quant.ggml")
             || ["split.", "quantize.imatrix."].iter().any(|prefix| key.starts_with(prefix))
     };
-    let mut all: Vec<_> = carried.iter().filter(|(key, _)| !replaced(key)).cloned().collect();
+    let mut all: Vec<_> = copied_metadata.iter().filter(|(key, _)| !replaced(key)).cloned().collect();
     all.push(("general.quantization_version".to_owned(), Value::U32(quantization_version)));
     all.push(("general.file_type".to_owned(), Value::U32(ftype.id())));
     all

@@ -7,7 +7,7 @@
 //!
 //! Memory does not depend on the model: rows are read, quantized and written in chunks of a few MiB a thread, at offsets
 //! the plan knows before the first byte is read. There is no command line, no progress bar and no network here; progress
-//! goes out through [`Observer`]. Weights that are not on this disk come in through [`Supply`] (`arrive/`).
+//! goes out through [`Observer`]. Weights that are not on this disk come in through [`RangeSource`] (`arrive/`).
 #![forbid(unsafe_code)]
 
 mod byte_source;
@@ -36,9 +36,9 @@ mod verify;
 mod worker_pool;
 mod wrong_file;
 
-pub use byte_source::Medium;
-pub use checkpoint::{Checkpoint, Weights};
-pub use convert::{Options, Report, convert, memory_needed};
+pub use byte_source::ByteSource;
+pub use checkpoint::{Checkpoint, WeightFiles};
+pub use convert::{ConvertOptions, Report, convert, memory_needed};
 pub use error::{Class, Code, Error, Result};
 pub use gguf_naming::Naming;
 pub use hex::hex;
@@ -47,6 +47,8 @@ pub use llama_ext::{Ftype, GgmlType};
 pub use observer::{Observer, Silent};
 pub use output::part_of;
 pub use plan::{OutputPlan, Plan, PlannedTensor};
-pub use quantize_options::Recipe;
-pub use streaming::{Arrival, Distant, DistantFile, Supply, arrive, can_arrive, memory_held};
+pub use quantize_options::QuantizeOptions;
+pub use streaming::{
+    RangeSource, RemoteCheckpoint, RemoteFile, StreamOptions, can_stream, convert_streaming, stream_memory,
+};
 pub use verify::{Check, Distance, FileCheck, Reference, Verdict, table_problems, verify, verify_checkpoint};

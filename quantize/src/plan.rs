@@ -1,12 +1,12 @@
 //! What will be written, to the byte, before anything is: every tensor's type and offset in every output. The writer
 //! checks itself against the plan; `--dry-run` stops after it.
 
-use crate::checkpoint::{Checkpoint, SourceTensor, is_skipped};
+use crate::checkpoint::{Checkpoint, SourceTensor, is_unused_tensor};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
 use crate::gguf_metadata;
 use crate::llama_tensors::{self, Layout};
-use crate::quantize_options::Recipe;
+use crate::quantize_options::QuantizeOptions;
 use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, TypeRules};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ pub struct Plan {
     pub n_params: u64,
     /// Bytes that will be read.
     pub source_bytes: u64,
-    /// Tensors of the checkpoint that are not carried over, by name.
+    /// Tensors of the checkpoint that are not copied_metadata over, by name.
     pub skipped: Vec<String>,
     /// What a user should know of the request but need not mend, one sentence each.
     pub notes: Vec<String>,
@@ -83,7 +83,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error`] when the tensors are not those of the configuration, or a type does not fit their rows.
-    pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)], recipe: &Recipe) -> Result<Self> {
+    pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)], recipe: &QuantizeOptions) -> Result<Self> {
         check_request(source, outputs)?;
         let (tensors, skipped) = match_tensors(source)?;
         let weights = |t: &PlannedTensor| t.dims.iter().try_fold(1_u64, |n, d| n.checked_mul(*d));
@@ -137,7 +137,7 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     let mut have: HashMap<&str, usize> = HashMap::new();
     let (mut skipped, mut unknown) = (Vec::new(), Vec::new());
     for (i, t) in source.tensors.iter().enumerate() {
-        if is_skipped(&t.name) {
+        if is_unused_tensor(&t.name) {
             skipped.push(t.name.clone());
         } else {
             have.insert(&t.name, i);
@@ -146,7 +146,7 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     let place = |t: &SourceTensor| source.shards.get(t.shard).map_or(source.dir.as_path(), |s| s.path.as_path());
     let mut planned = Vec::new();
     for mut known in llama_tensors::table(&source.config) {
-        if source.carried.is_some() {
+        if source.copied_metadata.is_some() {
             known.source.clone_from(&known.name);
             known.layout = Layout::AsIs;
         }
@@ -199,7 +199,7 @@ fn missing_fix(source: &Checkpoint, name: &str) -> String {
 fn wrong_shape(source: &Checkpoint, place: &Path, t: &SourceTensor, wanted: &[u64]) -> Error {
     let by_vocabulary = ["model.embed_tokens.weight", "lm_head.weight"].contains(&t.name.as_str());
     let (what, fix) = match (t.shape.as_slice(), wanted) {
-        ([rows, columns], [_, width]) if by_vocabulary && columns == width && source.carried.is_none() => (
+        ([rows, columns], [_, width]) if by_vocabulary && columns == width && source.copied_metadata.is_none() => (
             format!("tensor '{}' has {rows} rows, vocab_size in config.json is {}", t.name, source.config.vocab_size),
             "the vocabulary was resized: take config.json, tokenizer files and weights of one save",
         ),
@@ -214,7 +214,11 @@ fn wrong_shape(source: &Checkpoint, place: &Path, t: &SourceTensor, wanted: &[u6
 /// The imatrix's weights for each tensor. A tensor without an entry is quantized without, as in llama-quantize; an entry
 /// of another length means another model, except for the embedding, which is looked up and not multiplied. So does a file
 /// of which no entry is of a tensor.
-fn importance(source: &Checkpoint, tensors: &[PlannedTensor], recipe: &Recipe) -> Result<Vec<Option<Vec<f32>>>> {
+fn importance(
+    source: &Checkpoint,
+    tensors: &[PlannedTensor],
+    recipe: &QuantizeOptions,
+) -> Result<Vec<Option<Vec<f32>>>> {
     let Some(imatrix) = &recipe.imatrix else { return Ok(vec![None; tensors.len()]) };
     let is_used = |t: &PlannedTensor| t.dims.len() > 1 && imatrix.entries.contains_key(&t.name);
     if !tensors.iter().any(is_used) {
@@ -239,7 +243,7 @@ fn importance(source: &Checkpoint, tensors: &[PlannedTensor], recipe: &Recipe) -
 }
 
 /// What of the recipe has no effect.
-fn notes(tensors: &[PlannedTensor], recipe: &Recipe) -> Vec<String> {
+fn notes(tensors: &[PlannedTensor], recipe: &QuantizeOptions) -> Vec<String> {
     let mut notes = Vec::new();
     let matrices: Vec<&str> = tensors.iter().filter(|t| t.dims.len() > 1).map(|t| t.name.as_str()).collect();
     if let Some(imatrix) = &recipe.imatrix {
@@ -280,7 +284,7 @@ fn some(names: &[&str]) -> String {
 fn plan_output(
     source: &Checkpoint,
     tensors: &[PlannedTensor],
-    recipe: &Recipe,
+    recipe: &QuantizeOptions,
     ftype: Ftype,
     path: &Path,
     n_params: u64,
@@ -341,7 +345,7 @@ fn choose_types(
 }
 
 /// The only thing a user can have wrong here is a pattern; without one, it is us.
-fn refused(path: &Path, err: &llama_ext::Error, recipe: &Recipe) -> Error {
+fn refused(path: &Path, err: &llama_ext::Error, recipe: &QuantizeOptions) -> Error {
     let (code, fix) = match recipe.overrides.is_empty() {
         true => (Code::Engine, "report this with the model's config.json"),
         false => (Code::Type, "check the patterns of --tensor-type"),

@@ -5,7 +5,7 @@ use llama_ext::{Ftype, GgmlType, TypeRules};
 
 /// Options that hold for every output. The default changes nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Recipe {
+pub struct QuantizeOptions {
     /// Every matrix in the mix's main type (`--pure`).
     pub pure: bool,
     /// Type of `output.weight`, whatever the mix says.
@@ -19,7 +19,7 @@ pub struct Recipe {
     pub imatrix: Option<Imatrix>,
 }
 
-impl Recipe {
+impl QuantizeOptions {
     /// These options as llama.cpp's rules take them.
     pub(crate) fn rules(&self, ftype: Ftype) -> TypeRules {
         TypeRules {

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// No machine has more cores than this; more threads would only take memory.
-pub(crate) const MOST_THREADS: usize = 1024;
+pub(crate) const MAX_THREADS: usize = 1024;
 
 /// Calls `work` for 0 to `count`, each number once, in order of start; every thread keeps a buffer of its own. Where the
 /// system starts no more threads (a limit on processes), it goes on with those that it started: the caller's own works
 /// too. `file` is named when `work` panics, which is a defect.
-pub(crate) fn each<B: Default>(
+pub(crate) fn run<B: Default>(
     threads: NonZeroUsize,
     count: usize,
     file: &Path,
@@ -38,7 +38,7 @@ pub(crate) fn each<B: Default>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads.get().min(count).min(MOST_THREADS) {
+        for _ in 1..threads.get().min(count).min(MAX_THREADS) {
             if std::thread::Builder::new().spawn_scoped(scope, worker).is_err() {
                 break;
             }
@@ -53,7 +53,7 @@ pub(crate) fn each<B: Default>(
 
 #[cfg(test)]
 mod tests {
-    use super::each;
+    use super::run;
     use crate::error::Code;
     use std::num::NonZeroUsize;
     use std::path::Path;
@@ -63,7 +63,7 @@ mod tests {
     fn every_number_is_worked_on_once_whatever_the_number_of_threads() {
         for threads in [1, 2, 7, usize::MAX] {
             let sum = AtomicUsize::new(0);
-            let done = each(NonZeroUsize::new(threads).unwrap(), 100, Path::new("x"), |n, _: &mut ()| {
+            let done = run(NonZeroUsize::new(threads).unwrap(), 100, Path::new("x"), |n, _: &mut ()| {
                 sum.fetch_add(n + 1, Ordering::Relaxed);
                 Ok(())
             });
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_error_and_ends_the_others() {
         for threads in [1, 4] {
-            let done = each(NonZeroUsize::new(threads).unwrap(), 1000, Path::new("x"), |n, _: &mut ()| {
+            let done = run(NonZeroUsize::new(threads).unwrap(), 1000, Path::new("x"), |n, _: &mut ()| {
                 assert!(n != 3, "on purpose");
                 Ok(())
             });

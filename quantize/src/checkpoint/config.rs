@@ -9,7 +9,7 @@ mod unsupported;
 use super::json;
 use crate::error::{Code, Error, Result};
 use crate::files::is_there;
-use fields::Reader;
+use fields::Fields;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -62,7 +62,7 @@ impl Config {
     }
 
     /// As [`Self::read`], with what the numbers have no room for, and notes for the user.
-    pub(crate) fn read_with(dir: &Path, notes: &mut Vec<String>) -> Result<(Self, Beyond)> {
+    pub(crate) fn read_with(dir: &Path, notes: &mut Vec<String>) -> Result<(Self, ConfigExtras)> {
         let path = dir.join("config.json");
         if !is_there(&path)? {
             if is_there(&dir.join("adapter_config.json"))? {
@@ -75,7 +75,7 @@ impl Config {
         }
         let json = json::read_object(&path)?;
         check_architecture(&path, &json)?;
-        let read = Reader { path: &path, json: &json };
+        let read = Fields { path: &path, json: &json };
         unsupported::check(&read)?;
         if json.get("auto_map").is_some_and(|map| !map.is_null()) {
             notes.push(
@@ -86,18 +86,18 @@ impl Config {
         let generation = generation(dir, notes)?;
         let ends = end_tokens::of([&json, &generation]);
         let quantized = unsupported::quantization(&json);
-        let beyond = Beyond { quantized, ends, json: json.clone(), generation };
-        Self::from_fields(&read).map(|config| (config, beyond))
+        let extras = ConfigExtras { quantized, ends, json: json.clone(), generation };
+        Self::from_fields(&read).map(|config| (config, extras))
     }
 }
 
-/// What config.json and generation_config.json say beyond the numbers.
+/// What config.json and generation_config.json say extras the numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Beyond {
+pub(crate) struct ConfigExtras {
     /// How the weights are said to be quantized.
     pub(crate) quantized: Option<String>,
     /// Ids that end an answer, the eos token's among them.
-    pub(crate) ends: Vec<end_tokens::End>,
+    pub(crate) ends: Vec<end_tokens::EndToken>,
     /// All of config.json.
     pub(crate) json: Map<String, Value>,
     /// All of generation_config.json; empty when there is none.
@@ -116,7 +116,7 @@ fn generation(dir: &Path, notes: &mut Vec<String>) -> Result<Map<String, Value>>
     }
 }
 
-pub(crate) use end_tokens::End;
+pub(crate) use end_tokens::EndToken;
 
 /// What is said of an adapter, wherever one is found.
 pub(crate) fn adapter(dir: &Path) -> Error {
@@ -126,7 +126,7 @@ pub(crate) fn adapter(dir: &Path) -> Error {
 
 impl Config {
     /// Reads and checks the numbers.
-    fn from_fields(read: &Reader<'_>) -> Result<Self> {
+    fn from_fields(read: &Fields<'_>) -> Result<Self> {
         let heads = read.number("num_attention_heads", 1, MAX_WIDTH)?;
         let hidden = read.number("hidden_size", 1, MAX_WIDTH)?;
         let kv_heads = read.optional("num_key_value_heads", 1, heads)?.unwrap_or(heads);
@@ -154,14 +154,14 @@ impl Config {
             return Err(read.bad(format!("heads of {head_dim} dimensions cannot be rotated in pairs")));
         }
         Ok(Self {
-            hidden_size: narrow(hidden),
-            intermediate_size: narrow(read.number("intermediate_size", 1, MAX_WIDTH)?),
-            num_hidden_layers: narrow(read.number("num_hidden_layers", 1, MAX_LAYERS)?),
-            num_attention_heads: narrow(heads),
-            num_key_value_heads: narrow(kv_heads),
-            head_dim: narrow(head_dim),
-            vocab_size: narrow(read.number("vocab_size", 1, MAX_WIDTH)?),
-            max_position_embeddings: narrow(read.number("max_position_embeddings", 1, 1 << 30)?),
+            hidden_size: to_u32(hidden),
+            intermediate_size: to_u32(read.number("intermediate_size", 1, MAX_WIDTH)?),
+            num_hidden_layers: to_u32(read.number("num_hidden_layers", 1, MAX_LAYERS)?),
+            num_attention_heads: to_u32(heads),
+            num_key_value_heads: to_u32(kv_heads),
+            head_dim: to_u32(head_dim),
+            vocab_size: to_u32(read.number("vocab_size", 1, MAX_WIDTH)?),
+            max_position_embeddings: to_u32(read.number("max_position_embeddings", 1, 1 << 30)?),
             rms_norm_eps: read.positive("rms_norm_eps")?.unwrap_or(1e-6),
             rope_theta: rope::theta(read)?,
             tie_word_embeddings: read.flag("tie_word_embeddings")?.unwrap_or(false),
@@ -195,6 +195,6 @@ fn check_architecture(path: &Path, json: &Map<String, Value>) -> Result<()> {
 }
 
 /// The limits above are all under 2^30.
-fn narrow(n: u64) -> u32 {
+fn to_u32(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,5 @@
 //! A Hugging Face checkpoint folder, opened and checked: what is in it, and where each tensor's bytes are.
-//! (`carried.rs` makes one of a GGUF file.)
+//! (`copied_metadata.rs` makes one of a GGUF file.)
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -26,9 +26,9 @@ mod zip;
 pub use config::Config;
 pub use provenance::Provenance;
 pub use tokenizer::{Token, TokenKind, Tokenizer};
-pub(crate) use weight_file::{Checksum, is_skipped, wrong_sum};
 pub use weight_file::{Shard, SourceTensor};
-pub use weight_files::Weights;
+pub(crate) use weight_file::{StorageCrc, crc_mismatch, is_unused_tensor};
+pub use weight_files::WeightFiles;
 pub use weight_formats::{Container, WEIGHT_FORMATS, WeightFormat};
 pub use weight_index::{Opened, open_shard};
 
@@ -57,21 +57,21 @@ pub struct Checkpoint {
     pub provenance: Provenance,
     /// What a user should know but need not mend, one sentence each.
     pub notes: Vec<String>,
-    /// What the metadata says beyond these.
-    pub(crate) described: Described,
+    /// What the metadata says extras these.
+    pub(crate) extra_metadata: ExtraMetadata,
     /// Key-value pairs to carry over, when the source is a GGUF file; its tensors then have their GGUF names.
-    pub(crate) carried: Option<Vec<(String, Value)>>,
+    pub(crate) copied_metadata: Option<Vec<(String, Value)>>,
 }
 
 /// What the small files say that goes into the metadata as it is, in its order there.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Described {
+pub(crate) struct ExtraMetadata {
     /// Of generation_config.json.
     pub(crate) sampling: Vec<(String, Value)>,
     /// Of the front matter of README.md.
     pub(crate) card: Vec<(String, Value)>,
     /// Of the tokenizer's files.
-    pub(crate) tokenizer: tokenizer::Extra,
+    pub(crate) tokenizer: tokenizer::TokenizerMetadata,
     /// Chat templates besides the default one, by name.
     pub(crate) templates: Vec<(String, String)>,
 }
@@ -89,33 +89,44 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error`] naming the file and the invariant that does not hold.
-    pub fn open_with(dir: &Path, weights: &dyn Weights) -> Result<Self> {
+    pub fn open_with(dir: &Path, weights: &dyn WeightFiles) -> Result<Self> {
         match std::fs::metadata(dir) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => return Err(Error::new(Code::NotAFile, dir, "is not a folder", "give the checkpoint's folder")),
             Err(err) => return Err(Error::io(dir, "open the checkpoint folder", &err)),
         }
         let mut notes = Vec::new();
-        let (mut config, beyond) = Config::read_with(dir, &mut notes)?;
-        let (tokenizer, extra) = Tokenizer::read(dir, &config, &beyond, &mut notes)?;
+        let (mut config, extras) = Config::read_with(dir, &mut notes)?;
+        let (tokenizer, extra) = Tokenizer::read(dir, &config, &extras, &mut notes)?;
         let chat_template::Templates { default: chat_template, named: templates } =
             chat_template::read(dir, &mut notes)?;
-        let described = Described {
-            sampling: sampling_defaults::pairs(&beyond.generation),
+        let extra_metadata = ExtraMetadata {
+            sampling: sampling_defaults::pairs(&extras.generation),
             card: model_card::read(dir, &mut notes)?,
             tokenizer: extra,
             templates,
         };
         let opened = weight_index::open_weights(dir, weights, &mut notes);
-        let (mut shards, mut tensors) = opened.map_err(|err| quantized::explain(err, &beyond))?;
+        let (mut shards, mut tensors) = opened.map_err(|err| quantized::explain(err, &extras))?;
         let left_out = shards.iter_mut().flat_map(|shard| &mut shard.left_out);
         name_prefixes::take_off(&mut tensors, left_out, &mut notes);
-        quantized::check(dir, &tensors, &beyond)?;
+        quantized::check(dir, &tensors, &extras)?;
         tied_embeddings::untie(&mut config, &shards, &tensors, &mut notes)?;
         let names: Vec<&str> = shards.iter().filter_map(|s| s.path.file_name()?.to_str()).collect();
         let provenance = weights.provenance(&names)?;
         let dir = dir.to_owned();
-        Ok(Self { dir, config, tokenizer, chat_template, shards, tensors, provenance, notes, described, carried: None })
+        Ok(Self {
+            dir,
+            config,
+            tokenizer,
+            chat_template,
+            shards,
+            tensors,
+            provenance,
+            notes,
+            extra_metadata,
+            copied_metadata: None,
+        })
     }
 
     /// The model's name: the repository's, where it is known, else the folder's.
@@ -124,7 +135,7 @@ impl Checkpoint {
         if let Some((_, name)) = self.provenance.repository.as_deref().and_then(|r| r.split_once('/')) {
             return name.to_owned();
         }
-        if self.carried.is_some() {
+        if self.copied_metadata.is_some() {
             return without_type(&self.dir);
         }
         let full = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
@@ -134,7 +145,7 @@ impl Checkpoint {
     /// Checks that no weight file changed since it was opened: length and time of change.
     pub(crate) fn unchanged(&self) -> Result<()> {
         for shard in &self.shards {
-            let changed = shard.medium.changed();
+            let changed = shard.bytes.changed();
             if let Some(what) = changed.map_err(|err| Error::io(&shard.path, "look at the file again", &err))? {
                 return Err(Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest"));
             }

@@ -127,7 +127,7 @@ fn listed(kind: &str, said: Option<&Json>) -> Vec<(String, Value)> {
     let mut all = vec![(format!("general.{kind}.count"), Value::U32(count))];
     for (i, entry) in entries.into_iter().enumerate() {
         let known: Map<String, Json> = match entry {
-            Json::String(id) => repo_name::described(id).into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect(),
+            Json::String(id) => repo_name::describe(id).into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect(),
             Json::Object(known) => known.clone(),
             _ => continue,
         };

@@ -5,7 +5,7 @@
 //! this refuses names that stand twice and keeps every error's offset.
 
 use super::quantized;
-use super::weight_file::{Shard, SourceTensor, is_skipped};
+use super::weight_file::{Shard, SourceTensor, is_unused_tensor};
 use crate::error::{Code, Error, Result};
 use crate::wrong_file;
 use llama_ext::GgmlType;
@@ -62,7 +62,7 @@ pub(crate) fn open(mut file: Shard, shard: usize) -> Result<(Shard, Vec<SourceTe
                 tensors.push(SourceTensor { name, dtype, shape, shard, offset: begin, bytes, strides: None });
             }
             // masks and frequencies of other types: every loader skips them, so their type is no reason to stop
-            None if is_skipped(&name) => file.left_out.push(name),
+            None if is_unused_tensor(&name) => file.left_out.push(name),
             None => return Err(unread(&path, &name, &entry.dtype)),
         }
     }

@@ -2,7 +2,7 @@
 //! of as many tokens as the embedding has rows.
 //!
 //! The order of precedence, the scores of added and padding tokens, and their kinds are those of llama.cpp's converter
-//! (`_create_vocab_sentencepiece`), so that the GGUF has the same vocabulary. Beyond it, the pieces are checked for what
+//! (`_create_vocab_sentencepiece`), so that the GGUF has the same vocabulary. ConfigExtras it, the pieces are checked for what
 //! llama.cpp aborts on, and bos and eos are checked against the vocabulary: the generation_config.json of some Tulu 2.5
 //! repositories says bos 0 / eos 1, and a model converted with those never stops.
 
@@ -12,17 +12,17 @@ mod special_tokens;
 mod token;
 mod tokenizer_json;
 
-use super::config::{Beyond, Config};
+use super::config::{Config, ConfigExtras};
 use super::json;
 use crate::error::{Code, Error, Result};
 use crate::files::is_there;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
-pub(crate) use token::Extra;
+pub(crate) use token::TokenizerMetadata;
 use token::{SCORE_PADDING, shown};
 pub use token::{Token, TokenKind};
-use tokenizer_json::Fast;
+use tokenizer_json::TokenizerJson;
 
 /// The vocabulary and the ids with a meaning.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +48,12 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Code::Tokenizer`] when the file is missing, damaged or not usable, [`Code::Json`] for the JSON files.
-    pub(crate) fn read(dir: &Path, config: &Config, beyond: &Beyond, notes: &mut Vec<String>) -> Result<(Self, Extra)> {
+    pub(crate) fn read(
+        dir: &Path,
+        config: &Config,
+        extras: &ConfigExtras,
+        notes: &mut Vec<String>,
+    ) -> Result<(Self, TokenizerMetadata)> {
         let path = dir.join("tokenizer.model");
         if !is_there(&path)? {
             let only = is_there(&dir.join("tokenizer.json"))?;
@@ -69,7 +74,7 @@ impl Tokenizer {
         let settings_path = dir.join("tokenizer_config.json");
         let settings = json::read_optional(&settings_path)?.unwrap_or_default();
         added_tokens::from_decoder(&settings_path, &settings, &mut tokens, notes)?;
-        let fast = Fast::read(dir)?;
+        let fast = TokenizerJson::read(dir)?;
         if let Some(fast) = &fast {
             fast.check(&tokens, notes)?;
         }
@@ -89,9 +94,9 @@ impl Tokenizer {
         let (bos_text, bos) = find("bos_token", "<s>", config.bos_token_id, notes)?;
         let (eos_text, eos) = find("eos_token", "</s>", config.eos_token_id, notes)?;
         let around = special_tokens::adds(&settings, fast.as_ref(), &bos_text, &eos_text);
-        let ids = special_tokens::ids(&settings, fast.as_ref(), &beyond.json, rows);
+        let ids = special_tokens::ids(&settings, fast.as_ref(), &extras.json, rows);
         let pad = ids.iter().find(|(kind, _)| *kind == "padding").map(|(_, id)| *id);
-        let ends = special_tokens::ends(&beyond.ends, &mut tokens, [bos, eos], pad, notes);
+        let ends = special_tokens::ends(&extras.ends, &mut tokens, [bos, eos], pad, notes);
         let flag = |key: &str| settings.get(key).and_then(Value::as_bool);
         let add_space_prefix = flag("add_prefix_space");
         let spaces = special_tokens::spaces(&settings, fast.as_ref(), add_space_prefix, notes);

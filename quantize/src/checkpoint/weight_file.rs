@@ -1,6 +1,6 @@
 //! The plain data of weight files: an open file, the tensors in it, and the checksums that it carries.
 
-use crate::byte_source::Medium;
+use crate::byte_source::ByteSource;
 use crate::error::{Code, Error, Result};
 use llama_ext::GgmlType;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(super) const DAMAGED: &str = "the file is damaged or cut: download it again";
 
 /// Whether the tensor is one that old exports carry and no loader uses: llama.cpp computes the rotary frequencies itself.
-pub(crate) fn is_skipped(source: &str) -> bool {
+pub(crate) fn is_unused_tensor(source: &str) -> bool {
     [".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias"].iter().any(|end| source.ends_with(end))
 }
 
@@ -20,23 +20,23 @@ pub struct Shard {
     /// Where it is.
     pub path: PathBuf,
     /// Its bytes.
-    pub medium: Arc<dyn Medium>,
+    pub bytes: Arc<dyn ByteSource>,
     /// Sums that the file carries for its tensors' bytes, in the order of the file.
-    pub(crate) sums: Vec<Checksum>,
+    pub(crate) sums: Vec<StorageCrc>,
     /// Tensors that are of a type no weight has, and that every loader skips.
     pub(crate) left_out: Vec<String>,
 }
 
 impl Shard {
     /// A file that was opened, of which nothing is known yet.
-    pub(crate) fn new(path: &Path, medium: Arc<dyn Medium>) -> Self {
-        Self { path: path.to_owned(), medium, sums: Vec::new(), left_out: Vec::new() }
+    pub(crate) fn new(path: &Path, bytes: Arc<dyn ByteSource>) -> Self {
+        Self { path: path.to_owned(), bytes, sums: Vec::new(), left_out: Vec::new() }
     }
 
     /// Length in bytes when it was opened.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.medium.len()
+        self.bytes.len()
     }
 
     /// Whether there is nothing in it.
@@ -47,13 +47,13 @@ impl Shard {
 
     /// Fills `buf` from `offset`; `doing` is what for.
     pub(crate) fn read(&self, buf: &mut [u8], offset: u64, doing: &str) -> Result<()> {
-        self.medium.read_exact_at(buf, offset).map_err(|err| Error::io(&self.path, doing, &err))
+        self.bytes.read_exact_at(buf, offset).map_err(|err| Error::io(&self.path, doing, &err))
     }
 }
 
 /// A run of bytes whose CRC32 is stored beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Checksum {
+pub(crate) struct StorageCrc {
     /// Of the member of the zip file.
     pub(crate) name: String,
     /// First byte, from the start of the shard's file.
@@ -65,7 +65,7 @@ pub(crate) struct Checksum {
 }
 
 /// The error for bytes of the shard `path` whose CRC32 is not `wanted`.
-pub(crate) fn wrong_sum(path: &Path, name: &str, offset: u64, wanted: u32, found: u32) -> Error {
+pub(crate) fn crc_mismatch(path: &Path, name: &str, offset: u64, wanted: u32, found: u32) -> Error {
     let what = format!("member '{name}' at byte {offset} has CRC32 {found:08x}, stored with it is {wanted:08x}");
     Error::new(Code::ZipCrc, path, what, DAMAGED)
 }

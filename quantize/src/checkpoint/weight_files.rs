@@ -1,14 +1,14 @@
 //! The weight files of a checkpoint by their names: those of a folder here, those of a server in `arrive/`.
 
 use super::provenance::Provenance;
-use crate::byte_source::{Medium, OnDisk};
+use crate::byte_source::{ByteSource, FileOnDisk};
 use crate::error::{Error, Result};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The weight files of a checkpoint by their names. The small files beside them are always on this disk.
-pub trait Weights {
+pub trait WeightFiles {
     /// Names of all files there are; a link whose target is gone is none.
     ///
     /// # Errors
@@ -19,7 +19,7 @@ pub trait Weights {
     ///
     /// # Errors
     /// [`Error`] when there is no such file, or none that can be read.
-    fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn Medium>>;
+    fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn ByteSource>>;
 
     /// Where `names` come from, as far as is known.
     ///
@@ -32,7 +32,7 @@ pub trait Weights {
 #[derive(Debug)]
 pub(crate) struct Folder<'a>(pub(crate) &'a Path);
 
-impl Weights for Folder<'_> {
+impl WeightFiles for Folder<'_> {
     fn names(&self) -> Result<Vec<String>> {
         let failed = |path: &Path, err: io::Error| Error::io(path, "look into the folder", &err);
         let mut names = Vec::new();
@@ -48,8 +48,8 @@ impl Weights for Folder<'_> {
         Ok(names)
     }
 
-    fn open(&self, _name: &str, path: &Path) -> Result<Arc<dyn Medium>> {
-        Ok(Arc::new(OnDisk::open(path)?))
+    fn open(&self, _name: &str, path: &Path) -> Result<Arc<dyn ByteSource>> {
+        Ok(Arc::new(FileOnDisk::open(path)?))
     }
 
     fn provenance(&self, names: &[&str]) -> Result<Provenance> {

@@ -2,10 +2,10 @@
 //! what is wrong when there are none.
 
 use super::weight_file::{Shard, SourceTensor};
-use super::weight_files::Weights;
+use super::weight_files::WeightFiles;
 use super::weight_formats::{Container, WEIGHT_FORMATS, WeightFormat};
 use super::{json, missing_weights, safetensors, torch};
-use crate::byte_source::OnDisk;
+use crate::byte_source::FileOnDisk;
 use crate::error::{Code, Error, Result};
 use crate::files::is_there;
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub type Opened = (Shard, Vec<SourceTensor>);
 pub fn open_shard(path: &Path, notes: &mut Vec<String>) -> Result<Option<Opened>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match WEIGHT_FORMATS.iter().find(|f| name.ends_with(f.suffix)) {
-        Some(format) => open_file(format, Shard::new(path, Arc::new(OnDisk::open(path)?)), 0, notes).map(Some),
+        Some(format) => open_file(format, Shard::new(path, Arc::new(FileOnDisk::open(path)?)), 0, notes).map(Some),
         None => Ok(None),
     }
 }
@@ -39,7 +39,7 @@ fn open_file(format: &WeightFormat, file: Shard, number: usize, notes: &mut Vec<
 /// Opens every weight file of the checkpoint whose index lies in `dir`; tensors come in the order of the files.
 pub(crate) fn open_weights(
     dir: &Path,
-    weights: &dyn Weights,
+    weights: &dyn WeightFiles,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
     let here: HashSet<String> = weights.names()?.into_iter().collect();
@@ -59,8 +59,8 @@ pub(crate) fn open_weights(
     }
     let open = |name: &str, number: usize, notes: &mut Vec<String>| {
         let path = dir.join(name);
-        let medium = weights.open(name, &path)?;
-        open_file(format, Shard::new(&path, medium), number, notes)
+        let source = weights.open(name, &path)?;
+        open_file(format, Shard::new(&path, source), number, notes)
     };
     if indexed {
         let index = dir.join(format.index);

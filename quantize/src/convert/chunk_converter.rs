@@ -1,10 +1,10 @@
 //! Converts chunks on a pool of threads: read, widen, quantize to every type, write.
 
 use super::chunks::Chunk;
-use super::f32_rows::Reader;
-use super::options::Options;
+use super::f32_rows::RowReader;
+use super::options::ConvertOptions;
 use super::overflow_check;
-use super::storage_crc::{Sums, Unread};
+use super::storage_crc::{StorageCrcs, UncoveredChunk};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
 use crate::kernels;
@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Where the bytes of the chunks come from.
-pub(crate) trait Feed: Sync {
+pub(crate) trait ChunkSource: Sync {
     /// Fills `buf` with the bytes of a shard from `offset`.
     fn read(&self, shard: usize, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
@@ -29,15 +29,15 @@ pub(crate) trait Feed: Sync {
     fn done(&self, _chunk: usize) {}
 
     /// What is said when it is stopped.
-    fn left(&self) -> &'static str {
+    fn cancel_message(&self) -> &'static str {
         "stopped; no file was kept"
     }
 }
 
 /// The shards are all here.
-impl Feed for Checkpoint {
+impl ChunkSource for Checkpoint {
     fn read(&self, shard: usize, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.shards[shard].medium.read_exact_at(buf, offset)
+        self.shards[shard].bytes.read_exact_at(buf, offset)
     }
 }
 
@@ -45,14 +45,14 @@ impl Feed for Checkpoint {
 type Kernel = fn(GgmlType, &[f32], usize, Option<&[f32]>, &mut [u8]) -> std::result::Result<(), llama_ext::Error>;
 
 /// Chunks to be converted into outputs.
-pub(crate) struct Job<'a> {
+pub(crate) struct ChunkConverter<'a> {
     source: &'a Checkpoint,
     plan: &'a Plan,
     outputs: &'a [Output],
     chunks: &'a [Chunk],
-    feed: &'a dyn Feed,
+    chunk_source: &'a dyn ChunkSource,
     /// The sums to take, and what is read for them alone.
-    sums: Option<(&'a Sums<'a>, &'a [Unread])>,
+    sums: Option<(&'a StorageCrcs<'a>, &'a [UncoveredChunk])>,
     kernel: Kernel,
     observer: &'a dyn Observer,
     /// Bytes written so far, all outputs together.
@@ -66,28 +66,28 @@ pub(crate) struct Job<'a> {
 /// One thread's memory.
 #[derive(Default)]
 struct Buffers {
-    reader: Reader,
+    reader: RowReader,
     packed: Vec<u8>,
 }
 
-impl<'a> Job<'a> {
+impl<'a> ChunkConverter<'a> {
     /// All of `chunks`, without sums.
     pub(crate) fn new(
         source: &'a Checkpoint,
         plan: &'a Plan,
         outputs: &'a [Output],
         chunks: &'a [Chunk],
-        feed: &'a dyn Feed,
-        options: Options,
+        chunk_source: &'a dyn ChunkSource,
+        options: ConvertOptions,
         observer: &'a dyn Observer,
     ) -> Self {
         let kernel: Kernel = if options.reference_kernels { kernels::reference } else { kernels::quantize };
         let (written, begun, broken) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Self { source, plan, outputs, chunks, feed, sums: None, kernel, observer, written, begun, broken }
+        Self { source, plan, outputs, chunks, chunk_source, sums: None, kernel, observer, written, begun, broken }
     }
 
     /// Checks the CRC32 of the source's storages too; `unread` is read for its checksum only.
-    pub(super) fn with_sums(self, sums: &'a Sums<'a>, unread: &'a [Unread]) -> Self {
+    pub(super) fn with_sums(self, sums: &'a StorageCrcs<'a>, unread: &'a [UncoveredChunk]) -> Self {
         Self { sums: Some((sums, unread)), ..self }
     }
 
@@ -95,13 +95,13 @@ impl<'a> Job<'a> {
     pub(crate) fn run(&self, threads: NonZeroUsize, first: usize) -> Result<()> {
         let rest = self.chunks.len() - first.min(self.chunks.len());
         let count = rest + self.sums.map_or(0, |(_, unread)| unread.len());
-        worker_pool::each(threads, count, &self.source.dir, |number, buffers: &mut Buffers| {
-            self.going_on()?;
+        worker_pool::run(threads, count, &self.source.dir, |number, buffers: &mut Buffers| {
+            self.check_cancelled()?;
             match (self.chunks.get(first + number), self.sums) {
                 (Some(chunk), _) => {
                     self.begun.fetch_max(first + number, Ordering::Relaxed);
-                    self.one(*chunk, buffers)?;
-                    self.feed.done(first + number);
+                    self.convert_chunk(*chunk, buffers)?;
+                    self.chunk_source.done(first + number);
                     Ok(())
                 }
                 (None, Some((sums, unread))) => sums.read(unread[number - rest], buffers.reader.bytes()),
@@ -111,39 +111,49 @@ impl<'a> Job<'a> {
     }
 
     /// Runs `work` on a thread beside the workers; when it fails, they stop.
-    pub(super) fn aside(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(super) fn alongside(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let died = |_| Err(Error::new(Code::Engine, &self.source.dir, "a thread died", "report this"));
         let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(died);
         done.inspect_err(|_| self.broken.store(true, Ordering::Relaxed))
     }
 
     /// Where in the source the workers are: file and offset.
-    pub(super) fn place(&self) -> (usize, u64) {
+    pub(super) fn position(&self) -> (usize, u64) {
         let Some(chunk) = self.chunks.get(self.begun.load(Ordering::Relaxed)) else { return (0, 0) };
         let tensor = &self.plan.tensors[chunk.tensor];
         let from = &self.source.tensors[tensor.source];
         (from.shard, from.offset.saturating_add(tensor.source_bytes / tensor.n_rows().max(1) * chunk.first_row))
     }
 
-    fn going_on(&self) -> Result<()> {
+    fn check_cancelled(&self) -> Result<()> {
         if self.broken.load(Ordering::Relaxed) {
-            return Err(Error::new(Code::Interrupted, &self.source.dir, self.feed.left(), "run it again"));
+            return Err(Error::new(
+                Code::Interrupted,
+                &self.source.dir,
+                self.chunk_source.cancel_message(),
+                "run it again",
+            ));
         }
         if self.observer.cancelled() {
-            return Err(Error::new(Code::Interrupted, &self.source.dir, self.feed.left(), "run it again"));
+            return Err(Error::new(
+                Code::Interrupted,
+                &self.source.dir,
+                self.chunk_source.cancel_message(),
+                "run it again",
+            ));
         }
         Ok(())
     }
 
-    fn one(&self, chunk: Chunk, buffers: &mut Buffers) -> Result<()> {
+    fn convert_chunk(&self, chunk: Chunk, buffers: &mut Buffers) -> Result<()> {
         let tensor = &self.plan.tensors[chunk.tensor];
         let from = &self.source.tensors[tensor.source];
-        let bytes = |buf: &mut [u8], offset| self.feed.read(from.shard, buf, offset);
+        let bytes = |buf: &mut [u8], offset| self.chunk_source.read(from.shard, buf, offset);
         let read = buffers.reader.read(self.source, &bytes, tensor, (chunk.first_row, chunk.rows))?;
-        if let (Some(piece), Some((sums, _))) = (chunk.piece, self.sums) {
-            sums.keep(piece, read.bytes);
+        if let (Some(crc_chunk), Some((sums, _))) = (chunk.crc_chunk, self.sums) {
+            sums.store(crc_chunk, read.bytes);
         }
-        let n_per_row = narrow(tensor.n_per_row());
+        let n_per_row = to_usize(tensor.n_per_row());
         let importance = self.plan.importance[chunk.tensor].as_deref();
         for (number, output) in self.outputs.iter().enumerate() {
             let planned = &self.plan.outputs[number];
@@ -153,14 +163,14 @@ impl<'a> Job<'a> {
             let bytes = if kind == from.dtype && kind.block_size() > 1 {
                 read.bytes
             } else {
-                buffers.packed.resize(narrow(row_bytes * chunk.rows), 0);
+                buffers.packed.resize(to_usize(row_bytes * chunk.rows), 0);
                 (self.kernel)(kind, read.weights, n_per_row, importance, &mut buffers.packed).map_err(|err| {
                     Error::new(Code::Engine, output.path(), format!("{}: {err}", tensor.name), "report this")
                 })?;
                 &buffers.packed
             };
-            let made = overflow_check::Made { kind, bytes, n_per_row, importance };
-            if let Some(at) = overflow_check::lost(&made, read.weights, read.largest) {
+            let made = overflow_check::QuantizedRows { kind, bytes, n_per_row, importance };
+            if let Some(at) = overflow_check::find_lost(&made, read.weights, read.largest) {
                 return Err(self.out_of_range(chunk, kind, at, read.weights[at]));
             }
             let offset = planned.offsets[chunk.tensor] + row_bytes * chunk.first_row;
@@ -176,7 +186,7 @@ impl<'a> Job<'a> {
     fn out_of_range(&self, chunk: Chunk, kind: GgmlType, at: usize, value: f32) -> Error {
         let tensor = &self.plan.tensors[chunk.tensor];
         let from = &self.source.tensors[tensor.source];
-        let columns = narrow(tensor.n_per_row()).max(1);
+        let columns = to_usize(tensor.n_per_row()).max(1);
         let (mut row, column) = (at / columns, at % columns);
         if tensor.layout == Layout::RotaryPairs {
             row = rotary_source_row(row, self.source.config.head_dim as usize);
@@ -191,6 +201,6 @@ impl<'a> Job<'a> {
 }
 
 /// Sizes of one chunk: bounded by [`CHUNK`] and by one head's rows.
-fn narrow(n: u64) -> usize {
+fn to_usize(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }

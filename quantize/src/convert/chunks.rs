@@ -1,6 +1,6 @@
 //! The rows of all tensors cut into chunks that one thread converts at a time.
 
-use super::storage_crc::{Piece, Sums};
+use super::storage_crc::{CrcChunk, StorageCrcs};
 use crate::checkpoint::Checkpoint;
 use crate::llama_tensors::Layout;
 use crate::plan::{Plan, PlannedTensor};
@@ -15,7 +15,7 @@ pub(crate) struct Chunk {
     pub(crate) first_row: u64,
     pub(crate) rows: u64,
     /// What its bytes are of a storage whose CRC32 is known.
-    pub(crate) piece: Option<Piece>,
+    pub(crate) crc_chunk: Option<CrcChunk>,
 }
 
 impl Chunk {
@@ -34,7 +34,7 @@ pub(super) fn step(t: &PlannedTensor, head_dim: u32) -> u64 {
 }
 
 /// Every row of every tensor, in the order of the source files so that the disk is read forward.
-pub(crate) fn chunks(source: &Checkpoint, plan: &Plan, mut sums: Option<&mut Sums<'_>>) -> Vec<Chunk> {
+pub(crate) fn chunks(source: &Checkpoint, plan: &Plan, mut sums: Option<&mut StorageCrcs<'_>>) -> Vec<Chunk> {
     let mut order: Vec<usize> = (0..plan.tensors.len()).collect();
     let at = |i: &usize| source.tensors.get(plan.tensors[*i].source).map(|t| (t.shard, t.offset));
     order.sort_by_key(at);
@@ -46,8 +46,8 @@ pub(crate) fn chunks(source: &Checkpoint, plan: &Plan, mut sums: Option<&mut Sum
         while first_row < t.n_rows() {
             let rows = step.min(t.n_rows() - first_row);
             let bytes = rows * (t.source_bytes / t.n_rows());
-            let piece = sums.as_mut().and_then(|sums| sums.piece(tensor, bytes));
-            all.push(Chunk { tensor, first_row, rows, piece });
+            let crc_chunk = sums.as_mut().and_then(|sums| sums.next_chunk(tensor, bytes));
+            all.push(Chunk { tensor, first_row, rows, crc_chunk });
             first_row += rows;
         }
     }

@@ -2,7 +2,7 @@
 //! for a rotary tensor interleaved.
 
 use crate::checkpoint::Checkpoint;
-use crate::convert::read_rows::{self, ReadAt, Rows};
+use crate::convert::read_rows::{self, ReadAt, RowRange};
 use crate::error::{Code, Error, Result};
 use crate::llama_tensors::{Layout, rotary_source_row};
 use crate::plan::PlannedTensor;
@@ -10,7 +10,7 @@ use llama_ext::GgmlType;
 
 /// One thread's memory, grown once to the largest chunk.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub(crate) struct RowReader {
     bytes: Vec<u8>,
     weights: Vec<f32>,
     ordered: Vec<f32>,
@@ -18,7 +18,7 @@ pub(crate) struct Reader {
 
 /// Rows of a tensor.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Read<'a> {
+pub(crate) struct F32Rows<'a> {
     /// As they are in the source.
     pub(crate) bytes: &'a [u8],
     /// As numbers, in the order of the GGUF file.
@@ -27,7 +27,7 @@ pub(crate) struct Read<'a> {
     pub(crate) largest: f32,
 }
 
-impl Reader {
+impl RowReader {
     /// The bytes last read, for the check sums of their storage.
     pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
@@ -41,12 +41,12 @@ impl Reader {
         read: &ReadAt<'_>,
         tensor: &PlannedTensor,
         (first, count): (u64, u64),
-    ) -> Result<Read<'_>> {
+    ) -> Result<F32Rows<'_>> {
         let from = &source.tensors[tensor.source];
         let shard = &source.shards[from.shard];
-        let columns = narrow(tensor.n_per_row());
-        read_rows::read(shard, read, from, Rows { first, count, columns: tensor.n_per_row() }, &mut self.bytes)?;
-        self.weights.resize(narrow(count) * columns, 0.0);
+        let columns = to_usize(tensor.n_per_row());
+        read_rows::read(shard, read, from, RowRange { first, count, columns: tensor.n_per_row() }, &mut self.bytes)?;
+        self.weights.resize(to_usize(count) * columns, 0.0);
         let read = match from.dtype {
             GgmlType::BF16 => llama_ext::bf16_to_f32(&self.bytes, &mut self.weights),
             other => llama_ext::to_f32(other, &self.bytes, &mut self.weights),
@@ -61,15 +61,15 @@ impl Reader {
             return Err(Error::new(Code::TensorValue, &shard.path, what, fix));
         }
         if tensor.layout != Layout::RotaryPairs {
-            return Ok(Read { bytes: &self.bytes, weights: &self.weights, largest });
+            return Ok(F32Rows { bytes: &self.bytes, weights: &self.weights, largest });
         }
         let head_dim = source.config.head_dim as usize;
         self.ordered.clear();
-        for row in 0..narrow(count) {
+        for row in 0..to_usize(count) {
             let start = rotary_source_row(row, head_dim) * columns;
             self.ordered.extend_from_slice(&self.weights[start..start + columns]);
         }
-        Ok(Read { bytes: &self.bytes, weights: &self.ordered, largest })
+        Ok(F32Rows { bytes: &self.bytes, weights: &self.ordered, largest })
     }
 }
 
@@ -88,6 +88,6 @@ pub(crate) fn first_not_finite(weights: &[f32]) -> Option<usize> {
 }
 
 /// Bounded by a chunk or by one head's rows.
-fn narrow(n: u64) -> usize {
+fn to_usize(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }

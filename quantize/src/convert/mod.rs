@@ -12,9 +12,9 @@ pub(crate) mod read_rows;
 mod source_sha256;
 pub(crate) mod storage_crc;
 
-pub(crate) use chunk_converter::{Feed, Job};
+pub(crate) use chunk_converter::{ChunkConverter, ChunkSource};
 pub(crate) use chunks::{Chunk, chunks};
-pub use options::{Options, Report};
+pub use options::{ConvertOptions, Report};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
@@ -25,11 +25,11 @@ use crate::positioned::write_all_at;
 use crate::space;
 use crate::worker_pool;
 use chunks::step;
-use source_sha256::Hashes;
+use source_sha256::SourceHashes;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use storage_crc::Sums;
+use storage_crc::StorageCrcs;
 
 /// Bytes written between two flushes.
 const FLUSH: u64 = 128 << 20;
@@ -40,7 +40,7 @@ const FLUSH: u64 = 128 << 20;
 ///
 /// # Errors
 /// [`Error`] naming the file and tensor.
-pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dyn Observer) -> Result<Report> {
+pub fn convert(source: &Checkpoint, plan: &Plan, options: ConvertOptions, observer: &dyn Observer) -> Result<Report> {
     space::check(plan.outputs.iter().map(|o| (o.path.as_path(), o.len)))?;
     let mut outputs = Vec::with_capacity(plan.outputs.len());
     for planned in &plan.outputs {
@@ -49,25 +49,27 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
             .map_err(|err| Error::io(output.path(), "write the header", &err))?;
         outputs.push(output);
     }
-    let (mut sums, unread) = Sums::new(source, plan);
+    let (mut sums, unread) = StorageCrcs::new(source, plan);
     let chunks = chunks(source, plan, Some(&mut sums));
-    let hashes = Hashes::new(source, observer);
-    let job = Job::new(source, plan, &outputs, &chunks, source, options, observer).with_sums(&sums, &unread);
+    let hashes = SourceHashes::new(source, observer);
+    let job = ChunkConverter::new(source, plan, &outputs, &chunks, source, options, observer).with_sums(&sums, &unread);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // without a thread for it, all is flushed and hashed at the end
-        let aside = std::thread::Builder::new();
-        let flusher = aside.spawn_scoped(scope, || job.aside(|| flush_along(&outputs, &job.written, &done))).ok();
-        let aside = std::thread::Builder::new();
-        let hasher = aside.spawn_scoped(scope, || job.aside(|| hashes.along(&done, || job.place()))).ok();
+        let alongside = std::thread::Builder::new();
+        let flusher =
+            alongside.spawn_scoped(scope, || job.alongside(|| flush_alongside(&outputs, &job.written, &done))).ok();
+        let alongside = std::thread::Builder::new();
+        let hasher =
+            alongside.spawn_scoped(scope, || job.alongside(|| hashes.hash_alongside(&done, || job.position()))).ok();
         let worked = job.run(options.threads, 0);
         done.store(true, Ordering::Relaxed);
-        let worked = worked.and_then(|()| hashes.rest(options.threads)).inspect_err(|_| hashes.stop());
+        let worked = worked.and_then(|()| hashes.hash_remaining(options.threads)).inspect_err(|_| hashes.stop());
         let defect = || Error::new(Code::Engine, &source.dir, "a thread died", "report this");
-        let aside =
+        let alongside =
             [flusher, hasher].map(|thread| thread.map_or(Ok(()), |t| t.join().unwrap_or_else(|_| Err(defect()))));
-        // what went wrong aside stopped the workers
-        aside.into_iter().collect::<Result<()>>().and(worked)
+        // what went wrong alongside stopped the workers
+        alongside.into_iter().collect::<Result<()>>().and(worked)
     })?;
     sums.check()?;
     source.unchanged()?;
@@ -81,7 +83,7 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: Options, observer: &dy
 
 /// Flushes what is written while the threads still compute: left to the system, most of it would wait in memory for the
 /// last flush, and the disk would stand idle until then. A failed flush is reported only once, so its error is kept.
-fn flush_along(outputs: &[Output], written: &AtomicU64, done: &AtomicBool) -> Result<()> {
+fn flush_alongside(outputs: &[Output], written: &AtomicU64, done: &AtomicBool) -> Result<()> {
     let mut flushed = 0;
     while !done.load(Ordering::Relaxed) {
         let now = written.load(Ordering::Relaxed);
@@ -104,6 +106,6 @@ pub fn memory_needed(plan: &Plan, threads: NonZeroUsize) -> u64 {
     let weights = |t: &PlannedTensor| t.n_per_row().saturating_mul(step(t, plan.head_dim).min(t.n_rows()));
     let chunk = plan.tensors.iter().map(weights).max().unwrap_or(0);
     let headers = plan.outputs.iter().fold(0_u64, |sum, o| sum.saturating_add(o.header.len() as u64));
-    let threads = threads.get().min(worker_pool::MOST_THREADS) as u64;
+    let threads = threads.get().min(worker_pool::MAX_THREADS) as u64;
     threads.saturating_mul(chunk).saturating_mul(16).saturating_add(headers.saturating_mul(2)).saturating_add(32 << 20)
 }

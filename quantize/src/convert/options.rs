@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 /// How to convert.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct ConvertOptions {
     /// Worker threads.
     pub threads: NonZeroUsize,
     /// Replace outputs that exist.

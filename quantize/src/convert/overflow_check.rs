@@ -11,7 +11,7 @@ const LARGE: f32 = 1e4;
 
 /// Rows that were quantized.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Made<'a> {
+pub(crate) struct QuantizedRows<'a> {
     pub(crate) kind: GgmlType,
     pub(crate) bytes: &'a [u8],
     pub(crate) n_per_row: usize,
@@ -20,10 +20,10 @@ pub(crate) struct Made<'a> {
 
 /// Index of a weight that was lost on the way from `weights` to `made`: the largest of its block or, where that is an
 /// ordinary one, of its row, over which some quantizers take sums; `largest` is the largest magnitude among all of them.
-pub(crate) fn lost(made: &Made<'_>, weights: &[f32], largest: f32) -> Option<usize> {
+pub(crate) fn find_lost(made: &QuantizedRows<'_>, weights: &[f32], largest: f32) -> Option<usize> {
     let size = made.kind.block_size();
-    let block =
-        not_finite(made.kind, made.bytes).or_else(|| if largest < LARGE { None } else { far(made, weights) })?;
+    let block = bad_scale(made.kind, made.bytes)
+        .or_else(|| if largest < LARGE { None } else { worse_than_zeros(made, weights) })?;
     let columns = made.n_per_row.max(1);
     let row = block * size / columns * columns;
     let most = |places: Range<usize>| {
@@ -35,7 +35,7 @@ pub(crate) fn lost(made: &Made<'_>, weights: &[f32], largest: f32) -> Option<usi
 }
 
 /// The first block with a scale that is no number.
-fn not_finite(kind: GgmlType, bytes: &[u8]) -> Option<usize> {
+fn bad_scale(kind: GgmlType, bytes: &[u8]) -> Option<usize> {
     let exponent: u16 = match kind {
         GgmlType::F32 => return None,
         GgmlType::F16 => 0x7c00,
@@ -50,7 +50,7 @@ fn not_finite(kind: GgmlType, bytes: &[u8]) -> Option<usize> {
 }
 
 /// The first block of large weights that is no nearer to them than zeros would be.
-fn far(made: &Made<'_>, weights: &[f32]) -> Option<usize> {
+fn worse_than_zeros(made: &QuantizedRows<'_>, weights: &[f32]) -> Option<usize> {
     let size = made.kind.block_size();
     if size == 1 {
         return None;
@@ -78,7 +78,7 @@ fn far(made: &Made<'_>, weights: &[f32]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Made, lost, not_finite};
+    use super::{QuantizedRows, bad_scale, find_lost};
     use crate::kernels;
     use llama_ext::GgmlType;
 
@@ -94,11 +94,11 @@ mod tests {
         ] {
             let mut good = vec![0; 512];
             kernels::quantize(kind, &wave(256), 256, None, &mut good).unwrap();
-            assert_eq!(not_finite(kind, &good), None, "{kind}");
+            assert_eq!(bad_scale(kind, &good), None, "{kind}");
             for (at, special) in (0..256).flat_map(|at| specials.map(|special| (at, special))) {
                 let mut bytes = good.clone();
                 bytes[2 * at..2 * at + 2].copy_from_slice(&special);
-                assert_eq!(not_finite(kind, &bytes), Some(at), "{kind}: {special:?}");
+                assert_eq!(bad_scale(kind, &bytes), Some(at), "{kind}: {special:?}");
             }
         }
     }
@@ -117,8 +117,8 @@ mod tests {
                         for kernel in [kernels::quantize, kernels::reference] {
                             let mut bytes = vec![0; 4 * kind.row_bytes(256).unwrap()];
                             kernel(kind, &weights, 256, importance, &mut bytes).unwrap();
-                            let made = Made { kind, bytes: &bytes, n_per_row: 256, importance };
-                            let at = lost(&made, &weights, value.abs());
+                            let made = QuantizedRows { kind, bytes: &bytes, n_per_row: 256, importance };
+                            let at = find_lost(&made, &weights, value.abs());
                             assert_eq!(at.map(|at| weights[at]), Some(value), "{kind}, {many} of {value:e}");
                         }
                     }
@@ -134,8 +134,8 @@ mod tests {
         weights[9] = f32::MAX;
         let mut bytes = vec![0; 512];
         kernels::quantize(GgmlType::BF16, &weights, 256, None, &mut bytes).unwrap();
-        let made = Made { kind: GgmlType::BF16, bytes: &bytes, n_per_row: 256, importance: None };
-        assert_eq!(lost(&made, &weights, f32::MAX), Some(9));
+        let made = QuantizedRows { kind: GgmlType::BF16, bytes: &bytes, n_per_row: 256, importance: None };
+        assert_eq!(find_lost(&made, &weights, f32::MAX), Some(9));
     }
 
     #[test]
@@ -147,9 +147,9 @@ mod tests {
                     weights[300..300 + many].fill(value);
                     let mut bytes = vec![0; 4 * kind.row_bytes(256).unwrap()];
                     kernels::quantize(kind, &weights, 256, None, &mut bytes).unwrap();
-                    let made = Made { kind, bytes: &bytes, n_per_row: 256, importance: None };
+                    let made = QuantizedRows { kind, bytes: &bytes, n_per_row: 256, importance: None };
                     let largest = weights.iter().fold(0.0, |most: f32, w| most.max(w.abs()));
-                    assert_eq!(lost(&made, &weights, largest), None, "{kind}, {many} of {value}");
+                    assert_eq!(find_lost(&made, &weights, largest), None, "{kind}, {many} of {value}");
                 }
             }
         }

@@ -13,7 +13,7 @@ const MAX_SPAN: u64 = 1 << 20;
 
 /// Which rows of a tensor are wanted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rows {
+pub(crate) struct RowRange {
     pub(crate) first: u64,
     pub(crate) count: u64,
     /// Elements of each.
@@ -28,13 +28,13 @@ pub(crate) fn read(
     shard: &Shard,
     read: &ReadAt<'_>,
     from: &SourceTensor,
-    rows: Rows,
+    rows: RowRange,
     bytes: &mut Vec<u8>,
 ) -> Result<()> {
-    let row_bytes = from.dtype.row_bytes(narrow(rows.columns)).map_err(|err| {
+    let row_bytes = from.dtype.row_bytes(to_usize(rows.columns)).map_err(|err| {
         Error::new(Code::Type, &shard.path, format!("tensor '{}': {err}", from.name), "the file is damaged")
     })? as u64;
-    bytes.resize(narrow(rows.count * row_bytes), 0);
+    bytes.resize(to_usize(rows.count * row_bytes), 0);
     match from.strides.as_deref() {
         None => read_at(shard, read, &from.name, bytes, from.offset + rows.first * row_bytes),
         Some([column]) => gather(shard, read, from, rows, [0, *column], bytes),
@@ -68,7 +68,7 @@ fn gather(
     shard: &Shard,
     read: &ReadAt<'_>,
     from: &SourceTensor,
-    rows: Rows,
+    rows: RowRange,
     [row, column]: [u64; 2],
     bytes: &mut [u8],
 ) -> Result<()> {
@@ -85,12 +85,12 @@ fn gather(
         let mut done = 0;
         while done < inner.count {
             let n = piece.min(inner.count - done);
-            span.resize(narrow(((n - 1) * inner.stride + 1) * width), 0);
+            span.resize(to_usize(((n - 1) * inner.stride + 1) * width), 0);
             read_at(shard, read, &from.name, &mut span, start + (i * outer.stride + done * inner.stride) * width)?;
             for j in 0..n {
-                let here = narrow(j * inner.stride * width);
-                let there = narrow((i * outer.to + (done + j) * inner.to) * width);
-                let width = narrow(width);
+                let here = to_usize(j * inner.stride * width);
+                let there = to_usize((i * outer.to + (done + j) * inner.to) * width);
+                let width = to_usize(width);
                 bytes[there..there + width].copy_from_slice(&span[here..here + width]);
             }
             done += n;
@@ -100,6 +100,6 @@ fn gather(
 }
 
 /// Bounded by a chunk or a span.
-fn narrow(n: u64) -> usize {
+fn to_usize(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -22,7 +22,7 @@ const BLOCK: u64 = 1 << 20;
 const AHEAD: u64 = 64 << 20;
 
 /// The files that are to be hashed.
-pub(crate) struct Hashes<'a> {
+pub(crate) struct SourceHashes<'a> {
     source: &'a Checkpoint,
     observer: &'a dyn Observer,
     /// Number of the file, and the sha256 it has to have.
@@ -33,7 +33,7 @@ pub(crate) struct Hashes<'a> {
     stopped: AtomicBool,
 }
 
-impl<'a> Hashes<'a> {
+impl<'a> SourceHashes<'a> {
     pub(crate) fn new(source: &'a Checkpoint, observer: &'a dyn Observer) -> Self {
         let known = |shard: &Shard| {
             let name = shard.path.file_name()?.to_str()?;
@@ -49,35 +49,35 @@ impl<'a> Hashes<'a> {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Hashes file after file beside the workers, who are at `place` (file and offset), until `done` says that they have
+    /// SourceHashes file after file beside the workers, who are at `place` (file and offset), until `done` says that they have
     /// read everything; the file that is begun then is finished.
     ///
     /// # Errors
     /// [`Code::Sha256`] when a file is not what it was.
-    pub(crate) fn along(&self, done: &AtomicBool, place: impl Fn() -> (usize, u64)) -> Result<()> {
+    pub(crate) fn hash_alongside(&self, done: &AtomicBool, place: impl Fn() -> (usize, u64)) -> Result<()> {
         while !done.load(Ordering::Relaxed) {
             let may_read = |file: usize, offset: u64| {
                 let (at, begun) = place();
                 done.load(Ordering::Relaxed) || file < at || (file == at && offset <= begun.saturating_add(AHEAD))
             };
-            if !self.one(may_read)? {
+            if !self.hash_next(may_read)? {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Hashes the files that are left, several at a time.
+    /// SourceHashes the files that are left, several at a time.
     ///
     /// # Errors
-    /// As [`Self::along`].
-    pub(crate) fn rest(&self, threads: NonZeroUsize) -> Result<()> {
+    /// As [`Self::hash_alongside`].
+    pub(crate) fn hash_remaining(&self, threads: NonZeroUsize) -> Result<()> {
         let left = self.wanted.len().saturating_sub(self.next.load(Ordering::Relaxed));
-        worker_pool::each(threads, left, &self.source.dir, |_, (): &mut ()| self.one(|_, _| true).map(drop))
+        worker_pool::run(threads, left, &self.source.dir, |_, (): &mut ()| self.hash_next(|_, _| true).map(drop))
     }
 
-    /// Hashes the next file, as far as `may_read` lets it; false when there is none.
-    fn one(&self, may_read: impl Fn(usize, u64) -> bool) -> Result<bool> {
+    /// SourceHashes the next file, as far as `may_read` lets it; false when there is none.
+    fn hash_next(&self, may_read: impl Fn(usize, u64) -> bool) -> Result<bool> {
         let Some((number, wanted)) = self.wanted.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
             return Ok(false);
         };

@@ -23,7 +23,7 @@ type Block<S> = [Lanes<S>; 2];
 /// q8_0 of whole blocks.
 #[inline(always)]
 pub(super) fn q8_0<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
-    each(simd, src, dst, |x: Block<S>, block: &mut [u8; 34]| {
+    for_each_block(simd, src, dst, |x: Block<S>, block: &mut [u8; 34]| {
         let size = x[0].abs().max(x[1].abs()).reduce_max();
         let d = size / 127.0;
         block[..2].copy_from_slice(&half(d).0);
@@ -41,7 +41,7 @@ pub(super) fn q8_0<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
 /// q4_0 of whole blocks.
 #[inline(always)]
 pub(super) fn q4_0<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
-    each(simd, src, dst, |x, block: &mut [u8; 18]| {
+    for_each_block(simd, src, dst, |x, block: &mut [u8; 18]| {
         let (d, levels) = symmetric(simd, x, 8);
         block[..2].copy_from_slice(&d);
         levels.pack(&mut block[2..]);
@@ -51,7 +51,7 @@ pub(super) fn q4_0<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
 /// q5_0 of whole blocks.
 #[inline(always)]
 pub(super) fn q5_0<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
-    each(simd, src, dst, |x, block: &mut [u8; 22]| {
+    for_each_block(simd, src, dst, |x, block: &mut [u8; 22]| {
         let (d, levels) = symmetric(simd, x, 16);
         block[..2].copy_from_slice(&d);
         block[2..6].copy_from_slice(&levels.fifth.to_le_bytes());
@@ -62,7 +62,7 @@ pub(super) fn q5_0<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
 /// q4_1 of whole blocks.
 #[inline(always)]
 pub(super) fn q4_1<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
-    each(simd, src, dst, |x, block: &mut [u8; 20]| {
+    for_each_block(simd, src, dst, |x, block: &mut [u8; 20]| {
         let (d, min, levels) = from_minimum(simd, x, 15);
         block[..2].copy_from_slice(&d);
         block[2..4].copy_from_slice(&min);
@@ -73,7 +73,7 @@ pub(super) fn q4_1<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
 /// q5_1 of whole blocks.
 #[inline(always)]
 pub(super) fn q5_1<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
-    each(simd, src, dst, |x, block: &mut [u8; 24]| {
+    for_each_block(simd, src, dst, |x, block: &mut [u8; 24]| {
         let (d, min, levels) = from_minimum(simd, x, 31);
         block[..2].copy_from_slice(&d);
         block[2..4].copy_from_slice(&min);
@@ -83,7 +83,12 @@ pub(super) fn q5_1<S: Simd>(simd: S, src: &[f32], dst: &mut [u8]) {
 }
 
 #[inline(always)]
-fn each<S: Simd, const BYTES: usize>(simd: S, src: &[f32], dst: &mut [u8], one: impl Fn(Block<S>, &mut [u8; BYTES])) {
+fn for_each_block<S: Simd, const BYTES: usize>(
+    simd: S,
+    src: &[f32],
+    dst: &mut [u8],
+    one: impl Fn(Block<S>, &mut [u8; BYTES]),
+) {
     simd.vectorize(
         #[inline(always)]
         || {

@@ -8,7 +8,7 @@ use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
 /// A block's weights and their importance in each lane.
-type Weighed<S> = ([Lanes<S>; BLOCK], [Lanes<S>; BLOCK]);
+type Weighted<S> = ([Lanes<S>; BLOCK], [Lanes<S>; BLOCK]);
 
 /// q4_0 of whole rows; there is one importance for each column.
 #[inline(always)]
@@ -49,7 +49,7 @@ fn symmetric<S: Simd, const BYTES: usize>(
     top: i32,
     write: impl Fn(&Levels, &mut [u8; BYTES]),
 ) {
-    each(simd, src, importance, dst, |group, (x, w), blocks: &mut [[u8; BYTES]]| {
+    for_each_block(simd, src, importance, dst, |group, (x, w), blocks: &mut [[u8; BYTES]]| {
         let best = search_scale::search(simd, &x, &w, top);
         for (lane, block) in blocks.iter_mut().enumerate() {
             let mut levels = [0; BLOCK];
@@ -70,7 +70,7 @@ fn from_minimum<S: Simd, const BYTES: usize>(
     write: impl Fn(&Levels, &mut [u8; BYTES]),
 ) {
     let search = search_scale_min::Search { top, from: -0.9, by: 0.05, steps: 36, distance: false, saturate: true };
-    each(simd, src, importance, dst, |group, (x, w), blocks: &mut [[u8; BYTES]]| {
+    for_each_block(simd, src, importance, dst, |group, (x, w), blocks: &mut [[u8; BYTES]]| {
         let best = search_scale_min::search(simd, &x, &w, search);
         for (lane, block) in blocks.iter_mut().enumerate() {
             let mut levels = [0; BLOCK];
@@ -84,12 +84,12 @@ fn from_minimum<S: Simd, const BYTES: usize>(
 
 /// Calls `one` with every group of blocks; the weights' mean square, of which the importance takes account, is the row's.
 #[inline(always)]
-fn each<S: Simd, const BYTES: usize>(
+fn for_each_block<S: Simd, const BYTES: usize>(
     simd: S,
     src: &[f32],
     importance: &[f32],
     dst: &mut [u8],
-    one: impl Fn(&Group<'_, BLOCK>, Weighed<S>, &mut [[u8; BYTES]]),
+    one: impl Fn(&Group<'_, BLOCK>, Weighted<S>, &mut [[u8; BYTES]]),
 ) {
     let n_per_row = importance.len();
     let mut variances = Vec::new();

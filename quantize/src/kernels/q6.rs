@@ -9,7 +9,7 @@
 
 use super::lanes::{Group, groups, half, nearest_int, transposed};
 use super::search_scale::{Best, search};
-use super::superblock_scales::NOTHING;
+use super::superblock_scales::GROUP_MAX_EPS;
 use fearless_simd::Simd;
 
 const SUPER_BLOCK: usize = 256;
@@ -65,7 +65,7 @@ fn store<S: Simd>(weights: &[f32; SUPER_BLOCK], block: &mut [u8; BYTES], best: &
             (size, max) = (scale.abs(), scale);
         }
     }
-    if size < NOTHING {
+    if size < GROUP_MAX_EPS {
         *block = [0; BYTES];
         return;
     }

@@ -3,7 +3,7 @@
 //! the callers.
 
 use super::lanes::{Lanes, nearest_int, rounded};
-use super::superblock_scales::NOTHING;
+use super::superblock_scales::GROUP_MAX_EPS;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
@@ -46,7 +46,7 @@ pub(super) fn search<S: Simd, const N: usize>(simd: S, x: &[Lanes<S>; N], w: &[L
         size = larger.select(x.abs(), size);
         max = larger.select(x, max);
     }
-    let nothing = size.simd_lt(NOTHING);
+    let nothing = size.simd_lt(GROUP_MAX_EPS);
     let mut wx = *x;
     for (wx, &w) in wx.iter_mut().zip(w) {
         *wx = w * *wx;

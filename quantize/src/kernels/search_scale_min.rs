@@ -62,7 +62,7 @@ impl<S: Simd> Best<S> {
 
 /// The levels of one grid and the sums that the least-squares fit needs.
 #[derive(Clone, Copy)]
-struct Sums<S: Simd> {
+struct FitSums<S: Simd> {
     l: Lanes<S>,
     l2: Lanes<S>,
     xl: Lanes<S>,
@@ -157,7 +157,7 @@ fn sums<S: Simd, const N: usize>(
     inverse: Lanes<S>,
     search: Search,
     beyond: Beyond,
-) -> Sums<S> {
+) -> FitSums<S> {
     match beyond {
         Beyond::Never => sums_of(x, w, levels, |x| rounded(inverse * (x - min)).max(0.0).min(search.top)),
         Beyond::Wraps => sums_of(x, w, levels, |x| {
@@ -179,9 +179,9 @@ fn sums_of<S: Simd, const N: usize>(
     w: &[Lanes<S>; N],
     levels: &mut [Lanes<S>; N],
     level: impl Fn(Lanes<S>) -> Lanes<S>,
-) -> Sums<S> {
+) -> FitSums<S> {
     let zero = Lanes::splat(x[0].simd, 0.0);
-    let mut sum = Sums { l: zero, l2: zero, xl: zero };
+    let mut sum = FitSums { l: zero, l2: zero, xl: zero };
     for i in 0..N {
         let l = level(x[i]);
         levels[i] = l;

@@ -6,7 +6,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Simd, i32x16};
 
 /// Below this ggml takes all values for zero.
-pub(super) const NOTHING: f32 = 1e-15;
+pub(super) const GROUP_MAX_EPS: f32 = 1e-15;
 
 /// Whole numbers for `N` sub-blocks (index: sub-block, then lane), and the factor that goes with them.
 pub(super) struct Fitted<S: Simd, const N: usize> {
@@ -27,7 +27,7 @@ pub(super) fn fit<S: Simd, const N: usize>(
     for &x in values {
         max = max.simd_gt(x).select(max, x);
     }
-    let nothing = max.simd_lt(NOTHING);
+    let nothing = max.simd_lt(GROUP_MAX_EPS);
     let top_f = top as f32;
 
     let mut inverse = top_f / max;

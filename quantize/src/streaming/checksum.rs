@@ -1,7 +1,7 @@
 //! What has passed of a file: its sha256 so far, and the CRC32 of the storage that is passing. Both can be written down
 //! and gone on with, so a file that was stopped in the middle is not begun again.
 
-use crate::checkpoint::{Shard, wrong_sum};
+use crate::checkpoint::{Shard, crc_mismatch};
 use crate::error::{Code, Error, Result};
 use sha2::digest::common::hazmat::{SerializableState as _, SerializedState};
 use sha2::{Digest as _, Sha256};
@@ -9,13 +9,13 @@ use std::ops::Range;
 
 /// The sums of a file's bytes up to some place.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Passed {
+pub(super) struct RunningChecksum {
     sha256: Sha256,
     /// Of the part of a storage that has passed.
     crc: u32,
 }
 
-impl Passed {
+impl RunningChecksum {
     /// Takes the next bytes of `shard`, which lie at `span`.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl Passed {
             crc.update(part);
             self.crc = crc.finalize();
             if end <= span.end && self.crc != sum.crc {
-                return Err(wrong_sum(&shard.path, &sum.name, sum.offset, sum.crc, self.crc));
+                return Err(crc_mismatch(&shard.path, &sum.name, sum.offset, sum.crc, self.crc));
             }
         }
         Ok(())
@@ -81,7 +81,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Passed, hex};
+    use super::{RunningChecksum, hex};
     use sha2::{Digest as _, Sha256};
 
     #[test]
@@ -90,16 +90,16 @@ mod tests {
         let wanted = hex(&Sha256::digest(&whole));
         let shard = crate::checkpoint::Shard::new(
             std::path::Path::new("x"),
-            std::sync::Arc::new(crate::byte_source::OnDisk::new(tempfile::tempfile().unwrap(), 0)),
+            std::sync::Arc::new(crate::byte_source::FileOnDisk::new(tempfile::tempfile().unwrap(), 0)),
         );
         for cut in [0, 1, 63, 64, 65, 127, 500, 999, 1000] {
-            let mut passed = Passed::default();
+            let mut passed = RunningChecksum::default();
             passed.update(&shard, 0..cut as u64, &whole[..cut]).unwrap();
             let (state, crc) = passed.write();
-            let mut passed = Passed::read(&state, crc).unwrap();
+            let mut passed = RunningChecksum::read(&state, crc).unwrap();
             passed.update(&shard, cut as u64..1000, &whole[cut..]).unwrap();
             passed.check(&shard, &wanted).unwrap();
         }
-        assert!(Passed::read("12", 0).is_none() && Passed::read("zz", 0).is_none());
+        assert!(RunningChecksum::read("12", 0).is_none() && RunningChecksum::read("zz", 0).is_none());
     }
 }

@@ -3,8 +3,8 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
-use super::checksum::{Passed, hex};
-use super::remote::Distant;
+use super::checksum::{RunningChecksum, hex};
+use super::remote::RemoteCheckpoint;
 use super::segments::Segments;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
@@ -22,20 +22,20 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// Everything before `segment` is done and on disk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Mark {
+pub(super) struct ResumePoint {
     pub(super) segment: usize,
     /// The sums of the file that `segment` is of, up to it.
-    pub(super) passed: Passed,
+    pub(super) checksum: RunningChecksum,
 }
 
 /// What the file says.
 #[derive(Clone, Debug, Default)]
-enum Said {
+enum JournalState {
     /// Nothing yet.
     #[default]
     Nothing,
-    /// Everything before the mark is done.
-    Until(Mark),
+    /// Everything before the point is done.
+    Until(ResumePoint),
     /// All is done and right; the outputs are being given their names. Of each its name and its number in the file
     /// system, where it has one.
     Publishing(Value),
@@ -47,7 +47,7 @@ pub(super) struct Journal {
     path: PathBuf,
     file: File,
     head: Value,
-    said: Said,
+    state: JournalState,
 }
 
 impl Journal {
@@ -66,13 +66,13 @@ impl Journal {
         let head = json!({
             "tulu_quant": "journal of a conversion, version 1", "of": name, "identity": identity, "parts": parts,
         });
-        let mut journal = Self { path: path.to_owned(), file, head, said: Said::Nothing };
+        let mut journal = Self { path: path.to_owned(), file, head, state: JournalState::Nothing };
         match journal.read()? {
-            Found::Nothing => journal.restart()?,
-            Found::Said(said) => journal.said = said,
-            Found::Other(why, head) => {
+            LoadedJournal::Nothing => journal.restart()?,
+            LoadedJournal::JournalState(state) => journal.state = state,
+            LoadedJournal::Other(why, head) => {
                 observer.note(&format!("{}: {why}; it begins anew", path.display()));
-                forget_parts(path, &head);
+                delete_partial_files(path, &head);
                 journal.restart()?;
             }
         }
@@ -80,31 +80,31 @@ impl Journal {
     }
 
     /// Where to go on, when there is something to go on from.
-    pub(super) fn mark(&self) -> Option<Mark> {
-        match &self.said {
-            Said::Until(mark) if mark.segment > 0 => Some(mark.clone()),
+    pub(super) fn resume_point(&self) -> Option<ResumePoint> {
+        match &self.state {
+            JournalState::Until(point) if point.segment > 0 => Some(point.clone()),
             _ => None,
         }
     }
 
     /// Whether the outputs were being given their names.
     pub(super) fn is_publishing(&self) -> bool {
-        matches!(self.said, Said::Publishing(_))
+        matches!(self.state, JournalState::Publishing(_))
     }
 
     /// Forgets everything.
     pub(super) fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).map_err(|err| self.failed(&err))?;
-        self.said = Said::Nothing;
-        self.append(&self.head.clone())
+        self.state = JournalState::Nothing;
+        self.write_line(&self.head.clone())
     }
 
-    /// Says that everything before `mark` is done and on disk: `arrived` bytes.
-    pub(super) fn enter(&mut self, mark: Mark, arrived: u64) -> Result<()> {
-        let (sha256, crc) = mark.passed.write();
+    /// Says that everything before `point` is done and on disk: `arrived` bytes.
+    pub(super) fn append_point(&mut self, point: ResumePoint, arrived: u64) -> Result<()> {
+        let (sha256, crc) = point.checksum.write();
         // the bytes are for people
-        self.append(&json!({"segment": mark.segment, "arrived": arrived, "sha256": sha256, "crc": crc}))?;
-        self.said = Said::Until(mark);
+        self.write_line(&json!({"segment": point.segment, "arrived": arrived, "sha256": sha256, "crc": crc}))?;
+        self.state = JournalState::Until(point);
         Ok(())
     }
 
@@ -112,14 +112,14 @@ impl Journal {
     pub(super) fn publish(&mut self, outputs: &[Output]) -> Result<()> {
         let number = |output: &Output| output.file().metadata().ok().as_ref().and_then(number);
         let files: Value = outputs.iter().map(|o| (key(o.path()), json!(number(o)))).collect::<Map<_, _>>().into();
-        self.append(&json!({"publishing": true, "files": files}))?;
-        self.said = Said::Publishing(files);
+        self.write_line(&json!({"publishing": true, "files": files}))?;
+        self.state = JournalState::Publishing(files);
         Ok(())
     }
 
     /// Whether the file that was `found` can be the output `path` that [`Self::publish`] was about.
     pub(super) fn wrote(&self, path: &Path, found: &Metadata) -> bool {
-        let Said::Publishing(files) = &self.said else { return false };
+        let JournalState::Publishing(files) = &self.state else { return false };
         files.get(key(path)).and_then(Value::as_u64).is_none_or(|wrote| number(found) == Some(wrote))
     }
 
@@ -128,7 +128,7 @@ impl Journal {
         std::fs::remove_file(&self.path).map_err(|err| Error::io(&self.path, "remove the journal", &err))
     }
 
-    fn append(&mut self, line: &Value) -> Result<()> {
+    fn write_line(&mut self, line: &Value) -> Result<()> {
         let text = line.to_string();
         let line = format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()));
         let written = self.file.seek(SeekFrom::End(0)).and_then(|_| self.file.write_all(line.as_bytes()));
@@ -139,11 +139,11 @@ impl Journal {
         Error::io(&self.path, "write the journal", err)
     }
 
-    fn read(&mut self) -> Result<Found> {
+    fn read(&mut self) -> Result<LoadedJournal> {
         let io = |err: std::io::Error| Error::io(&self.path, "read the journal", &err);
         let mut bytes = Vec::new();
         (&self.file).take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
-        let mut said = Said::Nothing;
+        let mut state = JournalState::Nothing;
         let mut end = 0_usize;
         let first = bytes.split_inclusive(|b| *b == b'\n').next().and_then(parse).unwrap_or_default();
         let lines = bytes.split_inclusive(|b| *b == b'\n').enumerate();
@@ -151,40 +151,40 @@ impl Journal {
             let Some(value) = parse(line) else {
                 // the last line was torn by whatever ended the run; another one is damage
                 if end.saturating_add(line.len()) < bytes.len() {
-                    return Ok(Found::Other("is damaged", first));
+                    return Ok(LoadedJournal::Other("is damaged", first));
                 }
                 break;
             };
             if number == 0 {
                 if value != self.head {
                     let why = "is of another conversion (other types, options, files or version)";
-                    return Ok(Found::Other(why, first));
+                    return Ok(LoadedJournal::Other(why, first));
                 }
             } else {
-                match said_by(&value) {
-                    Some(new) => said = new,
-                    None => return Ok(Found::Other("has an entry that is none", first)),
+                match parse_state(&value) {
+                    Some(new) => state = new,
+                    None => return Ok(LoadedJournal::Other("has an entry that is none", first)),
                 }
             }
             end = end.saturating_add(line.len());
         }
         if end == 0 {
-            return Ok(Found::Nothing);
+            return Ok(LoadedJournal::Nothing);
         }
         self.file.set_len(end as u64).map_err(io)?;
-        Ok(Found::Said(said))
+        Ok(LoadedJournal::JournalState(state))
     }
 }
 
-enum Found {
+enum LoadedJournal {
     Nothing,
-    Said(Said),
+    JournalState(JournalState),
     /// Not a journal to go on from, why, and its first line.
     Other(&'static str, Value),
 }
 
 /// Takes away the files that another conversion began and that nobody will finish: those its journal names, beside it.
-fn forget_parts(path: &Path, head: &Value) {
+fn delete_partial_files(path: &Path, head: &Value) {
     for part in head["parts"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if Path::new(part).file_name().is_some_and(|name| name == part) && part.ends_with(Output::PART) {
             // what cannot be taken away is in nobody's way
@@ -201,14 +201,14 @@ fn parse(line: &[u8]) -> Option<Value> {
     if sum != crc32fast::hash(text) { None } else { serde_json::from_slice(text).ok() }
 }
 
-fn said_by(value: &Value) -> Option<Said> {
+fn parse_state(value: &Value) -> Option<JournalState> {
     if value.get("publishing").is_some() {
-        return Some(Said::Publishing(value.get("files").cloned().unwrap_or_default()));
+        return Some(JournalState::Publishing(value.get("files").cloned().unwrap_or_default()));
     }
     let segment = usize::try_from(value.get("segment")?.as_u64()?).ok()?;
     let crc = u32::try_from(value.get("crc")?.as_u64()?).ok()?;
-    let passed = Passed::read(value.get("sha256")?.as_str()?, crc)?;
-    Some(Said::Until(Mark { segment, passed }))
+    let checksum = RunningChecksum::read(value.get("sha256")?.as_str()?, crc)?;
+    Some(JournalState::Until(ResumePoint { segment, checksum }))
 }
 
 /// Opens and locks the file. A lock on a file that was taken away meanwhile locks nothing, so the name is looked at again.
@@ -268,17 +268,17 @@ fn is_at(_file: &File, _path: &Path) -> bool {
 
 /// What has to be the same for a run to go on from another: the files, how they are cut, and everything that decides a
 /// byte of the outputs.
-pub(super) fn identity(source: &Checkpoint, plan: &Plan, distant: &Distant, segments: &Segments) -> String {
+pub(super) fn identity(source: &Checkpoint, plan: &Plan, remote: &RemoteCheckpoint, segments: &Segments) -> String {
     let mut all = Sha256::new();
     let mut put = |bytes: &[u8]| {
         all.update((bytes.len() as u64).to_le_bytes());
         all.update(bytes);
     };
-    put(distant.place().as_bytes());
+    put(remote.place().as_bytes());
     for shard in &source.shards {
         let name = shard.path.file_name().unwrap_or_default().to_string_lossy();
         put(name.as_bytes());
-        put(distant.file(&name).map_or("", |file| file.sha256.as_str()).as_bytes());
+        put(remote.file(&name).map_or("", |file| file.sha256.as_str()).as_bytes());
     }
     // where a header that was read now has every tensor: what an earlier run converted by another one is of no use
     for tensor in &source.tensors {

@@ -1,8 +1,8 @@
 //! Weight files that are elsewhere: their names, lengths and hashes are known, their bytes are asked for. Here is what
 //! opening a checkpoint reads of them, which are headers and directories; the weights come through the window.
 
-use crate::byte_source::Medium;
-use crate::checkpoint::{Provenance, Weights};
+use crate::byte_source::ByteSource;
+use crate::checkpoint::{Provenance, WeightFiles};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Fetches bytes of files by their names. Retries, redirects and secrets are its own business.
-pub trait Supply: fmt::Debug + Send + Sync {
+pub trait RangeSource: fmt::Debug + Send + Sync {
     /// Gives the bytes `range` of `name` to `sink`, in order and each exactly once; ends at once when `sink` refuses.
     /// Called from several threads.
     ///
@@ -23,7 +23,7 @@ pub trait Supply: fmt::Debug + Send + Sync {
 }
 
 impl Error {
-    /// What a [`Supply`] answers when it cannot go on.
+    /// What a [`RangeSource`] answers when it cannot go on.
     #[must_use]
     pub fn fetch(name: &str, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::new(Code::Fetch, Path::new(name), what, fix)
@@ -32,7 +32,7 @@ impl Error {
 
 /// A weight file as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DistantFile {
+pub struct RemoteFile {
     /// Its name.
     pub name: String,
     /// Length in bytes.
@@ -43,21 +43,21 @@ pub struct DistantFile {
 
 /// The weight files of a checkpoint that is elsewhere.
 #[derive(Clone, Debug)]
-pub struct Distant {
-    pub(super) supply: Arc<dyn Supply>,
-    pub(super) files: Vec<DistantFile>,
+pub struct RemoteCheckpoint {
+    pub(super) ranges: Arc<dyn RangeSource>,
+    pub(super) files: Vec<RemoteFile>,
     repository: String,
     revision: String,
 }
 
-impl Distant {
+impl RemoteCheckpoint {
     /// The files of `repository` (`owner/name`) at the commit `revision`.
     #[must_use]
-    pub fn new(supply: Arc<dyn Supply>, repository: &str, revision: &str, files: Vec<DistantFile>) -> Self {
-        Self { supply, files, repository: repository.to_owned(), revision: revision.to_owned() }
+    pub fn new(ranges: Arc<dyn RangeSource>, repository: &str, revision: &str, files: Vec<RemoteFile>) -> Self {
+        Self { ranges, files, repository: repository.to_owned(), revision: revision.to_owned() }
     }
 
-    pub(super) fn file(&self, name: &str) -> Option<&DistantFile> {
+    pub(super) fn file(&self, name: &str) -> Option<&RemoteFile> {
         self.files.iter().find(|file| file.name == name)
     }
 
@@ -67,15 +67,15 @@ impl Distant {
     }
 }
 
-impl Weights for Distant {
+impl WeightFiles for RemoteCheckpoint {
     fn names(&self) -> Result<Vec<String>> {
         Ok(self.files.iter().map(|file| file.name.clone()).collect())
     }
 
-    fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn Medium>> {
+    fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn ByteSource>> {
         let file = self.file(name).cloned();
         let file = file.ok_or_else(|| Error::new(Code::NotFound, path, "is not listed", "check the repository"))?;
-        Ok(Arc::new(Far { supply: self.supply.clone(), file, kept: Mutex::default() }))
+        Ok(Arc::new(RemoteReader { ranges: self.ranges.clone(), file, cached: Mutex::default() }))
     }
 
     fn provenance(&self, names: &[&str]) -> Result<Provenance> {
@@ -88,45 +88,45 @@ impl Weights for Distant {
     }
 }
 
-/// Parts fetched together by [`Medium::expect`].
-const TOGETHER: usize = 8;
+/// Parts fetched together by [`ByteSource::prefetch`].
+const PREFETCH_THREADS: usize = 8;
 /// Parts nearer than this are one request.
-const NEAR: u64 = 4 << 10;
+const JOIN_DISTANCE: u64 = 4 << 10;
 
-/// One file, read here and there. What was fetched is kept: the header or the directory, and what lies around it.
+/// One file, read here and there. What was fetched is cached: the header or the directory, and what lies around it.
 #[derive(Debug)]
-struct Far {
-    supply: Arc<dyn Supply>,
-    file: DistantFile,
+struct RemoteReader {
+    ranges: Arc<dyn RangeSource>,
+    file: RemoteFile,
     /// By first byte; several when a place was read again, further than before.
-    kept: Mutex<BTreeMap<u64, Vec<Vec<u8>>>>,
+    cached: Mutex<BTreeMap<u64, Vec<Vec<u8>>>>,
 }
 
-impl Far {
+impl RemoteReader {
     /// What one request fetches at the beginning or the end: all of a usual header or directory.
-    fn ahead(&self) -> u64 {
+    fn read_ahead(&self) -> u64 {
         (self.file.len / 64).clamp(8 << 10, 256 << 10)
     }
 
-    /// Copies what is asked for out of what is kept, if it is there in one part.
+    /// Copies what is asked for out of what is cached, if it is there in one part.
     fn copy(&self, buf: &mut [u8], offset: u64) -> bool {
-        let Ok(kept) = self.kept.lock() else { return false };
-        let Some((first, parts)) = kept.range(..=offset).next_back() else { return false };
+        let Ok(cached) = self.cached.lock() else { return false };
+        let Some((first, parts)) = cached.range(..=offset).next_back() else { return false };
         let at = usize::try_from(offset - first).ok();
         let part = parts.iter().rev().find_map(|bytes| bytes.get(at?..at?.checked_add(buf.len())?));
         part.inspect(|part| buf.copy_from_slice(part)).is_some()
     }
 
     /// Fetches a part and keeps it.
-    fn get(&self, range: Range<u64>) -> Result<()> {
+    fn fetch(&self, range: Range<u64>) -> Result<()> {
         let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
-        self.supply.fetch(&self.file.name, range.clone(), &mut |part| {
+        self.ranges.fetch(&self.file.name, range.clone(), &mut |part| {
             bytes.extend_from_slice(part);
             Ok(())
         })?;
-        if let Ok(mut kept) = self.kept.lock() {
+        if let Ok(mut cached) = self.cached.lock() {
             // a part that was read stays: all that was ever read is compared with what passes the sum
-            let parts = kept.entry(range.start).or_default();
+            let parts = cached.entry(range.start).or_default();
             let is_new = |part: &Vec<u8>| !part.starts_with(&bytes);
             if parts.iter().all(is_new) {
                 parts.push(bytes);
@@ -136,7 +136,7 @@ impl Far {
     }
 }
 
-impl Medium for Far {
+impl ByteSource for RemoteReader {
     fn len(&self) -> u64 {
         self.file.len
     }
@@ -147,22 +147,22 @@ impl Medium for Far {
         if self.copy(buf, offset) {
             return Ok(());
         }
-        let ahead = self.ahead();
-        let range = if offset < ahead {
-            0..end.max(ahead).min(self.file.len)
-        } else if end > self.file.len - ahead.min(self.file.len) {
-            offset.min(self.file.len - ahead)..self.file.len
+        let read_ahead = self.read_ahead();
+        let range = if offset < read_ahead {
+            0..end.max(read_ahead).min(self.file.len)
+        } else if end > self.file.len - read_ahead.min(self.file.len) {
+            offset.min(self.file.len - read_ahead)..self.file.len
         } else {
-            offset..end.max(offset.saturating_add(NEAR)).min(self.file.len)
+            offset..end.max(offset.saturating_add(JOIN_DISTANCE)).min(self.file.len)
         };
-        self.get(range).map_err(io::Error::other)?;
+        self.fetch(range).map_err(io::Error::other)?;
         if self.copy(buf, offset) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    fn contradicts(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    fn first_difference(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
+        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         let end = offset.saturating_add(bytes.len() as u64);
-        let parts = kept.range(..end).flat_map(|(first, parts)| parts.iter().map(move |part| (*first, part)));
+        let parts = cached.range(..end).flat_map(|(first, parts)| parts.iter().map(move |part| (*first, part)));
         let differs = |(first, part): (u64, &Vec<u8>)| {
             let begin = first.max(offset);
             let there = part.get(usize::try_from(begin - first).ok()?..)?;
@@ -173,23 +173,23 @@ impl Medium for Far {
         parts.filter_map(differs).min()
     }
 
-    fn expect(&self, parts: &[Range<u64>]) {
+    fn prefetch(&self, parts: &[Range<u64>]) {
         let mut joined: Vec<Range<u64>> = Vec::new();
         let mut parts: Vec<Range<u64>> = parts.iter().map(|p| p.start..p.end.min(self.file.len)).collect();
         parts.sort_by_key(|part| part.start);
         for part in parts.into_iter().filter(|part| part.start < part.end) {
             match joined.last_mut() {
-                Some(last) if part.start <= last.end.saturating_add(NEAR) => last.end = last.end.max(part.end),
+                Some(last) if part.start <= last.end.saturating_add(JOIN_DISTANCE) => last.end = last.end.max(part.end),
                 _ => joined.push(part),
             }
         }
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
-            for _ in 0..TOGETHER.min(joined.len()) {
+            for _ in 0..PREFETCH_THREADS.min(joined.len()) {
                 let fetcher = std::thread::Builder::new().spawn_scoped(scope, || {
                     while let Some(part) = joined.get(next.fetch_add(1, Ordering::Relaxed)) {
                         // what fails here is asked for again by who needs it, and is reported then
-                        if self.get(part.clone()).is_err() {
+                        if self.fetch(part.clone()).is_err() {
                             return;
                         }
                     }

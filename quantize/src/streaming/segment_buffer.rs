@@ -4,12 +4,12 @@
 //! There is no deadlock: segments enter in order, so the first one that is not done is always in, and nothing waits for
 //! anything behind it.
 
-use super::checksum::Passed;
-use super::journal::Mark;
-use super::remote::Distant;
+use super::checksum::RunningChecksum;
+use super::journal::ResumePoint;
+use super::remote::RemoteCheckpoint;
 use super::segments::{Segment, Segments};
 use crate::checkpoint::{Checkpoint, Shard};
-use crate::convert::Feed;
+use crate::convert::ChunkSource;
 use crate::error::{Code, Error, Result};
 use crate::observer::Observer;
 use std::collections::VecDeque;
@@ -19,33 +19,33 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often one who waits looks whether the user asked to stop.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The window over the segments of a checkpoint.
-pub(super) struct Window<'a> {
+pub(super) struct SegmentBuffer<'a> {
     source: &'a Checkpoint,
     segments: &'a Segments,
     observer: &'a dyn Observer,
-    /// Bytes held at most.
-    most: u64,
+    /// Bytes held at capacity.
+    capacity: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    /// Everything before it is done: its chunks are written, its bytes have passed.
-    low: usize,
-    /// The sums at `low`.
-    at_low: Passed,
+    /// Everything before it is done: its chunks are written, its bytes have checksum.
+    first: usize,
+    /// The sums at `first`.
+    checksum: RunningChecksum,
     /// The next segment to fetch.
     next: usize,
-    /// Those from `low` to `next`.
-    slots: VecDeque<Slot>,
-    /// Bytes of the slots.
+    /// Those from `first` to `next`.
+    entries: VecDeque<Entry>,
+    /// Bytes of the entries.
     held: u64,
     /// Memory of segments that are done, for the next ones: allocated anew each time, it would be spread over the
     /// allocator's arenas, and the process would hold twice the window.
-    spare: Vec<Vec<u8>>,
+    free_buffers: Vec<Vec<u8>>,
     /// Why everything stops; the first reason counts.
     stopped: Option<Error>,
     /// There is nothing more to do.
@@ -53,32 +53,32 @@ struct State {
 }
 
 #[derive(Default)]
-struct Slot {
+struct Entry {
     bytes: Option<Arc<Vec<u8>>>,
     chunks_done: usize,
     /// The sums behind it.
-    passed: Option<Passed>,
+    checksum: Option<RunningChecksum>,
 }
 
-impl<'a> Window<'a> {
+impl<'a> SegmentBuffer<'a> {
     pub(super) fn new(
         source: &'a Checkpoint,
         segments: &'a Segments,
         observer: &'a dyn Observer,
-        most: u64,
-        from: Mark,
+        capacity: u64,
+        from: ResumePoint,
     ) -> Self {
         let state = State {
-            low: from.segment,
-            at_low: from.passed,
+            first: from.segment,
+            checksum: from.checksum,
             next: from.segment,
-            slots: VecDeque::new(),
+            entries: VecDeque::new(),
             held: 0,
-            spare: Vec::new(),
+            free_buffers: Vec::new(),
             stopped: None,
             closed: false,
         };
-        Self { source, segments, observer, most, state: Mutex::new(state), changed: Condvar::new() }
+        Self { source, segments, observer, capacity, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -87,7 +87,7 @@ impl<'a> Window<'a> {
     }
 
     fn wait<'g>(&self, state: MutexGuard<'g, State>) -> MutexGuard<'g, State> {
-        self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0
+        self.changed.wait_timeout(state, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Stops everything for this reason, if there is none yet.
@@ -104,7 +104,7 @@ impl<'a> Window<'a> {
 
     /// Ends them when the answer is dropped, however that comes.
     pub(super) fn close_at_the_end(&self) -> impl Drop + '_ {
-        struct Closed<'w, 'a>(&'w Window<'a>);
+        struct Closed<'w, 'a>(&'w SegmentBuffer<'a>);
         impl Drop for Closed<'_, '_> {
             fn drop(&mut self) {
                 self.0.close();
@@ -119,28 +119,28 @@ impl<'a> Window<'a> {
     }
 
     /// How far everything is done.
-    pub(super) fn mark(&self) -> Mark {
+    pub(super) fn resume_point(&self) -> ResumePoint {
         let state = self.lock();
-        Mark { segment: state.low, passed: state.at_low.clone() }
+        ResumePoint { segment: state.first, checksum: state.checksum.clone() }
     }
 
     /// Waits for a change, or until it is time to look; whether there is more to wait for.
-    pub(super) fn watch(&self) -> bool {
+    pub(super) fn wait_for_change(&self) -> bool {
         let over = |state: &State| state.closed || state.stopped.is_some();
         let state = self.lock();
         !over(&state) && !over(&self.wait(state))
     }
 
     /// One connection: fetches segment after segment while there is room.
-    pub(super) fn fetch(&self, distant: &Distant) {
-        let _told = self.tell_of_death();
-        while let Some((number, segment)) = self.admit() {
-            match self.get(distant, segment) {
+    pub(super) fn fetch(&self, remote: &RemoteCheckpoint) {
+        let _stop_on_panic = self.stop_on_panic();
+        while let Some((number, segment)) = self.reserve_next() {
+            match self.fetch_segment(remote, segment) {
                 Ok(bytes) => {
                     let mut state = self.lock();
-                    let at = number.checked_sub(state.low);
-                    if let Some(slot) = at.and_then(|at| state.slots.get_mut(at)) {
-                        slot.bytes = Some(Arc::new(bytes));
+                    let at = number.checked_sub(state.first);
+                    if let Some(entry) = at.and_then(|at| state.entries.get_mut(at)) {
+                        entry.bytes = Some(Arc::new(bytes));
                     }
                     drop(state);
                     self.changed.notify_all();
@@ -151,34 +151,34 @@ impl<'a> Window<'a> {
     }
 
     /// The next segment, when there is room for it.
-    fn admit(&self) -> Option<(usize, &Segment)> {
+    fn reserve_next(&self) -> Option<(usize, &Segment)> {
         let mut state = self.lock();
         loop {
             if state.stopped.is_some() || state.closed {
                 return None;
             }
             let segment = self.segments.get(state.next)?;
-            if state.slots.is_empty() || state.held + segment.len() <= self.most {
+            if state.entries.is_empty() || state.held + segment.len() <= self.capacity {
                 let number = state.next;
                 state.next += 1;
                 state.held += segment.len();
-                state.slots.push_back(Slot::default());
+                state.entries.push_back(Entry::default());
                 return Some((number, segment));
             }
             state = self.wait(state);
         }
     }
 
-    fn get(&self, distant: &Distant, segment: &Segment) -> Result<Vec<u8>> {
+    fn fetch_segment(&self, remote: &RemoteCheckpoint, segment: &Segment) -> Result<Vec<u8>> {
         let path = &self.source.shards[segment.shard].path;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let len = usize::try_from(segment.len()).unwrap_or(usize::MAX);
-        let mut bytes = self.lock().spare.pop().unwrap_or_default();
+        let mut bytes = self.lock().free_buffers.pop().unwrap_or_default();
         bytes.clear();
         bytes.try_reserve_exact(len).map_err(|_| {
             Error::new(Code::Io, path, format!("no memory for {len} bytes"), "close other programs, then run it again")
         })?;
-        distant.supply.fetch(&name, segment.span.clone(), &mut |part| {
+        remote.ranges.fetch(&name, segment.span.clone(), &mut |part| {
             bytes.extend_from_slice(part);
             let state = self.lock();
             match (&state.stopped, state.closed) {
@@ -195,28 +195,28 @@ impl<'a> Window<'a> {
     }
 
     /// The one thread that takes the sums, in the order of the files.
-    pub(super) fn pass(&self, distant: &Distant) {
-        let _told = self.tell_of_death();
-        let (first, mut passed) = {
+    pub(super) fn hash_in_order(&self, remote: &RemoteCheckpoint) {
+        let _stop_on_panic = self.stop_on_panic();
+        let (first, mut checksum) = {
             let state = self.lock();
-            (state.low, state.at_low.clone())
+            (state.first, state.checksum.clone())
         };
         for (number, segment) in self.segments.iter().enumerate().skip(first) {
             let Ok(bytes) = self.wait_for(number) else { return };
             let shard = &self.source.shards[segment.shard];
-            let mut summed = same_as_read(shard, segment, &bytes);
-            summed = summed.and_then(|()| passed.update(shard, segment.span.clone(), &bytes));
+            let mut summed = check_same_as_read(shard, segment, &bytes);
+            summed = summed.and_then(|()| checksum.update(shard, segment.span.clone(), &bytes));
             if segment.last && summed.is_ok() {
-                summed = std::mem::take(&mut passed).check(shard, listed(distant, &shard.path));
+                summed = std::mem::take(&mut checksum).check(shard, listed(remote, &shard.path));
             }
             if let Err(err) = summed {
                 return self.stop(err);
             }
             drop(bytes);
             let mut state = self.lock();
-            let at = number - state.low;
-            if let Some(slot) = state.slots.get_mut(at) {
-                slot.passed = Some(passed.clone());
+            let at = number - state.first;
+            if let Some(entry) = state.entries.get_mut(at) {
+                entry.checksum = Some(checksum.clone());
             }
             self.release(state);
         }
@@ -230,12 +230,17 @@ impl<'a> Window<'a> {
                 return Err(why.clone());
             }
             if state.closed || self.observer.cancelled() {
-                return Err(Error::new(Code::Interrupted, &self.source.dir, self.left(), "run it again to go on"));
+                return Err(Error::new(
+                    Code::Interrupted,
+                    &self.source.dir,
+                    self.cancel_message(),
+                    "run it again to go on",
+                ));
             }
-            let Some(at) = number.checked_sub(state.low) else {
+            let Some(at) = number.checked_sub(state.first) else {
                 return Err(self.defect("a segment was asked for after it was done"));
             };
-            if let Some(bytes) = state.slots.get(at).and_then(|slot| slot.bytes.clone()) {
+            if let Some(bytes) = state.entries.get(at).and_then(|entry| entry.bytes.clone()) {
                 return Ok(bytes);
             }
             state = self.wait(state);
@@ -245,12 +250,17 @@ impl<'a> Window<'a> {
     /// Waits until everything is done.
     pub(super) fn wait_for_all(&self) -> Result<()> {
         let mut state = self.lock();
-        while state.low < self.segments.len() {
+        while state.first < self.segments.len() {
             if let Some(why) = &state.stopped {
                 return Err(why.clone());
             }
             if self.observer.cancelled() {
-                return Err(Error::new(Code::Interrupted, &self.source.dir, self.left(), "run it again to go on"));
+                return Err(Error::new(
+                    Code::Interrupted,
+                    &self.source.dir,
+                    self.cancel_message(),
+                    "run it again to go on",
+                ));
             }
             state = self.wait(state);
         }
@@ -259,17 +269,17 @@ impl<'a> Window<'a> {
 
     /// Drops the first segments that everyone is done with.
     fn release(&self, mut state: MutexGuard<'_, State>) {
-        while let Some(segment) = self.segments.get(state.low) {
-            let Some(slot) = state.slots.front_mut() else { break };
-            if slot.chunks_done < segment.chunks.len() {
+        while let Some(segment) = self.segments.get(state.first) {
+            let Some(entry) = state.entries.front_mut() else { break };
+            if entry.chunks_done < segment.chunks.len() {
                 break;
             }
-            let Some(passed) = slot.passed.take() else { break };
-            let bytes = slot.bytes.take().and_then(Arc::into_inner);
-            state.spare.extend(bytes);
-            state.slots.pop_front();
-            state.at_low = passed;
-            state.low += 1;
+            let Some(checksum) = entry.checksum.take() else { break };
+            let bytes = entry.bytes.take().and_then(Arc::into_inner);
+            state.free_buffers.extend(bytes);
+            state.entries.pop_front();
+            state.checksum = checksum;
+            state.first += 1;
             state.held -= segment.len();
         }
         drop(state);
@@ -281,16 +291,16 @@ impl<'a> Window<'a> {
     }
 
     /// Stops the others when the thread that holds it dies.
-    pub(super) fn tell_of_death(&self) -> impl Drop + '_ {
-        struct Told<'w, 'a>(&'w Window<'a>);
-        impl Drop for Told<'_, '_> {
+    pub(super) fn stop_on_panic(&self) -> impl Drop + '_ {
+        struct StopOnPanic<'w, 'a>(&'w SegmentBuffer<'a>);
+        impl Drop for StopOnPanic<'_, '_> {
             fn drop(&mut self) {
                 if std::thread::panicking() {
                     self.0.stop(self.0.defect("a thread died"));
                 }
             }
         }
-        Told(self)
+        StopOnPanic(self)
     }
 }
 
@@ -299,22 +309,22 @@ impl<'a> Window<'a> {
 ///
 /// # Errors
 /// [`Code::Sha256`]: one of the two answers was wrong, and the sum can speak for the second only.
-fn same_as_read(shard: &Shard, segment: &Segment, bytes: &[u8]) -> Result<()> {
-    let Some(at) = shard.medium.contradicts(segment.span.start, bytes) else { return Ok(()) };
+fn check_same_as_read(shard: &Shard, segment: &Segment, bytes: &[u8]) -> Result<()> {
+    let Some(at) = shard.bytes.first_difference(segment.span.start, bytes) else { return Ok(()) };
     let what = format!("byte {at} came differently when the file's header was read");
     let fix = "run it again; if it stays so, the server or a proxy gives different bytes for one file";
     Err(Error::new(Code::Sha256, &shard.path, what, fix))
 }
 
 /// The sha256 that a file has to have.
-fn listed<'d>(distant: &'d Distant, path: &Path) -> &'d str {
+fn listed<'d>(remote: &'d RemoteCheckpoint, path: &Path) -> &'d str {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    distant.file(&name).map_or("", |file| file.sha256.as_str())
+    remote.file(&name).map_or("", |file| file.sha256.as_str())
 }
 
-impl Feed for Window<'_> {
+impl ChunkSource for SegmentBuffer<'_> {
     fn read(&self, shard: usize, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let number = self.segments.at(shard, offset).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let number = self.segments.at_offset(shard, offset).ok_or(io::ErrorKind::UnexpectedEof)?;
         let bytes = self.wait_for(number).map_err(io::Error::other)?;
         let begin = self.segments.get(number).map_or(0, |segment| segment.span.start);
         let at = usize::try_from(offset - begin).unwrap_or(usize::MAX);
@@ -324,16 +334,18 @@ impl Feed for Window<'_> {
     }
 
     fn done(&self, chunk: usize) {
-        let Some(number) = self.segments.of(chunk) else { return self.stop(self.defect("a chunk is in no segment")) };
+        let Some(number) = self.segments.of_chunk(chunk) else {
+            return self.stop(self.defect("a chunk is in no segment"));
+        };
         let mut state = self.lock();
-        let at = number.checked_sub(state.low);
-        if let Some(slot) = at.and_then(|at| state.slots.get_mut(at)) {
-            slot.chunks_done += 1;
+        let at = number.checked_sub(state.first);
+        if let Some(entry) = at.and_then(|at| state.entries.get_mut(at)) {
+            entry.chunks_done += 1;
         }
         self.release(state);
     }
 
-    fn left(&self) -> &'static str {
+    fn cancel_message(&self) -> &'static str {
         "stopped; what has arrived is kept"
     }
 }

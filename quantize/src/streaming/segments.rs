@@ -6,10 +6,10 @@ use crate::plan::Plan;
 use std::ops::Range;
 
 /// A segment is no longer than this: tensors that share a storage are in one, as they need the same bytes.
-const LONGEST: u64 = 64 << 20;
+const MAX_SEGMENT: u64 = 64 << 20;
 
 /// Segments of a checkpoint, at most: the lengths are a server's word, and real files make some thousands.
-const MOST: u64 = 1 << 20;
+const MAX_SEGMENTS: u64 = 1 << 20;
 
 /// A run of bytes of one file that is fetched at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +37,12 @@ pub(super) struct Segments(Vec<Segment>);
 impl Segments {
     /// Cuts all files into segments of about `target` bytes. `None` when a tensor does not lie in one piece, or so many
     /// share their bytes that a segment would be too long.
-    pub(super) fn cut(source: &Checkpoint, plan: &Plan, chunks: &[Chunk], target: u64) -> Option<Self> {
+    pub(super) fn split(source: &Checkpoint, plan: &Plan, chunks: &[Chunk], target: u64) -> Option<Self> {
         let total = source.shards.iter().try_fold(0_u64, |sum, shard| sum.checked_add(shard.len()))?;
-        if total / target.max(1) > MOST {
+        if total / target.max(1) > MAX_SEGMENTS {
             return None;
         }
-        let mut cutter = Cutter { target, all: Vec::new() };
+        let mut splitter = Splitter { target, all: Vec::new() };
         let mut next = 0;
         for (shard, file) in source.shards.iter().enumerate() {
             let mut open = 0..0;
@@ -53,25 +53,25 @@ impl Segments {
                 }
                 if span.start >= open.end {
                     if open.end - open.start >= target {
-                        cutter.push(shard, open.clone(), begun..next);
+                        splitter.push(shard, open.clone(), begun..next);
                         (open.start, begun) = (open.end, next);
                     }
                     if span.start - open.start >= 2 * target {
                         // what is skipped is fetched for the sake of the file's hash, in segments of its own
-                        cutter.push(shard, open.clone(), begun..next);
-                        cutter.fill(shard, open.end..span.start, next);
+                        splitter.push(shard, open.clone(), begun..next);
+                        splitter.fill(shard, open.end..span.start, next);
                         (open.start, begun) = (span.start, next);
                     }
                 }
                 open.end = open.end.max(span.end);
                 next += 1;
             }
-            cutter.push(shard, open.clone(), begun..next);
-            cutter.fill(shard, open.end..file.len(), next);
-            cutter.all.last_mut()?.last = true;
+            splitter.push(shard, open.clone(), begun..next);
+            splitter.fill(shard, open.end..file.len(), next);
+            splitter.all.last_mut()?.last = true;
         }
-        let fits = next == chunks.len() && cutter.all.iter().all(|s| s.len() <= LONGEST.max(2 * target));
-        fits.then_some(Self(cutter.all))
+        let fits = next == chunks.len() && splitter.all.iter().all(|s| s.len() <= MAX_SEGMENT.max(2 * target));
+        fits.then_some(Self(splitter.all))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -87,23 +87,23 @@ impl Segments {
     }
 
     /// The segment of `shard` that byte `offset` lies in.
-    pub(super) fn at(&self, shard: usize, offset: u64) -> Option<usize> {
+    pub(super) fn at_offset(&self, shard: usize, offset: u64) -> Option<usize> {
         self.0.partition_point(|s| (s.shard, s.span.start) <= (shard, offset)).checked_sub(1)
     }
 
     /// The segment that holds chunk `chunk`.
-    pub(super) fn of(&self, chunk: usize) -> Option<usize> {
+    pub(super) fn of_chunk(&self, chunk: usize) -> Option<usize> {
         let number = self.0.partition_point(|s| s.chunks.end <= chunk);
         self.0.get(number).is_some_and(|s| s.chunks.contains(&chunk)).then_some(number)
     }
 
     /// Bytes before segment `number`.
-    pub(super) fn before(&self, number: usize) -> u64 {
+    pub(super) fn bytes_before(&self, number: usize) -> u64 {
         self.0.iter().take(number).map(Segment::len).sum()
     }
 
     /// The first segment of a file.
-    pub(super) fn first_of(&self, shard: usize) -> usize {
+    pub(super) fn first_of_shard(&self, shard: usize) -> usize {
         self.0.partition_point(|s| s.shard < shard)
     }
 
@@ -116,12 +116,12 @@ impl Segments {
     }
 }
 
-struct Cutter {
+struct Splitter {
     target: u64,
     all: Vec<Segment>,
 }
 
-impl Cutter {
+impl Splitter {
     fn push(&mut self, shard: usize, span: Range<u64>, chunks: Range<usize>) {
         if !span.is_empty() {
             self.all.push(Segment { shard, span, chunks, last: false });

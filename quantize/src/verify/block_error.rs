@@ -10,14 +10,14 @@ use crate::kernels;
 use llama_ext::GgmlType;
 
 /// Weights that are measured together: a super-block.
-pub(super) const WINDOW: usize = 256;
+pub(super) const BLOCK: usize = 256;
 
 /// A block that has nothing of its weights any more is all of its size away.
 const NEARLY_NOTHING: f64 = 0.95;
 
 /// The relative error (RMSE over root mean square) that bell-shaped weights have in a type: measured with ggml's kernels,
 /// by the test below. Only what exceeds it by half is looked at closely.
-pub(super) const fn usual(kind: GgmlType) -> f64 {
+pub(super) const fn usual_error(kind: GgmlType) -> f64 {
     use GgmlType as T;
     match kind {
         T::F32 | T::F64 | T::I8 | T::I16 | T::I32 | T::I64 => 1e-7,
@@ -50,24 +50,24 @@ const fn rounding(kind: GgmlType) -> Option<(f32, f32)> {
     }
 }
 
-/// Between what two sorts of weights a distance is.
+/// StoredTypes what two sorts of weights a distance is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Between {
+pub(super) struct StoredTypes {
     pub(super) file: GgmlType,
     pub(super) source: GgmlType,
     /// Whether the file was made with an importance matrix.
-    pub(super) weighed: bool,
+    pub(super) has_imatrix: bool,
 }
 
-/// Sums over weights.
+/// ErrorSums over weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Sums {
+pub(super) struct ErrorSums {
     pub(super) squared_difference: f64,
     pub(super) squared: f64,
     pub(super) max: f64,
 }
 
-impl Sums {
+impl ErrorSums {
     fn of(file: &[f32], source: &[f32]) -> Self {
         let mut sums = Self::default();
         for (a, b) in file.iter().zip(source) {
@@ -93,7 +93,7 @@ impl Sums {
 
 /// The first place where weights are not those of the source.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Wrong {
+pub(super) struct BadBlock {
     /// Index among the weights that were compared.
     pub(super) at: usize,
     /// How many there are.
@@ -104,15 +104,20 @@ pub(super) struct Wrong {
 
 /// Compares rows of `columns` weights (or a part of one row); the sums are over all of them. With them the first window
 /// that is wrong, and how many are.
-pub(super) fn compare(file: &[f32], source: &[f32], columns: usize, between: Between) -> (Sums, Option<Wrong>, u64) {
-    let (mut sums, mut first, mut count) = (Sums::default(), None, 0_u64);
+pub(super) fn compare(
+    file: &[f32],
+    source: &[f32],
+    columns: usize,
+    between: StoredTypes,
+) -> (ErrorSums, Option<BadBlock>, u64) {
+    let (mut sums, mut first, mut count) = (ErrorSums::default(), None, 0_u64);
     let mut at = 0_usize;
     for (file, source) in file.chunks(columns.max(1)).zip(source.chunks(columns.max(1))) {
-        for (file, source) in file.chunks(WINDOW).zip(source.chunks(WINDOW)) {
-            let here = Sums::of(file, source);
+        for (file, source) in file.chunks(BLOCK).zip(source.chunks(BLOCK)) {
+            let here = ErrorSums::of(file, source);
             sums.add(here);
             if let Some(what) = judge(file, source, here, between) {
-                first.get_or_insert(Wrong { at, len: file.len(), what });
+                first.get_or_insert(BadBlock { at, len: file.len(), what });
                 count = count.saturating_add(1);
             }
             at = at.saturating_add(file.len());
@@ -121,7 +126,7 @@ pub(super) fn compare(file: &[f32], source: &[f32], columns: usize, between: Bet
     (sums, first, count)
 }
 
-fn judge(file: &[f32], source: &[f32], here: Sums, between: Between) -> Option<String> {
+fn judge(file: &[f32], source: &[f32], here: ErrorSums, between: StoredTypes) -> Option<String> {
     if here.squared_difference == 0.0 {
         return None;
     }
@@ -135,24 +140,24 @@ fn judge(file: &[f32], source: &[f32], here: Sums, between: Between) -> Option<S
         let (a, b) = file.iter().zip(source).find(off)?;
         return Some(format!("has {a}, the source has {b}"));
     }
-    let usual = usual(between.file);
+    let usual = usual_error(between.file);
     let relative = here.relative();
     #[allow(clippy::cast_precision_loss, clippy::as_conversions, reason = "an average over 256")]
     let size = (here.squared / file.len().max(1) as f64).sqrt();
     if relative <= (1.5 * usual).min(NEARLY_NOTHING) && here.max <= 6.0 * usual * size {
         return None;
     }
-    let spare = 2.0 * self::usual(between.source);
-    let (own, own_max) = match again(between.file, source) {
+    let spare = 2.0 * self::usual_error(between.source);
+    let (own, own_max) = match requantized_error(between.file, source) {
         Some(own) => (own.relative(), own.max),
         None => (1.25 * usual, f64::INFINITY),
     };
-    let most = match between.weighed {
+    let most = match between.has_imatrix {
         true => (4.0 * own + 0.25).min(NEARLY_NOTHING.max(2.0 * own)),
         false => 2.0 * own,
     };
     let far = (relative > most + spare || relative.is_nan()) && here.squared_difference.sqrt() > 1e-12;
-    let single = !between.weighed && here.max > 4.0 * own_max + 4.0 * spare * size;
+    let single = !between.has_imatrix && here.max > 4.0 * own_max + 4.0 * spare * size;
     if !far && !single {
         return None;
     }
@@ -166,7 +171,7 @@ fn judge(file: &[f32], source: &[f32], here: Sums, between: Between) -> Option<S
 }
 
 /// The error of the source's weights when they are quantized again; `None` for a type that nothing here writes.
-fn again(kind: GgmlType, source: &[f32]) -> Option<Sums> {
+fn requantized_error(kind: GgmlType, source: &[f32]) -> Option<ErrorSums> {
     let mut packed = vec![0; kind.row_bytes(source.len()).ok()?];
     let done = if kind.is_written() {
         kernels::quantize(kind, source, source.len(), None, &mut packed)
@@ -179,7 +184,7 @@ fn again(kind: GgmlType, source: &[f32]) -> Option<Sums> {
     done.ok()?;
     let mut back = vec![0.0; source.len()];
     llama_ext::to_f32(kind, &packed, &mut back).ok()?;
-    Some(Sums::of(&back, source))
+    Some(ErrorSums::of(&back, source))
 }
 
 #[cfg(test)]

@@ -24,11 +24,11 @@ use crate::integers::to_usize;
 use crate::observer::Observer;
 use crate::positioned::read_exact_at;
 use crate::worker_pool;
-use file_spans::Piece;
-use ordered_sha256::{Alarm, InOrder};
+use file_spans::FileSpan;
+use ordered_sha256::{OrderedSha256, StopOnFailure};
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
-use tensor_check::{Buffers, Found, check, lock};
+use tensor_check::{Buffers, TensorState, check, lock};
 
 /// What was found of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,14 +63,15 @@ pub fn verify(
     observer: &dyn Observer,
 ) -> Result<Verdict> {
     let (mut problems, mut notes) = (Vec::new(), Vec::new());
-    whole(file, against, &mut problems, &mut notes);
-    let found: Vec<Mutex<Found>> = file.tensors.iter().map(|t| Mutex::new(Found::new(t, against))).collect();
+    check_whole_file(file, against, &mut problems, &mut notes);
+    let found: Vec<Mutex<TensorState>> =
+        file.tensors.iter().map(|t| Mutex::new(TensorState::new(t, against))).collect();
     let is_compared = |tensor: usize| found.get(tensor).is_some_and(|f| lock(f).between.is_some());
     let pieces =
-        file_spans::cut(file, |tensor| if is_compared(tensor) { against.map_or(1, Reference::unit) } else { 1 });
-    let order = InOrder::new();
-    worker_pool::each(threads, pieces.len(), &file.path, |number, buffers: &mut Buffers| {
-        let mut alarm = Alarm { order: &order, well: false };
+        file_spans::split(file, |tensor| if is_compared(tensor) { against.map_or(1, Reference::unit) } else { 1 });
+    let order = OrderedSha256::new();
+    worker_pool::run(threads, pieces.len(), &file.path, |number, buffers: &mut Buffers| {
+        let mut alarm = StopOnFailure { order: &order, well: false };
         if let Some(piece) = pieces.get(number) {
             cancelled(file, observer)?;
             let bytes = read(file, piece)?;
@@ -91,7 +92,7 @@ pub fn verify(
 }
 
 /// What can be said of the file as a whole.
-fn whole(file: &Gguf, against: Option<&Reference>, problems: &mut Vec<String>, notes: &mut Vec<String>) {
+fn check_whole_file(file: &Gguf, against: Option<&Reference>, problems: &mut Vec<String>, notes: &mut Vec<String>) {
     let part = file.part().unwrap_or_else(|what| {
         problems.push(what);
         None
@@ -138,7 +139,7 @@ fn cancelled(file: &Gguf, observer: &dyn Observer) -> Result<()> {
     Ok(())
 }
 
-fn read(file: &Gguf, piece: &Piece) -> Result<Vec<u8>> {
+fn read(file: &Gguf, piece: &FileSpan) -> Result<Vec<u8>> {
     let mut bytes = vec![0; to_usize(piece.len)];
     read_exact_at(&file.file, &mut bytes, piece.offset).map_err(|err| {
         if err.kind() == std::io::ErrorKind::UnexpectedEof {

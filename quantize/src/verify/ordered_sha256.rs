@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 const WAITING: usize = 32;
 
 /// The sha256 of pieces that come in any order.
-pub(super) struct InOrder {
+pub(super) struct OrderedSha256 {
     state: Mutex<State>,
     moved: Condvar,
 }
@@ -22,7 +22,7 @@ struct State {
     stopped: bool,
 }
 
-impl InOrder {
+impl OrderedSha256 {
     pub(super) fn new() -> Self {
         let state = State { next: 0, hash: Some(Sha256::new()), waiting: BTreeMap::new(), stopped: false };
         Self { state: Mutex::new(state), moved: Condvar::new() }
@@ -32,7 +32,7 @@ impl InOrder {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Piece `number` is `bytes`. Waits while too many pieces wait for an earlier one; the earliest never waits.
+    /// FileSpan `number` is `bytes`. Waits while too many pieces wait for an earlier one; the earliest never waits.
     pub(super) fn give(&self, number: usize, bytes: Vec<u8>) {
         let mut state = self.lock();
         while !state.stopped && number > state.next.saturating_add(WAITING) {
@@ -67,12 +67,12 @@ impl InOrder {
 }
 
 /// Stops the others when a thread leaves its work for an error or a panic.
-pub(super) struct Alarm<'a> {
-    pub(super) order: &'a InOrder,
+pub(super) struct StopOnFailure<'a> {
+    pub(super) order: &'a OrderedSha256,
     pub(super) well: bool,
 }
 
-impl Drop for Alarm<'_> {
+impl Drop for StopOnFailure<'_> {
     fn drop(&mut self) {
         if !self.well {
             self.order.stop();
@@ -82,7 +82,7 @@ impl Drop for Alarm<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::InOrder;
+    use super::OrderedSha256;
     use sha2::{Digest as _, Sha256};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -91,7 +91,7 @@ mod tests {
         let parts: Vec<Vec<u8>> = (0..200_u32).map(|i| vec![i as u8; (i * 7 % 40) as usize]).collect();
         let expected = Sha256::digest(parts.concat()).iter().map(|b| format!("{b:02x}")).collect::<String>();
         for threads in [1, 2, 8] {
-            let (order, next) = (InOrder::new(), AtomicUsize::new(0));
+            let (order, next) = (OrderedSha256::new(), AtomicUsize::new(0));
             std::thread::scope(|scope| {
                 for _ in 0..threads {
                     scope.spawn(|| {

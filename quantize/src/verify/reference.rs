@@ -1,15 +1,15 @@
 //! What a GGUF file is compared with: the checkpoint or the GGUF file it was made from.
 
-use super::file_spans::Part;
+use super::file_spans::WeightSpan;
 use crate::checkpoint::Checkpoint;
-use crate::convert::f32_rows::Reader;
+use crate::convert::f32_rows::RowReader;
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Gguf, TensorInfo, Value};
 use crate::gguf_metadata;
 use crate::integers::{to_u64, to_usize};
 use crate::plan::{Plan, PlannedTensor};
 use crate::positioned::read_exact_at;
-use crate::quantize_options::Recipe;
+use crate::quantize_options::QuantizeOptions;
 use llama_ext::{Ftype, GgmlType};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Reference {
     /// [`Error`] when its tensors are not those of its configuration.
     pub fn checkpoint(source: Checkpoint) -> Result<Self> {
         let nowhere = [(Ftype::F32, PathBuf::from("unused.gguf"))];
-        let plan = Plan::new(&source, &nowhere, &Recipe::default())?;
+        let plan = Plan::new(&source, &nowhere, &QuantizeOptions::default())?;
         let tensors = plan.tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
         Ok(Self(Kind::Checkpoint { source: Box::new(source), tensors }))
     }
@@ -89,10 +89,10 @@ impl Reference {
 pub(super) fn source_of<'a>(
     reference: &Reference,
     t: &TensorInfo,
-    part: Part,
+    part: WeightSpan,
     bytes: &mut Vec<u8>,
     other: &'a mut Vec<f32>,
-    reader: &'a mut Reader,
+    reader: &'a mut RowReader,
 ) -> Result<&'a [f32]> {
     match &reference.0 {
         Kind::Checkpoint { source, tensors } => {
@@ -101,7 +101,7 @@ pub(super) fn source_of<'a>(
             let shard = source.tensors.get(planned.source).and_then(|from| source.shards.get(from.shard));
             let Some(shard) = shard else { return Ok(&[]) };
             let rows = (part.first.checked_div(columns).unwrap_or(0), part.count.checked_div(columns).unwrap_or(0));
-            let read = |buf: &mut [u8], offset| shard.medium.read_exact_at(buf, offset);
+            let read = |buf: &mut [u8], offset| shard.bytes.read_exact_at(buf, offset);
             Ok(reader.read(source, &read, planned, rows)?.weights)
         }
         Kind::Gguf { gguf, tensors } => {

@@ -1,9 +1,9 @@
 //! Checks one tensor of a GGUF file, span by span: every weight finite, and close to the reference.
 
-use super::block_error::{self, Between, Sums, Wrong};
-use super::file_spans::Part;
+use super::block_error::{self, BadBlock, ErrorSums, StoredTypes};
+use super::file_spans::WeightSpan;
 use super::reference::{Reference, source_of};
-use crate::convert::f32_rows::{Reader, first_not_finite};
+use crate::convert::f32_rows::{RowReader, first_not_finite};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Gguf, TensorInfo};
 use crate::integers::{to_u64, to_usize};
@@ -39,39 +39,40 @@ pub(super) struct Buffers {
     weights: Vec<f32>,
     bytes: Vec<u8>,
     other: Vec<f32>,
-    reader: Reader,
+    reader: RowReader,
 }
 
-pub(super) fn lock(found: &Mutex<Found>) -> MutexGuard<'_, Found> {
+pub(super) fn lock(found: &Mutex<TensorState>) -> MutexGuard<'_, TensorState> {
     found.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is known of a tensor so far.
-pub(super) struct Found {
+pub(super) struct TensorState {
     /// What is wrong with it as a whole.
     shape: Option<String>,
-    /// Between what it is measured, where it is.
-    pub(super) between: Option<Between>,
-    sums: Sums,
+    /// StoredTypes what it is measured, where it is.
+    pub(super) between: Option<StoredTypes>,
+    sums: ErrorSums,
     /// The first weight that something is wrong with, and what.
     first: Option<(u64, String)>,
     /// Windows that are too far from the source.
     far: u64,
 }
 
-impl Found {
+impl TensorState {
     pub(super) fn new(t: &TensorInfo, against: Option<&Reference>) -> Self {
         let (mut shape, mut between) = (None, None);
         if let Some(reference) = against {
             match reference.dims(&t.name) {
                 Some(dims) if dims == t.dims => {
-                    between = Some(Between { file: t.kind, source: reference.stored_type(&t.name), weighed: false });
+                    between =
+                        Some(StoredTypes { file: t.kind, source: reference.stored_type(&t.name), has_imatrix: false });
                 }
                 Some(dims) => shape = Some(format!("has shape {:?}, the source has {dims:?}", t.dims)),
                 None => shape = Some("is not in the source".to_owned()),
             }
         }
-        Self { shape, between, sums: Sums::default(), first: None, far: 0 }
+        Self { shape, between, sums: ErrorSums::default(), first: None, far: 0 }
     }
 
     pub(super) fn wrong(&mut self, at: u64, what: String) {
@@ -97,10 +98,10 @@ impl Found {
 pub(super) fn check(
     file: &Gguf,
     t: &TensorInfo,
-    part: Part,
+    part: WeightSpan,
     bytes: &[u8],
     against: Option<&Reference>,
-    found: &Mutex<Found>,
+    found: &Mutex<TensorState>,
     buffers: &mut Buffers,
 ) -> Result<()> {
     let columns = t.n_per_row().max(1);
@@ -125,14 +126,15 @@ pub(super) fn check(
     }
     let between = lock(found).between;
     let (Some(reference), Some(between)) = (against, between) else { return Ok(()) };
-    let weighed = file.pairs.iter().any(|(key, _)| key.starts_with("quantize.imatrix."));
+    let has_imatrix = file.pairs.iter().any(|(key, _)| key.starts_with("quantize.imatrix."));
     let Buffers { weights, bytes, other, reader } = buffers;
     let right = source_of(reference, t, part, bytes, other, reader)?;
-    let (sums, first, far) = block_error::compare(weights, right, to_usize(columns), Between { weighed, ..between });
+    let (sums, first, far) =
+        block_error::compare(weights, right, to_usize(columns), StoredTypes { has_imatrix, ..between });
     let mut found = lock(found);
     found.sums.add(sums);
     found.far = found.far.saturating_add(far);
-    if let Some(Wrong { at, len, what }) = first {
+    if let Some(BadBlock { at, len, what }) = first {
         let at = part.first.saturating_add(to_u64(at));
         let ((row, column), last) = (place(at), to_u64(len).saturating_sub(1));
         let to = column.saturating_add(last);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 /// One id, and how much it is to be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct End {
+pub(crate) struct EndToken {
     /// The token.
     pub(crate) id: u64,
     /// Whether it stands in a list. A single number may be a leftover: some Tulu 2.5 repositories say that `<s>` ends an
@@ -14,14 +14,14 @@ pub(crate) struct End {
 }
 
 /// What the files name, each id once, in the order of the files.
-pub(super) fn of(files: [&Map<String, Value>; 2]) -> Vec<End> {
-    let mut all: Vec<End> = Vec::new();
+pub(super) fn of(files: [&Map<String, Value>; 2]) -> Vec<EndToken> {
+    let mut all: Vec<EndToken> = Vec::new();
     for json in files {
         let found = match json.get("eos_token_id") {
             Some(Value::Array(list)) => {
-                list.iter().filter_map(|id| Some(End { id: id.as_u64()?, listed: true })).collect()
+                list.iter().filter_map(|id| Some(EndToken { id: id.as_u64()?, listed: true })).collect()
             }
-            Some(value) => value.as_u64().map(|id| End { id, listed: false }).into_iter().collect::<Vec<_>>(),
+            Some(value) => value.as_u64().map(|id| EndToken { id, listed: false }).into_iter().collect::<Vec<_>>(),
             None => Vec::new(),
         };
         for end in found {

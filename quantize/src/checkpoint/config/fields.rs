@@ -5,12 +5,12 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 /// The fields of a JSON object, checked one by one; errors name the file.
-pub(super) struct Reader<'a> {
+pub(super) struct Fields<'a> {
     pub(super) path: &'a Path,
     pub(super) json: &'a Map<String, Value>,
 }
 
-impl Reader<'_> {
+impl Fields<'_> {
     pub(super) fn bad(&self, what: String) -> Error {
         Error::new(Code::Config, self.path, what, "compare with the model's config.json on the Hub")
     }

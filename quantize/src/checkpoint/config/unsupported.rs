@@ -1,13 +1,13 @@
 //! Keys of config.json that change what a LLaMA model computes, and that a GGUF of the `llama` architecture (or the engine
 //! here) cannot follow. `LlamaModel` of Transformers reads no others.
 
-use super::fields::Reader;
+use super::fields::Fields;
 use super::rope;
 use crate::error::Result;
 use serde_json::{Map, Value};
 
 /// Refuses a model that would compute something else once it is converted.
-pub(super) fn check(read: &Reader<'_>) -> Result<()> {
+pub(super) fn check(read: &Fields<'_>) -> Result<()> {
     match read.json.get("hidden_act") {
         None | Some(Value::Null) => {}
         Some(Value::String(name)) if matches!(name.as_str(), "silu" | "swish") => {}

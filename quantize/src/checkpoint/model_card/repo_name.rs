@@ -1,7 +1,7 @@
 //! A repository's name, taken apart as gguf-py's `Metadata.get_model_id_components` and `id_to_title` do.
 
 /// What is known of the model or data set that a card names: name, organization, version, address.
-pub(super) fn described(id: &str) -> Vec<(&'static str, String)> {
+pub(super) fn describe(id: &str) -> Vec<(&'static str, String)> {
     const HUB: [&str; 2] = ["https://huggingface.co/", "http://huggingface.co/"];
     let is_address = ["http://", "https://", "ssh://"].iter().any(|scheme| id.starts_with(scheme));
     if !is_address {
@@ -169,7 +169,7 @@ fn capitals(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{components, described, title};
+    use super::{components, describe, title};
 
     #[test]
     fn names_are_taken_apart_as_gguf_py_does() {
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn addresses_and_ids_are_described() {
-        let said = |id| described(id).into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        let said = |id| describe(id).into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
         assert_eq!(
             said("meta-llama/Llama-2-13b-hf"),
             [
@@ -218,7 +218,7 @@ mod tests {
         ("a-q8_0-2", "A Q8_0 2", Some("2")),
         ("UPPER-lower-Mixed", "UPPER Lower Mixed", None),
         ("v1.5", "v1.5", Some("v1.5")),
-        ("phi-3-medium-128k", "Phi 3 Medium 128k", None),
+        ("phi-3-medium-128k", "Phi 3 ByteSource 128k", None),
         ("llama3.1-8B", "Llama3.1 8B", None),
         ("7b", "7b", None),
         ("2", "2", Some("2")),

@@ -45,18 +45,18 @@ impl StorageType {
 }
 
 /// (module, name, what it is, how many arguments a call may have)
-type Known = (&'static str, &'static str, Global, RangeInclusive<usize>);
+type AllowedGlobal = (&'static str, &'static str, Global, RangeInclusive<usize>);
 
 /// No call has this many arguments.
 #[allow(clippy::reversed_empty_ranges, reason = "a storage type is named, never called")]
 const NEVER: RangeInclusive<usize> = 1..=0;
 
-const fn storage(name: &'static str, kind: StorageType) -> Known {
+const fn storage(name: &'static str, kind: StorageType) -> AllowedGlobal {
     ("torch", name, Global::Storage(kind), NEVER)
 }
 
 /// torch/_weights_only_unpickler.py allows more; a LLaMA checkpoint needs no more, and most need the first four.
-const KNOWN: [Known; 18] = [
+const ALLOWED: [AllowedGlobal; 18] = [
     ("collections", "OrderedDict", Global::OrderedDict, 0..=0),
     ("torch._utils", "_rebuild_tensor_v2", Global::Tensor, 6..=7),
     storage("BFloat16Storage", StorageType::BFloat16),
@@ -79,12 +79,12 @@ const KNOWN: [Known; 18] = [
 
 impl Global {
     /// The entry of the list with these names.
-    pub(crate) fn named(module: &[u8], name: &[u8]) -> Option<Self> {
-        KNOWN.iter().find(|k| k.0.as_bytes() == module && k.1.as_bytes() == name).map(|k| k.2)
+    pub(crate) fn from_name(module: &[u8], name: &[u8]) -> Option<Self> {
+        ALLOWED.iter().find(|k| k.0.as_bytes() == module && k.1.as_bytes() == name).map(|k| k.2)
     }
 
     /// Whether a call with `n` arguments is one that PyTorch writes.
     pub(crate) fn takes(self, n: usize) -> bool {
-        KNOWN.iter().any(|k| k.2 == self && k.3.contains(&n))
+        ALLOWED.iter().any(|k| k.2 == self && k.3.contains(&n))
     }
 }

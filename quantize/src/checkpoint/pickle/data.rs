@@ -42,7 +42,7 @@ pub(crate) enum Node {
 
 /// A broken invariant at an offset in the pickle.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct PickleError {
     pub(crate) code: Code,
     pub(crate) at: usize,
     pub(crate) what: String,

@@ -11,7 +11,7 @@ pub(crate) mod allowed_globals;
 mod data;
 mod machine;
 
-pub(crate) use data::{Fault, Node, Value};
+pub(crate) use data::{Node, PickleError, Value};
 
 /// The 70B model's shards have pickles of some 100 kB.
 pub(crate) const MAX_BYTES: u64 = 64 << 20;
@@ -27,7 +27,7 @@ pub(crate) struct Pickle<'a> {
 
 impl<'a> Pickle<'a> {
     /// Runs the machine over all of `bytes`.
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
         let (nodes, root) = machine::run(bytes)?;
         Ok(Self { bytes, nodes, root })
     }

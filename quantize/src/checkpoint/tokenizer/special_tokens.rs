@@ -1,8 +1,8 @@
 //! Which tokens have a meaning (begin, end, unknown, padding), and what else a GGUF's metadata says of the vocabulary.
 
-use super::token::{Extra, Spaces, Token, TokenKind, shown};
-use super::tokenizer_json::Fast;
-use crate::checkpoint::config::End;
+use super::token::{PrefixSpace, Token, TokenKind, TokenizerMetadata, shown};
+use super::tokenizer_json::TokenizerJson;
+use crate::checkpoint::config::EndToken;
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};
 use crate::gguf;
@@ -52,7 +52,7 @@ fn content(value: &Value) -> Option<String> {
 /// tokenizer.json by the names in tokenizer_config.json, else from config.json.
 pub(super) fn ids(
     settings: &Map<String, Value>,
-    fast: Option<&Fast>,
+    fast: Option<&TokenizerJson>,
     config: &Map<String, Value>,
     rows: usize,
 ) -> Vec<(&'static str, u32)> {
@@ -77,7 +77,7 @@ pub(super) fn ids(
 /// Which special tokens are put around a text: tokenizer.json says it, and tokenizer_config.json has the last word.
 pub(super) fn adds(
     settings: &Map<String, Value>,
-    fast: Option<&Fast>,
+    fast: Option<&TokenizerJson>,
     bos: &str,
     eos: &str,
 ) -> Vec<(&'static str, bool)> {
@@ -97,7 +97,7 @@ pub(super) fn adds(
 /// Ids besides eos that end an answer. What begins or ends a text becomes a control token, so that no message can write
 /// it (added_tokens.json does not tell one from the other).
 pub(super) fn ends(
-    said: &[End],
+    said: &[EndToken],
     tokens: &mut [Token],
     [bos, eos]: [u32; 2],
     pad: Option<u32>,
@@ -135,17 +135,18 @@ pub(super) fn ends(
 /// first.
 pub(super) fn spaces(
     settings: &Map<String, Value>,
-    fast: Option<&Fast>,
+    fast: Option<&TokenizerJson>,
     add_space_prefix: Option<bool>,
     notes: &mut Vec<String>,
-) -> Spaces {
+) -> PrefixSpace {
     let modern = settings.get("legacy") == Some(&Value::Bool(false));
-    let said = fast.and_then(Fast::spaces).unwrap_or(if modern { Spaces::First } else { Spaces::Always });
+    let said =
+        fast.and_then(TokenizerJson::spaces).unwrap_or(if modern { PrefixSpace::First } else { PrefixSpace::Always });
     // the GGUF has a key for no space at all, and the converter writes it
-    if add_space_prefix == Some(false) || said == Spaces::Always {
-        return Spaces::Always;
+    if add_space_prefix == Some(false) || said == PrefixSpace::Always {
+        return PrefixSpace::Always;
     }
-    let place = if said == Spaces::First { "only at the start of a prompt" } else { "nowhere" };
+    let place = if said == PrefixSpace::First { "only at the start of a prompt" } else { "nowhere" };
     notes.push(format!(
         "the tokenizer puts a space before a text {place} (legacy: false), which is obeyed here; other programs put one \
          after every special token, because a GGUF cannot say this, so their ids differ from Transformers'"
@@ -158,17 +159,17 @@ pub(super) fn extra(
     ids: Vec<(&'static str, u32)>,
     adds: Vec<(&'static str, bool)>,
     mut ends: Vec<u32>,
-    spaces: Spaces,
+    spaces: PrefixSpace,
     rows: usize,
-) -> Extra {
+) -> TokenizerMetadata {
     let mut keys = vec!["eot", "eom"].into_iter();
-    let mut extra = Extra {
+    let mut extra = TokenizerMetadata {
         ids: ids.into_iter().map(|(key, id)| number(key, id)).collect(),
         adds: adds
             .into_iter()
             .map(|(kind, add)| (format!("tokenizer.ggml.add_{kind}_token"), gguf::Value::Bool(add)))
             .collect(),
-        ..Extra::default()
+        ..TokenizerMetadata::default()
     };
     if rows == CODE_LLAMA_ROWS {
         ends.retain(|id| *id != CODE_LLAMA_EOT);
@@ -184,9 +185,9 @@ pub(super) fn extra(
         own("end_token_ids", rest.join(","));
     }
     match spaces {
-        Spaces::Always => {}
-        Spaces::First => own("prefix_space", "first".to_owned()),
-        Spaces::Never => own("prefix_space", "never".to_owned()),
+        PrefixSpace::Always => {}
+        PrefixSpace::First => own("prefix_space", "first".to_owned()),
+        PrefixSpace::Never => own("prefix_space", "never".to_owned()),
     }
     extra
 }

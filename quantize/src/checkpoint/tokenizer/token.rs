@@ -37,7 +37,7 @@ pub(super) const SCORE_ADDED: f32 = -1_000.0;
 
 /// Where a space is put before a text, so that its first word is the one that stands within a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spaces {
+pub(crate) enum PrefixSpace {
     /// Before every text between two special tokens: what llama.cpp and Transformers' `legacy` tokenizer do.
     Always,
     /// Only before a text that begins the prompt (`legacy: false`).
@@ -48,7 +48,7 @@ pub(crate) enum Spaces {
 
 /// Keys of the metadata that [`Tokenizer`] has no field for.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Extra {
+pub(crate) struct TokenizerMetadata {
     /// Ids of further special tokens, which follow bos and eos.
     pub(crate) ids: Vec<(String, gguf::Value)>,
     /// Which special tokens are put around a text.

@@ -1,7 +1,7 @@
 //! What tokenizer.json says beside tokenizer.model: tokens that the other files do not have, what is put around a text,
 //! and where a space is put before it. The vocabulary itself is not read from it.
 
-use super::token::{Spaces, Token, shown};
+use super::token::{PrefixSpace, Token, shown};
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};
 use crate::files::if_there;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The parts of the file that are read.
 #[derive(Debug)]
-pub(super) struct Fast {
+pub(super) struct TokenizerJson {
     path: PathBuf,
     file: File,
 }
@@ -33,7 +33,7 @@ struct Added {
     content: String,
 }
 
-impl Fast {
+impl TokenizerJson {
     /// Reads the file of the checkpoint in `dir`; `None` when it has none.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
         if_there(&dir.join("tokenizer.json"), |path| Ok(Self { path: path.to_owned(), file: json::read_as(path)? }))
@@ -71,7 +71,7 @@ impl Fast {
     }
 
     /// Where a space goes before a text, if the file says it.
-    pub(super) fn spaces(&self) -> Option<Spaces> {
+    pub(super) fn spaces(&self) -> Option<PrefixSpace> {
         let parts = |value: &Value, list: &str| match value.get(list) {
             Some(Value::Array(parts)) => parts.clone(),
             _ => vec![value.clone()],
@@ -81,18 +81,18 @@ impl Fast {
             return None;
         }
         if parts(&self.file.normalizer, "normalizers").iter().any(|part| is(part, "Prepend")) {
-            return Some(Spaces::Always);
+            return Some(PrefixSpace::Always);
         }
         let splitters = parts(&self.file.pre_tokenizer, "pretokenizers");
         let scheme = splitters.iter().find(|part| is(part, "Metaspace")).map(|part| {
             match part.get("prepend_scheme").and_then(Value::as_str) {
-                Some("first") => Spaces::First,
-                Some("never") => Spaces::Never,
-                None if part.get("add_prefix_space") == Some(&Value::Bool(false)) => Spaces::Never,
-                _ => Spaces::Always,
+                Some("first") => PrefixSpace::First,
+                Some("never") => PrefixSpace::Never,
+                None if part.get("add_prefix_space") == Some(&Value::Bool(false)) => PrefixSpace::Never,
+                _ => PrefixSpace::Always,
             }
         });
-        Some(scheme.unwrap_or(Spaces::Never))
+        Some(scheme.unwrap_or(PrefixSpace::Never))
     }
 
     /// Which special tokens are put around a text, by the kinds `bos`, `eos` and `sep`, as gguf-py's `SpecialVocab` reads

@@ -13,7 +13,7 @@ mod state_dict;
 
 use super::pickle;
 use super::pickle::Pickle;
-use super::weight_file::{Checksum, DAMAGED, Shard, SourceTensor};
+use super::weight_file::{DAMAGED, Shard, SourceTensor, StorageCrc};
 use super::zip::Member;
 use crate::error::{Code, Error, Result};
 use crate::wrong_file;
@@ -24,12 +24,12 @@ pub(crate) fn open(file: Shard, shard: usize, notes: &mut Vec<String>) -> Result
     check_format(&file)?;
     let archive = Archive::open(&file)?;
     let text = archive.read("data.pkl", pickle::MAX_BYTES)?.unwrap_or_default();
-    let pickle = Pickle::read(&text).map_err(|fault| archive.refuse(fault))?;
+    let pickle = Pickle::read(&text).map_err(|err| archive.refuse(err))?;
     let (mut tensors, used, left_out) =
-        state_dict::tensors(&archive, &pickle, shard).map_err(|fault| archive.refuse(fault))?;
+        state_dict::tensors(&archive, &pickle, shard).map_err(|err| archive.refuse(err))?;
     tensors.sort_by_key(|t| t.offset);
 
-    let mut sums: Vec<Checksum> = Vec::new();
+    let mut sums: Vec<StorageCrc> = Vec::new();
     let mut unsummed = 0_usize;
     for member in archive.members.iter().filter(|m| used.contains(m.name.as_str())) {
         // 0 is what PyTorch writes when it was told to compute none; a real sum of 0 is one in four billion
@@ -37,7 +37,7 @@ pub(crate) fn open(file: Shard, shard: usize, notes: &mut Vec<String>) -> Result
             unsummed = unsummed.saturating_add(1);
         } else {
             let Member { name, offset, len, crc } = member.clone();
-            sums.push(Checksum { name, offset, len, crc });
+            sums.push(StorageCrc { name, offset, len, crc });
         }
     }
     if unsummed > 0 {

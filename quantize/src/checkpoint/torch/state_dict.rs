@@ -3,8 +3,8 @@
 
 use super::archive::Archive;
 use crate::checkpoint::pickle::allowed_globals::{Global, StorageType};
-use crate::checkpoint::pickle::{Fault, Node, Pickle, Value};
-use crate::checkpoint::weight_file::{SourceTensor, is_skipped};
+use crate::checkpoint::pickle::{Node, Pickle, PickleError, Value};
+use crate::checkpoint::weight_file::{SourceTensor, is_unused_tensor};
 use crate::checkpoint::zip::Member;
 use crate::error::Code;
 use llama_ext::GgmlType;
@@ -23,9 +23,9 @@ struct Table<'a> {
     shard: usize,
 }
 
-/// Tensors, names of the members they lie in, and names of tensors that are left out.
+/// Tensors, names of the members they invalid_view in, and names of tensors that are left out.
 pub(super) type Listed<'a> = (Vec<SourceTensor>, HashSet<&'a str>, Vec<String>);
-pub(super) type Step<T> = std::result::Result<T, Fault>;
+pub(super) type PickleResult<T> = std::result::Result<T, PickleError>;
 
 /// What a tensor's call says.
 struct View<'a> {
@@ -37,24 +37,24 @@ struct View<'a> {
 }
 
 /// Lists the tensors of shard number `shard`.
-pub(super) fn tensors<'a>(archive: &'a Archive<'a>, pickle: &'a Pickle<'a>, shard: usize) -> Step<Listed<'a>> {
+pub(super) fn tensors<'a>(archive: &'a Archive<'a>, pickle: &'a Pickle<'a>, shard: usize) -> PickleResult<Listed<'a>> {
     Table { archive, pickle, shard }.tensors()
 }
 
 impl<'a> Table<'a> {
-    fn tensors(&self) -> Step<Listed<'a>> {
+    fn tensors(&self) -> PickleResult<Listed<'a>> {
         let Some(Node::Dict { pairs, .. }) = self.pickle.node(self.pickle.root) else {
-            return Err(fault(Code::TorchState, 0, "is not a table of tensors"));
+            return Err(pickle_error(Code::TorchState, 0, "is not a table of tensors"));
         };
         let (mut tensors, mut used, mut left_out) = (Vec::new(), HashSet::new(), Vec::new());
         let mut seen = HashSet::new();
         for (key, value) in pairs {
             let Some(name) = self.pickle.text(*key) else {
-                return Err(fault(Code::TorchState, 0, "has an entry whose key is no text"));
+                return Err(pickle_error(Code::TorchState, 0, "has an entry whose key is no text"));
             };
-            let (at, shown) = (self.pickle.place(*key), Shown(name));
+            let (at, shown) = (self.pickle.place(*key), Escaped(name));
             if !seen.insert(name) {
-                return Err(fault(Code::TorchDuplicate, at, format!("tensor '{shown}' stands twice")));
+                return Err(pickle_error(Code::TorchDuplicate, at, format!("tensor '{shown}' stands twice")));
             }
             let view = self.view(shown, at, *value)?;
             let (kind, member) = self.storage(shown, &view)?;
@@ -64,11 +64,11 @@ impl<'a> Table<'a> {
                     tensors.push(self.tensor(name, dtype, &view, member)?);
                 }
                 // masks of booleans and the like: every loader skips them, so their type is no reason to stop
-                None if is_skipped(name) => left_out.push(name.to_owned()),
+                None if is_unused_tensor(name) => left_out.push(name.to_owned()),
                 None => {
                     let what =
                         format!("tensor '{shown}' has elements of type {kind:?}; BFloat16, Half and Float are read");
-                    return Err(fault(Code::TorchDtype, view.at, what));
+                    return Err(pickle_error(Code::TorchDtype, view.at, what));
                 }
             }
         }
@@ -76,24 +76,24 @@ impl<'a> Table<'a> {
     }
 
     /// The tensor's call, out of the parameters it may be wrapped in. Nesting is bounded by the machine.
-    fn view(&self, name: Shown<'_>, key: usize, mut value: Value) -> Step<View<'a>> {
+    fn view(&self, name: Escaped<'_>, key: usize, mut value: Value) -> PickleResult<View<'a>> {
         loop {
             let Some(Node::Call { global, args, at }) = self.pickle.node(value) else {
-                return Err(fault(Code::TorchState, key, format!("entry '{name}' is not a tensor")));
+                return Err(pickle_error(Code::TorchState, key, format!("entry '{name}' is not a tensor")));
             };
             match (global, args.as_slice()) {
                 (Global::Parameter, [inner, ..]) => value = *inner,
                 (Global::Tensor, [storage, offset, shape, strides, more @ ..]) => {
                     // the conjugate and negative bits of a view: values that are not what the bytes say
                     if !more.get(2).is_none_or(|meta| self.is_nothing(*meta)) {
-                        return Err(fault(
+                        return Err(pickle_error(
                             Code::TorchView,
                             *at,
                             format!("tensor '{name}' has metadata that would change its values"),
                         ));
                     }
                     let (Some(shape), Some(strides)) = (self.pickle.tuple(*shape), self.pickle.tuple(*strides)) else {
-                        return Err(fault(
+                        return Err(pickle_error(
                             Code::PickleValue,
                             *at,
                             format!("tensor '{name}' has a shape or strides that are no tuple"),
@@ -101,7 +101,7 @@ impl<'a> Table<'a> {
                     };
                     return Ok(View { storage: *storage, offset: *offset, shape, strides, at: *at });
                 }
-                _ => return Err(fault(Code::TorchState, *at, format!("entry '{name}' is not a tensor"))),
+                _ => return Err(pickle_error(Code::TorchState, *at, format!("entry '{name}' is not a tensor"))),
             }
         }
     }
@@ -114,12 +114,16 @@ impl<'a> Table<'a> {
     }
 
     /// The member that `('storage', type, key, location, numel)` names, as long as it has to be.
-    fn storage(&self, name: Shown<'_>, view: &View<'_>) -> Step<(StorageType, &'a Member)> {
+    fn storage(&self, name: Escaped<'_>, view: &View<'_>) -> PickleResult<(StorageType, &'a Member)> {
         let Some(Node::Persistent { id, at }) = self.pickle.node(view.storage) else {
-            return Err(fault(Code::PickleValue, view.at, format!("tensor '{name}' lies in what is no storage")));
+            return Err(pickle_error(
+                Code::PickleValue,
+                view.at,
+                format!("tensor '{name}' lies in what is no storage"),
+            ));
         };
         let [tag, Value::Global(Global::Storage(kind)), key, location, Value::Int(numel)] = id.as_slice() else {
-            return Err(fault(
+            return Err(pickle_error(
                 Code::PickleValue,
                 *at,
                 format!("tensor '{name}' has a storage that is named as none is"),
@@ -128,7 +132,7 @@ impl<'a> Table<'a> {
         let (Some("storage"), Some(key), Some(_)) =
             (self.pickle.text(*tag), self.pickle.text(*key), self.pickle.text(*location))
         else {
-            return Err(fault(
+            return Err(pickle_error(
                 Code::PickleValue,
                 *at,
                 format!("tensor '{name}' has a storage that is named as none is"),
@@ -137,10 +141,10 @@ impl<'a> Table<'a> {
         let member =
             Some(key).filter(|key| key.len() <= MAX_KEY).and_then(|key| self.archive.member(&format!("data/{key}")));
         let Some(member) = member else {
-            return Err(fault(
+            return Err(pickle_error(
                 Code::TorchStorage,
                 *at,
-                format!("tensor '{name}' lies in storage '{}', which is not in the file", Shown(key)),
+                format!("tensor '{name}' lies in storage '{}', which is not in the file", Escaped(key)),
             ));
         };
         if i128::from(*numel).saturating_mul(i128::from(kind.width())) != i128::from(member.len) {
@@ -148,26 +152,33 @@ impl<'a> Table<'a> {
                 "tensor '{name}' lies in {numel} elements of {kind:?}, but member '{}' has {} bytes",
                 member.name, member.len
             );
-            return Err(fault(Code::TorchStorage, *at, what));
+            return Err(pickle_error(Code::TorchStorage, *at, what));
         }
         Ok((*kind, member))
     }
 
-    fn tensor(&self, name: &str, dtype: GgmlType, view: &View<'_>, member: &Member) -> Step<SourceTensor> {
-        let lie = |what: &str| fault(Code::TorchView, view.at, format!("tensor '{}' {what}", Shown(name)));
+    fn tensor(&self, name: &str, dtype: GgmlType, view: &View<'_>, member: &Member) -> PickleResult<SourceTensor> {
+        let invalid_view =
+            |what: &str| pickle_error(Code::TorchView, view.at, format!("tensor '{}' {what}", Escaped(name)));
         if view.shape.len() > MAX_DIMS || view.shape.len() != view.strides.len() {
-            return Err(lie(&format!("has {} dimensions and {} strides", view.shape.len(), view.strides.len())));
+            return Err(invalid_view(&format!(
+                "has {} dimensions and {} strides",
+                view.shape.len(),
+                view.strides.len()
+            )));
         }
         let number = |value: &Value| if let Value::Int(n) = value { u64::try_from(*n).ok() } else { None };
         let numbers = |list: &[Value]| list.iter().map(number).collect::<Option<Vec<u64>>>();
         let (Some(shape), Some(strides), Some(first)) =
             (numbers(view.shape), numbers(view.strides), number(&view.offset))
         else {
-            return Err(lie("has a shape, stride or offset that is no number of elements"));
+            return Err(invalid_view("has a shape, stride or offset that is no number of elements"));
         };
         let width = dtype.block_bytes() as u64;
         let outside = || {
-            lie(&format!("of shape {shape:?} with strides {strides:?} from element {first} is not within its storage"))
+            invalid_view(&format!(
+                "of shape {shape:?} with strides {strides:?} from element {first} is not within its storage"
+            ))
         };
         // every factor has 63 bits, so products fit into 128 and so do sums of four
         let empty = shape.contains(&0);
@@ -189,9 +200,9 @@ impl<'a> Table<'a> {
 
 /// A name from the file in a message: on one line, and no longer than a line.
 #[derive(Clone, Copy)]
-struct Shown<'a>(&'a str);
+struct Escaped<'a>(&'a str);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MOST: usize = 120;
         self.0.escape_debug().take(MOST).try_for_each(|c| f.write_char(c))?;
@@ -199,8 +210,8 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-fn fault(code: Code, at: usize, what: impl Into<String>) -> Fault {
-    Fault { code, at, what: what.into() }
+fn pickle_error(code: Code, at: usize, what: impl Into<String>) -> PickleError {
+    PickleError { code, at, what: what.into() }
 }
 
 fn dtype(kind: StorageType) -> Option<GgmlType> {
@@ -212,7 +223,7 @@ fn dtype(kind: StorageType) -> Option<GgmlType> {
     }
 }
 
-/// Whether the elements lie one after another. The stride of a dimension of one means nothing.
+/// Whether the elements invalid_view one after another. The stride of a dimension of one means nothing.
 fn is_contiguous(shape: &[u64], strides: &[u64]) -> bool {
     let mut expected = 1_u64;
     shape.iter().zip(strides).rev().all(|(n, stride)| {

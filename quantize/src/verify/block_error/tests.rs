@@ -1,4 +1,4 @@
-use super::{Between, GgmlType, Sums, WINDOW, again, compare, kernels, usual};
+use super::{BLOCK, ErrorSums, GgmlType, StoredTypes, compare, kernels, requantized_error, usual_error};
 
 struct Random(u64);
 
@@ -17,7 +17,7 @@ impl Random {
 /// Rows of weights as models have them, and worse.
 fn distributions() -> Vec<(&'static str, Vec<f32>)> {
     let mut r = Random(11);
-    let n = 10 * WINDOW;
+    let n = 10 * BLOCK;
     let mut all = vec![
         ("bell", (0..n).map(|_| 0.02 * r.bell()).collect()),
         ("uniform", (0..n).map(|_| 0.1 * (r.next() - 0.5)).collect::<Vec<f32>>()),
@@ -35,7 +35,7 @@ fn distributions() -> Vec<(&'static str, Vec<f32>)> {
     outliers.iter_mut().step_by(97).for_each(|x| *x *= 60.0);
     all.push(("outliers", outliers));
     let mut one: Vec<f32> = (0..n).map(|_| 0.001 * r.bell()).collect();
-    one.iter_mut().step_by(WINDOW).for_each(|x| *x = 3.0);
+    one.iter_mut().step_by(BLOCK).for_each(|x| *x = 3.0);
     all.push(("one outlier a block", one));
     let mut mixed: Vec<f32> = (0..n).map(|_| 0.02 * r.bell()).collect();
     mixed.iter_mut().enumerate().filter(|(i, _)| i / 32 % 2 == 0).for_each(|(_, x)| *x *= 1e-3);
@@ -51,8 +51,8 @@ fn stored(kind: GgmlType, source: &[f32], importance: Option<&[f32]>) -> Vec<f32
     back
 }
 
-fn between(file: GgmlType) -> Between {
-    Between { file, source: GgmlType::F32, weighed: false }
+fn between(file: GgmlType) -> StoredTypes {
+    StoredTypes { file, source: GgmlType::F32, has_imatrix: false }
 }
 
 #[test]
@@ -60,17 +60,17 @@ fn what_a_type_makes_of_any_weights_is_never_called_wrong() {
     for (name, source) in distributions() {
         for kind in GgmlType::ALL {
             let file = stored(kind, &source, None);
-            let (_, wrong, count) = compare(&file, &source, 4 * WINDOW, between(kind));
+            let (_, wrong, count) = compare(&file, &source, 4 * BLOCK, between(kind));
             assert!(count == 0, "{kind} {name}: {wrong:?}");
             if kind.block_size() > 1 {
                 // importance that differs a thousand times from column to column
                 let mut r = Random(5);
                 let importance: Vec<f32> = (0..source.len()).map(|_| 10_f32.powf(3.0 * r.next())).collect();
                 let file = stored(kind, &source, Some(&importance));
-                let how = Between { weighed: true, ..between(kind) };
-                let (sums, wrong, count) = compare(&file, &source, 4 * WINDOW, how);
-                println!("{kind} {name} weighed: {:.4}", sums.relative());
-                assert!(count == 0, "{kind} {name} weighed: {wrong:?}");
+                let how = StoredTypes { has_imatrix: true, ..between(kind) };
+                let (sums, wrong, count) = compare(&file, &source, 4 * BLOCK, how);
+                println!("{kind} {name} weighted: {:.4}", sums.relative());
+                assert!(count == 0, "{kind} {name} weighted: {wrong:?}");
             }
         }
     }
@@ -79,10 +79,10 @@ fn what_a_type_makes_of_any_weights_is_never_called_wrong() {
 #[test]
 fn the_usual_error_is_that_of_bell_shaped_weights() {
     let mut r = Random(3);
-    let source: Vec<f32> = (0..64 * WINDOW).map(|_| 0.02 * r.bell()).collect();
+    let source: Vec<f32> = (0..64 * BLOCK).map(|_| 0.02 * r.bell()).collect();
     for kind in GgmlType::known().filter(|kind| kind.is_weights() && kind.block_size() > 1) {
-        let sums = again(kind, &source).unwrap_or_else(|| panic!("{kind} is not quantized"));
-        let (found, usual) = (sums.relative(), usual(kind));
+        let sums = requantized_error(kind, &source).unwrap_or_else(|| panic!("{kind} is not quantized"));
+        let (found, usual) = (sums.relative(), usual_error(kind));
         println!("{kind}: {found:.5} ({usual})");
         assert!(found < 1.1 * usual && usual < 1.6 * found, "{kind}: {found}, and {usual} is called usual");
     }
@@ -104,11 +104,11 @@ fn every_damage_to_one_block_is_found() {
             let good = stored(kind, &source, None);
             for (what, damage) in damages {
                 let mut file = good.clone();
-                let other = good[9 * WINDOW..10 * WINDOW].to_vec();
-                damage(&mut file[5 * WINDOW..6 * WINDOW], &other);
-                let (_, wrong, count) = compare(&file, &source, 4 * WINDOW, between(kind));
+                let other = good[9 * BLOCK..10 * BLOCK].to_vec();
+                damage(&mut file[5 * BLOCK..6 * BLOCK], &other);
+                let (_, wrong, count) = compare(&file, &source, 4 * BLOCK, between(kind));
                 let place = wrong.as_ref().map(|wrong| (wrong.at, wrong.len));
-                assert_eq!((place, count), (Some((5 * WINDOW, WINDOW)), 1), "{kind} {name} {what}: {wrong:?}");
+                assert_eq!((place, count), (Some((5 * BLOCK, BLOCK)), 1), "{kind} {name} {what}: {wrong:?}");
             }
         }
     }
@@ -120,8 +120,8 @@ fn one_weight_is_found_in_a_lossless_type_and_a_far_one_in_all() {
     for kind in GgmlType::ALL {
         let mut file = stored(kind, &source, None);
         file[300] += if kind.block_size() == 1 { 0.001 } else { 1.0 };
-        let (sums, wrong, count) = compare(&file, &source, 4 * WINDOW, between(kind));
-        assert!(count == 1 && wrong.is_some_and(|wrong| wrong.at == WINDOW), "{kind}");
-        assert_ne!(sums, Sums::default());
+        let (sums, wrong, count) = compare(&file, &source, 4 * BLOCK, between(kind));
+        assert!(count == 1 && wrong.is_some_and(|wrong| wrong.at == BLOCK), "{kind}");
+        assert_ne!(sums, ErrorSums::default());
     }
 }
