@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 use tulu_quantize::checkpoint::Config;
-use tulu_quantize::{Ftype, forecast, part_of, platform};
+use tulu_quantize::{Ftype, part_of, platform, size_estimate};
 
 /// A GGUF file's header is mostly the vocabulary: about as much as this.
 const HEADER: u64 = 1 << 20;
@@ -43,7 +43,7 @@ impl<'a> Offer<'a> {
     ) -> Result<Self, Failure> {
         let config = config(hub, listing)?;
         let sized = |(ftype, path): &(Ftype, PathBuf)| {
-            let bytes = forecast::tensor_bytes(&config, *ftype);
+            let bytes = size_estimate::tensor_bytes(&config, *ftype);
             let bytes = bytes.map_err(|err| Failure::input(Code::Type, err.to_string(), "choose another type"))?;
             Ok((*ftype, path.clone(), bytes.saturating_add(HEADER)))
         };
