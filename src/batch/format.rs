@@ -1,12 +1,12 @@
 //! The formats, and what tells them apart: how records stand in the input, how results stand in the output. What is in a
 //! record is in the format's own file.
 
+use super::formats::{alpaca_eval, mt_bench, openai, text};
 use super::input::Shape;
-use super::record::{Answered, Record, Refusal, Refused};
-use super::{alpaca, mt_bench, openai, text};
+use super::record::{Answered, Rank, Record, Refusal};
 use crate::error::Failure;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// How input and output are written.
@@ -21,15 +21,6 @@ pub(crate) enum Format {
     MtBench,
     /// One prompt a line; JSON lines {"prompt", "output"} out
     Text,
-}
-
-/// Places a record among the others, where a format has an order of its own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rank {
-    /// By a number.
-    Number(i64),
-    /// By a name, after all numbers.
-    Name(String),
 }
 
 impl Format {
@@ -119,7 +110,7 @@ impl Format {
     pub(crate) fn parse(self, bytes: &[u8]) -> Result<Record, Refusal> {
         match self {
             Self::Openai => openai::parse(bytes),
-            Self::AlpacaEval => alpaca::parse(bytes),
+            Self::AlpacaEval => alpaca_eval::parse(bytes),
             Self::MtBench => mt_bench::parse(bytes),
             Self::Text => text::parse(bytes),
         }
@@ -129,7 +120,7 @@ impl Format {
     pub(crate) fn reply(self, answered: &Answered<'_>) -> Value {
         match self {
             Self::Openai => openai::reply(answered),
-            Self::AlpacaEval => alpaca::reply(answered),
+            Self::AlpacaEval => alpaca_eval::reply(answered),
             Self::MtBench => mt_bench::reply(answered),
             Self::Text => text::reply(answered),
         }
@@ -154,34 +145,6 @@ impl Format {
     pub(crate) fn rank(self, record: &[u8]) -> Option<Rank> {
         (self == Self::MtBench).then(|| mt_bench::rank(record))
     }
-}
-
-/// The fields of a record that is a JSON object.
-pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refused> {
-    let text = utf8(bytes)?;
-    let value: Value = serde_json::from_str(text)
-        .map_err(|err| ("bad_json", format!("the record is not JSON: {}", column_only(&err))))?;
-    match value {
-        Value::Object(fields) => Ok(fields),
-        _ => Err(("invalid_record", "the record must be a JSON object".to_owned())),
-    }
-}
-
-/// The text of a record that is not empty.
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Refused> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|err| ("invalid_utf8", format!("byte {} of the record is not UTF-8", err.valid_up_to() + 1)))?;
-    if text.trim().is_empty() {
-        return Err(("empty_line", "the line is empty".to_owned()));
-    }
-    Ok(text)
-}
-
-/// serde_json counts lines within the record, which would be taken for the file's.
-fn column_only(err: &serde_json::Error) -> String {
-    let text = err.to_string();
-    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    format!("{what} at column {}", err.column())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What stands around and between the records of an output: an array's brackets and commas, or line ends; and their order.
 
-use super::format::{Format, Rank};
+use super::format::Format;
 use super::input::Shape;
+use super::record::Rank;
 use std::io::{self, Write};
 use std::path::Path;
 

@@ -4,10 +4,10 @@
 //! (what it was made of). Beside them `shard` and `merge` (several machines) and `fingerprint` (to know a model again). Flags
 //! and printing are in `commands/batch`.
 
-mod alpaca;
 mod array;
 pub(crate) mod files;
 mod format;
+mod formats;
 mod frame;
 pub(crate) mod identity;
 mod input;
@@ -15,8 +15,6 @@ mod journal;
 mod lines;
 pub(crate) mod manifest;
 mod merge;
-mod mt_bench;
-mod openai;
 mod output;
 mod record;
 mod run;
@@ -24,7 +22,6 @@ mod shard;
 mod stream;
 mod survey;
 mod task;
-mod text;
 
 pub(crate) use format::Format;
 pub(crate) use input::{Contents, Shape, Source, sha256_of, utf8};

@@ -138,3 +138,12 @@ impl Answered<'_> {
         self.choices.iter().step_by(n).flatten().map(|answer| of(answer) as u64).sum()
     }
 }
+
+/// Sort key of an output record, for formats that define an order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// A number.
+    Number(i64),
+    /// A name; sorts after all numbers.
+    Name(String),
+}

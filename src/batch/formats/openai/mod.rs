@@ -2,13 +2,13 @@
 //! the parameters, `reply` writes what goes out. A field that would change the answer and is not supported is refused
 //! rather than ignored.
 
-mod options;
-mod reply;
+mod params;
+mod response;
 
-pub(super) use reply::{refusal, reply};
+pub(in crate::batch) use response::{refusal, reply};
 
-use super::format::object;
-use super::record::{Ask, Record, Refusal, Refused};
+use super::fields::parse_object;
+use crate::batch::record::{Ask, Record, Refusal, Refused};
 use crate::engine::Token;
 use crate::prompt::conversation;
 use serde_json::{Map, Value};
@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 const MAX_CHOICES: usize = 1024;
 
 /// Reads one line.
-pub(super) fn parse(line: &[u8]) -> Result<Record, Refusal> {
-    let fields = object(line).map_err(|(code, message)| Refusal { id: None, code, message })?;
+pub(in crate::batch) fn parse(line: &[u8]) -> Result<Record, Refusal> {
+    let fields = parse_object(line).map_err(|(code, message)| Refusal { id: None, code, message })?;
     let id = fields.get("custom_id").filter(|id| id.is_string()).cloned();
     record(fields).map_err(|(code, message)| Refusal { id, code, message })
 }
@@ -39,11 +39,11 @@ fn record(mut fields: Map<String, Value>) -> Result<Record, Refused> {
         Some("/v1/chat/completions") => {
             let messages = body.remove("messages").ok_or(("missing_messages", "\"messages\" is missing".to_owned()))?;
             let messages = conversation(&plain(messages)?).map_err(|why| ("invalid_messages", why))?;
-            (vec![Ask::Chat(messages)], options::read(body, true)?)
+            (vec![Ask::Chat(messages)], params::read(body, true)?)
         }
         Some("/v1/completions") => {
             let prompt = body.remove("prompt").ok_or(("missing_prompt", "\"prompt\" is missing".to_owned()))?;
-            (prompts(prompt)?, options::read(body, false)?)
+            (prompts(prompt)?, params::read(body, false)?)
         }
         _ => {
             let message = "\"url\" must be \"/v1/chat/completions\" or \"/v1/completions\"";

@@ -1,7 +1,7 @@
 //! AlpacaEval: its instruction sets in, the model outputs that `alpaca_eval --model_outputs` reads out.
 
-use super::format::object;
-use super::record::{Answered, Ask, Options, Record, Refusal, Refused};
+use super::fields::parse_object;
+use crate::batch::record::{Answered, Ask, Options, Record, Refusal, Refused};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 
@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 const REPEATED: [&str; 3] = ["dataset", "datasplit", "input"];
 
 /// Reads one instruction. The reference `output` and `generator` of a set are not looked at.
-pub(super) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
+pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
     let refuse = |id: Option<Value>, (code, message): Refused| Refusal { id, code, message };
-    let mut given = object(bytes).map_err(|why| refuse(None, why))?;
+    let mut given = parse_object(bytes).map_err(|why| refuse(None, why))?;
     let instruction = given.remove("instruction");
     let refused = |message: &str| refuse(instruction.clone(), ("invalid_instruction", message.to_owned()));
     let Some(Value::String(text)) = &instruction else {
@@ -42,7 +42,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
 }
 
 /// The output record.
-pub(super) fn reply(answered: &Answered<'_>) -> Value {
+pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
     let text = answered.choices.iter().flatten().next().map(|answer| answer.text.as_str());
     let mut fields = Map::new();
     let mut given = answered.record.fields.clone();

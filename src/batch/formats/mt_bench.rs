@@ -1,15 +1,15 @@
 //! MT-Bench: FastChat's `question.jsonl` in, its answer files out. Temperatures, limits, seeds and the stripping of answers
 //! are those of FastChat's `gen_model_answer`.
 
-use super::format::{Rank, object};
-use super::input::short;
-use super::record::{Answered, Ask, Options, Record, Refusal, Refused, Seed};
+use super::fields::parse_object;
+use crate::batch::input::short;
+use crate::batch::record::{Answered, Ask, Options, Rank, Record, Refusal, Refused, Seed};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 /// Tokens of an answer at most.
-pub(super) const MAX_TOKENS: u32 = 1024;
+pub(in crate::batch) const MAX_TOKENS: u32 = 1024;
 /// Turns that are more than a conversation has.
 const MAX_TURNS: usize = 64;
 /// `gen_model_answer` gives none to `generate`, so the default of Transformers' GenerationConfig holds.
@@ -33,8 +33,8 @@ const ALPHABET: &[u8; 57] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrs
 const DIGITS: usize = 22;
 
 /// Reads one question.
-pub(super) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
-    let mut given = object(bytes).map_err(|(code, message)| Refusal { id: None, code, message })?;
+pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
+    let mut given = parse_object(bytes).map_err(|(code, message)| Refusal { id: None, code, message })?;
     let id = given.remove("question_id").unwrap_or_default();
     question(&given, &id).map_err(|(code, message)| Refusal { id: Some(id), code, message })
 }
@@ -83,7 +83,7 @@ fn temperature(given: &Map<String, Value>) -> Result<f32, Refused> {
 }
 
 /// The output record.
-pub(super) fn reply(answered: &Answered<'_>) -> Value {
+pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
     let choices: Vec<Value> = answered
         .choices
         .iter()
@@ -103,7 +103,7 @@ pub(super) fn reply(answered: &Answered<'_>) -> Value {
 }
 
 /// FastChat sorts answers by question.
-pub(super) fn rank(record: &[u8]) -> Rank {
+pub(in crate::batch) fn rank(record: &[u8]) -> Rank {
     let record: Value = serde_json::from_slice(record).unwrap_or_default();
     match &record["question_id"] {
         Value::String(name) => Rank::Name(name.clone()),

@@ -1,15 +1,15 @@
 //! Plain text: every line is a prompt. Answers have newlines, so what goes out is JSON lines: `jq -r .output` takes the
 //! texts out of them, and an answer stays beside its prompt.
 
-use super::format::utf8;
-use super::record::{Answered, Ask, Options, Record, Refusal};
+use super::fields::non_empty_text;
+use crate::batch::record::{Answered, Ask, Options, Record, Refusal};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 
 /// Reads one prompt.
-pub(super) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
+pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    let prompt = utf8(bytes).map_err(|(code, message)| Refusal { id: None, code, message })?;
+    let prompt = non_empty_text(bytes).map_err(|(code, message)| Refusal { id: None, code, message })?;
     Ok(Record {
         id: None,
         model: None,
@@ -21,7 +21,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
 }
 
 /// The output record: one object, or with several answers a list of outputs.
-pub(super) fn reply(answered: &Answered<'_>) -> Value {
+pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
     let texts: Vec<&str> = answered.choices.iter().flatten().map(|answer| answer.text.as_str()).collect();
     let output = if let [one] = texts.as_slice() { json!(one) } else { json!(texts) };
     json!({"prompt": answered.record.fields.get("prompt"), "output": output, "error": null})
