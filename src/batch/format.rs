@@ -2,7 +2,7 @@
 //! record is in the format's own file.
 
 use super::formats::{alpaca_eval, mt_bench, openai, text};
-use super::input::Shape;
+use super::input::Framing;
 use super::record::{Answered, Rank, Record, Refusal};
 use crate::error::Failure;
 use serde::{Deserialize, Serialize};
@@ -60,14 +60,14 @@ impl Format {
     }
 
     /// How the records of a file that begins with `head` are told apart.
-    pub(crate) fn shape(self, head: &[u8]) -> Shape {
+    pub(crate) fn shape(self, head: &[u8]) -> Framing {
         let first = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).iter().find(|byte| !byte.is_ascii_whitespace());
         match self {
-            Self::AlpacaEval if first == Some(&b'[') => Shape::Array,
+            Self::AlpacaEval if first == Some(&b'[') => Framing::JsonArray,
             // Line 5,000 is prompt 5,000, also where it is empty.
-            Self::Text => Shape::Lines,
+            Self::Text => Framing::Lines,
             // As vLLM reads them.
-            Self::Openai | Self::AlpacaEval | Self::MtBench => Shape::Filled,
+            Self::Openai | Self::AlpacaEval | Self::MtBench => Framing::NonBlankLines,
         }
     }
 
@@ -96,9 +96,9 @@ impl Format {
     }
 
     /// How results are written to `output`.
-    pub(crate) fn output_shape(self, output: &Path) -> Shape {
+    pub(crate) fn output_shape(self, output: &Path) -> Framing {
         let lines = output.extension().is_some_and(|end| end == "jsonl");
-        if self == Self::AlpacaEval && !lines { Shape::Array } else { Shape::Lines }
+        if self == Self::AlpacaEval && !lines { Framing::JsonArray } else { Framing::Lines }
     }
 
     /// Tokens of an answer at most, where neither record nor flag says; `u32::MAX`: what the window leaves.

@@ -12,10 +12,11 @@ mod read;
 use super::files::{beside, exists, is_folder, lock};
 use super::format::Format;
 use super::identity::{Identity, WINDOW};
-use super::input::{Contents, Key};
 use super::manifest::Manifest;
-use super::output::{Done, Output, Results, Written, sync_folder};
+use super::output::{Output, Written, sync_folder};
+use super::record_key::{InputIndex, Key};
 use super::shard::Shard;
+use super::sink::{Done, Results};
 use crate::error::Failure;
 use line::{Header, InputMark};
 use std::collections::HashMap;
@@ -130,7 +131,7 @@ impl Journal {
     /// another order, but what is answered must be in it unchanged; what belongs to another shard now does not count. Refusals are
     /// forgotten with `retry`, which may also come with another window, and when the input is another one, because then
     /// their lines are.
-    pub(crate) fn resume(&mut self, run: &Identity, contents: &Contents, retry: bool) -> Result<(), Failure> {
+    pub(crate) fn resume(&mut self, run: &Identity, contents: &InputIndex, retry: bool) -> Result<(), Failure> {
         let known = self.header.as_ref().map(|header| {
             let mut names = header.run.differences(run);
             names.retain(|name| !(retry && *name == WINDOW));
@@ -162,7 +163,7 @@ impl Journal {
 
     /// As [`Journal::resume`], and then says in the journal what run this is: from here on it is written. `run`: with its window.
     /// The manifest of an earlier output goes, because a new one is being made.
-    pub(crate) fn begin(&mut self, run: &Identity, contents: &Contents, retry: bool) -> Result<(), Failure> {
+    pub(crate) fn begin(&mut self, run: &Identity, contents: &InputIndex, retry: bool) -> Result<(), Failure> {
         self.resume(run, contents, retry)?;
         let lost = self.header.is_none() && self.entries.is_empty() && !self.doubtful.is_empty();
         if lost && !self.restart {
@@ -289,7 +290,7 @@ impl Drop for Journal {
     }
 }
 
-fn mark(contents: &Contents) -> InputMark {
+fn mark(contents: &InputIndex) -> InputMark {
     InputMark { sha256: contents.sha256.clone(), records: contents.len() }
 }
 

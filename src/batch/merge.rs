@@ -3,7 +3,7 @@
 
 use super::files::{beside, exists};
 use super::format::Format;
-use super::input::{Items, Shape, Source};
+use super::input::{Framing, InputFile, RecordReader};
 use super::manifest::Manifest;
 use super::output::{Output, Written};
 use super::shard::Shard;
@@ -107,7 +107,7 @@ impl Parts {
 
 /// An output being read again.
 struct Reader {
-    items: Items,
+    items: RecordReader,
     /// Refusals that are in a file of their own, by their number in the input.
     errors: HashMap<u64, Vec<u8>>,
 }
@@ -130,7 +130,7 @@ impl Part {
             let fix = "run its command again: it goes on where it was";
             return Err(Failure::input("PART_UNFINISHED", "this shard is not finished", fix).at(path));
         }
-        Source::open(path)?;
+        InputFile::open(path)?;
         let manifest = Manifest::read(path)?;
         let Some(shard) = manifest.shard else {
             let fix = "give outputs of runs with --shard I/N";
@@ -159,11 +159,11 @@ impl Part {
     }
 
     fn reader(&self, format: Format) -> Result<Reader, Failure> {
-        let source = Source::open(&self.path)?;
+        let source = InputFile::open(&self.path)?;
         let mut errors = HashMap::new();
         if format.errors_apart() && self.manifest.output.failed != 0 {
             let path = beside(&self.path, "", ".errors")?;
-            let mut items = Source::open(&path)?.items(Shape::Lines)?;
+            let mut items = InputFile::open(&path)?.records(Framing::Lines)?;
             while let Some(item) = items.next()? {
                 let bytes = item.bytes.unwrap_or_default();
                 let error: Value = serde_json::from_slice(bytes).unwrap_or_default();
@@ -172,7 +172,7 @@ impl Part {
             }
         }
         // A format with an order of its own: the part is sorted, and so is what it becomes.
-        Ok(Reader { items: source.items(format.output_shape(&self.path))?, errors })
+        Ok(Reader { items: source.records(format.output_shape(&self.path))?, errors })
     }
 
     fn changed(&self) -> Failure {

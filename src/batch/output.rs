@@ -1,48 +1,14 @@
-//! Where results go: what takes them while a run goes on ([`Results`]), and how a whole output file is written, by a run or
-//! by a merge. What a record says is the format's affair, what stands between them that of `frame`; stdout is in `stream`.
+//! Writes an output file, for a run or a merge. What is written between the records is in `output_framing`; the sinks that a
+//! run writes to are `journal` and `stdout_sink`.
 
+use super::digest::Hashed;
 use super::files::{beside, folder};
 use super::format::Format;
-use super::frame::Frame;
-use super::input::Key;
+use super::output_framing::Frame;
 use crate::error::Failure;
-use crate::hex::hex;
-use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-
-/// A finished record.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Done<'a> {
-    /// Its place in the input, from 1.
-    pub(crate) number: u64,
-    /// What it is known by.
-    pub(crate) key: Key,
-    /// It was answered, not refused.
-    pub(crate) ok: bool,
-    /// Tokens of its prompts and of its answers.
-    pub(crate) tokens: (u64, u64),
-    /// The output record.
-    pub(crate) record: &'a Value,
-}
-
-/// What takes the results of a run.
-pub(crate) trait Results {
-    /// Whether the record was answered; `None`: it is not finished.
-    fn get(&self, key: Key) -> Option<bool>;
-    /// Takes a result in.
-    fn put(&mut self, done: &Done<'_>) -> Result<(), Failure>;
-    /// Finished records.
-    fn len(&self) -> u64;
-    /// Called often: makes sure, from time to time, that what was taken is kept.
-    fn settle(&mut self) -> Result<(), Failure>;
-    /// Makes sure that what was taken is kept.
-    fn sync(&mut self) -> Result<(), Failure>;
-    /// Whether nobody takes results any more.
-    fn closed(&self) -> bool;
-}
 
 /// What an output turned out to be.
 #[derive(Clone, Debug)]
@@ -58,7 +24,7 @@ pub(crate) struct Written {
 pub(crate) struct Output {
     path: PathBuf,
     partial: PathBuf,
-    out: BufWriter<Hashing>,
+    out: BufWriter<Hashed<File>>,
     frame: Frame,
     errors_path: PathBuf,
     errors: Vec<u8>,
@@ -72,7 +38,7 @@ impl Output {
         Ok(Self {
             path: path.to_owned(),
             partial,
-            out: BufWriter::new(Hashing { inner: file, hash: Sha256::new() }),
+            out: BufWriter::new(Hashed::new(file)),
             frame: Frame::new(format, path),
             errors_path: beside(path, "", ".errors")?,
             errors: Vec::new(),
@@ -94,8 +60,8 @@ impl Output {
         let failed = |path: &Path, err: &io::Error| Failure::io(path, "cannot write", err);
         self.frame.end(&mut self.out).map_err(|err| failed(&self.path, &err))?;
         self.out.flush().map_err(|err| failed(&self.path, &err))?;
-        let sha256 = hex(&std::mem::take(&mut self.out.get_mut().hash).finalize());
-        self.out.get_ref().inner.sync_all().map_err(|err| failed(&self.path, &err))?;
+        let sha256 = self.out.get_ref().sha256();
+        self.out.get_ref().get_ref().sync_all().map_err(|err| failed(&self.path, &err))?;
         let errors = match self.errors.is_empty() {
             // Those of an earlier run are mended.
             true => fs::remove_file(&self.errors_path).map(|()| None).or_else(|err| match err.kind() {
@@ -141,25 +107,6 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
-/// A file whose bytes are hashed as they are written.
-#[derive(Debug)]
-struct Hashing {
-    inner: File,
-    hash: Sha256,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Format, Output};
@@ -176,7 +123,7 @@ mod tests {
         let written = output.finish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "[\n{\"a\":1}\n]\n");
         assert_eq!(fs::read_to_string(written.errors.unwrap()).unwrap(), "{\"b\":1}\n");
-        assert_eq!(written.sha256, super::hex(&<sha2::Sha256 as sha2::Digest>::digest(fs::read(&path).unwrap())));
+        assert_eq!(written.sha256, crate::hex::hex(&<sha2::Sha256 as sha2::Digest>::digest(fs::read(&path).unwrap())));
 
         drop(Output::create(&path, Format::AlpacaEval).unwrap());
         let output = Output::create(&path, Format::AlpacaEval).unwrap();

@@ -2,7 +2,7 @@
 //! are those of FastChat's `gen_model_answer`.
 
 use super::fields::parse_object;
-use crate::batch::input::short;
+use crate::batch::digest::first_half;
 use crate::batch::record::{Answered, Ask, Options, Rank, Record, Refusal, Refused, Seed};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
@@ -113,7 +113,7 @@ pub(in crate::batch) fn rank(record: &[u8]) -> Rank {
 
 /// 128 bits of `name` as shortuuid writes them.
 fn short_uuid(name: &str) -> String {
-    let mut rest = u128::from_be_bytes(short(Sha256::new().chain_update(name)));
+    let mut rest = u128::from_be_bytes(first_half(Sha256::new().chain_update(name)));
     let mut digits = [0; DIGITS];
     for digit in digits.iter_mut().rev() {
         *digit = ALPHABET[(rest % ALPHABET.len() as u128) as usize];

@@ -1,6 +1,6 @@
 //! What survives in a journal, and what is refused.
 
-use super::{Contents, Done, Format, Identity, Journal, Key, Results as _, Shard};
+use super::{Done, Format, Identity, InputIndex, Journal, Key, Results as _, Shard};
 use crate::batch::identity::tests::identity;
 use serde_json::json;
 use std::fs;
@@ -14,8 +14,8 @@ fn keys(numbers: &[u8]) -> Vec<Key> {
     numbers.iter().map(|n| Key([*n; 16])).collect()
 }
 
-fn input(numbers: &[u8]) -> Contents {
-    Contents::of(format!("{numbers:?}"), keys(numbers))
+fn input(numbers: &[u8]) -> InputIndex {
+    InputIndex::of(format!("{numbers:?}"), keys(numbers))
 }
 
 fn begun(output: &Path) -> Journal {

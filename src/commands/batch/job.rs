@@ -4,7 +4,7 @@
 use super::Args;
 use super::summary::Ending;
 use super::watch::Terminal;
-use crate::batch::{Contents, Defaults, Format, Results, Run, Shape, Shard, Source, Stream, Tally, survey};
+use crate::batch::{Defaults, Format, Framing, InputFile, InputIndex, Results, Run, Shard, Stream, Tally, survey};
 use crate::commands::load;
 use crate::decode::{Decoder, Order};
 use crate::engine::{Model, Sampling, Settings};
@@ -30,10 +30,10 @@ pub(super) struct Job<'a> {
     pub(super) model: &'a OsStr,
     pub(super) settings: Settings,
     pub(super) sampling: Sampling,
-    pub(super) source: Source,
-    pub(super) shape: Shape,
+    pub(super) source: InputFile,
+    pub(super) shape: Framing,
     pub(super) format: Format,
-    pub(super) contents: Contents,
+    pub(super) contents: InputIndex,
     /// `None`: stdout.
     output: Option<PathBuf>,
     pub(super) shard: Shard,
@@ -64,12 +64,12 @@ impl<'a> Job<'a> {
         }
         let source = if input == Path::new("-") {
             let here = output.as_deref().map(folder_of).unwrap_or_else(std::env::temp_dir);
-            Source::stdin(&here)?
+            InputFile::stdin(&here)?
         } else {
-            Source::open(input)?
+            InputFile::open(input)?
         };
         let head = source.head()?;
-        crate::batch::utf8(&head).map_err(|failure| failure.at(input))?;
+        crate::batch::check_encoding(&head).map_err(|failure| failure.at(input))?;
         let format = match args.format.or_else(|| Format::guess(&head, input)) {
             Some(format) => format,
             None => {
@@ -85,7 +85,7 @@ impl<'a> Job<'a> {
             return refuse("MT-Bench has a temperature for each category", "leave --temp out");
         }
         let shape = format.shape(&head);
-        let contents = source.items(shape)?.contents()?;
+        let contents = source.records(shape)?.index()?;
         if let Some(output) = output.as_deref().filter(|output| same_file(input, output)) {
             return Err(Failure::input("OUTPUT", "is the input", "give another -o").at(output));
         }
@@ -146,7 +146,7 @@ impl<'a> Job<'a> {
         let parallel = self.args.parallel.filter(|_| !self.args.deterministic);
         // Prompts that are read ahead take cells, too.
         let at_once = 2 * parallel.unwrap_or(N_SLOTS_AUTO) as usize;
-        let asked = survey(self.source.again(self.shape, &self.contents)?, defaults, results, at_once)?;
+        let asked = survey(self.source.indexed_records(self.shape, &self.contents)?, defaults, results, at_once)?;
         let slots = match (self.args.deterministic, asked) {
             (true, _) => Some(1),
             (false, Some(asked)) if asked.answers < FEW => parallel.or(u32::try_from(asked.answers.max(1)).ok()),
@@ -171,7 +171,7 @@ impl<'a> Job<'a> {
         defaults.n_ctx_train = Some(model.shape().n_ctx_train);
         let mut watch = Terminal::new(self.total(), results.len(), model.cache().n_slots);
         let run = Run::new(decoder, &prompts, results, defaults, &self.contents, &mut watch);
-        let items = self.source.again(self.shape, &self.contents)?;
+        let items = self.source.indexed_records(self.shape, &self.contents)?;
         run.finish(items, &self.interrupt).map_err(|failure| match failure.code {
             "INPUT_CHANGED" => failure.at(self.source.path()),
             _ => failure,

@@ -1,7 +1,7 @@
 //! What stands around and between the records of an output: an array's brackets and commas, or line ends; and their order.
 
 use super::format::Format;
-use super::input::Shape;
+use super::input::Framing;
 use super::record::Rank;
 use std::io::{self, Write};
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new(format: Format, output: &Path) -> Self {
-        Self { format, array: format.output_shape(output) == Shape::Array, n: 0, ranked: Vec::new() }
+        Self { format, array: format.output_shape(output) == Framing::JsonArray, n: 0, ranked: Vec::new() }
     }
 
     pub(super) fn put(&mut self, record: &[u8], out: &mut impl Write) -> io::Result<()> {

@@ -1,10 +1,10 @@
 //! What the records that are left ask for: how many answers, and how many tokens at the most. So a few records with many
 //! answers get as many slots as they can use, and short records get no KV cache for long ones.
 
-use super::input::Items;
-use super::output::Results;
+use super::defaults::Defaults;
+use super::input::RecordReader;
 use super::record::{Ask, Record};
-use super::run::Defaults;
+use super::sink::Results;
 use crate::error::Failure;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -27,7 +27,7 @@ pub(crate) struct Survey {
 /// Looks at the records of `items` that `results` lack; `at_once`: how many conversations there will be at the same time.
 /// `None` where the input is long.
 pub(crate) fn survey(
-    mut items: Items,
+    mut items: RecordReader,
     defaults: &Defaults,
     results: &dyn Results,
     at_once: usize,

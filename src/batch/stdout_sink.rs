@@ -1,10 +1,10 @@
 //! Results on stdout.
 
 use super::format::Format;
-use super::frame::Frame;
-use super::input::Key;
-use super::output::{Done, Results};
+use super::output_framing::Frame;
+use super::record_key::Key;
 use super::shard::Shard;
+use super::sink::{Done, Results};
 use crate::error::Failure;
 use std::collections::BTreeMap;
 use std::io::{self, Write};

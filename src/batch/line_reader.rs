@@ -1,10 +1,10 @@
-//! Records one a line.
+//! Reads records that are one line each.
 
-use super::input::Buffer;
+use super::record_buffer::RecordBuffer;
 use std::io::{self, BufRead};
 
-/// Reads the next line into `buffer`, without its newline, and gives its number; `line` is the number of the next one.
-pub(super) fn next(reader: &mut impl BufRead, buffer: &mut Buffer, line: &mut u64) -> io::Result<Option<u64>> {
+/// Reads the next line into `buffer`, without its newline, and returns its number; `line` is the number of the next one.
+pub(super) fn next(reader: &mut impl BufRead, buffer: &mut RecordBuffer, line: &mut u64) -> io::Result<Option<u64>> {
     let mut read = 0;
     loop {
         let chunk = reader.fill_buf()?;

@@ -2,15 +2,16 @@
 //! are free, and every finished record goes to the results. What a flag means and what is printed is in
 //! `commands/batch`.
 
-use super::format::Format;
-use super::input::{Contents, Items, Key, MAX_RECORD, short};
-use super::output::{Done, Results};
+use super::defaults::Defaults;
+use super::digest::first_half;
+use super::input::RecordReader;
 use super::record::{Answered, Record, Refusal};
-use super::shard::Shard;
-use super::task::{Next, Task};
+use super::record_buffer::MAX_RECORD;
+use super::record_key::{InputIndex, Key};
+use super::record_state::{Next, Task};
+use super::sink::{Done, Results};
 use crate::clock;
 use crate::decode::{Answer, Decoder, Event, Reason, Ticket};
-use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
@@ -19,37 +20,6 @@ use crate::sanitize::one_line;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet, VecDeque};
-
-/// What holds for every record that does not say otherwise.
-#[derive(Clone, Debug)]
-pub(crate) struct Defaults {
-    /// How records and results are written.
-    pub(crate) format: Format,
-    /// Which records are this run's.
-    pub(crate) shard: Shard,
-    /// How tokens are chosen. Its seed is mixed with each record's name.
-    pub(crate) sampling: Sampling,
-    /// vLLM's penalty, over prompt and answer.
-    pub(crate) repetition_penalty: Option<f32>,
-    /// Where answers end.
-    pub(crate) stop: Vec<String>,
-    /// Answers to each prompt.
-    pub(crate) n: u32,
-    /// Tokens of an answer at most; `u32::MAX`: what the window leaves.
-    pub(crate) max_tokens: u32,
-    /// The window that the model was trained for, in tokens, as far as it is known.
-    pub(crate) n_ctx_train: Option<u32>,
-    /// The name in the answers.
-    pub(crate) model: String,
-    /// What else the model is called: as it was typed.
-    pub(crate) typed: String,
-    /// Names the model file and the program in the answers.
-    pub(crate) fingerprint: String,
-    /// What the answers depend on, for names that no other run gives.
-    pub(crate) salt: String,
-    /// The time in the answers, in seconds since 1970; `None`: when each is finished.
-    pub(crate) stamp: Option<f64>,
-}
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,7 +68,7 @@ pub(crate) struct Run<'r, 'm> {
     prompts: &'r Prompts<'m>,
     results: &'r mut dyn Results,
     defaults: &'r Defaults,
-    contents: &'r Contents,
+    contents: &'r InputIndex,
     /// Names seen so far, as hashes: the records themselves are not kept.
     names: HashSet<[u8; 16]>,
     /// Records being answered.
@@ -120,7 +90,7 @@ impl<'r, 'm> Run<'r, 'm> {
         prompts: &'r Prompts<'m>,
         results: &'r mut dyn Results,
         defaults: &'r Defaults,
-        contents: &'r Contents,
+        contents: &'r InputIndex,
         watch: &'r mut dyn Watch,
     ) -> Self {
         Self {
@@ -142,7 +112,11 @@ impl<'r, 'm> Run<'r, 'm> {
 
     /// Answers every record of `input` that the results do not have. `None` when all is done, else how the process ends:
     /// there was a signal, or nobody takes the results any more.
-    pub(crate) fn finish(mut self, mut input: Items, interrupt: &Interrupt) -> Result<(Tally, Option<Exit>), Failure> {
+    pub(crate) fn finish(
+        mut self,
+        mut input: RecordReader,
+        interrupt: &Interrupt,
+    ) -> Result<(Tally, Option<Exit>), Failure> {
         loop {
             self.fill(&mut input)?;
             if let Some(exit) = interrupt.asked() {
@@ -181,7 +155,7 @@ impl<'r, 'm> Run<'r, 'm> {
     }
 
     /// Gives every free slot a conversation.
-    fn fill(&mut self, input: &mut Items) -> Result<(), Failure> {
+    fn fill(&mut self, input: &mut RecordReader) -> Result<(), Failure> {
         while self.decoder.idle() > 0 {
             let Some((number, choice)) = self.waiting.pop_front() else {
                 if self.admit(input)? {
@@ -207,7 +181,7 @@ impl<'r, 'm> Run<'r, 'm> {
     }
 
     /// Reads on until a record has to be answered; false when there is none left.
-    fn admit(&mut self, input: &mut Items) -> Result<bool, Failure> {
+    fn admit(&mut self, input: &mut RecordReader) -> Result<bool, Failure> {
         while let Some(item) = input.next()? {
             let (number, line, key) = (item.number, item.line, item.key);
             if usize::try_from(number - 1).ok().and_then(|i| self.contents.keys.get(i)) != Some(&key) {
@@ -338,7 +312,7 @@ impl<'r, 'm> Run<'r, 'm> {
 
     /// Names a record in the output: unlike in any other run, alike when this one is resumed or runs elsewhere.
     fn name(&self, key: Key) -> String {
-        hex(&short(Sha256::new().chain_update(&self.defaults.salt).chain_update(key.0))[..12])
+        hex(&first_half(Sha256::new().chain_update(&self.defaults.salt).chain_update(key.0))[..12])
     }
 }
 
@@ -348,7 +322,7 @@ const DUPLICATE: &str = "duplicate_custom_id";
 /// Refuses a name that an earlier record has.
 fn named(names: &mut HashSet<[u8; 16]>, record: Record) -> Result<Record, Refusal> {
     let Some(id) = &record.id else { return Ok(record) };
-    if names.insert(short(Sha256::new().chain_update(id))) {
+    if names.insert(first_half(Sha256::new().chain_update(id))) {
         return Ok(record);
     }
     let (field, id) = record.fields.iter().next().map_or(("name", None), |(field, id)| (field, Some(id.clone())));

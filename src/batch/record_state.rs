@@ -1,8 +1,9 @@
 //! One record while it is being answered: the conversations it has become, and what each asks for next.
 
-use super::input::{Key, short};
+use super::defaults::Defaults;
+use super::digest::first_half;
 use super::record::{Ask, Record, Seed};
-use super::run::Defaults;
+use super::record_key::Key;
 use crate::decode::{Answer, Request, TURN_MARKERS};
 use crate::engine::Sampling;
 use crate::error::Failure;
@@ -161,7 +162,7 @@ fn copy(answer: &Answer) -> Answer {
 }
 
 fn mixed(seed: u32, name: &[u8]) -> u32 {
-    let hash = short(Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name));
+    let hash = first_half(Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name));
     u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]) % u32::MAX
 }
 
