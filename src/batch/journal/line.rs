@@ -6,8 +6,8 @@
 //! `<key>\t<ok|failed>\t<prompt tokens> <answer tokens> <crc32>\t<output record>`, the sum over the run and all other
 //! fields, so that a record of another run is no record of this one, even where the header is damaged.
 
-use super::Key;
 use crate::batch::identity::Identity;
+use crate::batch::record_key::Key;
 use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
