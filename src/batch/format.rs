@@ -4,7 +4,7 @@
 use super::formats::{alpaca_eval, mt_bench, openai, text};
 use super::input::Framing;
 use super::record::{Answered, Rank, Record, Refusal};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -92,7 +92,7 @@ impl Format {
         } else {
             ("are laid out over several lines each", "put each on a line of its own, such as with jq -c .")
         };
-        Err(Failure::input("FORMAT", format!("looks like {name}, but they {what}"), fix))
+        Err(Failure::input(Code::Format, format!("looks like {name}, but they {what}"), fix))
     }
 
     /// How results are written to `output`.

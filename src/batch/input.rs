@@ -7,7 +7,7 @@ use super::json_array::JsonArray;
 use super::line_reader;
 use super::record_buffer::RecordBuffer;
 use super::record_key::{InputIndex, Key};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -55,7 +55,7 @@ impl InputFile {
         let about = fs::metadata(path).map_err(|err| Failure::io(path, "cannot open", &err))?;
         if !about.is_file() {
             let fix = "save the records to a file first, or give them on stdin with -i -";
-            return Err(Failure::input("INPUT", "is not a regular file", fix).at(path));
+            return Err(Failure::input(Code::Input, "is not a regular file", fix).at(path));
         }
         Ok(Self { path: path.to_owned(), spool: None })
     }
@@ -159,7 +159,7 @@ impl RecordReader {
         line.map_err(|err| match err.kind() {
             io::ErrorKind::InvalidData => {
                 let fix = "fix the JSON array, or put one record on each line";
-                Failure::input("INPUT_JSON", err.to_string(), fix).at(&self.path)
+                Failure::input(Code::InputJson, err.to_string(), fix).at(&self.path)
             }
             _ => Failure::io(&self.path, "cannot read", &err),
         })
@@ -210,7 +210,7 @@ pub(crate) fn check_encoding(head: &[u8]) -> Result<(), Failure> {
         _ => return Ok(()),
     };
     let fix = format!("save it as UTF-8, such as with iconv -f {name} -t UTF-8");
-    Err(Failure::input("ENCODING", format!("is {name}, not UTF-8"), fix))
+    Err(Failure::input(Code::Encoding, format!("is {name}, not UTF-8"), fix))
 }
 
 #[cfg(test)]

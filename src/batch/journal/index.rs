@@ -4,7 +4,7 @@
 use super::line::{self, Header, Line, MAGIC, NoHeader, VERSION};
 use crate::batch::identity::Identity;
 use crate::batch::record_key::Key;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -80,7 +80,7 @@ impl Index {
             return Ok(index);
         }
         let fix = "move it away, or give another -o";
-        Err(Failure::input("JOURNAL", "is not a journal of tulu-quant", fix).at(path))
+        Err(Failure::input(Code::Journal, "is not a journal of tulu-quant", fix).at(path))
     }
 
     /// Forgets all records and the damage, but not the size of the file.
@@ -114,7 +114,7 @@ impl Index {
                 Err(NoHeader::Version(version)) if !restart && self.end == 0 => {
                     let what = format!("is of version {version}, and this program writes version {VERSION}");
                     let fix = "finish it with the version that began it, give --restart to discard it, or another -o";
-                    return Err(Failure::input("JOURNAL", what, fix).at(path));
+                    return Err(Failure::input(Code::Journal, what, fix).at(path));
                 }
                 Err(_) => self.damaged = self.damaged.saturating_add(1),
             }
@@ -159,7 +159,7 @@ impl Index {
             return Ok(());
         }
         let length = u32::try_from(line.record.len());
-        let len = length.map_err(|_| Failure::input("JOURNAL", "a record has 4 GiB or more", "ask for less"))?;
+        let len = length.map_err(|_| Failure::input(Code::Journal, "a record has 4 GiB or more", "ask for less"))?;
         let (ok, tokens) = (line.ok, line.tokens);
         self.entries.insert(line.key, Entry { offset, len, tokens, ok, place: Place::NotInInput });
         Ok(())
