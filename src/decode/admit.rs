@@ -113,7 +113,7 @@ impl Decoder<'_> {
     fn begin_with(&mut self, i: usize, from: usize, len: usize) -> Result<(), Failure> {
         self.cut(i, if from == i { len } else { 0 })?;
         if from != i && len > 0 {
-            self.context.share(from, i, len)?;
+            self.context.copy_prefix(from, i, len)?;
             let (cached, cells) =
                 (self.slots[from].cached[..len].to_vec(), self.pool.share(&self.slots[from].cells[..len]));
             let sliced = self.slots[from].sliced.min(len);

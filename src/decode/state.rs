@@ -20,7 +20,7 @@ impl Decoder<'_> {
     /// Writes what the first slot holds to `file`; answers how many tokens that is, and writes nothing when it is none.
     pub(crate) fn save_state(&self, file: &Path) -> Result<usize, Failure> {
         let Some(slot) = self.slots.first().filter(|slot| !slot.cached.is_empty()) else { return Ok(0) };
-        self.context.save_slot(SLOT, &slot.cached, file)?;
+        self.context.save_sequence(SLOT, &slot.cached, file)?;
         Ok(slot.cached.len())
     }
 
@@ -38,7 +38,7 @@ impl Decoder<'_> {
         let known =
             known.map_err(|why| Failure::input(Code::KvState, why, "the conversation is read again").at(file))?;
         self.cut(SLOT, 0)?;
-        let tokens = self.context.load_slot(SLOT, file, known.len())?;
+        let tokens = self.context.load_sequence(SLOT, file, known.len())?;
         if tokens != known || !tokens.iter().all(|token| (0..self.context.n_vocab()).contains(&token.0)) {
             self.context.truncate(SLOT, 0)?;
             let what = "the tokens of the KV cache are none of this model's";

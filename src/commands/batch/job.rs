@@ -172,8 +172,8 @@ impl<'a> Job<'a> {
         let template = model.chat_template();
         let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
         let decoder = Decoder::new(model, order, &self.interrupt)?;
-        defaults.n_ctx_train = Some(model.shape().n_ctx_train);
-        let mut watch = Terminal::new(self.total(), results.len(), model.cache().n_slots);
+        defaults.n_ctx_train = Some(model.dims().n_ctx_train);
+        let mut watch = Terminal::new(self.total(), results.len(), model.kv_plan().n_slots);
         let run = Run::new(decoder, &prompts, results, defaults, &self.contents, &mut watch);
         let items = self.source.indexed_records(self.shape, &self.contents)?;
         run.finish(items, &self.interrupt).map_err(|failure| match failure.code {
@@ -205,10 +205,10 @@ fn sampling(args: &Args) -> Result<Sampling, Failure> {
 pub(super) fn engine(model: &Model) -> Value {
     let (settings, template) = (model.settings(), model.chat_template());
     json!({
-        "slots": model.cache().n_slots,
+        "slots": model.kv_plan().n_slots,
         "threads": model.n_threads(),
         "n_ctx": model.n_ctx(),
-        "kv_tokens": model.cache().n_cells,
+        "kv_tokens": model.kv_plan().n_cells,
         "gpu_layers": settings.n_gpu_layers,
         "flash_attn": settings.flash_attn.name(),
         "repacked": model.repacked(),

@@ -1,10 +1,10 @@
-//! The pre-flight check of a GGUF's header. llama.cpp aborts the process on several of these lies, and gives no reason
-//! for others; that offsets, sizes and strings are sound is checked by `tulu_quantize::gguf` before.
+//! Checks the header of a GGUF file before llama.cpp loads it. llama.cpp aborts the process on several malformed headers, and
+//! gives no reason for others. Offsets, sizes and strings are checked by `tulu_quantize::gguf` before.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
 use super::Token;
-use super::memory::Shape;
+use super::model_dims::ModelDims;
 use super::vocab::{Rules, Spaces};
 use crate::error::{Code, Failure};
 use llama_ext::GgmlType;
@@ -14,57 +14,54 @@ use tulu_quantize::checkpoint::Config;
 use tulu_quantize::gguf::{Array, Gguf, Value};
 use tulu_quantize::table_problems;
 
-/// Where llama.cpp wants a tensor's bytes to lie in memory; it aborts where they do not.
+/// Alignment of a tensor in memory, in bytes; llama.cpp aborts on another one.
 const TENSOR_ALIGNMENT: u64 = 32;
 
-impl Shape {
-    /// The numbers of a model with this configuration, whose tensors take `weights` bytes.
-    pub(crate) fn of(config: &Config, weights: u64) -> Self {
-        Self {
-            n_layer: config.num_hidden_layers,
-            n_embd: config.hidden_size,
-            n_head: config.num_attention_heads,
-            n_head_kv: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            n_vocab: config.vocab_size,
-            n_ctx_train: config.max_position_embeddings,
-            weights,
-        }
-    }
+/// What the header of a sound model tells.
+pub(super) struct Preflight {
+    /// The dimensions.
+    pub(super) dims: ModelDims,
+    /// The type of most tensor bytes.
+    pub(super) main_type: GgmlType,
+    /// Rules of the tokenizer.
+    pub(super) rules: Rules,
 }
 
-/// Reads the header of the file at `path` and refuses what is not a sound LLaMA model. Also says the type that takes the
-/// most bytes of its weights.
-pub(super) fn check(path: &Path) -> Result<(Shape, GgmlType), Failure> {
+/// Checks the header of the file at `path`; an error (`MODEL`) if it is not a sound LLaMA model.
+pub(super) fn check(path: &Path) -> Result<Preflight, Failure> {
     let gguf = Gguf::open(path)?;
-    let shape = shape(&gguf)
-        .and_then(|shape| vocabulary(&gguf, shape.n_vocab).map(|()| shape))
-        .and_then(|shape| tensors(&gguf).map(|()| shape))
-        .map_err(|what| not_run(path, what))?;
+    let dims = dims(&gguf)
+        .and_then(|dims| vocabulary(&gguf, dims.n_vocab).map(|()| dims))
+        .and_then(|dims| tensors(&gguf).map(|()| dims))
+        .map_err(|what| unsound(path, what))?;
+    Ok(Preflight { dims, main_type: main_type(&gguf), rules: rules(&gguf) })
+}
+
+/// Checks the vocabulary of the file at `path`. Its tensors are not checked: a file can have a vocabulary alone.
+pub(super) fn check_vocabulary(path: &Path) -> Result<Rules, Failure> {
+    let gguf = Gguf::open(path)?;
+    let checked = dims(&gguf).and_then(|dims| vocabulary(&gguf, dims.n_vocab));
+    checked.map_err(|what| unsound(path, what)).map(|()| rules(&gguf))
+}
+
+fn unsound(path: &Path, what: String) -> Failure {
+    Failure::input(Code::Model, what, "tulu-quant runs LLaMA models such as Tulu; convert the checkpoint again")
+        .at(path)
+}
+
+/// Returns the type of most tensor bytes; if two types are equal, the one with the smaller id.
+fn main_type(gguf: &Gguf) -> GgmlType {
     let mut bytes: HashMap<GgmlType, u64> = HashMap::new();
     for tensor in &gguf.tensors {
         let sum = bytes.entry(tensor.kind).or_default();
         *sum = sum.saturating_add(tensor.bytes);
     }
-    // the smaller id where two take the same
-    let kind = bytes.into_iter().max_by_key(|(kind, bytes)| (*bytes, std::cmp::Reverse(kind.id())));
-    Ok((shape, kind.map_or(GgmlType::F16, |(kind, _)| kind)))
+    let most = bytes.into_iter().max_by_key(|(kind, bytes)| (*bytes, std::cmp::Reverse(kind.id())));
+    most.map_or(GgmlType::F16, |(kind, _)| kind)
 }
 
-/// Refuses a file whose vocabulary is not sound. Its weights are not looked at: a file may be a vocabulary alone.
-pub(super) fn check_vocabulary(path: &Path) -> Result<(), Failure> {
-    let gguf = Gguf::open(path)?;
-    shape(&gguf).and_then(|shape| vocabulary(&gguf, shape.n_vocab)).map_err(|what| not_run(path, what))
-}
-
-fn not_run(path: &Path, what: String) -> Failure {
-    Failure::input(Code::Model, what, "tulu-quant runs LLaMA models such as Tulu; convert the checkpoint again")
-        .at(path)
-}
-
-/// What the file says of its tokens under keys of our own (docs/metadata.md), for which llama.cpp has none.
-pub(super) fn rules(path: &Path) -> Result<Rules, Failure> {
-    let gguf = Gguf::open(path)?;
+/// Reads the keys of our own (docs/metadata.md) about tokens, for which llama.cpp has none.
+fn rules(gguf: &Gguf) -> Rules {
     let text = |key: &str| gguf.str(&format!("tulu_quant.tokenizer.{key}"));
     let ends = text("end_token_ids").unwrap_or_default().split(',');
     let spaces = match text("prefix_space") {
@@ -72,10 +69,10 @@ pub(super) fn rules(path: &Path) -> Result<Rules, Failure> {
         Some("never") => Some(Spaces::Never),
         _ => None,
     };
-    Ok(Rules { ends: ends.filter_map(|id| id.trim().parse().ok().map(Token::new)).collect(), spaces })
+    Rules { ends: ends.filter_map(|id| id.trim().parse().ok().map(Token::new)).collect(), spaces }
 }
 
-fn shape(gguf: &Gguf) -> Result<Shape, String> {
+fn dims(gguf: &Gguf) -> Result<ModelDims, String> {
     if let Some((n, of)) = gguf.part()? {
         return Err(format!("is part {n} of {of} of a split file, which is not run: join the parts"));
     }
@@ -96,11 +93,11 @@ fn shape(gguf: &Gguf) -> Result<Shape, String> {
             config.vocab_size
         ));
     }
-    Ok(Shape::of(&config, gguf.tensor_bytes()))
+    Ok(ModelDims::of(&config, gguf.tensor_bytes()))
 }
 
-/// What llama.cpp's kernels rely on without looking: vectors are added and multiplied as F32, matrices are of types that
-/// it multiplies, and every tensor lies where its buffers may.
+/// Checks what llama.cpp's kernels assume: vectors are F32, matrices have a type that it can multiply, and every tensor is
+/// aligned.
 fn tensors(gguf: &Gguf) -> Result<(), String> {
     if let Some(problem) = table_problems(gguf)?.into_iter().next() {
         return Err(problem);
@@ -118,7 +115,7 @@ fn tensors(gguf: &Gguf) -> Result<(), String> {
     Ok(())
 }
 
-/// What llama.cpp's tokenizer relies on without looking.
+/// Checks what llama.cpp's tokenizer assumes.
 fn vocabulary(gguf: &Gguf, n_vocab: u32) -> Result<(), String> {
     let Some(Value::Array(Array::Str(tokens))) = gguf.get("tokenizer.ggml.tokens") else { return Ok(()) };
     let mut seen = HashSet::with_capacity(tokens.len());
