@@ -11,7 +11,7 @@ use super::record_key::{InputIndex, Key};
 use super::record_state::{Next, Task};
 use super::sink::{Done, Results};
 use crate::clock;
-use crate::decode::{Answer, Decoder, Event, Reason, Ticket};
+use crate::decode::{Answer, Decoder, Event, FinishReason, RequestId};
 use crate::error::{Code, Exit, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
@@ -75,7 +75,7 @@ pub(crate) struct Run<'r, 'm> {
     tasks: HashMap<u64, Task>,
     /// Conversations that wait for a slot.
     waiting: VecDeque<(u64, usize)>,
-    flights: HashMap<Ticket, Flight>,
+    flights: HashMap<RequestId, Flight>,
     tally: Tally,
     watch: &'r mut dyn Watch,
     noticed: bool,
@@ -276,7 +276,7 @@ impl<'r, 'm> Run<'r, 'm> {
         self.results.put(&Done { number, key, ok: false, tokens: (0, 0), record: &record })
     }
 
-    fn take(&mut self, ticket: Ticket, answer: Answer) -> Result<(), Failure> {
+    fn take(&mut self, ticket: RequestId, answer: Answer) -> Result<(), Failure> {
         let Some(Flight { number, choice, .. }) = self.flights.remove(&ticket) else { return Ok(()) };
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(()) };
         match task.take(choice, answer) {
@@ -303,7 +303,7 @@ impl<'r, 'm> Run<'r, 'm> {
         let tokens = answered.tokens();
         let reply: Value = self.defaults.format.reply(&answered);
         self.tally.answered += 1;
-        self.tally.cut += u64::from(choices.iter().flatten().any(|answer| answer.reason == Reason::Length));
+        self.tally.cut += u64::from(choices.iter().flatten().any(|answer| answer.reason == FinishReason::Length));
         self.tally.prompt_tokens += tokens.0;
         self.tally.completion_tokens += tokens.1;
         self.tally.cached_tokens += answered.cached_tokens();

@@ -6,7 +6,7 @@ use super::summary::Ending;
 use super::watch::Terminal;
 use crate::batch::{Defaults, Format, Framing, InputFile, InputIndex, Results, Run, Shard, Stream, Tally, survey};
 use crate::commands::load;
-use crate::decode::{Decoder, Order};
+use crate::decode::{Decoder, Mode};
 use crate::engine::{Model, Sampling, Settings};
 use crate::error::{Code, Exit, Failure};
 use crate::hex::hex;
@@ -168,10 +168,10 @@ impl<'a> Job<'a> {
         defaults: &mut Defaults,
         results: &mut dyn Results,
     ) -> Result<(Tally, Option<Exit>), Failure> {
-        let order = if self.args.deterministic { Order::Same } else { Order::Bulk };
+        let mode = if self.args.deterministic { Mode::Deterministic } else { Mode::Throughput };
         let template = model.chat_template();
         let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
-        let decoder = Decoder::new(model, order, &self.interrupt)?;
+        let decoder = Decoder::new(model, mode, &self.interrupt)?;
         defaults.n_ctx_train = Some(model.dims().n_ctx_train);
         let mut watch = Terminal::new(self.total(), results.len(), model.kv_plan().n_slots);
         let run = Run::new(decoder, &prompts, results, defaults, &self.contents, &mut watch);

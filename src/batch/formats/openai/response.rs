@@ -1,7 +1,7 @@
 //! OpenAI batch lines as they go out.
 
 use crate::batch::record::{Answered, Ask, Refusal};
-use crate::decode::{Answer, Likely, Reason, TokenLogprob};
+use crate::decode::{Answer, FinishReason, Likely, TokenLogprob};
 use serde_json::{Map, Value, json};
 
 /// The output line of an answered record.
@@ -76,7 +76,7 @@ fn text(index: usize, answer: &Answer) -> Value {
 }
 
 fn finish_reason(answer: &Answer) -> &'static str {
-    if answer.reason == Reason::Length { "length" } else { "stop" }
+    if answer.reason == FinishReason::Length { "length" } else { "stop" }
 }
 
 fn shown(token: &Likely) -> Map<String, Value> {

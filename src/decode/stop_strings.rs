@@ -1,64 +1,64 @@
-//! Stop strings: the text of an answer ends where the first of them begins. They may arrive in pieces, so text that
-//! could be the beginning of one is held back until it is clear.
+//! Stop strings: the output is truncated at the first match. A stop string can be spread over several tokens, so text that
+//! could be the start of one is held back until it is known.
 
-/// The markers that begin the next turn of a Tulu conversation. They are ordinary text to the model, so one that misses
-/// its `</s>` goes on to write them. With the newline before them first: it belongs to the marker, not to the answer.
+/// The markers that begin the next turn of a Tulu conversation. They are ordinary text to the model, so a model that misses
+/// `</s>` generates them. Variants with a leading newline come first: that newline belongs to the marker.
 pub(crate) const TURN_MARKERS: [&str; 6] =
     ["\n<|user|>", "\n<|assistant|>", "\n<|system|>", "<|user|>", "<|assistant|>", "<|system|>"];
 
-/// Looks for stop strings in text that comes in pieces.
+/// Finds stop strings in streamed text.
 #[derive(Debug)]
-pub(super) struct Stop {
+pub(super) struct StopStrings {
     strings: Vec<String>,
     held: String,
 }
 
-impl Stop {
-    /// Empty strings, which every text contains, are left out.
+impl StopStrings {
+    /// Empty strings are ignored.
     pub(super) fn new(strings: Vec<String>) -> Self {
         Self { strings: strings.into_iter().filter(|string| !string.is_empty()).collect(), held: String::new() }
     }
 
-    /// The text that is certainly part of the answer, and whether a stop string follows it.
+    /// Appends text; returns the text that can be emitted, and whether a stop string matched behind it.
     pub(super) fn push(&mut self, text: &str) -> (String, bool) {
         self.held.push_str(text);
         if let Some(at) = self.strings.iter().filter_map(|string| self.held.find(string)).min() {
             self.held.truncate(at);
             return (std::mem::take(&mut self.held), true);
         }
-        let kept = self.held.len() - self.longest_beginning();
+        let kept = self.held.len() - self.longest_partial_match();
         let rest = self.held.split_off(kept);
         (std::mem::replace(&mut self.held, rest), false)
     }
 
-    /// The end of the text: no stop string will be completed.
+    /// Returns the text held back, at the end of the answer.
     pub(super) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 
-    /// Bytes at the end of the held text that could be the beginning of a stop string.
-    fn longest_beginning(&self) -> usize {
-        let beginning = |string: &String| {
+    /// Returns the bytes at the end of the held text that could be the start of a stop string.
+    fn longest_partial_match(&self) -> usize {
+        let partial_match = |string: &String| {
             (1..string.len())
                 .rev()
                 .filter(|len| string.is_char_boundary(*len))
                 .find(|len| self.held.ends_with(&string[..*len]))
                 .unwrap_or(0)
         };
-        self.strings.iter().map(beginning).max().unwrap_or(0)
+        self.strings.iter().map(partial_match).max().unwrap_or(0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Stop, TURN_MARKERS};
+    use super::{StopStrings, TURN_MARKERS};
 
-    fn turn() -> Stop {
-        Stop::new(TURN_MARKERS.map(str::to_owned).to_vec())
+    fn turn() -> StopStrings {
+        StopStrings::new(TURN_MARKERS.map(str::to_owned).to_vec())
     }
 
     #[test]
-    fn a_marker_split_over_tokens_is_found_and_not_given_out() {
+    fn a_marker_split_over_tokens_is_found_and_not_emitted() {
         let mut stop = turn();
         let steps: Vec<_> =
             ["Hi.", "\n", "<", "|", "us", "er|", ">\nBye"].iter().map(|piece| stop.push(piece)).collect();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looked_like_a_marker_is_given_out() {
+    fn a_partial_match_is_emitted_if_it_fails() {
         let mut stop = turn();
         assert_eq!(stop.push("a\n"), ("a".to_owned(), false));
         assert_eq!(stop.push("<|us"), (String::new(), false));
@@ -78,8 +78,8 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_of_several_wins() {
-        let mut stop = Stop::new(vec!["b".into(), "abc".into(), String::new()]);
+    fn the_first_match_wins() {
+        let mut stop = StopStrings::new(vec!["b".into(), "abc".into(), String::new()]);
         assert_eq!(stop.push("xa"), ("x".to_owned(), false));
         assert_eq!(stop.push("b"), ("a".to_owned(), true), "the shorter string is complete first");
         let mut stop = turn();
@@ -87,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn characters_of_several_bytes_are_never_cut() {
-        let mut stop = Stop::new(vec!["éa".into()]);
+    fn multi_byte_characters_are_never_split() {
+        let mut stop = StopStrings::new(vec!["éa".into()]);
         assert_eq!(stop.push("xé"), ("x".to_owned(), false));
         assert_eq!(stop.push("é"), ("é".to_owned(), false));
         assert_eq!(stop.push("a"), (String::new(), true));

@@ -1,8 +1,8 @@
-//! The KV cache of a conversation, saved and loaded. The file is llama.cpp's own (magic, version, tokens, cells, layers);
-//! what would make llama.cpp assert on it is checked here first. Whether a file belongs to this model, and is whole, the
-//! caller knows.
+//! Saves the KV cache of a conversation to a file and loads it. The file format is llama.cpp's (magic, version, tokens, cells,
+//! layers); what llama.cpp asserts about it is checked here first. The caller (`chat/kv.rs`) checks that the file is intact
+//! and belongs to this model.
 
-use super::Decoder;
+use super::decoder::Decoder;
 use crate::engine::Token;
 use crate::error::{Code, Failure};
 use std::fs::File;
@@ -13,44 +13,44 @@ use std::path::Path;
 const MAGIC: u32 = 0x6767_7371;
 /// `LLAMA_STATE_SEQ_VERSION` of the pinned llama.cpp.
 const VERSION: u32 = 4;
-/// The one slot that a conversation uses.
+/// The slot that a conversation uses.
 const SLOT: usize = 0;
 
 impl Decoder<'_> {
-    /// Writes what the first slot holds to `file`; answers how many tokens that is, and writes nothing when it is none.
+    /// Writes the tokens of the first slot to `file`, and returns their number. Writes nothing if there are none.
     pub(crate) fn save_state(&self, file: &Path) -> Result<usize, Failure> {
-        let Some(slot) = self.slots.first().filter(|slot| !slot.cached.is_empty()) else { return Ok(0) };
+        let Some(slot) = self.scheduler.slots.first().filter(|slot| !slot.cached.is_empty()) else { return Ok(0) };
         self.context.save_sequence(SLOT, &slot.cached, file)?;
         Ok(slot.cached.len())
     }
 
-    /// Fills the first slot, which must be idle, from a file of [`Decoder::save_state`]; answers how many tokens it holds
-    /// then. After an error the slot is empty.
+    /// Loads the first slot, which must be idle, from a file of [`Decoder::save_state`]; returns the number of its tokens.
+    /// After an error the slot is empty.
     pub(crate) fn load_state(&mut self, file: &Path) -> Result<usize, Failure> {
-        if self.slots.first().is_none_or(|slot| !slot.is_idle()) {
+        if self.scheduler.slots.first().is_none_or(|slot| !slot.is_idle()) {
             return Err(Failure::engine(Code::Defect, "a KV cache was loaded into a busy slot", "report this"));
         }
         let known = File::open(file).map_err(|err| err.to_string()).and_then(|open| check(&mut BufReader::new(open)));
         let known = known.and_then(|tokens| match tokens.len() {
-            n if n > self.n_ctx() => Err(format!("it holds {n} tokens and the window only {}", self.n_ctx())),
+            n if n > self.n_ctx() => Err(format!("it holds {n} tokens; the context is {} tokens", self.n_ctx())),
             _ => Ok(tokens),
         });
         let known =
-            known.map_err(|why| Failure::input(Code::KvState, why, "the conversation is read again").at(file))?;
-        self.cut(SLOT, 0)?;
+            known.map_err(|why| Failure::input(Code::KvState, why, "the conversation is processed again").at(file))?;
+        self.scheduler.truncate(&mut self.context, SLOT, 0)?;
         let tokens = self.context.load_sequence(SLOT, file, known.len())?;
         if tokens != known || !tokens.iter().all(|token| (0..self.context.n_vocab()).contains(&token.0)) {
             self.context.truncate(SLOT, 0)?;
-            let what = "the tokens of the KV cache are none of this model's";
-            return Err(Failure::input(Code::KvState, what, "the conversation is read again").at(file));
+            let what = "the KV cache has tokens that this model does not have";
+            return Err(Failure::input(Code::KvState, what, "the conversation is processed again").at(file));
         }
-        self.slots[SLOT].cached = tokens;
-        self.slots[SLOT].cells = self.pool.take(known.len())?;
+        self.scheduler.slots[SLOT].cached = tokens;
+        self.scheduler.slots[SLOT].cells = self.scheduler.cells.alloc(known.len())?;
         Ok(known.len())
     }
 }
 
-/// Reads the head of a state file: its tokens, each of which must have one cell, at one position, in one sequence.
+/// Reads the header of a file: its tokens, each of which must have one cell, at one position, in one sequence.
 fn check(file: &mut impl Read) -> Result<Vec<Token>, String> {
     let mut next = || -> Result<u32, String> {
         let mut bytes = [0; 4];
@@ -59,10 +59,10 @@ fn check(file: &mut impl Read) -> Result<Vec<Token>, String> {
     };
     let (magic, version) = (next()?, next()?);
     if (magic, version) != (MAGIC, VERSION) {
-        return Err("it is no state of this llama.cpp".to_owned());
+        return Err("it is not a KV cache file of this llama.cpp version".to_owned());
     }
     let n = next()? as usize;
-    // Not reserved at once: the number is the file's.
+    // Memory is not reserved in advance: `n` is untrusted.
     let mut tokens = Vec::new();
     for _ in 0..n {
         tokens.push(Token::new(next()?.cast_signed()));
@@ -76,7 +76,7 @@ fn check(file: &mut impl Read) -> Result<Vec<Token>, String> {
         let (pos, n_seq, _seq) = (next()? as usize, next()?, next()?);
         match seen.get_mut(pos) {
             Some(seen) if !*seen && n_seq == 1 => *seen = true,
-            _ => return Err(format!("position {pos} of {n} tokens is held by {n_seq} sequences")),
+            _ => return Err(format!("position {pos} of {n} tokens is in {n_seq} sequences")),
         }
     }
     Ok(tokens)
