@@ -13,13 +13,13 @@ use super::files::{beside, exists, is_folder, lock};
 use super::format::Format;
 use super::identity::{Identity, WINDOW};
 use super::manifest::Manifest;
-use super::output::{Output, Written, sync_folder};
+use super::output::{OutputFile, WrittenOutput, sync_folder};
 use super::record_key::{InputIndex, Key};
 use super::shard::Shard;
-use super::sink::{Done, Results};
+use super::sink::{FinishedRecord, RecordSink};
 use crate::error::{Code, Failure};
 use index::{Entry, Index, Place};
-use line::{Header, InputMark};
+use line::{Header, InputId};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ pub(crate) struct Journal {
 
 /// Sums over the finished records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sums {
+pub(crate) struct Totals {
     /// How many are refusals.
     pub(crate) failed: u64,
     /// Tokens of the prompts.
@@ -156,8 +156,8 @@ impl Journal {
     }
 
     /// Over all finished records.
-    pub(crate) fn sums(&self) -> Sums {
-        self.index.entries.values().fold(Sums::default(), |sums, entry| Sums {
+    pub(crate) fn sums(&self) -> Totals {
+        self.index.entries.values().fold(Totals::default(), |sums, entry| Totals {
             failed: sums.failed.saturating_add(u64::from(!entry.ok)),
             prompt_tokens: sums.prompt_tokens.saturating_add(u64::from(entry.tokens.0)),
             completion_tokens: sums.completion_tokens.saturating_add(u64::from(entry.tokens.1)),
@@ -170,11 +170,15 @@ impl Journal {
     }
 
     /// Writes the output of the records `keys`, whole.
-    pub(crate) fn assemble(&mut self, format: Format, keys: impl Iterator<Item = Key>) -> Result<Written, Failure> {
+    pub(crate) fn assemble(
+        &mut self,
+        format: Format,
+        keys: impl Iterator<Item = Key>,
+    ) -> Result<WrittenOutput, Failure> {
         self.sync()?;
         let failed = |err: io::Error| Failure::io(&self.path, "cannot read", &err);
         let mut source = File::open(&self.path).map_err(failed)?;
-        let mut output = Output::create(&self.output, format)?;
+        let mut output = OutputFile::create(&self.output, format)?;
         let mut record = Vec::new();
         for key in keys {
             let Some(entry) = self.index.entries.get(&key) else {
@@ -202,12 +206,12 @@ impl Journal {
     }
 }
 
-impl Results for Journal {
+impl RecordSink for Journal {
     fn get(&self, key: Key) -> Option<bool> {
         self.index.entries.get(&key).map(|entry| entry.ok)
     }
 
-    fn put(&mut self, done: &Done<'_>) -> Result<(), Failure> {
+    fn put(&mut self, done: &FinishedRecord<'_>) -> Result<(), Failure> {
         let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         let tokens = (narrow(done.tokens.0), narrow(done.tokens.1));
         let record = done.record.to_string();
@@ -256,8 +260,8 @@ impl Drop for Journal {
     }
 }
 
-fn mark(contents: &InputIndex) -> InputMark {
-    InputMark { sha256: contents.sha256.clone(), records: contents.len() }
+fn mark(contents: &InputIndex) -> InputId {
+    InputId { sha256: contents.sha256.clone(), records: contents.len() }
 }
 
 #[cfg(test)]

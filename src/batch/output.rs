@@ -4,7 +4,7 @@
 use super::digest::Hashed;
 use super::files::{beside, folder};
 use super::format::Format;
-use super::output_framing::Frame;
+use super::output_framing::OutputFraming;
 use crate::error::Failure;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// What an output turned out to be.
 #[derive(Clone, Debug)]
-pub(crate) struct Written {
+pub(crate) struct WrittenOutput {
     /// Of its bytes, in hexadecimal.
     pub(crate) sha256: String,
     /// Where refusals are, if they are not in the output itself and there are some.
@@ -21,17 +21,17 @@ pub(crate) struct Written {
 
 /// An output file being written: whole or absent.
 #[derive(Debug)]
-pub(crate) struct Output {
+pub(crate) struct OutputFile {
     path: PathBuf,
     partial: PathBuf,
     out: BufWriter<Hashed<File>>,
-    frame: Frame,
+    frame: OutputFraming,
     errors_path: PathBuf,
     errors: Vec<u8>,
 }
 
-impl Output {
-    /// Begins the output at `path`, which is not touched before [`Output::finish`].
+impl OutputFile {
+    /// Begins the output at `path`, which is not touched before [`OutputFile::finish`].
     pub(crate) fn create(path: &Path, format: Format) -> Result<Self, Failure> {
         let partial = beside(path, ".", ".partial")?;
         let file = File::create(&partial).map_err(|err| Failure::io(path, "cannot write", &err))?;
@@ -39,7 +39,7 @@ impl Output {
             path: path.to_owned(),
             partial,
             out: BufWriter::new(Hashed::new(file)),
-            frame: Frame::new(format, path),
+            frame: OutputFraming::new(format, path),
             errors_path: beside(path, "", ".errors")?,
             errors: Vec::new(),
         })
@@ -47,7 +47,7 @@ impl Output {
 
     /// Takes the next record in: in the order of the input, unless the format has its own.
     pub(crate) fn put(&mut self, ok: bool, record: &[u8]) -> Result<(), Failure> {
-        if !ok && self.frame.format.errors_apart() {
+        if !ok && self.frame.format.separates_errors() {
             self.errors.extend_from_slice(record);
             self.errors.push(b'\n');
             return Ok(());
@@ -56,7 +56,7 @@ impl Output {
     }
 
     /// Gives the output its name.
-    pub(crate) fn finish(mut self) -> Result<Written, Failure> {
+    pub(crate) fn finish(mut self) -> Result<WrittenOutput, Failure> {
         let failed = |path: &Path, err: &io::Error| Failure::io(path, "cannot write", err);
         self.frame.end(&mut self.out).map_err(|err| failed(&self.path, &err))?;
         self.out.flush().map_err(|err| failed(&self.path, &err))?;
@@ -75,12 +75,12 @@ impl Output {
         };
         fs::rename(&self.partial, &self.path).map_err(|err| failed(&self.path, &err))?;
         sync_folder(&self.path).map_err(|err| failed(&self.path, &err))?;
-        Ok(Written { sha256, errors })
+        Ok(WrittenOutput { sha256, errors })
     }
 }
 
-impl Drop for Output {
-    /// After [`Output::finish`] there is nothing left of this name.
+impl Drop for OutputFile {
+    /// After [`OutputFile::finish`] there is nothing left of this name.
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.partial);
     }
@@ -109,14 +109,14 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, Output};
+    use super::{Format, OutputFile};
     use std::fs;
 
     #[test]
     fn a_file_is_whole_or_absent() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.json");
-        let mut output = Output::create(&path, Format::AlpacaEval).unwrap();
+        let mut output = OutputFile::create(&path, Format::AlpacaEval).unwrap();
         output.put(true, b"{\"a\":1}").unwrap();
         output.put(false, b"{\"b\":1}").unwrap();
         assert!(!path.exists());
@@ -125,8 +125,8 @@ mod tests {
         assert_eq!(fs::read_to_string(written.errors.unwrap()).unwrap(), "{\"b\":1}\n");
         assert_eq!(written.sha256, crate::hex::hex(&<sha2::Sha256 as sha2::Digest>::digest(fs::read(&path).unwrap())));
 
-        drop(Output::create(&path, Format::AlpacaEval).unwrap());
-        let output = Output::create(&path, Format::AlpacaEval).unwrap();
+        drop(OutputFile::create(&path, Format::AlpacaEval).unwrap());
+        let output = OutputFile::create(&path, Format::AlpacaEval).unwrap();
         assert!(output.finish().unwrap().errors.is_none());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "old errors and partial files are gone");
     }

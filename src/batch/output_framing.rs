@@ -2,28 +2,28 @@
 
 use super::format::Format;
 use super::input::Framing;
-use super::record::Rank;
+use super::record::SortKey;
 use std::io::{self, Write};
 use std::path::Path;
 
 /// The frame around output records: an array's brackets and commas, or lines; and their order.
 #[derive(Debug)]
-pub(super) struct Frame {
+pub(super) struct OutputFraming {
     pub(super) format: Format,
     array: bool,
     n: u64,
     /// Records of a format with an order of its own, kept until all are there.
-    ranked: Vec<(Rank, Vec<u8>)>,
+    ranked: Vec<(SortKey, Vec<u8>)>,
 }
 
-impl Frame {
+impl OutputFraming {
     pub(super) fn new(format: Format, output: &Path) -> Self {
-        Self { format, array: format.output_shape(output) == Framing::JsonArray, n: 0, ranked: Vec::new() }
+        Self { format, array: format.output_framing(output) == Framing::JsonArray, n: 0, ranked: Vec::new() }
     }
 
     pub(super) fn put(&mut self, record: &[u8], out: &mut impl Write) -> io::Result<()> {
-        match self.format.rank(record) {
-            Some(rank) => self.ranked.push((rank, record.to_owned())),
+        match self.format.sort_key(record) {
+            Some(sort_key) => self.ranked.push((sort_key, record.to_owned())),
             None => self.write(record, out)?,
         }
         Ok(())

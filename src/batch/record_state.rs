@@ -2,7 +2,7 @@
 
 use super::defaults::Defaults;
 use super::digest::first_half;
-use super::record::{Ask, Record, Seed};
+use super::record::{PromptInput, Record, Seed};
 use super::record_key::Key;
 use crate::decode::{Answer, Request, TURN_MARKERS};
 use crate::engine::Sampling;
@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 
 /// A record with its answers so far.
 #[derive(Debug)]
-pub(super) struct Task {
+pub(super) struct RecordState {
     pub(super) line: u64,
     pub(super) key: Key,
     pub(super) record: Record,
-    talks: Vec<Talk>,
+    talks: Vec<Conversation>,
     /// Conversations for each prompt.
     n: usize,
     /// How often the output has each of them.
@@ -26,23 +26,23 @@ pub(super) struct Task {
 
 /// One of its conversations.
 #[derive(Debug)]
-struct Talk {
-    ask: Ask,
+struct Conversation {
+    ask: PromptInput,
     answers: Vec<Answer>,
 }
 
 /// What an answer means for its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum AnswerOutcome {
     /// Its conversation goes on with another turn.
     Turn,
     /// Other conversations of the record are unfinished.
     Wait,
     /// The record is answered.
-    Done,
+    FinishedRecord,
 }
 
-impl Task {
+impl RecordState {
     /// Every prompt gets `n` answers. Where nothing is left to chance they are the same, so they are computed once.
     pub(super) fn new(line: u64, key: Key, record: Record, n: u32, defaults: &Defaults) -> Self {
         let temperature = record.options.temperature.unwrap_or(defaults.sampling.temperature);
@@ -50,7 +50,7 @@ impl Task {
         let n = n.max(1) as usize;
         let (n, copies) = if greedy { (1, n) } else { (n, 1) };
         let asks = record.asks.iter().flat_map(|ask| std::iter::repeat_n(ask, n));
-        let talks: Vec<Talk> = asks.map(|ask| Talk { ask: ask.clone(), answers: Vec::new() }).collect();
+        let talks: Vec<Conversation> = asks.map(|ask| Conversation { ask: ask.clone(), answers: Vec::new() }).collect();
         Self { line, key, record, n, copies, unfinished: talks.len(), talks }
     }
 
@@ -75,15 +75,15 @@ impl Task {
             return Err(Failure::input(Code::ContextLength, what, "shorten it, or give a larger -c"));
         }
         let (ids, mut stop, notice) = match &talk.ask {
-            Ask::Chat(messages) => {
+            PromptInput::Chat(messages) => {
                 let prompt = prompts.render(messages, true)?;
                 (prompt.ids, TURN_MARKERS.map(str::to_owned).to_vec(), prompt.notice)
             }
-            Ask::Text(text) => {
+            PromptInput::Text(text) => {
                 let (ids, notice) = prompts.rendered(text, self.record.options.add_bos.unwrap_or(true))?;
                 (ids, Vec::new(), notice)
             }
-            Ask::Ids(ids) => (prompts.checked(ids)?, Vec::new(), None),
+            PromptInput::Ids(ids) => (prompts.checked(ids)?, Vec::new(), None),
         };
         let options = &self.record.options;
         stop.extend(options.stop.iter().cloned());
@@ -108,16 +108,18 @@ impl Task {
     }
 
     /// Takes an answer of the conversation `choice` in.
-    pub(super) fn take(&mut self, choice: usize, answer: Answer) -> Next {
+    pub(super) fn take(&mut self, choice: usize, answer: Answer) -> AnswerOutcome {
         let talk = &mut self.talks[choice];
         let said = said(&answer);
         talk.answers.push(answer);
-        if let (Ask::Chat(messages), Some(turn)) = (&mut talk.ask, self.record.turns.get(talk.answers.len() - 1)) {
+        if let (PromptInput::Chat(messages), Some(turn)) =
+            (&mut talk.ask, self.record.turns.get(talk.answers.len() - 1))
+        {
             messages.extend([said, Message::new(Role::User, turn.as_str())]);
-            return Next::Turn;
+            return AnswerOutcome::Turn;
         }
         self.unfinished -= 1;
-        if self.unfinished == 0 { Next::Done } else { Next::Wait }
+        if self.unfinished == 0 { AnswerOutcome::FinishedRecord } else { AnswerOutcome::Wait }
     }
 
     /// The record and, for each conversation, its answers.

@@ -5,11 +5,11 @@
 use super::defaults::Defaults;
 use super::digest::first_half;
 use super::input::RecordReader;
-use super::record::{Answered, Record, Refusal};
+use super::record::{AnsweredRecord, Record, RecordError};
 use super::record_buffer::MAX_RECORD;
 use super::record_key::{InputIndex, Key};
-use super::record_state::{Next, Task};
-use super::sink::{Done, Results};
+use super::record_state::{AnswerOutcome, RecordState};
+use super::sink::{FinishedRecord, RecordSink};
 use crate::clock;
 use crate::decode::{Answer, Decoder, Event, FinishReason, RequestId};
 use crate::error::{Code, Exit, Failure};
@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct RunStats {
     /// Records answered in this run.
     pub(crate) answered: u64,
     /// Of these, records with an answer that ended because of a limit.
@@ -45,15 +45,15 @@ pub(crate) struct Tally {
 }
 
 /// Who is told how a run goes.
-pub(crate) trait Watch {
+pub(crate) trait RunObserver {
     /// Something the user should know; once.
     fn notice(&mut self, text: &str);
     /// After every step: this run's figures, and the records finished over all runs.
-    fn step(&mut self, tally: &Tally, finished: u64);
+    fn step(&mut self, tally: &RunStats, finished: u64);
 }
 
 /// A request in a slot.
-struct Flight {
+struct InFlight {
     /// The record.
     number: u64,
     /// Its conversation.
@@ -63,35 +63,35 @@ struct Flight {
 }
 
 /// A run in progress.
-pub(crate) struct Run<'r, 'm> {
+pub(crate) struct Runner<'r, 'm> {
     decoder: Decoder<'m>,
     prompts: &'r Prompts<'m>,
-    results: &'r mut dyn Results,
+    results: &'r mut dyn RecordSink,
     defaults: &'r Defaults,
     contents: &'r InputIndex,
     /// Names seen so far, as hashes: the records themselves are not kept.
     names: HashSet<[u8; 16]>,
     /// Records being answered.
-    tasks: HashMap<u64, Task>,
+    tasks: HashMap<u64, RecordState>,
     /// Conversations that wait for a slot.
     waiting: VecDeque<(u64, usize)>,
-    flights: HashMap<RequestId, Flight>,
-    tally: Tally,
-    watch: &'r mut dyn Watch,
+    flights: HashMap<RequestId, InFlight>,
+    tally: RunStats,
+    watch: &'r mut dyn RunObserver,
     noticed: bool,
     /// The first other model that a record asks for.
     other_model: Option<String>,
 }
 
-impl<'r, 'm> Run<'r, 'm> {
+impl<'r, 'm> Runner<'r, 'm> {
     /// `contents`: what the input was when the results were opened.
     pub(crate) fn new(
         decoder: Decoder<'m>,
         prompts: &'r Prompts<'m>,
-        results: &'r mut dyn Results,
+        results: &'r mut dyn RecordSink,
         defaults: &'r Defaults,
         contents: &'r InputIndex,
-        watch: &'r mut dyn Watch,
+        watch: &'r mut dyn RunObserver,
     ) -> Self {
         Self {
             decoder,
@@ -103,7 +103,7 @@ impl<'r, 'm> Run<'r, 'm> {
             tasks: HashMap::new(),
             waiting: VecDeque::new(),
             flights: HashMap::new(),
-            tally: Tally::default(),
+            tally: RunStats::default(),
             watch,
             noticed: false,
             other_model: None,
@@ -116,7 +116,7 @@ impl<'r, 'm> Run<'r, 'm> {
         mut self,
         mut input: RecordReader,
         interrupt: &Interrupt,
-    ) -> Result<(Tally, Option<Exit>), Failure> {
+    ) -> Result<(RunStats, Option<Exit>), Failure> {
         loop {
             self.fill(&mut input)?;
             if let Some(exit) = interrupt.asked() {
@@ -168,7 +168,7 @@ impl<'r, 'm> Run<'r, 'm> {
             let submitted = request.and_then(|(request, notice)| Ok((self.decoder.submit(request)?, notice)));
             match submitted {
                 Ok((ticket, notice)) => {
-                    self.flights.insert(ticket, Flight { number, choice, read: 0 });
+                    self.flights.insert(ticket, InFlight { number, choice, read: 0 });
                     if let (Some(notice), false) = (notice, self.noticed) {
                         self.watch.notice(notice);
                         self.noticed = true;
@@ -191,7 +191,7 @@ impl<'r, 'm> Run<'r, 'm> {
                 Some(bytes) => self.defaults.format.parse(bytes),
                 None => {
                     let message = format!("the record has more than {MAX_RECORD} bytes");
-                    Err(Refusal { id: None, code: "line_too_long", message })
+                    Err(RecordError { id: None, code: "line_too_long", message })
                 }
             };
             // Also for records of others and finished ones: a name counts from its first record on.
@@ -199,7 +199,7 @@ impl<'r, 'm> Run<'r, 'm> {
             if !self.defaults.shard.has(number) {
                 continue;
             }
-            let doubled = parsed.as_ref().is_err_and(|refusal| refusal.code == DUPLICATE);
+            let doubled = parsed.as_ref().is_err_and(|error_record| error_record.code == DUPLICATE);
             match self.results.get(key) {
                 // An input that was reordered can bring another record of the same name before one that was answered.
                 Some(ok) if !(ok && doubled) => continue,
@@ -210,12 +210,12 @@ impl<'r, 'm> Run<'r, 'm> {
                     let record = self.with_flags(record);
                     self.look_at_model(record.model.as_deref());
                     let n = record.options.n.unwrap_or(self.defaults.n);
-                    let task = Task::new(line, key, record, n, self.defaults);
+                    let task = RecordState::new(line, key, record, n, self.defaults);
                     self.waiting.extend((0..task.len()).map(|choice| (number, choice)));
                     self.tasks.insert(number, task);
                     return Ok(true);
                 }
-                Err(refusal) => self.refuse(number, line, key, &refusal)?,
+                Err(error_record) => self.refuse(number, line, key, &error_record)?,
             }
         }
         Ok(false)
@@ -268,22 +268,22 @@ impl<'r, 'm> Run<'r, 'm> {
         let place = task.place(choice).map(|place| format!("{place}: ")).unwrap_or_default();
         let id = task.record.fields.iter().next().map(|(_, value)| value.clone());
         let message = format!("{place}{}; {fix}", failure.what);
-        self.refuse(number, task.line, task.key, &Refusal { id, code, message })
+        self.refuse(number, task.line, task.key, &RecordError { id, code, message })
     }
 
-    fn refuse(&mut self, number: u64, line: u64, key: Key, refusal: &Refusal) -> Result<(), Failure> {
-        let record = self.defaults.format.refusal(&self.name(key), number, line, refusal);
-        self.results.put(&Done { number, key, ok: false, tokens: (0, 0), record: &record })
+    fn refuse(&mut self, number: u64, line: u64, key: Key, error_record: &RecordError) -> Result<(), Failure> {
+        let record = self.defaults.format.error_record(&self.name(key), number, line, error_record);
+        self.results.put(&FinishedRecord { number, key, ok: false, tokens: (0, 0), record: &record })
     }
 
     fn take(&mut self, ticket: RequestId, answer: Answer) -> Result<(), Failure> {
-        let Some(Flight { number, choice, .. }) = self.flights.remove(&ticket) else { return Ok(()) };
+        let Some(InFlight { number, choice, .. }) = self.flights.remove(&ticket) else { return Ok(()) };
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(()) };
         match task.take(choice, answer) {
             // Its slot is free and holds all but the new turn.
-            Next::Turn => self.waiting.push_front((number, choice)),
-            Next::Wait => {}
-            Next::Done => self.answered(number)?,
+            AnswerOutcome::Turn => self.waiting.push_front((number, choice)),
+            AnswerOutcome::Wait => {}
+            AnswerOutcome::FinishedRecord => self.answered(number)?,
         }
         Ok(())
     }
@@ -292,7 +292,7 @@ impl<'r, 'm> Run<'r, 'm> {
         let Some(task) = self.tasks.remove(&number) else { return Ok(()) };
         let key = task.key;
         let (record, choices) = task.finish();
-        let answered = Answered {
+        let answered = AnsweredRecord {
             record: &record,
             choices: &choices,
             name: &self.name(key),
@@ -301,13 +301,13 @@ impl<'r, 'm> Run<'r, 'm> {
             stamp: self.defaults.stamp.unwrap_or_else(clock::now),
         };
         let tokens = answered.tokens();
-        let reply: Value = self.defaults.format.reply(&answered);
+        let output_record: Value = self.defaults.format.output_record(&answered);
         self.tally.answered += 1;
         self.tally.cut += u64::from(choices.iter().flatten().any(|answer| answer.reason == FinishReason::Length));
         self.tally.prompt_tokens += tokens.0;
         self.tally.completion_tokens += tokens.1;
         self.tally.cached_tokens += answered.cached_tokens();
-        self.results.put(&Done { number, key, ok: true, tokens, record: &reply })
+        self.results.put(&FinishedRecord { number, key, ok: true, tokens, record: &output_record })
     }
 
     /// Names a record in the output: unlike in any other run, alike when this one is resumed or runs elsewhere.
@@ -320,13 +320,13 @@ impl<'r, 'm> Run<'r, 'm> {
 const DUPLICATE: &str = "duplicate_custom_id";
 
 /// Refuses a name that an earlier record has.
-fn named(names: &mut HashSet<[u8; 16]>, record: Record) -> Result<Record, Refusal> {
+fn named(names: &mut HashSet<[u8; 16]>, record: Record) -> Result<Record, RecordError> {
     let Some(id) = &record.id else { return Ok(record) };
     if names.insert(first_half(Sha256::new().chain_update(id))) {
         return Ok(record);
     }
     let (field, id) = record.fields.iter().next().map_or(("name", None), |(field, id)| (field, Some(id.clone())));
-    Err(Refusal { id, code: DUPLICATE, message: format!("an earlier record has the same {field}") })
+    Err(RecordError { id, code: DUPLICATE, message: format!("an earlier record has the same {field}") })
 }
 
 fn changed() -> Failure {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// A finished record.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Done<'a> {
+pub(crate) struct FinishedRecord<'a> {
     /// Its position in the input, from 1.
     pub(crate) number: u64,
     /// Its key.
@@ -20,11 +20,11 @@ pub(crate) struct Done<'a> {
 }
 
 /// Sink for finished records.
-pub(crate) trait Results {
+pub(crate) trait RecordSink {
     /// Whether the record was answered (true) or failed (false); `None` if it is not finished.
     fn get(&self, key: Key) -> Option<bool>;
     /// Stores a finished record.
-    fn put(&mut self, done: &Done<'_>) -> Result<(), Failure>;
+    fn put(&mut self, done: &FinishedRecord<'_>) -> Result<(), Failure>;
     /// Number of finished records.
     fn len(&self) -> u64;
     /// Syncs to disk if the last sync is long ago. Called after every step.

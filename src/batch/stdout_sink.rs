@@ -1,10 +1,10 @@
 //! Results on stdout.
 
 use super::format::Format;
-use super::output_framing::Frame;
+use super::output_framing::OutputFraming;
 use super::record_key::Key;
 use super::shard::Shard;
-use super::sink::{Done, Results};
+use super::sink::{FinishedRecord, RecordSink};
 use crate::error::{Code, Failure};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -12,9 +12,9 @@ use std::path::Path;
 
 /// Results on stdout: in the order of the input, each as soon as all before it are there. Nothing is kept, so there is no
 /// going on after an interruption.
-pub(crate) struct Stream<W> {
+pub(crate) struct StdoutSink<W> {
     out: W,
-    frame: Frame,
+    frame: OutputFraming,
     shard: Shard,
     next: u64,
     early: BTreeMap<u64, (bool, String)>,
@@ -25,12 +25,12 @@ pub(crate) struct Stream<W> {
     closed: bool,
 }
 
-impl<W: Write> Stream<W> {
+impl<W: Write> StdoutSink<W> {
     /// `shard`: whose records come.
     pub(crate) fn new(out: W, format: Format, shard: Shard) -> Self {
         Self {
             out,
-            frame: Frame::new(format, Path::new("-")),
+            frame: OutputFraming::new(format, Path::new("-")),
             shard,
             next: 0,
             early: BTreeMap::new(),
@@ -67,18 +67,18 @@ impl<W: Write> Stream<W> {
     }
 }
 
-impl<W: Write> Results for Stream<W> {
+impl<W: Write> RecordSink for StdoutSink<W> {
     fn get(&self, _: Key) -> Option<bool> {
         None
     }
 
-    fn put(&mut self, done: &Done<'_>) -> Result<(), Failure> {
+    fn put(&mut self, done: &FinishedRecord<'_>) -> Result<(), Failure> {
         self.finished += 1;
         self.failed += u64::from(!done.ok);
         self.early.insert(self.shard.place(done.number), (done.ok, done.record.to_string()));
         while let Some((ok, record)) = self.early.remove(&self.next) {
             self.next += 1;
-            if !ok && self.frame.format.errors_apart() {
+            if !ok && self.frame.format.separates_errors() {
                 self.apart.push(record);
                 continue;
             }
@@ -108,16 +108,18 @@ impl<W: Write> Results for Stream<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Done, Format, Key, Results as _, Shard, Stream};
+    use super::{FinishedRecord, Format, Key, RecordSink as _, Shard, StdoutSink};
     use serde_json::json;
 
     fn stream(format: Format, numbers: &[u64]) -> (String, Vec<String>) {
         let mut out = Vec::new();
-        let mut stream = Stream::new(&mut out, format, Shard::WHOLE);
+        let mut stream = StdoutSink::new(&mut out, format, Shard::WHOLE);
         for number in numbers {
             let record = json!({"question_id": 100 - number});
             let ok = *number != 2;
-            stream.put(&Done { number: *number, key: Key([0; 16]), ok, tokens: (0, 0), record: &record }).unwrap();
+            stream
+                .put(&FinishedRecord { number: *number, key: Key([0; 16]), ok, tokens: (0, 0), record: &record })
+                .unwrap();
         }
         let apart = stream.finish().unwrap();
         (String::from_utf8(out).unwrap(), apart)

@@ -3,8 +3,8 @@
 
 use super::defaults::Defaults;
 use super::input::RecordReader;
-use super::record::{Ask, Record};
-use super::sink::Results;
+use super::record::{PromptInput, Record};
+use super::sink::RecordSink;
 use crate::error::Failure;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,7 +16,7 @@ const TAGS: u64 = 32;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Survey {
+pub(crate) struct WorkloadEstimate {
     /// Conversations.
     pub(crate) answers: u64,
     /// Tokens that so many of the longest conversations have together, prompts and answers; about, and rather too many.
@@ -26,12 +26,12 @@ pub(crate) struct Survey {
 
 /// Looks at the records of `items` that `results` lack; `at_once`: how many conversations there will be at the same time.
 /// `None` where the input is long.
-pub(crate) fn survey(
+pub(crate) fn estimate_workload(
     mut items: RecordReader,
     defaults: &Defaults,
-    results: &dyn Results,
+    results: &dyn RecordSink,
     at_once: usize,
-) -> Result<Option<Survey>, Failure> {
+) -> Result<Option<WorkloadEstimate>, Failure> {
     let (mut bytes, mut answers, mut bounded) = (0_usize, 0_u64, true);
     let mut longest: BinaryHeap<Reverse<u64>> = BinaryHeap::new();
     while let Some(item) = items.next()? {
@@ -60,19 +60,19 @@ pub(crate) fn survey(
         }
     }
     let sum = longest.iter().fold(0_u64, |sum, Reverse(tokens)| sum.saturating_add(*tokens));
-    Ok(Some(Survey { answers, tokens: bounded.then_some(sum) }))
+    Ok(Some(WorkloadEstimate { answers, tokens: bounded.then_some(sum) }))
 }
 
 /// Tokens that a conversation has at the end, about.
-fn tokens(ask: &Ask, record: &Record, defaults: &Defaults) -> Option<u64> {
+fn tokens(ask: &PromptInput, record: &Record, defaults: &Defaults) -> Option<u64> {
     let most = record.options.max_tokens.unwrap_or(defaults.max_tokens);
     if most == u32::MAX {
         return None;
     }
     let prompt: u64 = match ask {
-        Ask::Chat(messages) => messages.iter().map(|message| TAGS + read(&message.content)).sum(),
-        Ask::Text(text) => TAGS + read(text),
-        Ask::Ids(ids) => ids.len() as u64,
+        PromptInput::Chat(messages) => messages.iter().map(|message| TAGS + read(&message.content)).sum(),
+        PromptInput::Text(text) => TAGS + read(text),
+        PromptInput::Ids(ids) => ids.len() as u64,
     };
     let turns: u64 = record.turns.iter().map(|turn| TAGS + read(turn)).sum();
     let answers = u64::from(most).saturating_mul(1 + record.turns.len() as u64);

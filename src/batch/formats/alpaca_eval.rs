@@ -1,7 +1,7 @@
 //! AlpacaEval: its instruction sets in, the model outputs that `alpaca_eval --model_outputs` reads out.
 
 use super::fields::parse_object;
-use crate::batch::record::{Answered, Ask, Options, Record, Refusal, Refused};
+use crate::batch::record::{AnsweredRecord, CodeAndMessage, PromptInput, Record, RecordError, RequestOptions};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 
@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 const REPEATED: [&str; 3] = ["dataset", "datasplit", "input"];
 
 /// Reads one instruction. The reference `output` and `generator` of a set are not looked at.
-pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
-    let refuse = |id: Option<Value>, (code, message): Refused| Refusal { id, code, message };
+pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
+    let refuse = |id: Option<Value>, (code, message): CodeAndMessage| RecordError { id, code, message };
     let mut given = parse_object(bytes).map_err(|why| refuse(None, why))?;
     let instruction = given.remove("instruction");
     let refused = |message: &str| refuse(instruction.clone(), ("invalid_instruction", message.to_owned()));
@@ -34,15 +34,15 @@ pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
     Ok(Record {
         id: None,
         model: None,
-        asks: vec![Ask::Chat(vec![Message::new(Role::User, prompt)])],
+        asks: vec![PromptInput::Chat(vec![Message::new(Role::User, prompt)])],
         turns: Vec::new(),
-        options: Options { n: Some(1), ..Options::default() },
+        options: RequestOptions { n: Some(1), ..RequestOptions::default() },
         fields,
     })
 }
 
 /// The output record.
-pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
+pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     let text = answered.choices.iter().flatten().next().map(|answer| answer.text.as_str());
     let mut fields = Map::new();
     let mut given = answered.record.fields.clone();
@@ -56,13 +56,13 @@ pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::parse;
-    use crate::batch::record::Ask;
+    use crate::batch::record::PromptInput;
 
     #[test]
     fn an_instruction_is_read_with_its_input() {
         let record =
             parse(br#"{"dataset":"koala","instruction":"Do","input":"it","output":"x","generator":"y"}"#).unwrap();
-        let Ask::Chat(messages) = &record.asks[0] else { unreachable!() };
+        let PromptInput::Chat(messages) = &record.asks[0] else { unreachable!() };
         assert_eq!(messages[0].content, "Do\n\nit");
         assert_eq!(
             serde_json::to_string(&record.fields).unwrap(),

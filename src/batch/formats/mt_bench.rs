@@ -3,7 +3,9 @@
 
 use super::fields::parse_object;
 use crate::batch::digest::first_half;
-use crate::batch::record::{Answered, Ask, Options, Rank, Record, Refusal, Refused, Seed};
+use crate::batch::record::{
+    AnsweredRecord, CodeAndMessage, PromptInput, Record, RecordError, RequestOptions, Seed, SortKey,
+};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -33,13 +35,13 @@ const ALPHABET: &[u8; 57] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrs
 const DIGITS: usize = 22;
 
 /// Reads one question.
-pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
-    let mut given = parse_object(bytes).map_err(|(code, message)| Refusal { id: None, code, message })?;
+pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
+    let mut given = parse_object(bytes).map_err(|(code, message)| RecordError { id: None, code, message })?;
     let id = given.remove("question_id").unwrap_or_default();
-    question(&given, &id).map_err(|(code, message)| Refusal { id: Some(id), code, message })
+    question(&given, &id).map_err(|(code, message)| RecordError { id: Some(id), code, message })
 }
 
-fn question(given: &Map<String, Value>, id: &Value) -> Result<Record, Refused> {
+fn question(given: &Map<String, Value>, id: &Value) -> Result<Record, CodeAndMessage> {
     let name = match id {
         Value::Number(number) if number.is_i64() => number.to_string(),
         Value::String(name) if !name.is_empty() => name.clone(),
@@ -58,20 +60,20 @@ fn question(given: &Map<String, Value>, id: &Value) -> Result<Record, Refused> {
     Ok(Record {
         id: Some(name),
         model: None,
-        asks: vec![Ask::Chat(vec![Message::new(Role::User, first)])],
+        asks: vec![PromptInput::Chat(vec![Message::new(Role::User, first)])],
         turns,
-        options: Options {
+        options: RequestOptions {
             temperature: Some(temperature(given)?),
             top_k: Some(TOP_K),
             seed: Seed::Shared,
-            ..Options::default()
+            ..RequestOptions::default()
         },
         fields: Map::from_iter([("question_id".to_owned(), id.clone())]),
     })
 }
 
 /// What the question asks for itself, else what its category has.
-fn temperature(given: &Map<String, Value>) -> Result<f32, Refused> {
+fn temperature(given: &Map<String, Value>) -> Result<f32, CodeAndMessage> {
     if let Some(value) = given.get("required_temperature").filter(|value| !value.is_null()) {
         let value = value.as_f64().map(|number| number as f32).filter(|number| (0.0..=100.0).contains(number));
         let why = || ("invalid_parameter", "required_temperature must be a number from 0 to 100".to_owned());
@@ -83,7 +85,7 @@ fn temperature(given: &Map<String, Value>) -> Result<f32, Refused> {
 }
 
 /// The output record.
-pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
+pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     let choices: Vec<Value> = answered
         .choices
         .iter()
@@ -103,11 +105,11 @@ pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
 }
 
 /// FastChat sorts answers by question.
-pub(in crate::batch) fn rank(record: &[u8]) -> Rank {
+pub(in crate::batch) fn sort_key(record: &[u8]) -> SortKey {
     let record: Value = serde_json::from_slice(record).unwrap_or_default();
     match &record["question_id"] {
-        Value::String(name) => Rank::Name(name.clone()),
-        number => Rank::Number(number.as_i64().unwrap_or(i64::MAX)),
+        Value::String(name) => SortKey::Name(name.clone()),
+        number => SortKey::Number(number.as_i64().unwrap_or(i64::MAX)),
     }
 }
 
@@ -124,7 +126,7 @@ fn short_uuid(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rank, Seed, parse, rank, short_uuid};
+    use super::{Seed, SortKey, parse, short_uuid, sort_key};
 
     #[test]
     fn a_question_is_read_with_the_temperature_of_its_category() {
@@ -159,7 +161,7 @@ mod tests {
     fn names_and_order_are_fastchats() {
         assert_eq!(short_uuid("a").len(), 22);
         assert_ne!(short_uuid("a"), short_uuid("b"));
-        assert!(rank(br#"{"question_id":9}"#) < rank(br#"{"question_id":81}"#));
-        assert!(rank(br#"{"question_id":81}"#) < Rank::Name(String::new()));
+        assert!(sort_key(br#"{"question_id":9}"#) < sort_key(br#"{"question_id":81}"#));
+        assert!(sort_key(br#"{"question_id":81}"#) < SortKey::Name(String::new()));
     }
 }

@@ -2,26 +2,26 @@
 //! texts out of them, and an answer stays beside its prompt.
 
 use super::fields::non_empty_text;
-use crate::batch::record::{Answered, Ask, Options, Record, Refusal};
+use crate::batch::record::{AnsweredRecord, PromptInput, Record, RecordError, RequestOptions};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 
 /// Reads one prompt.
-pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, Refusal> {
+pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    let prompt = non_empty_text(bytes).map_err(|(code, message)| Refusal { id: None, code, message })?;
+    let prompt = non_empty_text(bytes).map_err(|(code, message)| RecordError { id: None, code, message })?;
     Ok(Record {
         id: None,
         model: None,
-        asks: vec![Ask::Chat(vec![Message::new(Role::User, prompt)])],
+        asks: vec![PromptInput::Chat(vec![Message::new(Role::User, prompt)])],
         turns: Vec::new(),
-        options: Options::default(),
+        options: RequestOptions::default(),
         fields: Map::from_iter([("prompt".to_owned(), prompt.into())]),
     })
 }
 
 /// The output record: one object, or with several answers a list of outputs.
-pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
+pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     let texts: Vec<&str> = answered.choices.iter().flatten().map(|answer| answer.text.as_str()).collect();
     let output = if let [one] = texts.as_slice() { json!(one) } else { json!(texts) };
     json!({"prompt": answered.record.fields.get("prompt"), "output": output, "error": null})

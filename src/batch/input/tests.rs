@@ -12,8 +12,8 @@ fn source(text: &[u8]) -> (tempfile::NamedTempFile, InputFile) {
     (file, source)
 }
 
-fn read(source: &InputFile, shape: Framing) -> Vec<(u64, u64, Option<String>)> {
-    let mut items = source.records(shape).unwrap();
+fn read(source: &InputFile, framing: Framing) -> Vec<(u64, u64, Option<String>)> {
+    let mut items = source.records(framing).unwrap();
     let mut seen = Vec::new();
     while let Some(item) = items.next().unwrap() {
         let text = item.bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());

@@ -3,8 +3,11 @@
 
 use super::Args;
 use super::summary::Ending;
-use super::watch::Terminal;
-use crate::batch::{Defaults, Format, Framing, InputFile, InputIndex, Results, Run, Shard, Stream, Tally, survey};
+use super::watch::RunProgress;
+use crate::batch::{
+    Defaults, Format, Framing, InputFile, InputIndex, RecordSink, RunStats, Runner, Shard, StdoutSink,
+    estimate_workload,
+};
 use crate::commands::load;
 use crate::decode::{Decoder, Mode};
 use crate::engine::{Model, Sampling, Settings};
@@ -31,7 +34,7 @@ pub(super) struct Job<'a> {
     pub(super) settings: Settings,
     pub(super) sampling: Sampling,
     pub(super) source: InputFile,
-    pub(super) shape: Framing,
+    pub(super) framing: Framing,
     pub(super) format: Format,
     pub(super) contents: InputIndex,
     /// `None`: stdout.
@@ -74,7 +77,7 @@ impl<'a> Job<'a> {
         };
         let head = source.head()?;
         crate::batch::check_encoding(&head).map_err(|failure| failure.at(input))?;
-        let format = match args.format.or_else(|| Format::guess(&head, input)) {
+        let format = match args.format.or_else(|| Format::detect(&head, input)) {
             Some(format) => format,
             None => {
                 let fix = "give --format openai, alpaca-eval, mt-bench or text";
@@ -88,13 +91,13 @@ impl<'a> Job<'a> {
         if format == Format::MtBench && args.sampling.temp.is_some() {
             return refuse("MT-Bench has a temperature for each category", "leave --temp out");
         }
-        let shape = format.shape(&head);
-        let contents = source.records(shape)?.index()?;
+        let framing = format.framing(&head);
+        let contents = source.records(framing)?.index()?;
         if let Some(output) = output.as_deref().filter(|output| same_file(input, output)) {
             return Err(Failure::input(Code::Output, "is the input", "give another -o").at(output));
         }
         let interrupt = Interrupt::install()?;
-        Ok(Self { args, model, settings, sampling, source, shape, format, contents, output, shard, interrupt })
+        Ok(Self { args, model, settings, sampling, source, framing, format, contents, output, shard, interrupt })
     }
 
     /// Records of this run's shard.
@@ -114,9 +117,9 @@ impl<'a> Job<'a> {
         let model_file = load::resolve(Some(self.model), &self.settings, &self.args.hub, &self.interrupt)?;
         let identity = self.identity(&model_file)?;
         let mut defaults = self.defaults(&identity)?;
-        let mut stream = Stream::new(std::io::stdout(), self.format, self.shard);
+        let mut stream = StdoutSink::new(std::io::stdout(), self.format, self.shard);
         let (began, total) = (Instant::now(), self.total());
-        let mut tally = Tally::default();
+        let mut tally = RunStats::default();
         if total > 0 {
             let model = self.load(&model_file, identity.window, &defaults, &stream)?;
             let (done, stopped) = self.answer(&model, &mut defaults, &mut stream)?;
@@ -132,8 +135,8 @@ impl<'a> Job<'a> {
         }
         let mut ending = Ending { total, tally, seconds: began.elapsed().as_secs_f64(), ..Ending::default() };
         ending.sums.failed = stream.failed();
-        for refusal in stream.finish()? {
-            note(&format!("not answered: {refusal}"));
+        for record in stream.finish()? {
+            note(&format!("not answered: {record}"));
         }
         ending.say_figures();
         Ok(if ending.sums.failed > 0 { Exit::Partial } else { Exit::Done })
@@ -145,12 +148,13 @@ impl<'a> Job<'a> {
         path: &Path,
         window: Option<u32>,
         defaults: &Defaults,
-        results: &dyn Results,
+        results: &dyn RecordSink,
     ) -> Result<Model, Failure> {
         let parallel = self.args.parallel.filter(|_| !self.args.deterministic);
         // Prompts that are read ahead take cells, too.
         let at_once = 2 * parallel.unwrap_or(N_SLOTS_AUTO) as usize;
-        let asked = survey(self.source.indexed_records(self.shape, &self.contents)?, defaults, results, at_once)?;
+        let asked =
+            estimate_workload(self.source.indexed_records(self.framing, &self.contents)?, defaults, results, at_once)?;
         let slots = match (self.args.deterministic, asked) {
             (true, _) => Some(1),
             (false, Some(asked)) if asked.answers < FEW => parallel.or(u32::try_from(asked.answers.max(1)).ok()),
@@ -166,16 +170,16 @@ impl<'a> Job<'a> {
         &self,
         model: &Model,
         defaults: &mut Defaults,
-        results: &mut dyn Results,
-    ) -> Result<(Tally, Option<Exit>), Failure> {
+        results: &mut dyn RecordSink,
+    ) -> Result<(RunStats, Option<Exit>), Failure> {
         let mode = if self.args.deterministic { Mode::Deterministic } else { Mode::Throughput };
         let template = model.chat_template();
         let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
         let decoder = Decoder::new(model, mode, &self.interrupt)?;
         defaults.n_ctx_train = Some(model.dims().n_ctx_train);
-        let mut watch = Terminal::new(self.total(), results.len(), model.kv_plan().n_slots);
-        let run = Run::new(decoder, &prompts, results, defaults, &self.contents, &mut watch);
-        let items = self.source.indexed_records(self.shape, &self.contents)?;
+        let mut watch = RunProgress::new(self.total(), results.len(), model.kv_plan().n_slots);
+        let run = Runner::new(decoder, &prompts, results, defaults, &self.contents, &mut watch);
+        let items = self.source.indexed_records(self.framing, &self.contents)?;
         run.finish(items, &self.interrupt).map_err(|failure| match failure.code {
             Code::InputChanged => failure.at(self.source.path()),
             _ => failure,

@@ -1,14 +1,14 @@
 //! OpenAI batch lines: `/v1/chat/completions` and `/v1/completions`. Here the envelope and what is asked; `options` reads
-//! the parameters, `reply` writes what goes out. A field that would change the answer and is not supported is refused
+//! the parameters, `output_record` writes what goes out. A field that would change the answer and is not supported is refused
 //! rather than ignored.
 
 mod params;
 mod response;
 
-pub(in crate::batch) use response::{refusal, reply};
+pub(in crate::batch) use response::{error_record, output_record};
 
 use super::fields::parse_object;
-use crate::batch::record::{Ask, Record, Refusal, Refused};
+use crate::batch::record::{CodeAndMessage, PromptInput, Record, RecordError};
 use crate::engine::Token;
 use crate::prompt::conversation;
 use serde_json::{Map, Value};
@@ -17,13 +17,13 @@ use serde_json::{Map, Value};
 const MAX_CHOICES: usize = 1024;
 
 /// Reads one line.
-pub(in crate::batch) fn parse(line: &[u8]) -> Result<Record, Refusal> {
-    let fields = parse_object(line).map_err(|(code, message)| Refusal { id: None, code, message })?;
+pub(in crate::batch) fn parse(line: &[u8]) -> Result<Record, RecordError> {
+    let fields = parse_object(line).map_err(|(code, message)| RecordError { id: None, code, message })?;
     let id = fields.get("custom_id").filter(|id| id.is_string()).cloned();
-    record(fields).map_err(|(code, message)| Refusal { id, code, message })
+    record(fields).map_err(|(code, message)| RecordError { id, code, message })
 }
 
-fn record(mut fields: Map<String, Value>) -> Result<Record, Refused> {
+fn record(mut fields: Map<String, Value>) -> Result<Record, CodeAndMessage> {
     let id = match fields.remove("custom_id") {
         Some(Value::String(id)) if !id.is_empty() => id,
         _ => return Err(("invalid_custom_id", "\"custom_id\" must be a string that is not empty".to_owned())),
@@ -39,7 +39,7 @@ fn record(mut fields: Map<String, Value>) -> Result<Record, Refused> {
         Some("/v1/chat/completions") => {
             let messages = body.remove("messages").ok_or(("missing_messages", "\"messages\" is missing".to_owned()))?;
             let messages = conversation(&plain(messages)?).map_err(|why| ("invalid_messages", why))?;
-            (vec![Ask::Chat(messages)], params::read(body, true)?)
+            (vec![PromptInput::Chat(messages)], params::read(body, true)?)
         }
         Some("/v1/completions") => {
             let prompt = body.remove("prompt").ok_or(("missing_prompt", "\"prompt\" is missing".to_owned()))?;
@@ -58,24 +58,24 @@ fn record(mut fields: Map<String, Value>) -> Result<Record, Refused> {
 }
 
 /// A text, ids, or several of either, as the API and vLLM have them.
-fn prompts(prompt: Value) -> Result<Vec<Ask>, Refused> {
+fn prompts(prompt: Value) -> Result<Vec<PromptInput>, CodeAndMessage> {
     let list = match prompt {
         Value::Array(list) if !list.iter().any(Value::is_number) => list,
         one => vec![one],
     };
-    let asks: Option<Vec<Ask>> = list.into_iter().map(prompt_of).collect();
+    let asks: Option<Vec<PromptInput>> = list.into_iter().map(prompt_of).collect();
     asks.filter(|asks| !asks.is_empty()).ok_or_else(|| {
         let message = "\"prompt\" must be a string, an array of token ids, or an array of such";
         ("invalid_prompt", message.to_owned())
     })
 }
 
-fn prompt_of(value: Value) -> Option<Ask> {
+fn prompt_of(value: Value) -> Option<PromptInput> {
     match value {
-        Value::String(text) => Some(Ask::Text(text)),
+        Value::String(text) => Some(PromptInput::Text(text)),
         Value::Array(ids) if !ids.is_empty() => {
             let id = |id: &Value| id.as_i64().and_then(|id| i32::try_from(id).ok()).map(Token::new);
-            ids.iter().map(id).collect::<Option<Vec<Token>>>().map(Ask::Ids)
+            ids.iter().map(id).collect::<Option<Vec<Token>>>().map(PromptInput::Ids)
         }
         _ => None,
     }
@@ -84,7 +84,7 @@ fn prompt_of(value: Value) -> Option<Ask> {
 /// The messages with their text as one string each: parts are joined by newlines, as vLLM does it, and what newer clients
 /// call the developer's message is the system's. A speaker's name, which Tulu's format has no place for, is passed over, as
 /// vLLM does it; an answer without content, as exporters write it, is an empty one.
-fn plain(mut messages: Value) -> Result<Value, Refused> {
+fn plain(mut messages: Value) -> Result<Value, CodeAndMessage> {
     for message in messages.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         if message.get("role").is_some_and(|role| role == "developer") {
             message.insert("role".to_owned(), "system".into());

@@ -1,7 +1,7 @@
 //! The parameters of a request body. What is not in the API's tables here is refused by name, because a misspelt
 //! `max_token` that is ignored costs a whole batch.
 
-use crate::batch::record::{Options, Refused, Seed};
+use crate::batch::record::{CodeAndMessage, RequestOptions, Seed};
 use crate::engine::Sampling;
 use serde_json::{Map, Value, json};
 
@@ -80,8 +80,8 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
 }
 
 /// Reads the fields that are left of a body; `chat`: which of the two ways to ask for `logprobs` it is.
-pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<Options, Refused> {
-    let mut options = Options::default();
+pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOptions, CodeAndMessage> {
+    let mut options = RequestOptions::default();
     let mut top = None;
     let mut wanted = false;
     for (name, value) in body {
@@ -137,11 +137,11 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<Options, Refu
     Ok(options)
 }
 
-fn invalid(name: &str, why: impl std::fmt::Display) -> Refused {
+fn invalid(name: &str, why: impl std::fmt::Display) -> CodeAndMessage {
     ("invalid_parameter", format!("{name} {why}"))
 }
 
-fn whole(name: &str, value: &Value, least: u64, most: u64) -> Result<u64, Refused> {
+fn whole(name: &str, value: &Value, least: u64, most: u64) -> Result<u64, CodeAndMessage> {
     let given = value.as_u64().filter(|n| (least..=most).contains(n));
     given.ok_or_else(|| invalid(name, format!("must be a whole number from {least} to {most}")))
 }
@@ -150,25 +150,25 @@ fn narrow(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn number(name: &str, value: &Value, least: f32, most: f32) -> Result<f32, Refused> {
+fn number(name: &str, value: &Value, least: f32, most: f32) -> Result<f32, CodeAndMessage> {
     let given = value.as_f64().map(|n| n as f32).filter(|n| (least..=most).contains(n));
     given.ok_or_else(|| invalid(name, format!("must be a number from {least} to {most}")))
 }
 
 /// A penalty that divides.
-fn penalty(name: &str, value: &Value) -> Result<f32, Refused> {
+fn penalty(name: &str, value: &Value) -> Result<f32, CodeAndMessage> {
     number(name, value, *Sampling::REPEAT_PENALTY.start(), *Sampling::REPEAT_PENALTY.end())
 }
 
 /// OpenAI's seeds have 64 bits, llama.cpp's 32, of which it keeps the last for itself.
-fn seed(value: &Value) -> Result<Seed, Refused> {
+fn seed(value: &Value) -> Result<Seed, CodeAndMessage> {
     let given = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
     let folded = given.map(|n| n.rem_euclid(i128::from(u32::MAX)));
     let seed = folded.and_then(|n| u32::try_from(n).ok()).map(Seed::Given);
     seed.ok_or_else(|| invalid("seed", "must be a whole number of 64 bits"))
 }
 
-fn stops(value: &Value) -> Result<Vec<String>, Refused> {
+fn stops(value: &Value) -> Result<Vec<String>, CodeAndMessage> {
     let list = match value {
         Value::Array(list) => list.as_slice(),
         one => std::slice::from_ref(one),

@@ -1,13 +1,13 @@
 //! OpenAI batch lines as they go out.
 
-use crate::batch::record::{Answered, Ask, Refusal};
+use crate::batch::record::{AnsweredRecord, PromptInput, RecordError};
 use crate::decode::{Answer, FinishReason, Likely, TokenLogprob};
 use serde_json::{Map, Value, json};
 
 /// The output line of an answered record.
-pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
-    let Answered { record, name, .. } = answered;
-    let chat = matches!(record.asks.first(), Some(Ask::Chat(_)));
+pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
+    let AnsweredRecord { record, name, .. } = answered;
+    let chat = matches!(record.asks.first(), Some(PromptInput::Chat(_)));
     let answers = answered.choices.iter().flatten();
     let choices: Vec<Value> =
         answers.enumerate().map(|(i, answer)| if chat { message(i, answer) } else { text(i, answer) }).collect();
@@ -39,12 +39,11 @@ pub(in crate::batch) fn reply(answered: &Answered<'_>) -> Value {
 
 /// The output line of a record that is not answered: for readers of OpenAI's error files and of vLLM's results, which look
 /// at the response's status and body, and for those that look at `error`.
-pub(in crate::batch) fn refusal(name: &str, refusal: &Refusal, error: Value) -> Value {
-    let body =
-        json!({"message": refusal.message, "type": "invalid_request_error", "param": null, "code": refusal.code});
+pub(in crate::batch) fn error_record(name: &str, error_record: &RecordError, error: Value) -> Value {
+    let body = json!({"message": error_record.message, "type": "invalid_request_error", "param": null, "code": error_record.code});
     json!({
         "id": format!("batch_req_{name}"),
-        "custom_id": refusal.id,
+        "custom_id": error_record.id,
         "response": {"status_code": 400, "request_id": format!("req_{name}"), "body": {"error": body}},
         "error": error,
     })

@@ -1,7 +1,7 @@
 //! What is read of a line, and what is refused with which code.
 
 use super::parse;
-use crate::batch::record::{Ask, Options, Seed};
+use crate::batch::record::{PromptInput, RequestOptions, Seed};
 use crate::engine::Token;
 use crate::prompt::{Message, Role};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn text(extra: &Value) -> Vec<u8> {
 }
 
 fn code(line: &[u8]) -> &'static str {
-    parse(line).map_or_else(|refusal| refusal.code, |_| "ok")
+    parse(line).map_or_else(|error_record| error_record.code, |_| "ok")
 }
 
 #[test]
@@ -36,8 +36,8 @@ fn a_record_is_read() {
     }));
     let record = parse(&line).unwrap();
     assert_eq!((record.id.as_deref(), record.model.as_deref()), (Some("a"), Some("m")));
-    assert_eq!(record.asks, [Ask::Chat(vec![Message::new(Role::User, "Hello")])]);
-    let expected = Options {
+    assert_eq!(record.asks, [PromptInput::Chat(vec![Message::new(Role::User, "Hello")])]);
+    let expected = RequestOptions {
         n: Some(2),
         max_tokens: Some(7),
         temperature: Some(0.5),
@@ -50,7 +50,7 @@ fn a_record_is_read() {
         seed: Seed::Given(u32::MAX - 1),
         stop: vec!["END".into()],
         logprobs: Some(5),
-        ..Options::default()
+        ..RequestOptions::default()
     };
     assert_eq!(record.options, expected);
     let options = |line: &[u8]| parse(line).unwrap().options;
@@ -65,17 +65,17 @@ fn a_record_is_read() {
 #[test]
 fn prompts_and_content_come_in_parts() {
     let asks = |extra: &Value| parse(&text(extra)).unwrap().asks;
-    assert_eq!(asks(&json!({"prompt": "a"})), [Ask::Text("a".into())]);
-    assert_eq!(asks(&json!({"prompt": ["a", "b"]})), [Ask::Text("a".into()), Ask::Text("b".into())]);
-    let ids = |ids: &[i32]| Ask::Ids(ids.iter().map(|id| Token::new(*id)).collect());
+    assert_eq!(asks(&json!({"prompt": "a"})), [PromptInput::Text("a".into())]);
+    assert_eq!(asks(&json!({"prompt": ["a", "b"]})), [PromptInput::Text("a".into()), PromptInput::Text("b".into())]);
+    let ids = |ids: &[i32]| PromptInput::Ids(ids.iter().map(|id| Token::new(*id)).collect());
     assert_eq!(asks(&json!({"prompt": [1, 415]})), [ids(&[1, 415])]);
     assert_eq!(asks(&json!({"prompt": [[1, 415], [7]]})), [ids(&[1, 415]), ids(&[7])]);
     let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
     let messages = json!([{"role": "developer", "content": "s"}, {"role": "user", "content": parts}]);
-    let expected = Ask::Chat(vec![Message::new(Role::System, "s"), Message::new(Role::User, "a\nb")]);
+    let expected = PromptInput::Chat(vec![Message::new(Role::System, "s"), Message::new(Role::User, "a\nb")]);
     assert_eq!(parse(&chat(&json!({"messages": messages}))).unwrap().asks, [expected]);
     let exported = json!([{"role": "user", "content": "a", "name": "Ann"}, {"role": "assistant", "content": null}]);
-    let expected = Ask::Chat(vec![Message::new(Role::User, "a"), Message::new(Role::Assistant, "")]);
+    let expected = PromptInput::Chat(vec![Message::new(Role::User, "a"), Message::new(Role::Assistant, "")]);
     assert_eq!(parse(&chat(&json!({"messages": exported}))).unwrap().asks, [expected]);
     for wrong in [json!({"role": "user", "content": null}), json!({"role": "user", "content": "a", "name": 7})] {
         assert_eq!(code(&chat(&json!({"messages": [wrong]}))), "invalid_messages", "{wrong}");
@@ -116,9 +116,9 @@ fn every_bad_line_has_its_code() {
     let nan = String::from_utf8(chat(&json!({"temperature": 1}))).unwrap();
     assert_eq!(code(nan.replace("\"temperature\":1", "\"temperature\":NaN").as_bytes()), "bad_json");
     let wrong_role = chat(&json!({"messages": [{"role": "tool", "content": ""}]}));
-    let refusal = parse(&wrong_role).unwrap_err();
-    assert_eq!((refusal.code, refusal.id), ("invalid_messages", Some(json!("a"))));
-    assert!(refusal.message.contains("role 'tool'"));
+    let error_record = parse(&wrong_role).unwrap_err();
+    assert_eq!((error_record.code, error_record.id), ("invalid_messages", Some(json!("a"))));
+    assert!(error_record.message.contains("role 'tool'"));
 }
 
 #[test]
