@@ -1,12 +1,11 @@
 //! A command line that was refused, as the user sees it: clap's own text, and the one error line that every failure has.
 
-use crate::error::{ErrorFormat, Exit, Failure};
+use crate::error::{ErrorFormat, Failure};
 use crate::stderr;
-use crate::stdout_failed;
+use crate::stdout;
 use clap::error::{ContextKind, ContextValue, ErrorKind as Kind};
 use clap::{Arg, Command, ValueEnum as _};
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
 /// In clap's proposal to write `-- --flag`.
@@ -42,9 +41,9 @@ impl Refused {
     /// Prints it and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         match self {
-            Self::Clap(err, _, format) if !err.use_stderr() => match err.print() {
-                Err(err) if err.kind() != ErrorKind::BrokenPipe => stdout_failed(&err).report(*format),
-                _ => Exit::Done.into(),
+            Self::Clap(err, _, format) if !err.use_stderr() => match stdout::done(err.print()) {
+                Err(failure) => failure.report(*format),
+                Ok(exit) => exit.into(),
             },
             Self::Clap(err, failure, ErrorFormat::Text) => {
                 stderr::block(&format!("{}\n", told(err)));

@@ -68,18 +68,18 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 
     let mut all = Vec::new();
     if !args.json {
-        crate::stdout(&bench::table_head())?;
+        crate::stdout::print(&bench::table_head())?;
     }
     for test in tests {
         let Some(measured) = one(&mut context, &model, test, args.repetitions, &interrupt)? else {
             return Ok(interrupt.asked().unwrap_or(Exit::Interrupted));
         };
         if !args.json {
-            crate::stdout(&bench::table_row(&subject, &measured))?;
+            crate::stdout::print(&bench::table_row(&subject, &measured))?;
         }
         all.push(measured);
     }
-    if args.json { crate::stdout(&format!("{:#}\n", bench::json(&subject, &all))) } else { Ok(Exit::Done) }
+    if args.json { crate::stdout::print(&format!("{:#}\n", bench::json(&subject, &all))) } else { Ok(Exit::Done) }
 }
 
 fn one(

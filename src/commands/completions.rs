@@ -23,5 +23,5 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     generate(args.shell, &mut Cli::command(), "tulu-quant", &mut script);
-    crate::stdout(&String::from_utf8_lossy(&script))
+    crate::stdout::print(&String::from_utf8_lossy(&script))
 }

@@ -112,7 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.dry_run {
         let text =
             if args.json { plan_json(&opened, &plan, memory).to_string() + "\n" } else { tensor_table(source, &plan) };
-        return crate::stdout(&text);
+        return crate::stdout::print(&text);
     }
     for folder in plan.outputs.iter().filter_map(|o| o.path.parent()).filter(|dir| !dir.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|err| Failure::io(folder, "cannot create the folder", &err))?;
@@ -136,7 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.json {
         let mut result = plan_json(&opened, &plan, memory);
         result["seconds"] = json!(seconds);
-        return crate::stdout(&(result.to_string() + "\n"));
+        return crate::stdout::print(&(result.to_string() + "\n"));
     }
     let mut made: Vec<String> =
         plan.outputs.iter().map(|o| format!("  {}  {}\n", o.path.display(), table::bytes(o.len))).collect();

@@ -28,7 +28,7 @@ const TOLERANCE: f64 = 0.05;
 /// Runs the verb: exit 0 when all is well, 4 when a kernel fails.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.self_test {
-        return crate::stdout(&(self_test()?.to_string() + "\n"));
+        return crate::stdout::print(&(self_test()?.to_string() + "\n"));
     }
     let features = features();
     let tested = run_self_test();
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     } else {
         report(&features, &tested, &advice, memory, &cache, hub.as_ref())
     };
-    crate::stdout(&text)?;
+    crate::stdout::print(&text)?;
     Ok(if tested.is_ok() { Exit::Done } else { Exit::Engine })
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             None => file(&Gguf::open(&path)?),
         },
     };
-    crate::stdout(&text)
+    crate::stdout::print(&text)
 }
 
 /// The type that a file says it has, as a name.

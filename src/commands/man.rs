@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             })?
         }
     };
-    crate::stdout(&roff(page)?)
+    crate::stdout::print(&roff(page)?)
 }
 
 /// The verb as a command of its own, named as its page is.

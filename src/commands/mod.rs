@@ -48,5 +48,5 @@ pub(crate) fn look(path: &std::path::Path) -> Result<Option<std::fs::Metadata>, 
 
 /// The same as `--version`.
 fn version() -> Result<Exit, Failure> {
-    crate::stdout(&crate::cli::command(false).render_long_version())
+    crate::stdout::print(&crate::cli::command(false).render_long_version())
 }

@@ -75,14 +75,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let cache = Settings::cache_from_env()?;
     if args.json {
         let all = entries.iter().map(|entry| described(entry, &cache)).collect::<Result<Vec<_>, _>>()?;
-        return crate::stdout(&(Value::Array(all).to_string() + "\n"));
+        return crate::stdout::print(&(Value::Array(all).to_string() + "\n"));
     }
     let columns = if everything { all_columns(&entries, &cache)? } else { few_columns(&entries, &cache)? };
     let mut text = fitted(columns, console::Term::stdout().size_checked().map(|(_, width)| width.into()));
     if args.words.is_empty() {
         text += &others(&kept::all(&cache)?);
     }
-    crate::stdout(&text)
+    crate::stdout::print(&text)
 }
 
 /// Models on disk that are not of the family.

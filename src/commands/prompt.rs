@@ -69,7 +69,7 @@ fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Fa
             stderr::note(notice);
             noticed = true;
         }
-        crate::stdout(&form(args, prompt))?;
+        crate::stdout::print(&form(args, prompt))?;
     }
     if seen == 0 {
         return Err(Failure::input("EMPTY", "holds no conversation", "give a JSON array of messages"));

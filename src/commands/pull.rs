@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let files = needed.all();
     let fetched = hub.to_fetch(&listing, &files);
     if args.dry_run {
-        return crate::stdout(&plan(args, &hub, &listing, &needed));
+        return crate::stdout::print(&plan(args, &hub, &listing, &needed));
     }
     stderr::line(&format!(
         "Fetching {} at {:.8}: {} in {}, {} of it not here yet",
@@ -101,7 +101,7 @@ fn said(args: &Args, repository: &Value, folder: &Path, fetched: u64) -> Result<
     } else {
         shown
     };
-    crate::stdout(&(text + "\n"))
+    crate::stdout::print(&(text + "\n"))
 }
 
 /// What would be fetched.

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             Verdict { problems, ..verdict }
         }
     };
-    crate::stdout(&if args.json { to_json(&verdict) + "\n" } else { report(&file, &verdict) })?;
+    crate::stdout::print(&if args.json { to_json(&verdict) + "\n" } else { report(&file, &verdict) })?;
     Ok(if verdict.is_good() { Exit::Done } else { Exit::Partial })
 }
 

@@ -12,12 +12,7 @@ use tulu_quantize::gguf::{Array, Gguf, TensorInfo, Value};
 pub(super) fn print(gguf: &Gguf) -> Result<Exit, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let written = serde_json::to_writer(&mut out, &File(gguf)).map_err(io::Error::from);
-    match written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
-        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::machine("STDOUT", format!("cannot write the output: {err}"), "check where it goes"))
-        }
-        _ => Ok(Exit::Done),
-    }
+    crate::stdout::done(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
 }
 
 struct File<'a>(&'a Gguf);

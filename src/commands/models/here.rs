@@ -26,7 +26,7 @@ pub(super) fn list(args: &Args) -> Result<Exit, Failure> {
     } else {
         table(&all, &shared)?
     };
-    crate::stdout(&text)
+    crate::stdout::print(&text)
 }
 
 fn described(kept: &Kept) -> Value {

@@ -38,7 +38,7 @@ pub(super) fn run(dir: &Path, args: &Args, interrupt: &Interrupt) -> Result<Exit
     watch.clear();
     let notes = done.map_err(|failure| Failure { exit: interrupt.asked().unwrap_or(failure.exit), ..failure })?;
     let good = files.iter().all(|file| file.problems.is_empty());
-    crate::stdout(&if args.json { to_json(&files, &notes) } else { report(dir, &files, &notes) })?;
+    crate::stdout::print(&if args.json { to_json(&files, &notes) } else { report(dir, &files, &notes) })?;
     Ok(if good { Exit::Done } else { Exit::Partial })
 }
 
