@@ -14,6 +14,7 @@ mod error;
 mod hex;
 mod interrupt;
 mod model;
+mod options;
 mod progress;
 mod prompt;
 mod sanitize;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
             Err(refused) => return refused.report(),
         };
         llama_ext::log::capture(None);
-        match commands::run(line.command) {
+        match commands::run(line.command, || cli::command(false)) {
             Ok(exit) => exit.into(),
             Err(failure) => line.variables.named(failure).report(line.error_format),
         }

@@ -2,10 +2,10 @@
 
 use super::load;
 use crate::bench::{self, Subject, Test};
-use crate::cli::{EngineArgs, HubArgs};
 use crate::engine::{Context, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Settings, gpus};
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::options::{EngineArgs, HubArgs};
 use crate::progress::Bar;
 use std::ffi::OsString;
 use tulu_quantize::Ftype;

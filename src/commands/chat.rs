@@ -2,12 +2,12 @@
 
 use super::load;
 use crate::chat::{Chat, Habits, Output, Overflow, Parameters, Saved};
-use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
 use crate::decode::{Answer, Reason};
 use crate::engine::Sampling;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::named::named;
+use crate::options::{EngineArgs, HubArgs, SamplingArgs};
 use crate::stderr;
 use crate::table::count;
 use std::ffi::OsString;

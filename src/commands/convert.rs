@@ -1,6 +1,5 @@
 //! `convert`: a checkpoint, from a folder or as it arrives from the Hub, to one GGUF file for each type, in one pass.
 
-use crate::cli::FetchArgs;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::arrive::{self, Source};
@@ -10,6 +9,8 @@ use crate::model::hub::Hub;
 use crate::model::named::{Named, named, parse_type};
 use crate::model::source::{is_checkpoint, listing, threads};
 use crate::model::stopped;
+use crate::model::there::there;
+use crate::options::FetchArgs;
 use crate::sanitize::one_line;
 use crate::stderr;
 use crate::table::{self, Align};
@@ -152,11 +153,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// The folder or file, or else the model of the family or the Hub.
 fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
-    let there = super::look(&args.source)?;
-    if there.as_ref().is_some_and(|found| !found.is_dir()) {
+    let found = there(&args.source)?;
+    if found.as_ref().is_some_and(|it| !it.is_dir()) {
         return Ok(Checkpoint::open_gguf(&args.source, args.allow_requantize)?.into());
     }
-    let named = if there.is_none() { Some(named(args.source.as_os_str())?) } else { None };
+    let named = if found.is_none() { Some(named(args.source.as_os_str())?) } else { None };
     let (repo, ftype) = match named {
         Some(Named::Hub(repo, ftype)) => (repo, ftype),
         Some(Named::Demo(None)) => return Ok(Checkpoint::open(&demo::folder()?)?.into()),
@@ -173,7 +174,7 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
     // what is in the cache as a whole needs no network
     match hub.settings().cache.complete(&repo)?.filter(|_| hub.settings().offline) {
         Some(folder) => Ok(Checkpoint::open(&folder)?.into()),
-        None => Source::listed(&hub, listing(&hub, &repo)?, &args.fetch),
+        None => Source::listed(&hub, listing(&hub, &repo)?, &args.fetch.options()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Loading a model as a user sees it: a bar while it takes, a word when the window is smaller than the model's own. For
 //! every verb that runs a model.
 
-use crate::cli::HubArgs;
 use crate::engine::{Model, Settings};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::model;
+use crate::options::HubArgs;
 use crate::progress::Bar;
 use crate::stderr;
 use std::ffi::OsStr;
@@ -25,7 +25,7 @@ pub(super) fn resolve(
     if let Some(trained) = model::trained_window(name) {
         settings.check_window(trained)?;
     }
-    model::resolve(name, args, interrupt)
+    model::resolve(name, &args.options(), interrupt)
 }
 
 /// Loads the GGUF at `path` for `n_slots` conversations at once, or for as many as suit the memory; Ctrl-C stops it.

@@ -2,8 +2,8 @@
 //! where its weights are converted as they arrive. What is fetched and how is `hub/`'s, the conversion is the library's;
 //! here the two meet.
 
+use super::FetchOptions;
 use super::hub::{FileHash, Hub, Listing};
-use crate::cli::FetchArgs;
 use crate::error::Failure;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -37,9 +37,9 @@ impl From<Checkpoint> for Source {
 
 impl Source {
     /// Opens what was listed. Only the small files are fetched, into the shared cache; the weights are not, unless
-    /// `args` say that the checkpoint is to be kept. One that is in the cache as a whole is taken from there.
-    pub(crate) fn listed(hub: &Hub, listing: Listing, args: &FetchArgs) -> Result<Self, Failure> {
-        let connections = args.max_workers;
+    /// `fetch` says that the checkpoint is to be kept. One that is in the cache as a whole is taken from there.
+    pub(crate) fn listed(hub: &Hub, listing: Listing, fetch: &FetchOptions) -> Result<Self, Failure> {
+        let connections = fetch.connections;
         let needed = listing.needed()?;
         let files: Option<Vec<DistantFile>> = needed
             .weights
@@ -51,7 +51,8 @@ impl Source {
                 FileHash::GitSha1(_) => None,
             })
             .collect();
-        let Some(files) = files.filter(|_| !args.keep_checkpoint && hub.to_fetch(&listing, &needed.weights) > 0) else {
+        let Some(files) = files.filter(|_| !fetch.keep_checkpoint && hub.to_fetch(&listing, &needed.weights) > 0)
+        else {
             let folder = hub.pull(&listing, &needed.all(), connections)?;
             return Ok(Checkpoint::open(&folder)?.into());
         };

@@ -1,8 +1,8 @@
 //! From a listing on the Hub to GGUF files, with a bar.
 
+use super::FetchOptions;
 use super::arrive::{self, Source};
 use super::hub::{Hub, Listing};
-use crate::cli::FetchArgs;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::stderr;
@@ -18,13 +18,13 @@ pub(crate) struct Job<'a> {
     pub(crate) outputs: &'a [(Ftype, PathBuf)],
     pub(crate) recipe: &'a Recipe,
     pub(crate) options: Options,
-    pub(crate) args: &'a FetchArgs,
+    pub(crate) fetch: &'a FetchOptions,
     pub(crate) interrupt: &'a Interrupt,
 }
 
 /// Fetches and converts. What had arrived is not fetched again after an interruption.
 pub(crate) fn fetch_and_convert(job: &Job<'_>) -> Result<Report, Failure> {
-    let source = Source::listed(job.hub, job.listing.clone(), job.args)?;
+    let source = Source::listed(job.hub, job.listing.clone(), job.fetch)?;
     let plan = Plan::new(source.checkpoint(), job.outputs, job.recipe)?;
     let refusals = crate::prompt::probe(source.checkpoint())?;
     source.checkpoint().notes.iter().chain(&refusals).for_each(|note| stderr::note(note));

@@ -7,6 +7,7 @@ pub(crate) mod cache;
 pub(crate) mod card;
 pub(crate) mod demo;
 pub(crate) mod fetch;
+mod fetch_options;
 mod fingerprint;
 pub(crate) mod hub;
 pub(crate) mod kept;
@@ -19,6 +20,7 @@ mod sound;
 pub(crate) mod source;
 pub(crate) mod there;
 
+pub(crate) use fetch_options::FetchOptions;
 pub(crate) use fingerprint::{FullHash, fingerprint};
 pub(crate) use source::{resolve, trained_window};
 

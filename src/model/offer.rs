@@ -1,9 +1,9 @@
 //! What fetching a model will take, said before it begins, and the one question.
 
+use super::FetchOptions;
 use super::hub::{Hub, Listing, Needed, room};
 use super::there::there;
 use super::{card, registry};
-use crate::cli::HubArgs;
 use crate::error::Failure;
 use crate::sanitize::{one_line, shown};
 use crate::stderr;
@@ -108,11 +108,11 @@ impl<'a> Offer<'a> {
 
     /// Says what will happen, checks the disks, and asks where there is somebody to ask. Without a terminal it goes on, as
     /// `hf download` and `ollama` do: a batch job that waits for an answer helps nobody.
-    pub(crate) fn ask(&self, hub: &Hub, args: &HubArgs) -> Result<(), Failure> {
+    pub(crate) fn ask(&self, hub: &Hub, fetch: &FetchOptions) -> Result<(), Failure> {
         let cache = &hub.settings().cache.0;
         stderr::block(&self.text(cache));
         self.check_disks(cache)?;
-        if args.yes || self.begun()? {
+        if fetch.yes || self.begun()? {
             return Ok(());
         }
         let Some(terminal) = terminal() else { return Ok(()) };

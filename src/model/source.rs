@@ -1,13 +1,13 @@
 //! MODEL on the command line → a GGUF file on this machine.
 
-use super::fetch::{self, Job};
+use super::FetchOptions;
+use super::fetch::{Job, fetch_and_convert};
 use super::hub::{Hub, Listing, RepoId, missing};
 use super::made::Made;
 use super::named::{Named, named};
 use super::offer::Offer;
 use super::there::{entries, there};
 use super::{cache, demo, registry, sound};
-use crate::cli::HubArgs;
 use crate::error::Failure;
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
@@ -25,13 +25,13 @@ const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
 
 /// The GGUF file that `model` means: a `.gguf` file as it is, a checkpoint folder or a model of the Hub converted into the
 /// cache, and the demonstration model for `None`. What is fetched and converted is said on stderr first.
-pub(crate) fn resolve(model: Option<&OsStr>, args: &HubArgs, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let Some(model) = model else { return demonstration(DEFAULT_TYPE, args.refresh, interrupt) };
+pub(crate) fn resolve(model: Option<&OsStr>, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let Some(model) = model else { return demonstration(DEFAULT_TYPE, fetch.refresh, interrupt) };
     match named(model)? {
         Named::File(path) => Ok(path),
-        Named::Folder(path, ftype) => folder(&path, ftype.unwrap_or(DEFAULT_TYPE), args.refresh, interrupt),
-        Named::Demo(ftype) => demonstration(ftype.unwrap_or(DEFAULT_TYPE), args.refresh, interrupt),
-        Named::Hub(repo, ftype) => from_hub(&repo, ftype.unwrap_or(DEFAULT_TYPE), args, interrupt),
+        Named::Folder(path, ftype) => folder(&path, ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
+        Named::Demo(ftype) => demonstration(ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
+        Named::Hub(repo, ftype) => from_hub(&repo, ftype.unwrap_or(DEFAULT_TYPE), fetch, interrupt),
     }
 }
 
@@ -48,10 +48,10 @@ pub(crate) fn trained_window(model: Option<&OsStr>) -> Option<u32> {
 }
 
 /// A model of the Hub. Made once, it is taken from the cache without asking the network, until `--refresh`.
-fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+fn from_hub(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let made = Made::of(repo)?;
     let mut repo = repo.clone();
-    if let Some((kept, commit)) = made.current(ftype)?.filter(|_| !args.refresh) {
+    if let Some((kept, commit)) = made.current(ftype)?.filter(|_| !fetch.refresh) {
         if sound::is_sound(&kept)? {
             return Ok(kept);
         }
@@ -59,7 +59,7 @@ fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) 
         repo.revision = Some(commit);
     }
     let hub = Hub::from_env(interrupt)?;
-    if let Some(folder) = hub.settings().cache.complete(&repo)?.filter(|_| !args.refresh) {
+    if let Some(folder) = hub.settings().cache.complete(&repo)?.filter(|_| !fetch.refresh) {
         let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let kept = made.path(&commit, ftype);
         sound::kept(&kept, false, interrupt, || make(&folder, ftype, &kept, interrupt))?;
@@ -70,17 +70,17 @@ fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) 
     let kept = made.path(&listing.commit, ftype);
     sound::kept(&kept, false, interrupt, || {
         let (needed, outputs) = (listing.needed()?, [(ftype, kept.clone())]);
-        Offer::new(&hub, &listing, &needed, &outputs, args.fetch.keep_checkpoint)?.ask(&hub, args)?;
+        Offer::new(&hub, &listing, &needed, &outputs, fetch.keep_checkpoint)?.ask(&hub, fetch)?;
         create_parent(&kept)?;
         let options = Options { threads: threads(), replace: true, reference_kernels: false };
         let recipe = Recipe::default();
-        fetch::fetch_and_convert(&Job {
+        fetch_and_convert(&Job {
             hub: &hub,
             listing: &listing,
             outputs: &outputs,
             recipe: &recipe,
             options,
-            args: &args.fetch,
+            fetch,
             interrupt,
         })
         .map(drop)
