@@ -1,7 +1,7 @@
 //! The option groups that several subcommands share: declared once, flattened into each subcommand's `Args`.
 
 use crate::engine::{CacheType, FlashAttn, Numa, Repack, Sampling, Settings, random_seed};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::model::FetchOptions;
 use std::num::NonZeroUsize;
 
@@ -164,7 +164,7 @@ impl SamplingArgs {
         match self.predict {
             None => Ok(default),
             Some(0) => {
-                Err(Failure::input("PREDICT", "an answer of 0 tokens was asked for", "give -n 1 or more, or -1"))
+                Err(Failure::input(Code::Predict, "an answer of 0 tokens was asked for", "give -n 1 or more, or -1"))
             }
             Some(n) => Ok(u32::try_from(n).unwrap_or(u32::MAX)),
         }

@@ -1,6 +1,6 @@
 //! Results on stdout. A model's answer goes through `chat/`, records through `batch/`.
 
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use std::io::{ErrorKind, Write as _};
 
 /// Writes `text` to stdout. A closed pipe (`| head`) is not an error; a full disk behind `>` is.
@@ -16,7 +16,7 @@ pub(crate) fn print(text: &str) -> Result<Exit, Failure> {
 pub(crate) fn done(written: std::io::Result<()>) -> Result<Exit, Failure> {
     match written {
         Err(err) if err.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::machine("STDOUT", format!("cannot write the output: {err}"), "check where it goes"))
+            Err(Failure::machine(Code::Stdout, format!("cannot write the output: {err}"), "check where it goes"))
         }
         _ => Ok(Exit::Done),
     }
