@@ -2,9 +2,9 @@
 //! Tab completes commands, their arguments and files.
 
 use super::line::unfinished;
-use super::note;
 use crate::error::{Code, Failure};
 use crate::sanitize::{hazardous, one_line, shown};
+use crate::stderr::dim as note;
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};

@@ -18,35 +18,15 @@ mod parameter;
 mod path;
 mod repl;
 mod saved;
+mod session;
 mod talk;
 mod whole;
 mod window;
 
 pub(crate) use output::Output;
 pub(crate) use parameter::Parameters;
-pub(crate) use repl::Habits;
+pub(crate) use repl::run as run_interactive;
 pub(crate) use saved::{Saved, file, newest};
+pub(crate) use session::Habits;
 pub(crate) use talk::Chat;
 pub(crate) use window::Overflow;
-
-use crate::error::{Exit, Failure};
-use crate::stderr::dim as note;
-use std::path::PathBuf;
-
-impl Chat<'_> {
-    /// Talks until the user leaves; goes on with `saved`, if there is one, under `parameters`.
-    pub(crate) fn talk(
-        &mut self,
-        saved: Option<(PathBuf, Saved)>,
-        parameters: Parameters,
-        habits: Habits,
-        out: &mut Output,
-    ) -> Result<Exit, Failure> {
-        let mut file = None;
-        if let Some((path, saved)) = saved {
-            commands::restore(self, saved, parameters)?;
-            file = Some(path).filter(|path| !keep::is_last(path));
-        }
-        repl::run(self, out, habits, file)
-    }
-}

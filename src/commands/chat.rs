@@ -1,7 +1,7 @@
 //! `tulu-quant chat`: talk to a model, or have one prompt answered.
 
 use super::load;
-use crate::chat::{Chat, Habits, Output, Overflow, Parameters, Saved};
+use crate::chat::{Chat, Habits, Output, Overflow, Parameters, Saved, run_interactive};
 use crate::decode::{Answer, Reason};
 use crate::engine::Sampling;
 use crate::error::{Code, Exit, Failure};
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut out = Output::new(args.json);
     if turns.is_empty() {
         let habits = Habits { verbose: args.verbose, history: !args.no_history };
-        return chat.talk(saved, parameters, habits, &mut out);
+        return run_interactive(&mut chat, saved, parameters, habits, &mut out);
     }
     if let Some((file, saved)) = saved {
         let restored = chat.restore(saved, parameters)?;

@@ -1,13 +1,14 @@
 //! The commands that read and write files.
 
-use super::super::keep;
-use super::super::path::path;
-use super::super::repl::{Next, Session};
-use super::super::saved::{self, Saved, kv_file};
-use super::super::{Chat, Parameters, export as exported};
-use super::{first_line, note, shown};
+use super::hint::first_line;
+use crate::chat::keep;
+use crate::chat::path::path;
+use crate::chat::saved::{self, Saved, kv_file};
+use crate::chat::session::{Next, Session};
+use crate::chat::{Chat, Parameters, export as exported};
 use crate::error::{Code, Failure};
-use crate::sanitize::one_line;
+use crate::sanitize::{one_line, shown};
+use crate::stderr::dim as note;
 use crate::table::{self, count};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -105,7 +106,7 @@ pub(super) fn load(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
 }
 
 /// Goes on with `saved` under `parameters` and says where it stood.
-pub(in super::super) fn restore(chat: &mut Chat<'_>, saved: Saved, parameters: Parameters) -> Result<(), Failure> {
+pub(in crate::chat) fn restore(chat: &mut Chat<'_>, saved: Saved, parameters: Parameters) -> Result<(), Failure> {
     let (title, turns) = (saved.title.clone(), saved.turns());
     let restored = chat.restore(saved, parameters)?;
     restored.notes.iter().for_each(|text| note(&one_line(text)));

@@ -1,11 +1,12 @@
 //! `/set` and `/system`.
 
-use super::super::parameter::{self, TABLE};
-use super::super::repl::{Next, Session};
-use super::super::window::Overflow;
-use super::{did_you_mean, note};
+use super::hint::did_you_mean;
+use crate::chat::parameter::{self, TABLE};
+use crate::chat::session::{Next, Session};
+use crate::chat::window::Overflow;
 use crate::error::Failure;
 use crate::sanitize::one_line;
+use crate::stderr::dim as note;
 use clap::ValueEnum as _;
 
 /// What `/set` takes besides parameters.

@@ -1,10 +1,11 @@
 //! `/show`: what is set and what is sent. Everything shown comes from files or people, and goes through [`note`]'s filter.
 
-use super::super::parameter::TABLE;
-use super::super::repl::{Next, Session};
-use super::{did_you_mean, note, shown};
+use super::hint::did_you_mean;
+use crate::chat::parameter::TABLE;
+use crate::chat::session::{Next, Session};
 use crate::error::Failure;
-use crate::sanitize::one_line;
+use crate::sanitize::{one_line, shown};
+use crate::stderr::dim as note;
 use crate::table::{self, count};
 
 /// Says one thing.
