@@ -18,17 +18,10 @@ pub(crate) mod offer;
 pub(crate) mod registry;
 mod sound;
 pub(crate) mod source;
+mod stopped;
 pub(crate) mod there;
 
 pub(crate) use fetch_options::FetchOptions;
 pub(crate) use fingerprint::{FullHash, fingerprint};
 pub(crate) use source::{resolve, trained_window};
-
-use crate::error::{Exit, Failure};
-
-/// Somebody asked to stop while something was fetched or waited for: what has arrived is kept.
-pub(crate) fn stopped(exit: Exit) -> Failure {
-    let what = if exit == Exit::Terminated { "stopped by SIGTERM" } else { "stopped by Ctrl-C" };
-    let fix = "the same command goes on where it was";
-    Failure { exit, what: what.to_owned(), fix: fix.to_owned(), ..Failure::interrupted() }
-}
+pub(crate) use stopped::stopped;

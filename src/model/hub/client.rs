@@ -2,8 +2,8 @@
 //! others; here it is sent, with the token only where it belongs, and redirects are left to the caller.
 
 use super::redirect::{place, shown};
+use super::redirect_cache::RedirectCache;
 use super::settings::Settings;
-use super::transfer::Addresses;
 use crate::error::{Code, Failure};
 use crate::model::there::{bytes, is_file};
 use std::io::Read;
@@ -56,7 +56,7 @@ pub(super) struct Client {
     https: Agent,
     http: Agent,
     /// Where files were last found.
-    pub(super) addresses: Addresses,
+    pub(super) redirects: RedirectCache,
 }
 
 impl Client {
@@ -81,7 +81,7 @@ impl Client {
         };
         let https = agent(proxy(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?);
         let http = agent(proxy(&["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])?);
-        Ok(Self { settings: settings.clone(), https, http, addresses: Addresses::default() })
+        Ok(Self { settings: settings.clone(), https, http, redirects: RedirectCache::default() })
     }
 
     /// Ends every request that is under way.

@@ -1,7 +1,7 @@
 //! Several files at once into the cache, over several connections: a queue of pieces, one thread for each connection.
 //! A file is checked against its hash when its last piece has arrived, and takes its name only then.
 
-use super::Hub;
+use super::handle::Hub;
 use super::hash::FileHash;
 use super::listing::{Listing, RemoteFile};
 use super::partial::Partial;

@@ -1,6 +1,6 @@
 //! One process at a time fetches a blob: the lock that `huggingface_hub` takes too.
 
-use super::Hub;
+use super::handle::Hub;
 use super::hash::FileHash;
 use super::repo::RepoId;
 use crate::error::{Code, Failure};

@@ -1,6 +1,6 @@
 //! The environment variables that `huggingface_hub` reads, with its meaning of them.
 
-use super::CacheDir;
+use super::cached::CacheDir;
 use super::redirect;
 use super::secrets::{Secrets, base64};
 use crate::error::{Code, Failure};

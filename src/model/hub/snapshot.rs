@@ -1,7 +1,7 @@
 //! Files of a repository as a folder in the shared cache.
 
-use super::Hub;
 use super::download;
+use super::handle::Hub;
 use super::listing::{Listing, RemoteFile};
 use crate::error::{Code, Failure};
 use crate::table;

@@ -1,29 +1,21 @@
 //! A range of a file, whatever happens on the way: tried again, gone on with after a cut, redirected. The bytes reach the
 //! sink in order, each once, and only under a status, a range and a length that fit what was asked.
 
-use super::Hub;
 use super::client::{Fault, Reply};
+use super::handle::Hub;
 use super::hash::FileHash;
 use super::listing::{Listing, RemoteFile};
 use super::redirect::{encode, place, target};
 use super::refused::{Asked, Trouble};
 use super::repo::is_hex;
+use super::retry::Tries;
 use crate::error::{Code, Failure};
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 use ureq::http::Uri;
 
 /// Redirects of one request.
 const MAX_REDIRECTS: u32 = 8;
-
-/// A server that asks for more patience than this is obeyed by the user, not by us.
-const MAX_WAIT: Duration = Duration::from_secs(120);
-
-/// How long the address that the Hub redirected to is used again; its signature holds for an hour.
-const ADDRESS_LIFE: Duration = Duration::from_secs(10 * 60);
 
 /// Bytes read at once.
 const BUFFER: usize = 64 << 10;
@@ -33,76 +25,6 @@ const MAX_WHOLE: u64 = 64 << 20;
 
 /// Takes bytes as they come.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Failure>;
-
-/// Where the Hub redirected to, for each file.
-#[derive(Default)]
-pub(super) struct Addresses(Mutex<HashMap<String, (Uri, Instant)>>);
-
-impl Addresses {
-    fn of(&self, url: &Uri) -> Option<Uri> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&url.to_string()).filter(|(_, since)| since.elapsed() < ADDRESS_LIFE).map(|(to, _)| to.clone())
-    }
-
-    fn remember(&self, url: &Uri, to: Option<&Uri>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match to {
-            Some(to) => known.insert(url.to_string(), (to.clone(), Instant::now())),
-            None => known.remove(&url.to_string()),
-        };
-    }
-}
-
-/// A server that cuts the connection after every byte brings something each time, and never all: so many bytes…
-const PROGRESS: u64 = 64 << 10;
-
-/// …have to arrive in so many times the tries that are made without any progress.
-const POOR: u32 = 8;
-
-/// Failures since something last arrived, and since enough did.
-pub(super) struct Tries<'a> {
-    hub: &'a Hub,
-    failed: u32,
-    poor: u32,
-    arrived: u64,
-}
-
-impl<'a> Tries<'a> {
-    pub(super) fn new(hub: &'a Hub) -> Self {
-        Self { hub, failed: 0, poor: 0, arrived: 0 }
-    }
-
-    /// So many bytes arrived by the last try.
-    fn arrived(&mut self, bytes: u64) {
-        self.arrived = self.arrived.saturating_add(bytes);
-        if bytes > 0 {
-            self.failed = 0;
-        }
-        if self.arrived >= PROGRESS {
-            (self.poor, self.arrived) = (0, 0);
-        }
-    }
-
-    /// Waits before the next try; the failure itself when it was the last, or when somebody asked to stop.
-    pub(super) fn again(&mut self, trouble: Trouble) -> Result<(), Failure> {
-        self.hub.go_on()?;
-        let (failure, asked) = match trouble.without_secrets(&self.hub.settings) {
-            Trouble::Final(failure) => return Err(failure),
-            Trouble::Passing(failure, asked) => (failure, asked),
-        };
-        (self.failed, self.poor) = (self.failed.saturating_add(1), self.poor.saturating_add(1));
-        let tries = self.hub.settings.tries;
-        if self.failed >= tries || self.poor >= tries.saturating_mul(POOR) || asked.is_some_and(|wait| wait > MAX_WAIT)
-        {
-            return Err(failure);
-        }
-        let wait = asked.unwrap_or_else(|| Duration::from_millis(300) * 2_u32.pow(self.failed.min(6) - 1));
-        if wait > Duration::from_secs(3) {
-            self.hub.say_once(&failure.what, wait);
-        }
-        self.hub.pause(wait)
-    }
-}
 
 impl Hub {
     /// Bytes `range` of `file` at the listing's commit, given to `sink` in order and each once. Tries again and goes on
@@ -164,7 +86,7 @@ impl Hub {
         let checked = check(&asked, &url, &reply, file, &range, whole);
         let copied = checked.and_then(|()| self.copy(reply, &url, &range, sink));
         if copied.is_err() {
-            self.client.addresses.remember(&resolve, None);
+            self.client.redirects.remember(&resolve, None);
         }
         copied
     }
@@ -190,12 +112,12 @@ impl Hub {
         range: Option<&str>,
         hash: Option<&FileHash>,
     ) -> Result<(Reply, Uri), Trouble> {
-        let remembered = self.client.addresses.of(url);
+        let remembered = self.client.redirects.of(url);
         let mut redirected = remembered.is_some();
         let mut at = remembered.unwrap_or_else(|| url.clone());
         for _ in 0..=MAX_REDIRECTS {
             self.go_on().map_err(Trouble::Final)?;
-            let reply = self.client.get(&at, range).inspect_err(|_| self.client.addresses.remember(url, None))?;
+            let reply = self.client.get(&at, range).inspect_err(|_| self.client.redirects.remember(url, None))?;
             if at == *url {
                 same_file(asked, &at, &reply, hash)?;
             }
@@ -210,16 +132,16 @@ impl Hub {
                     };
                     at = to;
                     redirected = true;
-                    self.client.addresses.remember(url, Some(&at));
+                    self.client.redirects.remember(url, Some(&at));
                 }
                 _ => {
-                    self.client.addresses.remember(url, None);
+                    self.client.redirects.remember(url, None);
                     let signed = redirected && !super::redirect::same_origin(&at, &self.settings.base);
                     return Err(asked.refused(&self.settings, &at, &reply, signed));
                 }
             }
         }
-        self.client.addresses.remember(url, None);
+        self.client.redirects.remember(url, None);
         let what = format!("{} redirects more than {MAX_REDIRECTS} times", place(url));
         Err(Trouble::Final(Failure::machine(Code::HubRedirect, what, "check HF_ENDPOINT and the proxy")))
     }
