@@ -2,8 +2,9 @@
 
 use super::FetchOptions;
 use super::hub::{Hub, Listing, Needed, room};
+use super::registry;
 use super::there::there;
-use super::{card, registry};
+use crate::engine::Shape;
 use crate::error::{Code, Failure};
 use crate::sanitize::{one_line, shown};
 use crate::stderr;
@@ -73,7 +74,7 @@ impl<'a> Offer<'a> {
     /// Memory to run the first output with the whole window, as the engine forecasts it.
     fn memory(&self) -> u64 {
         let weights = self.outputs.first().map_or(0, |(.., bytes)| bytes.saturating_sub(HEADER));
-        card::memory(&self.config, weights)
+        Shape::of(&self.config, weights).usual_need()
     }
 
     /// The lines that say it.

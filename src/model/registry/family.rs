@@ -1,11 +1,8 @@
 //! The table. Sources: the repositories' pages, config.json files and model cards on the Hub; scores from the papers named
 //! with them. What was not established is `Unknown` or `None`, and the repository itself decides when it is fetched.
 
-use super::{Entry, Kind, Scores, Weights};
+use super::entry::{Entry, Kind, Scores, Weights};
 use tulu_quantize::checkpoint::Config;
-
-/// Every model of the family is AllenAI's.
-pub(super) const OWNER: &str = "allenai";
 
 const IMPACT: &str = "AI2 ImpACT low-risk; Llama 2 Community";
 const APACHE: &str = "Apache-2.0; derived from Llama 2 (Community licence)";

@@ -1,6 +1,6 @@
 //! The words of the card.
 
-use super::{Card, MARK};
+use super::facts::{Card, MARK, specials};
 use crate::model::registry::Kind;
 use crate::table;
 use std::fmt::Write as _;
@@ -159,7 +159,7 @@ impl Card<'_> {
              tokenizer adds `{}` in front. A second question:\n\n```\n{}\n```\n",
             question.trim_end_matches('\n'),
             bytes.join(" "),
-            super::specials(self.source)[0],
+            specials(self.source)[0],
             conversation.trim_end_matches('\n'),
         );
         if !self.has_system {
