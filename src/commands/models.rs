@@ -54,10 +54,10 @@ const NARROWEST: usize = 20;
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(name) = &args.remove {
-        return here::remove(args, name);
+        return here::remove(name, args.yes);
     }
     if args.here {
-        return here::list(args);
+        return here::list(&args.words, args.json);
     }
     let everything = args.all || args.json || !args.words.is_empty();
     let wanted = |entry: &Entry| {

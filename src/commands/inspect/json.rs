@@ -1,6 +1,6 @@
 //! A GGUF file as one JSON object. It is written as it is made: an array may have a hundred million elements.
 
-use super::{kv_bytes_per_token, shape, type_name};
+use super::facts::{kv_bytes_per_token, shape, type_name};
 use crate::engine::Shape;
 use crate::error::{Exit, Failure};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};

@@ -1,6 +1,5 @@
 //! `models --here` and `models --remove`: what is on disk, and taking it away.
 
-use super::Args;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::hub::{CacheDir, Settings};
@@ -13,15 +12,15 @@ use crate::table::{self, Align};
 use serde_json::{Value, json};
 
 /// Lists everything that is on disk.
-pub(super) fn list(args: &Args) -> Result<Exit, Failure> {
+pub(super) fn list(words: &[String], as_json: bool) -> Result<Exit, Failure> {
     let shared = Settings::cache_from_env()?;
     let all = kept::all(&shared)?;
     let wanted = |kept: &&Kept| {
         let text = format!("{} {}", kept.name, kept.what()).to_lowercase();
-        args.words.iter().all(|word| text.contains(&word.to_lowercase()))
+        words.iter().all(|word| text.contains(&word.to_lowercase()))
     };
     let all: Vec<&Kept> = all.iter().filter(wanted).collect();
-    let text = if args.json {
+    let text = if as_json {
         Value::Array(all.iter().map(|kept| described(kept)).collect()).to_string() + "\n"
     } else {
         table(&all, &shared)?
@@ -54,7 +53,7 @@ fn table(all: &[&Kept], shared: &CacheDir) -> Result<String, Failure> {
 }
 
 /// Removes the GGUF files of one model, or one type of it, from the program's cache: says which, and asks.
-pub(super) fn remove(args: &Args, typed: &str) -> Result<Exit, Failure> {
+pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
     let (name, ftype) = match typed.rsplit_once(':') {
         Some((name, ftype)) => (name, Some(parse_type(ftype)?)),
         None => (typed, None),
@@ -85,7 +84,7 @@ pub(super) fn remove(args: &Args, typed: &str) -> Result<Exit, Failure> {
     }
     stderr::block(&text);
     let interrupt = Interrupt::install()?;
-    if !args.yes {
+    if !yes {
         let declined = || Failure::input(Code::Declined, "nothing was removed", "answer y, or give --yes").at(typed);
         // what is gone is gone: without somebody to ask it does not go on
         let terminal = offer::terminal().ok_or_else(declined)?;
