@@ -75,7 +75,7 @@ impl Editor {
         inner.set_helper(Some(Assistant { complete, files: FilenameCompleter::new(), typed }));
         let mut this = Self { inner, history: None };
         if keeps {
-            match crate::model::cache::dir() {
+            match crate::model::app_dirs::dir() {
                 Ok(folder) => this.history = Some(folder.join("chat_history")),
                 Err(failure) => note(&format!("what is typed is not kept: {}", one_line(&failure.what))),
             }

@@ -87,7 +87,7 @@ struct MessageDocument {
 
 /// Where conversations are kept that are saved under a plain name; the folder may not be there yet.
 pub(crate) fn folder() -> Result<PathBuf, Failure> {
-    crate::model::cache::conversations()
+    crate::model::app_dirs::conversations()
 }
 
 /// The file that `name` means: a path as it is (it has a separator, or ends in .json), else a name in [`folder`].

@@ -6,7 +6,7 @@ use crate::decode::{Answer, Reason};
 use crate::engine::Sampling;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::named::named;
+use crate::model::model_ref::named;
 use crate::options::{EngineArgs, HubArgs, SamplingArgs};
 use crate::stderr;
 use crate::table::count;

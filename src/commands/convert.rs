@@ -2,14 +2,14 @@
 
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::arrive::{self, Source};
+use crate::model::bundled;
 use crate::model::card;
-use crate::model::demo;
 use crate::model::hub::Hub;
-use crate::model::named::{Named, named, parse_type};
-use crate::model::source::{is_checkpoint, listing, threads};
+use crate::model::if_exists::there;
+use crate::model::model_ref::{Named, named, parse_type};
+use crate::model::resolve::{is_checkpoint, listing, threads};
 use crate::model::stopped;
-use crate::model::there::there;
+use crate::model::streaming::{self, Source};
 use crate::options::FetchArgs;
 use crate::sanitize::one_line;
 use crate::stderr;
@@ -122,7 +122,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let watch = Watch::new("converting", plan.source_bytes, &interrupt);
     let options = Options { threads, replace: args.force, reference_kernels: args.reference_kernels };
-    let journal = arrive::journal_of(&source.name(), &plan);
+    let journal = streaming::journal_of(&source.name(), &plan);
     let converted = opened.convert(&plan, options, &journal, &watch);
     watch.clear();
     // the request to stop came as a signal, which decides between 130 and 143
@@ -160,7 +160,7 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
     let named = if found.is_none() { Some(named(args.source.as_os_str())?) } else { None };
     let (repo, ftype) = match named {
         Some(Named::Hub(repo, ftype)) => (repo, ftype),
-        Some(Named::Demo(None)) => return Ok(Checkpoint::open(&demo::folder()?)?.into()),
+        Some(Named::Demo(None)) => return Ok(Checkpoint::open(&bundled::folder()?)?.into()),
         Some(Named::Demo(Some(ftype)) | Named::Folder(_, Some(ftype))) => return Err(type_after_name(args, ftype)),
         _ => {
             is_checkpoint(&args.source)?;

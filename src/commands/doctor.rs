@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         ));
     }
     let memory = memory();
-    let cache = crate::model::cache::dir().map_or_else(|err| err.what, |dir| dir.display().to_string());
+    let cache = crate::model::app_dirs::dir().map_or_else(|err| err.what, |dir| dir.display().to_string());
     let hub = Settings::from_env();
     if let Err(why) = &hub {
         advice.push(format!("Hub settings: {}; {}", why.what, why.fix));
@@ -141,7 +141,7 @@ fn cpu_has(_: &str) -> bool {
 const TESTED: [GgmlType; 3] = [GgmlType::Q4_K, GgmlType::Q6_K, GgmlType::Q8_0];
 
 fn self_test() -> Result<Value, Failure> {
-    let threads = crate::model::source::threads().get().min(8);
+    let threads = crate::model::resolve::threads().get().min(8);
     let mut results = Vec::new();
     for kind in TESTED {
         let tested = cpu::matmul_test(kind, u16::try_from(threads).unwrap_or(1));

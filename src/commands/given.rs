@@ -2,10 +2,10 @@
 //! fetched and nothing is converted here.
 
 use crate::error::{Code, Failure};
+use crate::model::converted_cache::Made;
 use crate::model::hub::Settings;
-use crate::model::made::Made;
-use crate::model::named::{Named, named};
-use crate::model::{cache, demo};
+use crate::model::model_ref::{Named, named};
+use crate::model::{app_dirs, bundled};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -29,9 +29,9 @@ pub(super) fn given(text: &OsStr) -> Result<Given, Failure> {
             let fix = "give the folder, or a .gguf file that was made of it";
             Err(Failure::input(Code::Usage, "a folder has no type", fix).at(path))
         }
-        Named::Demo(None) => Ok(Given::Folder(demo::folder()?)),
+        Named::Demo(None) => Ok(Given::Folder(bundled::folder()?)),
         Named::Demo(Some(ftype)) => {
-            let file = cache::dir()?.join(format!("{}-{}-{ftype}.gguf", demo::NAME, demo::fingerprint()));
+            let file = app_dirs::dir()?.join(format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::fingerprint()));
             there(file, name)
         }
         Named::Hub(repo, Some(ftype)) => match Made::of(&repo)?.current(ftype)? {

@@ -3,10 +3,10 @@
 mod here;
 
 use crate::error::{Code, Exit, Failure};
+use crate::model::converted_cache::Made;
 use crate::model::hub::{CacheDir, Settings};
-use crate::model::kept::{self, Kept};
-use crate::model::made::Made;
 use crate::model::registry::{self, Entry};
+use crate::model::stored_models::{self, Kept};
 use crate::sanitize::one_line;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let columns = if everything { all_columns(&entries, &cache)? } else { few_columns(&entries, &cache)? };
     let mut text = fitted(columns, console::Term::stdout().size_checked().map(|(_, width)| width.into()));
     if args.words.is_empty() {
-        text += &others(&kept::all(&cache)?);
+        text += &others(&stored_models::all(&cache)?);
     }
     crate::stdout::print(&text)
 }

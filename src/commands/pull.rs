@@ -3,8 +3,8 @@
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::hub::{Hub, Listing, Needed, RepoId};
-use crate::model::named::{Named, remote};
-use crate::model::{demo, source};
+use crate::model::model_ref::{Named, remote};
+use crate::model::{bundled, resolve};
 use crate::sanitize::one_line;
 use crate::stderr;
 use crate::table::{self, Align};
@@ -51,7 +51,7 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let Some(repo) = repo(&args.model)? else {
-        let folder = demo::folder()?;
+        let folder = bundled::folder()?;
         return said(args, &json!(null), &folder, 0);
     };
     let interrupt = Interrupt::install()?;
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(folder) = known {
         return said(args, &json!(repo.id()), &folder, 0);
     }
-    let listing = source::listing(&hub, &repo)?;
+    let listing = resolve::listing(&hub, &repo)?;
     let needed = listing.needed()?;
     let files = needed.all();
     let fetched = hub.to_fetch(&listing, &files);

@@ -5,7 +5,7 @@ mod folder;
 use super::given::{Given, given};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::source::threads;
+use crate::model::resolve::threads;
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
 use crate::watch::Watch;

@@ -3,9 +3,9 @@
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::hub::{CacheDir, Settings};
-use crate::model::kept::{self, Kept};
-use crate::model::named::parse_type;
-use crate::model::{cache, offer, stopped};
+use crate::model::model_ref::parse_type;
+use crate::model::stored_models::{self, Kept};
+use crate::model::{app_dirs, confirm, stopped};
 use crate::sanitize::{one_line, shown};
 use crate::stderr;
 use crate::table::{self, Align};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// Lists everything that is on disk.
 pub(super) fn list(words: &[String], as_json: bool) -> Result<Exit, Failure> {
     let shared = Settings::cache_from_env()?;
-    let all = kept::all(&shared)?;
+    let all = stored_models::all(&shared)?;
     let wanted = |kept: &&Kept| {
         let text = format!("{} {}", kept.name, kept.what()).to_lowercase();
         words.iter().all(|word| text.contains(&word.to_lowercase()))
@@ -47,7 +47,7 @@ fn table(all: &[&Kept], shared: &CacheDir) -> Result<String, Failure> {
     } else {
         table::render(&[Align::Left, Align::Left, Align::Right], &rows)
     };
-    out += &format!("\n{} of GGUF files in {}\n", sum(true), shown(&cache::dir()?));
+    out += &format!("\n{} of GGUF files in {}\n", sum(true), shown(&app_dirs::dir()?));
     out += &format!("{} of checkpoints in {}, which huggingface_hub shares\n", sum(false), shown(&shared.0));
     Ok(out)
 }
@@ -58,7 +58,7 @@ pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
         Some((name, ftype)) => (name, Some(parse_type(ftype)?)),
         None => (typed, None),
     };
-    let all = kept::all(&Settings::cache_from_env()?)?;
+    let all = stored_models::all(&Settings::cache_from_env()?)?;
     let named: Vec<&Kept> = all.iter().filter(|kept| kept.is_named(name)).collect();
     let ours = |kept: &&&Kept| kept.is_ours() && ftype.is_none_or(|ftype| kept.ftype == Some(ftype));
     let going: Vec<&Kept> = named.iter().filter(ours).copied().collect();
@@ -87,16 +87,16 @@ pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
     if !yes {
         let declined = || Failure::input(Code::Declined, "nothing was removed", "answer y, or give --yes").at(typed);
         // what is gone is gone: without somebody to ask it does not go on
-        let terminal = offer::terminal().ok_or_else(declined)?;
+        let terminal = confirm::terminal().ok_or_else(declined)?;
         stderr::block("Remove them? [y/N] ");
         let go_on = || interrupt.asked().map_or(Ok(()), |exit| Err(stopped(exit)));
-        match offer::answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+        match confirm::answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
             Some("y" | "yes") => {}
             _ => return Err(declined()),
         }
     }
     for kept in &going {
-        kept::remove(kept, &interrupt)?;
+        stored_models::remove(kept, &interrupt)?;
     }
     let freed = going.iter().map(|kept| kept.bytes).fold(0, u64::saturating_add);
     stderr::line(&format!("{} freed", table::bytes(freed)));

@@ -2,8 +2,8 @@
 //! says nothing has an unknown licence.
 
 use crate::error::Failure;
+use crate::model::if_exists::{bytes, entries};
 use crate::model::registry::Entry;
-use crate::model::there::{bytes, entries};
 use std::path::Path;
 
 /// Front matter longer than this is none.

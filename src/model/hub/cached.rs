@@ -5,7 +5,7 @@ use super::hash::FileHash;
 use super::refs;
 use super::repo::RepoId;
 use crate::error::Failure;
-use crate::model::there::{bytes, entries, is_dir, there};
+use crate::model::if_exists::{bytes, entries, is_dir, there};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;

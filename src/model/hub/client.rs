@@ -5,7 +5,7 @@ use super::redirect::{place, shown};
 use super::redirect_cache::RedirectCache;
 use super::settings::Settings;
 use crate::error::{Code, Failure};
-use crate::model::there::{bytes, is_file};
+use crate::model::if_exists::{bytes, is_file};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 use super::cached::replace;
 use super::repo::is_hex;
 use crate::error::Failure;
-use crate::model::there::bytes;
+use crate::model::if_exists::bytes;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;

@@ -4,7 +4,7 @@ use super::cached::CacheDir;
 use super::redirect;
 use super::secrets::{Secrets, base64};
 use crate::error::{Code, Failure};
-use crate::model::there;
+use crate::model::if_exists;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -206,7 +206,7 @@ fn token(home: &std::path::Path) -> Result<Option<Token>, Failure> {
     let file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
     let found = match given {
         Some(token) => Some(token),
-        None => there::bytes(&file)
+        None => if_exists::bytes(&file)
             .map_err(|failure| Failure { code: Code::HubToken, ..failure })?
             .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()),
     };

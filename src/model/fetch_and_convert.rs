@@ -1,8 +1,8 @@
 //! From a listing on the Hub to GGUF files, with a bar.
 
 use super::FetchOptions;
-use super::arrive::{self, Source};
 use super::hub::{Hub, Listing};
+use super::streaming::{self, Source};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::stderr;
@@ -30,7 +30,7 @@ pub(crate) fn fetch_and_convert(job: &Job<'_>) -> Result<Report, Failure> {
     source.checkpoint().notes.iter().chain(&refusals).for_each(|note| stderr::note(note));
     let first = job.outputs.first().map_or(Path::new(""), |(_, path)| path);
     // each type has its own file in the cache, and so its own journal
-    let journal = arrive::journal(&first.file_stem().unwrap_or_default().to_string_lossy(), first);
+    let journal = streaming::journal(&first.file_stem().unwrap_or_default().to_string_lossy(), first);
     let watch = Watch::new("converting", plan.source_bytes, job.interrupt);
     let converted = source.convert(&plan, job.options, &journal, &watch);
     watch.clear();

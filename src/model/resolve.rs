@@ -1,13 +1,13 @@
 //! MODEL on the command line → a GGUF file on this machine.
 
 use super::FetchOptions;
-use super::fetch::{Job, fetch_and_convert};
+use super::confirm::Offer;
+use super::converted_cache::Made;
+use super::fetch_and_convert::{Job, fetch_and_convert};
 use super::hub::{Hub, Listing, RepoId, missing};
-use super::made::Made;
-use super::named::{Named, named};
-use super::offer::Offer;
-use super::there::{entries, there};
-use super::{cache, demo, registry, sound};
+use super::if_exists::{entries, there};
+use super::model_ref::{Named, named};
+use super::{app_dirs, bundled, cached_gguf, registry};
 use crate::error::{Code, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
@@ -52,7 +52,7 @@ fn from_hub(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
     let made = Made::of(repo)?;
     let mut repo = repo.clone();
     if let Some((kept, commit)) = made.current(ftype)?.filter(|_| !fetch.refresh) {
-        if sound::is_sound(&kept)? {
+        if cached_gguf::is_sound(&kept)? {
             return Ok(kept);
         }
         // the same model, not what the branch has become since
@@ -62,13 +62,13 @@ fn from_hub(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
     if let Some(folder) = hub.settings().cache.complete(&repo)?.filter(|_| !fetch.refresh) {
         let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let kept = made.path(&commit, ftype);
-        sound::kept(&kept, false, interrupt, || make(&folder, ftype, &kept, interrupt))?;
+        cached_gguf::kept(&kept, false, interrupt, || make(&folder, ftype, &kept, interrupt))?;
         made.remember(&commit)?;
         return Ok(kept);
     }
     let listing = listing(&hub, &repo)?;
     let kept = made.path(&listing.commit, ftype);
-    sound::kept(&kept, false, interrupt, || {
+    cached_gguf::kept(&kept, false, interrupt, || {
         let (needed, outputs) = (listing.needed()?, [(ftype, kept.clone())]);
         Offer::new(&hub, &listing, &needed, &outputs, fetch.keep_checkpoint)?.ask(&hub, fetch)?;
         create_parent(&kept)?;
@@ -109,12 +109,12 @@ fn partly(hub: &Hub, repo: &RepoId, failure: Failure) -> Result<Failure, Failure
 }
 
 fn demonstration(ftype: Ftype, anew: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let name = format!("{}-{}-{ftype}.gguf", demo::NAME, demo::fingerprint());
-    let kept = cache::dir()?.join(name);
-    sound::kept(&kept, anew, interrupt, || {
+    let name = format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::fingerprint());
+    let kept = app_dirs::dir()?.join(name);
+    cached_gguf::kept(&kept, anew, interrupt, || {
         let unpacked =
             tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot unpack the model", &err))?;
-        make(&demo::unpack(unpacked.path())?, ftype, &kept, interrupt)
+        make(&bundled::unpack(unpacked.path())?, ftype, &kept, interrupt)
     })?;
     Ok(kept)
 }
@@ -122,8 +122,8 @@ fn demonstration(ftype: Ftype, anew: bool, interrupt: &Interrupt) -> Result<Path
 fn folder(dir: &Path, ftype: Ftype, anew: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let full = std::fs::canonicalize(dir).map_err(|err| Failure::io(dir, "cannot open the folder", &err))?;
     is_checkpoint(dir)?;
-    let kept = cache::dir()?.join(cached_name(&full, ftype)?);
-    sound::kept(&kept, anew, interrupt, || make(&full, ftype, &kept, interrupt))?;
+    let kept = app_dirs::dir()?.join(cached_name(&full, ftype)?);
+    cached_gguf::kept(&kept, anew, interrupt, || make(&full, ftype, &kept, interrupt))?;
     Ok(kept)
 }
 

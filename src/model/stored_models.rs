@@ -1,10 +1,10 @@
 //! What is on disk: GGUF files in the program's own cache, which it may remove, and checkpoints in the cache that is shared
 //! with `huggingface_hub`, which it only lists.
 
+use super::cached_gguf::{lock_of, sum_of};
 use super::hub::{CacheDir, RepoId, is_hex};
-use super::sound::{lock_of, sum_of};
-use super::there::{entries, is_dir, there};
-use super::{arrive, cache, demo, lock, registry};
+use super::if_exists::{entries, is_dir, there};
+use super::{app_dirs, bundled, lock, registry, streaming};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use std::fs;
@@ -51,7 +51,7 @@ impl Kept {
 
 /// Everything, in the order of names.
 pub(crate) fn all(shared: &CacheDir) -> Result<Vec<Kept>, Failure> {
-    let own = cache::dir()?;
+    let own = app_dirs::dir()?;
     let mut all = Vec::new();
     for path in entries(&own)? {
         all.extend(file(&path, None)?);
@@ -96,7 +96,7 @@ fn file(path: &Path, name: Option<&str>) -> Result<Option<Kept>, Failure> {
     let parts = stem.strip_suffix(".gguf").and_then(|stem| stem.rsplit_once('-'));
     let Some((own, Ok(ftype))) = parts.map(|(own, ftype)| (own, Ftype::from_str(ftype))) else { return Ok(None) };
     let Some(found) = there(path)?.filter(fs::Metadata::is_file) else { return Ok(None) };
-    let is_mark = |end: &str| is_hex(end, 12) || own == format!("{}-{}", demo::NAME, demo::fingerprint());
+    let is_mark = |end: &str| is_hex(end, 12) || own == format!("{}-{}", bundled::NAME, bundled::fingerprint());
     let own = own.rsplit_once('-').filter(|(_, end)| is_mark(end)).map_or(own, |(own, _)| own);
     let path = if unfinished { path.with_file_name(stem) } else { path.to_owned() };
     Ok(Some(Kept { name: name.unwrap_or(own).to_owned(), ftype: Some(ftype), unfinished, bytes: found.len(), path }))
@@ -107,7 +107,7 @@ pub(crate) fn remove(kept: &Kept, interrupt: &Interrupt) -> Result<(), Failure> 
     let failed = |err: &std::io::Error| Failure::io(&kept.path, "cannot remove the file", err);
     let _lock = lock::wait(&lock_of(&kept.path)?, "is making this file", interrupt, &failed)?;
     let stem = kept.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let belongs = [part_of(&kept.path), arrive::journal(&stem, &kept.path), sum_of(&kept.path)?, kept.path.clone()];
+    let belongs = [part_of(&kept.path), streaming::journal(&stem, &kept.path), sum_of(&kept.path)?, kept.path.clone()];
     for path in belongs {
         match fs::remove_file(&path) {
             Err(err) if err.kind() != ErrorKind::NotFound => {
@@ -117,7 +117,7 @@ pub(crate) fn remove(kept: &Kept, interrupt: &Interrupt) -> Result<(), Failure> 
         }
     }
     // the commit's folder, when nothing else is in it
-    let own = cache::dir()?;
+    let own = app_dirs::dir()?;
     if let Some(folder) = kept.path.parent().filter(|folder| **folder != *own)
         && is_dir(folder)?
         && entries(folder)?.is_empty()

@@ -1,8 +1,8 @@
 //! What a MODEL or SOURCE on the command line names. Nothing is fetched here.
 
 use super::hub::RepoId;
-use super::there::there;
-use super::{address, demo, registry};
+use super::if_exists::there;
+use super::{bundled, hub_url, registry};
 use crate::error::{Code, Failure};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -47,7 +47,7 @@ pub(crate) fn named(model: &OsStr) -> Result<Named, Failure> {
 
 /// What a name stands for that is nothing on this machine: also an address as a browser shows it.
 pub(crate) fn remote(model: &str) -> Result<Named, Failure> {
-    let text = address::rewritten(model)?.unwrap_or_else(|| model.to_owned());
+    let text = hub_url::rewritten(model)?.unwrap_or_else(|| model.to_owned());
     let begins_as_path = text.starts_with(['.', '/', '~']);
     let text = if begins_as_path { text.as_str() } else { text.trim_end_matches('/') };
     let is_path = begins_as_path || text.matches('/').count() > 1 && !text.contains('@');
@@ -59,7 +59,7 @@ pub(crate) fn remote(model: &str) -> Result<Named, Failure> {
     if is_path || name.ends_with(".gguf") {
         return Err(no_such(Path::new(model)));
     }
-    if name == demo::NAME {
+    if name == bundled::NAME {
         return Ok(Named::Demo(ftype));
     }
     Ok(Named::Hub(repo(name)?, ftype))
@@ -143,7 +143,7 @@ mod tests {
     use crate::error::Code;
 
     fn named(text: &str) -> Result<Named, super::Failure> {
-        super::named(text.as_ref())
+        super::model_ref(text.as_ref())
     }
 
     #[test]

@@ -39,10 +39,10 @@ pub(crate) fn fingerprint() -> String {
 
 /// The checkpoint as a folder in the cache, unpacked the first time.
 pub(crate) fn folder() -> Result<PathBuf, Failure> {
-    let parent = super::cache::dir()?.join(format!("demo-{}", fingerprint()));
+    let parent = super::app_dirs::dir()?.join(format!("demo-{}", fingerprint()));
     let dir = parent.join(NAME);
     for (name, wanted) in FILES {
-        if super::there::bytes(&dir.join(name))?.is_none_or(|found| found != wanted) {
+        if super::if_exists::bytes(&dir.join(name))?.is_none_or(|found| found != wanted) {
             return unpack(&parent);
         }
     }

@@ -2,8 +2,8 @@
 
 use super::FetchOptions;
 use super::hub::{Hub, Listing, Needed, room};
+use super::if_exists::there;
 use super::registry;
-use super::there::there;
 use crate::engine::Shape;
 use crate::error::{Code, Failure};
 use crate::sanitize::{one_line, shown};

@@ -1,7 +1,7 @@
 //! Whether a GGUF file in the program's cache is still what was put there: `.sums/` has its length and a hash. A file that was truncated or overwritten is made again; the user never made it and cannot mend it.
 
 use super::hub::replace;
-use super::there::{bytes, there};
+use super::if_exists::{bytes, there};
 use super::{fingerprint, lock};
 use crate::error::{Code, Failure};
 use crate::hex::hex;
@@ -75,7 +75,7 @@ pub(crate) fn lock_of(path: &Path) -> Result<PathBuf, Failure> {
 
 /// What goes with a file of the cache, under a name of its own for each file.
 fn beside(path: &Path, what: &str) -> Result<PathBuf, Failure> {
-    let cache = super::cache::dir()?;
+    let cache = super::app_dirs::dir()?;
     let name = path.strip_prefix(&cache).unwrap_or(path);
     let digest = Sha256::digest(name.as_os_str().as_encoded_bytes());
     Ok(cache.join(format!(".{what}s")).join(format!("{}.{what}", hex(&digest[..8]))))

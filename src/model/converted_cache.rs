@@ -2,9 +2,9 @@
 //! `hub/OWNER--NAME/COMMIT/NAME-TYPE.gguf`, and `hub/OWNER--NAME/refs/REVISION` with the commit that a branch named when
 //! it was last asked for. A model is as fresh as that: nothing is asked again until `--refresh`.
 
-use super::cache;
+use super::app_dirs;
 use super::hub::{RepoId, refs};
-use super::there::is_file;
+use super::if_exists::is_file;
 use crate::error::Failure;
 use std::path::PathBuf;
 use tulu_quantize::Ftype;
@@ -19,7 +19,7 @@ pub(crate) struct Made {
 impl Made {
     /// Creates the cache's folder, but not the repository's.
     pub(crate) fn of(repo: &RepoId) -> Result<Self, Failure> {
-        let dir = cache::dir()?.join("hub").join(format!("{}--{}", repo.owner, repo.name));
+        let dir = app_dirs::dir()?.join("hub").join(format!("{}--{}", repo.owner, repo.name));
         Ok(Self { repo: repo.clone(), dir })
     }
 

@@ -59,7 +59,7 @@ fn is_absence(err: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, there};
+    use super::{bytes, if_exists};
     use crate::error::Code;
     use std::path::Path;
 
