@@ -1,19 +1,19 @@
 //! The verbs, and the option groups that several verbs share (declared once, flattened into each verb's `Args`).
 //! What a verb does is in `commands/`; nothing here opens a file.
 
-mod neighbours;
+mod compat_flags;
+mod environment;
 #[cfg(test)]
 mod tests;
-mod usage;
-mod variables;
+mod usage_error;
 
 use crate::commands::Command;
 use crate::error::ErrorFormat;
 use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _, Parser};
+use environment::Variables;
 use std::ffi::OsString;
-use usage::Refused;
-use variables::Variables;
+use usage_error::Refused;
 
 /// What was built, and on which llama.cpp.
 const LONG_VERSION: &str =
@@ -88,8 +88,8 @@ pub(crate) struct Line {
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Line, Refused> {
     let args: Vec<OsString> = args.into_iter().collect();
     let whole = command(true);
-    let line = neighbours::normalise(args.clone(), &whole)
-        .map_err(|failure| Refused::Before(Box::new(failure), usage::wanted(&args)))?;
+    let line = compat_flags::normalise(args.clone(), &whole)
+        .map_err(|failure| Refused::Before(Box::new(failure), usage_error::wanted(&args)))?;
     let parsed = whole.clone().try_get_matches_from(&line);
     let parsed = parsed.and_then(|found| Cli::from_arg_matches(&found).map(|cli| (cli, found)));
     let (cli, found) = parsed.map_err(|err| {

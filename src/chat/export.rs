@@ -1,7 +1,7 @@
 //! `/export`: a conversation for other readers. The ending of the name chooses: `.md` for people, `.json` for `prompt`,
 //! `.jsonl` for `batch` (each question once more, to this or another model).
 
-use super::talk::Chat;
+use super::conversation::Chat;
 use super::whole;
 use crate::error::{Code, Failure};
 use crate::prompt::{Message, Role};

@@ -6,27 +6,27 @@
 //! A turn hands the whole conversation to the decoder. Messages of the model keep the tokens they were generated as, so
 //! the new prompt begins with what the cache holds, and only the new message is computed.
 
+mod answer_writer;
 mod commands;
-mod editor;
+mod conversation;
 mod export;
-mod external;
-mod keep;
-mod kv;
-mod line;
-mod output;
-mod parameter;
-mod path;
+mod external_editor;
+mod input;
+mod kv_file;
+mod line_editor;
+mod overflow;
+mod parameters;
 mod repl;
 mod saved;
 mod session;
-mod talk;
+mod typed_path;
+mod unsaved;
 mod whole;
-mod window;
 
-pub(crate) use output::Output;
-pub(crate) use parameter::Parameters;
+pub(crate) use answer_writer::Output;
+pub(crate) use conversation::Chat;
+pub(crate) use overflow::Overflow;
+pub(crate) use parameters::Parameters;
 pub(crate) use repl::run as run_interactive;
 pub(crate) use saved::{Saved, file, newest};
 pub(crate) use session::Habits;
-pub(crate) use talk::Chat;
-pub(crate) use window::Overflow;

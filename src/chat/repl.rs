@@ -1,15 +1,15 @@
 //! The interactive loop: an input in, an answer out, a line about it. Prompt and notes go to the terminal, never to a
 //! redirected stdout.
 
+use super::answer_writer::Output;
 use super::commands;
-use super::editor::{Editor, Typed};
-use super::keep::{self, Unsaved};
-use super::line::{Line, parse};
-use super::output::Output;
-use super::parameter::Parameters;
+use super::conversation::Chat;
+use super::input::{Line, parse};
+use super::line_editor::{Editor, Typed};
+use super::parameters::Parameters;
 use super::saved::Saved;
 use super::session::{Flags, Habits, Next, Session, said};
-use super::talk::Chat;
+use super::unsaved::{self, Unsaved};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::{Interrupt, ignored};
 use crate::stderr::dim as note;
@@ -32,7 +32,7 @@ pub(crate) fn run(
     let mut file = None;
     if let Some((path, saved)) = saved {
         commands::restore(chat, saved, parameters)?;
-        file = Some(path).filter(|path| !keep::is_last(path));
+        file = Some(path).filter(|path| !unsaved::is_last(path));
     }
     let (flags, kept) = (Arc::new(Flags::default()), Unsaved::default());
     guard_the_terminal(chat.interrupt.clone(), flags.clone(), kept.clone())

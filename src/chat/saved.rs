@@ -2,10 +2,10 @@
 //! that going on costs a second instead of reading everything again. The JSON is enough: without the KV cache, or with
 //! another model, only the reading takes longer.
 
-use super::kv::{self, Maker};
-use super::parameter::{Parameters, Stored};
-use super::path::path;
-use super::talk::Chat;
+use super::conversation::Chat;
+use super::kv_file::{self, Maker};
+use super::parameters::{Parameters, Stored};
+use super::typed_path::path;
 use super::whole::{self, Readers};
 use crate::engine::{Model, Token};
 use crate::error::{Code, Failure};
@@ -157,7 +157,7 @@ impl Chat<'_> {
     pub(super) fn save(&self, path: &Path) -> Result<Option<Result<u64, Failure>>, Failure> {
         whole::write(path, &self.text()?, Readers::Owner)?;
         let maker = Maker::new(self.fingerprint()?.to_owned(), self.model.settings());
-        Ok(kv::save(&self.decoder, &maker, &kv_file(path)).transpose())
+        Ok(kv_file::save(&self.decoder, &maker, &kv_file(path)).transpose())
     }
 
     /// The conversation as it is written to a file.
@@ -209,7 +209,7 @@ impl Chat<'_> {
         let maker = Maker::new(fingerprint, self.model.settings());
         // Only what is not there is no file: one that cannot be looked at is said.
         let there = !matches!(fs::metadata(&kv), Err(err) if err.kind() == ErrorKind::NotFound);
-        let cached = there.then(|| kv::load(&mut self.decoder, &maker, &kv));
+        let cached = there.then(|| kv_file::load(&mut self.decoder, &maker, &kv));
         Ok(Restored { cached, notes })
     }
 

@@ -1,11 +1,11 @@
 //! A conversation on a terminal: what the slash commands and the loop in `repl.rs` act on.
 
-use super::editor::Editor;
-use super::external;
-use super::keep::Unsaved;
-use super::line::warning;
-use super::output::Output;
-use super::talk::{ALONE, Chat};
+use super::answer_writer::Output;
+use super::conversation::{ALONE, Chat};
+use super::external_editor;
+use super::input::warning;
+use super::line_editor::Editor;
+use super::unsaved::Unsaved;
 use crate::decode::{Answer, Reason};
 use crate::error::{Code, Exit, Failure};
 use crate::sanitize::one_line;
@@ -96,7 +96,7 @@ impl Session<'_, '_> {
 
     /// A message from the user's editor.
     pub(super) fn edit(&mut self, text: &str) -> Result<Next, Failure> {
-        let text = external::edit(text)?;
+        let text = external_editor::edit(text)?;
         let text = text.trim();
         if text.is_empty() {
             note("nothing was written, so nothing is sent");

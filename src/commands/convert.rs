@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let recipe = recipe(args)?;
     let opened = open(args, &interrupt)?;
     let source = opened.checkpoint();
-    let refusals = crate::prompt::probe(source)?;
+    let refusals = crate::prompt::check_template(source)?;
     let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
     let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(threads);
     let memory = memory_needed(&plan, threads).saturating_add(opened.memory_held(&plan));

@@ -3,7 +3,7 @@
 mod facts;
 mod json;
 
-use super::given::{Given, given};
+use super::local_model::{Given, given};
 use crate::error::{Exit, Failure};
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};

@@ -1,6 +1,6 @@
 //! `models`: the Tulu family as a table, with the size of each type and what is here already; and everything that is here.
 
-mod here;
+mod on_disk;
 
 use crate::error::{Code, Exit, Failure};
 use crate::model::converted_cache::Made;
@@ -54,10 +54,10 @@ const NARROWEST: usize = 20;
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(name) = &args.remove {
-        return here::remove(name, args.yes);
+        return on_disk::remove(name, args.yes);
     }
     if args.here {
-        return here::list(&args.words, args.json);
+        return on_disk::list(&args.words, args.json);
     }
     let everything = args.all || args.json || !args.words.is_empty();
     let wanted = |entry: &Entry| {

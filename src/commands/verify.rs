@@ -2,7 +2,7 @@
 
 mod folder;
 
-use super::given::{Given, given};
+use super::local_model::{Given, given};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::resolve::threads;

@@ -26,7 +26,7 @@ pub(crate) struct Job<'a> {
 pub(crate) fn fetch_and_convert(job: &Job<'_>) -> Result<Report, Failure> {
     let source = Source::listed(job.hub, job.listing.clone(), job.fetch)?;
     let plan = Plan::new(source.checkpoint(), job.outputs, job.recipe)?;
-    let refusals = crate::prompt::probe(source.checkpoint())?;
+    let refusals = crate::prompt::check_template(source.checkpoint())?;
     source.checkpoint().notes.iter().chain(&refusals).for_each(|note| stderr::note(note));
     let first = job.outputs.first().map_or(Path::new(""), |(_, path)| path);
     // each type has its own file in the cache, and so its own journal

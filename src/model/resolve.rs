@@ -175,7 +175,7 @@ fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<()
         table::bytes(plan.output_bytes()),
         shown(to)
     ));
-    source.notes.iter().chain(&crate::prompt::probe(&source)?).for_each(|note| stderr::note(note));
+    source.notes.iter().chain(&crate::prompt::check_template(&source)?).for_each(|note| stderr::note(note));
     create_parent(to)?;
     let watch = Watch::new("converting", plan.source_bytes, interrupt);
     // another process may have made the same file meanwhile: it is the same, so replacing it is right

@@ -5,21 +5,21 @@
 //! control token; Tulu's role tags (`<|user|>`) are plain text to the model, so content that holds one passes unchanged.
 
 mod dialect;
+mod jinja_functions;
 mod message;
-mod probe;
-mod python;
 mod render;
 mod template;
-mod tokens;
+mod template_check;
+mod tokenize;
 
 pub(crate) use message::{Message, Role, conversation, conversations};
-pub(crate) use probe::probe;
+pub(crate) use template_check::check_template;
 
 use crate::engine::{Token, Vocab};
 use crate::error::Failure;
 use render::Templates;
 use template::Template;
-use tokens::Tokens;
+use tokenize::Tokens;
 
 /// Everything that turns conversations into prompts for one model.
 pub(crate) struct Prompts<'m> {
@@ -77,7 +77,7 @@ impl<'m> Prompts<'m> {
     pub(crate) fn rendered(&self, text: &str, add_bos: bool) -> Result<(Vec<Token>, Option<&'static str>), Failure> {
         let ids = self.tokens.rendered(text, add_bos)?;
         let twice = self.tokens.begins_twice(&ids);
-        Ok((ids, twice.then_some(tokens::TWICE)))
+        Ok((ids, twice.then_some(tokenize::TWICE)))
     }
 
     /// A prompt of ids, which the vocabulary must have.

@@ -7,7 +7,7 @@
 
 use super::message::{Message, Role};
 use super::template::Template;
-use super::tokens::{Control, Piece};
+use super::tokenize::{Control, Piece};
 use crate::error::{Code, Failure};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,8 +2,8 @@
 //! characters of it are control tokens is settled in `render` and `tokens`.
 
 use super::dialect::translated;
+use super::jinja_functions;
 use super::message::Message;
-use super::python;
 use crate::error::{Code, Failure};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
@@ -115,7 +115,7 @@ fn environment() -> Result<&'static Environment<'static>, Failure> {
     env.set_syntax(syntax.map_err(|err| failure(&err))?);
     env.set_fuel(Some(FUEL));
     env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    python::add_to(&mut env);
+    jinja_functions::add_to(&mut env);
     Ok(ENVIRONMENT.get_or_init(|| env))
 }
 

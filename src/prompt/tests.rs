@@ -3,7 +3,7 @@
 
 use super::render::{Rendered, Templates};
 use super::template::{Specials, Template};
-use super::tokens::{Control, Piece};
+use super::tokenize::{Control, Piece};
 use super::{Message, Role};
 use crate::engine::Token;
 

@@ -1,10 +1,10 @@
 //! The commands that read and write files.
 
 use super::hint::first_line;
-use crate::chat::keep;
-use crate::chat::path::path;
 use crate::chat::saved::{self, Saved, kv_file};
 use crate::chat::session::{Next, Session};
+use crate::chat::typed_path::path;
+use crate::chat::unsaved;
 use crate::chat::{Chat, Parameters, export as exported};
 use crate::error::{Code, Failure};
 use crate::sanitize::{one_line, shown};
@@ -58,7 +58,7 @@ pub(super) fn save(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
         let what = "is the name of a KV cache, which is written beside the conversation";
         return Err(Failure::input(Code::Exists, what, "end the name in .json").at(&path));
     }
-    if keep::is_last(&path) {
+    if unsaved::is_last(&path) {
         let what = "is where a conversation is kept that is left without /save";
         return Err(Failure::input(Code::Exists, what, "give another name").at(&path));
     }
@@ -99,7 +99,7 @@ pub(super) fn load(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
     let saved = Saved::read(&path)?;
     let parameters = saved.parameters.clone();
     restore(session.chat, saved, parameters)?;
-    session.file = Some(path).filter(|path| !keep::is_last(path));
+    session.file = Some(path).filter(|path| !unsaved::is_last(path));
     session.unsaved = false;
     session.attached.clear();
     Ok(Next::Prompt)

@@ -8,7 +8,7 @@ mod show;
 
 pub(super) use files::restore;
 
-use super::editor::Candidates;
+use super::line_editor::Candidates;
 use super::saved;
 use super::session::{Next, Session};
 use crate::error::Failure;

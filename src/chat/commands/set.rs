@@ -1,9 +1,9 @@
 //! `/set` and `/system`.
 
 use super::hint::did_you_mean;
-use crate::chat::parameter::{self, TABLE};
+use crate::chat::overflow::Overflow;
+use crate::chat::parameters::{self, TABLE};
 use crate::chat::session::{Next, Session};
-use crate::chat::window::Overflow;
 use crate::error::Failure;
 use crate::sanitize::one_line;
 use crate::stderr::dim as note;
@@ -56,7 +56,7 @@ pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fai
                 "the window is chosen when chat starts: leave, and give -c N; --continue goes on with the conversation",
             );
         }
-        _ => match parameter::find(name) {
+        _ => match parameters::find(name) {
             // Nothing but the name asks for the value. /set stop is the one that takes nothing, and means none.
             Some(row) if value.is_empty() && row.name != "stop" => {
                 note(&format!("{} is {}; {}", row.name, (row.show)(&session.chat.parameters), row.help));

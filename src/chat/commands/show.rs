@@ -1,7 +1,7 @@
 //! `/show`: what is set and what is sent. Everything shown comes from files or people, and goes through [`note`]'s filter.
 
 use super::hint::did_you_mean;
-use crate::chat::parameter::TABLE;
+use crate::chat::parameters::TABLE;
 use crate::chat::session::{Next, Session};
 use crate::error::Failure;
 use crate::sanitize::{one_line, shown};

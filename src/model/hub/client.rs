@@ -1,9 +1,9 @@
 //! One request and the head of its answer: the only module that names ureq's client. What an answer means is decided by
 //! others; here it is sent, with the token only where it belongs, and redirects are left to the caller.
 
-use super::redirect::{place, shown};
+use super::env::Settings;
 use super::redirect_cache::RedirectCache;
-use super::settings::Settings;
+use super::url::{place, shown};
 use crate::error::{Code, Failure};
 use crate::model::if_exists::{bytes, is_file};
 use std::io::Read;

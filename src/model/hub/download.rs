@@ -5,7 +5,7 @@ use super::handle::Hub;
 use super::hash::FileHash;
 use super::listing::{Listing, RemoteFile};
 use super::partial::Partial;
-use super::transfer::wrong_hash;
+use super::range_fetch::wrong_hash;
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::stderr;

@@ -1,7 +1,7 @@
 //! The handle on the Hub: settings, connections, and the request to stop. Requests are in `model_info.rs` and `transfer.rs`.
 
 use super::client::Client;
-use super::settings::Settings;
+use super::env::Settings;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::model::stopped::stopped;

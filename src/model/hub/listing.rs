@@ -2,7 +2,7 @@
 //! asked for is in `model_info.rs`.
 
 use super::hash::FileHash;
-use super::repo::RepoId;
+use super::repo_id::RepoId;
 use crate::error::{Code, Failure};
 
 /// A larger "small" file is none: weights have their own rules.

@@ -2,7 +2,7 @@
 
 use super::handle::Hub;
 use super::hash::FileHash;
-use super::repo::RepoId;
+use super::repo_id::RepoId;
 use crate::error::{Code, Failure};
 use crate::model::lock::{self, Lock};
 

@@ -13,32 +13,32 @@
 //! - the token goes to the endpoint and nowhere else, redirects are followed by hand, and nothing prints it;
 //! - what has arrived stays: a cut, Ctrl-C or a kill costs what had not been recorded, not the file.
 
-mod cached;
+mod cache_layout;
 mod client;
 mod download;
+mod env;
 mod handle;
 mod hash;
+mod http_error;
 mod listing;
 mod lock;
 mod model_info;
 mod partial;
-mod redirect;
+mod pull;
+mod range_fetch;
 mod redirect_cache;
 pub(crate) mod refs;
-mod refused;
-mod repo;
+mod repo_id;
 mod retry;
 mod secrets;
-mod settings;
-mod snapshot;
-mod transfer;
+mod url;
 
-pub(crate) use cached::{CacheDir, missing, replace};
+pub(crate) use cache_layout::{CacheDir, missing, replace};
+pub(crate) use env::{Settings, endpoint_place};
 pub(crate) use handle::Hub;
 pub(crate) use hash::FileHash;
 pub(crate) use listing::{Listing, Needed};
 pub(crate) use partial::NO_LINKS;
-pub(crate) use redirect::decode;
-pub(crate) use repo::{RepoId, is_hex};
-pub(crate) use settings::{Settings, endpoint_place};
-pub(crate) use snapshot::room;
+pub(crate) use pull::room;
+pub(crate) use repo_id::{RepoId, is_hex};
+pub(crate) use url::decode;

@@ -3,9 +3,9 @@
 use super::client::Fault;
 use super::handle::Hub;
 use super::hash::FileHash;
+use super::http_error::{Asked, Trouble};
 use super::listing::{Listing, RemoteFile};
-use super::refused::{Asked, Trouble};
-use super::repo::{RepoId, is_hex};
+use super::repo_id::{RepoId, is_hex};
 use super::retry::Tries;
 use crate::error::{Code, Failure};
 use crate::sanitize::hazardous;
@@ -101,9 +101,10 @@ impl Hub {
             Trouble::Final(Failure::input(Code::HubEndpoint, format!("{err}"), "check HF_ENDPOINT").at(asked.id))
         })?;
         let (mut reply, url) = self.follow(asked, &url, None, None)?;
-        let next = reply.header("link").and_then(next_page).filter(|next| {
-            next.parse::<Uri>().is_ok_and(|next| super::redirect::same_origin(&next, &self.settings.base))
-        });
+        let next = reply
+            .header("link")
+            .and_then(next_page)
+            .filter(|next| next.parse::<Uri>().is_ok_and(|next| super::url::same_origin(&next, &self.settings.base)));
         let mut body = Vec::new();
         let read = reply.body().take(MAX_BODY).read_to_end(&mut body);
         self.go_on().map_err(Trouble::Final)?;

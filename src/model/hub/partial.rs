@@ -186,7 +186,7 @@ impl Partial {
             done.iter().map(|(range, crc)| format!("{} {} {crc:08x}\n", range.start, range.end)).collect();
         let path = side.path.clone();
         let io = |err: std::io::Error| cannot(&path, "cannot write", &err);
-        super::cached::replace(&path, text.as_bytes())?;
+        super::cache_layout::replace(&path, text.as_bytes())?;
         side.file = File::options().append(true).custom_flags(NO_LINKS).open(&path).map_err(io)?;
         done.iter().for_each(|(range, _)| insert(&mut side.done, range.clone()));
         Ok(())

@@ -1,8 +1,8 @@
 //! Which commit a branch or tag named when it was last asked for: `refs/REVISION`, a file with 40 digits in it. Both caches
 //! have it, `huggingface_hub`'s and the program's own.
 
-use super::cached::replace;
-use super::repo::is_hex;
+use super::cache_layout::replace;
+use super::repo_id::is_hex;
 use crate::error::Failure;
 use crate::model::if_exists::bytes;
 use std::fs;

@@ -1,7 +1,7 @@
 //! When a failed request is tried again, and how long to wait before it.
 
 use super::handle::Hub;
-use super::refused::Trouble;
+use super::http_error::Trouble;
 use crate::error::Failure;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! What an answer that is not the data means, as one line with the way out; and what may be tried again.
 
 use super::client::{Fault, Reply};
-use super::redirect::place;
-use super::settings::Settings;
+use super::env::Settings;
+use super::url::place;
 use crate::error::{Code, Exit, Failure};
 use std::time::Duration;
 use ureq::http::Uri;

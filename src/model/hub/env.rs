@@ -1,8 +1,8 @@
 //! The environment variables that `huggingface_hub` reads, with its meaning of them.
 
-use super::cached::CacheDir;
-use super::redirect;
+use super::cache_layout::CacheDir;
 use super::secrets::{Secrets, base64};
+use super::url;
 use crate::error::{Code, Failure};
 use crate::model::if_exists;
 use std::fmt;
@@ -55,26 +55,26 @@ impl Settings {
     /// Reads them; says which one cannot be used.
     pub(crate) fn from_env() -> Result<Self, Failure> {
         let given = endpoint_given();
-        let (endpoint, user) = redirect::without_user(&given);
-        let parsed = endpoint.parse::<Uri>().ok().filter(|url| redirect::is_web(url) && !endpoint.contains(['?', '#']));
+        let (endpoint, user) = url::without_user(&given);
+        let parsed = endpoint.parse::<Uri>().ok().filter(|url| url::is_web(url) && !endpoint.contains(['?', '#']));
         let base = parsed.ok_or_else(|| {
-            let what = format!("HF_ENDPOINT is '{}', which is no http or https address", redirect::shown(&given));
+            let what = format!("HF_ENDPOINT is '{}', which is no http or https address", url::shown(&given));
             Failure::input(Code::HubEndpoint, what, "set it to something like https://huggingface.co, or unset it")
         })?;
         let token = token(&home()?)?;
         let mut secrets = Secrets::default();
         token.iter().for_each(|token| secrets.add(&token.0));
         let proxies = Self::proxies().into_iter().filter_map(text);
-        let users = proxies.filter_map(|address| redirect::without_user(&address).1).chain(user.clone());
+        let users = proxies.filter_map(|address| url::without_user(&address).1).chain(user.clone());
         for user in users {
             // a name alone may be a token
             let password = user.split_once(':').map_or(user.as_str(), |(_, password)| password);
             secrets.add(password);
-            secrets.add(&redirect::decode(password));
+            secrets.add(&url::decode(password));
         }
         Ok(Self {
             endpoint,
-            basic: user.map(|user| Token(base64(redirect::decode(&user).as_bytes(), false))),
+            basic: user.map(|user| Token(base64(url::decode(&user).as_bytes(), false))),
             secrets,
             base,
             token,
@@ -123,7 +123,7 @@ impl Settings {
     pub(super) fn authorization(&self, url: &Uri) -> Option<String> {
         let token = self.token.as_ref().map(|token| format!("Bearer {}", token.0));
         let given = token.or_else(|| Some(format!("Basic {}", self.basic.as_ref()?.0)));
-        given.filter(|_| redirect::same_origin(url, &self.base))
+        given.filter(|_| url::same_origin(url, &self.base))
     }
 
     /// Text from a server, on its way to the user: without secrets, and then cut.
@@ -150,7 +150,7 @@ fn endpoint_given() -> String {
 
 /// Host and port of HF_ENDPOINT, and the path that addresses there begin with: `mirror.example:8080/hf`.
 pub(crate) fn endpoint_place() -> String {
-    let (endpoint, _) = redirect::without_user(&endpoint_given());
+    let (endpoint, _) = url::without_user(&endpoint_given());
     endpoint.split_once("://").map_or(endpoint.clone(), |(_, place)| place.to_owned())
 }
 

@@ -4,11 +4,11 @@
 use super::client::{Fault, Reply};
 use super::handle::Hub;
 use super::hash::FileHash;
+use super::http_error::{Asked, Trouble};
 use super::listing::{Listing, RemoteFile};
-use super::redirect::{encode, place, target};
-use super::refused::{Asked, Trouble};
-use super::repo::is_hex;
+use super::repo_id::is_hex;
 use super::retry::Tries;
+use super::url::{encode, place, target};
 use crate::error::{Code, Failure};
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -136,7 +136,7 @@ impl Hub {
                 }
                 _ => {
                     self.client.redirects.remember(url, None);
-                    let signed = redirected && !super::redirect::same_origin(&at, &self.settings.base);
+                    let signed = redirected && !super::url::same_origin(&at, &self.settings.base);
                     return Err(asked.refused(&self.settings, &at, &reply, signed));
                 }
             }

@@ -1,9 +1,9 @@
 //! A conversation and the model that answers it: saying something, answering again, taking back, and what is sent when
 //! not everything fits. What it looks like on a terminal is `repl.rs`.
 
-use super::output::Output;
-use super::parameter::Parameters;
-use super::window::{Overflow, later_starts, reserve, sent, slack};
+use super::answer_writer::Output;
+use super::overflow::{Overflow, later_starts, reserve, sent, slack};
+use super::parameters::Parameters;
 use crate::decode::{Answer, Decoder, Event, Order, Reason, Request, TURN_MARKERS};
 use crate::engine::{Model, Sampling, Token};
 use crate::error::{Code, Exit, Failure};

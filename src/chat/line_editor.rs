@@ -1,7 +1,7 @@
 //! The line editor: the only module that names rustyline. History is kept across runs; a paste of many lines is one input;
 //! Tab completes commands, their arguments and files.
 
-use super::line::unfinished;
+use super::input::unfinished;
 use crate::error::{Code, Failure};
 use crate::sanitize::{hazardous, one_line, shown};
 use crate::stderr::dim as note;
@@ -182,7 +182,7 @@ fn with_home(text: &str) -> Cow<'_, str> {
     if !name.starts_with("~/") {
         return text.into();
     }
-    let home = super::path::home("~").display().to_string();
+    let home = super::typed_path::home("~").display().to_string();
     let home = if quote.is_empty() { home.replace(' ', "\\ ") } else { home };
     format!("{quote}{home}{}", &name[1..]).into()
 }

@@ -40,7 +40,7 @@ fn unescaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::path;
+    use super::typed_path;
     use std::path::{Path, PathBuf};
 
     #[test]

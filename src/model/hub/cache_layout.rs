@@ -3,7 +3,7 @@
 
 use super::hash::FileHash;
 use super::refs;
-use super::repo::RepoId;
+use super::repo_id::RepoId;
 use crate::error::Failure;
 use crate::model::if_exists::{bytes, entries, is_dir, there};
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use super::message::{Message, Role};
 use super::render::Templates;
 use super::template::{Specials, Template};
-use super::tokens::Control;
+use super::tokenize::Control;
 use crate::engine::Token;
 use crate::error::Failure;
 use tulu_quantize::Checkpoint;
@@ -11,7 +11,7 @@ use tulu_quantize::checkpoint::TokenKind;
 
 /// Compiles the chat template of `source` and renders a question, a question under a system message, and a conversation with
 /// it. A question that it cannot render is an error; for the others there is a note, with the reason and the line.
-pub(crate) fn probe(source: &Checkpoint) -> Result<Vec<String>, Failure> {
+pub(crate) fn check_template(source: &Checkpoint) -> Result<Vec<String>, Failure> {
     let Some(template) = &source.chat_template else { return Ok(Vec::new()) };
     let place = |failure: Failure| {
         let fix = "mend the template, or take it out: Tulu's format is used then";

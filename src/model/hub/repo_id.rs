@@ -1,6 +1,6 @@
 //! `owner/name[@revision]`.
 
-use super::redirect::encode;
+use super::url::encode;
 use std::fmt;
 
 /// A repository on the Hub, at a branch, tag or commit.
