@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 pub(crate) struct CacheDir(pub(crate) PathBuf);
 
 impl CacheDir {
-    /// A repository's folder.
+    /// A repository's folder: `models--OWNER--NAME`.
     pub(crate) fn repo(&self, repo: &RepoId) -> PathBuf {
-        self.0.join(format!("models--{}--{}", repo.owner, repo.name))
+        self.0.join(hf_repo(repo).folder_name())
     }
 
     /// Where a file's bytes are, once they are all there and right.
@@ -30,13 +30,12 @@ impl CacheDir {
 
     /// The folder of a commit's files.
     pub(super) fn snapshot(&self, repo: &RepoId, commit: &str) -> PathBuf {
-        self.repo(repo).join("snapshots").join(commit)
+        hf_hub::Cache::new(self.0.clone()).repo(hf_repo(repo)).pointer_path(commit)
     }
 
-    /// The file that `huggingface_hub` locks too while it fetches a blob.
+    /// The lock file of a blob, which `huggingface_hub` locks too while it downloads the blob.
     pub(super) fn lock(&self, repo: &RepoId, hash: &FileHash) -> PathBuf {
-        let folder = format!("models--{}--{}", repo.owner, repo.name);
-        self.0.join(".locks").join(folder).join(format!("{}.lock", hash.hex()))
+        self.0.join(".locks").join(hf_repo(repo).folder_name()).join(format!("{}.lock", hash.hex()))
     }
 
     /// The commit that `repo` named when it was last fetched.
@@ -109,6 +108,11 @@ impl CacheDir {
             other => other.map_err(io),
         }
     }
+}
+
+/// The repository as hf-hub names it.
+fn hf_repo(repo: &RepoId) -> hf_hub::Repo {
+    hf_hub::Repo::with_revision(repo.id(), hf_hub::RepoType::Model, repo.revision().to_owned())
 }
 
 /// What a checkpoint's folder lacks of the least that a conversion needs; the names, for a message.

@@ -1,11 +1,13 @@
-//! The Hugging Face Hub: what a repository holds, ranges of its files, and whole files in the cache that is shared with
-//! `huggingface_hub`. Names of models are `registry/`'s, conversion is `fetch.rs`'s.
+//! The Hugging Face Hub: listings of repositories, ranges of their files, and whole files in the cache that
+//! `huggingface_hub` shares. Model names are in `registry/` and `model_ref.rs`, conversion is in `streaming.rs`.
 //!
-//! The transfer is our own, on `ureq` (blocking, rustls). hf-hub 1.0.0 (its download.rs, 550 to 576) asks for the file,
-//! truncates `blobs/ETAG.incomplete` and renames it: a cut download begins anew, the page of an error becomes the blob, and
-//! no length or sha256 is compared; it does not read `HF_HUB_OFFLINE`, a transfer cannot be cancelled, and it brings 148
-//! crates along (tokio, hyper, Xet). hf-hub 0.5.0 names a file before it is hashed and appends a 200 where a range was
-//! asked for. What is needed of the Hub is two requests: a listing, and a range of a file.
+//! The cache layout comes from hf-hub 0.5 (`cache_layout.rs`). The transfer is our own, on `ureq` (blocking, rustls),
+//! because hf-hub's does not hold what is promised below:
+//! - 1.0.0 (`download.rs`, lines 550 to 576) neither resumes nor checks: it sends the request without looking at the
+//!   status, truncates `blobs/ETAG.incomplete` and renames it, so an interrupted download starts over and an error page
+//!   becomes the blob; no length and no sha256 is compared. It does not read `HF_HUB_OFFLINE`, a transfer cannot be
+//!   cancelled, and it brings 148 crates (tokio, hyper, Xet).
+//! - 0.5.0 renames a file before it is hashed, and appends the whole file when a server ignores the requested range.
 //!
 //! What holds here, whatever a server does:
 //! - a byte counts only under the status, range and length that were asked for, and a file appears in the cache only when
