@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// stdout.
 #[derive(Debug)]
-pub(crate) struct Output {
+pub(crate) struct AnswerWriter {
     terminal: bool,
     closed: bool,
     /// For `--json`: the answer is printed whole, later, by someone else.
@@ -16,7 +16,7 @@ pub(crate) struct Output {
     at_line_start: bool,
 }
 
-impl Output {
+impl AnswerWriter {
     /// stdout as it is; `silent` swallows the text.
     pub(crate) fn new(silent: bool) -> Self {
         Self { terminal: std::io::stdout().is_terminal(), closed: false, silent, at_line_start: true }

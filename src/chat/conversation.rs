@@ -1,8 +1,8 @@
 //! A conversation and the model that answers it: saying something, answering again, taking back, and what is sent when
 //! not everything fits. What it looks like on a terminal is `repl.rs`.
 
-use super::answer_writer::Output;
-use super::overflow::{Overflow, later_starts, reserve, sent, slack};
+use super::answer_writer::AnswerWriter;
+use super::overflow::{Overflow, extra_space, later_starts, messages_to_send, reserved_for_answer};
 use super::parameters::Parameters;
 use crate::decode::{Answer, Decoder, Event, Order, Reason, Request, TURN_MARKERS};
 use crate::engine::{Model, Sampling, Token};
@@ -22,7 +22,7 @@ const BAR_DELAY: Duration = Duration::from_millis(500);
 pub(super) const ALONE: &str = "the message alone";
 
 /// A conversation and the model that answers it.
-pub(crate) struct Chat<'m> {
+pub(crate) struct Conversation<'m> {
     pub(super) model: &'m Model,
     pub(super) decoder: Decoder<'m>,
     prompts: Prompts<'m>,
@@ -41,7 +41,7 @@ pub(crate) struct Chat<'m> {
     pub(super) fingerprint: OnceCell<String>,
 }
 
-impl<'m> Chat<'m> {
+impl<'m> Conversation<'m> {
     /// A new conversation, with a system message if there is one.
     pub(crate) fn new(
         model: &'m Model,
@@ -103,12 +103,12 @@ impl<'m> Chat<'m> {
 
     /// Says `text` and writes the answer to `out` as it comes. Ctrl-C ends the answer; what came so far stays in the
     /// conversation. After an error, or when stopped before the first character, the conversation is as it was before.
-    pub(crate) fn say(&mut self, text: String, out: &mut Output) -> Result<Answer, Failure> {
+    pub(crate) fn send(&mut self, text: String, out: &mut AnswerWriter) -> Result<Answer, Failure> {
         let (turn, start) = (self.messages.len(), self.start);
         self.messages.push(Message::new(Role::User, text));
         self.attempt = 0;
-        let answer = self.answer(out);
-        if !matches!(&answer, Ok(answer) if self.keep(answer)) {
+        let answer = self.generate(out);
+        if !matches!(&answer, Ok(answer) if self.push_answer(answer)) {
             self.messages.truncate(turn);
         }
         if answer.is_err() {
@@ -119,11 +119,11 @@ impl<'m> Chat<'m> {
 
     /// Answers the last message again, with another seed; `None` when there is no answer to replace. The old answer stays
     /// when nothing comes in its place.
-    pub(super) fn regenerate(&mut self, out: &mut Output) -> Result<Option<Answer>, Failure> {
+    pub(super) fn regenerate(&mut self, out: &mut AnswerWriter) -> Result<Option<Answer>, Failure> {
         let Some(old) = self.messages.pop_if(|message| message.role == Role::Assistant) else { return Ok(None) };
         self.attempt += 1;
-        let answer = self.answer(out);
-        if !matches!(&answer, Ok(answer) if self.keep(answer)) {
+        let answer = self.generate(out);
+        if !matches!(&answer, Ok(answer) if self.push_answer(answer)) {
             self.messages.push(old);
         }
         answer.map(Some)
@@ -144,11 +144,11 @@ impl<'m> Chat<'m> {
     /// The conversation as the model reads it.
     pub(super) fn prompt(&self) -> Result<Prompt, Failure> {
         let waiting = self.messages.last().is_some_and(|message| message.role == Role::User);
-        self.prompts.render(&sent(&self.messages, self.start), waiting)
+        self.prompts.render(&messages_to_send(&self.messages, self.start), waiting)
     }
 
     /// Puts an answer into the conversation; not when it was stopped before its first character.
-    fn keep(&mut self, answer: &Answer) -> bool {
+    fn push_answer(&mut self, answer: &Answer) -> bool {
         if answer.reason == Reason::Interrupted && answer.text.is_empty() {
             return false;
         }
@@ -162,31 +162,31 @@ impl<'m> Chat<'m> {
         true
     }
 
-    /// The prompt for an answer; makes room in the window first, where that is wanted.
-    fn fit(&mut self) -> Result<Prompt, Failure> {
+    /// The prompt for an answer; makes max_prompt in the window first, where that is wanted.
+    fn fit_prompt(&mut self) -> Result<Prompt, Failure> {
         let whole = self.prompt()?;
         let n_ctx = self.n_ctx();
-        let room = n_ctx - reserve(self.parameters.max_tokens, n_ctx);
+        let max_prompt = n_ctx - reserved_for_answer(self.parameters.max_tokens, n_ctx);
         let turns = self.turns();
-        if whole.ids.len() <= room || self.overflow == Overflow::Error && turns > 1 {
+        if whole.ids.len() <= max_prompt || self.overflow == Overflow::Error && turns > 1 {
             return Ok(whole);
         }
         let mut best: Option<(usize, Prompt)> = None;
         for start in later_starts(&self.messages, self.start) {
-            let prompt = self.prompts.render(&sent(&self.messages, start), true)?;
-            let enough = prompt.ids.len() + slack(n_ctx) <= room;
+            let prompt = self.prompts.render(&messages_to_send(&self.messages, start), true)?;
+            let enough = prompt.ids.len() + extra_space(n_ctx) <= max_prompt;
             best = Some((start, prompt));
             if enough {
                 break;
             }
         }
         let (start, prompt) = best.unwrap_or((self.start, whole));
-        let (n, gone) = (prompt.ids.len(), self.gone(start));
+        let (n, gone) = (prompt.ids.len(), self.dropped_turns(start));
         if n >= n_ctx {
             let what = format!("{ALONE} makes a prompt of {n} tokens and the window holds {n_ctx}, answer included");
             return Err(Failure::input(Code::ContextLength, what, "shorten it, or give a larger -c"));
         }
-        if gone > self.gone(self.start) {
+        if gone > self.dropped_turns(self.start) {
             let left = turns - gone;
             stderr::dim(&format!(
                 "the window of {n_ctx} tokens is full: the model no longer sees the {} before this; it reads the {left} \
@@ -200,12 +200,12 @@ impl<'m> Chat<'m> {
     }
 
     /// Turns that are not sent when `start` comes first.
-    pub(super) fn gone(&self, start: usize) -> usize {
+    pub(super) fn dropped_turns(&self, start: usize) -> usize {
         self.messages.iter().take(start).filter(|message| message.role == Role::User).count()
     }
 
-    fn answer(&mut self, out: &mut Output) -> Result<Answer, Failure> {
-        let prompt = self.fit()?;
+    fn generate(&mut self, out: &mut AnswerWriter) -> Result<Answer, Failure> {
+        let prompt = self.fit_prompt()?;
         if let (Some(notice), false) = (prompt.notice, self.noticed) {
             stderr::note(notice);
             self.noticed = true;
@@ -246,8 +246,8 @@ impl<'m> Chat<'m> {
     }
 
     /// Answers once. The exit code says whether it was interrupted.
-    pub(crate) fn once(&mut self, text: String, out: &mut Output) -> Result<(Answer, Exit), Failure> {
-        let answer = self.say(text, out)?;
+    pub(crate) fn answer_once(&mut self, text: String, out: &mut AnswerWriter) -> Result<(Answer, Exit), Failure> {
+        let answer = self.send(text, out)?;
         let exit = match (answer.reason, self.interrupt.asked()) {
             (Reason::Interrupted, Some(exit)) => exit,
             _ => Exit::Done,

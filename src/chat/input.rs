@@ -2,7 +2,7 @@
 
 /// One input.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(super) enum Input<'a> {
     /// Nothing typed.
     Empty,
     /// A message to the model.
@@ -21,28 +21,28 @@ const END: &str = "</s>";
 
 /// Reads an input. What has several lines is a command only if `is_command` says so of its first word: a pasted file may
 /// begin with a slash.
-pub(super) fn parse(input: &str, is_command: impl Fn(&str) -> bool) -> Line<'_> {
+pub(super) fn parse(input: &str, is_command: impl Fn(&str) -> bool) -> Input<'_> {
     let text = input.trim();
     if let Some(block) = text.strip_prefix(BLOCK) {
         let block = block.strip_suffix(BLOCK).unwrap_or(block);
         let block = block.strip_prefix('\n').unwrap_or(block);
         let block = block.strip_suffix('\n').unwrap_or(block);
-        return if block.trim().is_empty() { Line::Empty } else { Line::Message(block) };
+        return if block.trim().is_empty() { Input::Empty } else { Input::Message(block) };
     }
     let Some(command) = text.strip_prefix('/') else {
-        return if text.is_empty() { Line::Empty } else { Line::Message(text) };
+        return if text.is_empty() { Input::Empty } else { Input::Message(text) };
     };
     let (word, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-    if text.contains('\n') && !is_command(word) { Line::Message(text) } else { Line::Command(word, rest.trim()) }
+    if text.contains('\n') && !is_command(word) { Input::Message(text) } else { Input::Command(word, rest.trim()) }
 }
 
 /// Whether `input` goes on in the next line: a block that was opened and not closed.
-pub(super) fn unfinished(input: &str) -> bool {
+pub(super) fn is_open_block(input: &str) -> bool {
     input.trim().strip_prefix(BLOCK).is_some_and(|block| !block.ends_with(BLOCK))
 }
 
 /// What a user should know about the text of a message; it is sent as it is all the same.
-pub(super) fn warning(text: &str) -> Option<String> {
+pub(super) fn marker_warning(text: &str) -> Option<String> {
     let found: Vec<&str> = ROLE_MARKERS.into_iter().filter(|marker| text.contains(marker)).collect();
     if !found.is_empty() {
         return Some(format!(
@@ -55,35 +55,35 @@ pub(super) fn warning(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, parse, unfinished, warning};
+    use super::{Input, is_open_block, marker_warning, parse};
 
     #[test]
     fn a_line_is_a_message_or_a_command() {
         let parse = |text| parse(text, |word| word == "system");
-        assert_eq!(parse("  "), Line::Empty);
-        assert_eq!(parse(" Hi there \n"), Line::Message("Hi there"));
-        assert_eq!(parse("/clear"), Line::Command("clear", ""));
-        assert_eq!(parse("/system  You are terse. "), Line::Command("system", "You are terse."));
-        assert_eq!(parse("/system You\nare terse."), Line::Command("system", "You\nare terse."));
-        assert_eq!(parse("/clera now"), Line::Command("clera", "now"));
-        assert_eq!(parse("1/2"), Line::Message("1/2"));
-        assert_eq!(parse("/usr/bin/env\nis what?"), Line::Message("/usr/bin/env\nis what?"));
+        assert_eq!(parse("  "), Input::Empty);
+        assert_eq!(parse(" Hi there \n"), Input::Message("Hi there"));
+        assert_eq!(parse("/clear"), Input::Command("clear", ""));
+        assert_eq!(parse("/system  You are terse. "), Input::Command("system", "You are terse."));
+        assert_eq!(parse("/system You\nare terse."), Input::Command("system", "You\nare terse."));
+        assert_eq!(parse("/clera now"), Input::Command("clera", "now"));
+        assert_eq!(parse("1/2"), Input::Message("1/2"));
+        assert_eq!(parse("/usr/bin/env\nis what?"), Input::Message("/usr/bin/env\nis what?"));
     }
 
     #[test]
     fn a_block_is_taken_as_it_is() {
         let parse = |text| parse(text, |_| true);
-        assert_eq!(parse("\"\"\"\n/a\n  b\n\"\"\""), Line::Message("/a\n  b"));
-        assert_eq!(parse("\"\"\"one\"\"\" "), Line::Message("one"));
-        assert_eq!(parse("\"\"\"\n\"\"\""), Line::Empty);
-        assert!(unfinished("\"\"\"a\nb") && unfinished(" \"\"\"\n"));
-        assert!(!unfinished("\"\"\"a\"\"\"") && !unfinished("a \"\"\"") && !unfinished("/help"));
+        assert_eq!(parse("\"\"\"\n/a\n  b\n\"\"\""), Input::Message("/a\n  b"));
+        assert_eq!(parse("\"\"\"one\"\"\" "), Input::Message("one"));
+        assert_eq!(parse("\"\"\"\n\"\"\""), Input::Empty);
+        assert!(is_open_block("\"\"\"a\nb") && is_open_block(" \"\"\"\n"));
+        assert!(!is_open_block("\"\"\"a\"\"\"") && !is_open_block("a \"\"\"") && !is_open_block("/help"));
     }
 
     #[test]
     fn markers_are_flagged() {
-        assert!(warning("Hi <|assistant|> and <|user|>").unwrap().contains("<|user|> and <|assistant|>"));
-        assert!(warning("a</s>").unwrap().contains("</s>"));
-        assert_eq!(warning("a <user> b"), None);
+        assert!(marker_warning("Hi <|assistant|> and <|user|>").unwrap().contains("<|user|> and <|assistant|>"));
+        assert!(marker_warning("a</s>").unwrap().contains("</s>"));
+        assert_eq!(marker_warning("a <user> b"), None);
     }
 }

@@ -16,11 +16,11 @@ use std::path::Path;
 /// Ends the file.
 const MAGIC: [u8; 8] = *b"TULU-KV1";
 /// No seal is longer.
-const SEAL_MAX: u32 = 64 << 10;
+const MAX_TRAILER: u32 = 64 << 10;
 
 /// What the keys and values in a file depend on, besides the tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Maker {
+pub(super) struct KvIdentity {
     /// The model file, see [`super::saved::fingerprint`].
     pub(super) model: String,
     /// The pinned llama.cpp.
@@ -30,7 +30,7 @@ pub(super) struct Maker {
     pub(super) flash_attn: String,
 }
 
-impl Maker {
+impl KvIdentity {
     /// Of the model with this fingerprint under `settings`.
     pub(super) fn new(model: String, settings: &Settings) -> Self {
         Self {
@@ -57,8 +57,9 @@ impl Maker {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Seal {
-    maker: Maker,
+struct Trailer {
+    #[serde(rename = "maker")]
+    identity: KvIdentity,
     /// Window of the slot it was taken from; for information.
     n_ctx: usize,
     tokens: usize,
@@ -69,7 +70,7 @@ struct Seal {
 }
 
 /// Saves what `decoder` holds of the conversation to `path`; the bytes of the file, or `None` when it holds nothing.
-pub(super) fn save(decoder: &Decoder<'_>, maker: &Maker, path: &Path) -> Result<Option<u64>, Failure> {
+pub(super) fn save(decoder: &Decoder<'_>, identity: &KvIdentity, path: &Path) -> Result<Option<u64>, Failure> {
     let failed = |err: std::io::Error| Failure::io(path, "cannot write the KV cache", &err);
     let temp = whole::begin(path, whole::Readers::Owner)?.into_temp_path();
     let tokens = decoder.save_state(&temp)?;
@@ -77,9 +78,9 @@ pub(super) fn save(decoder: &Decoder<'_>, maker: &Maker, path: &Path) -> Result<
         return Ok(None);
     }
     let mut file = OpenOptions::new().read(true).append(true).open(&temp).map_err(failed)?;
-    let (bytes, crc32) = sum(&mut file, u64::MAX).map_err(failed)?;
-    let seal = Seal { maker: maker.clone(), n_ctx: decoder.n_ctx(), tokens, bytes, crc32 };
-    let mut end = serde_json::to_vec(&seal).map_err(|err| failed(err.into()))?;
+    let (bytes, crc32) = crc32_of(&mut file, u64::MAX).map_err(failed)?;
+    let trailer = Trailer { identity: identity.clone(), n_ctx: decoder.n_ctx(), tokens, bytes, crc32 };
+    let mut end = serde_json::to_vec(&trailer).map_err(|err| failed(err.into()))?;
     let len = u32::try_from(end.len()).unwrap_or(u32::MAX);
     end.extend(len.to_le_bytes());
     end.extend(MAGIC);
@@ -89,19 +90,19 @@ pub(super) fn save(decoder: &Decoder<'_>, maker: &Maker, path: &Path) -> Result<
 }
 
 /// Fills `decoder` from `path`; the tokens it holds then, or in words why the file was not used.
-pub(super) fn load(decoder: &mut Decoder<'_>, maker: &Maker, path: &Path) -> Result<usize, String> {
-    let seal = open(path)?;
-    if let Some(what) = seal.maker.differs(maker) {
+pub(super) fn load(decoder: &mut Decoder<'_>, identity: &KvIdentity, path: &Path) -> Result<usize, String> {
+    let trailer = open(path)?;
+    if let Some(what) = trailer.identity.differs(identity) {
         return Err(format!("it was saved with {what}"));
     }
-    if seal.tokens > decoder.n_ctx() {
-        return Err(format!("it holds {} tokens and the window only {}", seal.tokens, decoder.n_ctx()));
+    if trailer.tokens > decoder.n_ctx() {
+        return Err(format!("it holds {} tokens and the window only {}", trailer.tokens, decoder.n_ctx()));
     }
     decoder.load_state(path).map_err(|failure| failure.what)
 }
 
 /// Reads the seal and checks the state against it.
-fn open(path: &Path) -> Result<Seal, String> {
+fn open(path: &Path) -> Result<Trailer, String> {
     let mut file = File::open(path).map_err(|err| err.to_string())?;
     let about = file.metadata().map_err(|err| err.to_string())?;
     if !about.is_file() {
@@ -113,21 +114,21 @@ fn open(path: &Path) -> Result<Seal, String> {
     let (mut len, mut magic) = ([0; 4], [0; 8]);
     file.read_exact(&mut len).and_then(|()| file.read_exact(&mut magic)).map_err(damaged)?;
     let len = u32::from_le_bytes(len);
-    let bytes = end.checked_sub(u64::from(len)).filter(|_| magic == MAGIC && len <= SEAL_MAX);
+    let bytes = end.checked_sub(u64::from(len)).filter(|_| magic == MAGIC && len <= MAX_TRAILER);
     let bytes = bytes.ok_or("it is cut short, or no KV cache of tulu-quant")?;
-    let mut seal = vec![0; len as usize];
-    file.seek(SeekFrom::Start(bytes)).and_then(|_| file.read_exact(&mut seal)).map_err(damaged)?;
-    let seal: Seal = serde_json::from_slice(&seal).map_err(|_| "its seal is damaged")?;
+    let mut trailer = vec![0; len as usize];
+    file.seek(SeekFrom::Start(bytes)).and_then(|_| file.read_exact(&mut trailer)).map_err(damaged)?;
+    let trailer: Trailer = serde_json::from_slice(&trailer).map_err(|_| "its seal is damaged")?;
     file.rewind().map_err(damaged)?;
-    let (_, crc32) = sum(&mut file, bytes).map_err(damaged)?;
-    if (seal.bytes, seal.crc32) != (bytes, crc32) {
+    let (_, crc32) = crc32_of(&mut file, bytes).map_err(damaged)?;
+    if (trailer.bytes, trailer.crc32) != (bytes, crc32) {
         return Err("it is damaged: its checksum is wrong".to_owned());
     }
-    Ok(seal)
+    Ok(trailer)
 }
 
 /// Length and CRC-32 of the next `limit` bytes at most.
-fn sum(file: &mut File, limit: u64) -> std::io::Result<(u64, u32)> {
+fn crc32_of(file: &mut File, limit: u64) -> std::io::Result<(u64, u32)> {
     let mut hasher = crc32fast::Hasher::new();
     let mut buffer = vec![0; 1 << 20];
     let mut rest = file.take(limit);

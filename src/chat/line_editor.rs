@@ -1,7 +1,7 @@
 //! The line editor: the only module that names rustyline. History is kept across runs; a paste of many lines is one input;
 //! Tab completes commands, their arguments and files.
 
-use super::input::unfinished;
+use super::input::is_open_block;
 use crate::error::{Code, Failure};
 use crate::sanitize::{hazardous, one_line, shown};
 use crate::stderr::dim as note;
@@ -22,7 +22,7 @@ const PROMPT: &str = ">>> ";
 const HISTORY: usize = 1000;
 
 /// What came of asking for an input.
-pub(super) enum Typed {
+pub(super) enum InputEvent {
     /// A line, or several.
     Text(String),
     /// Ctrl-C on an empty line.
@@ -32,7 +32,7 @@ pub(super) enum Typed {
     /// Ctrl-D.
     End,
     /// Bytes that are no text.
-    Garbage,
+    InvalidUtf8,
 }
 
 /// What could stand where the cursor is: words, or files.
@@ -75,7 +75,7 @@ impl Editor {
         inner.set_helper(Some(Assistant { complete, files: FilenameCompleter::new(), typed }));
         let mut this = Self { inner, history: None };
         if keeps {
-            match crate::model::app_dirs::dir() {
+            match crate::model::app_dirs::cache_dir() {
                 Ok(folder) => this.history = Some(folder.join("chat_history")),
                 Err(failure) => note(&format!("what is typed is not kept: {}", one_line(&failure.what))),
             }
@@ -99,23 +99,25 @@ impl Editor {
     }
 
     /// Asks for an input.
-    pub(super) fn read(&mut self) -> Result<Typed, Failure> {
+    pub(super) fn read(&mut self) -> Result<InputEvent, Failure> {
         let text = match self.inner.readline(PROMPT) {
             Ok(text) => text,
             Err(ReadlineError::Interrupted) => {
                 let typed = self.inner.helper().map(|helper| helper.typed.take()).unwrap_or_default();
                 if typed.trim().is_empty() {
-                    return Ok(Typed::Interrupted);
+                    return Ok(InputEvent::Interrupted);
                 }
                 self.remember(&typed);
-                return Ok(Typed::Cleared);
+                return Ok(InputEvent::Cleared);
             }
-            Err(ReadlineError::Eof) => return Ok(Typed::End),
-            Err(ReadlineError::Io(err)) if err.kind() == std::io::ErrorKind::InvalidData => return Ok(Typed::Garbage),
+            Err(ReadlineError::Eof) => return Ok(InputEvent::End),
+            Err(ReadlineError::Io(err)) if err.kind() == std::io::ErrorKind::InvalidData => {
+                return Ok(InputEvent::InvalidUtf8);
+            }
             Err(err) => return Err(failed(err)),
         };
         self.kept(|inner, file| inner.append_history(file));
-        Ok(Typed::Text(text))
+        Ok(InputEvent::Text(text))
     }
 
     /// Puts `text` into the history as if it had been typed, so that the arrow keys bring it.
@@ -150,7 +152,7 @@ impl Hinter for Assistant {
 
 impl Validator for Assistant {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        Ok(if unfinished(context.input()) { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
+        Ok(if is_open_block(context.input()) { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }
 
@@ -182,7 +184,7 @@ fn with_home(text: &str) -> Cow<'_, str> {
     if !name.starts_with("~/") {
         return text.into();
     }
-    let home = super::typed_path::home("~").display().to_string();
+    let home = super::typed_path::expand_home("~").display().to_string();
     let home = if quote.is_empty() { home.replace(' ', "\\ ") } else { home };
     format!("{quote}{home}{}", &name[1..]).into()
 }

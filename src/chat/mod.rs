@@ -23,8 +23,8 @@ mod typed_path;
 mod unsaved;
 mod whole;
 
-pub(crate) use answer_writer::Output;
-pub(crate) use conversation::Chat;
+pub(crate) use answer_writer::AnswerWriter;
+pub(crate) use conversation::Conversation;
 pub(crate) use overflow::Overflow;
 pub(crate) use parameters::Parameters;
 pub(crate) use repl::run as run_interactive;

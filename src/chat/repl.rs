@@ -1,14 +1,14 @@
 //! The interactive loop: an input in, an answer out, a line about it. Prompt and notes go to the terminal, never to a
 //! redirected stdout.
 
-use super::answer_writer::Output;
+use super::answer_writer::AnswerWriter;
 use super::commands;
-use super::conversation::Chat;
-use super::input::{Line, parse};
-use super::line_editor::{Editor, Typed};
+use super::conversation::Conversation;
+use super::input::{Input, parse};
+use super::line_editor::{Editor, InputEvent};
 use super::parameters::Parameters;
 use super::saved::Saved;
-use super::session::{Flags, Habits, Next, Session, said};
+use super::session::{Flags, Habits, Next, Session, one_line_of};
 use super::unsaved::{self, Unsaved};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::{Interrupt, ignored};
@@ -23,11 +23,11 @@ use std::sync::atomic::Ordering;
 
 /// Runs an interactive conversation until the user leaves; continues `saved`, if there is one, under `parameters`.
 pub(crate) fn run(
-    chat: &mut Chat<'_>,
+    chat: &mut Conversation<'_>,
     saved: Option<(PathBuf, Saved)>,
     parameters: Parameters,
     habits: Habits,
-    out: &mut Output,
+    out: &mut AnswerWriter,
 ) -> Result<Exit, Failure> {
     let mut file = None;
     if let Some((path, saved)) = saved {
@@ -51,11 +51,11 @@ pub(crate) fn run(
         unsaved: false,
         last: None,
         flags,
-        kept: unsaved,
+        unsaved_text: unsaved,
     });
-    match kept.keep() {
+    match kept.save() {
         Some(Ok(_)) => note("the conversation is kept; `tulu-quant chat --continue` goes on with it"),
-        Some(Err(failure)) => note(&format!("the conversation could not be kept: {}", said(&failure))),
+        Some(Err(failure)) => note(&format!("the conversation could not be kept: {}", one_line_of(&failure))),
         None => {}
     }
     ended
@@ -69,23 +69,23 @@ fn read_inputs(session: &mut Session<'_, '_>) -> Result<Exit, Failure> {
         let typed = session.editor.read()?;
         session.flags.stopped.store(false, Ordering::SeqCst);
         let next = match typed {
-            Typed::End => return Ok(Exit::Done),
-            Typed::Interrupted if asked => return Ok(Exit::Interrupted),
-            Typed::Interrupted => {
+            InputEvent::End => return Ok(Exit::Done),
+            InputEvent::Interrupted if asked => return Ok(Exit::Interrupted),
+            InputEvent::Interrupted => {
                 note("Ctrl-C again, Ctrl-D or /exit leaves");
                 asked = true;
                 continue;
             }
-            Typed::Cleared => Next::Prompt,
-            Typed::Garbage => {
+            InputEvent::Cleared => Next::Prompt,
+            InputEvent::InvalidUtf8 => {
                 note("that was not UTF-8 text, and is not sent");
                 Next::Prompt
             }
-            Typed::Text(text) => input(session, &text)?,
+            InputEvent::Text(text) => input(session, &text)?,
         };
         // Without the model's file there is nothing to know it by, and the conversation is not kept.
         let unsaved = session.unsaved && session.habits.history && session.chat.turns() > 0;
-        session.kept.is(unsaved.then(|| session.chat.text().ok()).flatten());
+        session.unsaved_text.set(unsaved.then(|| session.chat.text().ok()).flatten());
         if let Next::Leave(exit) = next {
             return Ok(exit);
         }
@@ -102,16 +102,16 @@ fn read_inputs(session: &mut Session<'_, '_>) -> Result<Exit, Failure> {
 /// Runs one input: a message or a slash command.
 fn input(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
     match parse(text, |word| commands::find(word).is_some()) {
-        Line::Empty => Ok(Next::Prompt),
-        Line::Message(word @ ("exit" | "quit" | "bye" | "help")) if !text.contains("\"\"\"") => {
+        Input::Empty => Ok(Next::Prompt),
+        Input::Message(word @ ("exit" | "quit" | "bye" | "help")) if !text.contains("\"\"\"") => {
             note(&format!("the command is /{word}; to send the word, put \"\"\" round it"));
             Ok(Next::Prompt)
         }
-        Line::Message(text) => session.message(text.to_owned()),
-        Line::Command(word, text) => match commands::run(session, word, text) {
+        Input::Message(text) => session.message(text.to_owned()),
+        Input::Command(word, text) => match commands::run(session, word, text) {
             // A command that cannot do its work is no reason to stop talking.
             Err(failure) if failure.exit != Exit::Engine => {
-                note(&said(&failure));
+                note(&one_line_of(&failure));
                 Ok(Next::Prompt)
             }
             done => done,
@@ -146,7 +146,7 @@ fn guard_the_terminal(interrupt: Interrupt, flags: Arc<Flags>, kept: Unsaved) ->
             if signal != SIGHUP && answering || signal == SIGINT && !second {
                 continue;
             }
-            let _ = kept.keep();
+            let _ = kept.save();
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
             if signal == SIGHUP {
                 let _ = signal_hook::low_level::emulate_default_handler(SIGHUP);

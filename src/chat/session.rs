@@ -1,9 +1,9 @@
 //! A conversation on a terminal: what the slash commands and the loop in `repl.rs` act on.
 
-use super::answer_writer::Output;
-use super::conversation::{ALONE, Chat};
+use super::answer_writer::AnswerWriter;
+use super::conversation::{ALONE, Conversation};
 use super::external_editor;
-use super::input::warning;
+use super::input::marker_warning;
 use super::line_editor::Editor;
 use super::unsaved::Unsaved;
 use crate::decode::{Answer, Reason};
@@ -35,8 +35,8 @@ pub(crate) struct Habits {
 
 /// A conversation on a terminal.
 pub(super) struct Session<'c, 'm> {
-    pub(super) chat: &'c mut Chat<'m>,
-    pub(super) out: &'c mut Output,
+    pub(super) chat: &'c mut Conversation<'m>,
+    pub(super) out: &'c mut AnswerWriter,
     pub(super) editor: Editor,
     pub(super) habits: Habits,
     /// Where the conversation was saved to or loaded from.
@@ -47,7 +47,7 @@ pub(super) struct Session<'c, 'm> {
     pub(super) unsaved: bool,
     pub(super) last: Option<String>,
     pub(super) flags: Arc<Flags>,
-    pub(super) kept: Unsaved,
+    pub(super) unsaved_text: Unsaved,
 }
 
 /// What the thread that listens to signals has to know.
@@ -64,10 +64,10 @@ impl Session<'_, '_> {
     pub(super) fn message(&mut self, text: String) -> Result<Next, Failure> {
         let files = self.attached.iter().map(|(_, file)| format!("{file}\n\n"));
         let text = files.chain([text]).collect::<String>();
-        if let Some(warning) = warning(&text) {
+        if let Some(warning) = marker_warning(&text) {
             note(&warning);
         }
-        let answer = self.answered(|chat, out| chat.say(text.clone(), out).map(Some));
+        let answer = self.interruptible(|chat, out| chat.send(text.clone(), out).map(Some));
         match &answer {
             Ok(Some(answer)) if answer.reason == Reason::Interrupted && answer.text.is_empty() => {
                 note("stopped before the answer; the message is taken back (the up arrow brings it)");
@@ -75,7 +75,7 @@ impl Session<'_, '_> {
             Ok(_) => self.attached.clear(),
             Err(_) => {}
         }
-        self.turned(answer)
+        self.report_answer(answer)
     }
 
     /// The last message answered again.
@@ -83,7 +83,7 @@ impl Session<'_, '_> {
         if self.chat.parameters.sampling.temperature == 0.0 {
             note("the temperature is 0: the answer will be the same");
         }
-        let answer = self.answered(|chat, out| chat.regenerate(out));
+        let answer = self.interruptible(|chat, out| chat.regenerate(out));
         match &answer {
             Ok(None) => note("there is no answer to make again"),
             Ok(Some(answer)) if answer.reason == Reason::Interrupted && answer.text.is_empty() => {
@@ -91,7 +91,7 @@ impl Session<'_, '_> {
             }
             _ => {}
         }
-        self.turned(answer)
+        self.report_answer(answer)
     }
 
     /// A message from the user's editor.
@@ -108,14 +108,14 @@ impl Session<'_, '_> {
     }
 
     /// What the last answer took.
-    pub(super) fn last(&self) -> String {
+    pub(super) fn last_usage(&self) -> String {
         self.last.clone().unwrap_or_else(|| "there was no answer yet".to_owned())
     }
 
     /// Has `work` make an answer, which Ctrl-C stops, also one that came right behind the input.
-    fn answered(
+    fn interruptible(
         &mut self,
-        work: impl FnOnce(&mut Chat<'_>, &mut Output) -> Result<Option<Answer>, Failure>,
+        work: impl FnOnce(&mut Conversation<'_>, &mut AnswerWriter) -> Result<Option<Answer>, Failure>,
     ) -> Result<Option<Answer>, Failure> {
         self.flags.answering.store(true, Ordering::SeqCst);
         let answer = work(self.chat, self.out);
@@ -129,11 +129,11 @@ impl Session<'_, '_> {
     }
 
     /// What is to be said about an answer, and whether the session goes on.
-    fn turned(&mut self, answer: Result<Option<Answer>, Failure>) -> Result<Next, Failure> {
+    fn report_answer(&mut self, answer: Result<Option<Answer>, Failure>) -> Result<Next, Failure> {
         match answer {
             Ok(Some(answer)) => {
                 self.out.end_line()?;
-                let (took, end) = (took(&answer, self.chat.n_ctx()), end(&answer, self.chat.n_ctx()));
+                let (took, end) = (usage_text(&answer, self.chat.n_ctx()), cutoff_text(&answer, self.chat.n_ctx()));
                 if self.habits.verbose {
                     note(&format!("{took}{}{end}", if end.is_empty() { "" } else { " · " }));
                 } else if !end.is_empty() && !answer.text.is_empty() {
@@ -153,7 +153,7 @@ impl Session<'_, '_> {
                 }));
             }
             // What was typed cannot be said; the session goes on.
-            Err(failure) if failure.exit == Exit::Input => note(&said(&failure)),
+            Err(failure) if failure.exit == Exit::Input => note(&one_line_of(&failure)),
             Err(failure) => return Err(failure),
         }
         match self.chat.interrupt.asked() {
@@ -165,13 +165,13 @@ impl Session<'_, '_> {
 }
 
 /// A failure that does not end the session.
-pub(super) fn said(failure: &Failure) -> String {
+pub(super) fn one_line_of(failure: &Failure) -> String {
     let file = failure.file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default();
     one_line(&format!("{file}{}; {}", failure.what, failure.fix))
 }
 
 /// What an answer took.
-fn took(answer: &Answer, n_ctx: usize) -> String {
+fn usage_text(answer: &Answer, n_ctx: usize) -> String {
     let usage = &answer.usage;
     format!(
         "prompt {} new + {} cached, {:.1} t/s · answer {}, {:.1} t/s · window {}/{n_ctx}",
@@ -185,7 +185,7 @@ fn took(answer: &Answer, n_ctx: usize) -> String {
 }
 
 /// Why an answer is shorter than the model wanted; nothing when it is not.
-fn end(answer: &Answer, n_ctx: usize) -> &'static str {
+fn cutoff_text(answer: &Answer, n_ctx: usize) -> &'static str {
     let used = answer.usage.prompt_tokens + answer.usage.completion_tokens;
     match answer.reason {
         Reason::Stop => "",

@@ -5,16 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The path that `text` means. A file of exactly that name comes first.
-pub(super) fn path(text: &str) -> PathBuf {
+pub(super) fn parse(text: &str) -> PathBuf {
     let text = text.trim();
     if fs::symlink_metadata(text).is_ok() {
         return text.into();
     }
-    home(&bare(text))
+    expand_home(&unquote(text))
 }
 
 /// `text` with the home folder in the place of its `~`, or as it is.
-pub(super) fn home(text: &str) -> PathBuf {
+pub(super) fn expand_home(text: &str) -> PathBuf {
     let home = || std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     let rest = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
     match rest.and_then(|rest| Some((home()?, rest.trim_start_matches('/')))) {
@@ -25,22 +25,22 @@ pub(super) fn home(text: &str) -> PathBuf {
 }
 
 /// `text` without the quotes round it and the backslashes in it.
-fn bare(text: &str) -> String {
+fn unquote(text: &str) -> String {
     for quote in ['\'', '"'] {
         if let Some(inner) = text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
-            return if quote == '"' { unescaped(inner) } else { inner.to_owned() };
+            return if quote == '"' { unescape(inner) } else { inner.to_owned() };
         }
     }
-    unescaped(text)
+    unescape(text)
 }
 
-fn unescaped(text: &str) -> String {
+fn unescape(text: &str) -> String {
     rustyline::completion::unescape(text, Some('\\')).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::typed_path;
+    use super::parse;
     use std::path::{Path, PathBuf};
 
     #[test]
@@ -57,10 +57,10 @@ mod tests {
             ("a/~/b", "a/~/b"),
             ("\"", "\""),
         ] {
-            assert_eq!(path(typed), Path::new(wanted), "{typed}");
+            assert_eq!(parse(typed), Path::new(wanted), "{typed}");
         }
-        assert_eq!(path("~"), home);
-        assert_eq!(path("~/a\\ b"), home.join("a b"));
-        assert_eq!(path("\"~/a b\""), home.join("a b"));
+        assert_eq!(parse("~"), home);
+        assert_eq!(parse("~/a\\ b"), home.join("a b"));
+        assert_eq!(parse("\"~/a b\""), home.join("a b"));
     }
 }

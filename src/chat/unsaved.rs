@@ -16,12 +16,12 @@ pub(super) struct Unsaved(Arc<Mutex<Option<String>>>);
 
 impl Unsaved {
     /// Notes what the conversation is now; `None` when it is saved, or empty.
-    pub(super) fn is(&self, text: Option<String>) {
+    pub(super) fn set(&self, text: Option<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 
     /// Writes it, once; where to, or `None` when there is nothing to keep. Others that want to keep it wait meanwhile.
-    pub(super) fn keep(&self) -> Option<Result<PathBuf, Failure>> {
+    pub(super) fn save(&self) -> Option<Result<PathBuf, Failure>> {
         let mut unsaved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = unsaved.take()?;
         let written = file().and_then(|file| whole::write(&file, &text, whole::Readers::Owner).map(|()| file));

@@ -5,11 +5,11 @@ use crate::interrupt::Interrupt;
 use crate::model::bundled;
 use crate::model::card;
 use crate::model::hub::Hub;
-use crate::model::if_exists::there;
-use crate::model::model_ref::{Named, named, parse_type};
-use crate::model::resolve::{is_checkpoint, listing, threads};
+use crate::model::if_exists;
+use crate::model::model_ref::{self, ModelRef, parse_type};
+use crate::model::resolve::{available_threads, check_is_checkpoint, list_repo};
 use crate::model::stopped;
-use crate::model::streaming::{self, Source};
+use crate::model::streaming::{self, CheckpointSource};
 use crate::options::FetchArgs;
 use crate::sanitize::one_line;
 use crate::stderr;
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let source = opened.checkpoint();
     let refusals = crate::prompt::check_template(source)?;
     let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
-    let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(threads);
+    let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(available_threads);
     let memory = memory_needed(&plan, threads).saturating_add(opened.memory_held(&plan));
     if !args.json {
         stderr::block(&summary(&opened, &plan, memory));
@@ -127,7 +127,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     watch.clear();
     // the request to stop came as a signal, which decides between 130 and 143
     let report = converted.map_err(|err| match interrupt.asked() {
-        Some(exit) if err.code == Code::Interrupted && opened.distant().is_some() => stopped(exit),
+        Some(exit) if err.code == Code::Interrupted && opened.remote_name().is_some() => stopped(exit),
         asked => Failure { exit: asked.unwrap_or(err.exit), ..err },
     })?;
     if let Some(card) = &card {
@@ -152,18 +152,20 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The folder or file, or else the model of the family or the Hub.
-fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
-    let found = there(&args.source)?;
+fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure> {
+    let found = if_exists::metadata(&args.source)?;
     if found.as_ref().is_some_and(|it| !it.is_dir()) {
         return Ok(Checkpoint::open_gguf(&args.source, args.allow_requantize)?.into());
     }
-    let named = if found.is_none() { Some(named(args.source.as_os_str())?) } else { None };
+    let named = if found.is_none() { Some(model_ref::parse(args.source.as_os_str())?) } else { None };
     let (repo, ftype) = match named {
-        Some(Named::Hub(repo, ftype)) => (repo, ftype),
-        Some(Named::Demo(None)) => return Ok(Checkpoint::open(&bundled::folder()?)?.into()),
-        Some(Named::Demo(Some(ftype)) | Named::Folder(_, Some(ftype))) => return Err(type_after_name(args, ftype)),
+        Some(ModelRef::Hub(repo, ftype)) => (repo, ftype),
+        Some(ModelRef::Demo(None)) => return Ok(Checkpoint::open(&bundled::folder()?)?.into()),
+        Some(ModelRef::Demo(Some(ftype)) | ModelRef::Folder(_, Some(ftype))) => {
+            return Err(type_after_name(args, ftype));
+        }
         _ => {
-            is_checkpoint(&args.source)?;
+            check_is_checkpoint(&args.source)?;
             return Ok(Checkpoint::open(&args.source)?.into());
         }
     };
@@ -172,9 +174,9 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
     }
     let hub = Hub::from_env(interrupt)?;
     // what is in the cache as a whole needs no network
-    match hub.settings().cache.complete(&repo)?.filter(|_| hub.settings().offline) {
+    match hub.settings().cache.complete_snapshot(&repo)?.filter(|_| hub.settings().offline) {
         Some(folder) => Ok(Checkpoint::open(&folder)?.into()),
-        None => Source::listed(&hub, listing(&hub, &repo)?, &args.fetch.options()),
+        None => CheckpointSource::listed(&hub, list_repo(&hub, &repo)?, &args.fetch.options()),
     }
 }
 
@@ -274,7 +276,7 @@ fn replaced(text: &OsStr, from: &str, to: &str) -> OsString {
 }
 
 /// What will happen, in a few lines.
-fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
+fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> String {
     let source = opened.checkpoint();
     let c = &source.config;
     let mut out = format!(
@@ -295,7 +297,7 @@ fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
         out += &format!("  {:<7} {:>9}  {bpw:.2} bits a weight  {}\n", o.ftype, table::bytes(o.len), o.path.display());
     }
     let [read, disk, memory] = [plan.source_bytes, plan.output_bytes(), memory].map(table::bytes);
-    let reads = match opened.distant() {
+    let reads = match opened.remote_name() {
         Some(place) => format!("fetches {read} from {place} and keeps none of it"),
         None => format!("reads {read}"),
     };
@@ -331,9 +333,9 @@ fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
     table::render(&align, &rows)
 }
 
-fn plan_json(opened: &Source, plan: &Plan, memory: u64) -> Value {
+fn plan_json(opened: &CheckpointSource, plan: &Plan, memory: u64) -> Value {
     let source = opened.checkpoint();
-    let place = opened.distant().unwrap_or_else(|| source.dir.to_string_lossy().into_owned());
+    let place = opened.remote_name().unwrap_or_else(|| source.dir.to_string_lossy().into_owned());
     let outputs: Vec<Value> = plan
         .outputs
         .iter()

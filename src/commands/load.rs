@@ -22,7 +22,7 @@ pub(super) fn resolve(
     args: &HubArgs,
     interrupt: &Interrupt,
 ) -> Result<PathBuf, Failure> {
-    if let Some(trained) = model::trained_window(name) {
+    if let Some(trained) = model::trained_context(name) {
         settings.check_window(trained)?;
     }
     model::resolve(name, &args.options(), interrupt)
@@ -49,7 +49,7 @@ pub(super) fn model(
     let model = model.map_err(|failure| match (failure.code, interrupt.asked()) {
         (Code::Interrupted, Some(exit)) => Failure { exit, ..failure },
         // what this program made and keeps is made again, not repaired
-        (Code::Model, _) if crate::model::app_dirs::dir().is_ok_and(|cache| path.starts_with(cache)) => {
+        (Code::Model, _) if crate::model::app_dirs::cache_dir().is_ok_and(|cache| path.starts_with(cache)) => {
             Failure { fix: "delete the file; the same command makes it again".to_owned(), ..failure }
         }
         _ => failure,

@@ -2,9 +2,9 @@
 //! fetched and nothing is converted here.
 
 use crate::error::{Code, Failure};
-use crate::model::converted_cache::Made;
-use crate::model::hub::Settings;
-use crate::model::model_ref::{Named, named};
+use crate::model::converted_cache::ConvertedCache;
+use crate::model::hub::HubSettings;
+use crate::model::model_ref::{self, ModelRef};
 use crate::model::{app_dirs, bundled};
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -22,33 +22,34 @@ pub(super) enum Given {
 /// file that was made of it.
 pub(super) fn given(text: &OsStr) -> Result<Given, Failure> {
     let name = &*text.to_string_lossy();
-    match named(text)? {
-        Named::File(path) => Ok(Given::File(path)),
-        Named::Folder(path, None) => Ok(Given::Folder(path)),
-        Named::Folder(path, Some(_)) => {
+    match model_ref::parse(text)? {
+        ModelRef::File(path) => Ok(Given::File(path)),
+        ModelRef::Folder(path, None) => Ok(Given::Folder(path)),
+        ModelRef::Folder(path, Some(_)) => {
             let fix = "give the folder, or a .gguf file that was made of it";
             Err(Failure::input(Code::Usage, "a folder has no type", fix).at(path))
         }
-        Named::Demo(None) => Ok(Given::Folder(bundled::folder()?)),
-        Named::Demo(Some(ftype)) => {
-            let file = app_dirs::dir()?.join(format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::fingerprint()));
+        ModelRef::Demo(None) => Ok(Given::Folder(bundled::folder()?)),
+        ModelRef::Demo(Some(ftype)) => {
+            let file =
+                app_dirs::cache_dir()?.join(format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::bundle_hash()));
             there(file, name)
         }
-        Named::Hub(repo, Some(ftype)) => match Made::of(&repo)?.current(ftype)? {
+        ModelRef::Hub(repo, Some(ftype)) => match ConvertedCache::for_repo(&repo)?.current(ftype)? {
             Some((file, _)) => Ok(Given::File(file)),
             None => Err(absent(name)),
         },
-        Named::Hub(repo, None) => {
-            let cache = Settings::from_env()?.cache;
-            if let Some(folder) = cache.complete(&repo)? {
+        ModelRef::Hub(repo, None) => {
+            let cache = HubSettings::from_env()?.cache;
+            if let Some(folder) = cache.complete_snapshot(&repo)? {
                 return Ok(Given::Folder(folder));
             }
-            if let Some(folder) = cache.partly(&repo)? {
+            if let Some(folder) = cache.partial_snapshot(&repo)? {
                 return Ok(Given::Folder(folder));
             }
-            let made = Made::of(&repo)?;
-            let Some(ftype) = made.types()?.first().copied() else { return Err(absent(name)) };
-            made.current(ftype)?.map(|(file, _)| Given::File(file)).ok_or_else(|| absent(name))
+            let converted = ConvertedCache::for_repo(&repo)?;
+            let Some(ftype) = converted.types()?.first().copied() else { return Err(absent(name)) };
+            converted.current(ftype)?.map(|(file, _)| Given::File(file)).ok_or_else(|| absent(name))
         }
     }
 }

@@ -5,7 +5,7 @@ mod folder;
 use super::local_model::{Given, given};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::resolve::threads;
+use crate::model::resolve::available_threads;
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
 use crate::watch::Watch;
@@ -46,7 +46,7 @@ const WORST: usize = 5;
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     let expected = args.sha256.as_deref().map(digits).transpose()?;
-    let n_threads = args.threads.unwrap_or_else(threads);
+    let n_threads = args.threads.unwrap_or_else(available_threads);
     let path = match given(&args.file)? {
         Given::File(path) => path,
         Given::Folder(path) if args.against.is_some() || expected.is_some() => {

@@ -4,7 +4,7 @@ use crate::error::{Code, Failure};
 use std::path::PathBuf;
 
 /// `$TULU_QUANT_CACHE`, else the platform's cache folder for this program; created when it is not there.
-pub(crate) fn dir() -> Result<PathBuf, Failure> {
+pub(crate) fn cache_dir() -> Result<PathBuf, Failure> {
     let dir = match std::env::var_os("TULU_QUANT_CACHE").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
         None => directories::ProjectDirs::from("", "", "tulu-quant")
@@ -30,7 +30,7 @@ pub(crate) fn dir() -> Result<PathBuf, Failure> {
 
 /// `$TULU_QUANT_CONVERSATIONS`, else the platform's data folder for this program: what people save is no cache. It may not
 /// be there yet.
-pub(crate) fn conversations() -> Result<PathBuf, Failure> {
+pub(crate) fn conversations_dir() -> Result<PathBuf, Failure> {
     if let Some(dir) = std::env::var_os("TULU_QUANT_CONVERSATIONS").filter(|dir| !dir.is_empty()) {
         return Ok(dir.into());
     }

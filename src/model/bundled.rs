@@ -27,7 +27,7 @@ const FILES: [(&str, &[u8]); 8] = files![
 ];
 
 /// Short name of this very model, so that another version of the program does not take the file of this one.
-pub(crate) fn fingerprint() -> String {
+pub(crate) fn bundle_hash() -> String {
     use sha2::Digest as _;
     let mut hash = sha2::Sha256::new();
     for (name, bytes) in FILES {
@@ -39,10 +39,10 @@ pub(crate) fn fingerprint() -> String {
 
 /// The checkpoint as a folder in the cache, unpacked the first time.
 pub(crate) fn folder() -> Result<PathBuf, Failure> {
-    let parent = super::app_dirs::dir()?.join(format!("demo-{}", fingerprint()));
+    let parent = super::app_dirs::cache_dir()?.join(format!("demo-{}", bundle_hash()));
     let dir = parent.join(NAME);
     for (name, wanted) in FILES {
-        if super::if_exists::bytes(&dir.join(name))?.is_none_or(|found| found != wanted) {
+        if super::if_exists::read(&dir.join(name))?.is_none_or(|found| found != wanted) {
             return unpack(&parent);
         }
     }

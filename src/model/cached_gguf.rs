@@ -1,7 +1,7 @@
 //! Whether a GGUF file in the program's cache is still what was put there: `.sums/` has its length and a hash. A file that was truncated or overwritten is made again; the user never made it and cannot mend it.
 
 use super::hub::replace;
-use super::if_exists::{bytes, there};
+use super::if_exists;
 use super::{fingerprint, lock};
 use crate::error::{Code, Failure};
 use crate::hex::hex;
@@ -19,40 +19,40 @@ use tulu_quantize::{Class, Error};
 /// Files up to this length are hashed as a whole, larger ones by samples: it must take a moment at every start.
 const WHOLE: u64 = 64 << 20;
 
-/// The file at `kept`: as it is when it is sound and `anew` is not asked for; else `make` makes it. One process at a time
+/// The file at `kept`: as it is when it is sound and `refresh` is not asked for; else `make` makes it. One process at a time
 /// does that, the others wait and use what it made.
-pub(crate) fn kept(
-    kept: &Path,
-    anew: bool,
+pub(crate) fn ensure(
+    path: &Path,
+    refresh: bool,
     interrupt: &Interrupt,
     make: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    if !anew && is_sound(kept)? {
+    if !refresh && is_intact(path)? {
         return Ok(());
     }
-    let does = format!("is making {}", shown(kept));
-    let lock = lock::wait(&lock_of(kept)?, &does, interrupt, &|err| {
+    let does = format!("is making {}", shown(path));
+    let lock = lock::wait(&lock_file(path)?, &does, interrupt, &|err| {
         let fix = "set TULU_QUANT_CACHE to a folder of yours";
-        Failure::machine(Code::Cache, format!("cannot lock the model in the cache: {err}"), fix).at(kept)
+        Failure::machine(Code::Cache, format!("cannot lock the model in the cache: {err}"), fix).at(path)
     })?;
-    if (!anew || lock.waited) && is_sound(kept)? {
+    if (!refresh || lock.waited) && is_intact(path)? {
         return Ok(());
     }
-    if !anew && there(kept)?.is_some() {
-        stderr::note(&format!("{} is damaged and is made again", shown(kept)));
+    if !refresh && if_exists::metadata(path)?.is_some() {
+        stderr::note(&format!("{} is damaged and is made again", shown(path)));
     }
     make()?;
-    replace(&sum_of(kept)?, sum(kept)?.to_string().as_bytes())
+    replace(&checksum_file(path)?, checksum(path)?.to_string().as_bytes())
 }
 
 /// Whether the file is there as it was made. Of a file without a sum the header is read.
-pub(crate) fn is_sound(path: &Path) -> Result<bool, Failure> {
-    if !there(path)?.is_some_and(|found| found.is_file()) {
+pub(crate) fn is_intact(path: &Path) -> Result<bool, Failure> {
+    if !if_exists::metadata(path)?.is_some_and(|found| found.is_file()) {
         return Ok(false);
     }
-    match bytes(&sum_of(path)?)? {
+    match if_exists::read(&checksum_file(path)?)? {
         Some(known) => match serde_json::from_slice::<Value>(&known) {
-            Ok(known) => Ok(known == sum(path)?),
+            Ok(known) => Ok(known == checksum(path)?),
             Err(_) => Ok(false),
         },
         None => match Gguf::open(path) {
@@ -64,24 +64,24 @@ pub(crate) fn is_sound(path: &Path) -> Result<bool, Failure> {
 }
 
 /// `.sums/…` in the cache.
-pub(crate) fn sum_of(path: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn checksum_file(path: &Path) -> Result<PathBuf, Failure> {
     beside(path, "sum")
 }
 
 /// `.locks/…` in the cache.
-pub(crate) fn lock_of(path: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn lock_file(path: &Path) -> Result<PathBuf, Failure> {
     beside(path, "lock")
 }
 
 /// What goes with a file of the cache, under a name of its own for each file.
 fn beside(path: &Path, what: &str) -> Result<PathBuf, Failure> {
-    let cache = super::app_dirs::dir()?;
+    let cache = super::app_dirs::cache_dir()?;
     let name = path.strip_prefix(&cache).unwrap_or(path);
     let digest = Sha256::digest(name.as_os_str().as_encoded_bytes());
     Ok(cache.join(format!(".{what}s")).join(format!("{}.{what}", hex(&digest[..8]))))
 }
 
-fn sum(path: &Path) -> Result<Value, Failure> {
+fn checksum(path: &Path) -> Result<Value, Failure> {
     let io = |err: std::io::Error| Failure::io(path, "cannot read the model", &err);
     let mut file = File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();

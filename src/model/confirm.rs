@@ -1,8 +1,8 @@
 //! What fetching a model will take, said before it begins, and the one question.
 
 use super::FetchOptions;
-use super::hub::{Hub, Listing, Needed, room};
-use super::if_exists::there;
+use super::hub::{Hub, Listing, NeededFiles, check_disk_space};
+use super::if_exists;
 use super::registry;
 use crate::engine::Shape;
 use crate::error::{Code, Failure};
@@ -21,9 +21,9 @@ use tulu_quantize::{Ftype, forecast, part_of};
 const HEADER: u64 = 1 << 20;
 
 /// What is about to happen.
-pub(crate) struct Offer<'a> {
+pub(crate) struct Confirmation<'a> {
     pub(crate) listing: &'a Listing,
-    pub(crate) needed: &'a Needed<'a>,
+    pub(crate) needed: &'a NeededFiles<'a>,
     pub(crate) config: Config,
     /// Type, file, and its bytes.
     pub(crate) outputs: Vec<(Ftype, PathBuf, u64)>,
@@ -33,12 +33,12 @@ pub(crate) struct Offer<'a> {
     pub(crate) keeps_checkpoint: bool,
 }
 
-impl<'a> Offer<'a> {
+impl<'a> Confirmation<'a> {
     /// Reads config.json: what it describes is checked before anything large is fetched.
     pub(crate) fn new(
         hub: &Hub,
         listing: &'a Listing,
-        needed: &'a Needed<'a>,
+        needed: &'a NeededFiles<'a>,
         outputs: &[(Ftype, PathBuf)],
         keeps_checkpoint: bool,
     ) -> Result<Self, Failure> {
@@ -54,9 +54,9 @@ impl<'a> Offer<'a> {
     }
 
     /// Whether an earlier run was stopped in the middle of it: that was agreed to.
-    fn begun(&self) -> Result<bool, Failure> {
+    fn is_resumed(&self) -> Result<bool, Failure> {
         for (_, path, _) in &self.outputs {
-            if there(&part_of(path))?.is_some() {
+            if if_exists::metadata(&part_of(path))?.is_some() {
                 return Ok(true);
             }
         }
@@ -65,7 +65,7 @@ impl<'a> Offer<'a> {
 
     /// The licence: as the family's table has it, else as the model card does.
     pub(crate) fn licence(&self) -> String {
-        let known = registry::of_repo(&self.listing.repo).map(|entry| entry.licence.to_owned());
+        let known = registry::find_repo(&self.listing.repo).map(|entry| entry.licence.to_owned());
         known
             .or_else(|| self.listing.licence.clone())
             .map_or_else(|| "not stated: see the model card".to_owned(), |text| one_line(&text))
@@ -78,7 +78,7 @@ impl<'a> Offer<'a> {
     }
 
     /// The lines that say it.
-    pub(crate) fn text(&self, cache: &Path) -> String {
+    pub(crate) fn summary(&self, cache: &Path) -> String {
         let (listing, bytes) = (self.listing, table::bytes);
         let here = self.needed.bytes().saturating_sub(self.to_fetch);
         let here = if here > 0 { format!(" ({} are here already)", bytes(here)) } else { String::new() };
@@ -111,15 +111,15 @@ impl<'a> Offer<'a> {
     /// `hf download` and `ollama` do: a batch job that waits for an answer helps nobody.
     pub(crate) fn ask(&self, hub: &Hub, fetch: &FetchOptions) -> Result<(), Failure> {
         let cache = &hub.settings().cache.0;
-        stderr::block(&self.text(cache));
+        stderr::block(&self.summary(cache));
         self.check_disks(cache)?;
-        if fetch.yes || self.begun()? {
+        if fetch.yes || self.is_resumed()? {
             return Ok(());
         }
-        let Some(terminal) = terminal() else { return Ok(()) };
+        let Some(terminal) = prompt_terminal() else { return Ok(()) };
         stderr::block("Go on? [Y/n] ");
-        let go_on = || hub.go_on();
-        match answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+        let go_on = || hub.check_cancelled();
+        match read_answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
             Some("" | "y" | "yes") => Ok(()),
             _ => Err(Failure::input(Code::Declined, "nothing was fetched", "answer y, or give --yes")
                 .at(self.listing.repo.id())),
@@ -137,16 +137,16 @@ impl<'a> Offer<'a> {
         let output = self.outputs.first().and_then(|(_, path, _)| existing(path));
         let (Some(output), Some(cache)) = (output, existing(cache)) else { return Ok(()) };
         if device(&output) == device(&cache) {
-            return room(&output, fetched.saturating_add(left), "TULU_QUANT_CACHE and HF_HUB_CACHE");
+            return check_disk_space(&output, fetched.saturating_add(left), "TULU_QUANT_CACHE and HF_HUB_CACHE");
         }
-        room(&output, left, "TULU_QUANT_CACHE")?;
-        room(&cache, fetched, "HF_HUB_CACHE")
+        check_disk_space(&output, left, "TULU_QUANT_CACHE")?;
+        check_disk_space(&cache, fetched, "HF_HUB_CACHE")
     }
 }
 
 /// Where somebody can answer what is asked on stderr: stdin, or the terminal itself where stdin is a file or a pipe. `None`
 /// where nobody sees the question.
-pub(crate) fn terminal() -> Option<Box<dyn BufRead + Send>> {
+pub(crate) fn prompt_terminal() -> Option<Box<dyn BufRead + Send>> {
     if !std::io::stderr().is_terminal() {
         return None;
     }
@@ -158,7 +158,7 @@ pub(crate) fn terminal() -> Option<Box<dyn BufRead + Send>> {
 
 /// A line from the terminal, or `None` at its end. It is read by a thread of its own: a read does not look whether
 /// somebody asked to stop, which `go_on` does.
-pub(crate) fn answer(
+pub(crate) fn read_answer(
     mut terminal: Box<dyn BufRead + Send>,
     go_on: &dyn Fn() -> Result<(), Failure>,
 ) -> Result<Option<String>, Failure> {
@@ -190,7 +190,8 @@ fn config(hub: &Hub, listing: &Listing) -> Result<Config, Failure> {
     })?;
     let folder = tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot make a folder", &err))?;
     let path = folder.path().join("config.json");
-    std::fs::write(&path, hub.get_whole(listing, file)?).map_err(|err| Failure::io(&path, "cannot write", &err))?;
+    std::fs::write(&path, hub.get_small_file(listing, file)?)
+        .map_err(|err| Failure::io(&path, "cannot write", &err))?;
     let config = Config::read(folder.path());
     config.map_err(|err| Failure::from(err).at(format!("{id}/config.json")))
 }

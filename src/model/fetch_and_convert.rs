@@ -2,7 +2,7 @@
 
 use super::FetchOptions;
 use super::hub::{Hub, Listing};
-use super::streaming::{self, Source};
+use super::streaming::{self, CheckpointSource};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::stderr;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tulu_quantize::{Ftype, Options, Plan, Recipe, Report};
 
 /// What to fetch, and what to make of it.
-pub(crate) struct Job<'a> {
+pub(crate) struct FetchJob<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) listing: &'a Listing,
     /// Each type, and the file it goes to.
@@ -23,8 +23,8 @@ pub(crate) struct Job<'a> {
 }
 
 /// Fetches and converts. What had arrived is not fetched again after an interruption.
-pub(crate) fn fetch_and_convert(job: &Job<'_>) -> Result<Report, Failure> {
-    let source = Source::listed(job.hub, job.listing.clone(), job.fetch)?;
+pub(crate) fn fetch_and_convert(job: &FetchJob<'_>) -> Result<Report, Failure> {
+    let source = CheckpointSource::listed(job.hub, job.listing.clone(), job.fetch)?;
     let plan = Plan::new(source.checkpoint(), job.outputs, job.recipe)?;
     let refusals = crate::prompt::check_template(source.checkpoint())?;
     source.checkpoint().notes.iter().chain(&refusals).for_each(|note| stderr::note(note));

@@ -1,6 +1,6 @@
 //! Addresses of repositories as people copy them: from a browser, from ollama's or huggingface_hub's commands.
 
-use super::hub::{decode, endpoint_place};
+use super::hub::{endpoint_address, percent_decode};
 use crate::error::{Code, Failure};
 
 /// Hosts whose pages are the Hub's; the one of HF_ENDPOINT is too.
@@ -10,7 +10,7 @@ const HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
 ///
 /// # Errors
 /// `NOT_FOUND` for an address of something else than a model.
-pub(crate) fn rewritten(text: &str) -> Result<Option<String>, Failure> {
+pub(crate) fn to_model_name(text: &str) -> Result<Option<String>, Failure> {
     let refuse = |what: &str, fix: &str| Err(Failure::input(Code::NotFound, what, fix).at(text));
     let (scheme, rest) = match text.trim().split_once("://") {
         Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
@@ -35,7 +35,7 @@ pub(crate) fn rewritten(text: &str) -> Result<Option<String>, Failure> {
         Some((path, ftype)) if !ftype.contains('/') => (path, format!(":{ftype}")),
         _ => (path, String::new()),
     };
-    let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
+    let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(percent_decode).collect();
     let mut parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     if matches!(parts.as_slice(), ["models", _, _, ..]) {
         parts.remove(0);
@@ -66,7 +66,7 @@ pub(crate) fn rewritten(text: &str) -> Result<Option<String>, Failure> {
 fn below_host(rest: &str, has_scheme: bool) -> Option<&str> {
     let user = rest.find('@').filter(|at| rest.find('/').is_none_or(|slash| *at < slash));
     let rest = user.and_then(|at| rest.get(at + 1..)).unwrap_or(rest);
-    let own = endpoint_place();
+    let own = endpoint_address();
     HOSTS.into_iter().chain([own.as_str()]).find_map(|host| {
         let (begin, below) = rest.split_at_checked(host.len())?;
         let is_host = begin.eq_ignore_ascii_case(host) && (below.is_empty() || below.starts_with('/'));
@@ -77,7 +77,7 @@ fn below_host(rest: &str, has_scheme: bool) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::rewritten;
+    use super::to_model_name;
     use crate::error::Code;
 
     #[test]
@@ -103,10 +103,10 @@ mod tests {
             ("https://huggingface.co/me/mine@v1:F16", "me/mine@v1:F16"),
             ("https://user:pass@huggingface.co/me/mine", "me/mine"),
         ] {
-            assert_eq!(rewritten(address).unwrap().as_deref(), Some(name), "{address}");
+            assert_eq!(to_model_name(address).unwrap().as_deref(), Some(name), "{address}");
         }
         for name in ["me/mine", "tulu-2-7b:Q8_0", "me/mine@v1", "hf.com/x", "huggingface.co.evil/me/mine", "x.gguf"] {
-            assert_eq!(rewritten(name).unwrap(), None, "{name}");
+            assert_eq!(to_model_name(name).unwrap(), None, "{name}");
         }
         for (address, words) in [
             ("https://huggingface.co/datasets/me/data", "no model"),
@@ -115,7 +115,7 @@ mod tests {
             ("ftp://huggingface.co/me/mine", "no address of the Hub"),
             ("https://huggingface.co/me/mine-GGUF/blob/main/mine.Q4_K_M.gguf", "a GGUF file"),
         ] {
-            let failure = rewritten(address).unwrap_err();
+            let failure = to_model_name(address).unwrap_err();
             assert_eq!(failure.code, Code::NotFound);
             assert!(failure.what.contains(words), "{address}: {}", failure.what);
         }

@@ -9,33 +9,33 @@ use std::path::Path;
 ///
 /// # Errors
 /// Every other answer of the system, such as a permission that lacks or a disk that fails.
-pub(crate) fn there(path: &Path) -> Result<Option<Metadata>, Failure> {
+pub(crate) fn metadata(path: &Path) -> Result<Option<Metadata>, Failure> {
     or_absent(path, fs::metadata(path))
 }
 
-/// Whether a file is at `path`; see [`there`].
+/// Whether a file is at `path`; see [`metadata`].
 pub(crate) fn is_file(path: &Path) -> Result<bool, Failure> {
-    Ok(there(path)?.is_some_and(|found| found.is_file()))
+    Ok(metadata(path)?.is_some_and(|found| found.is_file()))
 }
 
-/// Whether a folder is at `path`; see [`there`].
+/// Whether a folder is at `path`; see [`metadata`].
 pub(crate) fn is_dir(path: &Path) -> Result<bool, Failure> {
-    Ok(there(path)?.is_some_and(|found| found.is_dir()))
+    Ok(metadata(path)?.is_some_and(|found| found.is_dir()))
 }
 
 /// The bytes of an optional file.
 ///
 /// # Errors
-/// As [`there`].
-pub(crate) fn bytes(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+/// As [`metadata`].
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     or_absent(path, fs::read(path))
 }
 
 /// The names in a folder that may be missing, in order.
 ///
 /// # Errors
-/// As [`there`].
-pub(crate) fn entries(path: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
+/// As [`metadata`].
+pub(crate) fn list(path: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
     let Some(entries) = or_absent(path, fs::read_dir(path))? else { return Ok(Vec::new()) };
     let all: Result<Vec<_>, Error> = entries.map(|entry| Ok(entry?.path())).collect();
     let mut all = all.map_err(|err| Failure::io(path, "cannot list the folder", &err))?;
@@ -59,7 +59,7 @@ fn is_absence(err: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, if_exists};
+    use super::{metadata, read};
     use crate::error::Code;
     use std::path::Path;
 
@@ -70,13 +70,13 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         let long = "x".repeat(5000);
         for nothing in [dir.path().join("no"), file.join("below"), dir.path().join(long)] {
-            assert!(there(&nothing).unwrap().is_none() && bytes(&nothing).unwrap().is_none());
+            assert!(metadata(&nothing).unwrap().is_none() && read(&nothing).unwrap().is_none());
         }
-        assert!(there(&file).unwrap().unwrap().is_file());
+        assert!(metadata(&file).unwrap().unwrap().is_file());
         // a link that leads to itself can be looked at by nobody
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("link", &link).unwrap();
-        assert_eq!(there(&link).unwrap_err().code, Code::Io);
-        assert_eq!(bytes(Path::new("/")).unwrap_err().code, Code::Io);
+        assert_eq!(metadata(&link).unwrap_err().code, Code::Io);
+        assert_eq!(read(Path::new("/")).unwrap_err().code, Code::Io);
     }
 }

@@ -1,7 +1,7 @@
 //! What a MODEL or SOURCE on the command line names. Nothing is fetched here.
 
 use super::hub::RepoId;
-use super::if_exists::there;
+use super::if_exists;
 use super::{bundled, hub_url, registry};
 use crate::error::{Code, Failure};
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use tulu_quantize::Ftype;
 
 /// A thing that can be made a GGUF file, and the type asked for after a colon.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Named {
+pub(crate) enum ModelRef {
     /// A file as it is.
     File(PathBuf),
     /// A checkpoint folder.
@@ -24,30 +24,30 @@ pub(crate) enum Named {
 }
 
 /// What is there comes first: a file or folder of that name is never taken for a name on the Hub.
-pub(crate) fn named(model: &OsStr) -> Result<Named, Failure> {
+pub(crate) fn parse(model: &OsStr) -> Result<ModelRef, Failure> {
     let path = Path::new(model);
-    match there(path)? {
-        Some(found) if found.is_dir() => return Ok(Named::Folder(path.to_owned(), None)),
-        Some(found) if found.is_file() => return Ok(Named::File(path.to_owned())),
+    match if_exists::metadata(path)? {
+        Some(found) if found.is_dir() => return Ok(ModelRef::Folder(path.to_owned(), None)),
+        Some(found) if found.is_file() => return Ok(ModelRef::File(path.to_owned())),
         _ => {}
     }
     // a path need not be UTF-8
     let colon = model.as_bytes().iter().rposition(|byte| *byte == b':');
     if let Some((before, after)) = colon.map(|at| (&model.as_bytes()[..at], &model.as_bytes()[at + 1..])) {
         let folder = Path::new(OsStr::from_bytes(before));
-        if !before.is_empty() && there(folder)?.is_some_and(|found| found.is_dir()) {
-            return Ok(Named::Folder(folder.to_owned(), Some(parse_type(&String::from_utf8_lossy(after))?)));
+        if !before.is_empty() && if_exists::metadata(folder)?.is_some_and(|found| found.is_dir()) {
+            return Ok(ModelRef::Folder(folder.to_owned(), Some(parse_type(&String::from_utf8_lossy(after))?)));
         }
     }
     match model.to_str() {
-        Some(text) => remote(text),
+        Some(text) => parse_remote(text),
         None => Err(no_such(path)),
     }
 }
 
 /// What a name stands for that is nothing on this machine: also an address as a browser shows it.
-pub(crate) fn remote(model: &str) -> Result<Named, Failure> {
-    let text = hub_url::rewritten(model)?.unwrap_or_else(|| model.to_owned());
+pub(crate) fn parse_remote(model: &str) -> Result<ModelRef, Failure> {
+    let text = hub_url::to_model_name(model)?.unwrap_or_else(|| model.to_owned());
     let begins_as_path = text.starts_with(['.', '/', '~']);
     let text = if begins_as_path { text.as_str() } else { text.trim_end_matches('/') };
     let is_path = begins_as_path || text.matches('/').count() > 1 && !text.contains('@');
@@ -60,9 +60,9 @@ pub(crate) fn remote(model: &str) -> Result<Named, Failure> {
         return Err(no_such(Path::new(model)));
     }
     if name == bundled::NAME {
-        return Ok(Named::Demo(ftype));
+        return Ok(ModelRef::Demo(ftype));
     }
-    Ok(Named::Hub(repo(name)?, ftype))
+    Ok(ModelRef::Hub(repo_id(name)?, ftype))
 }
 
 fn no_such(path: &Path) -> Failure {
@@ -70,7 +70,7 @@ fn no_such(path: &Path) -> Failure {
 }
 
 /// The repository that a short name or a Hub id stands for; those that cannot be converted are refused with the reason.
-pub(crate) fn repo(name: &str) -> Result<RepoId, Failure> {
+pub(crate) fn repo_id(name: &str) -> Result<RepoId, Failure> {
     let (short, revision) = name.split_once('@').map_or((name, None), |(n, revision)| (n, Some(revision)));
     let repo = match (name.contains('/'), registry::find(short)) {
         // a revision may have a slash in it: the short name decides
@@ -83,7 +83,7 @@ pub(crate) fn repo(name: &str) -> Result<RepoId, Failure> {
         let fix = format!("{near}`tulu-quant models` lists the family; others are written OWNER/NAME[@REVISION]");
         Failure::input(Code::NotFound, "is no file, folder or model of the family", fix).at(name)
     })?;
-    match registry::of_repo(&repo).and_then(|entry| entry.kind.refused()) {
+    match registry::find_repo(&repo).and_then(|entry| entry.kind.unsupported()) {
         Some((what, fix)) => Err(Failure::input(Code::Architecture, what, fix).at(repo.id())),
         None => Ok(repo),
     }
@@ -95,7 +95,7 @@ pub(crate) fn parse_type(name: &str) -> Result<Ftype, Failure> {
         return Ok(ftype);
     }
     Ftype::from_str(name).map_err(|err| {
-        let fix = match meant(name) {
+        let fix = match suggested_type(name) {
             Some(near) => format!("did you mean {near}? Else name one of these"),
             None => "name one of these".to_owned(),
         };
@@ -104,7 +104,7 @@ pub(crate) fn parse_type(name: &str) -> Result<Ftype, Failure> {
 }
 
 /// The type that was most likely meant: `Q4`, `q4km`, `4bit`, `fp16`, ollama's `latest`.
-fn meant(name: &str) -> Option<Ftype> {
+fn suggested_type(name: &str) -> Option<Ftype> {
     let squeezed = |text: &str| text.to_uppercase().replace(['_', '-', '.', ' '], "");
     let typed = squeezed(name);
     let of = |wanted: &str| Ftype::from_str(wanted).ok();
@@ -139,11 +139,11 @@ fn meant(name: &str) -> Option<Ftype> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ftype, Named};
+    use super::{Ftype, ModelRef};
     use crate::error::Code;
 
-    fn named(text: &str) -> Result<Named, super::Failure> {
-        super::model_ref(text.as_ref())
+    fn named(text: &str) -> Result<ModelRef, super::Failure> {
+        super::parse(text.as_ref())
     }
 
     #[test]
@@ -160,11 +160,11 @@ mod tests {
             ("hf.co/me/mine:Q8_0", "me/mine", Some(Ftype::Q8_0)),
         ] {
             match named(text).unwrap() {
-                Named::Hub(repo, found) => assert_eq!((repo.to_string().as_str(), found), (id, ftype), "{text}"),
+                ModelRef::Hub(repo, found) => assert_eq!((repo.to_string().as_str(), found), (id, ftype), "{text}"),
                 other => panic!("{text}: {other:?}"),
             }
         }
-        assert_eq!(named("tulu-tiny:Q8_0").unwrap(), Named::Demo(Some(Ftype::Q8_0)));
+        assert_eq!(named("tulu-tiny:Q8_0").unwrap(), ModelRef::Demo(Some(Ftype::Q8_0)));
     }
 
     #[test]

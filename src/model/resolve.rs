@@ -1,12 +1,12 @@
 //! MODEL on the command line → a GGUF file on this machine.
 
 use super::FetchOptions;
-use super::confirm::Offer;
-use super::converted_cache::Made;
-use super::fetch_and_convert::{Job, fetch_and_convert};
-use super::hub::{Hub, Listing, RepoId, missing};
-use super::if_exists::{entries, there};
-use super::model_ref::{Named, named};
+use super::confirm::Confirmation;
+use super::converted_cache::ConvertedCache;
+use super::fetch_and_convert::{FetchJob, fetch_and_convert};
+use super::hub::{Hub, Listing, RepoId, missing_files};
+use super::if_exists;
+use super::model_ref::{self, ModelRef};
 use super::{app_dirs, bundled, cached_gguf, registry};
 use crate::error::{Code, Failure};
 use crate::hex::hex;
@@ -26,55 +26,55 @@ const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
 /// The GGUF file that `model` means: a `.gguf` file as it is, a checkpoint folder or a model of the Hub converted into the
 /// cache, and the demonstration model for `None`. What is fetched and converted is said on stderr first.
 pub(crate) fn resolve(model: Option<&OsStr>, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let Some(model) = model else { return demonstration(DEFAULT_TYPE, fetch.refresh, interrupt) };
-    match named(model)? {
-        Named::File(path) => Ok(path),
-        Named::Folder(path, ftype) => folder(&path, ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
-        Named::Demo(ftype) => demonstration(ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
-        Named::Hub(repo, ftype) => from_hub(&repo, ftype.unwrap_or(DEFAULT_TYPE), fetch, interrupt),
+    let Some(model) = model else { return bundled_gguf(DEFAULT_TYPE, fetch.refresh, interrupt) };
+    match model_ref::parse(model)? {
+        ModelRef::File(path) => Ok(path),
+        ModelRef::Folder(path, ftype) => folder_gguf(&path, ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
+        ModelRef::Demo(ftype) => bundled_gguf(ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
+        ModelRef::Hub(repo, ftype) => hub_gguf(&repo, ftype.unwrap_or(DEFAULT_TYPE), fetch, interrupt),
     }
 }
 
 /// The window that `model` was trained for, as far as that is known before anything is fetched or converted.
-pub(crate) fn trained_window(model: Option<&OsStr>) -> Option<u32> {
-    match named(model?).ok()? {
-        Named::Folder(dir, _) => {
+pub(crate) fn trained_context(model: Option<&OsStr>) -> Option<u32> {
+    match model_ref::parse(model?).ok()? {
+        ModelRef::Folder(dir, _) => {
             tulu_quantize::checkpoint::Config::read(&dir).ok().map(|config| config.max_position_embeddings)
         }
-        Named::Hub(repo, _) => registry::of_repo(&repo)?.n_ctx,
+        ModelRef::Hub(repo, _) => registry::find_repo(&repo)?.n_ctx,
         // A file is loaded at once, and says it itself; the demonstration model is made in no time.
-        Named::File(_) | Named::Demo(_) => None,
+        ModelRef::File(_) | ModelRef::Demo(_) => None,
     }
 }
 
-/// A model of the Hub. Made once, it is taken from the cache without asking the network, until `--refresh`.
-fn from_hub(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let made = Made::of(repo)?;
+/// A model of the Hub. ConvertedCache once, it is taken from the cache without asking the network, until `--refresh`.
+fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let converted = ConvertedCache::for_repo(repo)?;
     let mut repo = repo.clone();
-    if let Some((kept, commit)) = made.current(ftype)?.filter(|_| !fetch.refresh) {
-        if cached_gguf::is_sound(&kept)? {
+    if let Some((kept, commit)) = converted.current(ftype)?.filter(|_| !fetch.refresh) {
+        if cached_gguf::is_intact(&kept)? {
             return Ok(kept);
         }
         // the same model, not what the branch has become since
         repo.revision = Some(commit);
     }
     let hub = Hub::from_env(interrupt)?;
-    if let Some(folder) = hub.settings().cache.complete(&repo)?.filter(|_| !fetch.refresh) {
+    if let Some(folder) = hub.settings().cache.complete_snapshot(&repo)?.filter(|_| !fetch.refresh) {
         let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let kept = made.path(&commit, ftype);
-        cached_gguf::kept(&kept, false, interrupt, || make(&folder, ftype, &kept, interrupt))?;
-        made.remember(&commit)?;
+        let kept = converted.gguf_path(&commit, ftype);
+        cached_gguf::ensure(&kept, false, interrupt, || convert_folder(&folder, ftype, &kept, interrupt))?;
+        converted.record_commit(&commit)?;
         return Ok(kept);
     }
-    let listing = listing(&hub, &repo)?;
-    let kept = made.path(&listing.commit, ftype);
-    cached_gguf::kept(&kept, false, interrupt, || {
+    let listing = list_repo(&hub, &repo)?;
+    let kept = converted.gguf_path(&listing.commit, ftype);
+    cached_gguf::ensure(&kept, false, interrupt, || {
         let (needed, outputs) = (listing.needed()?, [(ftype, kept.clone())]);
-        Offer::new(&hub, &listing, &needed, &outputs, fetch.keep_checkpoint)?.ask(&hub, fetch)?;
+        Confirmation::new(&hub, &listing, &needed, &outputs, fetch.keep_checkpoint)?.ask(&hub, fetch)?;
         create_parent(&kept)?;
-        let options = Options { threads: threads(), replace: true, reference_kernels: false };
+        let options = Options { threads: available_threads(), replace: true, reference_kernels: false };
         let recipe = Recipe::default();
-        fetch_and_convert(&Job {
+        fetch_and_convert(&FetchJob {
             hub: &hub,
             listing: &listing,
             outputs: &outputs,
@@ -85,15 +85,15 @@ fn from_hub(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
         })
         .map(drop)
     })?;
-    made.remember(&listing.commit)?;
+    converted.record_commit(&listing.commit)?;
     Ok(kept)
 }
 
 /// What the repository holds; a failure says what is missing here, or which name was meant.
-pub(crate) fn listing(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
+pub(crate) fn list_repo(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
     hub.listing(repo).map_err(|failure| match failure.code {
-        Code::HubOffline => partly(hub, repo, failure).unwrap_or_else(|other| other),
-        Code::HubNotFound if registry::of_repo(repo).is_none() => match registry::nearest(&repo.name) {
+        Code::HubOffline => missing_offline(hub, repo, failure).unwrap_or_else(|other| other),
+        Code::HubNotFound if registry::find_repo(repo).is_none() => match registry::nearest(&repo.name) {
             Some(near) => Failure { fix: format!("did you mean {near}? {}", failure.fix), ..failure },
             None => failure,
         },
@@ -102,41 +102,41 @@ pub(crate) fn listing(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
 }
 
 /// Offline, with a part of the checkpoint in the cache: which files lack.
-fn partly(hub: &Hub, repo: &RepoId, failure: Failure) -> Result<Failure, Failure> {
-    let Some(folder) = hub.settings().cache.partly(repo)? else { return Ok(failure) };
-    let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", missing(&folder)?.join(", "));
+fn missing_offline(hub: &Hub, repo: &RepoId, failure: Failure) -> Result<Failure, Failure> {
+    let Some(folder) = hub.settings().cache.partial_snapshot(repo)? else { return Ok(failure) };
+    let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", missing_files(&folder)?.join(", "));
     Ok(Failure { what, ..failure }.at(folder))
 }
 
-fn demonstration(ftype: Ftype, anew: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let name = format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::fingerprint());
-    let kept = app_dirs::dir()?.join(name);
-    cached_gguf::kept(&kept, anew, interrupt, || {
+fn bundled_gguf(ftype: Ftype, refresh: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let name = format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::bundle_hash());
+    let kept = app_dirs::cache_dir()?.join(name);
+    cached_gguf::ensure(&kept, refresh, interrupt, || {
         let unpacked =
             tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot unpack the model", &err))?;
-        make(&bundled::unpack(unpacked.path())?, ftype, &kept, interrupt)
+        convert_folder(&bundled::unpack(unpacked.path())?, ftype, &kept, interrupt)
     })?;
     Ok(kept)
 }
 
-fn folder(dir: &Path, ftype: Ftype, anew: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+fn folder_gguf(dir: &Path, ftype: Ftype, refresh: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let full = std::fs::canonicalize(dir).map_err(|err| Failure::io(dir, "cannot open the folder", &err))?;
-    is_checkpoint(dir)?;
-    let kept = app_dirs::dir()?.join(cached_name(&full, ftype)?);
-    cached_gguf::kept(&kept, anew, interrupt, || make(&full, ftype, &kept, interrupt))?;
+    check_is_checkpoint(dir)?;
+    let kept = app_dirs::cache_dir()?.join(cached_name(&full, ftype)?);
+    cached_gguf::ensure(&kept, refresh, interrupt, || convert_folder(&full, ftype, &kept, interrupt))?;
     Ok(kept)
 }
 
 /// Refuses a folder that is something else, and says what it is.
-pub(crate) fn is_checkpoint(dir: &Path) -> Result<(), Failure> {
+pub(crate) fn check_is_checkpoint(dir: &Path) -> Result<(), Failure> {
     // the reader says by name what a folder with one of the others is: an adapter, a repository of the shared cache
     for name in ["config.json", "adapter_config.json", "snapshots"] {
-        if there(&dir.join(name))?.is_some() {
+        if if_exists::metadata(&dir.join(name))?.is_some() {
             return Ok(());
         }
     }
     let is_gguf = |path: &PathBuf| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
-    let fix = match entries(dir)?.into_iter().find(is_gguf) {
+    let fix = match if_exists::list(dir)?.into_iter().find(is_gguf) {
         Some(file) => format!("give the file: {}", file.display()),
         None => "give the folder of a Hugging Face checkpoint, or a .gguf file".to_owned(),
     };
@@ -164,7 +164,7 @@ fn cached_name(dir: &Path, ftype: Ftype) -> Result<String, Failure> {
 }
 
 /// Converts `dir` into the one file `to`, with a bar.
-fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
+fn convert_folder(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
     let source = Checkpoint::open(dir)?;
     let plan = Plan::new(&source, &[(ftype, to.to_owned())], &Recipe::default())?;
     stderr::line(&format!(
@@ -179,7 +179,7 @@ fn make(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<()
     create_parent(to)?;
     let watch = Watch::new("converting", plan.source_bytes, interrupt);
     // another process may have made the same file meanwhile: it is the same, so replacing it is right
-    let options = Options { threads: threads(), replace: true, reference_kernels: false };
+    let options = Options { threads: available_threads(), replace: true, reference_kernels: false };
     convert(&source, &plan, options, &watch)?;
     Ok(())
 }
@@ -193,6 +193,6 @@ fn create_parent(file: &Path) -> Result<(), Failure> {
 }
 
 /// Every core: conversion is all computing.
-pub(crate) fn threads() -> NonZeroUsize {
+pub(crate) fn available_threads() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

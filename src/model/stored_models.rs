@@ -1,9 +1,9 @@
 //! What is on disk: GGUF files in the program's own cache, which it may remove, and checkpoints in the cache that is shared
 //! with `huggingface_hub`, which it only lists.
 
-use super::cached_gguf::{lock_of, sum_of};
-use super::hub::{CacheDir, RepoId, is_hex};
-use super::if_exists::{entries, is_dir, there};
+use super::cached_gguf::{checksum_file, lock_file};
+use super::hub::{HubCache, RepoId, is_hex};
+use super::if_exists;
 use super::{app_dirs, bundled, lock, registry, streaming};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
@@ -15,7 +15,7 @@ use tulu_quantize::{Ftype, part_of};
 
 /// A model on disk, in one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct StoredModel {
     /// What a user types to have it: a short name, a Hub id, or the name of a converted folder.
     pub(crate) name: String,
     /// The type of a GGUF file; `None` for a checkpoint.
@@ -28,15 +28,15 @@ pub(crate) struct Kept {
     pub(crate) path: PathBuf,
 }
 
-impl Kept {
+impl StoredModel {
     /// `Q4_K_M`, `checkpoint`, `Q4_K_M unfinished`.
-    pub(crate) fn what(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         let what = self.ftype.map_or("checkpoint".to_owned(), |ftype| ftype.to_string());
         if self.unfinished { what + " unfinished" } else { what }
     }
 
     /// Whether it is the program's own: a GGUF file that can be made again.
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(crate) fn is_removable(&self) -> bool {
         self.ftype.is_some()
     }
 
@@ -50,30 +50,30 @@ impl Kept {
 }
 
 /// Everything, in the order of names.
-pub(crate) fn all(shared: &CacheDir) -> Result<Vec<Kept>, Failure> {
-    let own = app_dirs::dir()?;
+pub(crate) fn all(shared: &HubCache) -> Result<Vec<StoredModel>, Failure> {
+    let own = app_dirs::cache_dir()?;
     let mut all = Vec::new();
-    for path in entries(&own)? {
+    for path in if_exists::list(&own)? {
         all.extend(file(&path, None)?);
     }
-    for folder in entries(&own.join("hub"))? {
+    for folder in if_exists::list(&own.join("hub"))? {
         let name = folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once("--"));
         let Some(repo) = name.and_then(|(owner, name)| RepoId::parse(&format!("{owner}/{name}"))) else { continue };
-        for commit in entries(&folder)? {
+        for commit in if_exists::list(&folder)? {
             if commit.file_name().and_then(|name| name.to_str()).is_some_and(|name| is_hex(name, 40)) {
-                for path in entries(&commit)? {
+                for path in if_exists::list(&commit)? {
                     all.extend(file(&path, Some(&name_of(&repo)))?);
                 }
             }
         }
     }
-    for repo in shared.repos()? {
-        let whole = shared.complete(&repo)?.is_some();
-        let bytes = shared.bytes(&repo)?;
+    for repo in shared.list_repos()? {
+        let whole = shared.complete_snapshot(&repo)?.is_some();
+        let bytes = shared.disk_usage(&repo)?;
         // others' models that this program has no use for are not its business
-        if bytes > 0 && (whole || registry::of_repo(&repo).is_some()) {
+        if bytes > 0 && (whole || registry::find_repo(&repo).is_some()) {
             let (name, path) = (name_of(&repo), shared.repo(&repo));
-            all.push(Kept { name, ftype: None, unfinished: !whole, bytes, path });
+            all.push(StoredModel { name, ftype: None, unfinished: !whole, bytes, path });
         }
     }
     all.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
@@ -82,11 +82,11 @@ pub(crate) fn all(shared: &CacheDir) -> Result<Vec<Kept>, Failure> {
 
 /// The short name, or else the Hub id.
 fn name_of(repo: &RepoId) -> String {
-    registry::of_repo(repo).map_or_else(|| repo.id(), |entry| entry.name.to_owned())
+    registry::find_repo(repo).map_or_else(|| repo.id(), |entry| entry.name.to_owned())
 }
 
 /// `NAME-TYPE.gguf`, also on its way; in the cache's own folder the name ends in what tells folders of one name apart.
-fn file(path: &Path, name: Option<&str>) -> Result<Option<Kept>, Failure> {
+fn file(path: &Path, name: Option<&str>) -> Result<Option<StoredModel>, Failure> {
     let Some(text) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Ok(None) };
     let end = part_of(Path::new(""));
     let (stem, unfinished) = match text.strip_suffix(&*end.to_string_lossy()) {
@@ -95,19 +95,26 @@ fn file(path: &Path, name: Option<&str>) -> Result<Option<Kept>, Failure> {
     };
     let parts = stem.strip_suffix(".gguf").and_then(|stem| stem.rsplit_once('-'));
     let Some((own, Ok(ftype))) = parts.map(|(own, ftype)| (own, Ftype::from_str(ftype))) else { return Ok(None) };
-    let Some(found) = there(path)?.filter(fs::Metadata::is_file) else { return Ok(None) };
-    let is_mark = |end: &str| is_hex(end, 12) || own == format!("{}-{}", bundled::NAME, bundled::fingerprint());
+    let Some(found) = if_exists::metadata(path)?.filter(fs::Metadata::is_file) else { return Ok(None) };
+    let is_mark = |end: &str| is_hex(end, 12) || own == format!("{}-{}", bundled::NAME, bundled::bundle_hash());
     let own = own.rsplit_once('-').filter(|(_, end)| is_mark(end)).map_or(own, |(own, _)| own);
     let path = if unfinished { path.with_file_name(stem) } else { path.to_owned() };
-    Ok(Some(Kept { name: name.unwrap_or(own).to_owned(), ftype: Some(ftype), unfinished, bytes: found.len(), path }))
+    Ok(Some(StoredModel {
+        name: name.unwrap_or(own).to_owned(),
+        ftype: Some(ftype),
+        unfinished,
+        bytes: found.len(),
+        path,
+    }))
 }
 
 /// Removes a GGUF file of the program's cache with what belongs to it; waits for a process that is making it.
-pub(crate) fn remove(kept: &Kept, interrupt: &Interrupt) -> Result<(), Failure> {
+pub(crate) fn remove(kept: &StoredModel, interrupt: &Interrupt) -> Result<(), Failure> {
     let failed = |err: &std::io::Error| Failure::io(&kept.path, "cannot remove the file", err);
-    let _lock = lock::wait(&lock_of(&kept.path)?, "is making this file", interrupt, &failed)?;
+    let _lock = lock::wait(&lock_file(&kept.path)?, "is making this file", interrupt, &failed)?;
     let stem = kept.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let belongs = [part_of(&kept.path), streaming::journal(&stem, &kept.path), sum_of(&kept.path)?, kept.path.clone()];
+    let belongs =
+        [part_of(&kept.path), streaming::journal(&stem, &kept.path), checksum_file(&kept.path)?, kept.path.clone()];
     for path in belongs {
         match fs::remove_file(&path) {
             Err(err) if err.kind() != ErrorKind::NotFound => {
@@ -117,10 +124,10 @@ pub(crate) fn remove(kept: &Kept, interrupt: &Interrupt) -> Result<(), Failure> 
         }
     }
     // the commit's folder, when nothing else is in it
-    let own = app_dirs::dir()?;
+    let own = app_dirs::cache_dir()?;
     if let Some(folder) = kept.path.parent().filter(|folder| **folder != *own)
-        && is_dir(folder)?
-        && entries(folder)?.is_empty()
+        && if_exists::is_dir(folder)?
+        && if_exists::list(folder)?.is_empty()
     {
         fs::remove_dir(folder).map_err(|err| Failure::io(folder, "cannot remove the folder", &err))?;
     }

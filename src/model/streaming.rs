@@ -14,28 +14,28 @@ use tulu_quantize::{
     convert, memory_held,
 };
 
-/// A checkpoint whose configuration is here, and its weights or the way to them.
+/// A checkpoint whose configuration is here, and its weights or the remote to them.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct CheckpointSource {
     checkpoint: Checkpoint,
-    way: Option<Way>,
+    remote: Option<RemoteWeights>,
 }
 
-/// The way to weights that are on the Hub.
+/// The remote to weights that are on the Hub.
 #[derive(Debug)]
-struct Way {
-    line: Arc<Line>,
+struct RemoteWeights {
+    ranges: Arc<HubRangeSource>,
     distant: Distant,
     connections: NonZeroUsize,
 }
 
-impl From<Checkpoint> for Source {
+impl From<Checkpoint> for CheckpointSource {
     fn from(checkpoint: Checkpoint) -> Self {
-        Self { checkpoint, way: None }
+        Self { checkpoint, remote: None }
     }
 }
 
-impl Source {
+impl CheckpointSource {
     /// Opens what was listed. Only the small files are fetched, into the shared cache; the weights are not, unless
     /// `fetch` says that the checkpoint is to be kept. One that is in the cache as a whole is taken from there.
     pub(crate) fn listed(hub: &Hub, listing: Listing, fetch: &FetchOptions) -> Result<Self, Failure> {
@@ -58,11 +58,11 @@ impl Source {
         };
         let folder = hub.pull(&listing, &needed.others, connections)?;
         let (id, commit) = (listing.repo.id(), listing.commit.clone());
-        let line = Arc::new(Line { hub: hub.clone(), listing, failed: Mutex::default() });
-        let distant = Distant::new(line.clone(), &id, &commit, files);
+        let ranges = Arc::new(HubRangeSource { hub: hub.clone(), listing, failed: Mutex::default() });
+        let distant = Distant::new(ranges.clone(), &id, &commit, files);
         let opened = Checkpoint::open_with(&folder, &distant);
-        let checkpoint = opened.map_err(|err| line.failed().unwrap_or_else(|| err.into()))?;
-        Ok(Self { checkpoint, way: Some(Way { line, distant, connections }) })
+        let checkpoint = opened.map_err(|err| ranges.failed().unwrap_or_else(|| err.into()))?;
+        Ok(Self { checkpoint, remote: Some(RemoteWeights { ranges, distant, connections }) })
     }
 
     /// What is known of it before any weight is read.
@@ -71,14 +71,14 @@ impl Source {
     }
 
     /// `owner/name@commit`, when its weights are to be fetched.
-    pub(crate) fn distant(&self) -> Option<String> {
-        let listing = &self.way.as_ref()?.line.listing;
+    pub(crate) fn remote_name(&self) -> Option<String> {
+        let listing = &self.remote.as_ref()?.ranges.listing;
         Some(format!("{}@{}", listing.repo.id(), listing.commit))
     }
 
-    /// Bytes of memory that weights on their way take, beside what converting takes.
+    /// Bytes of memory that weights on their remote take, beside what converting takes.
     pub(crate) fn memory_held(&self, plan: &Plan) -> u64 {
-        self.way.as_ref().map_or(0, |way| memory_held(&way.arrival(plan, Path::new(""))))
+        self.remote.as_ref().map_or(0, |remote| memory_held(&remote.arrival(plan, Path::new(""))))
     }
 
     /// Makes the outputs of `plan`. How far weights from the Hub are converted is kept in `journal`, which is there only
@@ -90,12 +90,12 @@ impl Source {
         journal: &Path,
         observer: &dyn Observer,
     ) -> Result<Report, Failure> {
-        let Some(way) = &self.way else { return Ok(convert(&self.checkpoint, plan, options, observer)?) };
-        let arrival = way.arrival(plan, journal);
+        let Some(remote) = &self.remote else { return Ok(convert(&self.checkpoint, plan, options, observer)?) };
+        let arrival = remote.arrival(plan, journal);
         if !can_arrive(&self.checkpoint, plan, &arrival) {
             observer.note("has tensors that are views of each other, so it is fetched as a whole first");
-            let needed = way.line.listing.needed()?;
-            let folder = way.line.hub.pull(&way.line.listing, &needed.all(), way.connections)?;
+            let needed = remote.ranges.listing.needed()?;
+            let folder = remote.ranges.hub.pull(&remote.ranges.listing, &needed.all(), remote.connections)?;
             let whole = Checkpoint::open(&folder)?;
             // the plan is of what was read of the files' headers before
             if whole.tensors != self.checkpoint.tensors {
@@ -108,8 +108,8 @@ impl Source {
             let what = "is of a conversion to other types that was stopped: its own command goes on with it";
             observer.note(&format!("{} {what}", other.display()));
         }
-        arrive(&self.checkpoint, plan, &way.distant, options, &arrival, observer).map_err(|err| match err.code {
-            tulu_quantize::Code::Fetch => way.line.failed().unwrap_or_else(|| err.into()),
+        arrive(&self.checkpoint, plan, &remote.distant, options, &arrival, observer).map_err(|err| match err.code {
+            tulu_quantize::Code::Fetch => remote.ranges.failed().unwrap_or_else(|| err.into()),
             // the same as when the file is kept
             tulu_quantize::Code::Sha256 => Failure { code: Code::HubHash, ..err.into() },
             _ => err.into(),
@@ -117,7 +117,7 @@ impl Source {
     }
 }
 
-impl Way {
+impl RemoteWeights {
     fn arrival(&self, plan: &Plan, journal: &Path) -> Arrival {
         Arrival { connections: self.connections, ..Arrival::of(plan.source_bytes, journal.to_owned()) }
     }
@@ -154,19 +154,19 @@ fn other_journals(name: &str, journal: &Path) -> Vec<PathBuf> {
 /// Ranges of the Hub's files as the library asks for them. Its errors have no room for the Hub's own codes, so the first
 /// failure is kept here.
 #[derive(Debug)]
-struct Line {
+struct HubRangeSource {
     hub: Hub,
     listing: Listing,
     failed: Mutex<Option<Failure>>,
 }
 
-impl Line {
+impl HubRangeSource {
     fn failed(&self) -> Option<Failure> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl Supply for Line {
+impl Supply for HubRangeSource {
     fn fetch(
         &self,
         name: &str,

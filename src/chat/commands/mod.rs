@@ -162,7 +162,7 @@ const TABLE: [Command; 14] = [
         argument: Argument::None,
         help: "what the last answer took: tokens, speed, window",
         run: |session, _| {
-            note(&session.last());
+            note(&session.last_usage());
             Ok(Next::Prompt)
         },
     },

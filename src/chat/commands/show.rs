@@ -48,7 +48,7 @@ pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fai
 fn info(session: &Session<'_, '_>) -> String {
     let chat = &session.chat;
     let (model, settings) = (chat.model, chat.model.settings());
-    let (n_ctx, turns, gone) = (chat.n_ctx(), chat.turns(), chat.gone(chat.start));
+    let (n_ctx, turns, gone) = (chat.n_ctx(), chat.turns(), chat.dropped_turns(chat.start));
     let kv = model.shape().kv_bytes_per_token(settings.type_k, settings.type_v);
     let mut rows = vec![
         ("model", model.name().map_or_else(|| "without a name".to_owned(), |name| one_line(&name))),

@@ -2,9 +2,9 @@
 
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::hub::{CacheDir, Settings};
+use crate::model::hub::{HubCache, HubSettings};
 use crate::model::model_ref::parse_type;
-use crate::model::stored_models::{self, Kept};
+use crate::model::stored_models::{self, StoredModel};
 use crate::model::{app_dirs, confirm, stopped};
 use crate::sanitize::{one_line, shown};
 use crate::stderr;
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 /// Lists everything that is on disk.
 pub(super) fn list(words: &[String], as_json: bool) -> Result<Exit, Failure> {
-    let shared = Settings::cache_from_env()?;
+    let shared = HubSettings::cache_from_env()?;
     let all = stored_models::all(&shared)?;
-    let wanted = |kept: &&Kept| {
-        let text = format!("{} {}", kept.name, kept.what()).to_lowercase();
+    let wanted = |kept: &&StoredModel| {
+        let text = format!("{} {}", kept.name, kept.description()).to_lowercase();
         words.iter().all(|word| text.contains(&word.to_lowercase()))
     };
-    let all: Vec<&Kept> = all.iter().filter(wanted).collect();
+    let all: Vec<&StoredModel> = all.iter().filter(wanted).collect();
     let text = if as_json {
         Value::Array(all.iter().map(|kept| described(kept)).collect()).to_string() + "\n"
     } else {
@@ -28,18 +28,18 @@ pub(super) fn list(words: &[String], as_json: bool) -> Result<Exit, Failure> {
     crate::stdout::print(&text)
 }
 
-fn described(kept: &Kept) -> Value {
+fn described(kept: &StoredModel) -> Value {
     json!({
         "name": kept.name, "type": kept.ftype.map(|ftype| ftype.to_string()), "unfinished": kept.unfinished,
-        "bytes": kept.bytes, "path": kept.path.display().to_string(), "removable": kept.is_ours(),
+        "bytes": kept.bytes, "path": kept.path.display().to_string(), "removable": kept.is_removable(),
     })
 }
 
-fn table(all: &[&Kept], shared: &CacheDir) -> Result<String, Failure> {
+fn table(all: &[&StoredModel], shared: &HubCache) -> Result<String, Failure> {
     let mut rows = vec![["name", "what", "size"].map(String::from).to_vec()];
-    rows.extend(all.iter().map(|kept| vec![one_line(&kept.name), kept.what(), table::bytes(kept.bytes)]));
+    rows.extend(all.iter().map(|kept| vec![one_line(&kept.name), kept.description(), table::bytes(kept.bytes)]));
     let sum = |ours: bool| {
-        let sizes = all.iter().filter(|kept| kept.is_ours() == ours).map(|kept| kept.bytes);
+        let sizes = all.iter().filter(|kept| kept.is_removable() == ours).map(|kept| kept.bytes);
         table::bytes(sizes.fold(0, u64::saturating_add))
     };
     let mut out = if all.is_empty() {
@@ -47,7 +47,7 @@ fn table(all: &[&Kept], shared: &CacheDir) -> Result<String, Failure> {
     } else {
         table::render(&[Align::Left, Align::Left, Align::Right], &rows)
     };
-    out += &format!("\n{} of GGUF files in {}\n", sum(true), shown(&app_dirs::dir()?));
+    out += &format!("\n{} of GGUF files in {}\n", sum(true), shown(&app_dirs::cache_dir()?));
     out += &format!("{} of checkpoints in {}, which huggingface_hub shares\n", sum(false), shown(&shared.0));
     Ok(out)
 }
@@ -58,12 +58,12 @@ pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
         Some((name, ftype)) => (name, Some(parse_type(ftype)?)),
         None => (typed, None),
     };
-    let all = stored_models::all(&Settings::cache_from_env()?)?;
-    let named: Vec<&Kept> = all.iter().filter(|kept| kept.is_named(name)).collect();
-    let ours = |kept: &&&Kept| kept.is_ours() && ftype.is_none_or(|ftype| kept.ftype == Some(ftype));
-    let going: Vec<&Kept> = named.iter().filter(ours).copied().collect();
+    let all = stored_models::all(&HubSettings::cache_from_env()?)?;
+    let named: Vec<&StoredModel> = all.iter().filter(|kept| kept.is_named(name)).collect();
+    let ours = |kept: &&&StoredModel| kept.is_removable() && ftype.is_none_or(|ftype| kept.ftype == Some(ftype));
+    let going: Vec<&StoredModel> = named.iter().filter(ours).copied().collect();
     if going.is_empty() {
-        let (what, fix) = match named.iter().find(|kept| !kept.is_ours()) {
+        let (what, fix) = match named.iter().find(|kept| !kept.is_removable()) {
             Some(kept) => {
                 let what = "is here as a checkpoint only, in the cache that huggingface_hub shares".to_owned();
                 (what, format!("remove it with `hf cache rm`, or the folder {}", kept.path.display()))
@@ -77,9 +77,9 @@ pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
     }
     let mut text = "removes\n".to_owned();
     for kept in &going {
-        text += &format!("  {:<10} {:>9}  {}\n", kept.what(), table::bytes(kept.bytes), shown(&kept.path));
+        text += &format!("  {:<10} {:>9}  {}\n", kept.description(), table::bytes(kept.bytes), shown(&kept.path));
     }
-    for kept in named.iter().filter(|kept| !kept.is_ours()) {
+    for kept in named.iter().filter(|kept| !kept.is_removable()) {
         text += &format!("  its checkpoint, {}, stays: {}\n", table::bytes(kept.bytes), shown(&kept.path));
     }
     stderr::block(&text);
@@ -87,10 +87,10 @@ pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
     if !yes {
         let declined = || Failure::input(Code::Declined, "nothing was removed", "answer y, or give --yes").at(typed);
         // what is gone is gone: without somebody to ask it does not go on
-        let terminal = confirm::terminal().ok_or_else(declined)?;
+        let terminal = confirm::prompt_terminal().ok_or_else(declined)?;
         stderr::block("Remove them? [y/N] ");
         let go_on = || interrupt.asked().map_or(Ok(()), |exit| Err(stopped(exit)));
-        match confirm::answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+        match confirm::read_answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
             Some("y" | "yes") => {}
             _ => return Err(declined()),
         }

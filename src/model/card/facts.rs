@@ -6,7 +6,7 @@ use crate::model::registry::Entry;
 use tulu_quantize::{Checkpoint, Ftype};
 
 /// Tells a card that this program wrote from one that somebody wrote.
-pub(super) const MARK: &str =
+pub(super) const GENERATED_BY: &str =
     "<!-- written by tulu-quant convert --card; with this line it is replaced by the next one -->";
 
 /// One of the files the card is about.
@@ -28,7 +28,7 @@ pub(super) struct Card<'a> {
     pub(super) entry: Option<Entry>,
     pub(super) licence: Licence,
     /// Names of licence and notice files that came with the checkpoint.
-    pub(super) papers: Vec<String>,
+    pub(super) licence_files: Vec<String>,
     pub(super) files: Vec<CardFile>,
     /// A question as the model reads it, and a conversation of two.
     pub(super) prompts: [String; 2],

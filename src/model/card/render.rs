@@ -1,7 +1,7 @@
 //! The words of the card.
 
-use super::facts::{Card, MARK, specials};
-use crate::model::registry::Kind;
+use super::facts::{Card, GENERATED_BY, specials};
+use crate::model::registry::ModelKind;
 use crate::table;
 use std::fmt::Write as _;
 
@@ -32,7 +32,7 @@ impl Card<'_> {
     pub(super) fn text(&self) -> String {
         let parts = [
             self.front(),
-            format!("{MARK}\n"),
+            format!("{GENERATED_BY}\n"),
             self.head(),
             self.files(),
             self.prompt(),
@@ -97,8 +97,8 @@ impl Card<'_> {
         }
         if let Some(entry) = &self.entry {
             out += match entry.kind {
-                Kind::Dpo => " The model was trained by Ai2 with direct preference optimisation.",
-                Kind::Ppo => " The model was trained by Ai2 with proximal policy optimisation.",
+                ModelKind::Dpo => " The model was trained by Ai2 with direct preference optimisation.",
+                ModelKind::Ppo => " The model was trained by Ai2 with proximal policy optimisation.",
                 _ => " The model was trained by Ai2 with supervised fine-tuning.",
             };
         }
@@ -205,8 +205,8 @@ impl Card<'_> {
 
     fn terms(&self) -> String {
         let mut out = format!("## Licence\n\n{}\n", self.licence.terms);
-        if !self.papers.is_empty() {
-            let names: Vec<String> = self.papers.iter().map(|name| format!("`{name}`")).collect();
+        if !self.licence_files.is_empty() {
+            let names: Vec<String> = self.licence_files.iter().map(|name| format!("`{name}`")).collect();
             let pronoun = if names.len() == 1 { "it" } else { "them" };
             out += &format!("\nWith the checkpoint came {}: publish {pronoun} beside these files.\n", names.join(", "));
         }

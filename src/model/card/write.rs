@@ -1,7 +1,7 @@
 //! Collects the facts of the card and writes it beside the files.
 
-use super::facts::{Card, CardFile, MARK, specials};
-use super::licence::{Licence, papers};
+use super::facts::{Card, CardFile, GENERATED_BY, specials};
+use super::licence::{Licence, licence_files};
 use crate::engine::Shape;
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
@@ -20,7 +20,7 @@ pub(crate) fn place(plan: &Plan, force: bool) -> Result<PathBuf, Failure> {
         Err(err) => return Err(Failure::io(&path, "cannot read the file", &err)),
         Ok(bytes) => bytes,
     };
-    if force || written.windows(MARK.len()).any(|part| part == MARK.as_bytes()) {
+    if force || written.windows(GENERATED_BY.len()).any(|part| part == GENERATED_BY.as_bytes()) {
         return Ok(path);
     }
     let fix = "move it away, pass --force to replace it, or leave --card out";
@@ -44,12 +44,12 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
     });
     let files = files.collect::<Result<Vec<_>, Failure>>()?;
     let repo = source.provenance.repository.as_deref().and_then(RepoId::parse);
-    let entry = repo.as_ref().and_then(registry::of_repo);
+    let entry = repo.as_ref().and_then(registry::find_repo);
     let card = Card {
         source,
         n_params: plan.n_params,
         licence: Licence::of(entry.as_ref(), &source.dir)?,
-        papers: papers(&source.dir)?,
+        licence_files: licence_files(&source.dir)?,
         repo,
         entry,
         files,

@@ -5,7 +5,7 @@ use super::hash::FileHash;
 use super::refs;
 use super::repo_id::RepoId;
 use crate::error::Failure;
-use crate::model::if_exists::{bytes, entries, is_dir, there};
+use crate::model::if_exists;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// The cache's folder.
 #[derive(Clone, Debug)]
-pub(crate) struct CacheDir(pub(crate) PathBuf);
+pub(crate) struct HubCache(pub(crate) PathBuf);
 
-impl CacheDir {
+impl HubCache {
     /// A repository's folder: `models--OWNER--NAME`.
     pub(crate) fn repo(&self, repo: &RepoId) -> PathBuf {
         self.0.join(hf_repo(repo).folder_name())
@@ -42,48 +42,49 @@ impl CacheDir {
     pub(crate) fn commit(&self, repo: &RepoId) -> Result<Option<String>, Failure> {
         match repo.commit() {
             Some(commit) => Ok(Some(commit.to_owned())),
-            None => refs::commit(&self.repo(repo).join("refs"), repo.revision()),
+            None => refs::read_commit(&self.repo(repo).join("refs"), repo.revision()),
         }
     }
 
     /// The folder of a checkpoint that is here as a whole; nothing is asked of the network.
-    pub(crate) fn complete(&self, repo: &RepoId) -> Result<Option<PathBuf>, Failure> {
-        let Some(folder) = self.partly(repo)? else { return Ok(None) };
-        Ok(missing(&folder)?.is_empty().then_some(folder))
+    pub(crate) fn complete_snapshot(&self, repo: &RepoId) -> Result<Option<PathBuf>, Failure> {
+        let Some(folder) = self.partial_snapshot(repo)? else { return Ok(None) };
+        Ok(missing_files(&folder)?.is_empty().then_some(folder))
     }
 
     /// The folder of what is here of a checkpoint, whole or not.
-    pub(crate) fn partly(&self, repo: &RepoId) -> Result<Option<PathBuf>, Failure> {
+    pub(crate) fn partial_snapshot(&self, repo: &RepoId) -> Result<Option<PathBuf>, Failure> {
         let Some(commit) = self.commit(repo)? else { return Ok(None) };
         let folder = self.snapshot(repo, &commit);
-        Ok(is_dir(&folder)?.then_some(folder))
+        Ok(if_exists::is_dir(&folder)?.then_some(folder))
     }
 
     /// Bytes on disk of everything that is here of a repository, unfinished downloads too.
-    pub(crate) fn bytes(&self, repo: &RepoId) -> Result<u64, Failure> {
+    pub(crate) fn disk_usage(&self, repo: &RepoId) -> Result<u64, Failure> {
         let mut sum = 0_u64;
-        for blob in entries(&self.repo(repo).join("blobs"))? {
-            let taken = there(&blob)?.map_or(0, |found| found.blocks().saturating_mul(512).min(found.len()));
+        for blob in if_exists::list(&self.repo(repo).join("blobs"))? {
+            let taken =
+                if_exists::metadata(&blob)?.map_or(0, |found| found.blocks().saturating_mul(512).min(found.len()));
             sum = sum.saturating_add(taken);
         }
         Ok(sum)
     }
 
     /// The repositories of models that are here.
-    pub(crate) fn repos(&self) -> Result<Vec<RepoId>, Failure> {
+    pub(crate) fn list_repos(&self) -> Result<Vec<RepoId>, Failure> {
         let of = |path: PathBuf| {
             let (owner, name) = path.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
             RepoId::parse(&format!("{owner}/{name}"))
         };
-        Ok(entries(&self.0)?.into_iter().filter_map(of).collect())
+        Ok(if_exists::list(&self.0)?.into_iter().filter_map(of).collect())
     }
 
     /// Remembers that `repo` named `commit`.
-    pub(super) fn remember(&self, repo: &RepoId, commit: &str) -> Result<(), Failure> {
+    pub(super) fn record_commit(&self, repo: &RepoId, commit: &str) -> Result<(), Failure> {
         if repo.commit().is_some() {
             return Ok(());
         }
-        refs::remember(&self.repo(repo).join("refs"), repo.revision(), commit)
+        refs::write_commit(&self.repo(repo).join("refs"), repo.revision(), commit)
     }
 
     /// Makes `path` of the snapshot the blob's other name.
@@ -116,11 +117,11 @@ fn hf_repo(repo: &RepoId) -> hf_hub::Repo {
 }
 
 /// What a checkpoint's folder lacks of the least that a conversion needs; the names, for a message.
-pub(crate) fn missing(folder: &Path) -> Result<Vec<String>, Failure> {
+pub(crate) fn missing_files(folder: &Path) -> Result<Vec<String>, Failure> {
     let lacking = |names: &mut dyn Iterator<Item = &str>| {
         let mut all: Vec<String> = Vec::new();
         for name in names {
-            if there(&folder.join(name))?.is_none() {
+            if if_exists::metadata(&folder.join(name))?.is_none() {
                 all.push(name.to_owned());
             }
         }
@@ -130,10 +131,10 @@ pub(crate) fn missing(folder: &Path) -> Result<Vec<String>, Failure> {
     let formats = ["model.safetensors", "pytorch_model.bin"];
     let mut best: Option<Vec<String>> = None;
     for single in formats {
-        if there(&folder.join(single))?.is_some() {
+        if if_exists::metadata(&folder.join(single))?.is_some() {
             return Ok(all);
         }
-        let Some(index) = bytes(&folder.join(format!("{single}.index.json")))? else { continue };
+        let Some(index) = if_exists::read(&folder.join(format!("{single}.index.json")))? else { continue };
         let index: Value = serde_json::from_slice(&index).unwrap_or_default();
         let shards: BTreeSet<&str> =
             index["weight_map"].as_object().into_iter().flatten().filter_map(|(_, shard)| shard.as_str()).collect();

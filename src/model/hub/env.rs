@@ -1,6 +1,6 @@
 //! The environment variables that `huggingface_hub` reads, with its meaning of them.
 
-use super::cache_layout::CacheDir;
+use super::cache_layout::HubCache;
 use super::secrets::{Secrets, base64};
 use super::url;
 use crate::error::{Code, Failure};
@@ -13,7 +13,7 @@ use ureq::http::Uri;
 /// The Hub when HF_ENDPOINT names no mirror.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// Tries without any progress before a transfer is given up.
+/// Retries without any progress before a transfer is given up.
 const TRIES: u32 = 5;
 
 /// A secret: there is no way to print it.
@@ -28,7 +28,7 @@ impl fmt::Debug for Token {
 
 /// What the environment says about the Hub.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct HubSettings {
     /// HF_ENDPOINT, without a slash at its end, and without a user's name and password.
     pub(crate) endpoint: String,
     /// What stood there before the `@`, as the header's value.
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     /// HF_TOKEN, the file HF_TOKEN_PATH, or `$HF_HOME/token`.
     pub(crate) token: Option<Token>,
     /// The cache that is shared with `huggingface_hub`.
-    pub(crate) cache: CacheDir,
+    pub(crate) cache: HubCache,
     /// HF_HUB_OFFLINE: nothing is asked of the network.
     pub(crate) offline: bool,
     /// HF_HUB_ETAG_TIMEOUT: how long the answer to a request may take to begin.
@@ -51,30 +51,30 @@ pub(crate) struct Settings {
     pub(super) tries: u32,
 }
 
-impl Settings {
+impl HubSettings {
     /// Reads them; says which one cannot be used.
     pub(crate) fn from_env() -> Result<Self, Failure> {
         let given = endpoint_given();
-        let (endpoint, user) = url::without_user(&given);
-        let parsed = endpoint.parse::<Uri>().ok().filter(|url| url::is_web(url) && !endpoint.contains(['?', '#']));
+        let (endpoint, user) = url::split_userinfo(&given);
+        let parsed = endpoint.parse::<Uri>().ok().filter(|url| url::is_http_url(url) && !endpoint.contains(['?', '#']));
         let base = parsed.ok_or_else(|| {
-            let what = format!("HF_ENDPOINT is '{}', which is no http or https address", url::shown(&given));
+            let what = format!("HF_ENDPOINT is '{}', which is no http or https address", url::redacted(&given));
             Failure::input(Code::HubEndpoint, what, "set it to something like https://huggingface.co, or unset it")
         })?;
         let token = token(&home()?)?;
         let mut secrets = Secrets::default();
         token.iter().for_each(|token| secrets.add(&token.0));
         let proxies = Self::proxies().into_iter().filter_map(text);
-        let users = proxies.filter_map(|address| url::without_user(&address).1).chain(user.clone());
+        let users = proxies.filter_map(|address| url::split_userinfo(&address).1).chain(user.clone());
         for user in users {
             // a name alone may be a token
             let password = user.split_once(':').map_or(user.as_str(), |(_, password)| password);
             secrets.add(password);
-            secrets.add(&url::decode(password));
+            secrets.add(&url::percent_decode(password));
         }
         Ok(Self {
             endpoint,
-            basic: user.map(|user| Token(base64(url::decode(&user).as_bytes(), false))),
+            basic: user.map(|user| Token(base64(url::percent_decode(&user).as_bytes(), false))),
             secrets,
             base,
             token,
@@ -87,15 +87,15 @@ impl Settings {
     }
 
     /// The cache that is shared with `huggingface_hub`; it needs neither an endpoint nor a token.
-    pub(crate) fn cache_from_env() -> Result<CacheDir, Failure> {
+    pub(crate) fn cache_from_env() -> Result<HubCache, Failure> {
         match ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].into_iter().find_map(path) {
-            Some(cache) => Ok(CacheDir(cache)),
-            None => Ok(CacheDir(home()?.join("hub"))),
+            Some(cache) => Ok(HubCache(cache)),
+            None => Ok(HubCache(home()?.join("hub"))),
         }
     }
 
     /// Whether a token or password goes to the endpoint, and can be read on the way.
-    pub(crate) fn in_the_clear(&self) -> bool {
+    pub(crate) fn sends_secret_unencrypted(&self) -> bool {
         let host = self.base.host().unwrap_or_default();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
         let loopback = host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
@@ -132,14 +132,14 @@ impl Settings {
     }
 
     /// A failure without secrets, and no longer than a message should be.
-    pub(super) fn without_secrets(&self, failure: Failure) -> Failure {
+    pub(super) fn redact(&self, failure: Failure) -> Failure {
         let what = self.secrets.hide(&failure.what).chars().take(1000).collect();
         Failure { what, fix: self.secrets.hide(&failure.fix), ..failure }
     }
 
     /// Whether a secret stands in `text`.
-    pub(super) fn are_secrets_in(&self, text: &str) -> bool {
-        self.secrets.are_in(text)
+    pub(super) fn contains_secret(&self, text: &str) -> bool {
+        self.secrets.are_contained_in(text)
     }
 }
 
@@ -149,8 +149,8 @@ fn endpoint_given() -> String {
 }
 
 /// Host and port of HF_ENDPOINT, and the path that addresses there begin with: `mirror.example:8080/hf`.
-pub(crate) fn endpoint_place() -> String {
-    let (endpoint, _) = url::without_user(&endpoint_given());
+pub(crate) fn endpoint_address() -> String {
+    let (endpoint, _) = url::split_userinfo(&endpoint_given());
     endpoint.split_once("://").map_or(endpoint.clone(), |(_, place)| place.to_owned())
 }
 
@@ -206,7 +206,7 @@ fn token(home: &std::path::Path) -> Result<Option<Token>, Failure> {
     let file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
     let found = match given {
         Some(token) => Some(token),
-        None => if_exists::bytes(&file)
+        None => if_exists::read(&file)
             .map_err(|failure| Failure { code: Code::HubToken, ..failure })?
             .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()),
     };

@@ -1,7 +1,7 @@
 //! The handle on the Hub: settings, connections, and the request to stop. Requests are in `model_info.rs` and `transfer.rs`.
 
 use super::client::Client;
-use super::env::Settings;
+use super::env::HubSettings;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::model::stopped::stopped;
@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often a waiting thread looks whether somebody asked to stop.
-const GLANCE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The Hub as the environment describes it. Cheap to clone, and shared by threads.
 #[derive(Clone)]
 pub(crate) struct Hub {
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Arc<HubSettings>,
     pub(super) client: Arc<Client>,
     pub(super) interrupt: Interrupt,
     /// What was said last, and how long it holds.
@@ -32,8 +32,8 @@ impl fmt::Debug for Hub {
 impl Hub {
     /// Reads the environment; nothing is asked of the network yet.
     pub(crate) fn from_env(interrupt: &Interrupt) -> Result<Self, Failure> {
-        let settings = Arc::new(Settings::from_env()?);
-        if settings.in_the_clear() && !settings.offline {
+        let settings = Arc::new(HubSettings::from_env()?);
+        if settings.sends_secret_unencrypted() && !settings.offline {
             let endpoint = &settings.endpoint;
             stderr::note(&format!("the token goes to {endpoint} without encryption: give HF_ENDPOINT as https"));
         }
@@ -42,7 +42,7 @@ impl Hub {
         let (watched, asked) = (Arc::downgrade(&client), interrupt.clone());
         std::thread::spawn(move || {
             loop {
-                std::thread::sleep(GLANCE);
+                std::thread::sleep(POLL_INTERVAL);
                 let Some(client) = watched.upgrade() else { return };
                 if asked.asked().is_some() {
                     return client.shutdown();
@@ -53,12 +53,12 @@ impl Hub {
     }
 
     /// What the environment says.
-    pub(crate) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &HubSettings {
         &self.settings
     }
 
     /// [`Failure::interrupted`] when somebody asked to stop.
-    pub(crate) fn go_on(&self) -> Result<(), Failure> {
+    pub(crate) fn check_cancelled(&self) -> Result<(), Failure> {
         match self.interrupt.asked() {
             None => Ok(()),
             Some(exit) => Err(stopped(exit)),
@@ -66,7 +66,7 @@ impl Hub {
     }
 
     /// Says that something is waited for: once, however many connections wait for it.
-    pub(super) fn say_once(&self, what: &str, wait: Duration) {
+    pub(super) fn note_once(&self, what: &str, wait: Duration) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.as_ref().is_some_and(|(known, until)| known == what && Instant::now() < *until) {
             return;
@@ -79,12 +79,12 @@ impl Hub {
     pub(super) fn pause(&self, time: Duration) -> Result<(), Failure> {
         let end = Instant::now() + time;
         loop {
-            self.go_on()?;
+            self.check_cancelled()?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
             }
-            std::thread::sleep(left.min(GLANCE));
+            std::thread::sleep(left.min(POLL_INTERVAL));
         }
     }
 }

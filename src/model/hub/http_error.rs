@@ -1,40 +1,40 @@
 //! What an answer that is not the data means, as one line with the way out; and what may be tried again.
 
-use super::client::{Fault, Reply};
-use super::env::Settings;
-use super::url::place;
+use super::client::{Response, TransportError};
+use super::env::HubSettings;
+use super::url::origin;
 use crate::error::{Code, Exit, Failure};
 use std::time::Duration;
 use ureq::http::Uri;
 
 /// A request that did not give what it was to give.
-pub(super) enum Trouble {
+pub(super) enum RequestError {
     /// Asking again does not help.
-    Final(Failure),
+    Permanent(Failure),
     /// It may pass; the failure to report if it does not, and how long the server asks to wait.
-    Passing(Failure, Option<Duration>),
+    Transient(Failure, Option<Duration>),
 }
 
-impl Trouble {
+impl RequestError {
     /// The same, without secrets.
-    pub(super) fn without_secrets(self, settings: &Settings) -> Self {
+    pub(super) fn redact(self, settings: &HubSettings) -> Self {
         match self {
-            Self::Final(failure) => Self::Final(settings.without_secrets(failure)),
-            Self::Passing(failure, wait) => Self::Passing(settings.without_secrets(failure), wait),
+            Self::Permanent(failure) => Self::Permanent(settings.redact(failure)),
+            Self::Transient(failure, wait) => Self::Transient(settings.redact(failure), wait),
         }
     }
 }
 
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Self {
+impl From<TransportError> for RequestError {
+    fn from(fault: TransportError) -> Self {
         let failure = Failure::machine(fault.code, fault.what, fault.fix);
-        if fault.passing { Self::Passing(failure, None) } else { Self::Final(failure) }
+        if fault.transient { Self::Transient(failure, None) } else { Self::Permanent(failure) }
     }
 }
 
 /// What was asked for: for the messages.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct RequestInfo<'a> {
     /// `owner/name`.
     pub(super) id: &'a str,
     /// Branch, tag or commit.
@@ -43,24 +43,24 @@ pub(super) struct Asked<'a> {
     pub(super) file: Option<&'a str>,
 }
 
-impl Asked<'_> {
+impl RequestInfo<'_> {
     /// `owner/name` or `owner/name/file`.
     fn name(&self) -> String {
         self.file.map_or_else(|| self.id.to_owned(), |file| format!("{}/{file}", self.id))
     }
 
     /// An answer that is not what the protocol makes it; the next one may be.
-    pub(super) fn wrong(&self, url: &Uri, what: &str) -> Trouble {
-        let what = format!("{} gave an invalid answer: {what}", place(url));
+    pub(super) fn invalid_response(&self, url: &Uri, what: &str) -> RequestError {
+        let what = format!("{} gave an invalid answer: {what}", origin(url));
         let fix = match self.file {
             Some(_) => "check HF_ENDPOINT and the proxy; the file was not used",
             None => "check HF_ENDPOINT and the proxy",
         };
-        Trouble::Passing(Failure::machine(Code::HubAnswer, what, fix).at(self.name()), None)
+        RequestError::Transient(Failure::machine(Code::HubAnswer, what, fix).at(self.name()), None)
     }
 
     /// What the status of `reply` means. `signed`: the answer came from an address that the Hub had redirected to.
-    pub(super) fn refused(&self, settings: &Settings, url: &Uri, reply: &Reply, signed: bool) -> Trouble {
+    pub(super) fn error_of(&self, settings: &HubSettings, url: &Uri, reply: &Response, signed: bool) -> RequestError {
         let status = reply.status;
         let code = reply.header("x-error-code").unwrap_or_default();
         let said = reply.header("x-error-message").map(|text| settings.scrub(text)).unwrap_or_default();
@@ -72,11 +72,11 @@ impl Asked<'_> {
             if self.file.is_some() { "run it again later: it goes on where it was" } else { "run it again later" };
         let input = |code, what: String, fix: String| {
             let failure = Failure { exit: Exit::Input, ..Failure::machine(code, what, fix) };
-            Trouble::Final(failure.at(self.name()))
+            RequestError::Permanent(failure.at(self.name()))
         };
-        let passing = |code, what: String, fix: &str| {
+        let transient = |code, what: String, fix: &str| {
             let wait = reply.number("retry-after").map(Duration::from_secs);
-            Trouble::Passing(Failure::machine(code, what, fix).at(self.name()), wait)
+            RequestError::Transient(Failure::machine(code, what, fix).at(self.name()), wait)
         };
         match (status, code) {
             (401 | 403, "GatedRepo") => {
@@ -100,8 +100,8 @@ impl Asked<'_> {
             ),
             // the signature of the address ran out: the Hub gives a new one
             (401 | 403 | 404 | 410, _) if signed => {
-                let what = format!("{} refuses with status {status}", place(url));
-                passing(Code::HubServer, what, "run it again: it goes on where it was")
+                let what = format!("{} refuses with status {status}", origin(url));
+                transient(Code::HubServer, what, "run it again: it goes on where it was")
             }
             // without a token the Hub does not tell a missing repository from a private one
             (404, _) | (401, "RepoNotFound") => {
@@ -129,18 +129,18 @@ impl Asked<'_> {
             (429, _) => {
                 let wait = reply.number("retry-after").map_or(String::new(), |s| format!(" for {s} s"));
                 let fix = if token { "run it again later" } else { "run it again later; HF_TOKEN raises the limit" };
-                passing(Code::HubRate, format!("the Hub asks to wait{wait}: too many requests{said}"), fix)
+                transient(Code::HubRate, format!("the Hub asks to wait{wait}: too many requests{said}"), fix)
             }
             (407, _) => {
                 let failure =
                     Failure::machine(Code::HubProxy, "the proxy asks for a password", "put it into HTTPS_PROXY");
-                Trouble::Final(failure.at(self.name()))
+                RequestError::Permanent(failure.at(self.name()))
             }
             (408 | 500.., _) => {
-                let what = format!("{} answers with status {status}{said}", place(url));
-                passing(Code::HubServer, what, later)
+                let what = format!("{} answers with status {status}{said}", origin(url));
+                transient(Code::HubServer, what, later)
             }
-            (status, _) => self.wrong(url, &format!("status {status}{said}")),
+            (status, _) => self.invalid_response(url, &format!("status {status}{said}")),
         }
     }
 }

@@ -36,14 +36,14 @@ pub(crate) struct Listing {
 
 /// What a conversion needs of a repository.
 #[derive(Clone, Debug)]
-pub(crate) struct Needed<'a> {
+pub(crate) struct NeededFiles<'a> {
     /// safetensors, or else `.bin` files.
     pub(crate) weights: Vec<&'a RemoteFile>,
     /// Configuration, vocabulary, index, licence and model card.
     pub(crate) others: Vec<&'a RemoteFile>,
 }
 
-impl<'a> Needed<'a> {
+impl<'a> NeededFiles<'a> {
     /// Small files first: a broken configuration is found before gigabytes are fetched.
     pub(crate) fn all(&self) -> Vec<&'a RemoteFile> {
         self.others.iter().chain(&self.weights).copied().collect()
@@ -68,7 +68,7 @@ impl Listing {
     }
 
     /// What a conversion needs: safetensors when the index and all shards are there, else `.bin`; and the small files.
-    pub(crate) fn needed(&self) -> Result<Needed<'_>, Failure> {
+    pub(crate) fn needed(&self) -> Result<NeededFiles<'_>, Failure> {
         let found = FORMATS.iter().find_map(|format| Some((format, self.weights(format)?)));
         let Some(((.., index), weights)) = found else {
             let (what, fix) = if self.files.iter().any(|file| file.path.ends_with(".gguf")) {
@@ -88,7 +88,7 @@ impl Listing {
             let named = path == "tokenizer.model" || texts.clone().any(|t| path.to_uppercase().starts_with(t));
             !path.contains('/') && !of_other && file.size <= MAX_OTHER && (kind || named)
         };
-        Ok(Needed { weights, others: self.files.iter().filter(is_wanted).collect() })
+        Ok(NeededFiles { weights, others: self.files.iter().filter(is_wanted).collect() })
     }
 
     /// Every file of one format, when they are all there.

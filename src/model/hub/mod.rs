@@ -35,12 +35,12 @@ mod retry;
 mod secrets;
 mod url;
 
-pub(crate) use cache_layout::{CacheDir, missing, replace};
-pub(crate) use env::{Settings, endpoint_place};
+pub(crate) use cache_layout::{HubCache, missing_files, replace};
+pub(crate) use env::{HubSettings, endpoint_address};
 pub(crate) use handle::Hub;
 pub(crate) use hash::FileHash;
-pub(crate) use listing::{Listing, Needed};
+pub(crate) use listing::{Listing, NeededFiles};
 pub(crate) use partial::NO_LINKS;
-pub(crate) use pull::room;
+pub(crate) use pull::check_disk_space;
 pub(crate) use repo_id::{RepoId, is_hex};
-pub(crate) use url::decode;
+pub(crate) use url::percent_decode;

@@ -40,15 +40,15 @@ impl Hub {
             let locks = ordered.iter().map(|file| self.lock(repo, &file.hash)).collect::<Result<Vec<_>, _>>()?;
             // another process may have brought some of them meanwhile
             wanted = self.absent(listing, files);
-            let bytes = wanted.iter().map(|file| download::to_write(self, listing, file.size, &file.hash)).sum();
-            room(&blobs, bytes, "HF_HUB_CACHE")?;
-            download::files(self, listing, &wanted, connections)?;
+            let bytes = wanted.iter().map(|file| download::bytes_to_write(self, listing, file.size, &file.hash)).sum();
+            check_disk_space(&blobs, bytes, "HF_HUB_CACHE")?;
+            download::download_files(self, listing, &wanted, connections)?;
             drop(locks);
         }
         for file in files {
             cache.link(repo, &listing.commit, &file.path, &file.hash)?;
         }
-        cache.remember(repo, &listing.commit)?;
+        cache.record_commit(repo, &listing.commit)?;
         Ok(cache.snapshot(repo, &listing.commit))
     }
 
@@ -69,7 +69,7 @@ impl Hub {
 }
 
 /// Fails before anything is written when `folder`'s disk has no room for `bytes`; `variable` moves it elsewhere.
-pub(crate) fn room(folder: &Path, bytes: u64, variable: &str) -> Result<(), Failure> {
+pub(crate) fn check_disk_space(folder: &Path, bytes: u64, variable: &str) -> Result<(), Failure> {
     // a file system that does not tell is found full when it is
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);

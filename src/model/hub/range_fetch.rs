@@ -1,14 +1,14 @@
 //! A range of a file, whatever happens on the way: tried again, gone on with after a cut, redirected. The bytes reach the
 //! sink in order, each once, and only under a status, a range and a length that fit what was asked.
 
-use super::client::{Fault, Reply};
+use super::client::{Response, TransportError};
 use super::handle::Hub;
 use super::hash::FileHash;
-use super::http_error::{Asked, Trouble};
+use super::http_error::{RequestError, RequestInfo};
 use super::listing::{Listing, RemoteFile};
 use super::repo_id::is_hex;
-use super::retry::Tries;
-use super::url::{encode, place, target};
+use super::retry::Retries;
+use super::url::{origin, percent_encode, redirect_target};
 use crate::error::{Code, Failure};
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -21,13 +21,13 @@ const MAX_REDIRECTS: u32 = 8;
 const BUFFER: usize = 64 << 10;
 
 /// The largest file that is held in memory.
-const MAX_WHOLE: u64 = 64 << 20;
+const MAX_SMALL_FILE: u64 = 64 << 20;
 
 /// Takes bytes as they come.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Failure>;
 
 impl Hub {
-    /// Bytes `range` of `file` at the listing's commit, given to `sink` in order and each once. Tries again and goes on
+    /// Bytes `range` of `file` at the listing's commit, given to `sink` in order and each once. Retries again and goes on
     /// where the sink stands after a cut; an `Err` of the sink ends it and is passed on.
     pub(crate) fn get_range(
         &self,
@@ -36,7 +36,7 @@ impl Hub {
         range: Range<u64>,
         sink: Sink<'_>,
     ) -> Result<(), Failure> {
-        let mut tries = Tries::new(self);
+        let mut tries = Retries::new(self);
         let mut at = range.start;
         while at < range.end {
             let before = at;
@@ -54,8 +54,8 @@ impl Hub {
     }
 
     /// A small file as a whole; its size and hash are checked.
-    pub(crate) fn get_whole(&self, listing: &Listing, file: &RemoteFile) -> Result<Vec<u8>, Failure> {
-        if file.size > MAX_WHOLE {
+    pub(crate) fn get_small_file(&self, listing: &Listing, file: &RemoteFile) -> Result<Vec<u8>, Failure> {
+        if file.size > MAX_SMALL_FILE {
             let what = format!("{} is {} bytes long, which no such file is", file.path, file.size);
             return Err(Failure::input(Code::HubFile, what, "check the repository").at(listing.repo.id()));
         }
@@ -70,21 +70,27 @@ impl Hub {
             match checker.finish() {
                 Ok(()) => return Ok(bytes),
                 Err(_) if again => again = false,
-                Err(found) => return Err(wrong_hash(listing, file, &found)),
+                Err(found) => return Err(hash_mismatch(listing, file, &found)),
             }
         }
     }
 
     /// One try at `range`.
-    fn attempt(&self, listing: &Listing, file: &RemoteFile, range: Range<u64>, sink: Sink<'_>) -> Result<(), Trouble> {
+    fn attempt(
+        &self,
+        listing: &Listing,
+        file: &RemoteFile,
+        range: Range<u64>,
+        sink: Sink<'_>,
+    ) -> Result<(), RequestError> {
         let id = listing.repo.id();
-        let asked = Asked { id: &id, revision: &listing.commit, file: Some(&file.path) };
-        let resolve = self.resolve(listing, &file.path)?;
+        let info = RequestInfo { id: &id, revision: &listing.commit, file: Some(&file.path) };
+        let resolve = self.resolve_url(listing, &file.path)?;
         let whole = range.start == 0 && range.end == file.size;
         let header = (!whole).then(|| format!("bytes={}-{}", range.start, range.end - 1));
-        let (reply, url) = self.follow(&asked, &resolve, header.as_deref(), Some(&file.hash))?;
-        let checked = check(&asked, &url, &reply, file, &range, whole);
-        let copied = checked.and_then(|()| self.copy(reply, &url, &range, sink));
+        let (reply, url) = self.get_following_redirects(&info, &resolve, header.as_deref(), Some(&file.hash))?;
+        let checked = check_response(&info, &url, &reply, file, &range, whole);
+        let copied = checked.and_then(|()| self.copy_body(reply, &url, &range, sink));
         if copied.is_err() {
             self.client.redirects.remember(&resolve, None);
         }
@@ -92,43 +98,43 @@ impl Hub {
     }
 
     /// Where the Hub serves a file.
-    fn resolve(&self, listing: &Listing, path: &str) -> Result<Uri, Trouble> {
+    fn resolve_url(&self, listing: &Listing, path: &str) -> Result<Uri, RequestError> {
         let mut url = format!("{}/{}/resolve/{}", self.settings.endpoint, listing.repo.id(), listing.commit);
         for part in path.split('/') {
             url.push('/');
-            encode(part, &mut url);
+            percent_encode(part, &mut url);
         }
         url.parse().map_err(|err| {
             let what = format!("'{path}' makes no address: {err}");
-            Trouble::Final(Failure::input(Code::HubFile, what, "check the repository").at(listing.repo.id()))
+            RequestError::Permanent(Failure::input(Code::HubFile, what, "check the repository").at(listing.repo.id()))
         })
     }
 
     /// Asks for `url` and goes where it redirects to; answers the reply of status 2xx and where it came from.
-    pub(super) fn follow(
+    pub(super) fn get_following_redirects(
         &self,
-        asked: &Asked<'_>,
+        info: &RequestInfo<'_>,
         url: &Uri,
         range: Option<&str>,
         hash: Option<&FileHash>,
-    ) -> Result<(Reply, Uri), Trouble> {
+    ) -> Result<(Response, Uri), RequestError> {
         let remembered = self.client.redirects.of(url);
         let mut redirected = remembered.is_some();
         let mut at = remembered.unwrap_or_else(|| url.clone());
         for _ in 0..=MAX_REDIRECTS {
-            self.go_on().map_err(Trouble::Final)?;
+            self.check_cancelled().map_err(RequestError::Permanent)?;
             let reply = self.client.get(&at, range).inspect_err(|_| self.client.redirects.remember(url, None))?;
             if at == *url {
-                same_file(asked, &at, &reply, hash)?;
+                check_etag(info, &at, &reply, hash)?;
             }
             match reply.status {
                 200..=299 => return Ok((reply, at)),
                 301 | 302 | 303 | 307 | 308 => {
                     let location = reply.header("location").unwrap_or_default();
-                    let Some(to) = target(&at, location) else {
-                        let what = format!("{} redirects to a place that is not followed", place(&at));
+                    let Some(to) = redirect_target(&at, location) else {
+                        let what = format!("{} redirects to a place that is not followed", origin(&at));
                         let fix = "check HF_ENDPOINT and the proxy";
-                        return Err(Trouble::Final(Failure::machine(Code::HubRedirect, what, fix)));
+                        return Err(RequestError::Permanent(Failure::machine(Code::HubRedirect, what, fix)));
                     };
                     at = to;
                     redirected = true;
@@ -137,17 +143,23 @@ impl Hub {
                 _ => {
                     self.client.redirects.remember(url, None);
                     let signed = redirected && !super::url::same_origin(&at, &self.settings.base);
-                    return Err(asked.refused(&self.settings, &at, &reply, signed));
+                    return Err(info.error_of(&self.settings, &at, &reply, signed));
                 }
             }
         }
         self.client.redirects.remember(url, None);
-        let what = format!("{} redirects more than {MAX_REDIRECTS} times", place(url));
-        Err(Trouble::Final(Failure::machine(Code::HubRedirect, what, "check HF_ENDPOINT and the proxy")))
+        let what = format!("{} redirects more than {MAX_REDIRECTS} times", origin(url));
+        Err(RequestError::Permanent(Failure::machine(Code::HubRedirect, what, "check HF_ENDPOINT and the proxy")))
     }
 
     /// The body into the sink: exactly as many bytes as were asked for.
-    fn copy(&self, mut reply: Reply, url: &Uri, range: &Range<u64>, sink: Sink<'_>) -> Result<(), Trouble> {
+    fn copy_body(
+        &self,
+        mut reply: Response,
+        url: &Uri,
+        range: &Range<u64>,
+        sink: Sink<'_>,
+    ) -> Result<(), RequestError> {
         let wanted = range.end - range.start;
         let (mut buffer, mut got) = (vec![0; BUFFER], 0);
         while got < wanted {
@@ -158,9 +170,11 @@ impl Hub {
                 Err(err) if err.kind() == ErrorKind::Interrupted => continue,
                 other => other,
             };
-            self.go_on().map_err(Trouble::Final)?;
-            let n = read.map_err(|err: std::io::Error| Trouble::from(Fault::cut(&err, url, got, wanted)))?;
-            sink(part.get(..n).unwrap_or_default()).map_err(Trouble::Final)?;
+            self.check_cancelled().map_err(RequestError::Permanent)?;
+            let n = read.map_err(|err: std::io::Error| {
+                RequestError::from(TransportError::disconnected(&err, url, got, wanted))
+            })?;
+            sink(part.get(..n).unwrap_or_default()).map_err(RequestError::Permanent)?;
             got += n as u64;
         }
         Ok(())
@@ -168,7 +182,7 @@ impl Hub {
 }
 
 /// The bytes of a file are not what the Hub says they are.
-pub(super) fn wrong_hash(listing: &Listing, file: &RemoteFile, found: &str) -> Failure {
+pub(super) fn hash_mismatch(listing: &Listing, file: &RemoteFile, found: &str) -> Failure {
     let what = format!("what arrived has {} {found} and not {}; it was thrown away", file.hash.kind(), file.hash.hex());
     Failure::machine(Code::HubHash, what, "run it again; if it stays, a proxy or the mirror changes files").at(format!(
         "{}/{}",
@@ -178,29 +192,35 @@ pub(super) fn wrong_hash(listing: &Listing, file: &RemoteFile, found: &str) -> F
 }
 
 /// The Hub names the file that it is about to serve: it must be the listed one. A mirror may say nothing.
-fn same_file(asked: &Asked<'_>, url: &Uri, reply: &Reply, hash: Option<&FileHash>) -> Result<(), Trouble> {
+fn check_etag(
+    info: &RequestInfo<'_>,
+    url: &Uri,
+    reply: &Response,
+    hash: Option<&FileHash>,
+) -> Result<(), RequestError> {
     let Some(hash) = hash.filter(|_| reply.status < 400) else { return Ok(()) };
     let etag = reply.header("x-linked-etag").or_else(|| reply.header("etag")).unwrap_or_default();
     let etag = etag.trim_start_matches("W/").trim_matches('"');
     // an etag of another form is a server's own business
     if is_hex(etag, hash.hex().len()) && etag != hash.hex() {
-        return Err(asked.wrong(url, &format!("its ETag {etag} is another file's than the one listed, {}", hash.hex())));
+        return Err(info
+            .invalid_response(url, &format!("its ETag {etag} is another file's than the one listed, {}", hash.hex())));
     }
     Ok(())
 }
 
 /// Status, range and length against what was asked.
-fn check(
-    asked: &Asked<'_>,
+fn check_response(
+    info: &RequestInfo<'_>,
     url: &Uri,
-    reply: &Reply,
+    reply: &Response,
     file: &RemoteFile,
     range: &Range<u64>,
     whole: bool,
-) -> Result<(), Trouble> {
+) -> Result<(), RequestError> {
     let wanted = range.end - range.start;
     if let Some(length) = reply.number("content-length").filter(|length| *length != wanted) {
-        return Err(asked.wrong(url, &format!("{length} bytes where {wanted} were asked for")));
+        return Err(info.invalid_response(url, &format!("{length} bytes where {wanted} were asked for")));
     }
     match reply.status {
         200 if whole => Ok(()),
@@ -211,10 +231,10 @@ fn check(
             if said == right || said == unknown {
                 Ok(())
             } else {
-                Err(asked.wrong(url, &format!("Content-Range '{said}', not '{right}'")))
+                Err(info.invalid_response(url, &format!("Content-Range '{said}', not '{right}'")))
             }
         }
-        200 => Err(asked.wrong(url, "the whole file where a range was asked for")),
-        status => Err(asked.wrong(url, &format!("status {status}"))),
+        200 => Err(info.invalid_response(url, "the whole file where a range was asked for")),
+        status => Err(info.invalid_response(url, &format!("status {status}"))),
     }
 }

@@ -1,6 +1,6 @@
 //! `owner/name[@revision]`.
 
-use super::url::encode;
+use super::url::percent_encode;
 use std::fmt;
 
 /// A repository on the Hub, at a branch, tag or commit.
@@ -44,7 +44,7 @@ impl RepoId {
     /// The revision as one part of a path.
     pub(super) fn encoded_revision(&self) -> String {
         let mut out = String::new();
-        encode(self.revision(), &mut out);
+        percent_encode(self.revision(), &mut out);
         out
     }
 }

@@ -1,7 +1,7 @@
 //! When a failed request is tried again, and how long to wait before it.
 
 use super::handle::Hub;
-use super::http_error::Trouble;
+use super::http_error::RequestError;
 use crate::error::Failure;
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ const PROGRESS: u64 = 64 << 10;
 const POOR: u32 = 8;
 
 /// Failures since something last arrived, and since enough did.
-pub(super) struct Tries<'a> {
+pub(super) struct Retries<'a> {
     hub: &'a Hub,
     failed: u32,
     poor: u32,
     arrived: u64,
 }
 
-impl<'a> Tries<'a> {
+impl<'a> Retries<'a> {
     pub(super) fn new(hub: &'a Hub) -> Self {
         Self { hub, failed: 0, poor: 0, arrived: 0 }
     }
@@ -39,11 +39,11 @@ impl<'a> Tries<'a> {
     }
 
     /// Waits before the next try; the failure itself when it was the last, or when somebody asked to stop.
-    pub(super) fn again(&mut self, trouble: Trouble) -> Result<(), Failure> {
-        self.hub.go_on()?;
-        let (failure, asked) = match trouble.without_secrets(&self.hub.settings) {
-            Trouble::Final(failure) => return Err(failure),
-            Trouble::Passing(failure, asked) => (failure, asked),
+    pub(super) fn again(&mut self, trouble: RequestError) -> Result<(), Failure> {
+        self.hub.check_cancelled()?;
+        let (failure, asked) = match trouble.redact(&self.hub.settings) {
+            RequestError::Permanent(failure) => return Err(failure),
+            RequestError::Transient(failure, asked) => (failure, asked),
         };
         (self.failed, self.poor) = (self.failed.saturating_add(1), self.poor.saturating_add(1));
         let tries = self.hub.settings.tries;
@@ -53,7 +53,7 @@ impl<'a> Tries<'a> {
         }
         let wait = asked.unwrap_or_else(|| Duration::from_millis(300) * 2_u32.pow(self.failed.min(6) - 1));
         if wait > Duration::from_secs(3) {
-            self.hub.say_once(&failure.what, wait);
+            self.hub.note_once(&failure.what, wait);
         }
         self.hub.pause(wait)
     }

@@ -3,7 +3,7 @@
 use ureq::http::Uri;
 
 /// `http://…` or `https://…` with a host, and with a port that is one, if any.
-pub(super) fn is_web(url: &Uri) -> bool {
+pub(super) fn is_http_url(url: &Uri) -> bool {
     let Some(host) = url.host().filter(|host| !host.is_empty()) else { return false };
     let place = url.authority().map_or("", |all| all.as_str());
     let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
@@ -27,7 +27,7 @@ fn port(url: &Uri) -> Option<u16> {
 
 /// Where the `Location` of an answer from `from` leads; `None` when that is no web address, or leaves https for http.
 /// A scheme is what stands before a colon that comes before any `/`, `?` and `#` (RFC 3986, section 4.2).
-pub(super) fn target(from: &Uri, location: &str) -> Option<Uri> {
+pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     let (scheme, authority) = (from.scheme_str()?, from.authority()?);
     let first = location.find([':', '/', '?', '#']).and_then(|at| location.get(at..)?.chars().next());
     let text = if first == Some(':') {
@@ -44,20 +44,20 @@ pub(super) fn target(from: &Uri, location: &str) -> Option<Uri> {
         let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{scheme}://{authority}{folder}/{location}")
     };
-    let to = text.parse::<Uri>().ok().filter(is_web)?;
+    let to = text.parse::<Uri>().ok().filter(is_http_url)?;
     let weaker = scheme == "https" && to.scheme_str() == Some("http");
     (!weaker).then_some(to)
 }
 
 /// Scheme, host and port, for messages: the rest of an address may be a signature, what stands before `@` a password.
-pub(super) fn place(url: &Uri) -> String {
+pub(super) fn origin(url: &Uri) -> String {
     let port = url.port_u16().map_or(String::new(), |port| format!(":{port}"));
     format!("{}://{}{port}", url.scheme_str().unwrap_or("?"), url.host().unwrap_or("?"))
 }
 
 /// An address from the environment, for messages: without user name and password, and without a query, which may be one.
 /// Also of an address that is none, such as `http://me:secret` with its host forgotten.
-pub(super) fn shown(address: &str) -> String {
+pub(super) fn redacted(address: &str) -> String {
     let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
     let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
     let (rest, query) = rest.find(['?', '#']).map_or((rest, ""), |at| (rest.get(..at).unwrap_or_default(), "?…"));
@@ -72,7 +72,7 @@ pub(super) fn shown(address: &str) -> String {
 }
 
 /// An address without the name and password before its `@`, and those.
-pub(super) fn without_user(address: &str) -> (String, Option<String>) {
+pub(super) fn split_userinfo(address: &str) -> (String, Option<String>) {
     let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
     // a password may have a slash in it that nobody encoded: then everything up to the last @ is taken
     let Some((user, host)) = rest.rsplit_once('@') else { return (address.to_owned(), None) };
@@ -81,7 +81,7 @@ pub(super) fn without_user(address: &str) -> (String, Option<String>) {
 }
 
 /// Text with what is percent-encoded in it decoded.
-pub(crate) fn decode(text: &str) -> String {
+pub(crate) fn percent_decode(text: &str) -> String {
     let (bytes, mut out, mut at) = (text.as_bytes(), Vec::new(), 0);
     while let Some(byte) = bytes.get(at) {
         let digits = bytes.get(at + 1..at + 3).filter(|d| *byte == b'%' && d.iter().all(u8::is_ascii_hexdigit));
@@ -93,7 +93,7 @@ pub(crate) fn decode(text: &str) -> String {
 }
 
 /// One part of a path, percent-encoded.
-pub(super) fn encode(part: &str, out: &mut String) {
+pub(super) fn percent_encode(part: &str, out: &mut String) {
     for byte in part.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(byte));
@@ -105,7 +105,7 @@ pub(super) fn encode(part: &str, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Uri, decode, encode, same_origin, shown, target, without_user};
+    use super::{Uri, percent_decode, percent_encode, redacted, redirect_target, same_origin, split_userinfo};
 
     fn url(text: &str) -> Uri {
         text.parse().unwrap()
@@ -134,7 +134,7 @@ mod tests {
             ("//cdn.example/x?y=a://b", Some("https://cdn.example/x?y=a://b")),
             ("HTTPS://cdn.example/x", Some("https://cdn.example/x")),
         ] {
-            assert_eq!(target(&from, location), to.map(url), "{location}");
+            assert_eq!(redirect_target(&from, location), to.map(url), "{location}");
         }
     }
 
@@ -164,13 +164,13 @@ mod tests {
             ("https://huggingface.co", "https://huggingface.co"),
             ("huggingface.co", "huggingface.co"),
         ] {
-            assert_eq!(shown(address), wanted);
+            assert_eq!(redacted(address), wanted);
         }
-        assert_eq!(without_user("http://a:b@c:1/d"), ("http://c:1/d".to_owned(), Some("a:b".to_owned())));
-        assert_eq!(without_user("http://c:1/d"), ("http://c:1/d".to_owned(), None));
-        assert_eq!(decode("a%40b%zz%e2%82%ac%"), "a@b%zz€%");
+        assert_eq!(split_userinfo("http://a:b@c:1/d"), ("http://c:1/d".to_owned(), Some("a:b".to_owned())));
+        assert_eq!(split_userinfo("http://c:1/d"), ("http://c:1/d".to_owned(), None));
+        assert_eq!(percent_decode("a%40b%zz%e2%82%ac%"), "a@b%zz€%");
         let mut out = String::new();
-        encode("refs/pr 1", &mut out);
+        percent_encode("refs/pr 1", &mut out);
         assert_eq!(out, "refs%2Fpr%201");
     }
 }

@@ -8,7 +8,7 @@ pub(super) const OWNER: &str = "allenai";
 
 /// How a model was made, and whether it writes text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ModelKind {
     /// Supervised fine-tuning.
     Sft,
     /// Direct preference optimisation.
@@ -19,11 +19,11 @@ pub(crate) enum Kind {
     Reward,
     /// Scores tokens: it has no output matrix.
     Value,
-    /// Weights to be added to another model.
+    /// WeightFormat to be added to another model.
     Adapter,
 }
 
-impl Kind {
+impl ModelKind {
     /// For tables.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Kind {
     }
 
     /// Why such a model cannot be converted, and what to do; `None` when it can.
-    pub(crate) const fn refused(self) -> Option<(&'static str, &'static str)> {
+    pub(crate) const fn unsupported(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Sft | Self::Dpo | Self::Ppo => None,
             Self::Reward => Some((
@@ -58,7 +58,7 @@ impl Kind {
 
 /// Files that the weights are in, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Weights {
+pub(crate) enum WeightFormat {
     Bin,
     Safetensors,
     Both,
@@ -66,7 +66,7 @@ pub(crate) enum Weights {
     Unknown,
 }
 
-impl Weights {
+impl WeightFormat {
     /// For tables.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -90,15 +90,15 @@ pub(crate) struct Scores {
 pub(crate) struct Entry {
     /// The repository's name, which is also the short name.
     pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) kind: ModelKind,
     /// `13B`.
     pub(crate) size: &'static str,
     /// The numbers of its architecture.
-    pub(crate) shape: &'static Config,
+    pub(crate) config: &'static Config,
     /// Tokens it was trained for; `None` where that is not established.
     pub(crate) n_ctx: Option<u32>,
     pub(crate) licence: &'static str,
-    pub(crate) weights: Weights,
+    pub(crate) weights: WeightFormat,
     pub(crate) scores: Option<Scores>,
 }
 

@@ -4,7 +4,7 @@
 mod entry;
 mod family;
 
-pub(crate) use entry::{Entry, Kind};
+pub(crate) use entry::{Entry, ModelKind};
 
 use super::hub::RepoId;
 use entry::OWNER;
@@ -20,7 +20,7 @@ pub(crate) fn find(name: &str) -> Option<Entry> {
 }
 
 /// The model of this repository.
-pub(crate) fn of_repo(repo: &RepoId) -> Option<Entry> {
+pub(crate) fn find_repo(repo: &RepoId) -> Option<Entry> {
     // the Hub finds a repository in any case too
     find(&repo.name).filter(|_| repo.owner.eq_ignore_ascii_case(OWNER))
 }
@@ -46,14 +46,14 @@ fn in_order(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, all, find, nearest};
+    use super::{ModelKind, all, find, nearest};
     use tulu_quantize::forecast;
 
     #[test]
     fn the_family_is_complete_and_its_sizes_are_the_published_ones() {
-        let count = |kind: Kind, part: &str| all().filter(|e| e.kind == kind && e.name.contains(part)).count();
-        assert_eq!((count(Kind::Dpo, "v2.5"), count(Kind::Ppo, "v2.5")), (17, 9));
-        assert_eq!((count(Kind::Sft, "tulu-2"), count(Kind::Dpo, "tulu-2-")), (6, 3));
+        let count = |kind: ModelKind, part: &str| all().filter(|e| e.kind == kind && e.name.contains(part)).count();
+        assert_eq!((count(ModelKind::Dpo, "v2.5"), count(ModelKind::Ppo, "v2.5")), (17, 9));
+        assert_eq!((count(ModelKind::Sft, "tulu-2"), count(ModelKind::Dpo, "tulu-2-")), (6, 3));
         // published parameter counts
         for (name, params) in [
             ("tulu-2-7b", 6_738_415_616_u64),
@@ -61,7 +61,7 @@ mod tests {
             ("tulu-2-70b", 68_976_648_192),
             ("tulu-v2.5-ppo-13b-uf-mean", 13_015_864_320),
         ] {
-            assert_eq!(forecast::params(find(name).unwrap().shape), params, "{name}");
+            assert_eq!(forecast::params(find(name).unwrap().config), params, "{name}");
         }
         let mut names: Vec<&str> = all().map(|e| e.name).collect();
         names.sort_unstable();
