@@ -42,8 +42,9 @@ impl<'m> Context<'m> {
     ) -> Result<Self, Failure> {
         let n_threads = i32::try_from(n_threads).unwrap_or(1);
         // Asked for by name, since the one that `auto` looks for is llama.cpp's own.
-        let ours =
-            settings.n_gpu_layers == 0 && settings.flash_attn != FlashAttn::Off && llama_ext::attention::enable();
+        let ours = settings.n_gpu_layers == 0
+            && settings.flash_attn != FlashAttn::Off
+            && llama_ext::accel::register().attention;
         let flash_attn = if ours { FlashAttn::On } else { settings.flash_attn };
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(cache.n_cells))

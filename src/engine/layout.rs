@@ -5,7 +5,7 @@
 
 use super::settings::{N_SLOTS_MAX, Repack};
 use llama_ext::GgmlType;
-use llama_ext::cpu::{MatmulTime, OUR_DEVICE, PLAIN, matmul_times};
+use llama_ext::cpu_check::{MatmulTime, OUR_DEVICE, PLAIN, matmul_times};
 
 /// With fewer slots than this, generation is most of the time.
 const SLOTS_MANY: u32 = 4;
@@ -22,7 +22,7 @@ pub(super) fn repacked(asked: Repack, kind: GgmlType, bytes: u64, n_slots: u32, 
     match asked {
         Repack::On => true,
         Repack::Off => false,
-        Repack::Auto if few && (bytes < BYTES_TO_MEASURE || !llama_ext::attention::enable()) => true,
+        Repack::Auto if few && (bytes < BYTES_TO_MEASURE || llama_ext::accel::register().matmul.is_none()) => true,
         Repack::Auto => {
             // Many: a step in the middle of much work, with a token of each answer and about as many of the prompts to come.
             let rows = if few { n_slots } else { 2 * n_slots } as usize;
