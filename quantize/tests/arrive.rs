@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use tulu_quantize::{
-    Arrival, Checkpoint, Code, Distant, DistantFile, Error, Ftype, Observer, Options, Plan, Recipe, Report, Silent,
-    Supply, arrive, can_arrive, convert, memory_held,
+    Checkpoint, Code, ConvertOptions, Error, Ftype, Observer, Plan, QuantizeOptions, RangeSource, RemoteCheckpoint,
+    RemoteFile, Report, Silent, StreamOptions, can_stream, convert, convert_streaming, stream_memory,
 };
 
 const REPOSITORY: &str = "owner/little";
@@ -46,7 +46,7 @@ struct Server {
     most_flying: AtomicU64,
 }
 
-impl Supply for Server {
+impl RangeSource for Server {
     fn fetch(
         &self,
         name: &str,
@@ -93,12 +93,12 @@ struct Case {
     small: PathBuf,
     out: PathBuf,
     server: Arc<Server>,
-    distant: Distant,
+    distant: RemoteCheckpoint,
     wanted: Vec<Vec<u8>>,
 }
 
-fn options() -> Options {
-    Options { threads: NonZeroUsize::new(3).unwrap(), replace: false, reference_kernels: false }
+fn options() -> ConvertOptions {
+    ConvertOptions { threads: NonZeroUsize::new(3).unwrap(), replace: false, reference_kernels: false }
 }
 
 fn outputs(dir: &Path) -> Vec<(Ftype, PathBuf)> {
@@ -130,11 +130,11 @@ impl Case {
             let sha256: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
             fs::rename(&path, blobs.join(&sha256)).unwrap();
             std::os::unix::fs::symlink(format!("../../blobs/{sha256}"), &path).unwrap();
-            listed.push(DistantFile { name: name.clone(), len: bytes.len() as u64, sha256 });
+            listed.push(RemoteFile { name: name.clone(), len: bytes.len() as u64, sha256 });
             files.insert(name, bytes);
         }
         let source = Checkpoint::open(&whole).unwrap();
-        let plan = Plan::new(&source, &outputs(&local), &Recipe::default()).unwrap();
+        let plan = Plan::new(&source, &outputs(&local), &QuantizeOptions::default()).unwrap();
         convert(&source, &plan, options(), &Silent).unwrap();
         let wanted = outputs(&local).iter().map(|(_, path)| fs::read(path).unwrap()).collect();
         let server = Arc::new(Server {
@@ -143,7 +143,7 @@ impl Case {
             fail_after_long: AtomicUsize::new(usize::MAX),
             ..Server::default()
         });
-        let distant = Distant::new(server.clone(), REPOSITORY, REVISION, listed);
+        let distant = RemoteCheckpoint::new(server.clone(), REPOSITORY, REVISION, listed);
         Self { _dir: dir, small, out, server, distant, wanted }
     }
 
@@ -158,16 +158,16 @@ impl Case {
         })
     }
 
-    fn arrival(&self) -> Arrival {
+    fn arrival(&self) -> StreamOptions {
         let journal = self.out.join("little.tulu-journal");
         let connections = NonZeroUsize::new(4).unwrap();
-        Arrival { journal, connections, segment: 100_000, window: 3_000_000, entry: 200_000 }
+        StreamOptions { journal, connections, segment: 100_000, buffer: 3_000_000, entry: 200_000 }
     }
 
-    fn run_with(&self, options: Options, observer: &dyn Observer) -> Result<Report, Error> {
+    fn run_with(&self, options: ConvertOptions, observer: &dyn Observer) -> Result<Report, Error> {
         let source = Checkpoint::open_with(&self.small, &self.distant)?;
-        let plan = Plan::new(&source, &outputs(&self.out), &Recipe::default())?;
-        arrive(&source, &plan, &self.distant, options, &self.arrival(), observer)
+        let plan = Plan::new(&source, &outputs(&self.out), &QuantizeOptions::default())?;
+        convert_streaming(&source, &plan, &self.distant, options, &self.arrival(), observer)
     }
 
     fn run(&self) -> Result<Report, Error> {
@@ -231,7 +231,7 @@ fn what_arrives_is_converted_as_from_the_folder_and_nothing_is_fetched_twice() {
         let requests = case.server.requests.lock().unwrap();
         assert!(requests.len() > 12, "{} requests", requests.len());
         let most = case.server.most_flying.load(Ordering::SeqCst);
-        assert!(most <= memory_held(&case.arrival()), "{most} bytes at once");
+        assert!(most <= stream_memory(&case.arrival()), "{most} bytes at once");
     }
 }
 
@@ -273,7 +273,7 @@ fn what_was_entered_is_not_fetched_again() {
         case.is_done();
         assert!(runs >= 3, "{runs} runs");
         // each run loses at most what is in the window, and opens each file again
-        let lost = runs * (case.arrival().window + AROUND * case.server.files.len() as u64);
+        let lost = runs * (case.arrival().buffer + AROUND * case.server.files.len() as u64);
         assert!(given <= case.total() + lost, "{given} bytes for {} in {runs} runs", case.total());
     }
 }
@@ -470,9 +470,9 @@ fn other_types_begin_anew_and_leave_nothing_of_the_first() {
     let case = stopped();
     let source = Checkpoint::open_with(&case.small, &case.distant).unwrap();
     let one = outputs(&case.out)[..1].to_vec();
-    let plan = Plan::new(&source, &one, &Recipe::default()).unwrap();
+    let plan = Plan::new(&source, &one, &QuantizeOptions::default()).unwrap();
     let notes = Notes::default();
-    arrive(&source, &plan, &case.distant, options(), &case.arrival(), &notes).unwrap();
+    convert_streaming(&source, &plan, &case.distant, options(), &case.arrival(), &notes).unwrap();
     assert_eq!(case.names(), ["little-Q4_0.gguf"]);
     assert!(fs::read(&one[0].1).unwrap() == case.wanted[0]);
     assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("other types")));
@@ -516,7 +516,7 @@ fn an_older_file_of_the_same_name_and_length_is_not_taken_for_this_runs() {
     fs::write(&paths[0].1, vec![0; case.wanted[0].len()]).unwrap();
     fs::remove_file(&parts[0]).unwrap();
     fs::write(&parts[1], &case.wanted[1]).unwrap();
-    case.run_with(Options { replace: true, ..options() }, &Silent).unwrap();
+    case.run_with(ConvertOptions { replace: true, ..options() }, &Silent).unwrap();
     case.is_done();
 }
 
@@ -527,9 +527,9 @@ fn conversions_that_have_an_output_in_common_leave_each_other_alone() {
     let kept: Vec<Vec<u8>> = [&journal, &parts[0], &parts[1]].map(|path| fs::read(path).unwrap()).to_vec();
     let source = Checkpoint::open_with(&case.small, &case.distant).unwrap();
     let one = outputs(&case.out)[..1].to_vec();
-    let plan = Plan::new(&source, &one, &Recipe::default()).unwrap();
-    let arrival = Arrival { journal: case.out.join("little-Q4_0.tulu-journal"), ..case.arrival() };
-    arrive(&source, &plan, &case.distant, options(), &arrival, &Silent).unwrap();
+    let plan = Plan::new(&source, &one, &QuantizeOptions::default()).unwrap();
+    let arrival = StreamOptions { journal: case.out.join("little-Q4_0.tulu-journal"), ..case.arrival() };
+    convert_streaming(&source, &plan, &case.distant, options(), &arrival, &Silent).unwrap();
     assert!(fs::read(&one[0].1).unwrap() == case.wanted[0]);
     let found: Vec<Vec<u8>> = [&journal, &parts[0], &parts[1]].map(|path| fs::read(path).unwrap()).to_vec();
     assert!(found == kept, "what was stopped is as it was");
@@ -546,10 +546,10 @@ fn the_order_of_the_types_does_not_matter_to_what_was_stopped() {
     let source = Checkpoint::open_with(&case.small, &case.distant).unwrap();
     let mut other = outputs(&case.out);
     other.reverse();
-    let plan = Plan::new(&source, &other, &Recipe::default()).unwrap();
+    let plan = Plan::new(&source, &other, &QuantizeOptions::default()).unwrap();
     case.given();
     let notes = Notes::default();
-    arrive(&source, &plan, &case.distant, options(), &case.arrival(), &notes).unwrap();
+    convert_streaming(&source, &plan, &case.distant, options(), &case.arrival(), &notes).unwrap();
     case.is_done();
     assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("goes on where")));
     assert!(case.given() < case.total());
@@ -563,7 +563,7 @@ fn outputs_that_exist_are_refused_before_anything_is_fetched_and_replaced_on_dem
     assert_eq!(err.code, Code::OutputExists);
     assert_eq!(case.names(), ["little-Q8_0.gguf"]);
     assert!(case.given() <= AROUND * case.server.files.len() as u64);
-    case.run_with(Options { replace: true, ..options() }, &Silent).unwrap();
+    case.run_with(ConvertOptions { replace: true, ..options() }, &Silent).unwrap();
     case.is_done();
 }
 
@@ -584,10 +584,10 @@ fn storages_that_are_views_are_left_to_a_download() {
     let dir = tempfile::tempdir().unwrap();
     made::Checkpoint { shards: 1, ..Default::default() }.write(dir.path());
     let mut source = Checkpoint::open(dir.path()).unwrap();
-    let plan = Plan::new(&source, &outputs(dir.path()), &Recipe::default()).unwrap();
-    let arrival = Arrival::of(1 << 30, dir.path().join("journal"));
-    assert!(can_arrive(&source, &plan, &arrival));
+    let plan = Plan::new(&source, &outputs(dir.path()), &QuantizeOptions::default()).unwrap();
+    let arrival = StreamOptions::of(1 << 30, dir.path().join("journal"));
+    assert!(can_stream(&source, &plan, &arrival));
     let matrix = source.tensors.iter_mut().find(|t| t.shape.len() == 2).unwrap();
     matrix.strides = Some(vec![1, matrix.shape[0]]);
-    assert!(!can_arrive(&source, &plan, &arrival));
+    assert!(!can_stream(&source, &plan, &arrival));
 }

@@ -11,7 +11,7 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use tulu_quantize::gguf::{Array, Gguf, Value};
-use tulu_quantize::{Checkpoint, Code, Ftype, Options, Plan, Recipe, Result, Silent, convert};
+use tulu_quantize::{Checkpoint, Code, ConvertOptions, Ftype, Plan, QuantizeOptions, Result, Silent, convert};
 
 fn edit(path: &Path, change: impl FnOnce(&mut Json)) {
     let mut json: Json = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
@@ -21,8 +21,8 @@ fn edit(path: &Path, change: impl FnOnce(&mut Json)) {
 
 fn run(dir: &Path, out: &Path, ftype: Ftype) -> Result<()> {
     let source = Checkpoint::open(dir)?;
-    let plan = Plan::new(&source, &[(ftype, out.to_owned())], &Recipe::default())?;
-    let options = Options { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
+    let plan = Plan::new(&source, &[(ftype, out.to_owned())], &QuantizeOptions::default())?;
+    let options = ConvertOptions { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
     convert(&source, &plan, options, &Silent).map(drop)
 }
 
@@ -173,11 +173,11 @@ fn weights_that_change_under_the_conversion_are_not_written_out() {
         fs::write(&shard, &whole).unwrap();
         let opened = Checkpoint::open(&source).unwrap();
         let out = dir.path().join("out.gguf");
-        let plan = Plan::new(&opened, &[(Ftype::Q4_0, out.clone())], &Recipe::default()).unwrap();
+        let plan = Plan::new(&opened, &[(Ftype::Q4_0, out.clone())], &QuantizeOptions::default()).unwrap();
         // coarse clocks need a moment to tell the second writing from the first
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&shard, now).unwrap();
-        let options = Options { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
+        let options = ConvertOptions { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
         let err = convert(&opened, &plan, options, &Silent).expect_err(name);
         assert_eq!((err.code, err.file.as_path()), (Code::InputChanged, shard.as_path()), "{name}: {err}");
         assert!(!out.exists(), "{name}");
@@ -207,7 +207,8 @@ fn safetensors_that_nobody_reads_may_be_of_any_type() {
     let inv_freq = "model.layers.0.self_attn.rotary_emb.inv_freq";
     for dtype in ["F64", "I64"] {
         let opened = with(inv_freq, dtype, 32).unwrap();
-        let plan = Plan::new(&opened, &[(Ftype::Q4_0, dir.path().join("out.gguf"))], &Recipe::default()).unwrap();
+        let plan =
+            Plan::new(&opened, &[(Ftype::Q4_0, dir.path().join("out.gguf"))], &QuantizeOptions::default()).unwrap();
         assert_eq!(plan.skipped, [inv_freq], "{dtype}");
     }
     for (name, dtype, len, code) in [

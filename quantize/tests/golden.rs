@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use tulu_quantize::gguf::{Array, Gguf, Value};
-use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Recipe, Silent, convert};
+use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, Silent, convert};
 
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
@@ -44,8 +44,8 @@ fn the_bundled_checkpoint_converts_to_what_llama_cpps_converter_writes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ours.gguf");
     let source = Checkpoint::open(&root.join("../tests/fixtures/tulu-tiny")).unwrap();
-    let plan = Plan::new(&source, &[(Ftype::BF16, path.clone())], &Recipe::default()).unwrap();
-    let options = Options { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
+    let plan = Plan::new(&source, &[(Ftype::BF16, path.clone())], &QuantizeOptions::default()).unwrap();
+    let options = ConvertOptions { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
     convert(&source, &plan, options, &Silent).unwrap();
     let ours = Gguf::open(&path).unwrap();
 
@@ -64,7 +64,7 @@ fn the_bundled_checkpoint_converts_to_what_llama_cpps_converter_writes() {
     assert_eq!(ours.tensors.len(), tensors.len());
     for t in &ours.tensors {
         let data = &bytes[t.offset as usize..(t.offset + t.bytes) as usize];
-        let found = json!({"dims": t.dims, "sha256": sha256(data), "type": t.kind.name()});
+        let found = json!({"dims": t.dims, "sha256": sha256(data), "type": t.ggml_type.name()});
         assert_eq!(Some(&found), tensors.get(&t.name), "{}", t.name);
     }
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tulu_quantize::{Checkpoint, Code, Error, Ftype, Options, Plan, Recipe, Silent, convert};
+use tulu_quantize::{Checkpoint, Code, ConvertOptions, Error, Ftype, Plan, QuantizeOptions, Silent, convert};
 
 fn small() -> made::Checkpoint {
     let vocab = 260;
@@ -33,9 +33,14 @@ fn try_convert(bytes: &[u8]) -> Result<(), Error> {
 
 fn run(dir: &Path, out: &Path) -> Result<(), Error> {
     let source = Checkpoint::open(dir)?;
-    let plan = Plan::new(&source, &[(Ftype::F32, out.join("out.gguf"))], &Recipe::default())?;
-    convert(&source, &plan, Options { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false }, &Silent)
-        .map(drop)
+    let plan = Plan::new(&source, &[(Ftype::F32, out.join("out.gguf"))], &QuantizeOptions::default())?;
+    convert(
+        &source,
+        &plan,
+        ConvertOptions { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false },
+        &Silent,
+    )
+    .map(drop)
 }
 
 fn refused(case: &str, bytes: &[u8], code: Code, place: &str) {
