@@ -28,7 +28,7 @@ use error::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(name) = llama_ext::cpu::lacks() {
+    if let Some(name) = llama_ext::cpu_features::missing() {
         let end = ", which this CPU lacks; build it on this machine with `cargo build --release`\n";
         stderr::plain(&["tulu-quant: error[CPU]: this program was built for CPUs with ", name, end]);
         return Exit::Machine.into();

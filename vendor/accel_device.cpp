@@ -2,7 +2,7 @@
 // of quantized weights, as it gives BLAS its products. It has no memory of its own: everything is in the CPU's. What it does
 // not take, the CPU computes.
 
-#include "device.h"
+#include "accel_device.h"
 
 #include "attention.h"
 #include "matmul/matmul.h"
@@ -229,63 +229,13 @@ void set_threads(ggml_backend_t backend, int n_threads) { set_n_threads(backend,
 
 extern "C" {
 
-// The name of the kernels for products that this CPU gets; null where there are none.
-const char * llama_ext_kernels(void) { return kernels() ? kernels()->name : nullptr; }
+// Whether this build has the attention kernel.
+bool llama_ext_has_attention(void) { return tulu::attention_is_built(); }
 
-// Makes the device known to ggml. Contexts that are made from now on use it. 1: this build has nothing for this CPU.
-int32_t llama_ext_register_device(void) {
-    if (!tulu::attention_is_built() && !kernels()) {
-        return 1;
-    }
-    ggml_backend_register(registry());
-    return 0;
-}
+// The name of the matrix product path for this CPU; NULL if this build has none.
+const char * llama_ext_matmul_path(void) { return kernels() ? kernels()->name : nullptr; }
 
-// Attention over made-up sequences, computed by ggml's CPU kernel (`ours` = 0) or by this one: q is [n_head][n_tokens][dim]
-// f32, k and v are [n_head_kv][n_kv][dim] and mask is [n_tokens][n_kv] in half floats, out is [n_tokens][n_head][dim].
-// 0 = done, 1 = error, 2 = this kernel does not take it.
-int32_t llama_ext_attention(int32_t ours, int64_t dim, int64_t n_tokens, int64_t n_head, int64_t n_head_kv, int64_t n_kv,
-                            const float * q, const uint16_t * k, const uint16_t * v, const uint16_t * mask,
-                            int32_t n_threads, int32_t runs, float * out, double * seconds) {
-    try {
-        const ggml_init_params init = { 16 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true };
-        ggml_context_ptr ctx(ggml_init(init));
-        ggml_tensor * tq  = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, dim, n_tokens, n_head);
-        ggml_tensor * tk  = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F16, dim, n_kv, n_head_kv);
-        ggml_tensor * tv  = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F16, dim, n_kv, n_head_kv);
-        ggml_tensor * tm  = ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F16, n_kv, n_tokens);
-        const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-        ggml_tensor * to  = ggml_flash_attn_ext(ctx.get(), tq, tk, tv, tm, scale, 0.0f, 0.0f);
-        ggml_cgraph * graph = ggml_new_graph(ctx.get());
-        ggml_build_forward_expand(graph, to);
-        ggml_backend_dev_t where = ours ? device(nullptr, 0) : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-        ggml_backend_ptr backend(where ? ggml_backend_dev_init(where, nullptr) : nullptr);
-        ggml_backend_buffer_ptr buffer(
-            ggml_backend_alloc_ctx_tensors_from_buft(ctx.get(), ggml_backend_cpu_buffer_type()));
-        if (!backend || !buffer) {
-            return 1;
-        }
-        if (!ggml_backend_dev_supports_op(where, to)) {
-            return 2;
-        }
-        ours ? set_n_threads(backend.get(), n_threads) : ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
-        ggml_backend_tensor_set(tq, q, 0, ggml_nbytes(tq));
-        ggml_backend_tensor_set(tk, k, 0, ggml_nbytes(tk));
-        ggml_backend_tensor_set(tv, v, 0, ggml_nbytes(tv));
-        ggml_backend_tensor_set(tm, mask, 0, ggml_nbytes(tm));
-        for (int32_t i = 0; i < runs; i++) {
-            const int64_t began = ggml_time_us();
-            if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
-                return 1;
-            }
-            const double took = 1e-6 * static_cast<double>(ggml_time_us() - began);
-            *seconds          = i == 0 ? took : std::min(*seconds, took);
-        }
-        ggml_backend_tensor_get(to, out, 0, ggml_nbytes(to));
-        return 0;
-    } catch (...) {
-        return 1;
-    }
-}
+// Registers the device with ggml: contexts created after this call use it.
+void llama_ext_register_device(void) { ggml_backend_register(registry()); }
 
 }  // extern "C"

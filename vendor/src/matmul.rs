@@ -1,11 +1,10 @@
 //! Products of quantized weights with f32 columns by our own kernels, path by path, for tests and benches. A running model
-//! reaches them through the device ([`crate::attention::enable`]); `vendor/matmul` says how they work.
+//! reaches them through the device ([`crate::accel::register`]); `vendor/matmul` says how they work.
 
 use crate::{Error, GgmlType};
 use std::ffi::{CStr, c_char, c_void};
 
 unsafe extern "C" {
-    fn llama_ext_kernels() -> *const c_char;
     fn llama_ext_product(
         number: i32,
         kind: i32,
@@ -21,15 +20,6 @@ unsafe extern "C" {
         name: *mut c_char,
         name_size: usize,
     ) -> i32;
-}
-
-/// The instruction set of the kernels that this CPU gets, such as `avx512-vnni`; `None` where the build has none for it.
-#[must_use]
-pub fn kernels() -> Option<&'static str> {
-    // SAFETY: returns null or a string of the build that lives as long as the process.
-    let name = unsafe { llama_ext_kernels() };
-    // SAFETY: not null, so it is such a string.
-    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_str().unwrap_or_default())
 }
 
 /// A product to compute: `weights` is rows × `n_per_row` in blocks of `kind`, `columns` is columns × `n_per_row`.

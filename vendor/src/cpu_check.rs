@@ -1,65 +1,8 @@
 //! What llama.cpp was built for, and a real matrix product to prove that it runs here.
 
-use crate::rows::{quantize_rows, to_f32};
-use crate::types::static_str;
+use crate::quantize_rows::{quantize_rows, to_f32};
 use crate::{Error, GgmlType};
-use llama_cpp_sys_2 as sys;
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::OnceLock;
-
-/// The instruction sets that the linked llama.cpp uses on x86-64 or aarch64: (name as in /proc/cpuinfo, compiled in).
-#[must_use]
-pub fn built_for() -> Vec<(&'static str, bool)> {
-    // SAFETY: each function returns a constant of the build and takes no arguments.
-    let asked = unsafe {
-        [
-            ("avx", sys::ggml_cpu_has_avx()),
-            ("avx2", sys::ggml_cpu_has_avx2()),
-            ("fma", sys::ggml_cpu_has_fma()),
-            ("f16c", sys::ggml_cpu_has_f16c()),
-            ("bmi2", sys::ggml_cpu_has_bmi2()),
-            ("avx_vnni", sys::ggml_cpu_has_avx_vnni()),
-            ("avx512f", sys::ggml_cpu_has_avx512()),
-            ("avx512vbmi", sys::ggml_cpu_has_avx512_vbmi()),
-            ("avx512vnni", sys::ggml_cpu_has_avx512_vnni()),
-            ("avx512bf16", sys::ggml_cpu_has_avx512_bf16()),
-            ("amx_int8", sys::ggml_cpu_has_amx_int8()),
-            ("neon", sys::ggml_cpu_has_neon()),
-            ("dotprod", sys::ggml_cpu_has_dotprod()),
-            ("i8mm", sys::ggml_cpu_has_matmul_int8()),
-            ("sve", sys::ggml_cpu_has_sve()),
-        ]
-    };
-    let arm = ["neon", "dotprod", "i8mm", "sve"];
-    let here = |name: &str| arm.contains(&name) == cfg!(target_arch = "aarch64");
-    asked.into_iter().filter(|(name, _)| here(name)).map(|(name, has)| (name, has != 0)).collect()
-}
-
-unsafe extern "C" {
-    fn llama_ext_cpu_lacks() -> *const c_char;
-}
-
-/// An instruction set of x86-64 that this build uses and this CPU lacks. To be asked before anything else, which may use it
-/// and die with SIGILL.
-#[must_use]
-pub fn lacks() -> Option<&'static str> {
-    // SAFETY: takes nothing, and gives NULL or a NUL-terminated ASCII string in the program's own constants.
-    let name = unsafe { llama_ext_cpu_lacks() };
-    if name.is_null() {
-        return None;
-    }
-    // SAFETY: not NULL, and as above.
-    unsafe { CStr::from_ptr(name) }.to_str().ok()
-}
-
-/// llama.cpp's own one-line summary of its build.
-#[must_use]
-pub fn system_info() -> String {
-    static INFO: OnceLock<String> = OnceLock::new();
-    // SAFETY: returns a pointer to a static buffer that the call writes; it is called once, by one thread, and the text is
-    // copied at once.
-    INFO.get_or_init(|| unsafe { static_str(sys::llama_print_system_info()) }).clone()
-}
 
 /// The name of our own device, which computes with weights in plain memory.
 pub const OUR_DEVICE: &str = "TULU";
@@ -245,12 +188,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn this_cpu_has_what_this_was_built_for() {
-        assert_eq!(super::lacks(), None);
-    }
-
-    use super::{built_for, matmul_test, matmul_times};
+    use super::{matmul_test, matmul_times};
     use crate::{Error, GgmlType};
 
     #[test]
@@ -271,10 +209,5 @@ mod tests {
         assert!(times.iter().all(|time| time.seconds.len() == times[0].seconds.len()), "{times:?}");
         assert!(times.iter().flat_map(|time| &time.seconds).all(|seconds| *seconds > 0.0), "{times:?}");
         Ok(())
-    }
-
-    #[test]
-    fn the_build_says_what_it_is_for() {
-        assert!(!built_for().is_empty());
     }
 }

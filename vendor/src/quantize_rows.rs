@@ -1,7 +1,7 @@
 //! Rows of weights: float formats to f32, f32 to any storage type (ggml's own quantizers), and back.
 
-use crate::types::GgmlType;
-use crate::{Error, blocks};
+use crate::half_floats::{bf16_to_f32, f16_to_f32};
+use crate::{Error, GgmlType, blocks};
 use llama_cpp_sys_2 as sys;
 
 /// Quantizes `src` (rows × `n_per_row` f32, row by row) into `dst` (rows × [`GgmlType::row_bytes`] bytes).
@@ -21,10 +21,10 @@ pub fn quantize_rows(
 ) -> Result<(), Error> {
     let row_bytes = to.row_bytes(n_per_row)?;
     let rows = src.len() / n_per_row;
-    expect("source", src.len(), rows * n_per_row)?;
-    expect("destination", dst.len(), rows * row_bytes)?;
+    Error::check_length("source", src.len(), rows * n_per_row)?;
+    Error::check_length("destination", dst.len(), rows * row_bytes)?;
     if let Some(weights) = importance {
-        expect("importance", weights.len(), n_per_row)?;
+        Error::check_length("importance", weights.len(), n_per_row)?;
     }
     // SAFETY: a table look-up by an id that is in the table.
     if importance.is_none() && unsafe { sys::ggml_quantize_requires_imatrix(to.id()) } {
@@ -51,7 +51,7 @@ pub fn quantize_rows(
             weights,
         )
     };
-    expect("written", written, dst.len())
+    Error::check_length("written", written, dst.len())
 }
 
 /// Turns `src` (whole rows of `from`) into f32.
@@ -60,9 +60,9 @@ pub fn quantize_rows(
 /// [`Error::Length`] when `src` is not as many blocks as `dst` needs, [`Error::Type`] when ggml cannot read the type.
 pub fn to_f32(from: GgmlType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
     if dst.is_empty() {
-        return expect("source", src.len(), 0);
+        return Error::check_length("source", src.len(), 0);
     }
-    expect("source", src.len(), from.row_bytes(dst.len())?)?;
+    Error::check_length("source", src.len(), from.row_bytes(dst.len())?)?;
     match from {
         GgmlType::F32 => {
             for (value, bytes) in dst.iter_mut().zip(src.chunks_exact(4)) {
@@ -87,40 +87,6 @@ pub fn to_f32(from: GgmlType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> 
             Ok(())
         }
     }
-}
-
-/// BF16 (little-endian) to f32: the upper half of the same bits.
-///
-/// # Errors
-/// [`Error::Length`] when `src` is not two bytes for each value of `dst`.
-pub fn bf16_to_f32(src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
-    expect("source", src.len(), dst.len() * 2)?;
-    for (value, bytes) in dst.iter_mut().zip(src.chunks_exact(2)) {
-        *value = f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16);
-    }
-    Ok(())
-}
-
-/// IEEE half precision (little-endian) to f32, exactly.
-///
-/// # Errors
-/// [`Error::Length`] when `src` is not two bytes for each value of `dst`.
-pub fn f16_to_f32(src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
-    expect("source", src.len(), dst.len() * 2)?;
-    for (value, bytes) in dst.iter_mut().zip(src.chunks_exact(2)) {
-        *value = half_to_f32(u16::from_le_bytes([bytes[0], bytes[1]]));
-    }
-    Ok(())
-}
-
-/// No branch and no table, so that the loop around it becomes vectors.
-fn half_to_f32(half: u16) -> f32 {
-    let sign = u32::from(half & 0x8000) << 16;
-    let size = u32::from(half & 0x7fff);
-    // exponent and fraction in an f32's places lack the difference of the biases, 112; denormals come out right too
-    let finite = f32::from_bits(size << 13) * f32::from_bits((127 + 112) << 23);
-    let beyond = if size >= 0x7c00 { f32::INFINITY.to_bits() } else { 0 };
-    f32::from_bits(finite.to_bits() | beyond | sign)
 }
 
 /// Whether `data` is whole blocks, each with finite scales.
@@ -153,13 +119,9 @@ fn bytes_of(words: &mut [u32], len: usize) -> &mut [u8] {
     &mut bytes[..len]
 }
 
-fn expect(what: &'static str, got: usize, expected: usize) -> Result<(), Error> {
-    if got == expected { Ok(()) } else { Err(Error::Length { what, got, expected }) }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{bf16_to_f32, f16_to_f32, is_valid, quantize_rows, to_f32};
+    use super::{is_valid, quantize_rows, to_f32};
     use crate::{Error, GgmlType};
 
     fn wave(n: usize) -> Vec<f32> {
@@ -221,27 +183,5 @@ mod tests {
         assert!(matches!(quantize_rows(GgmlType::Q4_K, &src, 100, None, &mut [0; 720]), Err(Error::Block { .. })));
         assert!(quantize_rows(GgmlType::Q4_K, &src, 256, Some(&[1.0; 3]), &mut [0; 288]).is_err());
         assert!(to_f32(GgmlType::Q8_0, &[0; 33], &mut [0.0; 32]).is_err());
-    }
-
-    #[test]
-    fn every_half_is_ggml_s() -> Result<(), Error> {
-        for half in 0..=u16::MAX {
-            let mut ours = [0.0];
-            f16_to_f32(&half.to_le_bytes(), &mut ours)?;
-            // SAFETY: takes and gives a number.
-            let theirs = unsafe { llama_cpp_sys_2::ggml_fp16_to_fp32(half) };
-            assert!(ours[0].to_bits() == theirs.to_bits() || ours[0].is_nan() && theirs.is_nan(), "{half:#06x}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn half_formats_are_exact() -> Result<(), Error> {
-        let mut out = [0.0; 3];
-        bf16_to_f32(&[0x80, 0x3f, 0x00, 0xc0, 0x00, 0x00], &mut out)?;
-        assert_eq!(out, [1.0, -2.0, 0.0]);
-        f16_to_f32(&[0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00], &mut out)?;
-        assert_eq!(out, [1.0, -2.0, 5.960_464_5e-8]);
-        Ok(())
     }
 }
