@@ -1,7 +1,7 @@
 //! `convert` of a repository from outside: a hub on loopback, weights that convert as they arrive, and everything that can
 //! end that on the way.
 
-use crate::made;
+use crate::checkpoints;
 use crate::support::hub::{CANARY, Fault, Server};
 use crate::support::{last_line, run, shared};
 use std::fs;
@@ -161,15 +161,15 @@ fn safetensors_arrive_as_from_the_kept_checkpoint_with_hardly_any_disk() {
 #[test]
 fn bin_files_arrive_as_from_the_kept_checkpoint_with_hardly_any_disk() {
     let dir = tempfile::tempdir().unwrap();
-    made::Checkpoint { layers: 4, shards: 3, ..Default::default() }.write_bin(dir.path());
+    checkpoints::Checkpoint { layers: 4, shards: 3, ..Default::default() }.write_bin(dir.path());
     arrives(&Case::new(dir.path()));
 }
 
 #[test]
 fn a_matrix_that_is_a_view_is_fetched_as_a_whole_first_and_the_file_is_the_same() {
-    use made::torch::{Pickle, View, members, zip};
+    use checkpoints::torch::{Pickle, View, members, zip};
     let dir = tempfile::tempdir().unwrap();
-    let checkpoint = made::Checkpoint { layers: 1, shards: 1, ..Default::default() };
+    let checkpoint = checkpoints::Checkpoint { layers: 1, shards: 1, ..Default::default() };
     checkpoint.write_beside(dir.path());
     let tensors = checkpoint.tensors();
     let entries = tensors.iter().enumerate().map(|(i, (name, shape, _))| {
