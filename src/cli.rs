@@ -8,7 +8,7 @@ mod usage;
 mod variables;
 
 use crate::engine::{CacheType, FlashAttn, Numa, Repack, Sampling, Settings, random_seed};
-use crate::error::{ErrorFormat, Failure};
+use crate::error::{Code, ErrorFormat, Failure};
 use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
@@ -201,7 +201,7 @@ impl SamplingArgs {
         match self.predict {
             None => Ok(default),
             Some(0) => {
-                Err(Failure::input("PREDICT", "an answer of 0 tokens was asked for", "give -n 1 or more, or -1"))
+                Err(Failure::input(Code::Predict, "an answer of 0 tokens was asked for", "give -n 1 or more, or -1"))
             }
             Some(n) => Ok(u32::try_from(n).unwrap_or(u32::MAX)),
         }

@@ -2,7 +2,7 @@
 //! the system would not start is the machine's, exit 3. The line is written past `stderr.rs`: a panic may come while a bar
 //! or stderr itself is locked.
 
-use crate::error::{ErrorFormat, Exit, Failure};
+use crate::error::{Code, ErrorFormat, Exit, Failure};
 use crate::sanitize::one_line;
 use rustix::termios::{OptionalActions, Termios, tcsetattr};
 use std::io::stderr;
@@ -59,10 +59,10 @@ fn failure(panic: &PanicHookInfo<'_>) -> Failure {
     let said = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     if let Some(why) = said.and_then(|said| said.strip_prefix(NO_THREAD)) {
         let fix = "allow more processes and threads (ulimit -u), or give a smaller -t";
-        return Failure::machine("THREADS", format!("cannot start a thread: {}", one_line(why)), fix);
+        return Failure::machine(Code::Threads, format!("cannot start a thread: {}", one_line(why)), fix);
     }
     let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
-    Failure::engine("DEFECT", format!("{}{place}", one_line(said.unwrap_or("a panic"))), "report this, please")
+    Failure::engine(Code::Defect, format!("{}{place}", one_line(said.unwrap_or("a panic"))), "report this, please")
 }
 
 /// Writes the line with nothing that could be locked. What cannot be written is lost.

@@ -1,6 +1,10 @@
 //! What goes wrong, as the user sees it: one line `tulu-quant: error[CODE]: <file>: <what>; <what to do>` and an exit
 //! code. Libraries below return their own errors; they become a [`Failure`] here and are printed only by `main`.
 
+mod code;
+
+pub(crate) use code::Code;
+
 use crate::interrupt;
 use crate::sanitize::{json_line, one_line};
 use crate::stderr;
@@ -50,7 +54,7 @@ pub(crate) enum ErrorFormat {
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     /// Stable, upper case: scripts match it.
-    pub(crate) code: &'static str,
+    pub(crate) code: Code,
     /// What the process answers.
     pub(crate) exit: Exit,
     /// The file at fault, when there is one.
@@ -63,24 +67,24 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// The user's input or flags: exit 2.
-    pub(crate) fn input(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn input(code: Code, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { code, exit: Exit::Input, file: None, what: what.into(), fix: fix.into() }
     }
 
     /// The machine: exit 3.
-    pub(crate) fn machine(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn machine(code: Code, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { exit: Exit::Machine, ..Self::input(code, what, fix) }
     }
 
     /// llama.cpp, or a defect of ours: exit 4.
-    pub(crate) fn engine(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn engine(code: Code, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { exit: Exit::Engine, ..Self::input(code, what, fix) }
     }
 
     /// Ctrl-C: what was asked for is not there, and nothing is wrong. [`Failure::report`] says which signal it was.
     pub(crate) fn interrupted() -> Self {
         let exit = interrupt::asked().unwrap_or(Exit::Interrupted);
-        Self { exit, ..Self::input("INTERRUPTED", STOPPED, "run it again") }
+        Self { exit, ..Self::input(Code::Interrupted, STOPPED, "run it again") }
     }
 
     /// What stopped it, where nobody said more than that it was stopped: the exit code knows the signal.
@@ -100,7 +104,7 @@ impl Failure {
             _ => Exit::Machine,
         };
         let fix = if exit == Exit::Input { "check the path" } else { "check space and permissions, then run it again" };
-        Self { exit, ..Self::input("IO", format!("{doing}: {err}"), fix) }.at(file)
+        Self { exit, ..Self::input(Code::Io, format!("{doing}: {err}"), fix) }.at(file)
     }
 
     /// Names the file at fault.
@@ -115,7 +119,7 @@ impl Failure {
         match format {
             ErrorFormat::Text => self.to_string(),
             ErrorFormat::Json => json_line(&serde_json::json!({"error": {
-                "code": self.code,
+                "code": self.code.as_str(),
                 "file": self.file.as_ref().map(|f| f.display().to_string()),
                 "message": self.what(),
                 "hint": self.fix,
@@ -141,7 +145,7 @@ impl From<tulu_quantize::Error> for Failure {
             Class::Interrupted => interrupt::asked().unwrap_or(Exit::Interrupted),
             Class::Defect => Exit::Engine,
         };
-        Self { code: err.code.as_str(), exit, file: Some(err.file), what: err.what, fix: err.fix }
+        Self { code: err.code.into(), exit, file: Some(err.file), what: err.what, fix: err.fix }
     }
 }
 
@@ -157,7 +161,7 @@ impl fmt::Display for Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{Exit, Failure};
+    use super::{Code, Exit, Failure};
 
     #[test]
     fn the_exit_code_knows_the_signal() {
@@ -168,9 +172,9 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_even_when_a_file_name_is_not() {
-        let failure = Failure::input("X", "bad\nthing", "mend it").at("a\u{1b}[31m\nb");
-        assert_eq!(failure.to_string(), "tulu-quant: error[X]: a\\u{1b}[31m\\nb: bad\\nthing; mend it");
-        let reordered = Failure::input("X", "thing", "mend it").at("gpj.\u{202e}exe\u{9b}m");
-        assert_eq!(reordered.to_string(), "tulu-quant: error[X]: gpj.\\u{202e}exe\\u{9b}m: thing; mend it");
+        let failure = Failure::input(Code::Usage, "bad\nthing", "mend it").at("a\u{1b}[31m\nb");
+        assert_eq!(failure.to_string(), "tulu-quant: error[USAGE]: a\\u{1b}[31m\\nb: bad\\nthing; mend it");
+        let reordered = Failure::input(Code::Usage, "thing", "mend it").at("gpj.\u{202e}exe\u{9b}m");
+        assert_eq!(reordered.to_string(), "tulu-quant: error[USAGE]: gpj.\\u{202e}exe\\u{9b}m: thing; mend it");
     }
 }

@@ -2,7 +2,7 @@
 //! puts things in order. The second one leaves at once, with 130 or 143. A signal that was ignored when the program
 //! started (`nohup`, a job that a script put into the background) stays ignored.
 
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -28,7 +28,9 @@ impl Interrupt {
             // In this order: at the first signal the flag is still down when the first action looks at it.
             signal_hook::flag::register_conditional_shutdown(signal, exit as i32, flag.clone())
                 .and_then(|_| signal_hook::flag::register(signal, flag.clone()))
-                .map_err(|err| Failure::machine("SIGNAL", format!("cannot listen to signals: {err}"), "report this"))?;
+                .map_err(|err| {
+                    Failure::machine(Code::Signal, format!("cannot listen to signals: {err}"), "report this")
+                })?;
         }
         let _ = INSTALLED.set(this.clone());
         Ok(this)

@@ -21,7 +21,7 @@ mod stderr;
 mod table;
 mod watch;
 
-use error::{Exit, Failure};
+use error::{Code, Exit, Failure};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -55,5 +55,5 @@ fn stdout(text: &str) -> Result<Exit, Failure> {
 }
 
 fn stdout_failed(err: &std::io::Error) -> Failure {
-    Failure::machine("STDOUT", format!("cannot write the output: {err}"), "check where it goes")
+    Failure::machine(Code::Stdout, format!("cannot write the output: {err}"), "check where it goes")
 }

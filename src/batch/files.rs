@@ -1,6 +1,6 @@
 //! The files beside the output: their names, and the lock on the journal.
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::sanitize::shown;
 use crate::stderr::note;
 use rustix::fs::{FlockOperation, flock};
@@ -31,7 +31,7 @@ pub(super) fn lock(path: &Path) -> Result<File, Failure> {
             }
             Err(Errno::WOULDBLOCK) => {
                 let what = "another tulu-quant is writing this output";
-                return Err(Failure::machine("OUTPUT_LOCKED", what, "wait for it, or give another -o").at(path));
+                return Err(Failure::machine(Code::OutputLocked, what, "wait for it, or give another -o").at(path));
             }
             Err(err) if has_no_locks(err) => {
                 note(&format!("{}: its file system has no locks; start no second run with this output", shown(path)));
@@ -87,7 +87,7 @@ fn look(path: &Path) -> Result<Option<fs::Metadata>, Failure> {
 /// A file in the same folder, named after `output`.
 pub(super) fn beside(output: &Path, before: &str, after: &str) -> Result<PathBuf, Failure> {
     let Some(name) = output.file_name() else {
-        return Err(Failure::input("OUTPUT", "is not the name of a file", "give the path of a file").at(output));
+        return Err(Failure::input(Code::Output, "is not the name of a file", "give the path of a file").at(output));
     };
     let mut whole = OsString::from(before);
     whole.push(name);

@@ -4,7 +4,7 @@
 use super::input::Shape;
 use super::record::{Answered, Record, Refusal, Refused};
 use super::{alpaca, mt_bench, openai, text};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -101,7 +101,7 @@ impl Format {
         } else {
             ("are laid out over several lines each", "put each on a line of its own, such as with jq -c .")
         };
-        Err(Failure::input("FORMAT", format!("looks like {name}, but they {what}"), fix))
+        Err(Failure::input(Code::Format, format!("looks like {name}, but they {what}"), fix))
     }
 
     /// How results are written to `output`.

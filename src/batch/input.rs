@@ -3,7 +3,7 @@
 
 use super::array::Array;
 use super::lines;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::hex::hex;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
@@ -92,7 +92,7 @@ impl Source {
         let about = fs::metadata(path).map_err(|err| Failure::io(path, "cannot open", &err))?;
         if !about.is_file() {
             let fix = "save the records to a file first, or give them on stdin with -i -";
-            return Err(Failure::input("INPUT", "is not a regular file", fix).at(path));
+            return Err(Failure::input(Code::Input, "is not a regular file", fix).at(path));
         }
         Ok(Self { path: path.to_owned(), spool: None })
     }
@@ -196,7 +196,7 @@ impl Items {
         line.map_err(|err| match err.kind() {
             io::ErrorKind::InvalidData => {
                 let fix = "mend the file, or give the records one a line";
-                Failure::input("INPUT_JSON", err.to_string(), fix).at(&self.path)
+                Failure::input(Code::InputJson, err.to_string(), fix).at(&self.path)
             }
             _ => Failure::io(&self.path, "cannot read", &err),
         })
@@ -255,7 +255,7 @@ pub(crate) fn utf8(head: &[u8]) -> Result<(), Failure> {
         _ => return Ok(()),
     };
     let fix = format!("save it as UTF-8, such as with iconv -f {name} -t UTF-8");
-    Err(Failure::input("ENCODING", format!("is {name}, not UTF-8"), fix))
+    Err(Failure::input(Code::Encoding, format!("is {name}, not UTF-8"), fix))
 }
 
 /// The bytes of one record.

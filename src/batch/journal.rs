@@ -16,7 +16,7 @@ use super::input::{Contents, Key};
 use super::manifest::Manifest;
 use super::output::{Done, Output, Results, Written, sync_folder};
 use super::shard::Shard;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use line::{Header, InputMark};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -88,7 +88,7 @@ impl Journal {
     pub(crate) fn open(output: &Path, restart: bool) -> Result<Self, Failure> {
         let path = beside(output, "", ".journal")?;
         if is_folder(output)? {
-            return Err(Failure::input("OUTPUT", "is a folder", "give the path of a file").at(output));
+            return Err(Failure::input(Code::Output, "is a folder", "give the path of a file").at(output));
         }
         let file = lock(&path)?;
         let mut journal = Self {
@@ -168,7 +168,7 @@ impl Journal {
         if lost && !self.restart {
             let what = "its first line is damaged, and no record in it is shown to be of this run";
             let fix = "run the command that began it, give --restart to discard it, or another -o";
-            return Err(Failure::input("JOURNAL", what, fix).at(&self.path));
+            return Err(Failure::input(Code::Journal, what, fix).at(&self.path));
         }
         if self.restart {
             (self.end, self.restart) = (0, false);
@@ -188,7 +188,7 @@ impl Journal {
     fn mismatch(&self, why: &str) -> Failure {
         let what = format!("holds {} records of another run: {why}", self.entries.len());
         let fix = "restore what it was, give --restart to discard them, or another -o";
-        Failure::input("RESUME_MISMATCH", what, fix).at(&self.path)
+        Failure::input(Code::ResumeMismatch, what, fix).at(&self.path)
     }
 
     /// Over all finished records.
@@ -214,7 +214,9 @@ impl Journal {
         let mut record = Vec::new();
         for key in keys {
             let Some(entry) = self.entries.get(&key) else {
-                return Err(Failure::engine("DEFECT", "a finished run lacks a record", "report this").at(&self.path));
+                return Err(
+                    Failure::engine(Code::Defect, "a finished run lacks a record", "report this").at(&self.path)
+                );
             };
             record.resize(entry.len as usize, 0);
             source.seek(SeekFrom::Start(entry.offset)).map_err(failed)?;
@@ -248,7 +250,8 @@ impl Results for Journal {
         let (line, at) = line::line(self.seed, done.key, done.ok, tokens, &record);
         let offset = self.end.saturating_add(at as u64);
         let len = u32::try_from(record.len());
-        let len = len.map_err(|_| Failure::input("OUTPUT", "a record has 4 GiB or more", "ask for fewer answers"))?;
+        let len =
+            len.map_err(|_| Failure::input(Code::Output, "a record has 4 GiB or more", "ask for fewer answers"))?;
         self.write(line.as_bytes())?;
         self.unsynced = true;
         self.entries.insert(done.key, Entry { offset, len, tokens, ok: done.ok, place: Place::Here });
@@ -272,7 +275,7 @@ impl Results for Journal {
         }
         let what = "the journal is gone";
         let fix = "leave the folder in place while a run goes on; run it again to begin anew";
-        Err(Failure::machine("OUTPUT_GONE", what, fix).at(&self.path))
+        Err(Failure::machine(Code::OutputGone, what, fix).at(&self.path))
     }
 
     fn closed(&self) -> bool {

@@ -6,7 +6,7 @@ use super::format::Format;
 use super::identity::{Exact, Fingerprint, Identity, Parameters};
 use super::output::write_whole;
 use super::shard::Shard;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs;
@@ -151,7 +151,7 @@ impl Manifest {
     /// Writes it beside `output`.
     pub(crate) fn write(&self, output: &Path) -> Result<(), Failure> {
         let value = serde_json::to_value(self).map_err(|err| {
-            Failure::engine("DEFECT", format!("the manifest cannot be written: {err}"), "report this").at(output)
+            Failure::engine(Code::Defect, format!("the manifest cannot be written: {err}"), "report this").at(output)
         })?;
         write_whole(&path(output)?, format!("{value:#}\n").as_bytes())
     }
@@ -165,7 +165,7 @@ impl Manifest {
             Err(err) => return Err(Failure::io(&path, "cannot read the manifest", &err)),
         };
         let fix = "make the output again with this version";
-        let refuse = |what: String| Failure::input("MANIFEST", what, fix).at(&path);
+        let refuse = |what: String| Failure::input(Code::Manifest, what, fix).at(&path);
         let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         match value["tulu_quant_manifest"].as_u64() {
             Some(VERSION) => {}

@@ -7,7 +7,7 @@ use super::input::{Items, Shape, Source};
 use super::manifest::Manifest;
 use super::output::{Output, Written};
 use super::shard::Shard;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::sanitize::shown;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -46,22 +46,22 @@ impl Parts {
             }
             if let Some(other) = parts.get(&part.shard.index()) {
                 let what = format!("is shard {} again, after {}", part.shard, shown(&other.path));
-                return Err(Failure::input("PART_DOUBLE", what, "give each shard once").at(path));
+                return Err(Failure::input(Code::PartDouble, what, "give each shard once").at(path));
             }
             parts.insert(part.shard.index(), part);
         }
         let Some(first) = parts.values().next() else {
-            return Err(Failure::input("PART_MISSING", "no part is given", "give the outputs of all shards"));
+            return Err(Failure::input(Code::PartMissing, "no part is given", "give the outputs of all shards"));
         };
         let count = first.shard.count();
         let missing: Vec<String> = (1..=count).filter(|i| !parts.contains_key(i)).map(|i| i.to_string()).collect();
         if let [one] = missing.as_slice() {
             let fix = format!("run the same command with --shard {one}/{count}, or give its output");
-            return Err(Failure::input("PART_MISSING", format!("shard {one} of {count} is missing"), fix));
+            return Err(Failure::input(Code::PartMissing, format!("shard {one} of {count} is missing"), fix));
         }
         if !missing.is_empty() {
             let what = format!("shards {} of {count} are missing", brief(&missing));
-            return Err(Failure::input("PART_MISSING", what, "run them, or give their outputs"));
+            return Err(Failure::input(Code::PartMissing, what, "run them, or give their outputs"));
         }
         let (format, total) = (first.manifest.format, first.manifest.input.records);
         Ok(Self { list: parts.into_values().collect(), format, total })
@@ -128,13 +128,13 @@ impl Part {
         let kept = || Manifest::find(path).map(|found| found.is_some_and(|manifest| manifest.output.failed > 0));
         if exists(&beside(path, "", ".journal")?)? && !(exists(path)? && kept()?) {
             let fix = "run its command again: it goes on where it was";
-            return Err(Failure::input("PART_UNFINISHED", "this shard is not finished", fix).at(path));
+            return Err(Failure::input(Code::PartUnfinished, "this shard is not finished", fix).at(path));
         }
         Source::open(path)?;
         let manifest = Manifest::read(path)?;
         let Some(shard) = manifest.shard else {
             let fix = "give outputs of runs with --shard I/N";
-            return Err(Failure::input("PART", "is no part: it was made without --shard", fix).at(path));
+            return Err(Failure::input(Code::Part, "is no part: it was made without --shard", fix).at(path));
         };
         Ok(Self { path: path.to_owned(), manifest, shard })
     }
@@ -155,7 +155,7 @@ impl Part {
         }
         let what = format!("was not made by the same run as {}: {} differ", shown(&other.path), differs.join(", "));
         let fix = "give parts of one input, made with one model and the same settings";
-        Err(Failure::input("PART_MISMATCH", what, fix).at(&self.path))
+        Err(Failure::input(Code::PartMismatch, what, fix).at(&self.path))
     }
 
     fn reader(&self, format: Format) -> Result<Reader, Failure> {
@@ -177,7 +177,7 @@ impl Part {
 
     fn changed(&self) -> Failure {
         let what = "is not as its run wrote it";
-        Failure::input("PART_CHANGED", what, "restore it, or make it again").at(&self.path)
+        Failure::input(Code::PartChanged, what, "restore it, or make it again").at(&self.path)
     }
 }
 

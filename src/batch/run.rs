@@ -11,7 +11,7 @@ use super::task::{Next, Task};
 use crate::clock;
 use crate::decode::{Answer, Decoder, Event, Reason, Ticket};
 use crate::engine::Sampling;
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
@@ -286,9 +286,9 @@ impl<'r, 'm> Run<'r, 'm> {
         // A window cannot be larger than the one that the model was trained for.
         let largest = self.defaults.n_ctx_train.is_some_and(|trained| self.decoder.n_ctx() >= trained as usize);
         let (code, fix) = match failure.code {
-            "CONTEXT_LENGTH" if largest => ("context_length_exceeded", "shorten it"),
-            "CONTEXT_LENGTH" => ("context_length_exceeded", "shorten it, or give a larger -c"),
-            "SAMPLING" => ("invalid_parameter", failure.fix.as_str()),
+            Code::ContextLength if largest => ("context_length_exceeded", "shorten it"),
+            Code::ContextLength => ("context_length_exceeded", "shorten it, or give a larger -c"),
+            Code::Sampling => ("invalid_parameter", failure.fix.as_str()),
             _ => ("invalid_prompt", failure.fix.as_str()),
         };
         let place = task.place(choice).map(|place| format!("{place}: ")).unwrap_or_default();
@@ -356,5 +356,9 @@ fn named(names: &mut HashSet<[u8; 16]>, record: Record) -> Result<Record, Refusa
 }
 
 fn changed() -> Failure {
-    Failure::input("INPUT_CHANGED", "the input changed while it was read", "run it again with the input as it is to be")
+    Failure::input(
+        Code::InputChanged,
+        "the input changed while it was read",
+        "run it again with the input as it is to be",
+    )
 }

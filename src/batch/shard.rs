@@ -1,7 +1,7 @@
 //! One of several machines that share an input: shard I of N has every N-th record, from the I-th on. So an input that
 //! grows at its end leaves every record in its shard, and long records that stand together are spread out.
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::sanitize::one_line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -42,7 +42,7 @@ impl Shard {
     pub(crate) fn parse(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let (index, count) = text.split_once('/').map_or((text, None), |(index, count)| (index, Some(count)));
         let fix = "give I/N with I from 1 to N, auto/N, or auto";
-        let bad = || Failure::input("SHARD", format!("'{}' does not say which part this is", one_line(text)), fix);
+        let bad = || Failure::input(Code::Shard, format!("'{}' does not say which part this is", one_line(text)), fix);
         let count = count.map(|count| count.parse().map_err(|_| bad())).transpose()?;
         let (index, count) = match (index, count) {
             ("auto", count) => from_env(count, env)?,
@@ -50,7 +50,7 @@ impl Shard {
             (_, None) => return Err(bad()),
         };
         Self::new(index, count)
-            .ok_or_else(|| Failure::input("SHARD", format!("there is no shard {index} of {count}"), fix))
+            .ok_or_else(|| Failure::input(Code::Shard, format!("there is no shard {index} of {count}"), fix))
     }
 
     /// `None` where there is no such shard.
@@ -102,7 +102,7 @@ impl fmt::Display for Shard {
 
 fn from_env(count: Option<u64>, env: impl Fn(&str) -> Option<String>) -> Result<(u64, u64), Failure> {
     let number = |name: &str| env(name).and_then(|value| value.trim().parse::<u64>().ok());
-    let refuse = |what: String, fix: &str| Err(Failure::input("SHARD", what, fix));
+    let refuse = |what: String, fix: &str| Err(Failure::input(Code::Shard, what, fix));
     if let Some(id) = number("SLURM_ARRAY_TASK_ID") {
         let min = number("SLURM_ARRAY_TASK_MIN").unwrap_or(1);
         let Some(count) = count else {

@@ -5,7 +5,7 @@ use super::frame::Frame;
 use super::input::Key;
 use super::output::{Done, Results};
 use super::shard::Shard;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
@@ -59,7 +59,7 @@ impl<W: Write> Stream<W> {
             Err(err) if err.kind() == io::ErrorKind::BrokenPipe => self.closed = true,
             Err(err) => {
                 let what = format!("cannot write the output: {err}");
-                return Err(Failure::machine("STDOUT", what, "check where it goes"));
+                return Err(Failure::machine(Code::Stdout, what, "check where it goes"));
             }
             Ok(()) => {}
         }

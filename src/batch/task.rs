@@ -5,7 +5,7 @@ use super::record::{Ask, Record, Seed};
 use super::run::Defaults;
 use crate::decode::{Answer, Request, TURN_MARKERS};
 use crate::engine::Sampling;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::prompt::{Message, Prompts, Role};
 use sha2::{Digest, Sha256};
 
@@ -71,7 +71,7 @@ impl Task {
         let n_least = prompts.at_least(talk.ask.len());
         if n_least >= n_ctx {
             let what = format!("the prompt has {n_least} tokens or more and the window holds {n_ctx}, answer included");
-            return Err(Failure::input("CONTEXT_LENGTH", what, "shorten it, or give a larger -c"));
+            return Err(Failure::input(Code::ContextLength, what, "shorten it, or give a larger -c"));
         }
         let (ids, mut stop, notice) = match &talk.ask {
             Ask::Chat(messages) => {

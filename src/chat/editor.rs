@@ -3,7 +3,7 @@
 
 use super::line::unfinished;
 use super::note;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::sanitize::{hazardous, one_line, shown};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
@@ -126,7 +126,7 @@ impl Editor {
 }
 
 fn failed(err: ReadlineError) -> Failure {
-    Failure::machine("TERMINAL", format!("cannot use the terminal: {err}"), "use -p TEXT")
+    Failure::machine(Code::Terminal, format!("cannot use the terminal: {err}"), "use -p TEXT")
 }
 
 struct Assistant {

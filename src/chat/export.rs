@@ -3,7 +3,7 @@
 
 use super::talk::Chat;
 use super::whole;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::prompt::{Message, Role};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ pub(super) fn export(chat: &Chat<'_>, path: &Path) -> Result<(), Failure> {
         Some("jsonl") => records(chat),
         _ => {
             let fix = "end its name in .md (text), .json (messages) or .jsonl (records for batch)";
-            return Err(Failure::input("EXPORT", "does not say in which format", fix).at(path));
+            return Err(Failure::input(Code::Export, "does not say in which format", fix).at(path));
         }
     };
     whole::write(path, &text, whole::Readers::Umask)

@@ -1,13 +1,13 @@
 //! `/edit`: a message written in the user's own editor.
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::sanitize::one_line;
 use std::io::{ErrorKind, Write as _};
 use std::process::Command;
 
 /// Opens the editor on `text` and gives what it leaves.
 pub(super) fn edit(text: &str) -> Result<String, Failure> {
-    let failed = |what: String| Failure::machine("EDITOR", what, "set VISUAL or EDITOR to an editor");
+    let failed = |what: String| Failure::machine(Code::Editor, what, "set VISUAL or EDITOR to an editor");
     let mut named = ["VISUAL", "EDITOR"].into_iter().filter_map(std::env::var_os);
     let editor = named.find(|editor| !editor.as_encoded_bytes().trim_ascii().is_empty()).unwrap_or_else(|| "vi".into());
     let shown = one_line(&editor.to_string_lossy());
@@ -24,7 +24,7 @@ pub(super) fn edit(text: &str) -> Result<String, Failure> {
     }
     // By name: editors write a new file and put it in the place of the old one.
     std::fs::read_to_string(file.path()).map_err(|err| match err.kind() {
-        ErrorKind::InvalidData => Failure::input("EDITOR", "the editor wrote no UTF-8 text", "write it as UTF-8"),
+        ErrorKind::InvalidData => Failure::input(Code::Editor, "the editor wrote no UTF-8 text", "write it as UTF-8"),
         _ => failed(format!("cannot read what the editor wrote: {err}")),
     })
 }

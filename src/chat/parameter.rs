@@ -1,7 +1,7 @@
 //! The settings of an answer that a user changes while talking: one table row for each.
 
 use crate::engine::Sampling;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -142,7 +142,7 @@ impl Parameter {
     /// Reads `text`; what is out of range is refused and nothing changes.
     pub(super) fn set(&self, parameters: &mut Parameters, text: &str) -> Result<(), Failure> {
         let mut changed = parameters.clone();
-        let wrong = || Failure::input("PARAMETER", format!("{} cannot be '{text}'", self.name), self.help);
+        let wrong = || Failure::input(Code::Parameter, format!("{} cannot be '{text}'", self.name), self.help);
         (self.set)(&mut changed, text).ok_or_else(wrong)?;
         changed.sampling = changed.sampling.check()?;
         *parameters = changed;
@@ -206,7 +206,11 @@ impl Stored {
         };
         let max_tokens = self.max_tokens.unwrap_or(u32::MAX);
         if max_tokens == 0 {
-            return Err(Failure::input("PREDICT", "an answer of 0 tokens is asked for", "set max_tokens to 1 or more"));
+            return Err(Failure::input(
+                Code::Predict,
+                "an answer of 0 tokens is asked for",
+                "set max_tokens to 1 or more",
+            ));
         }
         Ok(Parameters { sampling: sampling.check()?, max_tokens, stop: self.stop.clone() })
     }

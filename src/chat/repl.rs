@@ -8,7 +8,7 @@ use super::line::{Line, parse, warning};
 use super::talk::{ALONE, Chat};
 use super::{Output, external, note};
 use crate::decode::{Answer, Reason};
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::interrupt::{Interrupt, ignored};
 use crate::sanitize::one_line;
 use crate::stderr;
@@ -73,7 +73,7 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let (flags, kept) = (Arc::new(Flags::default()), Unsaved::default());
     guard_the_terminal(chat.interrupt.clone(), flags.clone(), kept.clone())
-        .map_err(|err| Failure::machine("TERMINAL", format!("cannot watch the terminal: {err}"), "use -p TEXT"))?;
+        .map_err(|err| Failure::machine(Code::Terminal, format!("cannot watch the terminal: {err}"), "use -p TEXT"))?;
     let editor = Editor::new(commands::complete, habits.history)?;
     note(&format!("window {} tokens; /help for commands, Ctrl-D to leave", chat.n_ctx()));
     let attached = Vec::new();
@@ -228,7 +228,7 @@ impl Session<'_, '_> {
                 self.unsaved = true;
             }
             Ok(None) => {}
-            Err(failure) if failure.code == "CONTEXT_LENGTH" => {
+            Err(failure) if failure.code == Code::ContextLength => {
                 let drop = if self.attached.is_empty() { "" } else { "/read - drops what was read; " };
                 note(&one_line(&match failure.what.starts_with(ALONE) {
                     true => format!("{}; {drop}{}", failure.what, failure.fix),

@@ -8,7 +8,7 @@ use super::path::path;
 use super::talk::Chat;
 use super::whole::{self, Readers};
 use crate::engine::{Model, Token};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::hex::hex;
 use crate::prompt::{Message, Role};
 use crate::sanitize::one_line;
@@ -112,7 +112,7 @@ pub(crate) fn newest() -> Result<PathBuf, Failure> {
     let newest = entries()?.into_iter().max_by_key(|(_, entry)| entry.metadata().and_then(|file| file.modified()).ok());
     newest.map(|(_, entry)| entry.path()).ok_or_else(|| {
         let what = "no conversation was kept yet";
-        Failure::input("CONVERSATION", what, "leave out --continue to begin one")
+        Failure::input(Code::Conversation, what, "leave out --continue to begin one")
     })
 }
 
@@ -180,7 +180,7 @@ impl Chat<'_> {
             messages: self.messages.iter().map(MessageDocument::from).collect(),
         };
         let mut text = serde_json::to_string_pretty(&document)
-            .map_err(|err| Failure::engine("DEFECT", err.to_string(), "report this"))?;
+            .map_err(|err| Failure::engine(Code::Defect, err.to_string(), "report this"))?;
         text.push('\n');
         Ok(text)
     }
@@ -228,7 +228,7 @@ impl Chat<'_> {
 impl Saved {
     /// Reads the conversation at `path`. What is wrong with it is said before a model is loaded.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let wrong = |what: String| Failure::input("CONVERSATION", what, "give a file that /save wrote").at(path);
+        let wrong = |what: String| Failure::input(Code::Conversation, what, "give a file that /save wrote").at(path);
         let about = fs::metadata(path).map_err(|err| Failure::io(path, "cannot open the conversation", &err))?;
         if !about.is_file() || about.len() > BYTES_MAX {
             return Err(wrong("is not a saved conversation".to_owned()));

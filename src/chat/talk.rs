@@ -6,7 +6,7 @@ use super::parameter::Parameters;
 use super::window::{Overflow, later_starts, reserve, sent, slack};
 use crate::decode::{Answer, Decoder, Event, Order, Reason, Request, TURN_MARKERS};
 use crate::engine::{Model, Sampling, Token};
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
 use crate::prompt::{Message, Prompt, Prompts, Role};
@@ -184,7 +184,7 @@ impl<'m> Chat<'m> {
         let (n, gone) = (prompt.ids.len(), self.gone(start));
         if n >= n_ctx {
             let what = format!("{ALONE} makes a prompt of {n} tokens and the window holds {n_ctx}, answer included");
-            return Err(Failure::input("CONTEXT_LENGTH", what, "shorten it, or give a larger -c"));
+            return Err(Failure::input(Code::ContextLength, what, "shorten it, or give a larger -c"));
         }
         if gone > self.gone(self.start) {
             let left = turns - gone;

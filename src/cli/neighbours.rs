@@ -2,7 +2,7 @@
 //! after one dash; llama.cpp's users write `-ngl 20`, and `-m FILE` or `-hf OWNER/NAME` for what stands first here. Values
 //! of flags stay as they are: the definitions say which flags take one.
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use clap::{Arg, Command};
 use std::ffi::OsString;
 
@@ -72,7 +72,7 @@ impl<'c> Line<'c> {
         if let (Some((_, long)), Some((verb, _))) = (TWINS.iter().find(|(short, _)| *short == head), self.verb) {
             let Some(flag) = self.long(long) else {
                 let fix = format!("see `tulu-quant {} --help`", verb.get_name());
-                return Err(Failure::input("USAGE", format!("{} has no {head} (--{long})", verb.get_name()), fix));
+                return Err(Failure::input(Code::Usage, format!("{} has no {head} (--{long})", verb.get_name()), fix));
             };
             let wants = wants(flag, value.is_none());
             self.out.push(value.map_or_else(|| format!("--{long}"), |value| format!("--{long}={value}")).into());

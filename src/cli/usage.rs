@@ -1,6 +1,6 @@
 //! A command line that was refused, as the user sees it: clap's own text, and the one error line that every failure has.
 
-use crate::error::{ErrorFormat, Exit, Failure};
+use crate::error::{Code, ErrorFormat, Exit, Failure};
 use crate::stderr;
 use crate::stdout_failed;
 use clap::error::{ContextKind, ContextValue, ErrorKind as Kind};
@@ -35,7 +35,7 @@ impl Refused {
         }
         let tip = tip(&err).map(|tip| format!("{tip}; ")).unwrap_or_default();
         let page = verb.map_or(String::new(), |verb| format!(" {}", verb.get_name()));
-        let failure = Failure::input("USAGE", what, format!("{tip}see `tulu-quant{page} --help`"));
+        let failure = Failure::input(Code::Usage, what, format!("{tip}see `tulu-quant{page} --help`"));
         Self::Clap(Box::new(err), Box::new(failure), wanted(args))
     }
 

@@ -4,7 +4,7 @@ use super::load;
 use crate::bench::{self, Subject, Test};
 use crate::cli::{EngineArgs, HubArgs};
 use crate::engine::{Context, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Settings, gpus};
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
 use std::ffi::OsString;
@@ -51,11 +51,10 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let tests = tests(args);
-    let longest = tests
-        .iter()
-        .map(|test| test.n_prompt.saturating_add(test.n_gen))
-        .max()
-        .ok_or_else(|| Failure::input("USAGE", "there is nothing to measure", "give -p or -n a number above 0"))?;
+    let longest =
+        tests.iter().map(|test| test.n_prompt.saturating_add(test.n_gen)).max().ok_or_else(|| {
+            Failure::input(Code::Usage, "there is nothing to measure", "give -p or -n a number above 0")
+        })?;
     let settings = args.engine.settings()?;
     // As llama-bench: the window is what the longest test needs.
     let n_ctx = settings.n_ctx.unwrap_or(N_CTX_MIN).max(longest);

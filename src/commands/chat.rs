@@ -5,7 +5,7 @@ use crate::chat::{Chat, Habits, Output, Overflow, Parameters, Saved};
 use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
 use crate::decode::{Answer, Reason};
 use crate::engine::Sampling;
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::named::named;
 use crate::stderr;
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let parameters = parameters(args, saved.as_ref().map(|(_, saved)| &saved.parameters))?;
     if saved.is_some() && args.system.is_some() {
         let what = "--load and --continue bring their own system message";
-        return Err(Failure::input("USAGE", what, "leave --system out; /system changes it in the conversation"));
+        return Err(Failure::input(Code::Usage, what, "leave --system out; /system changes it in the conversation"));
     }
     // A model that is not there is said before anybody is asked for a prompt.
     if let Some(model) = &args.model {
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let turns = turns(args)?;
     if args.json && turns.is_empty() {
-        return Err(Failure::input("USAGE", "--json is for answers to -p", "give -p TEXT, or pipe the text in"));
+        return Err(Failure::input(Code::Usage, "--json is for answers to -p", "give -p TEXT, or pipe the text in"));
     }
     let interrupt = Interrupt::install()?;
     let model = args.model.as_deref().or(saved.as_ref().map(|(_, saved)| saved.model.as_os_str()));
@@ -143,7 +143,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// The failure to find a model of this name. A question in its place is what other programs take there.
 fn asked(failure: Failure, model: &str) -> Failure {
-    if failure.code != "NOT_FOUND" || !model.trim().contains(char::is_whitespace) {
+    if failure.code != Code::NotFound || !model.trim().contains(char::is_whitespace) {
         return failure;
     }
     Failure { fix: "MODEL comes first; to ask the demonstration model this, give it with -p".to_owned(), ..failure }
@@ -156,7 +156,7 @@ fn parameters(args: &Args, saved: Option<&Parameters>) -> Result<Parameters, Fai
     default.frequency_penalty = args.frequency_penalty.unwrap_or(default.frequency_penalty);
     let mut stop = saved.map(|saved| saved.stop.clone()).unwrap_or_default();
     if args.stop.iter().any(String::is_empty) {
-        return Err(Failure::input("SAMPLING", "--stop has no text", "give the text that ends an answer"));
+        return Err(Failure::input(Code::Sampling, "--stop has no text", "give the text that ends an answer"));
     }
     stop.extend(args.stop.clone());
     Ok(Parameters {
@@ -177,7 +177,7 @@ fn turns(args: &Args) -> Result<Vec<String>, Failure> {
     if let Some(file) = args.file.as_deref().filter(|file| *file != Path::new("-")) {
         let bytes = std::fs::read(file).map_err(|err| Failure::io(file, "cannot read", &err))?;
         let text = String::from_utf8(bytes)
-            .map_err(|_| Failure::input("PROMPT", "is not UTF-8 text", "convert it to UTF-8").at(file))?;
+            .map_err(|_| Failure::input(Code::Prompt, "is not UTF-8 text", "convert it to UTF-8").at(file))?;
         follow(&mut turns, &text);
     }
     if !std::io::stdin().is_terminal() {
@@ -186,10 +186,10 @@ fn turns(args: &Args) -> Result<Vec<String>, Failure> {
             follow(&mut turns, &piped);
         }
     } else if args.file.as_deref() == Some(Path::new("-")) {
-        return Err(Failure::input("PROMPT", "-f - reads what is piped in, and nothing is", "pipe the text in"));
+        return Err(Failure::input(Code::Prompt, "-f - reads what is piped in, and nothing is", "pipe the text in"));
     }
     match turns.iter().find(|text| text.trim().is_empty()) {
-        Some(_) => Err(Failure::input("PROMPT", "the prompt is empty", "give -p TEXT, or pipe the text in")),
+        Some(_) => Err(Failure::input(Code::Prompt, "the prompt is empty", "give -p TEXT, or pipe the text in")),
         None => Ok(turns),
     }
 }
@@ -214,7 +214,7 @@ fn piped(asked: bool) -> Result<String, Failure> {
     });
     let mut piped = String::new();
     std::io::stdin().lock().read_to_string(&mut piped).map_err(|err| match err.kind() {
-        ErrorKind::InvalidData => Failure::input("PROMPT", "the text piped in is not UTF-8", "convert it to UTF-8"),
+        ErrorKind::InvalidData => Failure::input(Code::Prompt, "the text piped in is not UTF-8", "convert it to UTF-8"),
         _ => Failure::io(Path::new("stdin"), "cannot read", &err),
     })?;
     drop(ended);

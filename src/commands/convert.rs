@@ -1,7 +1,7 @@
 //! `convert`: a checkpoint, from a folder or as it arrives from the Hub, to one GGUF file for each type, in one pass.
 
 use crate::cli::FetchArgs;
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::arrive::{self, Source};
 use crate::model::card;
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     watch.clear();
     // the request to stop came as a signal, which decides between 130 and 143
     let report = converted.map_err(|err| match interrupt.asked() {
-        Some(exit) if err.code == "INTERRUPTED" && opened.distant().is_some() => stopped(exit),
+        Some(exit) if err.code == Code::Interrupted && opened.distant().is_some() => stopped(exit),
         asked => Failure { exit: asked.unwrap_or(err.exit), ..err },
     })?;
     if let Some(card) = &card {
@@ -180,7 +180,7 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
 /// `chat` takes MODEL:TYPE; here there can be several types.
 fn type_after_name(args: &Args, ftype: Ftype) -> Failure {
     let fix = format!("name the types with -q: -q {ftype}");
-    Failure::input("REQUEST", "a type after the name is not for convert", fix).at(&args.source)
+    Failure::input(Code::Request, "a type after the name is not for convert", fix).at(&args.source)
 }
 
 /// The types as typed, without repetitions.
@@ -200,7 +200,7 @@ fn recipe(args: &Args) -> Result<Recipe, Failure> {
     let of = |name: &String| tensor_type(name);
     let overrides = args.tensor_type.iter().flat_map(|text| overrides(text)).map(|text| match text.rsplit_once('=') {
         Some((pattern, kind)) if !pattern.is_empty() => Ok((pattern.to_lowercase(), tensor_type(kind)?)),
-        _ => Err(Failure::input("TYPE", format!("'{text}' is not PATTERN=TYPE"), "write it like attn_v=q6_K")),
+        _ => Err(Failure::input(Code::Type, format!("'{text}' is not PATTERN=TYPE"), "write it like attn_v=q6_K")),
     });
     Ok(Recipe {
         pure: args.pure,
@@ -212,7 +212,7 @@ fn recipe(args: &Args) -> Result<Recipe, Failure> {
 }
 
 fn tensor_type(name: &str) -> Result<GgmlType, Failure> {
-    GgmlType::from_str(name).map_err(|err| Failure::input("TYPE", err.to_string(), "name one of these"))
+    GgmlType::from_str(name).map_err(|err| Failure::input(Code::Type, err.to_string(), "name one of these"))
 }
 
 /// The PATTERN=TYPE pairs in `text`: an environment variable holds several. A comma ends a pair only behind a type, for a
@@ -239,7 +239,7 @@ fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Ve
     let is_file = !output.is_dir() && (given.as_bytes().ends_with(b".gguf") || has_type);
     if is_file && types.len() > 1 && !has_type {
         let what = format!("one file cannot hold {} types", types.len());
-        return Err(Failure::input("REQUEST", what, "give a folder, or a name with {type} in it").at(output));
+        return Err(Failure::input(Code::Request, what, "give a folder, or a name with {type} in it").at(output));
     }
     let folder = source.file_name().filter(|own| own.to_string_lossy() == name);
     let stem = folder.unwrap_or(OsStr::new(name));

@@ -3,7 +3,7 @@
 //! The self-test runs in a child process: a build with instructions the CPU lacks dies with SIGILL, and that has to be
 //! said, not suffered.
 
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::model::hub::Settings;
 use crate::table;
 use llama_ext::{GgmlType, cpu};
@@ -145,7 +145,7 @@ fn self_test() -> Result<Value, Failure> {
     let mut results = Vec::new();
     for kind in TESTED {
         let tested = cpu::matmul_test(kind, u16::try_from(threads).unwrap_or(1));
-        let tested = tested.map_err(|err| Failure::engine("SELF_TEST", err.to_string(), "report this"))?;
+        let tested = tested.map_err(|err| Failure::engine(Code::SelfTest, err.to_string(), "report this"))?;
         for r in tested {
             let ok = f64::from(r.error) < TOLERANCE;
             results.push(json!({"type": kind.name(), "buffer": r.buffer, "error": r.error, "ok": ok}));

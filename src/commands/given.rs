@@ -1,7 +1,7 @@
 //! What `inspect` and `verify` look at: a path, or the name of a model whose files are on this machine already. Nothing is
 //! fetched and nothing is converted here.
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::model::hub::Settings;
 use crate::model::made::Made;
 use crate::model::named::{Named, named};
@@ -27,7 +27,7 @@ pub(super) fn given(text: &OsStr) -> Result<Given, Failure> {
         Named::Folder(path, None) => Ok(Given::Folder(path)),
         Named::Folder(path, Some(_)) => {
             let fix = "give the folder, or a .gguf file that was made of it";
-            Err(Failure::input("USAGE", "a folder has no type", fix).at(path))
+            Err(Failure::input(Code::Usage, "a folder has no type", fix).at(path))
         }
         Named::Demo(None) => Ok(Given::Folder(demo::folder()?)),
         Named::Demo(Some(ftype)) => {
@@ -66,5 +66,5 @@ fn absent(name: &str) -> Failure {
         true => "`tulu-quant chat` with this name makes it, or give the path of a .gguf file",
         false => "`tulu-quant pull` fetches its checkpoint; `tulu-quant models` lists what is here",
     };
-    Failure::input("NOT_FOUND", "no file of this model is on this machine", fix).at(name)
+    Failure::input(Code::NotFound, "no file of this model is on this machine", fix).at(name)
 }

@@ -3,7 +3,7 @@
 
 use crate::cli::HubArgs;
 use crate::engine::{Model, Settings};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
 use crate::progress::Bar;
@@ -47,9 +47,9 @@ pub(super) fn model(
         watch.asked().is_none()
     });
     let model = model.map_err(|failure| match (failure.code, interrupt.asked()) {
-        ("INTERRUPTED", Some(exit)) => Failure { exit, ..failure },
+        (Code::Interrupted, Some(exit)) => Failure { exit, ..failure },
         // what this program made and keeps is made again, not repaired
-        ("MODEL", _) if crate::model::cache::dir().is_ok_and(|cache| path.starts_with(cache)) => {
+        (Code::Model, _) if crate::model::cache::dir().is_ok_and(|cache| path.starts_with(cache)) => {
             Failure { fix: "delete the file; the same command makes it again".to_owned(), ..failure }
         }
         _ => failure,

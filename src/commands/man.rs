@@ -1,7 +1,7 @@
 //! `tulu-quant man`: manual pages from the same definitions as the flags themselves.
 
 use crate::cli::command;
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use clap::Command;
 use clap_mangen::Man;
 use std::fs;
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         Some(verb) => {
             let wanted = format!("tulu-quant-{verb}");
             pages.into_iter().find(|page| page.get_name() == wanted).ok_or_else(|| {
-                Failure::input("VERB", format!("there is no verb '{verb}'"), "see `tulu-quant --help`")
+                Failure::input(Code::Verb, format!("there is no verb '{verb}'"), "see `tulu-quant --help`")
             })?
         }
     };
@@ -55,7 +55,7 @@ fn page(verb: &Command) -> Command {
 
 fn roff(command: Command) -> Result<String, Failure> {
     let mut page = Vec::new();
-    let failed = |err: std::io::Error| Failure::engine("DEFECT", err.to_string(), "report this");
+    let failed = |err: std::io::Error| Failure::engine(Code::Defect, err.to_string(), "report this");
     Man::new(command).render(&mut page).map_err(failed)?;
     Ok(String::from_utf8_lossy(&page).into_owned())
 }

@@ -2,7 +2,7 @@
 
 mod here;
 
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::model::hub::{CacheDir, Settings};
 use crate::model::kept::{self, Kept};
 use crate::model::made::Made;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         let typed = args.words.join("-");
         let near = registry::nearest(&typed).map_or(String::new(), |near| format!("did you mean {near}? "));
         let fix = format!("{near}`tulu-quant models` without words lists all");
-        return Err(Failure::input("NOT_FOUND", "no model of the family has that in its name", fix).at(typed));
+        return Err(Failure::input(Code::NotFound, "no model of the family has that in its name", fix).at(typed));
     }
     let cache = Settings::cache_from_env()?;
     if args.json {
@@ -122,7 +122,7 @@ fn here_text(entry: &Entry, cache: &CacheDir) -> Result<String, Failure> {
 
 fn size(entry: &Entry, ftype: Ftype) -> Result<u64, Failure> {
     forecast::tensor_bytes(entry.shape, ftype)
-        .map_err(|err| Failure::engine("FORECAST", err.to_string(), "report this"))
+        .map_err(|err| Failure::engine(Code::Forecast, err.to_string(), "report this"))
 }
 
 /// A column: heading, cells, where they stand, and how soon it is left out where the terminal is narrow (0: never).

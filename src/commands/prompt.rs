@@ -2,7 +2,7 @@
 
 use crate::cli::HubArgs;
 use crate::engine::VocabFile;
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
 use crate::prompt::{Prompt, Prompts, conversations};
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;
     // What cannot be written is no fault of the input.
     show(args, input, &prompts)
-        .map_err(|failure| if failure.code == "STDOUT" { failure } else { failure.at(&args.input) })
+        .map_err(|failure| if failure.code == Code::Stdout { failure } else { failure.at(&args.input) })
 }
 
 fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Failure> {
@@ -63,7 +63,7 @@ fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Fa
             .map_err(|failure| Failure { what: format!("conversation {seen}: {}", failure.what), ..failure })?;
         if text_only && conversations.peek().is_some() {
             let what = "holds several conversations, whose texts would run into one another";
-            return Err(Failure::input("SEVERAL", what, "use --json or --tokens"));
+            return Err(Failure::input(Code::Several, what, "use --json or --tokens"));
         }
         if let (Some(notice), false) = (prompt.notice, noticed) {
             stderr::note(notice);
@@ -72,7 +72,7 @@ fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Fa
         crate::stdout(&form(args, prompt))?;
     }
     if seen == 0 {
-        return Err(Failure::input("EMPTY", "holds no conversation", "give a JSON array of messages"));
+        return Err(Failure::input(Code::Empty, "holds no conversation", "give a JSON array of messages"));
     }
     Ok(Exit::Done)
 }
@@ -98,7 +98,7 @@ fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
     };
     let begin = input.fill_buf().map_err(|err| Failure::io(path, "cannot read", &err))?;
     if begin.starts_with(&[0xff, 0xfe]) || begin.starts_with(&[0xfe, 0xff]) {
-        return Err(Failure::input("ENCODING", "is in UTF-16", "save it as UTF-8").at(path));
+        return Err(Failure::input(Code::Encoding, "is in UTF-16", "save it as UTF-8").at(path));
     }
     if begin.starts_with(b"\xef\xbb\xbf") {
         input.consume(3);

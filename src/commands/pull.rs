@@ -1,6 +1,6 @@
 //! `pull`: a checkpoint from the Hub into the cache that is shared with `huggingface_hub`, without converting it.
 
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::hub::{Hub, Listing, Needed, RepoId};
 use crate::model::named::{Named, remote};
@@ -83,9 +83,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 fn repo(model: &str) -> Result<Option<RepoId>, Failure> {
     let typed = || {
         let what = "a type after the name is not for pull, which fetches the checkpoint as it is";
-        Failure::input("REQUEST", what, "leave it out; `chat NAME:TYPE` and `convert NAME -q TYPE` make one").at(model)
+        Failure::input(Code::Request, what, "leave it out; `chat NAME:TYPE` and `convert NAME -q TYPE` make one")
+            .at(model)
     };
-    match remote(model).map_err(|failure| if failure.code == "TYPE" { typed() } else { failure })? {
+    match remote(model).map_err(|failure| if failure.code == Code::Type { typed() } else { failure })? {
         Named::Hub(repo, None) => Ok(Some(repo)),
         Named::Demo(None) => Ok(None),
         _ => Err(typed()),

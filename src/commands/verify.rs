@@ -3,7 +3,7 @@
 mod folder;
 
 use super::given::{Given, given};
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::source::threads;
 use crate::sanitize::{one_line, shown};
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         Given::File(path) => path,
         Given::Folder(path) if args.against.is_some() || expected.is_some() => {
             let fix = "leave --against and --sha256 out, or give a .gguf file";
-            return Err(Failure::input("USAGE", "is a folder, which is checked for itself", fix).at(path));
+            return Err(Failure::input(Code::Usage, "is a folder, which is checked for itself", fix).at(path));
         }
         Given::Folder(path) => return folder::run(&path, args, &interrupt),
     };
@@ -90,7 +90,7 @@ fn digits(text: &str) -> Result<String, Failure> {
         return Ok(sum.to_owned());
     }
     let what = format!("--sha256 is '{text}', which is not 64 hexadecimal digits");
-    Err(Failure::input("USAGE", what, "give the sum as sha256sum prints it"))
+    Err(Failure::input(Code::Usage, what, "give the sum as sha256sum prints it"))
 }
 
 fn report(file: &Gguf, verdict: &Verdict) -> String {

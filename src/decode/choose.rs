@@ -4,7 +4,7 @@
 use super::job::Job;
 use super::logprobs::{TokenLogprob, logprob};
 use crate::engine::{Token, Vocab};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -39,7 +39,7 @@ pub(super) fn choose(choices: &mut [Choice<'_>], vocab: &Vocab<'_>, n_threads: u
     let n_threads = n_threads.min((cost / WORTH_A_THREAD) as usize);
     let made = on_threads(choices, n_threads, |choice| choice.make(vocab));
     made.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
-        Failure::engine("NAN", "the model computes numbers that are not numbers", "verify the model file")
+        Failure::engine(Code::Nan, "the model computes numbers that are not numbers", "verify the model file")
     })
 }
 

@@ -23,7 +23,7 @@ pub(crate) use stop::TURN_MARKERS;
 pub(crate) use utf8::Utf8;
 
 use crate::engine::{Context, Model, Sampling, Token, Vocab};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use choose::{Choice, Chosen, choose};
 use job::Job;
@@ -128,15 +128,19 @@ impl<'m> Decoder<'m> {
     pub(crate) fn submit(&mut self, request: Request) -> Result<Ticket, Failure> {
         let (n_prompt, n_ctx) = (request.ids.len(), self.n_ctx());
         if n_prompt == 0 || request.max_tokens == 0 {
-            return Err(Failure::input("REQUEST", "an empty prompt or an empty answer was asked for", "ask for more"));
+            return Err(Failure::input(
+                Code::Request,
+                "an empty prompt or an empty answer was asked for",
+                "ask for more",
+            ));
         }
         if n_prompt >= n_ctx {
             let what = format!("the prompt has {n_prompt} tokens and the window holds {n_ctx}, answer included");
-            return Err(Failure::input("CONTEXT_LENGTH", what, "shorten it, or give a larger -c"));
+            return Err(Failure::input(Code::ContextLength, what, "shorten it, or give a larger -c"));
         }
         let slot = self
             .idle_slot(&request.ids)
-            .ok_or_else(|| Failure::engine("DEFECT", "a request without a free slot", "report this"))?;
+            .ok_or_else(|| Failure::engine(Code::Defect, "a request without a free slot", "report this"))?;
         self.tickets += 1;
         let slot = &mut self.slots[slot];
         slot.last = self.tickets;

@@ -81,6 +81,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::Pool;
+    use crate::error::Code;
 
     #[test]
     fn no_more_is_cut_than_is_needed_and_nothing_where_it_would_not_do() {
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!((first.len(), pool.free()), (3, 1));
         pool.give(first);
         assert_eq!(pool.free(), 2, "two cells are still the second's");
-        assert!(pool.take(3).is_err_and(|failure| failure.code == "DEFECT"));
+        assert!(pool.take(3).is_err_and(|failure| failure.code == Code::Defect));
         assert_eq!(pool.take(2).unwrap().len(), 2);
         pool.give(second);
         assert_eq!(pool.free(), 2);

@@ -4,7 +4,7 @@ use super::job::{Job, Reason};
 use super::schedule::SLICE_MIN;
 use super::{Event, Ticket};
 use crate::engine::{Token, Vocab};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 
 /// What a slot does.
 #[derive(Debug, Default)]
@@ -125,5 +125,5 @@ impl Slot {
 
 /// The book of slots and cells does not agree with itself.
 pub(super) fn defect(what: &str) -> Failure {
-    Failure::engine("DEFECT", what, "report this: it is a defect of tulu-quant")
+    Failure::engine(Code::Defect, what, "report this: it is a defect of tulu-quant")
 }

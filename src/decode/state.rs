@@ -4,7 +4,7 @@
 
 use super::Decoder;
 use crate::engine::Token;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -28,20 +28,21 @@ impl Decoder<'_> {
     /// then. After an error the slot is empty.
     pub(crate) fn load_state(&mut self, file: &Path) -> Result<usize, Failure> {
         if self.slots.first().is_none_or(|slot| !slot.is_idle()) {
-            return Err(Failure::engine("DEFECT", "a KV cache was loaded into a busy slot", "report this"));
+            return Err(Failure::engine(Code::Defect, "a KV cache was loaded into a busy slot", "report this"));
         }
         let known = File::open(file).map_err(|err| err.to_string()).and_then(|open| check(&mut BufReader::new(open)));
         let known = known.and_then(|tokens| match tokens.len() {
             n if n > self.n_ctx() => Err(format!("it holds {n} tokens and the window only {}", self.n_ctx())),
             _ => Ok(tokens),
         });
-        let known = known.map_err(|why| Failure::input("KV_STATE", why, "the conversation is read again").at(file))?;
+        let known =
+            known.map_err(|why| Failure::input(Code::KvState, why, "the conversation is read again").at(file))?;
         self.cut(SLOT, 0)?;
         let tokens = self.context.load_slot(SLOT, file, known.len())?;
         if tokens != known || !tokens.iter().all(|token| (0..self.context.n_vocab()).contains(&token.0)) {
             self.context.truncate(SLOT, 0)?;
             let what = "the tokens of the KV cache are none of this model's";
-            return Err(Failure::input("KV_STATE", what, "the conversation is read again").at(file));
+            return Err(Failure::input(Code::KvState, what, "the conversation is read again").at(file));
         }
         self.slots[SLOT].cached = tokens;
         self.slots[SLOT].cells = self.pool.take(known.len())?;

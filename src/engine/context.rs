@@ -4,7 +4,7 @@
 use super::memory::Cache;
 use super::settings::{FlashAttn, N_BATCH, N_UBATCH, Settings};
 use super::{Model, Token};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
@@ -60,7 +60,7 @@ impl<'m> Context<'m> {
         llama_ext::log::clear();
         let inner = model.inner.new_context(super::model::backend()?, params).map_err(|_| {
             let what = format!("llama.cpp cannot make a context: {}", llama_ext::log::tail());
-            Failure::machine("CONTEXT", what, "give a smaller -c")
+            Failure::machine(Code::Context, what, "give a smaller -c")
         })?;
         let n_batch = inner.n_batch() as usize;
         Ok(Self {
@@ -139,7 +139,7 @@ impl<'m> Context<'m> {
             Err(DecodeError::NoKvCacheSlot) => Err(defect("no free cell in the KV cache".to_owned())),
             Err(err) => {
                 let what = format!("llama.cpp cannot decode ({err}): {}", llama_ext::log::tail());
-                Err(Failure::engine("DECODE", what, "verify the model file"))
+                Err(Failure::engine(Code::Decode, what, "verify the model file"))
             }
         }
     }
@@ -171,5 +171,5 @@ impl<'m> Context<'m> {
 
 /// Something that the caller should have made impossible.
 fn defect(what: String) -> Failure {
-    Failure::engine("DEFECT", what, "report this: it is a defect of tulu-quant")
+    Failure::engine(Code::Defect, what, "report this: it is a defect of tulu-quant")
 }

@@ -6,7 +6,7 @@
 use super::Token;
 use super::memory::Shape;
 use super::vocab::{Rules, Spaces};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use llama_ext::GgmlType;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -58,7 +58,8 @@ pub(super) fn check_vocabulary(path: &Path) -> Result<(), Failure> {
 }
 
 fn not_run(path: &Path, what: String) -> Failure {
-    Failure::input("MODEL", what, "tulu-quant runs LLaMA models such as Tulu; convert the checkpoint again").at(path)
+    Failure::input(Code::Model, what, "tulu-quant runs LLaMA models such as Tulu; convert the checkpoint again")
+        .at(path)
 }
 
 /// What the file says of its tokens under keys of our own (docs/metadata.md), for which llama.cpp has none.

@@ -3,7 +3,7 @@
 
 use super::available::Available;
 use super::settings::{CacheType, FlashAttn, N_CTX_MIN, N_UBATCH, Settings};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 
 /// Slots when nobody says how many: more gain little on a CPU, and the mask grows with the pool.
 const N_SLOTS_AUTO: u32 = 32;
@@ -104,7 +104,7 @@ impl Shape {
         let most = match settings.n_cells {
             Some(asked) if asked < n_ctx => {
                 let what = format!("{asked} tokens for all slots are less than one window of {n_ctx}");
-                return Err(Failure::input("KV_TOKENS", what, format!("give --kv-tokens {n_ctx} or a smaller -c")));
+                return Err(Failure::input(Code::KvTokens, what, format!("give --kv-tokens {n_ctx} or a smaller -c")));
             }
             Some(asked) => asked,
             None => n_ctx.saturating_add(u32::try_from(spare).unwrap_or(u32::MAX)),
@@ -148,7 +148,7 @@ impl Shape {
             gib(available.bytes),
             available.bound
         );
-        Err(Failure::machine("MEMORY", what, fix))
+        Err(Failure::machine(Code::Memory, what, fix))
     }
 }
 
@@ -160,6 +160,7 @@ pub(super) fn gib(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Available, Cache, CacheType, Settings, Shape};
+    use crate::error::Code;
 
     const GIB: u64 = 1 << 30;
 
@@ -198,7 +199,7 @@ mod tests {
         let cut = shape.window(&settings(None), &free(9 * GIB)).unwrap_or(0);
         assert!((256..4096).contains(&cut) && cut.is_multiple_of(256), "{cut}");
         let refused = shape.window(&settings(Some(4096)), &free(10 * GIB));
-        assert!(refused.is_err_and(|failure| failure.code == "MEMORY" && failure.fix.contains("-ctk q8_0")));
+        assert!(refused.is_err_and(|failure| failure.code == Code::Memory && failure.fix.contains("-ctk q8_0")));
         let refused = shape.window(&settings(Some(4096)), &free(9 * GIB));
         assert!(refused.is_err_and(|failure| failure.fix == format!("give -c {cut} or less")));
     }
@@ -217,7 +218,9 @@ mod tests {
         assert_eq!(shape.cache(&asked, Some(16), &free(64 * GIB)).map(|cache| cache.n_cells).ok(), Some(5120));
         let asked = Settings { n_cells: Some(4000), ..settings(None) };
         let refused = shape.cache(&asked, Some(16), &free(64 * GIB));
-        assert!(refused.is_err_and(|failure| failure.code == "KV_TOKENS" && failure.fix.contains("--kv-tokens 4096")));
+        assert!(
+            refused.is_err_and(|failure| failure.code == Code::KvTokens && failure.fix.contains("--kv-tokens 4096"))
+        );
         assert_eq!(cache(None, 256 * GIB).n_slots, 32);
         for (needed, cells) in [(9000, 9216), (100, 4096), (1 << 20, 4 * 4096)] {
             let short = Settings { n_needed: Some(needed), ..settings(None) };
@@ -231,7 +234,7 @@ mod tests {
     #[test]
     fn a_window_beyond_training_is_refused() {
         let refused = tulu_13b().window(&settings(Some(4097)), &free(64 * GIB));
-        assert!(refused.is_err_and(|failure| failure.code == "CTX_SIZE"));
+        assert!(refused.is_err_and(|failure| failure.code == Code::CtxSize));
     }
 
     #[test]

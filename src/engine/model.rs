@@ -6,7 +6,7 @@ use super::settings::{N_SLOTS_MAX, Numa, Settings};
 use super::threads::default_threads;
 use super::vocab::Rules;
 use super::{Context, Vocab, devices, header, layout};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -40,12 +40,12 @@ impl Model {
     ) -> Result<Self, Failure> {
         if let Some(asked) = n_slots.filter(|n| !(1..=N_SLOTS_MAX).contains(n)) {
             let what = format!("{asked} slots were asked for");
-            return Err(Failure::input("SLOTS", what, format!("give 1 to {N_SLOTS_MAX}")));
+            return Err(Failure::input(Code::Slots, what, format!("give 1 to {N_SLOTS_MAX}")));
         }
         start(settings.numa)?;
         if settings.n_gpu_layers > 0 && devices::gpus()?.is_empty() {
             let fix = "leave -ngl out, or build with --features cuda, metal or vulkan";
-            return Err(Failure::input("GPU", "--gpu-layers is given, and this build sees no GPU", fix));
+            return Err(Failure::input(Code::Gpu, "--gpu-layers is given, and this build sees no GPU", fix));
         }
         let (shape, kind) = header::check(path)?;
         let mut cache = shape.cache(&settings, n_slots, &available_memory()).map_err(|failure| failure.at(path))?;
@@ -59,7 +59,7 @@ impl Model {
         let inner = load(path, how, progress)?;
         if mlock && llama_ext::log::tail().contains("mlock") {
             return Err(Failure::machine(
-                "MLOCK",
+                Code::Mlock,
                 format!("the weights cannot be kept in memory: {}", llama_ext::log::tail()),
                 "raise `ulimit -l`, or leave --mlock out",
             ));
@@ -162,7 +162,7 @@ impl VocabFile {
 /// Has llama.cpp load the file, whose header was checked.
 fn load(path: &Path, how: Load, mut progress: impl FnMut(f32) -> bool) -> Result<LlamaModel, Failure> {
     let name = path.to_str().and_then(|name| CString::new(name).ok()).ok_or_else(|| {
-        Failure::input("MODEL", "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)
+        Failure::input(Code::Model, "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)
     })?;
     let mut stopped = false;
     let backend = backend()?;
@@ -176,7 +176,7 @@ fn load(path: &Path, how: Load, mut progress: impl FnMut(f32) -> bool) -> Result
             return Failure::interrupted();
         }
         let what = format!("llama.cpp cannot load it: {}", llama_ext::log::tail());
-        Failure::input("MODEL", what, "convert the checkpoint again, or verify the file").at(path)
+        Failure::input(Code::Model, what, "convert the checkpoint again, or verify the file").at(path)
     })
 }
 
@@ -197,6 +197,6 @@ fn start(numa: Numa) -> Result<&'static LlamaBackend, Failure> {
     let backend = numa
         .strategy()
         .map_or_else(LlamaBackend::init, LlamaBackend::init_numa)
-        .map_err(|err| Failure::engine("ENGINE", format!("llama.cpp does not start: {err}"), "report this"))?;
+        .map_err(|err| Failure::engine(Code::Engine, format!("llama.cpp does not start: {err}"), "report this"))?;
     Ok(BACKEND.get_or_init(|| backend))
 }

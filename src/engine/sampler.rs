@@ -4,7 +4,7 @@
 
 use super::Token;
 use super::penalties::Penalties;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
@@ -78,7 +78,7 @@ impl Sampling {
             if ok && value.is_finite() {
                 return Ok(());
             }
-            Err(Failure::input("SAMPLING", format!("{name} is {value}"), format!("give a number {range}")))
+            Err(Failure::input(Code::Sampling, format!("{name} is {value}"), format!("give a number {range}")))
         };
         range("temperature", self.temperature, self.temperature >= 0.0, "from 0 up")?;
         range("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, up to 1")?;
@@ -91,11 +91,11 @@ impl Sampling {
         }
         if self.repeat_last_n > Self::REPEAT_LAST_N_MAX {
             let fix = format!("give at most {}", Self::REPEAT_LAST_N_MAX);
-            return Err(Failure::input("SAMPLING", format!("repeat_last_n is {}", self.repeat_last_n), fix));
+            return Err(Failure::input(Code::Sampling, format!("repeat_last_n is {}", self.repeat_last_n), fix));
         }
         if self.seed == u32::MAX {
             // llama.cpp takes this one as "choose a seed yourself".
-            return Err(Failure::input("SAMPLING", "the seed is 4294967295", "give a smaller one"));
+            return Err(Failure::input(Code::Sampling, "the seed is 4294967295", "give a smaller one"));
         }
         Ok(self)
     }

@@ -1,7 +1,7 @@
 //! What the engine is asked for, checked: the window, the threads, the types of the KV cache. The flags themselves are
 //! in `cli.rs`; whether it all fits in memory is `memory.rs`.
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use llama_cpp_2::context::params::KvCacheType;
 use llama_cpp_2::llama_backend::NumaStrategy;
 
@@ -71,18 +71,18 @@ impl Settings {
     pub(crate) fn check(self) -> Result<Self, Failure> {
         if self.n_ctx.is_some_and(|n| n < N_CTX_MIN) {
             return Err(Failure::input(
-                "CTX_SIZE",
+                Code::CtxSize,
                 format!("--ctx-size is below {N_CTX_MIN} tokens, the smallest window llama.cpp makes"),
                 format!("give at least {N_CTX_MIN}, or leave it out for what the model was trained for"),
             ));
         }
         if let Some(asked) = self.n_ctx.filter(|n| *n > N_CTX_MAX) {
             let what = format!("a window of {asked} tokens is more than any model of this kind has ({N_CTX_MAX})");
-            return Err(Failure::input("CTX_SIZE", what, "leave -c out for what the model was trained for"));
+            return Err(Failure::input(Code::CtxSize, what, "leave -c out for what the model was trained for"));
         }
         if self.flash_attn == FlashAttn::Off && self.type_v.is_quantized() {
             return Err(Failure::input(
-                "CACHE_TYPE",
+                Code::CacheType,
                 format!("--cache-type-v {} needs flash attention, which --flash-attn off forbids", self.type_v.name()),
                 "drop --flash-attn off, or keep the values in f16",
             ));
@@ -94,7 +94,7 @@ impl Settings {
     pub(crate) fn check_window(&self, trained: u32) -> Result<(), Failure> {
         let Some(asked) = self.n_ctx.filter(|asked| *asked > trained) else { return Ok(()) };
         let what = format!("a window of {asked} tokens is more than the {trained} the model was trained for");
-        Err(Failure::input("CTX_SIZE", what, format!("ask for at most {trained} (-c)")))
+        Err(Failure::input(Code::CtxSize, what, format!("ask for at most {trained} (-c)")))
     }
 }
 
@@ -244,20 +244,21 @@ impl CacheType {
 #[cfg(test)]
 mod tests {
     use super::{CacheType, FlashAttn, Settings};
+    use crate::error::Code;
 
     #[test]
     fn a_quantized_v_cache_needs_flash_attention() {
         let quantized = Settings { type_v: CacheType::Q8_0, ..Settings::default() };
         assert!(quantized.clone().check().is_ok());
         let refused = Settings { flash_attn: FlashAttn::Off, ..quantized }.check();
-        assert_eq!(refused.map_err(|failure| failure.code).err(), Some("CACHE_TYPE"));
+        assert_eq!(refused.map_err(|failure| failure.code).err(), Some(Code::CacheType));
     }
 
     #[test]
     fn a_window_that_cannot_be_is_refused() {
         for n_ctx in [0, 255, (16 << 20) + 1, u32::MAX] {
             let refused = Settings { n_ctx: Some(n_ctx), ..Settings::default() }.check();
-            assert_eq!(refused.map_err(|failure| failure.code).err(), Some("CTX_SIZE"));
+            assert_eq!(refused.map_err(|failure| failure.code).err(), Some(Code::CtxSize));
         }
     }
 }

@@ -2,7 +2,7 @@
 //! sizes) and asserts the rest, so a file comes here only after `decode/state.rs` has looked through it.
 
 use super::{Context, Token};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::path::Path;
 
 impl Context<'_> {
@@ -14,7 +14,7 @@ impl Context<'_> {
             Ok(_) => Ok(()),
             Err(err) => {
                 let what = format!("cannot write the KV cache ({err}): {}", llama_ext::log::tail());
-                Err(Failure::machine("KV_STATE", what, "check space and permissions").at(file))
+                Err(Failure::machine(Code::KvState, what, "check space and permissions").at(file))
             }
         }
     }
@@ -26,7 +26,7 @@ impl Context<'_> {
         self.inner.state_seq_load_file(file, seq, max_tokens).map(|(tokens, _)| tokens).or_else(|err| {
             self.truncate(slot, 0)?;
             let what = format!("llama.cpp does not take the KV cache ({err}): {}", llama_ext::log::tail());
-            Err(Failure::input("KV_STATE", what, "the conversation is read again").at(file))
+            Err(Failure::input(Code::KvState, what, "the conversation is read again").at(file))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Addresses of repositories as people copy them: from a browser, from ollama's or huggingface_hub's commands.
 
 use super::hub::{decode, endpoint_place};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 
 /// Hosts whose pages are the Hub's; the one of HF_ENDPOINT is too.
 const HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
@@ -11,7 +11,7 @@ const HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
 /// # Errors
 /// `NOT_FOUND` for an address of something else than a model.
 pub(crate) fn rewritten(text: &str) -> Result<Option<String>, Failure> {
-    let refuse = |what: &str, fix: &str| Err(Failure::input("NOT_FOUND", what, fix).at(text));
+    let refuse = |what: &str, fix: &str| Err(Failure::input(Code::NotFound, what, fix).at(text));
     let (scheme, rest) = match text.trim().split_once("://") {
         Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
         None => (String::new(), text.trim()),
@@ -78,6 +78,7 @@ fn below_host(rest: &str, has_scheme: bool) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::rewritten;
+    use crate::error::Code;
 
     #[test]
     fn addresses_of_models_are_names() {
@@ -115,7 +116,7 @@ mod tests {
             ("https://huggingface.co/me/mine-GGUF/blob/main/mine.Q4_K_M.gguf", "a GGUF file"),
         ] {
             let failure = rewritten(address).unwrap_err();
-            assert_eq!(failure.code, "NOT_FOUND");
+            assert_eq!(failure.code, Code::NotFound);
             assert!(failure.what.contains(words), "{address}: {}", failure.what);
         }
     }

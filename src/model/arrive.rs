@@ -4,14 +4,14 @@
 
 use super::hub::{FileHash, Hub, Listing};
 use crate::cli::FetchArgs;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tulu_quantize::{
-    Arrival, Checkpoint, Code, Distant, DistantFile, Error, Observer, Options, Plan, Report, Supply, arrive,
-    can_arrive, convert, memory_held,
+    Arrival, Checkpoint, Distant, DistantFile, Error, Observer, Options, Plan, Report, Supply, arrive, can_arrive,
+    convert, memory_held,
 };
 
 /// A checkpoint whose configuration is here, and its weights or the way to them.
@@ -99,7 +99,7 @@ impl Source {
             // the plan is of what was read of the files' headers before
             if whole.tensors != self.checkpoint.tensors {
                 let what = "the headers of the weight files came differently when they were read first";
-                return Err(Failure::machine("HUB_HASH", what, "run it again").at(&folder));
+                return Err(Failure::machine(Code::HubHash, what, "run it again").at(&folder));
             }
             return Ok(convert(&whole, plan, options, observer)?);
         }
@@ -108,9 +108,9 @@ impl Source {
             observer.note(&format!("{} {what}", other.display()));
         }
         arrive(&self.checkpoint, plan, &way.distant, options, &arrival, observer).map_err(|err| match err.code {
-            Code::Fetch => way.line.failed().unwrap_or_else(|| err.into()),
+            tulu_quantize::Code::Fetch => way.line.failed().unwrap_or_else(|| err.into()),
             // the same as when the file is kept
-            Code::Sha256 => Failure { code: "HUB_HASH", ..err.into() },
+            tulu_quantize::Code::Sha256 => Failure { code: Code::HubHash, ..err.into() },
             _ => err.into(),
         })
     }

@@ -1,6 +1,6 @@
 //! Where converted models, the chat history and saved conversations are kept.
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::path::PathBuf;
 
 /// `$TULU_QUANT_CACHE`, else the platform's cache folder for this program; created when it is not there.
@@ -11,15 +11,19 @@ pub(crate) fn dir() -> Result<PathBuf, Failure> {
             .map(|dirs| dirs.cache_dir().to_owned())
             .ok_or_else(|| {
                 Failure::machine(
-                    "CACHE",
+                    Code::Cache,
                     "there is no home folder to keep models in",
                     "set TULU_QUANT_CACHE to a folder",
                 )
             })?,
     };
     std::fs::create_dir_all(&dir).map_err(|err| {
-        Failure::machine("CACHE", format!("cannot create the cache folder: {err}"), "set TULU_QUANT_CACHE to a folder")
-            .at(&dir)
+        Failure::machine(
+            Code::Cache,
+            format!("cannot create the cache folder: {err}"),
+            "set TULU_QUANT_CACHE to a folder",
+        )
+        .at(&dir)
     })?;
     Ok(dir)
 }
@@ -33,7 +37,7 @@ pub(crate) fn conversations() -> Result<PathBuf, Failure> {
     directories::ProjectDirs::from("", "", "tulu-quant").map(|dirs| dirs.data_dir().join("conversations")).ok_or_else(
         || {
             let what = "there is no home folder to keep conversations in";
-            Failure::machine("CONVERSATIONS", what, "save to a file, or set TULU_QUANT_CONVERSATIONS to a folder")
+            Failure::machine(Code::Conversations, what, "save to a file, or set TULU_QUANT_CONVERSATIONS to a folder")
         },
     )
 }

@@ -3,7 +3,7 @@
 use super::arrive::{self, Source};
 use super::hub::{Hub, Listing};
 use crate::cli::FetchArgs;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::stderr;
 use crate::watch::Watch;
@@ -36,7 +36,7 @@ pub(crate) fn fetch_and_convert(job: &Job<'_>) -> Result<Report, Failure> {
     watch.clear();
     // the request to stop came as a signal, which decides between 130 and 143
     converted.map_err(|failure| match job.interrupt.asked() {
-        Some(exit) if failure.code == "INTERRUPTED" => super::stopped(exit),
+        Some(exit) if failure.code == Code::Interrupted => super::stopped(exit),
         Some(exit) => Failure { exit, ..failure },
         None => failure,
     })

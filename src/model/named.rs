@@ -3,7 +3,7 @@
 use super::hub::RepoId;
 use super::there::there;
 use super::{address, demo, registry};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ pub(crate) fn remote(model: &str) -> Result<Named, Failure> {
 }
 
 fn no_such(path: &Path) -> Failure {
-    Failure::input("NOT_FOUND", "there is no such file or folder", "check the path").at(path)
+    Failure::input(Code::NotFound, "there is no such file or folder", "check the path").at(path)
 }
 
 /// The repository that a short name or a Hub id stands for; those that cannot be converted are refused with the reason.
@@ -81,10 +81,10 @@ pub(crate) fn repo(name: &str) -> Result<RepoId, Failure> {
     let repo = repo.ok_or_else(|| {
         let near = registry::nearest(short).map_or(String::new(), |near| format!("did you mean {near}? "));
         let fix = format!("{near}`tulu-quant models` lists the family; others are written OWNER/NAME[@REVISION]");
-        Failure::input("NOT_FOUND", "is no file, folder or model of the family", fix).at(name)
+        Failure::input(Code::NotFound, "is no file, folder or model of the family", fix).at(name)
     })?;
     match registry::of_repo(&repo).and_then(|entry| entry.kind.refused()) {
-        Some((what, fix)) => Err(Failure::input("ARCHITECTURE", what, fix).at(repo.id())),
+        Some((what, fix)) => Err(Failure::input(Code::Architecture, what, fix).at(repo.id())),
         None => Ok(repo),
     }
 }
@@ -99,7 +99,7 @@ pub(crate) fn parse_type(name: &str) -> Result<Ftype, Failure> {
             Some(near) => format!("did you mean {near}? Else name one of these"),
             None => "name one of these".to_owned(),
         };
-        Failure::input("TYPE", err.to_string(), fix)
+        Failure::input(Code::Type, err.to_string(), fix)
     })
 }
 
@@ -140,6 +140,7 @@ fn meant(name: &str) -> Option<Ftype> {
 #[cfg(test)]
 mod tests {
     use super::{Ftype, Named};
+    use crate::error::Code;
 
     fn named(text: &str) -> Result<Named, super::Failure> {
         super::named(text.as_ref())
@@ -169,16 +170,16 @@ mod tests {
     #[test]
     fn what_is_nothing_is_said_with_what_was_meant() {
         for (text, code, words) in [
-            ("tulu-2-13b-dpo", "NOT_FOUND", "did you mean tulu-2-dpo-13b?"),
-            ("./nothing", "NOT_FOUND", "check the path"),
-            ("nothing.gguf", "NOT_FOUND", "check the path"),
-            ("a/b/c", "NOT_FOUND", "check the path"),
-            ("a/b/c/", "NOT_FOUND", "check the path"),
-            ("me/mine:Q9", "TYPE", "name one of these"),
-            ("tulu-v2.5-13b-uf-rm", "ARCHITECTURE", "policy model"),
-            ("Allenai/tulu-v2.5-13b-uf-rm", "ARCHITECTURE", "policy model"),
-            ("allenAI/TULU-V2.5-13B-uf-rm@main", "ARCHITECTURE", "policy model"),
-            ("allenai/tulu-v2-qlora-7b", "ARCHITECTURE", "merge"),
+            ("tulu-2-13b-dpo", Code::NotFound, "did you mean tulu-2-dpo-13b?"),
+            ("./nothing", Code::NotFound, "check the path"),
+            ("nothing.gguf", Code::NotFound, "check the path"),
+            ("a/b/c", Code::NotFound, "check the path"),
+            ("a/b/c/", Code::NotFound, "check the path"),
+            ("me/mine:Q9", Code::Type, "name one of these"),
+            ("tulu-v2.5-13b-uf-rm", Code::Architecture, "policy model"),
+            ("Allenai/tulu-v2.5-13b-uf-rm", Code::Architecture, "policy model"),
+            ("allenAI/TULU-V2.5-13B-uf-rm@main", Code::Architecture, "policy model"),
+            ("allenai/tulu-v2-qlora-7b", Code::Architecture, "merge"),
         ] {
             let failure = named(text).unwrap_err();
             assert_eq!(failure.code, code, "{text}");

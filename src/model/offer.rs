@@ -4,7 +4,7 @@ use super::hub::{Hub, Listing, Needed, room};
 use super::there::there;
 use super::{card, registry};
 use crate::cli::HubArgs;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::sanitize::{one_line, shown};
 use crate::stderr;
 use crate::table;
@@ -44,7 +44,7 @@ impl<'a> Offer<'a> {
         let config = config(hub, listing)?;
         let sized = |(ftype, path): &(Ftype, PathBuf)| {
             let bytes = forecast::tensor_bytes(&config, *ftype);
-            let bytes = bytes.map_err(|err| Failure::input("TYPE", err.to_string(), "choose another type"))?;
+            let bytes = bytes.map_err(|err| Failure::input(Code::Type, err.to_string(), "choose another type"))?;
             Ok((*ftype, path.clone(), bytes.saturating_add(HEADER)))
         };
         let outputs = outputs.iter().map(sized).collect::<Result<_, Failure>>()?;
@@ -120,10 +120,8 @@ impl<'a> Offer<'a> {
         let go_on = || hub.go_on();
         match answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
             Some("" | "y" | "yes") => Ok(()),
-            _ => {
-                Err(Failure::input("DECLINED", "nothing was fetched", "answer y, or give --yes")
-                    .at(self.listing.repo.id()))
-            }
+            _ => Err(Failure::input(Code::Declined, "nothing was fetched", "answer y, or give --yes")
+                .at(self.listing.repo.id())),
         }
     }
 
@@ -187,7 +185,7 @@ fn device(path: &Path) -> Option<u64> {
 fn config(hub: &Hub, listing: &Listing) -> Result<Config, Failure> {
     let id = listing.repo.id();
     let file = listing.file("config.json").ok_or_else(|| {
-        Failure::input("HUB_NO_WEIGHTS", "has no config.json: it is no checkpoint", "check the repository").at(&id)
+        Failure::input(Code::HubNoWeights, "has no config.json: it is no checkpoint", "check the repository").at(&id)
     })?;
     let folder = tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot make a folder", &err))?;
     let path = folder.path().join("config.json");

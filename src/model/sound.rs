@@ -3,7 +3,7 @@
 use super::hub::replace;
 use super::there::{bytes, there};
 use super::{fingerprint, lock};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::sanitize::shown;
@@ -33,7 +33,7 @@ pub(crate) fn kept(
     let does = format!("is making {}", shown(kept));
     let lock = lock::wait(&lock_of(kept)?, &does, interrupt, &|err| {
         let fix = "set TULU_QUANT_CACHE to a folder of yours";
-        Failure::machine("CACHE", format!("cannot lock the model in the cache: {err}"), fix).at(kept)
+        Failure::machine(Code::Cache, format!("cannot lock the model in the cache: {err}"), fix).at(kept)
     })?;
     if (!anew || lock.waited) && is_sound(kept)? {
         return Ok(());

@@ -8,7 +8,7 @@ use super::offer::Offer;
 use super::there::{entries, there};
 use super::{cache, demo, registry, sound};
 use crate::cli::HubArgs;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::sanitize::shown;
@@ -92,8 +92,8 @@ fn from_hub(repo: &RepoId, ftype: Ftype, args: &HubArgs, interrupt: &Interrupt) 
 /// What the repository holds; a failure says what is missing here, or which name was meant.
 pub(crate) fn listing(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
     hub.listing(repo).map_err(|failure| match failure.code {
-        "HUB_OFFLINE" => partly(hub, repo, failure).unwrap_or_else(|other| other),
-        "HUB_NOT_FOUND" if registry::of_repo(repo).is_none() => match registry::nearest(&repo.name) {
+        Code::HubOffline => partly(hub, repo, failure).unwrap_or_else(|other| other),
+        Code::HubNotFound if registry::of_repo(repo).is_none() => match registry::nearest(&repo.name) {
             Some(near) => Failure { fix: format!("did you mean {near}? {}", failure.fix), ..failure },
             None => failure,
         },
@@ -140,7 +140,7 @@ pub(crate) fn is_checkpoint(dir: &Path) -> Result<(), Failure> {
         Some(file) => format!("give the file: {}", file.display()),
         None => "give the folder of a Hugging Face checkpoint, or a .gguf file".to_owned(),
     };
-    Err(Failure::input("NOT_FOUND", "is no checkpoint folder: config.json is missing", fix).at(dir))
+    Err(Failure::input(Code::NotFound, "is no checkpoint folder: config.json is missing", fix).at(dir))
 }
 
 /// The cached file's name holds what it was made from: folder, type, and size and time of every file in the folder, so
@@ -188,7 +188,7 @@ fn create_parent(file: &Path) -> Result<(), Failure> {
     let parent = file.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(|err| {
         let what = format!("cannot create the folder: {err}");
-        Failure::machine("CACHE", what, "set TULU_QUANT_CACHE to a folder of yours").at(parent)
+        Failure::machine(Code::Cache, what, "set TULU_QUANT_CACHE to a folder of yours").at(parent)
     })
 }
 

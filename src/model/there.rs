@@ -60,6 +60,7 @@ fn is_absence(err: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{bytes, there};
+    use crate::error::Code;
     use std::path::Path;
 
     #[test]
@@ -75,7 +76,7 @@ mod tests {
         // a link that leads to itself can be looked at by nobody
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("link", &link).unwrap();
-        assert_eq!(there(&link).unwrap_err().code, "IO");
-        assert_eq!(bytes(Path::new("/")).unwrap_err().code, "IO");
+        assert_eq!(there(&link).unwrap_err().code, Code::Io);
+        assert_eq!(bytes(Path::new("/")).unwrap_err().code, Code::Io);
     }
 }

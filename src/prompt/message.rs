@@ -1,7 +1,7 @@
 //! Messages and conversations, and how they are read from JSON. What they look like to the model is in `template`.
 
 use crate::engine::Token;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::sanitize::one_line;
 use serde_json::Value;
 use std::io::Read;
@@ -113,11 +113,15 @@ pub(crate) fn conversations(input: impl Read) -> impl Iterator<Item = Result<Vec
     let values = serde_json::Deserializer::from_reader(input).into_iter::<Value>();
     values.map(|value| {
         let value = value.map_err(|err| {
-            let code = if err.is_io() { "IO" } else { "JSON" };
+            let code = if err.is_io() { Code::Io } else { Code::Json };
             Failure::input(code, err.to_string(), "give a JSON array of messages, or one such array a line")
         })?;
         conversation(&value).map_err(|why| {
-            Failure::input("MESSAGE", why, "a message is {\"role\": \"system|user|assistant\", \"content\": \"text\"}")
+            Failure::input(
+                Code::Message,
+                why,
+                "a message is {\"role\": \"system|user|assistant\", \"content\": \"text\"}",
+            )
         })
     })
 }

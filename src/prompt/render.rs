@@ -8,7 +8,7 @@
 use super::message::{Message, Role};
 use super::template::Template;
 use super::tokens::{Control, Piece};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A model's template and Tulu's own.
@@ -56,7 +56,7 @@ impl Templates {
             Ok(None) => return Ok(true),
             Ok(Some(lost)) => {
                 let what = format!("the model's chat template leaves out message {}", lost + 1);
-                Failure::input("TEMPLATE_DROPS_MESSAGE", what, "put its text into a message that the template writes")
+                Failure::input(Code::TemplateDropsMessage, what, "put its text into a message that the template writes")
             }
             Err(own_error) => own_error,
         };
@@ -127,7 +127,7 @@ fn split(
     }
     try_split(false)?.ok_or_else(|| {
         Failure::input(
-            "TEMPLATE_READS_TEXT",
+            Code::TemplateReadsText,
             "the model's chat template changes with characters of control tokens inside messages",
             "take them out of the messages",
         )
@@ -157,7 +157,7 @@ impl<'a> Masks<'a> {
 
     fn fresh(&mut self) -> Result<char, Failure> {
         self.free.next().ok_or_else(|| {
-            Failure::input("TEXT_PRIVATE_USE", "the messages use up Unicode's private characters", "shorten them")
+            Failure::input(Code::TextPrivateUse, "the messages use up Unicode's private characters", "shorten them")
         })
     }
 

@@ -4,7 +4,7 @@
 use super::dialect::translated;
 use super::message::Message;
 use super::python;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ impl Template {
     pub(crate) fn new(source: &str, specials: Specials) -> Result<Self, Failure> {
         if source.len() > MAX_SOURCE {
             let what = format!("the chat template has {} bytes; the limit is {MAX_SOURCE}", source.len());
-            return Err(Failure::input("TEMPLATE", what, "use a model with an ordinary chat template"));
+            return Err(Failure::input(Code::Template, what, "use a model with an ordinary chat template"));
         }
         let mut env = environment()?.clone();
         env.add_template_owned(NAME, translated(source)).map_err(|err| failure(&err))?;
@@ -99,7 +99,7 @@ impl Template {
         let template = self.env.get_template(NAME).map_err(|err| failure(&err))?;
         template.render_captured_to(variables, &mut out).map_err(|err| failure(&err))?;
         String::from_utf8(out.bytes).map_err(|err| {
-            Failure::engine("TEMPLATE", format!("the rendered prompt is not UTF-8: {err}"), "report this")
+            Failure::engine(Code::Template, format!("the rendered prompt is not UTF-8: {err}"), "report this")
         })
     }
 }
@@ -135,7 +135,7 @@ fn failure(err: &Error) -> Failure {
         }
         _ => "mend the model's chat template",
     };
-    Failure::input("TEMPLATE", what, fix)
+    Failure::input(Code::Template, what, fix)
 }
 
 /// Output that stops at a limit: fuel bounds the steps of a template, not the size of each.

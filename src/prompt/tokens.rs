@@ -2,7 +2,7 @@
 
 use super::template::Specials;
 use crate::engine::{Spaces, Token, Vocab};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 
 /// Said when a prompt that was rendered elsewhere has its BOS already.
 pub(super) const TWICE: &str = "a prompt begins with BOS already and gets another one, as in Transformers and vLLM; \
@@ -139,7 +139,7 @@ impl<'m> Tokens<'m> {
             None => Ok(ids.to_owned()),
             Some(id) => {
                 let what = format!("the prompt has the token id {}, and the vocabulary has {n} tokens", id.0);
-                Err(Failure::input("TOKEN_ID", what, "give ids of this model's tokenizer"))
+                Err(Failure::input(Code::TokenId, what, "give ids of this model's tokenizer"))
             }
         }
     }
@@ -153,7 +153,7 @@ impl<'m> Tokens<'m> {
         match ids[start..].iter().find(|id| self.controls.iter().any(|control| control.id == **id)) {
             None => Ok(()),
             Some(id) => Err(Failure::input(
-                "CONTROL_IN_TEXT",
+                Code::ControlInText,
                 format!("plain text became the control token {id} in this model's vocabulary"),
                 "take the characters of that token out of the text",
             )),
@@ -165,6 +165,6 @@ impl<'m> Tokens<'m> {
 fn too_long(text: &str) -> Result<(), Failure> {
     match i32::try_from(text.len()) {
         Ok(_) => Ok(()),
-        Err(_) => Err(Failure::input("TEXT_TOO_LONG", "a text of more than 2 GiB", "shorten it")),
+        Err(_) => Err(Failure::input(Code::TextTooLong, "a text of more than 2 GiB", "shorten it")),
     }
 }

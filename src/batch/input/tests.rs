@@ -1,6 +1,7 @@
 //! How records are told apart.
 
 use super::{MAX_RECORD, Shape, Source, utf8};
+use crate::error::Code;
 use std::collections::HashSet;
 
 fn source(text: &[u8]) -> (tempfile::NamedTempFile, Source) {
@@ -44,7 +45,7 @@ fn other_encodings_are_named() {
         text.encode_utf16().flat_map(|unit| if le { unit.to_le_bytes() } else { unit.to_be_bytes() }).collect()
     };
     let named = |bytes: &[u8]| utf8(bytes).err().map(|failure| (failure.code, failure.what));
-    let expected = Some(("ENCODING", "is UTF-16, not UTF-8".to_owned()));
+    let expected = Some((Code::Encoding, "is UTF-16, not UTF-8".to_owned()));
     for text in ["\u{feff}{\"custom_id\": 1}", "{\"custom_id\": 1}"] {
         for le in [true, false] {
             assert_eq!(named(&utf16(text, le)), expected);
@@ -102,7 +103,7 @@ fn a_broken_array_is_refused_as_a_whole() {
     for text in ["", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1] x", "[\"a]", "[{\"a\":1]"] {
         let (_file, source) = source(text.as_bytes());
         let failure = source.items(Shape::Array).unwrap().contents().unwrap_err();
-        assert_eq!(failure.code, "INPUT_JSON", "{text}");
+        assert_eq!(failure.code, Code::InputJson, "{text}");
     }
     for (text, n) in [("[]", 0), (" [ ] ", 0), ("[1 2]", 1), ("[{\"a\":}]", 1)] {
         let (_file, source) = source(text.as_bytes());

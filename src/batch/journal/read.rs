@@ -2,7 +2,7 @@
 
 use super::line::{self, Header, Line, MAGIC, NoHeader, VERSION};
 use super::{Entry, Identity, Journal, Place};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Journal {
             return Ok(());
         }
         let fix = "move it away, or give another -o";
-        Err(Failure::input("JOURNAL", "is not a journal of tulu-quant", fix).at(&self.path))
+        Err(Failure::input(Code::Journal, "is not a journal of tulu-quant", fix).at(&self.path))
     }
 
     /// Takes a whole line in, which begins at `end`; true if it shows that this is a journal.
@@ -49,7 +49,7 @@ impl Journal {
                 Err(NoHeader::Version(version)) if !self.restart && self.end == 0 => {
                     let what = format!("is of version {version}, and this program writes version {VERSION}");
                     let fix = "finish it with the version that began it, give --restart to discard it, or another -o";
-                    return Err(Failure::input("JOURNAL", what, fix).at(&self.path));
+                    return Err(Failure::input(Code::Journal, what, fix).at(&self.path));
                 }
                 Err(_) => self.damaged = self.damaged.saturating_add(1),
             }
@@ -94,7 +94,7 @@ impl Journal {
             return Ok(());
         }
         let length = u32::try_from(line.record.len());
-        let len = length.map_err(|_| Failure::input("JOURNAL", "a record has 4 GiB or more", "ask for less"))?;
+        let len = length.map_err(|_| Failure::input(Code::Journal, "a record has 4 GiB or more", "ask for less"))?;
         let (ok, tokens) = (line.ok, line.tokens);
         self.entries.insert(line.key, Entry { offset, len, tokens, ok, place: Place::Nowhere });
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::{Contents, Done, Format, Identity, Journal, Key, Results as _, Shard};
 use crate::batch::identity::tests::identity;
+use crate::error::Code;
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -31,8 +32,8 @@ fn put(journal: &mut Journal, number: u8, ok: bool) {
     journal.put(&Done { number, key, ok, tokens: (number, 10), record: &record }).unwrap();
 }
 
-fn code<T>(result: Result<T, crate::error::Failure>) -> &'static str {
-    result.map_or_else(|failure| failure.code, |_| "ok")
+fn code<T>(result: Result<T, crate::error::Failure>) -> Option<Code> {
+    result.err().map(|failure| failure.code)
 }
 
 #[test]
@@ -91,9 +92,9 @@ fn another_run_does_not_go_on_with_it() {
     let other = identity("other");
     let mut journal = Journal::open(&output, false).unwrap();
     let refused = journal.begin(&other, &input(&[1, 2, 3]), false).unwrap_err();
-    assert_eq!(refused.code, "RESUME_MISMATCH");
+    assert_eq!(refused.code, Code::ResumeMismatch);
     assert!(refused.what.ends_with("run: model changed"), "{}", refused.what);
-    assert_eq!(code(Journal::open(&output, false)), "OUTPUT_LOCKED");
+    assert_eq!(code(Journal::open(&output, false)), Some(Code::OutputLocked));
     drop(journal);
     let mut journal = Journal::open(&output, true).unwrap();
     assert_eq!(journal.len(), 0);
@@ -119,7 +120,7 @@ fn an_input_may_grow_and_change_its_order_but_not_what_is_answered() {
         journal.begin(&run(), &input(numbers), retry).map(|()| journal.len())
     };
     assert_eq!(again(&[1, 2, 3], false).unwrap(), 2);
-    assert_eq!(code(again(&[4, 2, 3], false)), "RESUME_MISMATCH");
+    assert_eq!(code(again(&[4, 2, 3], false)), Some(Code::ResumeMismatch));
     assert_eq!(again(&[3, 2, 1, 4], false).unwrap(), 1, "the refusal names a line that is another's now");
     assert_eq!(again(&[3, 2, 1, 4], false).unwrap(), 1, "and stays forgotten");
     assert_eq!(again(&[3, 1, 4], true).unwrap(), 1, "a refused record may be mended");
@@ -145,7 +146,7 @@ fn a_file_that_is_not_a_journal_is_left_alone() {
     let path = folder.path().join("out.jsonl.journal");
     for other in ["my diary\n", "\n", "{}"] {
         fs::write(&path, other).unwrap();
-        assert_eq!(code(Journal::open(&output, true)), "JOURNAL");
+        assert_eq!(code(Journal::open(&output, true)), Some(Code::Journal));
         assert_eq!(fs::read_to_string(&path).unwrap(), other);
     }
 }
@@ -156,7 +157,7 @@ fn a_journal_that_was_deleted_is_noticed() {
     let output = folder.path().join("out.jsonl");
     let mut journal = begun(&output);
     fs::remove_dir_all(folder.path()).unwrap();
-    assert_eq!(code(journal.sync()), "OUTPUT_GONE");
+    assert_eq!(code(journal.sync()), Some(Code::OutputGone));
 }
 
 #[test]
@@ -164,8 +165,8 @@ fn a_run_that_never_began_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     drop(Journal::open(&folder.path().join("out"), false).unwrap());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    assert_eq!(code(Journal::open(&folder.path().join("no/out"), false)), "IO");
-    assert_eq!(code(Journal::open(Path::new("/"), false)), "OUTPUT");
+    assert_eq!(code(Journal::open(&folder.path().join("no/out"), false)), Some(Code::Io));
+    assert_eq!(code(Journal::open(Path::new("/"), false)), Some(Code::Output));
 }
 
 /// A journal of five finished records, and its bytes.
@@ -180,7 +181,7 @@ fn of_five(output: &Path) -> Vec<u8> {
 }
 
 /// Which of the five are still finished when the journal is `bytes`, and how many lines were lost.
-fn after(output: &Path, bytes: &[u8]) -> Result<(Vec<u8>, u64), &'static str> {
+fn after(output: &Path, bytes: &[u8]) -> Result<(Vec<u8>, u64), Code> {
     fs::write(output.with_file_name("out.jsonl.journal"), bytes).unwrap();
     let mut journal = Journal::open(output, false).map_err(|failure| failure.code)?;
     journal.begin(&run(), &input(&[1, 2, 3, 4, 5]), false).map_err(|failure| failure.code)?;
@@ -257,7 +258,7 @@ fn a_damaged_header_costs_nothing_to_the_run_that_it_is_of() {
     fs::write(folder.path().join("out.jsonl.journal"), &damaged).unwrap();
     let mut journal = Journal::open(&output, false).unwrap();
     let refused = journal.begin(&identity("other"), &input(&[1, 2, 3, 4, 5]), false).unwrap_err();
-    assert!(refused.code == "JOURNAL" && refused.what.contains("its first line is damaged"), "{refused}");
+    assert!(refused.code == Code::Journal && refused.what.contains("its first line is damaged"), "{refused}");
     drop(journal);
     assert_eq!(fs::read(folder.path().join("out.jsonl.journal")).unwrap(), damaged, "and nothing is changed");
 }
@@ -315,7 +316,7 @@ fn a_journal_of_the_first_version_is_known_and_kept() {
     let old = "{\"tulu_quant_journal\":1,\"input\":{}}\n00\tok\t1 2\t{}\n";
     fs::write(&path, old).unwrap();
     let refused = Journal::open(&output, false).unwrap_err();
-    assert!(refused.code == "JOURNAL" && refused.what.contains("version 1") && refused.what.contains("version 2"));
+    assert!(refused.code == Code::Journal && refused.what.contains("version 1") && refused.what.contains("version 2"));
     assert_eq!(fs::read_to_string(&path).unwrap(), old);
     let mut journal = Journal::open(&output, true).unwrap();
     journal.begin(&run(), &input(&[1]), false).unwrap();

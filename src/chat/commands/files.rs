@@ -6,7 +6,7 @@ use super::super::repl::{Next, Session};
 use super::super::saved::{self, Saved, kv_file};
 use super::super::{Chat, Parameters, export as exported};
 use super::{first_line, note, shown};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::sanitize::one_line;
 use crate::table::{self, count};
 use std::io::ErrorKind;
@@ -33,7 +33,7 @@ fn free(path: &Path, force: bool) -> Result<(), Failure> {
         Err(err) => Err(Failure::io(path, "cannot look whether it exists", &err)),
         Ok(_) => {
             let fix = "give another name, or -f before it to replace the file";
-            Err(Failure::input("EXISTS", "already exists", fix).at(path))
+            Err(Failure::input(Code::Exists, "already exists", fix).at(path))
         }
     }
 }
@@ -55,11 +55,11 @@ pub(super) fn save(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
     };
     if path.extension().is_some_and(|ending| ending == "kv") {
         let what = "is the name of a KV cache, which is written beside the conversation";
-        return Err(Failure::input("EXISTS", what, "end the name in .json").at(&path));
+        return Err(Failure::input(Code::Exists, what, "end the name in .json").at(&path));
     }
     if keep::is_last(&path) {
         let what = "is where a conversation is kept that is left without /save";
-        return Err(Failure::input("EXISTS", what, "give another name").at(&path));
+        return Err(Failure::input(Code::Exists, what, "give another name").at(&path));
     }
     free(&path, force || session.file.as_ref() == Some(&path))?;
     match session.chat.save(&path)? {
@@ -162,11 +162,11 @@ pub(super) fn read(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
     let about = std::fs::metadata(&path).map_err(|err| Failure::io(&path, "cannot open", &err))?;
     if !about.is_file() || about.len() > READ_MAX {
         let what = format!("is no file of {} at most", table::bytes(READ_MAX));
-        return Err(Failure::input("READ", what, "give a text file").at(&path));
+        return Err(Failure::input(Code::Read, what, "give a text file").at(&path));
     }
     let bytes = std::fs::read(&path).map_err(|err| Failure::io(&path, "cannot read", &err))?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::input("READ", "is not UTF-8 text", "convert it to UTF-8").at(&path))?;
+        .map_err(|_| Failure::input(Code::Read, "is not UTF-8 text", "convert it to UTF-8").at(&path))?;
     let lines = text.lines().count();
     note(&format!("{}: {} before your next message", shown(&path), count(lines, "line goes", "lines go")));
     session.attached.push((path, text.trim_end().to_owned()));

@@ -9,7 +9,7 @@ use crate::batch::{Journal, Manifest, Results as _, sha256_of};
 use crate::clock;
 use crate::commands::load;
 use crate::engine::Model;
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::model;
 use crate::sanitize::shown;
 use crate::stderr::note;
@@ -53,7 +53,7 @@ impl Job<'_> {
         if let (None, Some(exit)) = (&sha256, self.interrupt.asked()) {
             let what = "the output is complete, and its manifest is not written";
             let fix = format!("write it with: {}", summary::command_line());
-            return Err(Failure { exit, ..Failure::input("INTERRUPTED", what, fix) });
+            return Err(Failure { exit, ..Failure::input(Code::Interrupted, what, fix) });
         }
         summary::manifest(self, output, &ending, &written, &identity, (&model_file, sha256), (used, started))
             .write(output)?;
@@ -93,7 +93,7 @@ impl Job<'_> {
             if let Some(exit) = stopped {
                 let what = format!("stopped with {} of {} records finished", journal.len(), ending.total);
                 let fix = format!("go on with: {}", summary::command_line());
-                return Err(Failure { exit, ..Failure::input("INTERRUPTED", what, fix) });
+                return Err(Failure { exit, ..Failure::input(Code::Interrupted, what, fix) });
             }
             ending.tally = tally;
         }
@@ -112,7 +112,7 @@ impl Job<'_> {
         let loaded = self.load(model_file, identity.window, defaults, journal);
         let kept = self.settings.n_ctx.is_none() && journal.window().is_some() && !self.args.retry_errors;
         loaded.map_err(|failure| match failure.code {
-            "MEMORY" if kept => {
+            Code::Memory if kept => {
                 let fix = "go on where the run began, or give --restart and a smaller -c".to_owned();
                 Failure { what: format!("{}; the run began with this window", failure.what), fix, ..failure }
             }
@@ -123,7 +123,7 @@ impl Job<'_> {
     /// The manifest of an output that is there, if it can be that of this command: the cheap half of the comparison.
     fn finished(&self, output: &Path) -> Result<Manifest, Failure> {
         let manifest = match Manifest::find(output) {
-            Err(failure) if failure.code == "MANIFEST" => None,
+            Err(failure) if failure.code == Code::Manifest => None,
             other => other?,
         };
         let manifest = manifest.filter(|_| !self.args.restart).ok_or_else(|| is_there(output, ""))?;
@@ -158,7 +158,7 @@ impl Job<'_> {
 
 fn is_there(output: &Path, why: &str) -> Failure {
     let fix = "give another -o, or --force to replace it";
-    Failure::input("OUTPUT_EXISTS", format!("is there already{why}"), fix).at(output)
+    Failure::input(Code::OutputExists, format!("is there already{why}"), fix).at(output)
 }
 
 fn going_on(ending: &Ending) {

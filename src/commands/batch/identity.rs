@@ -6,7 +6,7 @@ use crate::batch::files::is_file;
 use crate::batch::identity::{Exact, Fingerprint, Identity, Machine, Parameters};
 use crate::batch::manifest::Program;
 use crate::engine::{SAMPLING_VERSION, VocabFile};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::model;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -17,7 +17,7 @@ impl Job<'_> {
     /// not known before the model is loaded.
     pub(super) fn identity(&self, model: &Path) -> Result<Identity, Failure> {
         let fingerprint: Fingerprint = serde_json::from_value(model::fingerprint(model)?).map_err(|err| {
-            Failure::engine("DEFECT", format!("a fingerprint without its fields: {err}"), "report this")
+            Failure::engine(Code::Defect, format!("a fingerprint without its fields: {err}"), "report this")
         })?;
         let shard = self.shard.part();
         let window = match self.settings.n_ctx {

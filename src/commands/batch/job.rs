@@ -8,7 +8,7 @@ use crate::batch::{Contents, Defaults, Format, Results, Run, Shape, Shard, Sourc
 use crate::commands::load;
 use crate::decode::{Decoder, Order};
 use crate::engine::{Model, Sampling, Settings};
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
@@ -44,14 +44,18 @@ impl<'a> Job<'a> {
     /// As typed → checked; the input is read once.
     pub(super) fn new(args: &'a Args) -> Result<Self, Failure> {
         let (Some(model), Some(input), Some(output)) = (&args.model, &args.input, &args.output) else {
-            return Err(Failure::input("USAGE", "model, input or output is missing", "see `tulu-quant batch --help`"));
+            return Err(Failure::input(
+                Code::Usage,
+                "model, input or output is missing",
+                "see `tulu-quant batch --help`",
+            ));
         };
         let settings = Settings { n_cells: args.kv_tokens, ..args.engine.settings()? };
         let sampling = sampling(args)?;
         let shard = args.shard.as_deref().map(|text| Shard::parse(text, |name| std::env::var(name).ok()));
         let shard = shard.transpose()?.unwrap_or(Shard::WHOLE);
         let output = (output != Path::new("-")).then(|| with_shard(output, shard));
-        let refuse = |what: &str, fix: &str| Err(Failure::input("FLAGS", what, fix));
+        let refuse = |what: &str, fix: &str| Err(Failure::input(Code::Flags, what, fix));
         match &output {
             None if args.retry_errors || args.restart => {
                 return refuse("-o - keeps nothing of an earlier run", "give -o FILE, or leave the flag out");
@@ -74,7 +78,7 @@ impl<'a> Job<'a> {
             Some(format) => format,
             None => {
                 let fix = "give --format openai, alpaca-eval, mt-bench or text";
-                return Err(Failure::input("FORMAT", "does not show which format it has", fix).at(input));
+                return Err(Failure::input(Code::Format, "does not show which format it has", fix).at(input));
             }
         };
         format.check(&head).map_err(|failure| failure.at(input))?;
@@ -87,7 +91,7 @@ impl<'a> Job<'a> {
         let shape = format.shape(&head);
         let contents = source.items(shape)?.contents()?;
         if let Some(output) = output.as_deref().filter(|output| same_file(input, output)) {
-            return Err(Failure::input("OUTPUT", "is the input", "give another -o").at(output));
+            return Err(Failure::input(Code::Output, "is the input", "give another -o").at(output));
         }
         let interrupt = Interrupt::install()?;
         Ok(Self { args, model, settings, sampling, source, shape, format, contents, output, shard, interrupt })
@@ -121,7 +125,7 @@ impl<'a> Job<'a> {
                 Some(exit) => {
                     let what = format!("stopped with {} of {total} records finished", stream.len());
                     let fix = "run it again; with -o FILE it would go on where it was";
-                    return Err(Failure { exit, ..Failure::input("INTERRUPTED", what, fix) });
+                    return Err(Failure { exit, ..Failure::input(Code::Interrupted, what, fix) });
                 }
                 None => tally = done,
             }
@@ -173,7 +177,7 @@ impl<'a> Job<'a> {
         let run = Run::new(decoder, &prompts, results, defaults, &self.contents, &mut watch);
         let items = self.source.again(self.shape, &self.contents)?;
         run.finish(items, &self.interrupt).map_err(|failure| match failure.code {
-            "INPUT_CHANGED" => failure.at(self.source.path()),
+            Code::InputChanged => failure.at(self.source.path()),
             _ => failure,
         })
     }

@@ -4,7 +4,7 @@ use crate::batch::files::exists;
 use crate::batch::identity::Identity;
 use crate::batch::manifest::{Made, ModelFile, Tokens};
 use crate::batch::{Manifest, Parts};
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::stderr;
 use serde_json::json;
 use std::path::PathBuf;
@@ -37,11 +37,11 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let parts = Parts::open(&args.parts)?;
     if !args.force && exists(output)? {
         let fix = "give another -o, or --force to replace it";
-        return Err(Failure::input("OUTPUT_EXISTS", "is there already", fix).at(output));
+        return Err(Failure::input(Code::OutputExists, "is there already", fix).at(output));
     }
     let (written, failed) = parts.join(output)?;
     let Some(first) = parts.list.first().map(|part| &part.manifest) else {
-        return Err(Failure::engine("DEFECT", "nothing was merged", "report this"));
+        return Err(Failure::engine(Code::Defect, "nothing was merged", "report this"));
     };
     let (prompt, completion) = (parts.sum(|part| part.tokens.prompt), parts.sum(|part| part.tokens.completion));
     let run = Identity { shard: None, window: parts.window(), ..first.identity() };

@@ -2,7 +2,7 @@
 
 use super::{kv_bytes_per_token, shape, type_name};
 use crate::engine::Shape;
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::json;
 use std::io::{self, BufWriter, Write as _};
@@ -14,7 +14,7 @@ pub(super) fn print(gguf: &Gguf) -> Result<Exit, Failure> {
     let written = serde_json::to_writer(&mut out, &File(gguf)).map_err(io::Error::from);
     match written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
         Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::machine("STDOUT", format!("cannot write the output: {err}"), "check where it goes"))
+            Err(Failure::machine(Code::Stdout, format!("cannot write the output: {err}"), "check where it goes"))
         }
         _ => Ok(Exit::Done),
     }

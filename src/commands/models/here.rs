@@ -1,7 +1,7 @@
 //! `models --here` and `models --remove`: what is on disk, and taking it away.
 
 use super::Args;
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::hub::{CacheDir, Settings};
 use crate::model::kept::{self, Kept};
@@ -74,7 +74,7 @@ pub(super) fn remove(args: &Args, typed: &str) -> Result<Exit, Failure> {
                 "`tulu-quant models --here` lists what is".to_owned(),
             ),
         };
-        return Err(Failure::input("NOT_FOUND", what, fix).at(typed));
+        return Err(Failure::input(Code::NotFound, what, fix).at(typed));
     }
     let mut text = "removes\n".to_owned();
     for kept in &going {
@@ -86,7 +86,7 @@ pub(super) fn remove(args: &Args, typed: &str) -> Result<Exit, Failure> {
     stderr::block(&text);
     let interrupt = Interrupt::install()?;
     if !args.yes {
-        let declined = || Failure::input("DECLINED", "nothing was removed", "answer y, or give --yes").at(typed);
+        let declined = || Failure::input(Code::Declined, "nothing was removed", "answer y, or give --yes").at(typed);
         // what is gone is gone: without somebody to ask it does not go on
         let terminal = offer::terminal().ok_or_else(declined)?;
         stderr::block("Remove them? [y/N] ");

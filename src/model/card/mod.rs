@@ -8,7 +8,7 @@ mod text;
 use super::hub::{RepoId, replace};
 use super::registry::{self, Entry};
 use crate::engine::Shape;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::prompt::{self, Message, Role};
@@ -35,7 +35,7 @@ pub(crate) fn place(plan: &Plan, force: bool) -> Result<PathBuf, Failure> {
         return Ok(path);
     }
     let fix = "move it away, pass --force to replace it, or leave --card out";
-    Err(Failure::input("OUTPUT_EXISTS", "exists, and was not written by this program", fix).at(path))
+    Err(Failure::input(Code::OutputExists, "exists, and was not written by this program", fix).at(path))
 }
 
 /// One of the files the card is about.

@@ -4,7 +4,7 @@
 use super::redirect::{place, shown};
 use super::settings::Settings;
 use super::transfer::Addresses;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::model::there::{bytes, is_file};
 use std::io::Read;
 use std::path::Path;
@@ -138,7 +138,7 @@ impl<R: Read> Read for Steady<R> {
 /// Why there was no answer, or why it broke off.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
-    pub(super) code: &'static str,
+    pub(super) code: Code,
     pub(super) what: String,
     pub(super) fix: &'static str,
     /// Whether the next try may go better.
@@ -153,21 +153,21 @@ impl Fault {
         const TLS: &str = "check the clock, and SSL_CERT_FILE where a company's own certificates are used";
         let host = place(url);
         let (code, what, fix, passing) = match err {
-            E::HostNotFound => ("HUB_CONNECT", format!("cannot find {host}"), REACH, true),
+            E::HostNotFound => (Code::HubConnect, format!("cannot find {host}"), REACH, true),
             E::ConnectProxyFailed(why) => {
-                ("HUB_PROXY", format!("the proxy does not connect to {host}: {why}"), PROXY_FIX, true)
+                (Code::HubProxy, format!("the proxy does not connect to {host}: {why}"), PROXY_FIX, true)
             }
-            E::InvalidProxyUrl => ("HUB_PROXY", "the proxy's address is not valid".to_owned(), PROXY_FIX, false),
+            E::InvalidProxyUrl => (Code::HubProxy, "the proxy's address is not valid".to_owned(), PROXY_FIX, false),
             E::Tls(_) | E::Rustls(_) | E::Pem(_) | E::TlsRequired => {
-                ("HUB_TLS", format!("no safe connection to {host}: {err}"), TLS, false)
+                (Code::HubTls, format!("no safe connection to {host}: {err}"), TLS, false)
             }
             // rustls' own errors come through std's Read
             E::Io(why) if why.kind() == ErrorKind::InvalidData && url.scheme_str() == Some("https") => {
-                ("HUB_TLS", format!("no safe connection to {host}: {why}"), TLS, false)
+                (Code::HubTls, format!("no safe connection to {host}: {why}"), TLS, false)
             }
-            E::Timeout(which) => ("HUB_TIMEOUT", format!("{host} was silent for too long ({which})"), REACH, true),
-            E::Io(why) => ("HUB_CONNECT", format!("no connection to {host}: {why}"), REACH, true),
-            _ => ("HUB_ANSWER", format!("{host} does not answer as a web server: {err}"), REACH, true),
+            E::Timeout(which) => (Code::HubTimeout, format!("{host} was silent for too long ({which})"), REACH, true),
+            E::Io(why) => (Code::HubConnect, format!("no connection to {host}: {why}"), REACH, true),
+            _ => (Code::HubAnswer, format!("{host} does not answer as a web server: {err}"), REACH, true),
         };
         Self { code, what, fix, passing }
     }
@@ -175,13 +175,13 @@ impl Fault {
     /// The body broke off.
     pub(super) fn cut(err: &std::io::Error, url: &Uri, got: u64, wanted: u64) -> Self {
         let what = format!("the connection to {} broke after {got} of {wanted} bytes: {err}", place(url));
-        Self { code: "HUB_CUT", what, fix: "run it again: it goes on where it was", passing: true }
+        Self { code: Code::HubCut, what, fix: "run it again: it goes on where it was", passing: true }
     }
 
     /// A listing broke off: nothing is kept of it.
     pub(super) fn cut_listing(err: &std::io::Error, url: &Uri, got: usize) -> Self {
         let what = format!("the connection to {} broke after {got} bytes of the listing: {err}", place(url));
-        Self { code: "HUB_CUT", what, fix: "run it again", passing: true }
+        Self { code: Code::HubCut, what, fix: "run it again", passing: true }
     }
 }
 
@@ -193,7 +193,7 @@ fn proxy(names: &[&str]) -> Result<Option<Proxy>, Failure> {
     let Some((name, address)) = names.iter().find_map(|name| Some((name, set(name)?))) else { return Ok(None) };
     let bad = |_| {
         let what = format!("{name} is '{}', which is no proxy's address", shown(&address));
-        Failure::input("HUB_PROXY", what, "write it like http://proxy:3128")
+        Failure::input(Code::HubProxy, what, "write it like http://proxy:3128")
     };
     let given = Proxy::new(&address).map_err(bad)?;
     let mut proxy = Proxy::builder(given.protocol()).host(given.host()).port(given.port());

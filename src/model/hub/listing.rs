@@ -7,7 +7,7 @@ use super::hash::FileHash;
 use super::refused::{Asked, Trouble};
 use super::repo::{RepoId, is_hex};
 use super::transfer::Tries;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::sanitize::hazardous;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -97,7 +97,7 @@ impl Listing {
             } else {
                 ("has no complete set of model*.safetensors or pytorch_model*.bin files", "check the repository")
             };
-            return Err(Failure::input("HUB_NO_WEIGHTS", what, fix).at(self.repo.id()));
+            return Err(Failure::input(Code::HubNoWeights, what, fix).at(self.repo.id()));
         };
         let is_wanted = |file: &&RemoteFile| {
             let path = file.path.as_str();
@@ -133,7 +133,7 @@ impl Hub {
     pub(crate) fn listing(&self, repo: &RepoId) -> Result<Listing, Failure> {
         if self.settings.offline {
             let what = "is not in the cache, and HF_HUB_OFFLINE is set";
-            return Err(Failure::input("HUB_OFFLINE", what, "unset HF_HUB_OFFLINE to fetch it").at(repo.to_string()));
+            return Err(Failure::input(Code::HubOffline, what, "unset HF_HUB_OFFLINE to fetch it").at(repo.to_string()));
         }
         let id = repo.id();
         let asked = Asked { id: &id, revision: repo.revision(), file: None };
@@ -202,7 +202,7 @@ impl Hub {
 
     fn try_json(&self, asked: &Asked<'_>, at: &str) -> Result<(Value, Uri, Option<String>), Trouble> {
         let url: Uri = at.parse().map_err(|err| {
-            Trouble::Final(Failure::input("HUB_ENDPOINT", format!("{err}"), "check HF_ENDPOINT").at(asked.id))
+            Trouble::Final(Failure::input(Code::HubEndpoint, format!("{err}"), "check HF_ENDPOINT").at(asked.id))
         })?;
         let (mut reply, url) = self.follow(asked, &url, None, None)?;
         let next = reply.header("link").and_then(next_page).filter(|next| {

@@ -3,7 +3,7 @@
 use super::Hub;
 use super::hash::FileHash;
 use super::repo::RepoId;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::model::lock::{self, Lock};
 
 impl Hub {
@@ -11,7 +11,7 @@ impl Hub {
     pub(super) fn lock(&self, repo: &RepoId, hash: &FileHash) -> Result<Lock, Failure> {
         let path = self.settings.cache.lock(repo, hash);
         lock::wait(&path, &format!("is fetching {}", repo.id()), &self.interrupt, &|err| {
-            Failure::machine("HUB_CACHE", format!("cannot lock: {err}"), "set HF_HUB_CACHE to a folder of yours")
+            Failure::machine(Code::HubCache, format!("cannot lock: {err}"), "set HF_HUB_CACHE to a folder of yours")
                 .at(&path)
         })
     }

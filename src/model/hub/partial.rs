@@ -6,7 +6,7 @@
 //! what has no line; and what has one is read again and compared before it is believed, so that a power cut that kept the
 //! line and lost the bytes is noticed.
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::ops::Range;
@@ -236,9 +236,9 @@ fn insert(done: &mut Vec<Range<u64>>, range: Range<u64>) {
 fn cannot(path: &Path, doing: &str, err: &std::io::Error) -> Failure {
     if matches!(err.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
         let fix = "make room, or set HF_HUB_CACHE to another disk; run it again: it goes on where it was";
-        return Failure::machine("DISK_FULL", format!("{doing}: {err}"), fix).at(path);
+        return Failure::machine(Code::DiskFull, format!("{doing}: {err}"), fix).at(path);
     }
-    Failure::machine("HUB_CACHE", format!("{doing}: {err}"), "check the folder's permissions, or set HF_HUB_CACHE")
+    Failure::machine(Code::HubCache, format!("{doing}: {err}"), "check the folder's permissions, or set HF_HUB_CACHE")
         .at(path)
 }
 

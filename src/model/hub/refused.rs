@@ -3,7 +3,7 @@
 use super::client::{Fault, Reply};
 use super::redirect::place;
 use super::settings::Settings;
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use std::time::Duration;
 use ureq::http::Uri;
 
@@ -56,7 +56,7 @@ impl Asked<'_> {
             Some(_) => "check HF_ENDPOINT and the proxy; the file was not used",
             None => "check HF_ENDPOINT and the proxy",
         };
-        Trouble::Passing(Failure::machine("HUB_ANSWER", what, fix).at(self.name()), None)
+        Trouble::Passing(Failure::machine(Code::HubAnswer, what, fix).at(self.name()), None)
     }
 
     /// What the status of `reply` means. `signed`: the answer came from an address that the Hub had redirected to.
@@ -87,19 +87,21 @@ impl Asked<'_> {
                 } else {
                     format!("accept the licence at {site}/{id}, then set HF_TOKEN to a token of that account")
                 };
-                input("HUB_GATED", format!("is gated: its owners ask for an agreement{said}"), fix)
+                input(Code::HubGated, format!("is gated: its owners ask for an agreement{said}"), fix)
             }
             (_, "RevisionNotFound") => {
                 let fix = format!("see the branches at {site}/{id}/tree/main");
-                input("HUB_REVISION", format!("has no revision '{revision}'"), fix)
+                input(Code::HubRevision, format!("has no revision '{revision}'"), fix)
             }
-            (_, "EntryNotFound") => {
-                input("HUB_FILE", format!("is not there at revision {revision}"), format!("see {site}/{id}/tree/main"))
-            }
+            (_, "EntryNotFound") => input(
+                Code::HubFile,
+                format!("is not there at revision {revision}"),
+                format!("see {site}/{id}/tree/main"),
+            ),
             // the signature of the address ran out: the Hub gives a new one
             (401 | 403 | 404 | 410, _) if signed => {
                 let what = format!("{} refuses with status {status}", place(url));
-                passing("HUB_SERVER", what, "run it again: it goes on where it was")
+                passing(Code::HubServer, what, "run it again: it goes on where it was")
             }
             // without a token the Hub does not tell a missing repository from a private one
             (404, _) | (401, "RepoNotFound") => {
@@ -110,11 +112,11 @@ impl Asked<'_> {
                     "a private one needs HF_TOKEN".to_owned()
                 };
                 let fix = format!("check the name (tulu-quant models lists the family's); {way}");
-                input("HUB_NOT_FOUND", what, fix)
+                input(Code::HubNotFound, what, fix)
             }
             (401, _) if token => {
                 let fix = format!("make a new token at {site}/settings/tokens and set HF_TOKEN, or unset it");
-                input("HUB_AUTH", format!("the Hub does not accept the token{said}"), fix)
+                input(Code::HubAuth, format!("the Hub does not accept the token{said}"), fix)
             }
             (401 | 403, _) => {
                 let fix = if token {
@@ -122,20 +124,21 @@ impl Asked<'_> {
                 } else {
                     format!("check the name; if it is right, set HF_TOKEN to a token from {site}/settings/tokens")
                 };
-                input("HUB_AUTH", format!("access is refused with status {status}{said}"), fix)
+                input(Code::HubAuth, format!("access is refused with status {status}{said}"), fix)
             }
             (429, _) => {
                 let wait = reply.number("retry-after").map_or(String::new(), |s| format!(" for {s} s"));
                 let fix = if token { "run it again later" } else { "run it again later; HF_TOKEN raises the limit" };
-                passing("HUB_RATE", format!("the Hub asks to wait{wait}: too many requests{said}"), fix)
+                passing(Code::HubRate, format!("the Hub asks to wait{wait}: too many requests{said}"), fix)
             }
             (407, _) => {
-                let failure = Failure::machine("HUB_PROXY", "the proxy asks for a password", "put it into HTTPS_PROXY");
+                let failure =
+                    Failure::machine(Code::HubProxy, "the proxy asks for a password", "put it into HTTPS_PROXY");
                 Trouble::Final(failure.at(self.name()))
             }
             (408 | 500.., _) => {
                 let what = format!("{} answers with status {status}{said}", place(url));
-                passing("HUB_SERVER", what, later)
+                passing(Code::HubServer, what, later)
             }
             (status, _) => self.wrong(url, &format!("status {status}{said}")),
         }

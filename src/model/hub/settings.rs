@@ -3,7 +3,7 @@
 use super::CacheDir;
 use super::redirect;
 use super::secrets::{Secrets, base64};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::model::there;
 use std::fmt;
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ impl Settings {
         let parsed = endpoint.parse::<Uri>().ok().filter(|url| redirect::is_web(url) && !endpoint.contains(['?', '#']));
         let base = parsed.ok_or_else(|| {
             let what = format!("HF_ENDPOINT is '{}', which is no http or https address", redirect::shown(&given));
-            Failure::input("HUB_ENDPOINT", what, "set it to something like https://huggingface.co, or unset it")
+            Failure::input(Code::HubEndpoint, what, "set it to something like https://huggingface.co, or unset it")
         })?;
         let token = token(&home()?)?;
         let mut secrets = Secrets::default();
@@ -177,7 +177,7 @@ fn home() -> Result<PathBuf, Failure> {
         .or_else(|| path("XDG_CACHE_HOME").map(|dir| dir.join("huggingface")))
         .or_else(|| user_home().map(|dir| dir.join(".cache/huggingface")));
     home.ok_or_else(|| {
-        Failure::machine("HUB_CACHE", "there is no home folder to keep downloads in", "set HF_HOME to a folder")
+        Failure::machine(Code::HubCache, "there is no home folder to keep downloads in", "set HF_HOME to a folder")
     })
 }
 
@@ -190,7 +190,7 @@ fn number(name: &str, default: u64) -> Result<u64, Failure> {
     let Some(value) = text(name) else { return Ok(default) };
     value.parse().map_err(|_| {
         let what = format!("{name} is '{value}', which is no whole number");
-        Failure::input("USAGE", what, "set it to one, or unset it")
+        Failure::input(Code::Usage, what, "set it to one, or unset it")
     })
 }
 
@@ -207,7 +207,7 @@ fn token(home: &std::path::Path) -> Result<Option<Token>, Failure> {
     let found = match given {
         Some(token) => Some(token),
         None => there::bytes(&file)
-            .map_err(|failure| Failure { code: "HUB_TOKEN", ..failure })?
+            .map_err(|failure| Failure { code: Code::HubToken, ..failure })?
             .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()),
     };
     let Some(token) = found.filter(|token| !token.is_empty()) else { return Ok(None) };
@@ -215,6 +215,6 @@ fn token(home: &std::path::Path) -> Result<Option<Token>, Failure> {
         Ok(Some(Token(token)))
     } else {
         let what = "the Hub token has characters in it that no token has";
-        Err(Failure::input("HUB_TOKEN", what, "copy it again from https://huggingface.co/settings/tokens"))
+        Err(Failure::input(Code::HubToken, what, "copy it again from https://huggingface.co/settings/tokens"))
     }
 }

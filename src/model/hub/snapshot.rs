@@ -3,7 +3,7 @@
 use super::Hub;
 use super::download;
 use super::listing::{Listing, RemoteFile};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::table;
 use std::collections::HashSet;
 use std::fs;
@@ -25,14 +25,14 @@ impl Hub {
         let blobs = cache.repo(repo).join("blobs");
         fs::create_dir_all(&blobs).map_err(|err| {
             let fix = "set HF_HUB_CACHE or HF_HOME to a folder of yours";
-            Failure::machine("HUB_CACHE", format!("cannot create the folder: {err}"), fix).at(&blobs)
+            Failure::machine(Code::HubCache, format!("cannot create the folder: {err}"), fix).at(&blobs)
         })?;
         let mut wanted = self.absent(listing, files);
         if !wanted.is_empty() {
             if self.settings.offline {
                 let names: Vec<&str> = wanted.iter().map(|file| file.path.as_str()).collect();
                 let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", names.join(", "));
-                return Err(Failure::input("HUB_OFFLINE", what, "unset HF_HUB_OFFLINE").at(repo.to_string()));
+                return Err(Failure::input(Code::HubOffline, what, "unset HF_HUB_OFFLINE").at(repo.to_string()));
             }
             // always in this order, so that two processes do not wait for each other
             let mut ordered = wanted.clone();
@@ -77,5 +77,5 @@ pub(crate) fn room(folder: &Path, bytes: u64, variable: &str) -> Result<(), Fail
         return Ok(());
     }
     let what = format!("needs {} of disk ({bytes} bytes), and {} are free", table::bytes(bytes), table::bytes(free));
-    Err(Failure::machine("DISK_FULL", what, format!("make room, or set {variable} to another disk")).at(folder))
+    Err(Failure::machine(Code::DiskFull, what, format!("make room, or set {variable} to another disk")).at(folder))
 }

@@ -8,7 +8,7 @@ use super::listing::{Listing, RemoteFile};
 use super::redirect::{encode, place, target};
 use super::refused::{Asked, Trouble};
 use super::repo::is_hex;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -135,7 +135,7 @@ impl Hub {
     pub(crate) fn get_whole(&self, listing: &Listing, file: &RemoteFile) -> Result<Vec<u8>, Failure> {
         if file.size > MAX_WHOLE {
             let what = format!("{} is {} bytes long, which no such file is", file.path, file.size);
-            return Err(Failure::input("HUB_FILE", what, "check the repository").at(listing.repo.id()));
+            return Err(Failure::input(Code::HubFile, what, "check the repository").at(listing.repo.id()));
         }
         let mut again = true;
         loop {
@@ -178,7 +178,7 @@ impl Hub {
         }
         url.parse().map_err(|err| {
             let what = format!("'{path}' makes no address: {err}");
-            Trouble::Final(Failure::input("HUB_FILE", what, "check the repository").at(listing.repo.id()))
+            Trouble::Final(Failure::input(Code::HubFile, what, "check the repository").at(listing.repo.id()))
         })
     }
 
@@ -206,7 +206,7 @@ impl Hub {
                     let Some(to) = target(&at, location) else {
                         let what = format!("{} redirects to a place that is not followed", place(&at));
                         let fix = "check HF_ENDPOINT and the proxy";
-                        return Err(Trouble::Final(Failure::machine("HUB_REDIRECT", what, fix)));
+                        return Err(Trouble::Final(Failure::machine(Code::HubRedirect, what, fix)));
                     };
                     at = to;
                     redirected = true;
@@ -221,7 +221,7 @@ impl Hub {
         }
         self.client.addresses.remember(url, None);
         let what = format!("{} redirects more than {MAX_REDIRECTS} times", place(url));
-        Err(Trouble::Final(Failure::machine("HUB_REDIRECT", what, "check HF_ENDPOINT and the proxy")))
+        Err(Trouble::Final(Failure::machine(Code::HubRedirect, what, "check HF_ENDPOINT and the proxy")))
     }
 
     /// The body into the sink: exactly as many bytes as were asked for.
@@ -248,7 +248,7 @@ impl Hub {
 /// The bytes of a file are not what the Hub says they are.
 pub(super) fn wrong_hash(listing: &Listing, file: &RemoteFile, found: &str) -> Failure {
     let what = format!("what arrived has {} {found} and not {}; it was thrown away", file.hash.kind(), file.hash.hex());
-    Failure::machine("HUB_HASH", what, "run it again; if it stays, a proxy or the mirror changes files").at(format!(
+    Failure::machine(Code::HubHash, what, "run it again; if it stays, a proxy or the mirror changes files").at(format!(
         "{}/{}",
         listing.repo.id(),
         file.path
