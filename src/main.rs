@@ -1,6 +1,7 @@
 //! `tulu-quant`: parse → dispatch → print the error → exit code. A table of contents; the rooms are beside it.
 #![forbid(unsafe_code)]
 
+mod atomic_file;
 mod batch;
 mod bench;
 mod chat;

@@ -7,9 +7,11 @@ use llama_ext::quantize_file::quantize_file;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tulu_quantize::gguf::{Array, Gguf, TensorEntry, TensorInfo, Value, encode_header};
-use tulu_quantize::{Checkpoint, Code, Ftype, GgmlType, Imatrix, Options, Plan, Recipe, Silent, convert};
+use tulu_quantize::{
+    Checkpoint, Code, ConvertOptions, Ftype, GgmlType, Imatrix, Plan, QuantizeOptions, Silent, convert,
+};
 
-fn convert_all(dir: &Path, to: &Path, types: &[Ftype], recipe: &Recipe, threads: usize) -> Vec<PathBuf> {
+fn convert_all(dir: &Path, to: &Path, types: &[Ftype], recipe: &QuantizeOptions, threads: usize) -> Vec<PathBuf> {
     convert_by(dir, to, types, recipe, threads, false)
 }
 
@@ -17,14 +19,14 @@ fn convert_by(
     dir: &Path,
     to: &Path,
     types: &[Ftype],
-    recipe: &Recipe,
+    recipe: &QuantizeOptions,
     threads: usize,
     reference_kernels: bool,
 ) -> Vec<PathBuf> {
     let source = Checkpoint::open(dir).expect("the checkpoint is good");
     let outputs: Vec<_> = types.iter().map(|t| (*t, to.join(format!("{t}.gguf")))).collect();
     let plan = Plan::new(&source, &outputs, recipe).expect("the plan fits");
-    let options = Options { threads: NonZeroUsize::new(threads).unwrap(), replace: false, reference_kernels };
+    let options = ConvertOptions { threads: NonZeroUsize::new(threads).unwrap(), replace: false, reference_kernels };
     let report = convert(&source, &plan, options, &Silent).expect("the conversion runs");
     assert_eq!(report.written, outputs.iter().map(|(_, p)| p.metadata().unwrap().len()).sum::<u64>());
     outputs.into_iter().map(|(_, path)| path).collect()
@@ -37,7 +39,7 @@ fn bytes(file: &Gguf, t: &TensorInfo) -> Vec<u8> {
 
 fn assert_same(ours: &Path, theirs: &Path) {
     let (a, b) = (Gguf::open(ours).expect("ours"), Gguf::open(theirs).expect("theirs"));
-    let names = |g: &Gguf| g.tensors.iter().map(|t| (t.name.clone(), t.kind, t.dims.clone())).collect::<Vec<_>>();
+    let names = |g: &Gguf| g.tensors.iter().map(|t| (t.name.clone(), t.ggml_type, t.dims.clone())).collect::<Vec<_>>();
     assert_eq!(names(&a), names(&b), "{}", ours.display());
     for (x, y) in a.tensors.iter().zip(&b.tensors) {
         assert!(bytes(&a, x) == bytes(&b, y), "{}: tensor {} differs", ours.display(), x.name);
@@ -57,7 +59,7 @@ fn same_as_llama_cpp(checkpoint: &fixtures::Checkpoint) {
     let source = dir.path().join("source");
     checkpoint.write(&source);
     let types: Vec<Ftype> = Ftype::ALL.map(|(t, _)| t).to_vec();
-    let ours = convert_all(&source, dir.path(), &types, &Recipe::default(), 3);
+    let ours = convert_all(&source, dir.path(), &types, &QuantizeOptions::default(), 3);
     let lossless = dir.path().join(format!("{}.gguf", checkpoint.lossless));
     for (ftype, path) in types.iter().zip(&ours) {
         if *ftype == checkpoint.lossless {
@@ -104,7 +106,7 @@ fn the_number_of_threads_does_not_change_a_byte() {
     let run = |threads: usize| {
         let to = dir.path().join(threads.to_string());
         std::fs::create_dir(&to).unwrap();
-        std::fs::read(&convert_all(&source, &to, &[Ftype::Q4_K_M], &Recipe::default(), threads)[0]).unwrap()
+        std::fs::read(&convert_all(&source, &to, &[Ftype::Q4_K_M], &QuantizeOptions::default(), threads)[0]).unwrap()
     };
     let one = run(1);
     assert!([2, 5].into_iter().all(|threads| run(threads) == one));
@@ -148,7 +150,7 @@ fn imatrix(dir: &Path, checkpoint: &fixtures::Checkpoint) -> (PathBuf, PathBuf) 
         .map(|(name, values)| (name, vec![values.len() as u64], values))
         .collect();
     for (name, dims, values) in &listed {
-        entries.push(TensorEntry { name, dims, kind: GgmlType::F32, offset: data.len() as u64 });
+        entries.push(TensorEntry { name, dims, ggml_type: GgmlType::F32, offset: data.len() as u64 });
         values.iter().for_each(|v| data.extend(v.to_le_bytes()));
         data.resize(data.len().next_multiple_of(32), 0);
     }
@@ -178,13 +180,13 @@ fn importance_matrices_and_type_options_give_the_same_bytes_too() {
     let read = |path: &Path| Imatrix { file: String::new(), ..Imatrix::read(path).expect("both formats are read") };
     assert_eq!(read(&dat), read(&gguf));
 
-    let recipe = Recipe {
+    let recipe = QuantizeOptions {
         imatrix: Some(Imatrix::read(&gguf).unwrap()),
         output: Some(GgmlType::Q5_K),
         overrides: vec![("blk\\.[3-5]\\.ffn_up".to_owned(), GgmlType::Q6_K)],
         ..Default::default()
     };
-    let lossless = convert_all(&source, dir.path(), &[Ftype::BF16], &Recipe::default(), 2).remove(0);
+    let lossless = convert_all(&source, dir.path(), &[Ftype::BF16], &QuantizeOptions::default(), 2).remove(0);
     let weights: Vec<_> = recipe.imatrix.as_ref().unwrap().entries.clone().into_iter().collect();
     for ftype in [Ftype::Q4_K_M, Ftype::Q5_K_S, Ftype::Q4_0, Ftype::IQ4_XS, Ftype::Q2_K, Ftype::Q6_K] {
         let ours = convert_all(&source, dir.path(), &[ftype], &recipe, 2).remove(0);
@@ -198,7 +200,7 @@ fn importance_matrices_and_type_options_give_the_same_bytes_too() {
         quantize_file(&lossless, &theirs, &rules, &weights, 2).unwrap_or_else(|err| panic!("{ftype}: {err}"));
         let (a, b) = (Gguf::open(&ours).unwrap(), Gguf::open(&theirs).unwrap());
         for (x, y) in a.tensors.iter().zip(&b.tensors) {
-            assert_eq!((&x.name, x.kind), (&y.name, y.kind));
+            assert_eq!((&x.name, x.ggml_type), (&y.name, y.ggml_type));
             assert!(bytes(&a, x) == bytes(&b, y), "{ftype}: tensor {} differs", x.name);
         }
         assert_eq!(a.str("quantize.imatrix.dataset"), Some("wiki"));
@@ -217,7 +219,7 @@ fn our_kernels_and_ggml_s_make_the_same_files() {
     let run = |reference: bool| {
         let to = dir.path().join(reference.to_string());
         std::fs::create_dir(&to).unwrap();
-        convert_by(&source, &to, &types, &Recipe::default(), 2, reference)
+        convert_by(&source, &to, &types, &QuantizeOptions::default(), 2, reference)
     };
     for (ours, ggml) in run(false).iter().zip(run(true)) {
         assert!(std::fs::read(ours).unwrap() == std::fs::read(&ggml).unwrap(), "{}", ours.display());
@@ -233,15 +235,17 @@ fn a_gguf_file_as_source_gives_what_llama_cpp_makes_of_it() {
     fixtures::Checkpoint::default().write(&folder);
     let lossless = dir.path().join("lossless");
     std::fs::create_dir(&lossless).unwrap();
-    let sources = convert_all(&folder, &lossless, &[Ftype::BF16, Ftype::F16, Ftype::Q8_0], &Recipe::default(), 2);
+    let sources =
+        convert_all(&folder, &lossless, &[Ftype::BF16, Ftype::F16, Ftype::Q8_0], &QuantizeOptions::default(), 2);
     for from in &sources {
         let quantized = from.ends_with("Q8_0.gguf");
         assert_eq!(Checkpoint::open_gguf(from, false).err().map(|err| err.code), quantized.then_some(Code::Requantize));
         let source = Checkpoint::open_gguf(from, true).unwrap();
         for ftype in [Ftype::Q4_K_M, Ftype::Q8_0, Ftype::Q5_0] {
             let (ours, theirs) = (dir.path().join("ours.gguf"), dir.path().join("theirs.gguf"));
-            let plan = Plan::new(&source, &[(ftype, ours.clone())], &Recipe::default()).unwrap();
-            let options = Options { threads: NonZeroUsize::new(2).unwrap(), replace: true, reference_kernels: false };
+            let plan = Plan::new(&source, &[(ftype, ours.clone())], &QuantizeOptions::default()).unwrap();
+            let options =
+                ConvertOptions { threads: NonZeroUsize::new(2).unwrap(), replace: true, reference_kernels: false };
             convert(&source, &plan, options, &Silent).unwrap();
             quantize_file(from, &theirs, &TypeRules::plain(ftype), &[], 2).unwrap();
             assert_same(&ours, &theirs);

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 use tulu_quantize::gguf::{Array, Gguf, Value};
-use tulu_quantize::{Checkpoint, Code, Ftype, Plan, Recipe, Result, Silent, convert};
+use tulu_quantize::{Checkpoint, Code, Ftype, Plan, QuantizeOptions, Result, Silent, convert};
 
 fn converted(dir: &Path) -> Gguf {
     let out = dir.join("out.gguf");
@@ -156,7 +156,7 @@ fn weights_that_change_under_the_conversion_are_not_written_out() {
         fs::write(&shard, &whole).unwrap();
         let opened = Checkpoint::open(&source).unwrap();
         let out = dir.path().join("out.gguf");
-        let plan = Plan::new(&opened, &[(Ftype::Q4_0, out.clone())], &Recipe::default()).unwrap();
+        let plan = Plan::new(&opened, &[(Ftype::Q4_0, out.clone())], &QuantizeOptions::default()).unwrap();
         // coarse clocks need a moment to tell the second writing from the first
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&shard, now).unwrap();
@@ -189,7 +189,8 @@ fn safetensors_that_nobody_reads_may_be_of_any_type() {
     let inv_freq = "model.layers.0.self_attn.rotary_emb.inv_freq";
     for dtype in ["F64", "I64"] {
         let opened = with(inv_freq, dtype, 32).unwrap();
-        let plan = Plan::new(&opened, &[(Ftype::Q4_0, dir.path().join("out.gguf"))], &Recipe::default()).unwrap();
+        let plan =
+            Plan::new(&opened, &[(Ftype::Q4_0, dir.path().join("out.gguf"))], &QuantizeOptions::default()).unwrap();
         assert_eq!(plan.skipped, [inv_freq], "{dtype}");
     }
     for (name, dtype, len, code) in [

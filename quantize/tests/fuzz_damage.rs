@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 use tulu_quantize::gguf::{Array, Gguf, TensorEntry, Value, encode_header};
 use tulu_quantize::{
-    Checkpoint, Class, Error, Ftype, GgmlType, Imatrix, Options, Plan, Recipe, Reference, Silent, convert,
-    table_problems, verify,
+    Checkpoint, Class, ConvertOptions, Error, Ftype, GgmlType, Imatrix, Plan, QuantizeOptions, Reference, Silent,
+    convert, table_problems, verify,
 };
 
 /// SplitMix64.
@@ -91,7 +91,7 @@ impl Drop for Case {
 
 fn run(dir: &Path, out: &Path) -> Result<Vec<u8>, Error> {
     let source = Checkpoint::open(dir)?;
-    let plan = Plan::new(&source, &[(Ftype::F32, out.join("out.gguf"))], &Recipe::default())?;
+    let plan = Plan::new(&source, &[(Ftype::F32, out.join("out.gguf"))], &QuantizeOptions::default())?;
     convert(&source, &plan, options(1), &Silent)?;
     let path = out.join("out.gguf");
     Gguf::open(&path)?;
@@ -283,8 +283,8 @@ fn a_damaged_gguf_is_refused_or_read_by_everything_that_reads_one() {
         }
         let made = Checkpoint::open_gguf(&path, true).and_then(|source| {
             let out = dir.path().join("out.gguf");
-            let plan = Plan::new(&source, &[(Ftype::F16, out.clone())], &Recipe::default())?;
-            let options = Options { replace: true, ..options(1) };
+            let plan = Plan::new(&source, &[(Ftype::F16, out.clone())], &QuantizeOptions::default())?;
+            let options = ConvertOptions { replace: true, ..options(1) };
             convert(&source, &plan, options, &Silent)?;
             Gguf::open(&out)
         });
@@ -329,7 +329,7 @@ fn a_damaged_importance_matrix_is_refused_or_read() {
         ("imatrix.datasets".to_owned(), Value::Array(Array::Str(vec!["text".into()]))),
         ("imatrix.chunk_count".to_owned(), Value::U32(2)),
     ];
-    let entry = |name, dims, offset| TensorEntry { name, dims, kind: GgmlType::F32, offset };
+    let entry = |name, dims, offset| TensorEntry { name, dims, ggml_type: GgmlType::F32, offset };
     let tensors = [entry("blk.0.attn_q.weight.in_sum2", &[8, 1], 0), entry("blk.0.attn_q.weight.counts", &[1, 1], 32)];
     let mut newer = encode_header(&pairs, &tensors);
     newer.extend([1.5_f32; 16].iter().flat_map(|x| x.to_le_bytes()));

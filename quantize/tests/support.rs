@@ -6,17 +6,17 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
-use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Recipe, Result, Silent, convert};
+use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, Result, Silent, convert};
 
-/// Options of a conversion on `threads` threads with our kernels, which refuses to replace a file.
-pub(crate) fn options(threads: usize) -> Options {
-    Options { threads: NonZeroUsize::new(threads).unwrap(), replace: false, reference_kernels: false }
+/// ConvertOptions of a conversion on `threads` threads with our kernels, which refuses to replace a file.
+pub(crate) fn options(threads: usize) -> ConvertOptions {
+    ConvertOptions { threads: NonZeroUsize::new(threads).unwrap(), replace: false, reference_kernels: false }
 }
 
 /// Converts the folder `dir` to the file `out`.
 pub(crate) fn convert_to(dir: &Path, out: &Path, ftype: Ftype) -> Result<()> {
     let source = Checkpoint::open(dir)?;
-    let plan = Plan::new(&source, &[(ftype, out.to_owned())], &Recipe::default())?;
+    let plan = Plan::new(&source, &[(ftype, out.to_owned())], &QuantizeOptions::default())?;
     convert(&source, &plan, options(1), &Silent).map(drop)
 }
 

@@ -19,7 +19,6 @@ mod path;
 mod repl;
 mod saved;
 mod talk;
-mod whole;
 mod window;
 
 pub(crate) use output::Output;

@@ -7,7 +7,7 @@ use super::keep::Unsaved;
 use super::line::{Line, parse, warning};
 use super::talk::{ALONE, Chat};
 use super::{Output, external, note};
-use crate::decode::{Answer, Reason};
+use crate::decode::{Answer, FinishReason};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::{Interrupt, ignored};
 use crate::sanitize::one_line;
@@ -154,7 +154,7 @@ impl Session<'_, '_> {
         }
         let answer = self.answered(|chat, out| chat.say(text.clone(), out).map(Some));
         match &answer {
-            Ok(Some(answer)) if answer.reason == Reason::Interrupted && answer.text.is_empty() => {
+            Ok(Some(answer)) if answer.reason == FinishReason::Interrupted && answer.text.is_empty() => {
                 note("stopped before the answer; the message is taken back (the up arrow brings it)");
             }
             Ok(_) => self.attached.clear(),
@@ -171,7 +171,7 @@ impl Session<'_, '_> {
         let answer = self.answered(|chat, out| chat.regenerate(out));
         match &answer {
             Ok(None) => note("there is no answer to make again"),
-            Ok(Some(answer)) if answer.reason == Reason::Interrupted && answer.text.is_empty() => {
+            Ok(Some(answer)) if answer.reason == FinishReason::Interrupted && answer.text.is_empty() => {
                 note("stopped; the answer there was stays");
             }
             _ => {}
@@ -273,10 +273,10 @@ fn took(answer: &Answer, n_ctx: usize) -> String {
 fn end(answer: &Answer, n_ctx: usize) -> &'static str {
     let used = answer.usage.prompt_tokens + answer.usage.completion_tokens;
     match answer.reason {
-        Reason::Stop => "",
-        Reason::Length if used >= n_ctx => "the window is full",
-        Reason::Length => "cut: num_predict (-n) allows no more",
-        Reason::Interrupted => "stopped",
+        FinishReason::Stop => "",
+        FinishReason::Length if used >= n_ctx => "the window is full",
+        FinishReason::Length => "cut: num_predict (-n) allows no more",
+        FinishReason::Interrupted => "stopped",
     }
 }
 

@@ -6,7 +6,7 @@ use super::kv::{self, Maker};
 use super::parameter::{Parameters, Stored};
 use super::path::path;
 use super::talk::Chat;
-use super::whole::{self, Readers};
+use crate::atomic_file::{self, Mode};
 use crate::engine::{Model, Token};
 use crate::error::{Code, Failure};
 use crate::hex::hex;
@@ -155,7 +155,7 @@ impl Chat<'_> {
     /// Writes the conversation to `path` and its KV cache beside it. The answer is the size of the latter, or why it could
     /// not be written; `None` when there was nothing to write.
     pub(super) fn save(&self, path: &Path) -> Result<Option<Result<u64, Failure>>, Failure> {
-        whole::write(path, &self.text()?, Readers::Owner)?;
+        atomic_file::write(path, self.text()?.as_bytes(), Mode::Owner)?;
         let maker = Maker::new(self.fingerprint()?.to_owned(), self.model.settings());
         Ok(kv::save(&self.decoder, &maker, &kv_file(path)).transpose())
     }

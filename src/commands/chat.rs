@@ -3,7 +3,7 @@
 use super::load;
 use crate::chat::{Chat, Habits, Output, Overflow, Parameters, Saved};
 use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
-use crate::decode::{Answer, Reason};
+use crate::decode::{Answer, FinishReason};
 use crate::engine::Sampling;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -133,7 +133,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         if exit != Exit::Done {
             return Ok(exit);
         }
-        if answer.reason == Reason::Length && !args.json {
+        if answer.reason == FinishReason::Length && !args.json {
             let tokens = count(answer.usage.completion_tokens, "token", "tokens");
             stderr::note(&format!("the answer was cut after {tokens}; -n allows more"));
         }
@@ -227,9 +227,9 @@ fn json(answer: &Answer, seed: u32, model: &Path) -> serde_json::Value {
         "model": model.display().to_string(),
         "text": answer.text,
         "finish_reason": match answer.reason {
-            Reason::Stop => "stop",
-            Reason::Length => "length",
-            Reason::Interrupted => "interrupted",
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Interrupted => "interrupted",
         },
         "usage": {
             "prompt_tokens": usage.prompt_tokens,

@@ -15,13 +15,14 @@ use crate::stderr;
 use crate::table::{self, Align};
 use crate::watch::Watch;
 use serde_json::{Value, json};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Instant;
-use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Naming, Options, Plan, Recipe, memory_needed};
+use tulu_quantize::{
+    Checkpoint, ConvertOptions, Ftype, GgmlType, Imatrix, Naming, Plan, QuantizeOptions, memory_needed, platform,
+};
 
 /// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
 ///
@@ -104,7 +105,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let refusals = crate::prompt::probe(source)?;
     let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
     let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(threads);
-    let memory = memory_needed(&plan, threads).saturating_add(opened.memory_held(&plan));
+    let memory = memory_needed(&plan, threads).saturating_add(opened.stream_memory(&plan));
     if !args.json {
         stderr::block(&summary(&opened, &plan, memory));
         refusals.iter().for_each(|note| stderr::note(note));
@@ -120,7 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let card = args.card.then(|| card::place(&plan, args.force)).transpose()?;
     let begun = Instant::now();
     let watch = Watch::new("converting", plan.source_bytes, &interrupt);
-    let options = Options { threads, replace: args.force, reference_kernels: args.reference_kernels };
+    let options = ConvertOptions { threads, replace: args.force, reference_kernels: args.reference_kernels };
     let journal = arrive::journal_of(&source.name(), &plan);
     let converted = opened.convert(&plan, options, &journal, &watch);
     watch.clear();
@@ -196,13 +197,13 @@ fn types(names: &[String]) -> Result<Vec<Ftype>, Failure> {
 }
 
 /// The options as typed → checked.
-fn recipe(args: &Args) -> Result<Recipe, Failure> {
+fn recipe(args: &Args) -> Result<QuantizeOptions, Failure> {
     let of = |name: &String| tensor_type(name);
     let overrides = args.tensor_type.iter().flat_map(|text| overrides(text)).map(|text| match text.rsplit_once('=') {
         Some((pattern, kind)) if !pattern.is_empty() => Ok((pattern.to_lowercase(), tensor_type(kind)?)),
         _ => Err(Failure::input(Code::Type, format!("'{text}' is not PATTERN=TYPE"), "write it like attn_v=q6_K")),
     });
-    Ok(Recipe {
+    Ok(QuantizeOptions {
         pure: args.pure,
         output: args.output_tensor_type.as_ref().map(of).transpose()?,
         token_embedding: args.token_embedding_type.as_ref().map(of).transpose()?,
@@ -233,10 +234,10 @@ fn overrides(text: &str) -> Vec<&str> {
 /// Where each type goes: see the help of `--output`. Names of files keep their bytes, also those that are no UTF-8.
 fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathBuf)>, Failure> {
     let convention = Naming::of(name).map_or_else(|| name.to_owned(), |naming| naming.file_stem());
-    let given = replaced(output.as_os_str(), "{name}", &convention);
+    let given = platform::replace(output.as_os_str(), "{name}", &convention);
     let output = Path::new(&given);
-    let has_type = given.as_bytes().windows(6).any(|part| part == b"{type}");
-    let is_file = !output.is_dir() && (given.as_bytes().ends_with(b".gguf") || has_type);
+    let has_type = given.as_encoded_bytes().windows(6).any(|part| part == b"{type}");
+    let is_file = !output.is_dir() && (given.as_encoded_bytes().ends_with(b".gguf") || has_type);
     if is_file && types.len() > 1 && !has_type {
         let what = format!("one file cannot hold {} types", types.len());
         return Err(Failure::input(Code::Request, what, "give a folder, or a name with {type} in it").at(output));
@@ -245,31 +246,13 @@ fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Ve
     let stem = folder.unwrap_or(OsStr::new(name));
     let path = |ftype: &Ftype| {
         if is_file {
-            return replaced(&given, "{type}", ftype.name()).into();
+            return platform::replace(&given, "{type}", ftype.name()).into();
         }
         let mut file = stem.to_owned();
         file.push(format!("-{ftype}.gguf"));
         output.join(file)
     };
     Ok(types.iter().map(|ftype| (*ftype, path(ftype))).collect())
-}
-
-/// `text` with every `from` replaced.
-fn replaced(text: &OsStr, from: &str, to: &str) -> OsString {
-    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some(byte) = rest.first() {
-        match rest.strip_prefix(from.as_bytes()) {
-            Some(after) => {
-                out.extend_from_slice(to.as_bytes());
-                rest = after;
-            }
-            None => {
-                out.push(*byte);
-                rest = &rest[1..];
-            }
-        }
-    }
-    OsString::from_vec(out)
 }
 
 /// What will happen, in a few lines.

@@ -3,7 +3,7 @@
 mod json;
 
 use super::given::{Given, given};
-use crate::engine::{CacheType, Shape};
+use crate::engine::{CacheType, ModelDims};
 use crate::error::{Exit, Failure};
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
@@ -49,11 +49,11 @@ fn type_name(gguf: &Gguf) -> &'static str {
 }
 
 /// The numbers that memory follows from. `Err` says why they are not known; `Ok(None)` when it is no LLaMA model.
-fn shape(gguf: &Gguf) -> Result<Option<Shape>, String> {
+fn shape(gguf: &Gguf) -> Result<Option<ModelDims>, String> {
     if gguf.str("general.architecture") != Some("llama") {
         return Ok(None);
     }
-    Config::from_gguf(gguf).map(|config| Some(Shape::of(&config, gguf.tensor_bytes())))
+    Config::from_gguf(gguf).map(|config| Some(ModelDims::of(&config, gguf.tensor_bytes())))
 }
 
 fn file(gguf: &Gguf) -> String {
@@ -71,9 +71,9 @@ fn file(gguf: &Gguf) -> String {
         Ok(None) => String::new(),
         Ok(Some(shape)) => format!(
             "memory to run: {} with all {} tokens of context: {} of weights, {} of KV cache (f16), and scratch buffers\n",
-            table::bytes(shape.usual_need()),
+            table::bytes(shape.memory_with_defaults()),
             shape.n_ctx_train,
-            table::bytes(shape.weights),
+            table::bytes(shape.tensor_bytes),
             table::bytes(kv_bytes_per_token(&shape).saturating_mul(u64::from(shape.n_ctx_train)))
         ),
         Err(why) => format!("memory to run: not known; {}\n", one_line(&why)),
@@ -81,13 +81,13 @@ fn file(gguf: &Gguf) -> String {
     let mut rows = vec![["key", "type", "value"].map(str::to_owned).to_vec()];
     rows.extend(gguf.pairs.iter().map(|(k, v)| vec![one_line(k), v.type_name(), shortened(&v.to_string())]));
     out += &format!("\n{}\n", table::render(&[Align::Left, Align::Left, Align::Left], &rows));
-    let tensors = gguf.tensors.iter().map(|t| (t.name.as_str(), t.dims.clone(), t.kind, t.bytes));
+    let tensors = gguf.tensors.iter().map(|t| (t.name.as_str(), t.dims.clone(), t.ggml_type, t.bytes));
     out + &tensor_table(tensors)
 }
 
 /// Keys and values of one token over all layers, in f16.
-fn kv_bytes_per_token(shape: &Shape) -> u64 {
-    shape.kv_bytes_per_token(CacheType::F16, CacheType::F16)
+fn kv_bytes_per_token(shape: &ModelDims) -> u64 {
+    shape.kv_bytes_per_cell(CacheType::F16, CacheType::F16)
 }
 
 /// Weights in all tensors of a checkpoint.

@@ -10,8 +10,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tulu_quantize::{
-    Arrival, Checkpoint, Distant, DistantFile, Error, Observer, Options, Plan, Report, Supply, arrive, can_arrive,
-    convert, memory_held,
+    Checkpoint, ConvertOptions, Error, Observer, Plan, RangeSource, RemoteCheckpoint, RemoteFile, Report,
+    StreamOptions, can_stream, convert, convert_streaming, stream_memory,
 };
 
 /// A checkpoint whose configuration is here, and its weights or the way to them.
@@ -25,7 +25,7 @@ pub(crate) struct Source {
 #[derive(Debug)]
 struct Way {
     line: Arc<Line>,
-    distant: Distant,
+    distant: RemoteCheckpoint,
     connections: NonZeroUsize,
 }
 
@@ -41,12 +41,12 @@ impl Source {
     pub(crate) fn listed(hub: &Hub, listing: Listing, args: &FetchArgs) -> Result<Self, Failure> {
         let connections = args.max_workers;
         let needed = listing.needed()?;
-        let files: Option<Vec<DistantFile>> = needed
+        let files: Option<Vec<RemoteFile>> = needed
             .weights
             .iter()
             .map(|file| match &file.hash {
                 FileHash::Sha256(hash) => {
-                    Some(DistantFile { name: file.path.clone(), len: file.size, sha256: hash.to_lowercase() })
+                    Some(RemoteFile { name: file.path.clone(), len: file.size, sha256: hash.to_lowercase() })
                 }
                 FileHash::GitSha1(_) => None,
             })
@@ -58,7 +58,7 @@ impl Source {
         let folder = hub.pull(&listing, &needed.others, connections)?;
         let (id, commit) = (listing.repo.id(), listing.commit.clone());
         let line = Arc::new(Line { hub: hub.clone(), listing, failed: Mutex::default() });
-        let distant = Distant::new(line.clone(), &id, &commit, files);
+        let distant = RemoteCheckpoint::new(line.clone(), &id, &commit, files);
         let opened = Checkpoint::open_with(&folder, &distant);
         let checkpoint = opened.map_err(|err| line.failed().unwrap_or_else(|| err.into()))?;
         Ok(Self { checkpoint, way: Some(Way { line, distant, connections }) })
@@ -76,8 +76,8 @@ impl Source {
     }
 
     /// Bytes of memory that weights on their way take, beside what converting takes.
-    pub(crate) fn memory_held(&self, plan: &Plan) -> u64 {
-        self.way.as_ref().map_or(0, |way| memory_held(&way.arrival(plan, Path::new(""))))
+    pub(crate) fn stream_memory(&self, plan: &Plan) -> u64 {
+        self.way.as_ref().map_or(0, |way| stream_memory(&way.arrival(plan, Path::new(""))))
     }
 
     /// Makes the outputs of `plan`. How far weights from the Hub are converted is kept in `journal`, which is there only
@@ -85,13 +85,13 @@ impl Source {
     pub(crate) fn convert(
         &self,
         plan: &Plan,
-        options: Options,
+        options: ConvertOptions,
         journal: &Path,
         observer: &dyn Observer,
     ) -> Result<Report, Failure> {
         let Some(way) = &self.way else { return Ok(convert(&self.checkpoint, plan, options, observer)?) };
         let arrival = way.arrival(plan, journal);
-        if !can_arrive(&self.checkpoint, plan, &arrival) {
+        if !can_stream(&self.checkpoint, plan, &arrival) {
             observer.note("has tensors that are views of each other, so it is fetched as a whole first");
             let needed = way.line.listing.needed()?;
             let folder = way.line.hub.pull(&way.line.listing, &needed.all(), way.connections)?;
@@ -107,18 +107,20 @@ impl Source {
             let what = "is of a conversion to other types that was stopped: its own command goes on with it";
             observer.note(&format!("{} {what}", other.display()));
         }
-        arrive(&self.checkpoint, plan, &way.distant, options, &arrival, observer).map_err(|err| match err.code {
-            tulu_quantize::Code::Fetch => way.line.failed().unwrap_or_else(|| err.into()),
-            // the same as when the file is kept
-            tulu_quantize::Code::Sha256 => Failure { code: Code::HubHash, ..err.into() },
-            _ => err.into(),
+        convert_streaming(&self.checkpoint, plan, &way.distant, options, &arrival, observer).map_err(|err| {
+            match err.code {
+                tulu_quantize::Code::Fetch => way.line.failed().unwrap_or_else(|| err.into()),
+                // the same as when the file is kept
+                tulu_quantize::Code::Sha256 => Failure { code: Code::HubHash, ..err.into() },
+                _ => err.into(),
+            }
         })
     }
 }
 
 impl Way {
-    fn arrival(&self, plan: &Plan, journal: &Path) -> Arrival {
-        Arrival { connections: self.connections, ..Arrival::of(plan.source_bytes, journal.to_owned()) }
+    fn arrival(&self, plan: &Plan, journal: &Path) -> StreamOptions {
+        StreamOptions { connections: self.connections, ..StreamOptions::of(plan.source_bytes, journal.to_owned()) }
     }
 }
 
@@ -165,7 +167,7 @@ impl Line {
     }
 }
 
-impl Supply for Line {
+impl RangeSource for Line {
     fn fetch(
         &self,
         name: &str,

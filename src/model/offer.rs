@@ -1,9 +1,10 @@
 //! What fetching a model will take, said before it begins, and the one question.
 
 use super::hub::{Hub, Listing, Needed, room};
+use super::registry;
 use super::there::there;
-use super::{card, registry};
 use crate::cli::HubArgs;
+use crate::engine::ModelDims;
 use crate::error::{Code, Failure};
 use crate::sanitize::{one_line, shown};
 use crate::stderr;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 use tulu_quantize::checkpoint::Config;
-use tulu_quantize::{Ftype, forecast, part_of};
+use tulu_quantize::{Ftype, part_of, platform, size_estimate};
 
 /// A GGUF file's header is mostly the vocabulary: about as much as this.
 const HEADER: u64 = 1 << 20;
@@ -43,7 +44,7 @@ impl<'a> Offer<'a> {
     ) -> Result<Self, Failure> {
         let config = config(hub, listing)?;
         let sized = |(ftype, path): &(Ftype, PathBuf)| {
-            let bytes = forecast::tensor_bytes(&config, *ftype);
+            let bytes = size_estimate::tensor_bytes(&config, *ftype);
             let bytes = bytes.map_err(|err| Failure::input(Code::Type, err.to_string(), "choose another type"))?;
             Ok((*ftype, path.clone(), bytes.saturating_add(HEADER)))
         };
@@ -73,7 +74,7 @@ impl<'a> Offer<'a> {
     /// Memory to run the first output with the whole window, as the engine forecasts it.
     fn memory(&self) -> u64 {
         let weights = self.outputs.first().map_or(0, |(.., bytes)| bytes.saturating_sub(HEADER));
-        card::memory(&self.config, weights)
+        ModelDims::of(&self.config, weights).memory_with_defaults()
     }
 
     /// The lines that say it.
@@ -135,7 +136,7 @@ impl<'a> Offer<'a> {
         let existing = |path: &Path| path.ancestors().find(|dir| dir.exists()).map(Path::to_owned);
         let output = self.outputs.first().and_then(|(_, path, _)| existing(path));
         let (Some(output), Some(cache)) = (output, existing(cache)) else { return Ok(()) };
-        if device(&output) == device(&cache) {
+        if platform::device(&output) == platform::device(&cache) {
             return room(&output, fetched.saturating_add(left), "TULU_QUANT_CACHE and HF_HUB_CACHE");
         }
         room(&output, left, "TULU_QUANT_CACHE")?;
@@ -174,11 +175,6 @@ pub(crate) fn answer(
             Err(mpsc::RecvTimeoutError::Timeout) => go_on()?,
         }
     }
-}
-
-fn device(path: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).ok().map(|found| found.dev())
 }
 
 /// The repository's config.json, checked as a checkpoint's is.

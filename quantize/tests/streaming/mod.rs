@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use tulu_quantize::{
-    Arrival, Checkpoint, Distant, DistantFile, Error, Ftype, Observer, Options, Plan, Recipe, Report, Silent, Supply,
-    arrive, convert,
+    Checkpoint, ConvertOptions, Error, Ftype, Observer, Plan, QuantizeOptions, RangeSource, RemoteCheckpoint,
+    RemoteFile, Report, Silent, StreamOptions, convert, convert_streaming,
 };
 
 const REPOSITORY: &str = "owner/little";
@@ -47,7 +47,7 @@ struct Server {
     most_flying: AtomicU64,
 }
 
-impl Supply for Server {
+impl RangeSource for Server {
     fn fetch(
         &self,
         name: &str,
@@ -94,7 +94,7 @@ struct Case {
     small: PathBuf,
     out: PathBuf,
     server: Arc<Server>,
-    distant: Distant,
+    remote: RemoteCheckpoint,
     wanted: Vec<Vec<u8>>,
 }
 
@@ -127,11 +127,11 @@ impl Case {
             let sha256 = sha256(&bytes);
             fs::rename(&path, blobs.join(&sha256)).unwrap();
             std::os::unix::fs::symlink(format!("../../blobs/{sha256}"), &path).unwrap();
-            listed.push(DistantFile { name: name.clone(), len: bytes.len() as u64, sha256 });
+            listed.push(RemoteFile { name: name.clone(), len: bytes.len() as u64, sha256 });
             files.insert(name, bytes);
         }
         let source = Checkpoint::open(&whole).unwrap();
-        let plan = Plan::new(&source, &outputs(&local), &Recipe::default()).unwrap();
+        let plan = Plan::new(&source, &outputs(&local), &QuantizeOptions::default()).unwrap();
         convert(&source, &plan, options(3), &Silent).unwrap();
         let wanted = outputs(&local).iter().map(|(_, path)| fs::read(path).unwrap()).collect();
         let server = Arc::new(Server {
@@ -140,8 +140,8 @@ impl Case {
             fail_after_long: AtomicUsize::new(usize::MAX),
             ..Server::default()
         });
-        let distant = Distant::new(server.clone(), REPOSITORY, REVISION, listed);
-        Self { _dir: dir, small, out, server, distant, wanted }
+        let remote = RemoteCheckpoint::new(server.clone(), REPOSITORY, REVISION, listed);
+        Self { _dir: dir, small, out, server, remote, wanted }
     }
 
     fn safetensors() -> Self {
@@ -155,16 +155,16 @@ impl Case {
         })
     }
 
-    fn arrival(&self) -> Arrival {
+    fn stream_options(&self) -> StreamOptions {
         let journal = self.out.join("little.tulu-journal");
         let connections = NonZeroUsize::new(4).unwrap();
-        Arrival { journal, connections, segment: 100_000, window: 3_000_000, entry: 200_000 }
+        StreamOptions { journal, connections, segment: 100_000, buffer: 3_000_000, entry: 200_000 }
     }
 
-    fn run_with(&self, options: Options, observer: &dyn Observer) -> Result<Report, Error> {
-        let source = Checkpoint::open_with(&self.small, &self.distant)?;
-        let plan = Plan::new(&source, &outputs(&self.out), &Recipe::default())?;
-        arrive(&source, &plan, &self.distant, options, &self.arrival(), observer)
+    fn run_with(&self, options: ConvertOptions, observer: &dyn Observer) -> Result<Report, Error> {
+        let source = Checkpoint::open_with(&self.small, &self.remote)?;
+        let plan = Plan::new(&source, &outputs(&self.out), &QuantizeOptions::default())?;
+        convert_streaming(&source, &plan, &self.remote, options, &self.stream_options(), observer)
     }
 
     fn run(&self) -> Result<Report, Error> {
@@ -234,6 +234,6 @@ fn stopped() -> Case {
     case.run().unwrap_err();
     case.server.fail_after_long.store(usize::MAX, Ordering::SeqCst);
     case.server.slow.store(0, Ordering::SeqCst);
-    assert!(case.arrival().journal.exists());
+    assert!(case.stream_options().journal.exists());
     case
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use tulu_quantize::{Checkpoint, Code, Observer, Options, Plan, Recipe, Silent, arrive};
+use tulu_quantize::{Checkpoint, Code, ConvertOptions, Observer, Plan, QuantizeOptions, Silent, convert_streaming};
 
 #[test]
 fn resumes_after_a_dropped_connection_at_any_request() {
@@ -46,7 +46,7 @@ fn resume_skips_journaled_segments() {
         case.is_done();
         assert!(runs >= 3, "{runs} runs");
         // each run loses at most what is in the window, and opens each file again
-        let lost = runs * (case.arrival().window + AROUND * case.server.files.len() as u64);
+        let lost = runs * (case.stream_options().buffer + AROUND * case.server.files.len() as u64);
         assert!(given <= case.total() + lost, "{given} bytes for {} in {runs} runs", case.total());
     }
 }
@@ -73,7 +73,7 @@ fn resumes_after_cancellation() {
     assert_eq!(err.code, Code::Interrupted);
     let parts = case.parts();
     assert_eq!(case.names().len(), 3, "{:?}", case.names());
-    assert!(parts.iter().all(|part| part.exists()) && case.arrival().journal.exists());
+    assert!(parts.iter().all(|part| part.exists()) && case.stream_options().journal.exists());
     case.given();
     case.run().unwrap();
     case.is_done();
@@ -83,7 +83,7 @@ fn resumes_after_cancellation() {
 #[test]
 fn truncated_journal_resumes_and_damaged_journal_restarts() {
     let case = stopped();
-    let journal = fs::read(case.arrival().journal).unwrap();
+    let journal = fs::read(case.stream_options().journal).unwrap();
     let parts = case.parts();
     let kept: Vec<_> = parts.iter().map(|part| fs::read(part).unwrap()).collect();
     let lines = journal.iter().filter(|b| **b == b'\n').count();
@@ -91,7 +91,7 @@ fn truncated_journal_resumes_and_damaged_journal_restarts() {
     let again = |bytes: &[u8]| {
         outputs(&case.out).iter().for_each(|(_, path)| drop(fs::remove_file(path)));
         parts.iter().zip(&kept).for_each(|(part, bytes)| fs::write(part, bytes).unwrap());
-        fs::write(case.arrival().journal, bytes).unwrap();
+        fs::write(case.stream_options().journal, bytes).unwrap();
         let notes = Notes::default();
         case.run_with(options(3), &notes).unwrap();
         case.is_done();
@@ -122,11 +122,11 @@ fn restarts_if_partial_files_are_missing() {
 #[test]
 fn other_types_restart_and_remove_the_old_partial_files() {
     let case = stopped();
-    let source = Checkpoint::open_with(&case.small, &case.distant).unwrap();
+    let source = Checkpoint::open_with(&case.small, &case.remote).unwrap();
     let one = outputs(&case.out)[..1].to_vec();
-    let plan = Plan::new(&source, &one, &Recipe::default()).unwrap();
+    let plan = Plan::new(&source, &one, &QuantizeOptions::default()).unwrap();
     let notes = Notes::default();
-    arrive(&source, &plan, &case.distant, options(3), &case.arrival(), &notes).unwrap();
+    convert_streaming(&source, &plan, &case.remote, options(3), &case.stream_options(), &notes).unwrap();
     assert_eq!(case.names(), ["little-Q4_0.gguf"]);
     assert!(fs::read(&one[0].1).unwrap() == case.wanted[0]);
     assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("other types")));
@@ -136,7 +136,7 @@ fn other_types_restart_and_remove_the_old_partial_files() {
 fn resume_completes_interrupted_publish() {
     let case = stopped();
     // as the process leaves it that was killed after the first of two files got its name
-    let (mut lines, journal) = (Vec::new(), case.arrival().journal);
+    let (mut lines, journal) = (Vec::new(), case.stream_options().journal);
     lines.push(fs::read_to_string(&journal).unwrap().lines().next().unwrap().to_owned());
     let text = r#"{"publishing":true}"#;
     lines.push(format!("{:08x} {text}", crc32fast::hash(text.as_bytes())));
@@ -157,7 +157,7 @@ fn resume_rejects_an_older_file_of_the_same_name_and_length() {
     let case = stopped();
     let parts = case.parts();
     // as the process leaves it that was killed before the first of two files got its name
-    let journal = case.arrival().journal;
+    let journal = case.stream_options().journal;
     let head = fs::read_to_string(&journal).unwrap().lines().next().unwrap().to_owned();
     let number = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
     let paths = outputs(&case.out);
@@ -170,20 +170,20 @@ fn resume_rejects_an_older_file_of_the_same_name_and_length() {
     fs::write(&paths[0].1, vec![0; case.wanted[0].len()]).unwrap();
     fs::remove_file(&parts[0]).unwrap();
     fs::write(&parts[1], &case.wanted[1]).unwrap();
-    case.run_with(Options { replace: true, ..options(3) }, &Silent).unwrap();
+    case.run_with(ConvertOptions { replace: true, ..options(3) }, &Silent).unwrap();
     case.is_done();
 }
 
 #[test]
 fn resumes_with_the_types_in_another_order() {
     let case = stopped();
-    let source = Checkpoint::open_with(&case.small, &case.distant).unwrap();
+    let source = Checkpoint::open_with(&case.small, &case.remote).unwrap();
     let mut other = outputs(&case.out);
     other.reverse();
-    let plan = Plan::new(&source, &other, &Recipe::default()).unwrap();
+    let plan = Plan::new(&source, &other, &QuantizeOptions::default()).unwrap();
     case.given();
     let notes = Notes::default();
-    arrive(&source, &plan, &case.distant, options(3), &case.arrival(), &notes).unwrap();
+    convert_streaming(&source, &plan, &case.remote, options(3), &case.stream_options(), &notes).unwrap();
     case.is_done();
     assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("goes on where")));
     assert!(case.given() < case.total());

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
-use tulu_quantize::{Checkpoint, Code, Error, Ftype, Plan, Recipe, Silent, convert};
+use tulu_quantize::{Checkpoint, Code, Error, Ftype, Plan, QuantizeOptions, Silent, convert};
 
 const BIN: &str = "pytorch_model.bin";
 
@@ -17,7 +17,7 @@ fn try_convert(dir: &Path, to: &Path, types: &[Ftype]) -> Result<Vec<PathBuf>, E
     let source = Checkpoint::open(dir)?;
     fs::create_dir_all(to).unwrap();
     let outputs: Vec<_> = types.iter().map(|t| (*t, to.join(format!("{t}.gguf")))).collect();
-    let plan = Plan::new(&source, &outputs, &Recipe::default())?;
+    let plan = Plan::new(&source, &outputs, &QuantizeOptions::default())?;
     convert(&source, &plan, options(3), &Silent)?;
     Ok(outputs.into_iter().map(|(_, path)| path).collect())
 }
@@ -189,7 +189,7 @@ fn tensors_that_nobody_reads_may_be_of_any_type() {
         zip(&members(&pickle, &storages)).bytes
     };
     let source = open_bin(&with("model.layers.0.attention.bias")).expect("the mask is skipped");
-    let plan = Plan::new(&source, &[(Ftype::F16, b.join("out.gguf"))], &Recipe::default()).unwrap();
+    let plan = Plan::new(&source, &[(Ftype::F16, b.join("out.gguf"))], &QuantizeOptions::default()).unwrap();
     assert_eq!(plan.skipped, ["model.layers.0.attention.bias"]);
     let err = open_bin(&with("model.layers.0.mask")).unwrap_err();
     assert_eq!(err.code, Code::TorchDtype, "{err}");

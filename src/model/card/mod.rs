@@ -5,9 +5,10 @@
 mod licence;
 mod text;
 
-use super::hub::{RepoId, replace};
+use super::hub::RepoId;
 use super::registry::{self, Entry};
-use crate::engine::Shape;
+use crate::atomic_file::{self, Mode};
+use crate::engine::ModelDims;
 use crate::error::{Code, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
@@ -17,7 +18,6 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use tulu_quantize::checkpoint::Config;
 use tulu_quantize::{Checkpoint, Ftype, Plan};
 
 /// Tells a card that this program wrote from one that somebody wrote.
@@ -76,7 +76,7 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
             name: output.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             bytes: output.len,
             bits_per_weight,
-            memory: memory(&source.config, weights),
+            memory: ModelDims::of(&source.config, weights).memory_with_defaults(),
             sha256: sha256(&output.path, interrupt)?,
         })
     });
@@ -94,12 +94,7 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
         prompts: prompts(source)?,
         has_system: writes_system(source),
     };
-    replace(path, card.text().as_bytes())
-}
-
-/// Bytes to run a file whose tensors take `weights`, with one whole window, as the engine forecasts them.
-pub(super) fn memory(config: &Config, weights: u64) -> u64 {
-    Shape::of(config, weights).usual_need()
+    atomic_file::write(path, card.text().as_bytes(), Mode::Umask)
 }
 
 fn sha256(path: &Path, interrupt: &Interrupt) -> Result<String, Failure> {

@@ -9,9 +9,9 @@ use crate::model::there::{bytes, entries, is_dir, there};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use tulu_quantize::platform;
 
 /// The cache's folder.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl CacheDir {
     pub(crate) fn bytes(&self, repo: &RepoId) -> Result<u64, Failure> {
         let mut sum = 0_u64;
         for blob in entries(&self.repo(repo).join("blobs"))? {
-            let taken = there(&blob)?.map_or(0, |found| found.blocks().saturating_mul(512).min(found.len()));
+            let taken = there(&blob)?.map_or(0, |found| platform::allocated(&found).min(found.len()));
             sum = sum.saturating_add(taken);
         }
         Ok(sum)
@@ -103,7 +103,7 @@ impl CacheDir {
             Err(err) if err.kind() != ErrorKind::NotFound => return Err(io(err)),
             _ => {}
         }
-        match std::os::unix::fs::symlink(&to, &link) {
+        match platform::symlink(&to, &link) {
             // another process makes the same link
             Err(err) if err.kind() == ErrorKind::AlreadyExists => Ok(()),
             other => other.map_err(io),
@@ -140,17 +140,4 @@ pub(crate) fn missing(folder: &Path) -> Result<Vec<String>, Failure> {
     }
     all.extend(best.unwrap_or_else(|| formats.map(String::from).to_vec()));
     Ok(all)
-}
-
-/// Writes a small file whole or not at all, for everybody to read whom the umask lets.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let io = |err: std::io::Error| Failure::io(path, "cannot write the file", &err);
-    let parent = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(io)?;
-    let everybody = fs::Permissions::from_mode(0o666);
-    let mut new = tempfile::Builder::new().permissions(everybody).tempfile_in(parent).map_err(io)?;
-    new.write_all(bytes).map_err(io)?;
-    new.as_file().sync_all().map_err(io)?;
-    new.persist(path).map_err(|err| io(err.error))?;
-    Ok(())
 }

@@ -29,10 +29,9 @@ mod settings;
 mod snapshot;
 mod transfer;
 
-pub(crate) use cached::{CacheDir, missing, replace};
+pub(crate) use cached::{CacheDir, missing};
 pub(crate) use hash::FileHash;
 pub(crate) use listing::{Listing, Needed};
-pub(crate) use partial::NO_LINKS;
 pub(crate) use redirect::decode;
 pub(crate) use repo::{RepoId, is_hex};
 pub(crate) use settings::{Settings, endpoint_place};
