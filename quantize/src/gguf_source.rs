@@ -24,9 +24,9 @@ impl Checkpoint {
     pub fn open_gguf(path: &Path, allow_requantize: bool) -> Result<Self> {
         let gguf = Gguf::open(path)?;
         refuse_what_is_not_converted(&gguf)?;
-        let quantized = gguf.tensors.iter().find(|t| t.kind.block_size() > 1);
+        let quantized = gguf.tensors.iter().find(|t| t.ggml_type.block_size() > 1);
         if let (Some(t), false) = (quantized, allow_requantize) {
-            let what = format!("tensor '{}' is {} already", t.name, t.kind);
+            let what = format!("tensor '{}' is {} already", t.name, t.ggml_type);
             let fix = "start from the checkpoint, or pass --allow-requantize and lose quality twice";
             return Err(Error::new(Code::Requantize, path, what, fix));
         }
@@ -38,7 +38,7 @@ impl Checkpoint {
             .iter()
             .map(|t| SourceTensor {
                 name: t.name.clone(),
-                dtype: t.kind,
+                dtype: t.ggml_type,
                 shape: t.dims.iter().rev().copied().collect(),
                 shard: 0,
                 offset: t.offset,
@@ -157,10 +157,10 @@ fn refuse_what_is_not_converted(gguf: &Gguf) -> Result<()> {
         let fix = "join the parts first: llama-gguf-split --merge FIRST-PART OUT.gguf";
         return Err(Error::new(Code::Gguf, &gguf.path, what, fix));
     }
-    match gguf.tensors.iter().find(|t| !t.kind.is_weights()) {
+    match gguf.tensors.iter().find(|t| !t.ggml_type.is_weights()) {
         None => Ok(()),
         Some(t) => {
-            let what = format!("tensor '{}' is {}, which is no type of weights", t.name, t.kind);
+            let what = format!("tensor '{}' is {}, which is no type of weights", t.name, t.ggml_type);
             let fix = "make the file again with F32, F16 or BF16, or convert the checkpoint";
             Err(Error::new(Code::Type, &gguf.path, what, fix))
         }

@@ -29,6 +29,7 @@ mod output;
 mod plan;
 mod positioned;
 mod quantize_options;
+mod sha256;
 pub mod size_estimate;
 mod space;
 mod streaming;
@@ -48,6 +49,7 @@ pub use observer::{Observer, Silent};
 pub use output::part_of;
 pub use plan::{OutputPlan, Plan, PlannedTensor};
 pub use quantize_options::QuantizeOptions;
+pub use sha256::sha256_of;
 pub use streaming::{
     RangeSource, RemoteCheckpoint, RemoteFile, StreamOptions, can_stream, convert_streaming, stream_memory,
 };

@@ -2,6 +2,7 @@
 //! does with the rows. A tensor outside the table is an error, except the ones every loader skips.
 
 use crate::checkpoint::config::Config;
+use llama_ext::ModelShape;
 
 /// What happens to the rows on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,18 @@ fn heads(c: &Config) -> u64 {
 /// Rows of all key (or value) heads.
 fn kv_heads(c: &Config) -> u64 {
     u64::from(c.num_key_value_heads) * u64::from(c.head_dim)
+}
+
+/// The numbers that llama.cpp chooses tensor types by.
+pub(crate) fn model_shape(config: &Config) -> ModelShape {
+    ModelShape {
+        n_embd: config.hidden_size,
+        n_ff: config.intermediate_size,
+        n_layer: config.num_hidden_layers,
+        n_head: config.num_attention_heads,
+        n_head_kv: config.num_key_value_heads,
+        head_dim: config.head_dim,
+    }
 }
 
 /// Every tensor the model must have, in the order llama.cpp keeps tensors: outside the layers first, then layer by layer,

@@ -7,7 +7,7 @@ use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
 use crate::gguf_metadata;
 use crate::llama_tensors::{self, Layout};
 use crate::quantize_options::QuantizeOptions;
-use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, TypeRules};
+use llama_ext::{Ftype, GgmlType, TensorDesc, TypeRules};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -266,10 +266,10 @@ fn notes(tensors: &[PlannedTensor], recipe: &QuantizeOptions) -> Vec<String> {
             notes.push(format!("{} has {count} entries for no matrix of this model: {}", imatrix.file, some(&unused)));
         }
     }
-    for (pattern, kind) in &recipe.overrides {
+    for (pattern, ggml_type) in &recipe.overrides {
         // one that is no pattern was refused when the types were chosen
         if llama_ext::pattern_finds(pattern, &matrices).is_ok_and(|found| found == 0) {
-            notes.push(format!("the pattern '{pattern}' of type {kind} finds no matrix, so it changes nothing"));
+            notes.push(format!("the pattern '{pattern}' of type {ggml_type} finds no matrix, so it changes nothing"));
         }
     }
     notes
@@ -292,8 +292,8 @@ fn plan_output(
     let types = choose_types(source, tensors, &recipe.rules(ftype)).map_err(|err| refused(path, &err, recipe))?;
     let too_large = || too_large(path);
     let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), 0_u64);
-    for (t, kind) in tensors.iter().zip(&types) {
-        let row = kind.row_bytes(usize::try_from(t.n_per_row()).unwrap_or(0)).map_err(|err| {
+    for (t, ggml_type) in tensors.iter().zip(&types) {
+        let row = ggml_type.row_bytes(usize::try_from(t.n_per_row()).unwrap_or(0)).map_err(|err| {
             Error::new(Code::Type, path, format!("tensor '{}': {err}", t.name), "choose another type for this model")
         })?;
         let size = (row as u64).checked_mul(t.n_rows()).ok_or_else(too_large)?;
@@ -304,7 +304,12 @@ fn plan_output(
     let entries: Vec<TensorEntry<'_>> = tensors
         .iter()
         .zip(types.iter().zip(&relative))
-        .map(|(t, (kind, offset))| TensorEntry { name: &t.name, dims: &t.dims, kind: *kind, offset: *offset })
+        .map(|(t, (ggml_type, offset))| TensorEntry {
+            name: &t.name,
+            dims: &t.dims,
+            ggml_type: *ggml_type,
+            offset: *offset,
+        })
         .collect();
     let header = encode_header(&gguf_metadata::pairs(source, ftype, n_params, recipe.imatrix.as_ref()), &entries);
     let data = header.len() as u64;
@@ -320,15 +325,6 @@ fn choose_types(
     tensors: &[PlannedTensor],
     rules: &TypeRules,
 ) -> std::result::Result<Vec<GgmlType>, llama_ext::Error> {
-    let c = &source.config;
-    let shape = ModelShape {
-        n_embd: c.hidden_size,
-        n_ff: c.intermediate_size,
-        n_layer: c.num_hidden_layers,
-        n_head: c.num_attention_heads,
-        n_head_kv: c.num_key_value_heads,
-        head_dim: c.head_dim,
-    };
     let described: Vec<TensorDesc<'_>> = tensors
         .iter()
         .map(|t| {
@@ -341,7 +337,7 @@ fn choose_types(
             }
         })
         .collect();
-    llama_ext::tensor_types(&shape, rules, &described)
+    llama_ext::tensor_types(&llama_tensors::model_shape(&source.config), rules, &described)
 }
 
 /// The only thing a user can have wrong here is a pattern; without one, it is us.

@@ -4,7 +4,7 @@
 use crate::checkpoint::Config;
 use crate::gguf::{ALIGNMENT, align};
 use crate::llama_tensors;
-use llama_ext::{Error, Ftype, GgmlType, ModelShape, TensorDesc, TypeRules};
+use llama_ext::{Error, Ftype, GgmlType, TensorDesc, TypeRules};
 
 /// Weights of a model with these numbers.
 #[must_use]
@@ -18,14 +18,6 @@ pub fn params(config: &Config) -> u64 {
 /// # Errors
 /// What llama.cpp answers when its rules do not take the numbers.
 pub fn tensor_bytes(config: &Config, ftype: Ftype) -> Result<u64, Error> {
-    let shape = ModelShape {
-        n_embd: config.hidden_size,
-        n_ff: config.intermediate_size,
-        n_layer: config.num_hidden_layers,
-        n_head: config.num_attention_heads,
-        n_head_kv: config.num_key_value_heads,
-        head_dim: config.head_dim,
-    };
     let known = llama_tensors::table(config);
     let described: Vec<TensorDesc<'_>> = known
         .iter()
@@ -34,10 +26,10 @@ pub fn tensor_bytes(config: &Config, ftype: Ftype) -> Result<u64, Error> {
             other => TensorDesc { name: &t.name, n_per_row: other.iter().product(), n_rows: 0, source: GgmlType::F32 },
         })
         .collect();
-    let types = llama_ext::tensor_types(&shape, &TypeRules::plain(ftype), &described)?;
+    let types = llama_ext::tensor_types(&llama_tensors::model_shape(config), &TypeRules::plain(ftype), &described)?;
     let mut total = 0_u64;
-    for (t, kind) in described.iter().zip(types) {
-        let row = kind.row_bytes(usize::try_from(t.n_per_row).unwrap_or(0))? as u64;
+    for (t, ggml_type) in described.iter().zip(types) {
+        let row = ggml_type.row_bytes(usize::try_from(t.n_per_row).unwrap_or(0))? as u64;
         total += align(row.saturating_mul(t.n_rows.max(1)), ALIGNMENT).unwrap_or(u64::MAX >> 16);
     }
     Ok(total)

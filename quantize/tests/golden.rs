@@ -64,7 +64,7 @@ fn the_bundled_checkpoint_converts_to_what_llama_cpps_converter_writes() {
     assert_eq!(ours.tensors.len(), tensors.len());
     for t in &ours.tensors {
         let data = &bytes[t.offset as usize..(t.offset + t.bytes) as usize];
-        let found = json!({"dims": t.dims, "sha256": sha256(data), "type": t.kind.name()});
+        let found = json!({"dims": t.dims, "sha256": sha256(data), "type": t.ggml_type.name()});
         assert_eq!(Some(&found), tensors.get(&t.name), "{}", t.name);
     }
 }

@@ -42,7 +42,7 @@ fn bytes(file: &Gguf, t: &TensorInfo) -> Vec<u8> {
 
 fn assert_same(ours: &Path, theirs: &Path) {
     let (a, b) = (Gguf::open(ours).expect("ours"), Gguf::open(theirs).expect("theirs"));
-    let names = |g: &Gguf| g.tensors.iter().map(|t| (t.name.clone(), t.kind, t.dims.clone())).collect::<Vec<_>>();
+    let names = |g: &Gguf| g.tensors.iter().map(|t| (t.name.clone(), t.ggml_type, t.dims.clone())).collect::<Vec<_>>();
     assert_eq!(names(&a), names(&b), "{}", ours.display());
     for (x, y) in a.tensors.iter().zip(&b.tensors) {
         assert!(bytes(&a, x) == bytes(&b, y), "{}: tensor {} differs", ours.display(), x.name);
@@ -147,7 +147,7 @@ fn imatrix(dir: &Path, checkpoint: &made::Checkpoint) -> (PathBuf, PathBuf) {
         .map(|(name, values)| (name, vec![values.len() as u64], values))
         .collect();
     for (name, dims, values) in &listed {
-        entries.push(TensorEntry { name, dims, kind: GgmlType::F32, offset: data.len() as u64 });
+        entries.push(TensorEntry { name, dims, ggml_type: GgmlType::F32, offset: data.len() as u64 });
         values.iter().for_each(|v| data.extend(v.to_le_bytes()));
         data.resize(data.len().next_multiple_of(32), 0);
     }
@@ -197,7 +197,7 @@ fn importance_matrices_and_type_options_give_the_same_bytes_too() {
         quantize_file(&lossless, &theirs, &rules, &weights, 2).unwrap_or_else(|err| panic!("{ftype}: {err}"));
         let (a, b) = (Gguf::open(&ours).unwrap(), Gguf::open(&theirs).unwrap());
         for (x, y) in a.tensors.iter().zip(&b.tensors) {
-            assert_eq!((&x.name, x.kind), (&y.name, y.kind));
+            assert_eq!((&x.name, x.ggml_type), (&y.name, y.ggml_type));
             assert!(bytes(&a, x) == bytes(&b, y), "{ftype}: tensor {} differs", x.name);
         }
         assert_eq!(a.str("quantize.imatrix.dataset"), Some("wiki"));

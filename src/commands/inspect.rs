@@ -81,7 +81,7 @@ fn file(gguf: &Gguf) -> String {
     let mut rows = vec![["key", "type", "value"].map(str::to_owned).to_vec()];
     rows.extend(gguf.pairs.iter().map(|(k, v)| vec![one_line(k), v.type_name(), shortened(&v.to_string())]));
     out += &format!("\n{}\n", table::render(&[Align::Left, Align::Left, Align::Left], &rows));
-    let tensors = gguf.tensors.iter().map(|t| (t.name.as_str(), t.dims.clone(), t.kind, t.bytes));
+    let tensors = gguf.tensors.iter().map(|t| (t.name.as_str(), t.dims.clone(), t.ggml_type, t.bytes));
     out + &tensor_table(tensors)
 }
 

@@ -43,7 +43,7 @@ pub(super) fn check(path: &Path) -> Result<(Shape, GgmlType), Failure> {
         .map_err(|what| not_run(path, what))?;
     let mut bytes: HashMap<GgmlType, u64> = HashMap::new();
     for tensor in &gguf.tensors {
-        let sum = bytes.entry(tensor.kind).or_default();
+        let sum = bytes.entry(tensor.ggml_type).or_default();
         *sum = sum.saturating_add(tensor.bytes);
     }
     // the smaller id where two take the same
@@ -106,8 +106,8 @@ fn tensors(gguf: &Gguf) -> Result<(), String> {
         return Err(problem);
     }
     for t in &gguf.tensors {
-        if !t.kind.is_weights() || t.n_rows() == 1 && t.kind != GgmlType::F32 {
-            return Err(format!("tensor '{}' is {}, which llama.cpp does not compute with there", t.name, t.kind));
+        if !t.ggml_type.is_weights() || t.n_rows() == 1 && t.ggml_type != GgmlType::F32 {
+            return Err(format!("tensor '{}' is {}, which llama.cpp does not compute with there", t.name, t.ggml_type));
         }
         if !t.offset.is_multiple_of(TENSOR_ALIGNMENT) {
             let (name, alignment) = (&t.name, gguf.alignment);

@@ -6,7 +6,7 @@ use super::weight_file::{Shard, SourceTensor};
 use crate::error::Result;
 
 /// Bytes compared at once.
-const CHUNK: usize = 1 << 20;
+const COMPARED: usize = 1 << 20;
 
 /// Unties `config` when the checkpoint has an output matrix of its own.
 pub(crate) fn untie(
@@ -44,10 +44,10 @@ fn same(shards: &[Shard], a: &SourceTensor, b: &SourceTensor) -> Result<bool> {
     let (Some(of_a), Some(of_b), None) = (shards.get(a.shard), shards.get(b.shard), &a.strides) else {
         return Ok(false);
     };
-    let mut buffers = [vec![0; CHUNK], vec![0; CHUNK]];
+    let mut buffers = [vec![0; COMPARED], vec![0; COMPARED]];
     let mut at = 0;
     while at < a.bytes {
-        let n = usize::try_from(a.bytes.saturating_sub(at)).unwrap_or(CHUNK).min(CHUNK);
+        let n = usize::try_from(a.bytes.saturating_sub(at)).unwrap_or(COMPARED).min(COMPARED);
         let [x, y] = &mut buffers;
         let (x, y) = (&mut x[..n], &mut y[..n]);
         of_a.read(x, a.offset.saturating_add(at), "compare lm_head.weight with the embedding")?;

@@ -157,21 +157,21 @@ impl<'a> ChunkConverter<'a> {
         let importance = self.plan.importance[chunk.tensor].as_deref();
         for (number, output) in self.outputs.iter().enumerate() {
             let planned = &self.plan.outputs[number];
-            let kind = planned.types[chunk.tensor];
+            let ggml_type = planned.types[chunk.tensor];
             let row_bytes = planned.sizes[chunk.tensor] / tensor.n_rows();
             // blocks that have the type already are taken over, as llama-quantize does
-            let bytes = if kind == from.dtype && kind.block_size() > 1 {
+            let bytes = if ggml_type == from.dtype && ggml_type.block_size() > 1 {
                 read.bytes
             } else {
                 buffers.packed.resize(to_usize(row_bytes * chunk.rows), 0);
-                (self.kernel)(kind, read.weights, n_per_row, importance, &mut buffers.packed).map_err(|err| {
+                (self.kernel)(ggml_type, read.weights, n_per_row, importance, &mut buffers.packed).map_err(|err| {
                     Error::new(Code::Engine, output.path(), format!("{}: {err}", tensor.name), "report this")
                 })?;
                 &buffers.packed
             };
-            let made = overflow_check::QuantizedRows { kind, bytes, n_per_row, importance };
+            let made = overflow_check::QuantizedRows { ggml_type, bytes, n_per_row, importance };
             if let Some(at) = overflow_check::find_lost(&made, read.weights, read.largest) {
-                return Err(self.out_of_range(chunk, kind, at, read.weights[at]));
+                return Err(self.out_of_range(chunk, ggml_type, at, read.weights[at]));
             }
             let offset = planned.offsets[chunk.tensor] + row_bytes * chunk.first_row;
             write_all_at(output.file(), bytes, offset)
@@ -183,7 +183,7 @@ impl<'a> ChunkConverter<'a> {
     }
 
     /// The weight number `at` of a chunk cannot be stored.
-    fn out_of_range(&self, chunk: Chunk, kind: GgmlType, at: usize, value: f32) -> Error {
+    fn out_of_range(&self, chunk: Chunk, ggml_type: GgmlType, at: usize, value: f32) -> Error {
         let tensor = &self.plan.tensors[chunk.tensor];
         let from = &self.source.tensors[tensor.source];
         let columns = to_usize(tensor.n_per_row()).max(1);
@@ -193,7 +193,7 @@ impl<'a> ChunkConverter<'a> {
         }
         let row = chunk.first_row + row as u64;
         let what =
-            format!("tensor '{}' has {value} at row {row}, column {column}, which {kind} cannot hold", from.name);
+            format!("tensor '{}' has {value} at row {row}, column {column}, which {ggml_type} cannot hold", from.name);
         let fix =
             "name a type that can (BF16 or F32), or download the checkpoint again: a weight this large is often damage";
         Error::new(Code::TensorValue, &self.source.shards[from.shard].path, what, fix)

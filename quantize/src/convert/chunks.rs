@@ -6,7 +6,7 @@ use crate::llama_tensors::Layout;
 use crate::plan::{Plan, PlannedTensor};
 
 /// Weights in one chunk: 1 MiB of BF16 in, 2 MiB of f32, at most 2 MiB out.
-const CHUNK: u64 = 1 << 19;
+pub(crate) const CHUNK_WEIGHTS: u64 = 1 << 19;
 
 /// Some rows of one tensor.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ impl Chunk {
 
 /// Rows of `t` in one chunk: interleaving takes rows from both halves of a head, so there a chunk has whole heads.
 pub(super) fn step(t: &PlannedTensor, head_dim: u32) -> u64 {
-    let fit = (CHUNK / t.n_per_row().max(1)).max(1);
+    let fit = (CHUNK_WEIGHTS / t.n_per_row().max(1)).max(1);
     let unit = if t.layout == Layout::RotaryPairs { u64::from(head_dim).max(1) } else { 1 };
     (fit / unit).max(1) * unit
 }

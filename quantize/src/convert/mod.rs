@@ -13,7 +13,7 @@ mod source_sha256;
 pub(crate) mod storage_crc;
 
 pub(crate) use chunk_converter::{ChunkConverter, ChunkSource};
-pub(crate) use chunks::{Chunk, chunks};
+pub(crate) use chunks::{CHUNK_WEIGHTS, Chunk, chunks};
 pub use options::{ConvertOptions, Report};
 
 use crate::checkpoint::Checkpoint;

@@ -12,7 +12,7 @@ const LARGE: f32 = 1e4;
 /// Rows that were quantized.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QuantizedRows<'a> {
-    pub(crate) kind: GgmlType,
+    pub(crate) ggml_type: GgmlType,
     pub(crate) bytes: &'a [u8],
     pub(crate) n_per_row: usize,
     pub(crate) importance: Option<&'a [f32]>,
@@ -21,8 +21,8 @@ pub(crate) struct QuantizedRows<'a> {
 /// Index of a weight that was lost on the way from `weights` to `made`: the largest of its block or, where that is an
 /// ordinary one, of its row, over which some quantizers take sums; `largest` is the largest magnitude among all of them.
 pub(crate) fn find_lost(made: &QuantizedRows<'_>, weights: &[f32], largest: f32) -> Option<usize> {
-    let size = made.kind.block_size();
-    let block = bad_scale(made.kind, made.bytes)
+    let size = made.ggml_type.block_size();
+    let block = bad_scale(made.ggml_type, made.bytes)
         .or_else(|| if largest < LARGE { None } else { worse_than_zeros(made, weights) })?;
     let columns = made.n_per_row.max(1);
     let row = block * size / columns * columns;
@@ -35,12 +35,12 @@ pub(crate) fn find_lost(made: &QuantizedRows<'_>, weights: &[f32], largest: f32)
 }
 
 /// The first block with a scale that is no number.
-fn bad_scale(kind: GgmlType, bytes: &[u8]) -> Option<usize> {
-    let exponent: u16 = match kind {
+fn bad_scale(ggml_type: GgmlType, bytes: &[u8]) -> Option<usize> {
+    let exponent: u16 = match ggml_type {
         GgmlType::F32 => return None,
         GgmlType::F16 => 0x7c00,
         GgmlType::BF16 => 0x7f80,
-        _ => return blocks::first_bad(kind, bytes),
+        _ => return blocks::first_bad(ggml_type, bytes),
     };
     let is_bad = |half: [u8; 2]| u16::from_le_bytes(half) & exponent == exponent;
     // without an exit on the way, at the speed of memory
@@ -51,17 +51,17 @@ fn bad_scale(kind: GgmlType, bytes: &[u8]) -> Option<usize> {
 
 /// The first block of large weights that is no nearer to them than zeros would be.
 fn worse_than_zeros(made: &QuantizedRows<'_>, weights: &[f32]) -> Option<usize> {
-    let size = made.kind.block_size();
+    let size = made.ggml_type.block_size();
     if size == 1 {
         return None;
     }
-    let blocks = weights.chunks_exact(size).zip(made.bytes.chunks_exact(made.kind.block_bytes()));
+    let blocks = weights.chunks_exact(size).zip(made.bytes.chunks_exact(made.ggml_type.block_bytes()));
     let mut back = vec![0.0; size];
     blocks.enumerate().find_map(|(number, (block, bytes))| {
         if block.iter().all(|w| w.abs() < LARGE) {
             return None;
         }
-        let read = llama_ext::to_f32(made.kind, bytes, &mut back);
+        let read = llama_ext::to_f32(made.ggml_type, bytes, &mut back);
         let first = number * size % made.n_per_row.max(1);
         let weight = |i: usize| made.importance.map_or(1.0, |all| f64::from(all[(first + i) % all.len().max(1)]));
         let (mut error, mut all) = (0.0, 0.0);
@@ -88,17 +88,17 @@ mod tests {
 
     #[test]
     fn an_infinity_or_nan_in_any_place_of_a_half_float_is_found() {
-        for (kind, specials) in [
+        for (ggml_type, specials) in [
             (GgmlType::F16, [[0x00, 0x7c], [0x00, 0xfc], [0x01, 0x7e]]),
             (GgmlType::BF16, [[0x80, 0x7f], [0x80, 0xff], [0xc0, 0x7f]]),
         ] {
             let mut good = vec![0; 512];
-            kernels::quantize(kind, &wave(256), 256, None, &mut good).unwrap();
-            assert_eq!(bad_scale(kind, &good), None, "{kind}");
+            kernels::quantize(ggml_type, &wave(256), 256, None, &mut good).unwrap();
+            assert_eq!(bad_scale(ggml_type, &good), None, "{ggml_type}");
             for (at, special) in (0..256).flat_map(|at| specials.map(|special| (at, special))) {
                 let mut bytes = good.clone();
                 bytes[2 * at..2 * at + 2].copy_from_slice(&special);
-                assert_eq!(bad_scale(kind, &bytes), Some(at), "{kind}: {special:?}");
+                assert_eq!(bad_scale(ggml_type, &bytes), Some(at), "{ggml_type}: {special:?}");
             }
         }
     }
@@ -108,18 +108,18 @@ mod tests {
     fn a_weight_that_is_lost_is_found_in_every_type_by_both_kernels() {
         let importance: Vec<f32> = wave(256).iter().map(|w| w.abs() + 0.01).collect();
         let wide = [GgmlType::F32, GgmlType::BF16];
-        for kind in GgmlType::ALL.into_iter().filter(|kind| !wide.contains(kind)) {
+        for ggml_type in GgmlType::ALL.into_iter().filter(|ggml_type| !wide.contains(ggml_type)) {
             for value in [1e9_f32, -1e10, 1e15, 1e19, -1e20, 1e25, 1e30, 1e37, f32::MAX, f32::MIN] {
                 for many in [1, 16, 256] {
                     let mut weights = wave(1024);
                     weights[600 - many.min(88)..][..many].fill(value);
                     for importance in [None, Some(&importance[..])] {
                         for kernel in [kernels::quantize, kernels::reference] {
-                            let mut bytes = vec![0; 4 * kind.row_bytes(256).unwrap()];
-                            kernel(kind, &weights, 256, importance, &mut bytes).unwrap();
-                            let made = QuantizedRows { kind, bytes: &bytes, n_per_row: 256, importance };
+                            let mut bytes = vec![0; 4 * ggml_type.row_bytes(256).unwrap()];
+                            kernel(ggml_type, &weights, 256, importance, &mut bytes).unwrap();
+                            let made = QuantizedRows { ggml_type, bytes: &bytes, n_per_row: 256, importance };
                             let at = find_lost(&made, &weights, value.abs());
-                            assert_eq!(at.map(|at| weights[at]), Some(value), "{kind}, {many} of {value:e}");
+                            assert_eq!(at.map(|at| weights[at]), Some(value), "{ggml_type}, {many} of {value:e}");
                         }
                     }
                 }
@@ -134,22 +134,22 @@ mod tests {
         weights[9] = f32::MAX;
         let mut bytes = vec![0; 512];
         kernels::quantize(GgmlType::BF16, &weights, 256, None, &mut bytes).unwrap();
-        let made = QuantizedRows { kind: GgmlType::BF16, bytes: &bytes, n_per_row: 256, importance: None };
+        let made = QuantizedRows { ggml_type: GgmlType::BF16, bytes: &bytes, n_per_row: 256, importance: None };
         assert_eq!(find_lost(&made, &weights, f32::MAX), Some(9));
     }
 
     #[test]
     fn what_a_type_can_hold_is_not_lost() {
-        for kind in GgmlType::ALL {
+        for ggml_type in GgmlType::ALL {
             for value in [0.0_f32, 1.0, 9e3, -2e4, 6.5e4, -6.55e4] {
                 for many in [1, 3, 16, 256] {
                     let mut weights = wave(1024);
                     weights[300..300 + many].fill(value);
-                    let mut bytes = vec![0; 4 * kind.row_bytes(256).unwrap()];
-                    kernels::quantize(kind, &weights, 256, None, &mut bytes).unwrap();
-                    let made = QuantizedRows { kind, bytes: &bytes, n_per_row: 256, importance: None };
+                    let mut bytes = vec![0; 4 * ggml_type.row_bytes(256).unwrap()];
+                    kernels::quantize(ggml_type, &weights, 256, None, &mut bytes).unwrap();
+                    let made = QuantizedRows { ggml_type, bytes: &bytes, n_per_row: 256, importance: None };
                     let largest = weights.iter().fold(0.0, |most: f32, w| most.max(w.abs()));
-                    assert_eq!(find_lost(&made, &weights, largest), None, "{kind}, {many} of {value}");
+                    assert_eq!(find_lost(&made, &weights, largest), None, "{ggml_type}, {many} of {value}");
                 }
             }
         }

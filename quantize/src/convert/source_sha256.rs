@@ -8,15 +8,13 @@
 
 use crate::checkpoint::{Checkpoint, Shard};
 use crate::error::{Code, Error, Result};
+use crate::integers::{to_u64, to_usize};
 use crate::observer::Observer;
+use crate::sha256::sha256_of;
 use crate::worker_pool;
-use sha2::{Digest as _, Sha256};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// Bytes hashed at a time.
-const BLOCK: u64 = 1 << 20;
 
 /// Bytes that the hash may be ahead of the workers.
 const AHEAD: u64 = 64 << 20;
@@ -76,38 +74,63 @@ impl<'a> SourceHashes<'a> {
         worker_pool::run(threads, left, &self.source.dir, |_, (): &mut ()| self.hash_next(|_, _| true).map(drop))
     }
 
-    /// SourceHashes the next file, as far as `may_read` lets it; false when there is none.
+    /// Hashes the next file; false when there is none, or after [`Self::stop`]. Byte `offset` of file `number` is read when
+    /// `may_read(number, offset)`.
     fn hash_next(&self, may_read: impl Fn(usize, u64) -> bool) -> Result<bool> {
         let Some((number, wanted)) = self.wanted.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
             return Ok(false);
         };
         let shard = &self.source.shards[*number];
-        let (mut hash, mut at) = (Sha256::new(), 0);
-        let mut block = vec![0; usize::try_from(BLOCK.min(shard.len())).unwrap_or(0)];
-        while at < shard.len() {
-            if self.stopped.load(Ordering::Relaxed) {
-                return Ok(false);
+        let mut at = 0;
+        let hashed = sha256_of(|block| {
+            if at >= shard.len() {
+                return Ok(0);
             }
-            if self.observer.cancelled() {
-                let what = "stopped; no file was kept";
-                return Err(Error::new(Code::Interrupted, &self.source.dir, what, "run it again"));
-            }
-            if !may_read(*number, at) {
+            while !may_read(*number, at) {
+                self.check_stopped()?;
                 std::thread::sleep(Duration::from_millis(5));
-                continue;
             }
-            let part = BLOCK.min(shard.len().saturating_sub(at));
-            let part = &mut block[..usize::try_from(part).unwrap_or(0)];
-            shard.read(part, at, "read the file for its sha256")?;
-            hash.update(&*part);
-            at = at.saturating_add(part.len() as u64);
-        }
-        let found: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+            self.check_stopped()?;
+            let len = to_usize(shard.len().saturating_sub(at)).min(block.len());
+            shard.read(&mut block[..len], at, "read the file for its sha256")?;
+            at = at.saturating_add(to_u64(len));
+            Ok(len)
+        });
+        let found = match hashed {
+            Ok(found) => found,
+            Err(Ended::Stopped) => return Ok(false),
+            Err(Ended::Failed(err)) => return Err(err),
+        };
         if found.eq_ignore_ascii_case(wanted) {
             return Ok(true);
         }
         let what = format!("has sha256 {found}; when it was downloaded it had {wanted}");
         let fix = "the file is damaged or was changed: delete it and download it again";
         Err(Error::new(Code::Sha256, &shard.path, what, fix))
+    }
+
+    /// Ends a hash after [`Self::stop`], or when the observer cancels.
+    fn check_stopped(&self) -> std::result::Result<(), Ended> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(Ended::Stopped);
+        }
+        if self.observer.cancelled() {
+            let what = "stopped; no file was kept";
+            return Err(Error::new(Code::Interrupted, &self.source.dir, what, "run it again").into());
+        }
+        Ok(())
+    }
+}
+
+/// Why a file is not hashed to its end.
+enum Ended {
+    /// There will be no output.
+    Stopped,
+    Failed(Error),
+}
+
+impl From<Error> for Ended {
+    fn from(err: Error) -> Self {
+        Self::Failed(err)
     }
 }

@@ -30,7 +30,7 @@ pub(super) type Pairs = Vec<(String, Value)>;
 pub(super) struct Listed {
     pub(super) name: String,
     pub(super) dims: Vec<u64>,
-    pub(super) kind: GgmlType,
+    pub(super) ggml_type: GgmlType,
     /// From the start of the tensor data.
     pub(super) offset: u64,
 }
@@ -139,8 +139,8 @@ impl<'a> Cursor<'a> {
             if key.is_empty() || !keys.insert(key.clone()) {
                 return Err(self.bad(format!("has an empty or repeated key '{key}'")));
             }
-            let kind = self.u32()?;
-            pairs.push((key, self.value(kind)?));
+            let value_type = self.u32()?;
+            pairs.push((key, self.value(value_type)?));
         }
         let (mut tensors, mut names) = (Vec::new(), HashSet::new());
         for _ in 0..n_tensors {
@@ -165,16 +165,16 @@ impl<'a> Cursor<'a> {
         }
         let dims = (0..n_dims).map(|_| self.u64()).collect::<Result<Vec<_>>>()?;
         let id = self.u32()?;
-        let kind = GgmlType::from_id(id).ok_or_else(|| {
+        let ggml_type = GgmlType::from_id(id).ok_or_else(|| {
             let what = format!("tensor '{name}' has type {id}, which ggml {} does not know", llama_ext::ggml_version());
             let fix = "the file is of a newer or a very old llama.cpp, or damaged: convert the checkpoint again";
             Error::new(Code::GgufType, self.path, what, fix)
         })?;
-        Ok(Listed { name, dims, kind, offset: self.u64()? })
+        Ok(Listed { name, dims, ggml_type, offset: self.u64()? })
     }
 
-    fn value(&mut self, kind: u32) -> Result<Value> {
-        match kind {
+    fn value(&mut self, value_type: u32) -> Result<Value> {
+        match value_type {
             STRING => Ok(Value::Str(self.string()?)),
             ARRAY => Ok(Value::Array(self.elements()?)),
             other => match width(other) {

@@ -4,12 +4,12 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 /// Weights converted at once.
-const CHUNK: usize = 64;
+const AT_ONCE: usize = 64;
 
 /// f16 of any number of weights.
 pub(super) fn f16(src: &[f32], dst: &mut [u8]) {
-    let mut chunk = [f16::ZERO; CHUNK];
-    for (src, dst) in src.chunks(CHUNK).zip(dst.chunks_mut(2 * CHUNK)) {
+    let mut chunk = [f16::ZERO; AT_ONCE];
+    for (src, dst) in src.chunks(AT_ONCE).zip(dst.chunks_mut(2 * AT_ONCE)) {
         let chunk = &mut chunk[..src.len()];
         chunk.convert_from_f32_slice(src);
         for (dst, half) in dst.as_chunks_mut::<2>().0.iter_mut().zip(chunk) {

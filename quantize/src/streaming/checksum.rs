@@ -3,6 +3,7 @@
 
 use crate::checkpoint::{Shard, crc_mismatch};
 use crate::error::{Code, Error, Result};
+use crate::hex::{hex, unhex};
 use sha2::digest::common::hazmat::{SerializableState as _, SerializedState};
 use sha2::{Digest as _, Sha256};
 use std::ops::Range;
@@ -67,16 +68,6 @@ impl RunningChecksum {
         let state = SerializedState::<Sha256>::try_from(bytes.as_slice()).ok()?;
         Some(Self { sha256: Sha256::deserialize(&state).ok()?, crc })
     }
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
-    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 #[cfg(test)]

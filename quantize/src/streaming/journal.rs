@@ -3,11 +3,12 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
-use super::checksum::{RunningChecksum, hex};
+use super::checksum::RunningChecksum;
 use super::remote::RemoteCheckpoint;
 use super::segments::Segments;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
+use crate::hex::hex;
 use crate::observer::Observer;
 use crate::output::Output;
 use crate::plan::Plan;

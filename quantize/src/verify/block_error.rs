@@ -17,9 +17,9 @@ const NEARLY_NOTHING: f64 = 0.95;
 
 /// The relative error (RMSE over root mean square) that bell-shaped weights have in a type: measured with ggml's kernels,
 /// by the test below. Only what exceeds it by half is looked at closely.
-pub(super) const fn usual_error(kind: GgmlType) -> f64 {
+pub(super) const fn usual_error(ggml_type: GgmlType) -> f64 {
     use GgmlType as T;
-    match kind {
+    match ggml_type {
         T::F32 | T::F64 | T::I8 | T::I16 | T::I32 | T::I64 => 1e-7,
         T::F16 => 2e-4,
         T::BF16 => 1.7e-3,
@@ -40,8 +40,8 @@ pub(super) const fn usual_error(kind: GgmlType) -> f64 {
 }
 
 /// What a lossless type may differ by: (part of the value, smallest step).
-const fn rounding(kind: GgmlType) -> Option<(f32, f32)> {
-    match kind {
+const fn rounding(ggml_type: GgmlType) -> Option<(f32, f32)> {
+    match ggml_type {
         // 2^-22; 2^-10 and 2^-24; 2^-7
         GgmlType::F32 | GgmlType::F64 => Some((2.384_185_8e-7, 0.0)),
         GgmlType::F16 => Some((0.000_976_562_5, 5.960_464_5e-8)),
@@ -171,19 +171,19 @@ fn judge(file: &[f32], source: &[f32], here: ErrorSums, between: StoredTypes) ->
 }
 
 /// The error of the source's weights when they are quantized again; `None` for a type that nothing here writes.
-fn requantized_error(kind: GgmlType, source: &[f32]) -> Option<ErrorSums> {
-    let mut packed = vec![0; kind.row_bytes(source.len()).ok()?];
-    let done = if kind.is_written() {
-        kernels::quantize(kind, source, source.len(), None, &mut packed)
-    } else if kind.is_weights() {
+fn requantized_error(ggml_type: GgmlType, source: &[f32]) -> Option<ErrorSums> {
+    let mut packed = vec![0; ggml_type.row_bytes(source.len()).ok()?];
+    let done = if ggml_type.is_written() {
+        kernels::quantize(ggml_type, source, source.len(), None, &mut packed)
+    } else if ggml_type.is_weights() {
         // some of these types need weights of importance: all columns have the same
-        llama_ext::quantize_rows(kind, source, source.len(), Some(&vec![1.0; source.len()]), &mut packed)
+        llama_ext::quantize_rows(ggml_type, source, source.len(), Some(&vec![1.0; source.len()]), &mut packed)
     } else {
         return None;
     };
     done.ok()?;
     let mut back = vec![0.0; source.len()];
-    llama_ext::to_f32(kind, &packed, &mut back).ok()?;
+    llama_ext::to_f32(ggml_type, &packed, &mut back).ok()?;
     Some(ErrorSums::of(&back, source))
 }
 

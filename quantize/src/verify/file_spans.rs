@@ -1,10 +1,9 @@
 //! Splits a GGUF file into spans that one thread checks at a time, in the order of the file.
 
+use crate::convert::CHUNK_WEIGHTS;
 use crate::gguf::Gguf;
 use crate::integers::to_u64;
 
-/// Weights in one piece: 2 MiB of f32.
-const SPAN_WEIGHTS: u64 = 1 << 19;
 /// Bytes in a piece that no tensor's are.
 const GAP_BYTES: u64 = 1 << 20;
 
@@ -32,12 +31,12 @@ pub(super) fn split(file: &Gguf, unit: impl Fn(usize) -> u64) -> Vec<FileSpan> {
     for (tensor, t) in file.tensors.iter().enumerate() {
         add_gap(&mut all, at, t.offset);
         at = t.offset;
-        let (block, block_bytes) = (to_u64(t.kind.block_size()).max(1), to_u64(t.kind.block_bytes()));
+        let (block, block_bytes) = (to_u64(t.ggml_type.block_size()).max(1), to_u64(t.ggml_type.block_bytes()));
         let unit = unit(tensor).max(1);
         let columns = t.n_per_row().max(1);
-        let rows = SPAN_WEIGHTS.checked_div(columns.saturating_mul(unit)).unwrap_or(0).max(1).saturating_mul(unit);
-        let whole_rows = columns <= SPAN_WEIGHTS || unit > 1;
-        let step = if whole_rows { rows.saturating_mul(columns) } else { SPAN_WEIGHTS };
+        let rows = CHUNK_WEIGHTS.checked_div(columns.saturating_mul(unit)).unwrap_or(0).max(1).saturating_mul(unit);
+        let whole_rows = columns <= CHUNK_WEIGHTS || unit > 1;
+        let step = if whole_rows { rows.saturating_mul(columns) } else { CHUNK_WEIGHTS };
         let mut first = 0;
         while first < t.n_weights() {
             let count = step.min(t.n_weights().saturating_sub(first));

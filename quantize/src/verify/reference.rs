@@ -72,7 +72,7 @@ impl Reference {
     pub(super) fn stored_type(&self, name: &str) -> GgmlType {
         match &self.0 {
             Kind::Checkpoint { .. } => GgmlType::F32,
-            Kind::Gguf { tensors, .. } => tensors.get(name).map_or(GgmlType::F32, |t| t.kind),
+            Kind::Gguf { tensors, .. } => tensors.get(name).map_or(GgmlType::F32, |t| t.ggml_type),
         }
     }
 
@@ -106,13 +106,14 @@ pub(super) fn source_of<'a>(
         }
         Kind::Gguf { gguf, tensors } => {
             let Some(theirs) = tensors.get(&t.name) else { return Ok(&[]) };
-            let (block, block_bytes) = (to_u64(theirs.kind.block_size()).max(1), to_u64(theirs.kind.block_bytes()));
+            let (block, block_bytes) =
+                (to_u64(theirs.ggml_type.block_size()).max(1), to_u64(theirs.ggml_type.block_bytes()));
             let at = |weights: u64| weights.checked_div(block).unwrap_or(0).saturating_mul(block_bytes);
             bytes.resize(to_usize(at(part.count)), 0);
             read_exact_at(&gguf.file, bytes, theirs.offset.saturating_add(at(part.first)))
                 .map_err(|err| Error::io(&gguf.path, &format!("read tensor '{}'", t.name), &err))?;
             other.resize(to_usize(part.count), 0.0);
-            llama_ext::to_f32(theirs.kind, bytes, other)
+            llama_ext::to_f32(theirs.ggml_type, bytes, other)
                 .map_err(|err| Error::new(Code::Engine, &gguf.path, format!("{}: {err}", t.name), "report this"))?;
             Ok(other)
         }

@@ -27,7 +27,7 @@ pub struct Check {
     /// GGUF name.
     pub name: String,
     /// How it is stored.
-    pub kind: GgmlType,
+    pub ggml_type: GgmlType,
     /// What is wrong with it.
     pub problem: Option<String>,
     /// How far it is from the reference, where there is one.
@@ -65,8 +65,11 @@ impl TensorState {
         if let Some(reference) = against {
             match reference.dims(&t.name) {
                 Some(dims) if dims == t.dims => {
-                    between =
-                        Some(StoredTypes { file: t.kind, source: reference.stored_type(&t.name), has_imatrix: false });
+                    between = Some(StoredTypes {
+                        file: t.ggml_type,
+                        source: reference.stored_type(&t.name),
+                        has_imatrix: false,
+                    });
                 }
                 Some(dims) => shape = Some(format!("has shape {:?}, the source has {dims:?}", t.dims)),
                 None => shape = Some("is not in the source".to_owned()),
@@ -90,7 +93,7 @@ impl TensorState {
             let rmse = (self.sums.squared_difference / t.n_weights().max(1) as f64).sqrt();
             Distance { rmse, max: self.sums.max, relative: self.sums.relative() }
         });
-        Check { name: t.name.clone(), kind: t.kind, problem, distance }
+        Check { name: t.name.clone(), ggml_type: t.ggml_type, problem, distance }
     }
 }
 
@@ -107,10 +110,10 @@ pub(super) fn check(
     let columns = t.n_per_row().max(1);
     let place = |at: u64| (at.checked_div(columns).unwrap_or(0), at.checked_rem(columns).unwrap_or(0));
     buffers.weights.resize(to_usize(part.count), 0.0);
-    llama_ext::to_f32(t.kind, bytes, &mut buffers.weights)
+    llama_ext::to_f32(t.ggml_type, bytes, &mut buffers.weights)
         .map_err(|err| Error::new(Code::Engine, &file.path, format!("{}: {err}", t.name), "report this"))?;
-    let block = u64::try_from(t.kind.block_size()).unwrap_or(1);
-    if let Some(bad) = llama_ext::blocks::first_bad(t.kind, bytes) {
+    let block = u64::try_from(t.ggml_type.block_size()).unwrap_or(1);
+    if let Some(bad) = llama_ext::blocks::first_bad(t.ggml_type, bytes) {
         let at = part.first.saturating_add(to_u64(bad).saturating_mul(block));
         let (row, column) = place(at);
         let what = match block {

@@ -86,7 +86,7 @@ struct Tensors<'a>(&'a [TensorInfo]);
 impl Serialize for Tensors<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.0.iter().map(
-            |t| json!({"name": t.name, "dims": t.dims, "type": t.kind.name(), "offset": t.offset, "bytes": t.bytes}),
+            |t| json!({"name": t.name, "dims": t.dims, "type": t.ggml_type.name(), "offset": t.offset, "bytes": t.bytes}),
         ))
     }
 }

@@ -43,11 +43,11 @@ fn distributions() -> Vec<(&'static str, Vec<f32>)> {
     all
 }
 
-fn stored(kind: GgmlType, source: &[f32], importance: Option<&[f32]>) -> Vec<f32> {
-    let mut packed = vec![0; kind.row_bytes(source.len()).unwrap()];
-    kernels::quantize(kind, source, source.len(), importance, &mut packed).unwrap();
+fn stored(ggml_type: GgmlType, source: &[f32], importance: Option<&[f32]>) -> Vec<f32> {
+    let mut packed = vec![0; ggml_type.row_bytes(source.len()).unwrap()];
+    kernels::quantize(ggml_type, source, source.len(), importance, &mut packed).unwrap();
     let mut back = vec![0.0; source.len()];
-    llama_ext::to_f32(kind, &packed, &mut back).unwrap();
+    llama_ext::to_f32(ggml_type, &packed, &mut back).unwrap();
     back
 }
 
@@ -58,19 +58,19 @@ fn between(file: GgmlType) -> StoredTypes {
 #[test]
 fn what_a_type_makes_of_any_weights_is_never_called_wrong() {
     for (name, source) in distributions() {
-        for kind in GgmlType::ALL {
-            let file = stored(kind, &source, None);
-            let (_, wrong, count) = compare(&file, &source, 4 * BLOCK, between(kind));
-            assert!(count == 0, "{kind} {name}: {wrong:?}");
-            if kind.block_size() > 1 {
+        for ggml_type in GgmlType::ALL {
+            let file = stored(ggml_type, &source, None);
+            let (_, wrong, count) = compare(&file, &source, 4 * BLOCK, between(ggml_type));
+            assert!(count == 0, "{ggml_type} {name}: {wrong:?}");
+            if ggml_type.block_size() > 1 {
                 // importance that differs a thousand times from column to column
                 let mut r = Random(5);
                 let importance: Vec<f32> = (0..source.len()).map(|_| 10_f32.powf(3.0 * r.next())).collect();
-                let file = stored(kind, &source, Some(&importance));
-                let how = StoredTypes { has_imatrix: true, ..between(kind) };
+                let file = stored(ggml_type, &source, Some(&importance));
+                let how = StoredTypes { has_imatrix: true, ..between(ggml_type) };
                 let (sums, wrong, count) = compare(&file, &source, 4 * BLOCK, how);
-                println!("{kind} {name} weighted: {:.4}", sums.relative());
-                assert!(count == 0, "{kind} {name} weighted: {wrong:?}");
+                println!("{ggml_type} {name} weighted: {:.4}", sums.relative());
+                assert!(count == 0, "{ggml_type} {name} weighted: {wrong:?}");
             }
         }
     }
@@ -80,11 +80,11 @@ fn what_a_type_makes_of_any_weights_is_never_called_wrong() {
 fn the_usual_error_is_that_of_bell_shaped_weights() {
     let mut r = Random(3);
     let source: Vec<f32> = (0..64 * BLOCK).map(|_| 0.02 * r.bell()).collect();
-    for kind in GgmlType::known().filter(|kind| kind.is_weights() && kind.block_size() > 1) {
-        let sums = requantized_error(kind, &source).unwrap_or_else(|| panic!("{kind} is not quantized"));
-        let (found, usual) = (sums.relative(), usual_error(kind));
-        println!("{kind}: {found:.5} ({usual})");
-        assert!(found < 1.1 * usual && usual < 1.6 * found, "{kind}: {found}, and {usual} is called usual");
+    for ggml_type in GgmlType::known().filter(|ggml_type| ggml_type.is_weights() && ggml_type.block_size() > 1) {
+        let sums = requantized_error(ggml_type, &source).unwrap_or_else(|| panic!("{ggml_type} is not quantized"));
+        let (found, usual) = (sums.relative(), usual_error(ggml_type));
+        println!("{ggml_type}: {found:.5} ({usual})");
+        assert!(found < 1.1 * usual && usual < 1.6 * found, "{ggml_type}: {found}, and {usual} is called usual");
     }
 }
 
@@ -100,15 +100,15 @@ fn every_damage_to_one_block_is_found() {
     ];
     for (name, source) in distributions().into_iter().filter(|(name, _)| ["bell", "uniform", "outliers"].contains(name))
     {
-        for kind in GgmlType::ALL {
-            let good = stored(kind, &source, None);
+        for ggml_type in GgmlType::ALL {
+            let good = stored(ggml_type, &source, None);
             for (what, damage) in damages {
                 let mut file = good.clone();
                 let other = good[9 * BLOCK..10 * BLOCK].to_vec();
                 damage(&mut file[5 * BLOCK..6 * BLOCK], &other);
-                let (_, wrong, count) = compare(&file, &source, 4 * BLOCK, between(kind));
+                let (_, wrong, count) = compare(&file, &source, 4 * BLOCK, between(ggml_type));
                 let place = wrong.as_ref().map(|wrong| (wrong.at, wrong.len));
-                assert_eq!((place, count), (Some((5 * BLOCK, BLOCK)), 1), "{kind} {name} {what}: {wrong:?}");
+                assert_eq!((place, count), (Some((5 * BLOCK, BLOCK)), 1), "{ggml_type} {name} {what}: {wrong:?}");
             }
         }
     }
@@ -117,11 +117,11 @@ fn every_damage_to_one_block_is_found() {
 #[test]
 fn one_weight_is_found_in_a_lossless_type_and_a_far_one_in_all() {
     let source = distributions().swap_remove(0).1;
-    for kind in GgmlType::ALL {
-        let mut file = stored(kind, &source, None);
-        file[300] += if kind.block_size() == 1 { 0.001 } else { 1.0 };
-        let (sums, wrong, count) = compare(&file, &source, 4 * BLOCK, between(kind));
-        assert!(count == 1 && wrong.is_some_and(|wrong| wrong.at == BLOCK), "{kind}");
+    for ggml_type in GgmlType::ALL {
+        let mut file = stored(ggml_type, &source, None);
+        file[300] += if ggml_type.block_size() == 1 { 0.001 } else { 1.0 };
+        let (sums, wrong, count) = compare(&file, &source, 4 * BLOCK, between(ggml_type));
+        assert!(count == 1 && wrong.is_some_and(|wrong| wrong.at == BLOCK), "{ggml_type}");
         assert_ne!(sums, ErrorSums::default());
     }
 }
