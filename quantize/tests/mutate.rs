@@ -337,7 +337,7 @@ fn a_damaged_importance_matrix_is_refused_or_read() {
         ("imatrix.datasets".to_owned(), Value::Array(Array::Str(vec!["text".into()]))),
         ("imatrix.chunk_count".to_owned(), Value::U32(2)),
     ];
-    let entry = |name, dims, offset| TensorEntry { name, dims, kind: GgmlType::F32, offset };
+    let entry = |name, dims, offset| TensorEntry { name, dims, ggml_type: GgmlType::F32, offset };
     let tensors = [entry("blk.0.attn_q.weight.in_sum2", &[8, 1], 0), entry("blk.0.attn_q.weight.counts", &[1, 1], 32)];
     let mut newer = encode_header(&pairs, &tensors);
     newer.extend([1.5_f32; 16].iter().flat_map(|x| x.to_le_bytes()));
