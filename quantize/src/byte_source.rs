@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::files::open_regular;
-use crate::positioned;
+use crate::platform;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -75,7 +75,7 @@ impl ByteSource for FileOnDisk {
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        positioned::read_exact_at(&self.file, buf, offset)
+        platform::read_exact_at(&self.file, buf, offset)
     }
 
     fn changed(&self) -> io::Result<Option<String>> {

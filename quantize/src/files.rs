@@ -1,6 +1,7 @@
 //! Opens and reads files safely: regular files only, small files with a limit, absence told apart from errors.
 
 use crate::error::{Code, Error, Result};
+use crate::platform;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -8,25 +9,12 @@ use std::path::Path;
 /// Opens a regular file and tells its length. It is opened once and looked at through the handle: what was checked is what
 /// is read, and a pipe that took the file's place does not hang.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
-    let file = open(path).map_err(|err| cannot_open(path, &err))?;
+    let file = platform::for_reading(path).map_err(|err| cannot_open(path, &err))?;
     let found = file.metadata().map_err(|err| Error::io(path, "look at the file", &err))?;
     if !found.is_file() {
         return Err(Error::new(Code::NotAFile, path, "is not a regular file", "replace it with the real file"));
     }
     Ok((file, found.len()))
-}
-
-#[cfg(unix)]
-fn open(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    // without it, opening a pipe waits for who writes to it; for a regular file it means nothing
-    let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    std::fs::OpenOptions::new().read(true).custom_flags(at_once).open(path)
-}
-
-#[cfg(not(unix))]
-fn open(path: &Path) -> io::Result<File> {
-    File::open(path)
 }
 
 /// Why a file cannot be opened: a link whose target is gone is told apart from a name that is not there.

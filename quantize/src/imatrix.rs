@@ -6,7 +6,7 @@
 use crate::error::{Code, Error, Result};
 use crate::files::open_regular;
 use crate::gguf::{Array, Gguf, MAGIC, Value};
-use crate::positioned::read_exact_at;
+use crate::platform::read_exact_at;
 use llama_ext::GgmlType;
 use std::collections::BTreeMap;
 use std::fs::File;

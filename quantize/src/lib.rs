@@ -7,9 +7,10 @@
 //!
 //! Memory does not depend on the model: rows are read, quantized and written in chunks of a few MiB a thread, at offsets
 //! the plan knows before the first byte is read. There is no command line, no progress bar and no network here; progress
-//! goes out through [`Observer`]. Weights that are not on this disk come in through [`RangeSource`] (`arrive/`).
+//! goes out through [`Observer`]. Weights that are not on this disk come in through [`RangeSource`] (`streaming/`).
 #![forbid(unsafe_code)]
 
+pub mod atomic_file;
 mod byte_source;
 pub mod checkpoint;
 mod convert;
@@ -27,7 +28,7 @@ mod llama_tensors;
 mod observer;
 mod output;
 mod plan;
-mod positioned;
+pub mod platform;
 mod quantize_options;
 mod sha256;
 pub mod size_estimate;

@@ -4,7 +4,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
 use crate::error::{Code, Error};
-use crate::positioned::read_exact_at;
+use crate::platform::read_exact_at;
 use std::fs::File;
 use std::path::Path;
 

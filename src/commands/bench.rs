@@ -2,10 +2,10 @@
 
 use super::load;
 use crate::bench::{self, Subject, Test};
-use crate::cli::{EngineArgs, HubArgs};
 use crate::engine::{Context, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Settings, gpus};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::options::{EngineArgs, HubArgs};
 use crate::progress::Bar;
 use std::ffi::OsString;
 use tulu_quantize::Ftype;
@@ -67,18 +67,18 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 
     let mut all = Vec::new();
     if !args.json {
-        crate::stdout(&bench::table_head())?;
+        crate::stdout::print(&bench::table_head())?;
     }
     for test in tests {
         let Some(measured) = one(&mut context, &model, test, args.repetitions, &interrupt)? else {
             return Ok(interrupt.asked().unwrap_or(Exit::Interrupted));
         };
         if !args.json {
-            crate::stdout(&bench::table_row(&subject, &measured))?;
+            crate::stdout::print(&bench::table_row(&subject, &measured))?;
         }
         all.push(measured);
     }
-    if args.json { crate::stdout(&format!("{:#}\n", bench::json(&subject, &all))) } else { Ok(Exit::Done) }
+    if args.json { crate::stdout::print(&format!("{:#}\n", bench::json(&subject, &all))) } else { Ok(Exit::Done) }
 }
 
 fn one(
@@ -114,7 +114,7 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
             .copied()
             .collect::<Vec<_>>()
             .join(" "),
-        size: model.shape().weights,
+        size: model.dims().tensor_bytes,
         n_params: model.n_params(),
         backends: if settings.n_gpu_layers > 0 { gpus()?.join(",") } else { "CPU".to_owned() },
         n_batch: N_BATCH,
@@ -124,7 +124,7 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
         type_v: settings.type_v.name(),
         n_gpu_layers: settings.n_gpu_layers,
         flash_attn: settings.flash_attn.name(),
-        bytes_per_token: model.shape().weights - unread,
+        bytes_per_token: model.dims().tensor_bytes - unread,
         bandwidth: bench::read_bandwidth(model.n_threads() as usize),
     })
 }

@@ -9,8 +9,8 @@
     reason = "tests stop at the first surprise"
 )]
 
-use llama_ext::cpu::ggml_product;
-use llama_ext::product::{Outcome, Product};
+use llama_ext::cpu_check::ggml_product;
+use llama_ext::matmul::{Outcome, Product};
 use llama_ext::{GgmlType, quantize_rows, to_f32};
 
 const TYPES: [GgmlType; 12] = [

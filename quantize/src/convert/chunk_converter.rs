@@ -12,7 +12,7 @@ use crate::llama_tensors::{Layout, rotary_source_row};
 use crate::observer::Observer;
 use crate::output::Output;
 use crate::plan::Plan;
-use crate::positioned::write_all_at;
+use crate::platform::write_all_at;
 use crate::worker_pool;
 use llama_ext::GgmlType;
 use std::io;

@@ -21,7 +21,7 @@ use crate::error::{Code, Error, Result};
 use crate::observer::Observer;
 use crate::output::{self, Output};
 use crate::plan::{Plan, PlannedTensor};
-use crate::positioned::write_all_at;
+use crate::platform::write_all_at;
 use crate::space;
 use crate::worker_pool;
 use chunks::step;

@@ -3,7 +3,7 @@
 use super::layout::{MAGIC, wide};
 use super::value::{Array, Raw, Value, number, width};
 use crate::error::{Code, Error, Result};
-use crate::positioned::read_exact_at;
+use crate::platform::read_exact_at;
 use crate::wrong_file::not_gguf;
 use llama_ext::GgmlType;
 use std::collections::HashSet;

@@ -12,6 +12,7 @@ use crate::hex::hex;
 use crate::observer::Observer;
 use crate::output::Output;
 use crate::plan::Plan;
+use crate::platform::{inode, is_at, is_unsupported};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
@@ -111,7 +112,7 @@ impl Journal {
 
     /// Says that all is done, right and on disk.
     pub(super) fn publish(&mut self, outputs: &[Output]) -> Result<()> {
-        let number = |output: &Output| output.file().metadata().ok().as_ref().and_then(number);
+        let number = |output: &Output| output.file().metadata().ok().as_ref().and_then(inode);
         let files: Value = outputs.iter().map(|o| (key(o.path()), json!(number(o)))).collect::<Map<_, _>>().into();
         self.write_line(&json!({"publishing": true, "files": files}))?;
         self.state = JournalState::Publishing(files);
@@ -121,7 +122,7 @@ impl Journal {
     /// Whether the file that was `found` can be the output `path` that [`Self::publish`] was about.
     pub(super) fn wrote(&self, path: &Path, found: &Metadata) -> bool {
         let JournalState::Publishing(files) = &self.state else { return false };
-        files.get(key(path)).and_then(Value::as_u64).is_none_or(|wrote| number(found) == Some(wrote))
+        files.get(key(path)).and_then(Value::as_u64).is_none_or(|wrote| inode(found) == Some(wrote))
     }
 
     /// Takes the journal away.
@@ -228,10 +229,10 @@ fn lock(path: &Path, name: &str) -> Result<File> {
                 return Err(Error::new(Code::Locked, path, what, "wait for it, or choose another folder"));
             }
             // some network folders have no locks; then two at once is the user's to prevent
-            Err(TryLockError::Error(err)) if err.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(err)) if is_unsupported(&err) => {}
             Err(TryLockError::Error(err)) => return Err(io(&err)),
         }
-        if is_at(&file, path) {
+        if is_at(&file, path).unwrap_or(false) {
             return Ok(file);
         }
     }
@@ -240,31 +241,6 @@ fn lock(path: &Path, name: &str) -> Result<File> {
 /// What an output is called in the journal.
 fn key(path: &Path) -> String {
     path.to_string_lossy().into_owned()
-}
-
-/// A file's number in its file system, which it keeps when it is renamed.
-#[cfg(unix)]
-fn number(found: &Metadata) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    Some(found.ino())
-}
-
-#[cfg(not(unix))]
-fn number(_found: &Metadata) -> Option<u64> {
-    None
-}
-
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else { return false };
-    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
-}
-
-/// An open file cannot be taken away.
-#[cfg(not(unix))]
-fn is_at(_file: &File, _path: &Path) -> bool {
-    true
 }
 
 /// What has to be the same for a run to go on from another: the files, how they are cut, and everything that decides a

@@ -26,7 +26,7 @@ use crate::hex::hex;
 use crate::observer::Observer;
 use crate::output::{self, Output};
 use crate::plan::{OutputPlan, Plan};
-use crate::positioned::write_all_at;
+use crate::platform::write_all_at;
 use crate::space;
 use checksum::RunningChecksum;
 use journal::{Journal, ResumePoint};

@@ -22,7 +22,7 @@ use crate::error::{Code, Error, Result};
 use crate::gguf::{Gguf, align};
 use crate::integers::to_usize;
 use crate::observer::Observer;
-use crate::positioned::read_exact_at;
+use crate::platform::read_exact_at;
 use crate::worker_pool;
 use file_spans::FileSpan;
 use ordered_sha256::{OrderedSha256, StopOnFailure};

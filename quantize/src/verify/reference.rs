@@ -8,7 +8,7 @@ use crate::gguf::{Gguf, TensorInfo, Value};
 use crate::gguf_metadata;
 use crate::integers::{to_u64, to_usize};
 use crate::plan::{Plan, PlannedTensor};
-use crate::positioned::read_exact_at;
+use crate::platform::read_exact_at;
 use crate::quantize_options::QuantizeOptions;
 use llama_ext::{Ftype, GgmlType};
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! A GGUF file as one JSON object. It is written as it is made: an array may have a hundred million elements.
 
-use super::{kv_bytes_per_token, shape, type_name};
-use crate::engine::Shape;
-use crate::error::{Code, Exit, Failure};
+use super::facts::{kv_bytes_per_token, shape, type_name};
+use crate::engine::ModelDims;
+use crate::error::{Exit, Failure};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::json;
 use std::io::{self, BufWriter, Write as _};
@@ -12,12 +12,7 @@ use tulu_quantize::gguf::{Array, Gguf, TensorInfo, Value};
 pub(super) fn print(gguf: &Gguf) -> Result<Exit, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let written = serde_json::to_writer(&mut out, &File(gguf)).map_err(io::Error::from);
-    match written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
-        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::machine(Code::Stdout, format!("cannot write the output: {err}"), "check where it goes"))
-        }
-        _ => Ok(Exit::Done),
-    }
+    crate::stdout::done(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
 }
 
 struct File<'a>(&'a Gguf);
@@ -32,7 +27,7 @@ impl Serialize for File<'_> {
         map.serialize_entry("type", type_name(gguf))?;
         map.serialize_entry("n_params", &gguf.n_params())?;
         map.serialize_entry("kv_bytes_per_token", &shape.as_ref().map(kv_bytes_per_token))?;
-        map.serialize_entry("memory_bytes", &shape.as_ref().map(Shape::usual_need))?;
+        map.serialize_entry("memory_bytes", &shape.as_ref().map(ModelDims::memory_with_defaults))?;
         map.serialize_entry("part", &gguf.part().ok().flatten())?;
         map.serialize_entry("metadata", &Pairs(&gguf.pairs))?;
         map.serialize_entry("tensors", &Tensors(&gguf.tensors))?;
