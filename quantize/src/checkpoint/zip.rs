@@ -5,7 +5,7 @@
 //! stands twice, a header that contradicts the directory, members that overlap, bytes before or after the archive.
 //! PyTorch stores members uncompressed, which is what lets weights be read in place.
 
-use super::weight_file::Shard;
+use super::shard::Shard;
 use crate::byte_source::ByteSource;
 use crate::error::{Code, Error, Result};
 use rawzip::{CompressionMethod, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ReaderAt, ZipArchive, ZipLocator};

@@ -34,7 +34,7 @@ pub(crate) struct UncoveredChunk {
 struct Storage {
     shard: usize,
     /// Index into the shard's sums.
-    sum: usize,
+    crc: usize,
     /// Length and, once it was read, CRC32 of each chunk in order.
     chunks: Vec<(u64, OnceLock<u32>)>,
 }
@@ -53,23 +53,23 @@ impl<'a> StorageCrcs<'a> {
         let mut found: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (number, planned) in plan.tensors.iter().enumerate() {
             let t = &source.tensors[planned.source];
-            let sums = &source.shards[t.shard].sums;
-            let Some(i) = sums.partition_point(|s| s.offset <= t.offset).checked_sub(1) else { continue };
-            if t.offset < sums[i].offset + sums[i].len {
+            let crcs = &source.shards[t.shard].crcs;
+            let Some(i) = crcs.partition_point(|s| s.offset <= t.offset).checked_sub(1) else { continue };
+            if t.offset < crcs[i].offset + crcs[i].len {
                 found.entry((t.shard, i)).or_default().push(number);
             } // else it is in a storage without a sum
         }
         let mut all = Self { source, storages: Vec::new(), covered: HashMap::new() };
         let mut unread = Vec::new();
-        for ((shard, sum), tensors) in found {
+        for ((shard, crc), tensors) in found {
             let storage = all.storages.len();
-            all.storages.push(Storage { shard, sum, chunks: Vec::new() });
-            let covering = covering(source, plan, &source.shards[shard].sums[sum], tensors);
+            all.storages.push(Storage { shard, crc, chunks: Vec::new() });
+            let covering = covering(source, plan, &source.shards[shard].crcs[crc], tensors);
             if !covering.is_empty() {
                 all.covered.extend(covering.into_iter().map(|tensor| (tensor, storage)));
                 continue;
             }
-            let about = &source.shards[shard].sums[sum];
+            let about = &source.shards[shard].crcs[crc];
             let mut done = 0;
             while done < about.len {
                 let len = UNCOVERED_CHUNK.min(about.len - done);
@@ -105,7 +105,7 @@ impl<'a> StorageCrcs<'a> {
         let shard = &self.source.shards[storage.shard];
         bytes.resize(usize::try_from(unread.len).unwrap_or(usize::MAX), 0);
         let read = |buf: &mut [u8], offset| shard.bytes.read_exact_at(buf, offset);
-        read_rows::read_at(shard, &read, &shard.sums[storage.sum].name, bytes, unread.offset)?;
+        read_rows::read_at(shard, &read, &shard.crcs[storage.crc].name, bytes, unread.offset)?;
         self.store(unread.chunk, bytes);
         Ok(())
     }
@@ -122,7 +122,7 @@ impl<'a> StorageCrcs<'a> {
     pub(crate) fn wrong(&self) -> Vec<Error> {
         let all = self.storages.iter().filter_map(|storage| {
             let shard = &self.source.shards[storage.shard];
-            let about = &shard.sums[storage.sum];
+            let about = &shard.crcs[storage.crc];
             let mut all = crc32fast::Hasher::new();
             for (len, kept) in &storage.chunks {
                 let Some(sum) = kept.get() else {

@@ -23,8 +23,8 @@ impl RunningChecksum {
     /// [`Code::ZipCrc`] when a storage ends in them and its sum is not the one that is stored beside it.
     pub(super) fn update(&mut self, shard: &Shard, span: Range<u64>, bytes: &[u8]) -> Result<()> {
         self.sha256.update(bytes);
-        let first = shard.sums.partition_point(|sum| sum.offset + sum.len <= span.start);
-        for sum in &shard.sums[first..] {
+        let first = shard.crcs.partition_point(|sum| sum.offset + sum.len <= span.start);
+        for sum in &shard.crcs[first..] {
             let (begin, end) = (sum.offset, sum.offset + sum.len);
             if begin >= span.end {
                 break;

@@ -1,7 +1,7 @@
 //! The members of a `.bin` file by their names under its one root, and the small ones read.
 
 use crate::checkpoint::pickle::PickleError;
-use crate::checkpoint::weight_file::{DAMAGED, Shard, crc_mismatch};
+use crate::checkpoint::shard::{DAMAGED, Shard, crc_mismatch};
 use crate::checkpoint::zip::{self, Member};
 use crate::error::{Code, Error, Result};
 use std::collections::HashMap;

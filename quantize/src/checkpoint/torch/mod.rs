@@ -13,7 +13,7 @@ mod state_dict;
 
 use super::pickle;
 use super::pickle::Pickle;
-use super::weight_file::{DAMAGED, Shard, SourceTensor, StorageCrc};
+use super::shard::{DAMAGED, Shard, SourceTensor, StorageCrc};
 use super::zip::Member;
 use crate::error::{Code, Error, Result};
 use crate::wrong_file;
@@ -25,26 +25,26 @@ pub(crate) fn open(file: Shard, shard: usize, notes: &mut Vec<String>) -> Result
     let archive = Archive::open(&file)?;
     let text = archive.read("data.pkl", pickle::MAX_BYTES)?.unwrap_or_default();
     let pickle = Pickle::read(&text).map_err(|err| archive.refuse(err))?;
-    let (mut tensors, used, left_out) =
+    let (mut tensors, used, unused_tensors) =
         state_dict::tensors(&archive, &pickle, shard).map_err(|err| archive.refuse(err))?;
     tensors.sort_by_key(|t| t.offset);
 
-    let mut sums: Vec<StorageCrc> = Vec::new();
-    let mut unsummed = 0_usize;
+    let mut crcs: Vec<StorageCrc> = Vec::new();
+    let mut without_crc = 0_usize;
     for member in archive.members.iter().filter(|m| used.contains(m.name.as_str())) {
         // 0 is what PyTorch writes when it was told to compute none; a real sum of 0 is one in four billion
         if member.crc == 0 && member.len > 0 {
-            unsummed = unsummed.saturating_add(1);
+            without_crc = without_crc.saturating_add(1);
         } else {
             let Member { name, offset, len, crc } = member.clone();
-            sums.push(StorageCrc { name, offset, len, crc });
+            crcs.push(StorageCrc { name, offset, len, crc });
         }
     }
-    if unsummed > 0 {
+    if without_crc > 0 {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-        notes.push(format!("{unsummed} storages of {name} carry no CRC32: damage in them cannot be seen"));
+        notes.push(format!("{without_crc} storages of {name} carry no CRC32: damage in them cannot be seen"));
     }
-    Ok((Shard { sums, left_out, ..file }, tensors))
+    Ok((Shard { crcs, unused_tensors, ..file }, tensors))
 }
 
 /// The zip layout, or the reason why not by name.

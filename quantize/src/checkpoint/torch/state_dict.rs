@@ -4,7 +4,7 @@
 use super::archive::Archive;
 use crate::checkpoint::pickle::allowed_globals::{Global, StorageType};
 use crate::checkpoint::pickle::{Node, Pickle, PickleError, Value};
-use crate::checkpoint::weight_file::{SourceTensor, is_unused_tensor};
+use crate::checkpoint::shard::{SourceTensor, is_unused_tensor};
 use crate::checkpoint::zip::Member;
 use crate::error::Code;
 use llama_ext::GgmlType;
@@ -46,7 +46,7 @@ impl<'a> Table<'a> {
         let Some(Node::Dict { pairs, .. }) = self.pickle.node(self.pickle.root) else {
             return Err(pickle_error(Code::TorchState, 0, "is not a table of tensors"));
         };
-        let (mut tensors, mut used, mut left_out) = (Vec::new(), HashSet::new(), Vec::new());
+        let (mut tensors, mut used, mut unused) = (Vec::new(), HashSet::new(), Vec::new());
         let mut seen = HashSet::new();
         for (key, value) in pairs {
             let Some(name) = self.pickle.text(*key) else {
@@ -64,7 +64,7 @@ impl<'a> Table<'a> {
                     tensors.push(self.tensor(name, dtype, &view, member)?);
                 }
                 // masks of booleans and the like: every loader skips them, so their type is no reason to stop
-                None if is_unused_tensor(name) => left_out.push(name.to_owned()),
+                None if is_unused_tensor(name) => unused.push(name.to_owned()),
                 None => {
                     let what =
                         format!("tensor '{shown}' has elements of type {kind:?}; BFloat16, Half and Float are read");
@@ -72,7 +72,7 @@ impl<'a> Table<'a> {
                 }
             }
         }
-        Ok((tensors, used, left_out))
+        Ok((tensors, used, unused))
     }
 
     /// The tensor's call, out of the parameters it may be wrapped in. Nesting is bounded by the machine.
