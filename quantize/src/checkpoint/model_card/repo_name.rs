@@ -219,7 +219,7 @@ mod tests {
         ("a-q8_0-2", "A Q8_0 2", Some("2")),
         ("UPPER-lower-Mixed", "UPPER Lower Mixed", None),
         ("v1.5", "v1.5", Some("v1.5")),
-        ("phi-3-medium-128k", "Phi 3 ByteSource 128k", None),
+        ("phi-3-medium-128k", "Phi 3 Medium 128k", None),
         ("llama3.1-8B", "Llama3.1 8B", None),
         ("7b", "7b", None),
         ("2", "2", Some("2")),
