@@ -1,18 +1,15 @@
 //! PyTorch `.bin` checkpoints convert to the bytes that the same weights in safetensors give. The files in golden/ are of
-//! real PyTorch; the others are written by made/torch.rs in the same layout.
+//! real PyTorch; the others are written by fixtures/torch.rs in the same layout.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod made;
-
-use made::torch::{Pickle, View, bin, member, members, zip};
+use crate::fixtures;
+use crate::fixtures::torch::{Pickle, View, bin, member, members, zip};
+use crate::support::options;
 use serde_json::{Value, json};
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
-use tulu_quantize::{Checkpoint, Code, ConvertOptions, Error, Ftype, Plan, QuantizeOptions, Silent, convert};
+use tulu_quantize::{Checkpoint, Code, Error, Ftype, Plan, QuantizeOptions, Silent, convert};
 
 const BIN: &str = "pytorch_model.bin";
 
@@ -21,12 +18,7 @@ fn try_convert(dir: &Path, to: &Path, types: &[Ftype]) -> Result<Vec<PathBuf>, E
     fs::create_dir_all(to).unwrap();
     let outputs: Vec<_> = types.iter().map(|t| (*t, to.join(format!("{t}.gguf")))).collect();
     let plan = Plan::new(&source, &outputs, &QuantizeOptions::default())?;
-    convert(
-        &source,
-        &plan,
-        ConvertOptions { threads: NonZeroUsize::new(3).unwrap(), replace: false, reference_kernels: false },
-        &Silent,
-    )?;
+    convert(&source, &plan, options(3), &Silent)?;
     Ok(outputs.into_iter().map(|(_, path)| path).collect())
 }
 
@@ -48,44 +40,35 @@ fn roofs() -> (TempDir, PathBuf, PathBuf) {
     (dir, a, b)
 }
 
-fn both_ways(checkpoint: &made::Checkpoint) {
+fn both_ways(checkpoint: &fixtures::Checkpoint) {
     let (_dir, a, b) = roofs();
     checkpoint.write(&a);
     checkpoint.write_bin(&b);
-    // oracle.rs has all the types: what is quantized does not depend on the file that it came from
+    // against_llama_quantize.rs has all the types: what is quantized does not depend on the file that it came from
     assert_same(&a, &b, &[checkpoint.lossless, Ftype::Q4_K_M, Ftype::Q5_1, Ftype::Q8_0]);
 }
 
 #[test]
 fn bf16_in_three_shards() {
-    both_ways(&made::Checkpoint { shards: 3, ..Default::default() });
+    both_ways(&fixtures::Checkpoint { shards: 3, ..Default::default() });
 }
 
 #[test]
 fn f16_in_two_shards() {
-    both_ways(&made::Checkpoint { lossless: Ftype::F16, ..Default::default() });
+    both_ways(&fixtures::Checkpoint { lossless: Ftype::F16, ..Default::default() });
 }
 
 #[test]
 fn f32_in_one_file() {
-    both_ways(&made::Checkpoint { lossless: Ftype::F32, shards: 1, ..Default::default() });
+    both_ways(&fixtures::Checkpoint { lossless: Ftype::F32, shards: 1, ..Default::default() });
 }
 
 /// (name, shape, weights)
 type Weights = (String, Vec<usize>, Vec<f32>);
 
 /// The shapes and values of golden/make.py.
-fn golden() -> (made::Checkpoint, Vec<Weights>) {
-    let checkpoint = made::Checkpoint {
-        hidden: 8,
-        ffn: 16,
-        layers: 1,
-        heads: 2,
-        kv_heads: 1,
-        vocab: 260,
-        shards: 1,
-        ..Default::default()
-    };
+fn golden() -> (fixtures::Checkpoint, Vec<Weights>) {
+    let checkpoint = fixtures::Checkpoint::small(1);
     let tensors = checkpoint.shapes().into_iter().enumerate().map(|(k, (name, shape))| {
         let value = |j: usize| (((j * 7 + k * 31) % 251) as f32 - 125.0) / 64.0;
         let values = (0..shape.iter().product()).map(value).collect();
@@ -98,16 +81,16 @@ fn golden() -> (made::Checkpoint, Vec<Weights>) {
 /// The golden file `name` against the formula in safetensors of `dtype`, after `change`.
 fn assert_golden(name: &str, dtype: Ftype, change: impl FnOnce(&mut Vec<Weights>)) -> Vec<String> {
     let (checkpoint, mut tensors) = golden();
-    let checkpoint = made::Checkpoint { lossless: dtype, ..checkpoint };
+    let checkpoint = fixtures::Checkpoint { lossless: dtype, ..checkpoint };
     change(&mut tensors);
     let (_dir, a, b) = roofs();
     checkpoint.write_beside(&a);
     checkpoint.write_beside(&b);
-    let encoded: Vec<made::Tensor> = tensors
+    let encoded: Vec<fixtures::Tensor> = tensors
         .into_iter()
         .map(|(name, shape, values)| (name, shape, values.iter().flat_map(|x| checkpoint.encode(*x)).collect()))
         .collect();
-    fs::write(a.join("model.safetensors"), made::safetensors(checkpoint.dtype(), &encoded)).unwrap();
+    fs::write(a.join("model.safetensors"), fixtures::safetensors(checkpoint.dtype(), &encoded)).unwrap();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     fs::copy(file, b.join(BIN)).unwrap();
     assert_same(&a, &b, &[Ftype::F32, Ftype::F16, Ftype::BF16]);
@@ -122,7 +105,7 @@ fn what_transformers_saved_is_read() {
 #[test]
 fn files_without_sums_are_read_with_a_note() {
     let notes = assert_golden("no-crc.bin", Ftype::F32, |_| {});
-    assert_eq!(notes, ["12 storages of pytorch_model.bin carry no CRC32: damage in them cannot be seen"]);
+    assert_eq!(notes, ["12 storages of pytorch_model.bin have no CRC-32: damage in them cannot be detected"]);
 }
 
 #[test]
@@ -168,7 +151,7 @@ fn open_bin(bytes: &[u8]) -> Result<Checkpoint, Error> {
 #[test]
 fn safetensors_win_where_both_are() {
     let (_dir, a, b) = roofs();
-    let checkpoint = made::Checkpoint::default();
+    let checkpoint = fixtures::Checkpoint::default();
     checkpoint.write(&a);
     checkpoint.write(&b);
     fs::write(b.join(BIN), "not even a zip file").unwrap();
@@ -179,7 +162,7 @@ fn safetensors_win_where_both_are() {
 #[test]
 fn an_index_alone_does_not_make_a_checkpoint_safetensors() {
     let (_dir, a, b) = roofs();
-    let checkpoint = made::Checkpoint::default();
+    let checkpoint = fixtures::Checkpoint::default();
     checkpoint.write(&a);
     checkpoint.write_bin(&b);
     fs::copy(a.join("model.safetensors.index.json"), b.join("model.safetensors.index.json")).unwrap();
@@ -216,7 +199,7 @@ fn tensors_that_nobody_reads_may_be_of_any_type() {
 #[test]
 fn an_index_that_disagrees_with_the_shards_is_refused() {
     let (_dir, _, b) = roofs();
-    made::Checkpoint::default().write_bin(&b);
+    fixtures::Checkpoint::default().write_bin(&b);
     let index = b.join("pytorch_model.bin.index.json");
     let good: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
     let refused = |change: &dyn Fn(&mut Value), code: Code, text: &str| {
@@ -288,7 +271,7 @@ fn storages(file: &[u8]) -> Vec<(String, usize, usize)> {
 #[test]
 fn views_are_gathered_in_pieces() {
     let (_dir, a, b) = roofs();
-    let checkpoint = made::Checkpoint { hidden: 1024, ffn: 2048, layers: 1, shards: 1, ..Default::default() };
+    let checkpoint = fixtures::Checkpoint { hidden: 1024, ffn: 2048, layers: 1, shards: 1, ..Default::default() };
     checkpoint.write(&a);
     checkpoint.write_beside(&b);
     let tensors = checkpoint.tensors();

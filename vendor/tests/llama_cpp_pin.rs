@@ -1,7 +1,5 @@
 //! The pin is stated three times (the pin file, Cargo.toml, Cargo.lock) and linked once: all four must say the same.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
-
 use std::path::Path;
 
 fn pinned(key: &str) -> &'static str {

@@ -1,18 +1,11 @@
 //! The bundled checkpoint against what llama.cpp's own converter made of it: every key with its type and value, every
 //! tensor. golden/summarise.py says how the golden file was made.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
+use crate::support::{convert_to, sha256};
 use serde_json::{Value as Json, json};
-use sha2::{Digest as _, Sha256};
-use std::num::NonZeroUsize;
 use std::path::Path;
+use tulu_quantize::Ftype;
 use tulu_quantize::gguf::{Array, Gguf, Value};
-use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, Silent, convert};
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
 
 /// A value as summarise.py writes it.
 fn summary(value: &Value) -> Json {
@@ -43,10 +36,7 @@ fn the_bundled_checkpoint_converts_to_what_llama_cpps_converter_writes() {
         serde_json::from_str(&std::fs::read_to_string(root.join("tests/golden/tulu-tiny-bf16.json")).unwrap()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ours.gguf");
-    let source = Checkpoint::open(&root.join("../tests/fixtures/tulu-tiny")).unwrap();
-    let plan = Plan::new(&source, &[(Ftype::BF16, path.clone())], &QuantizeOptions::default()).unwrap();
-    let options = ConvertOptions { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
-    convert(&source, &plan, options, &Silent).unwrap();
+    convert_to(&root.join("../tests/fixtures/tulu-tiny"), &path, Ftype::BF16).unwrap();
     let ours = Gguf::open(&path).unwrap();
 
     // the name is the folder's, as people search for it (llama.cpp writes "Tulu Tiny"); where the file comes from is ours

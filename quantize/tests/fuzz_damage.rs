@@ -1,10 +1,8 @@
 //! Random damage to every file of a small checkpoint: it is refused, or it does not matter. Never a panic, a wrong tensor
 //! or a file that should not be there. The seed is printed when a case fails; TULU_QUANT_SEED sets it.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod made;
-
+use crate::fixtures;
+use crate::support::{is_own_process, options};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -14,10 +12,6 @@ use tulu_quantize::{
     Checkpoint, Class, ConvertOptions, Error, Ftype, GgmlType, Imatrix, Plan, QuantizeOptions, Reference, Silent,
     convert, table_problems, verify,
 };
-
-fn small(shards: usize) -> made::Checkpoint {
-    made::Checkpoint { hidden: 8, ffn: 16, layers: 1, heads: 2, kv_heads: 1, vocab: 260, shards, ..Default::default() }
-}
 
 /// SplitMix64.
 struct Random(u64);
@@ -98,12 +92,7 @@ impl Drop for Case {
 fn run(dir: &Path, out: &Path) -> Result<Vec<u8>, Error> {
     let source = Checkpoint::open(dir)?;
     let plan = Plan::new(&source, &[(Ftype::F32, out.join("out.gguf"))], &QuantizeOptions::default())?;
-    convert(
-        &source,
-        &plan,
-        ConvertOptions { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false },
-        &Silent,
-    )?;
+    convert(&source, &plan, options(1), &Silent)?;
     let path = out.join("out.gguf");
     Gguf::open(&path)?;
     let bytes = fs::read(&path).unwrap();
@@ -149,7 +138,7 @@ fn mutate(dir: &Path, file: &str, times: usize, judge: impl Fn(&[u8], &[u8])) ->
 #[test]
 fn a_damaged_bin_is_refused_or_converts_to_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    small(1).write_bin(dir.path());
+    fixtures::Checkpoint::small(1).write_bin(dir.path());
     let good = run(dir.path(), dir.path()).unwrap();
     let passed = mutate(dir.path(), "pytorch_model.bin", 800, |_, converted| assert!(converted == good));
     assert!(passed < 400, "{passed}");
@@ -158,7 +147,7 @@ fn a_damaged_bin_is_refused_or_converts_to_the_same_bytes() {
 #[test]
 fn a_damaged_safetensors_is_refused_or_only_the_weights_that_were_hit_differ() {
     let dir = tempfile::tempdir().unwrap();
-    small(1).write(dir.path());
+    fixtures::Checkpoint::small(1).write(dir.path());
     let (file, path) = ("model.safetensors", dir.path().join("good.gguf"));
     let good = run(dir.path(), dir.path()).unwrap();
     fs::write(&path, &good).unwrap();
@@ -212,7 +201,7 @@ const NUMBERS: [(&str, &str); 6] = [
 #[test]
 fn a_damaged_file_beside_the_weights_is_refused_or_changes_what_it_says_and_no_weight() {
     let dir = tempfile::tempdir().unwrap();
-    small(2).write_bin(dir.path());
+    fixtures::Checkpoint::small(2).write_bin(dir.path());
     let good = run(dir.path(), dir.path()).unwrap();
     mutate(dir.path(), "pytorch_model.bin.index.json", 150, |_, converted| assert!(converted == good));
     let (_, weights) = contents(&good, |_| false);
@@ -245,8 +234,11 @@ fn most_memory() -> usize {
 /// the file does not have. Eight bytes of a number are set more often than chance would.
 #[test]
 fn a_damaged_gguf_is_refused_or_read_by_everything_that_reads_one() {
+    if !is_own_process("fuzz_damage::a_damaged_gguf_is_refused_or_read_by_everything_that_reads_one") {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
-    small(1).write(dir.path());
+    fixtures::Checkpoint::small(1).write(dir.path());
     let path = dir.path().join("x.gguf");
     let good = run(dir.path(), dir.path()).unwrap();
     let other = dir.path().join("good.gguf");
@@ -292,7 +284,7 @@ fn a_damaged_gguf_is_refused_or_read_by_everything_that_reads_one() {
         let made = Checkpoint::open_gguf(&path, true).and_then(|source| {
             let out = dir.path().join("out.gguf");
             let plan = Plan::new(&source, &[(Ftype::F16, out.clone())], &QuantizeOptions::default())?;
-            let options = ConvertOptions { threads: NonZeroUsize::MIN, replace: true, reference_kernels: false };
+            let options = ConvertOptions { replace: true, ..options(1) };
             convert(&source, &plan, options, &Silent)?;
             Gguf::open(&out)
         });
@@ -308,7 +300,7 @@ fn a_damaged_gguf_is_refused_or_read_by_everything_that_reads_one() {
     assert!(opened > 0 && converted < times);
     #[cfg(target_os = "linux")]
     {
-        // a file of 100 kB; the other tests of this program run beside it
+        // for a file of 100 kB
         let more = most_memory().saturating_sub(before);
         println!("{more} bytes more were held");
         assert!(more < 96 << 20, "TULU_QUANT_SEED={seed}: {more} bytes more");

@@ -1,10 +1,7 @@
 //! Every tensor and every key of a converted file against llama.cpp's own quantizer, run by the same library on our
 //! lossless 16-bit file. The oracle is `llama_model_quantize`; nothing is stored.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod made;
-
+use crate::fixtures;
 use llama_ext::TypeRules;
 use llama_ext::quantize_file::quantize_file;
 use std::num::NonZeroUsize;
@@ -56,7 +53,7 @@ fn assert_same(ours: &Path, theirs: &Path) {
 }
 
 /// All mixes, on a random checkpoint with grouped heads whose rows are not all multiples of 256 (fallback types).
-fn same_as_llama_cpp(checkpoint: &made::Checkpoint) {
+fn same_as_llama_cpp(checkpoint: &fixtures::Checkpoint) {
     llama_ext::log::capture(None);
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
@@ -78,28 +75,34 @@ fn same_as_llama_cpp(checkpoint: &made::Checkpoint) {
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn every_type_of_a_bf16_checkpoint_with_grouped_heads() {
-    same_as_llama_cpp(&made::Checkpoint::default());
+    same_as_llama_cpp(&fixtures::Checkpoint::default());
 }
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn every_type_of_an_f16_checkpoint_with_equal_heads_and_odd_rows() {
-    let odd =
-        made::Checkpoint { hidden: 288, ffn: 736, heads: 6, kv_heads: 6, lossless: Ftype::F16, ..Default::default() };
+    let odd = fixtures::Checkpoint {
+        hidden: 288,
+        ffn: 736,
+        heads: 6,
+        kv_heads: 6,
+        lossless: Ftype::F16,
+        ..Default::default()
+    };
     same_as_llama_cpp(&odd);
 }
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn every_type_of_an_f32_checkpoint_in_one_file() {
-    same_as_llama_cpp(&made::Checkpoint { lossless: Ftype::F32, shards: 1, ..Default::default() });
+    same_as_llama_cpp(&fixtures::Checkpoint { lossless: Ftype::F32, shards: 1, ..Default::default() });
 }
 
 #[test]
 fn the_number_of_threads_does_not_change_a_byte() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
-    made::Checkpoint::default().write(&source);
+    fixtures::Checkpoint::default().write(&source);
     let run = |threads: usize| {
         let to = dir.path().join(threads.to_string());
         std::fs::create_dir(&to).unwrap();
@@ -110,7 +113,7 @@ fn the_number_of_threads_does_not_change_a_byte() {
 }
 
 /// Random importance of every matrix, in both of llama-imatrix's formats.
-fn imatrix(dir: &Path, checkpoint: &made::Checkpoint) -> (PathBuf, PathBuf) {
+fn imatrix(dir: &Path, checkpoint: &fixtures::Checkpoint) -> (PathBuf, PathBuf) {
     let mut state = 7_u32;
     let mut random = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -171,7 +174,7 @@ fn importance_matrices_and_type_options_give_the_same_bytes_too() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     // eight layers, because the rules treat the first eighth apart
-    let checkpoint = made::Checkpoint { layers: 8, hidden: 256, ffn: 512, heads: 4, ..Default::default() };
+    let checkpoint = fixtures::Checkpoint { layers: 8, hidden: 256, ffn: 512, heads: 4, ..Default::default() };
     checkpoint.write(&source);
     let (dat, gguf) = imatrix(dir.path(), &checkpoint);
     let read = |path: &Path| Imatrix { file: String::new(), ..Imatrix::read(path).expect("both formats are read") };
@@ -211,7 +214,7 @@ fn importance_matrices_and_type_options_give_the_same_bytes_too() {
 fn our_kernels_and_ggml_s_make_the_same_files() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
-    made::Checkpoint::default().write(&source);
+    fixtures::Checkpoint::default().write(&source);
     let types: Vec<Ftype> = Ftype::ALL.map(|(t, _)| t).to_vec();
     let run = |reference: bool| {
         let to = dir.path().join(reference.to_string());
@@ -229,7 +232,7 @@ fn a_gguf_file_as_source_gives_what_llama_cpp_makes_of_it() {
     llama_ext::log::capture(None);
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("model");
-    made::Checkpoint::default().write(&folder);
+    fixtures::Checkpoint::default().write(&folder);
     let lossless = dir.path().join("lossless");
     std::fs::create_dir(&lossless).unwrap();
     let sources =

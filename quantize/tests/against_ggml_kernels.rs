@@ -1,10 +1,6 @@
 //! Our kernels against ggml's, byte for byte. The oracle is `ggml_quantize_chunk` of the linked library; nothing is stored.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-#[allow(dead_code, reason = "shared with the bench")]
-mod weights;
-
+use crate::random_weights as weights;
 use tulu_quantize::{GgmlType, kernels};
 
 /// Quantizes rows by both and compares; the message says which block came out different first.
