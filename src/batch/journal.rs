@@ -86,8 +86,8 @@ impl Journal {
         self.index.end == 0
     }
 
-    /// The window of the run that it is of, in tokens.
-    pub(crate) fn window(&self) -> Option<u32> {
+    /// The context size of the run that the journal is of, in tokens.
+    pub(crate) fn n_ctx(&self) -> Option<u32> {
         self.index.header.as_ref().and_then(|header| header.run.window)
     }
 
@@ -156,11 +156,11 @@ impl Journal {
     }
 
     /// Over all finished records.
-    pub(crate) fn sums(&self) -> Totals {
-        self.index.entries.values().fold(Totals::default(), |sums, entry| Totals {
-            failed: sums.failed.saturating_add(u64::from(!entry.ok)),
-            prompt_tokens: sums.prompt_tokens.saturating_add(u64::from(entry.tokens.0)),
-            completion_tokens: sums.completion_tokens.saturating_add(u64::from(entry.tokens.1)),
+    pub(crate) fn totals(&self) -> Totals {
+        self.index.entries.values().fold(Totals::default(), |totals, entry| Totals {
+            failed: totals.failed.saturating_add(u64::from(!entry.ok)),
+            prompt_tokens: totals.prompt_tokens.saturating_add(u64::from(entry.tokens.0)),
+            completion_tokens: totals.completion_tokens.saturating_add(u64::from(entry.tokens.1)),
         })
     }
 

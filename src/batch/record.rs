@@ -13,7 +13,7 @@ pub(crate) struct Record {
     /// The model that it asks for, where its format has such a field.
     pub(crate) model: Option<String>,
     /// What to answer; at least one.
-    pub(crate) asks: Vec<PromptInput>,
+    pub(crate) prompts: Vec<PromptInput>,
     /// What the user says after the first answer, and after the next ones.
     pub(crate) turns: Vec<String>,
     /// How.
@@ -134,7 +134,7 @@ impl AnsweredRecord<'_> {
 
     /// A number of the first answer to each prompt, summed.
     fn once(&self, of: fn(&Answer) -> usize) -> u64 {
-        let n = (self.choices.len() / self.record.asks.len().max(1)).max(1);
+        let n = (self.choices.len() / self.record.prompts.len().max(1)).max(1);
         self.choices.iter().step_by(n).flatten().map(|answer| of(answer) as u64).sum()
     }
 }

@@ -34,7 +34,7 @@ pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
     Ok(Record {
         id: None,
         model: None,
-        asks: vec![PromptInput::Chat(vec![Message::new(Role::User, prompt)])],
+        prompts: vec![PromptInput::Chat(vec![Message::new(Role::User, prompt)])],
         turns: Vec::new(),
         options: RequestOptions { n: Some(1), ..RequestOptions::default() },
         fields,
@@ -62,7 +62,7 @@ mod tests {
     fn an_instruction_is_read_with_its_input() {
         let record =
             parse(br#"{"dataset":"koala","instruction":"Do","input":"it","output":"x","generator":"y"}"#).unwrap();
-        let PromptInput::Chat(messages) = &record.asks[0] else { unreachable!() };
+        let PromptInput::Chat(messages) = &record.prompts[0] else { unreachable!() };
         assert_eq!(messages[0].content, "Do\n\nit");
         assert_eq!(
             serde_json::to_string(&record.fields).unwrap(),

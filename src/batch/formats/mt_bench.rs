@@ -60,7 +60,7 @@ fn question(given: &Map<String, Value>, id: &Value) -> Result<Record, CodeAndMes
     Ok(Record {
         id: Some(name),
         model: None,
-        asks: vec![PromptInput::Chat(vec![Message::new(Role::User, first)])],
+        prompts: vec![PromptInput::Chat(vec![Message::new(Role::User, first)])],
         turns,
         options: RequestOptions {
             temperature: Some(temperature(given)?),

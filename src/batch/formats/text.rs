@@ -13,7 +13,7 @@ pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
     Ok(Record {
         id: None,
         model: None,
-        asks: vec![PromptInput::Chat(vec![Message::new(Role::User, prompt)])],
+        prompts: vec![PromptInput::Chat(vec![Message::new(Role::User, prompt)])],
         turns: Vec::new(),
         options: RequestOptions::default(),
         fields: Map::from_iter([("prompt".to_owned(), prompt.into())]),

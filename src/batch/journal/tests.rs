@@ -45,7 +45,7 @@ fn the_output_is_whole_and_in_order() {
         put(&mut journal, number, number != 3);
     }
     assert!(!output.exists());
-    let sums = journal.sums();
+    let sums = journal.totals();
     assert_eq!((journal.len(), sums.failed, sums.prompt_tokens, sums.completion_tokens), (3, 1, 6, 30));
     journal.assemble(Format::Openai, keys(&[1, 2, 3]).into_iter()).unwrap();
     let line = |n: u8| json!({"text": format!("é {n}\n\t")}).to_string() + "\n";
@@ -136,7 +136,7 @@ fn the_last_line_of_a_record_counts() {
     put(&mut journal, 1, true);
     drop(journal);
     let journal = begun(&output);
-    assert_eq!((journal.len(), journal.sums().failed), (1, 0));
+    assert_eq!((journal.len(), journal.totals().failed), (1, 0));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn records_of_another_window_stay_when_failed_ones_are_tried_again() {
     drop(journal);
     let larger = Identity { window: Some(1024), ..run() };
     let mut journal = Journal::open(&output, false).unwrap();
-    assert_eq!(journal.window(), Some(512));
+    assert_eq!(journal.n_ctx(), Some(512));
     let refused = journal.resume(&larger, &input(&[1, 2, 3]), false).unwrap_err();
     assert!(refused.what.ends_with("run: window changed"), "{}", refused.what);
     drop(journal);
@@ -283,7 +283,7 @@ fn records_of_another_window_stay_when_failed_ones_are_tried_again() {
     drop(journal);
     let mut journal = Journal::open(&output, false).unwrap();
     journal.resume(&larger, &input(&[1, 2, 3]), false).unwrap();
-    assert_eq!((journal.len(), journal.sums().failed, journal.damage()), (2, 0, (0, 0)));
+    assert_eq!((journal.len(), journal.totals().failed, journal.damage()), (2, 0, (0, 0)));
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_shard_counts_what_is_its_own_now() {
     let counted = |numbers: &[u8]| {
         let mut journal = Journal::open(&output, false).unwrap();
         journal.begin(&first, &input(numbers), false).unwrap();
-        (journal.len(), journal.sums().prompt_tokens)
+        (journal.len(), journal.totals().prompt_tokens)
     };
     assert_eq!(counted(&[7, 1, 2, 3, 4, 5, 6]), (0, 0));
     assert_eq!(counted(&[7, 1, 3, 2, 5, 6, 4]), (2, 8));

@@ -3,7 +3,7 @@
 use crate::batch::files::exists;
 use crate::batch::identity::Identity;
 use crate::batch::manifest::{ModelInfo, OutputInfo, Tokens};
-use crate::batch::{Manifest, ShardOutputs};
+use crate::batch::{Manifest, ShardOutputs, output_exists};
 use crate::error::{Code, Exit, Failure};
 use crate::stderr;
 use serde_json::json;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// exit code is 1 if some records failed.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment, after_help = "Example:\n  tulu-quant batch merge -o answers.jsonl part-*.jsonl")]
-pub(crate) struct Args {
+pub(super) struct MergeArgs {
     /// Where the whole goes
     #[arg(short, long, value_name = "OUT", env = "TULU_QUANT_OUTPUT")]
     output: PathBuf,
@@ -32,12 +32,11 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+pub(super) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let output = &args.output;
     let parts = ShardOutputs::open(&args.parts)?;
     if !args.force && exists(output)? {
-        let fix = "give another -o, or --force to replace it";
-        return Err(Failure::input(Code::OutputExists, "is there already", fix).at(output));
+        return Err(output_exists(output, ""));
     }
     let (written, failed) = parts.join(output)?;
     let Some(first) = parts.list.first().map(|part| &part.manifest) else {

@@ -35,7 +35,7 @@ fn record(mut fields: Map<String, Value>) -> Result<Record, CodeAndMessage> {
         return Err(("invalid_body", "\"body\" must be an object".to_owned()));
     };
     let model = body.get("model").and_then(Value::as_str).map(str::to_owned);
-    let (asks, options) = match fields.get("url").and_then(Value::as_str) {
+    let (prompts, options) = match fields.get("url").and_then(Value::as_str) {
         Some("/v1/chat/completions") => {
             let messages = body.remove("messages").ok_or(("missing_messages", "\"messages\" is missing".to_owned()))?;
             let messages = conversation(&plain(messages)?).map_err(|why| ("invalid_messages", why))?;
@@ -43,34 +43,34 @@ fn record(mut fields: Map<String, Value>) -> Result<Record, CodeAndMessage> {
         }
         Some("/v1/completions") => {
             let prompt = body.remove("prompt").ok_or(("missing_prompt", "\"prompt\" is missing".to_owned()))?;
-            (prompts(prompt)?, params::read(body, false)?)
+            (prompt_list(prompt)?, params::read(body, false)?)
         }
         _ => {
             let message = "\"url\" must be \"/v1/chat/completions\" or \"/v1/completions\"";
             return Err(("invalid_url", message.to_owned()));
         }
     };
-    if asks.len() * options.n.unwrap_or(1) as usize > MAX_CHOICES {
+    if prompts.len() * options.n.unwrap_or(1) as usize > MAX_CHOICES {
         return Err(("invalid_parameter", format!("more than {MAX_CHOICES} answers are asked for")));
     }
     let fields = Map::from_iter([("custom_id".to_owned(), Value::from(id.as_str()))]);
-    Ok(Record { id: Some(id), model, asks, turns: Vec::new(), options, fields })
+    Ok(Record { id: Some(id), model, prompts, turns: Vec::new(), options, fields })
 }
 
 /// A text, ids, or several of either, as the API and vLLM have them.
-fn prompts(prompt: Value) -> Result<Vec<PromptInput>, CodeAndMessage> {
+fn prompt_list(prompt: Value) -> Result<Vec<PromptInput>, CodeAndMessage> {
     let list = match prompt {
         Value::Array(list) if !list.iter().any(Value::is_number) => list,
         one => vec![one],
     };
-    let asks: Option<Vec<PromptInput>> = list.into_iter().map(prompt_of).collect();
-    asks.filter(|asks| !asks.is_empty()).ok_or_else(|| {
+    let prompts: Option<Vec<PromptInput>> = list.into_iter().map(prompt_input).collect();
+    prompts.filter(|prompts| !prompts.is_empty()).ok_or_else(|| {
         let message = "\"prompt\" must be a string, an array of token ids, or an array of such";
         ("invalid_prompt", message.to_owned())
     })
 }
 
-fn prompt_of(value: Value) -> Option<PromptInput> {
+fn prompt_input(value: Value) -> Option<PromptInput> {
     match value {
         Value::String(text) => Some(PromptInput::Text(text)),
         Value::Array(ids) if !ids.is_empty() => {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// The output line of an answered record.
 pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     let AnsweredRecord { record, name, .. } = answered;
-    let chat = matches!(record.asks.first(), Some(PromptInput::Chat(_)));
+    let chat = matches!(record.prompts.first(), Some(PromptInput::Chat(_)));
     let answers = answered.choices.iter().flatten();
     let choices: Vec<Value> =
         answers.enumerate().map(|(i, answer)| if chat { message(i, answer) } else { text(i, answer) }).collect();
