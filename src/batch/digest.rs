@@ -20,9 +20,9 @@ impl<T> Hashed<T> {
         Self { inner, hash: Sha256::new() }
     }
 
-    /// The reader or writer itself.
-    pub(super) fn get_ref(&self) -> &T {
-        &self.inner
+    /// Returns the reader or writer itself.
+    pub(super) fn into_inner(self) -> T {
+        self.inner
     }
 
     /// Returns the SHA-256 of the bytes so far, in hexadecimal.

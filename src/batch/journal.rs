@@ -13,10 +13,11 @@ use super::files::{beside, exists, is_folder, lock};
 use super::format::Format;
 use super::identity::{Identity, WINDOW};
 use super::manifest::Manifest;
-use super::output::{OutputFile, WrittenOutput, sync_folder};
+use super::output::{OutputFile, WrittenOutput};
 use super::record_key::{InputIndex, Key};
 use super::shard::Shard;
 use super::sink::{FinishedRecord, RecordSink};
+use crate::atomic_file::folder_of;
 use crate::error::{Code, Failure};
 use index::{Entry, Index, Place};
 use line::{Header, InputId};
@@ -24,6 +25,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tulu_quantize::platform;
 
 /// A power failure costs at most this much work: so long after a record was written it is on the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
@@ -142,7 +144,8 @@ impl Journal {
         if self.index.header.as_ref() != Some(&header) {
             self.write(header.line().as_bytes())?;
             self.sync()?;
-            sync_folder(&self.path).map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
+            platform::sync_folder(&folder_of(&self.path))
+                .map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
             self.index.header = Some(header);
         }
         self.seed = line::seed(run);

@@ -4,8 +4,8 @@
 use super::files::beside;
 use super::format::Format;
 use super::identity::{Exact, Fingerprint, Identity, Parameters};
-use super::output::write_whole;
 use super::shard::Shard;
+use crate::atomic_file::{self, Mode};
 use crate::error::{Code, Failure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -153,7 +153,7 @@ impl Manifest {
         let value = serde_json::to_value(self).map_err(|err| {
             Failure::engine(Code::Defect, format!("the manifest cannot be written: {err}"), "report this").at(output)
         })?;
-        write_whole(&path(output)?, format!("{value:#}\n").as_bytes())
+        atomic_file::write(&path(output)?, format!("{value:#}\n").as_bytes(), Mode::Umask)
     }
 
     /// The manifest of `output`; `None` where there is none. One of another version is an error.

@@ -2,11 +2,12 @@
 //! run writes to are `journal` and `stdout_sink`.
 
 use super::digest::Hashed;
-use super::files::{beside, folder};
+use super::files::beside;
 use super::format::Format;
 use super::output_framing::OutputFraming;
+use crate::atomic_file::{self, AtomicFile, Mode};
 use crate::error::Failure;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -23,8 +24,7 @@ pub(crate) struct WrittenOutput {
 #[derive(Debug)]
 pub(crate) struct OutputFile {
     path: PathBuf,
-    partial: PathBuf,
-    out: BufWriter<Hashed<File>>,
+    out: BufWriter<Hashed<AtomicFile>>,
     frame: OutputFraming,
     errors_path: PathBuf,
     errors: Vec<u8>,
@@ -33,11 +33,9 @@ pub(crate) struct OutputFile {
 impl OutputFile {
     /// Begins the output at `path`, which is not touched before [`OutputFile::finish`].
     pub(crate) fn create(path: &Path, format: Format) -> Result<Self, Failure> {
-        let partial = beside(path, ".", ".partial")?;
-        let file = File::create(&partial).map_err(|err| Failure::io(path, "cannot write", &err))?;
+        let file = AtomicFile::create(path, Mode::Umask).map_err(|err| Failure::io(path, "cannot write", &err))?;
         Ok(Self {
             path: path.to_owned(),
-            partial,
             out: BufWriter::new(Hashed::new(file)),
             frame: OutputFraming::new(format, path),
             errors_path: beside(path, "", ".errors")?,
@@ -61,7 +59,6 @@ impl OutputFile {
         self.frame.end(&mut self.out).map_err(|err| failed(&self.path, &err))?;
         self.out.flush().map_err(|err| failed(&self.path, &err))?;
         let sha256 = self.out.get_ref().sha256();
-        self.out.get_ref().get_ref().sync_all().map_err(|err| failed(&self.path, &err))?;
         let errors = match self.errors.is_empty() {
             // Those of an earlier run are mended.
             true => fs::remove_file(&self.errors_path).map(|()| None).or_else(|err| match err.kind() {
@@ -69,42 +66,14 @@ impl OutputFile {
                 _ => Err(failed(&self.errors_path, &err)),
             })?,
             false => {
-                write_whole(&self.errors_path, &self.errors)?;
+                atomic_file::write(&self.errors_path, &self.errors, Mode::Umask)?;
                 Some(self.errors_path.clone())
             }
         };
-        fs::rename(&self.partial, &self.path).map_err(|err| failed(&self.path, &err))?;
-        sync_folder(&self.path).map_err(|err| failed(&self.path, &err))?;
+        let file = self.out.into_inner().map_err(|err| failed(&self.path, err.error()))?.into_inner();
+        file.commit().map_err(|err| failed(&self.path, &err))?;
         Ok(WrittenOutput { sha256, errors })
     }
-}
-
-impl Drop for OutputFile {
-    /// After [`OutputFile::finish`] there is nothing left of this name.
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.partial);
-    }
-}
-
-/// A small file, whole or absent.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let partial = beside(path, ".", ".partial")?;
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
-        sync_folder(path)
-    };
-    write().map_err(|err| {
-        let _ = fs::remove_file(&partial);
-        Failure::io(path, "cannot write", &err)
-    })
-}
-
-/// Makes sure that the name `path` is kept.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder(path))?.sync_all()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `/export`: a conversation for other readers. The ending of the name chooses: `.md` for people, `.json` for `prompt`,
 //! `.jsonl` for `batch` (each question once more, to this or another model).
 
-use super::talk::Chat;
-use super::whole;
+use super::conversation::Conversation;
+use crate::atomic_file::{self, Mode};
 use crate::error::{Code, Failure};
 use crate::prompt::{Message, Role};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// Writes the whole conversation to `path`.
-pub(super) fn export(chat: &Chat<'_>, path: &Path) -> Result<(), Failure> {
+pub(super) fn export(chat: &Conversation<'_>, path: &Path) -> Result<(), Failure> {
     let text = match path.extension().and_then(|ending| ending.to_str()) {
         Some("md" | "markdown") => markdown(&chat.messages),
         Some("json") => format!("{:#}\n", messages(&chat.messages)),
@@ -20,7 +20,7 @@ pub(super) fn export(chat: &Chat<'_>, path: &Path) -> Result<(), Failure> {
             return Err(Failure::input(Code::Export, "does not say in which format", fix).at(path));
         }
     };
-    whole::write(path, &text, whole::Readers::Umask)
+    atomic_file::write(path, text.as_bytes(), Mode::Umask)
 }
 
 fn markdown(messages: &[Message]) -> String {
@@ -40,7 +40,7 @@ fn messages(messages: &[Message]) -> Value {
 }
 
 /// One record for each answer: everything that was said before it.
-fn records(chat: &Chat<'_>) -> String {
+fn records(chat: &Conversation<'_>) -> String {
     let said = &chat.messages;
     let answers = said.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
     let sampling = &chat.parameters.sampling;

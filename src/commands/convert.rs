@@ -1,27 +1,29 @@
 //! `convert`: a checkpoint, from a folder or as it arrives from the Hub, to one GGUF file for each type, in one pass.
 
-use crate::cli::FetchArgs;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::arrive::{self, Source};
+use crate::model::bundled;
 use crate::model::card;
-use crate::model::demo;
 use crate::model::hub::Hub;
-use crate::model::named::{Named, named, parse_type};
-use crate::model::source::{is_checkpoint, listing, threads};
+use crate::model::if_exists;
+use crate::model::model_ref::{self, ModelRef, parse_type};
+use crate::model::resolve::{available_threads, check_is_checkpoint, list_repo};
 use crate::model::stopped;
+use crate::model::streaming::{self, CheckpointSource};
+use crate::options::FetchArgs;
 use crate::sanitize::one_line;
 use crate::stderr;
 use crate::table::{self, Align};
 use crate::watch::Watch;
 use serde_json::{Value, json};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Instant;
-use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Naming, Options, Plan, Recipe, memory_needed};
+use tulu_quantize::{
+    Checkpoint, ConvertOptions, Ftype, GgmlType, Imatrix, Naming, Plan, QuantizeOptions, memory_needed, platform,
+};
 
 /// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
 ///
@@ -101,10 +103,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let recipe = recipe(args)?;
     let opened = open(args, &interrupt)?;
     let source = opened.checkpoint();
-    let refusals = crate::prompt::probe(source)?;
+    let refusals = crate::prompt::check_template(source)?;
     let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
-    let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(threads);
-    let memory = memory_needed(&plan, threads).saturating_add(opened.memory_held(&plan));
+    let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(available_threads);
+    let memory = memory_needed(&plan, threads).saturating_add(opened.stream_memory(&plan));
     if !args.json {
         stderr::block(&summary(&opened, &plan, memory));
         refusals.iter().for_each(|note| stderr::note(note));
@@ -112,7 +114,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.dry_run {
         let text =
             if args.json { plan_json(&opened, &plan, memory).to_string() + "\n" } else { tensor_table(source, &plan) };
-        return crate::stdout(&text);
+        return crate::stdout::print(&text);
     }
     for folder in plan.outputs.iter().filter_map(|o| o.path.parent()).filter(|dir| !dir.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|err| Failure::io(folder, "cannot create the folder", &err))?;
@@ -120,13 +122,13 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let card = args.card.then(|| card::place(&plan, args.force)).transpose()?;
     let begun = Instant::now();
     let watch = Watch::new("converting", plan.source_bytes, &interrupt);
-    let options = Options { threads, replace: args.force, reference_kernels: args.reference_kernels };
-    let journal = arrive::journal_of(&source.name(), &plan);
+    let options = ConvertOptions { threads, replace: args.force, reference_kernels: args.reference_kernels };
+    let journal = streaming::journal_of(&source.name(), &plan);
     let converted = opened.convert(&plan, options, &journal, &watch);
     watch.clear();
     // the request to stop came as a signal, which decides between 130 and 143
     let report = converted.map_err(|err| match interrupt.asked() {
-        Some(exit) if err.code == Code::Interrupted && opened.distant().is_some() => stopped(exit),
+        Some(exit) if err.code == Code::Interrupted && opened.remote_name().is_some() => stopped(exit),
         asked => Failure { exit: asked.unwrap_or(err.exit), ..err },
     })?;
     if let Some(card) = &card {
@@ -136,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.json {
         let mut result = plan_json(&opened, &plan, memory);
         result["seconds"] = json!(seconds);
-        return crate::stdout(&(result.to_string() + "\n"));
+        return crate::stdout::print(&(result.to_string() + "\n"));
     }
     let mut made: Vec<String> =
         plan.outputs.iter().map(|o| format!("  {}  {}\n", o.path.display(), table::bytes(o.len))).collect();
@@ -151,18 +153,20 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The folder or file, or else the model of the family or the Hub.
-fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
-    let there = super::look(&args.source)?;
-    if there.as_ref().is_some_and(|found| !found.is_dir()) {
+fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure> {
+    let found = if_exists::metadata(&args.source)?;
+    if found.as_ref().is_some_and(|it| !it.is_dir()) {
         return Ok(Checkpoint::open_gguf(&args.source, args.allow_requantize)?.into());
     }
-    let named = if there.is_none() { Some(named(args.source.as_os_str())?) } else { None };
+    let named = if found.is_none() { Some(model_ref::parse(args.source.as_os_str())?) } else { None };
     let (repo, ftype) = match named {
-        Some(Named::Hub(repo, ftype)) => (repo, ftype),
-        Some(Named::Demo(None)) => return Ok(Checkpoint::open(&demo::folder()?)?.into()),
-        Some(Named::Demo(Some(ftype)) | Named::Folder(_, Some(ftype))) => return Err(type_after_name(args, ftype)),
+        Some(ModelRef::Hub(repo, ftype)) => (repo, ftype),
+        Some(ModelRef::Demo(None)) => return Ok(Checkpoint::open(&bundled::folder()?)?.into()),
+        Some(ModelRef::Demo(Some(ftype)) | ModelRef::Folder(_, Some(ftype))) => {
+            return Err(type_after_name(args, ftype));
+        }
         _ => {
-            is_checkpoint(&args.source)?;
+            check_is_checkpoint(&args.source)?;
             return Ok(Checkpoint::open(&args.source)?.into());
         }
     };
@@ -171,9 +175,9 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
     }
     let hub = Hub::from_env(interrupt)?;
     // what is in the cache as a whole needs no network
-    match hub.settings().cache.complete(&repo)?.filter(|_| hub.settings().offline) {
+    match hub.settings().cache.complete_snapshot(&repo)?.filter(|_| hub.settings().offline) {
         Some(folder) => Ok(Checkpoint::open(&folder)?.into()),
-        None => Source::listed(&hub, listing(&hub, &repo)?, &args.fetch),
+        None => CheckpointSource::listed(&hub, list_repo(&hub, &repo)?, &args.fetch.options()),
     }
 }
 
@@ -196,13 +200,13 @@ fn types(names: &[String]) -> Result<Vec<Ftype>, Failure> {
 }
 
 /// The options as typed → checked.
-fn recipe(args: &Args) -> Result<Recipe, Failure> {
+fn recipe(args: &Args) -> Result<QuantizeOptions, Failure> {
     let of = |name: &String| tensor_type(name);
     let overrides = args.tensor_type.iter().flat_map(|text| overrides(text)).map(|text| match text.rsplit_once('=') {
         Some((pattern, kind)) if !pattern.is_empty() => Ok((pattern.to_lowercase(), tensor_type(kind)?)),
         _ => Err(Failure::input(Code::Type, format!("'{text}' is not PATTERN=TYPE"), "write it like attn_v=q6_K")),
     });
-    Ok(Recipe {
+    Ok(QuantizeOptions {
         pure: args.pure,
         output: args.output_tensor_type.as_ref().map(of).transpose()?,
         token_embedding: args.token_embedding_type.as_ref().map(of).transpose()?,
@@ -233,10 +237,10 @@ fn overrides(text: &str) -> Vec<&str> {
 /// Where each type goes: see the help of `--output`. Names of files keep their bytes, also those that are no UTF-8.
 fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathBuf)>, Failure> {
     let convention = Naming::of(name).map_or_else(|| name.to_owned(), |naming| naming.file_stem());
-    let given = replaced(output.as_os_str(), "{name}", &convention);
+    let given = platform::replace(output.as_os_str(), "{name}", &convention);
     let output = Path::new(&given);
-    let has_type = given.as_bytes().windows(6).any(|part| part == b"{type}");
-    let is_file = !output.is_dir() && (given.as_bytes().ends_with(b".gguf") || has_type);
+    let has_type = given.as_encoded_bytes().windows(6).any(|part| part == b"{type}");
+    let is_file = !output.is_dir() && (given.as_encoded_bytes().ends_with(b".gguf") || has_type);
     if is_file && types.len() > 1 && !has_type {
         let what = format!("one file cannot hold {} types", types.len());
         return Err(Failure::input(Code::Request, what, "give a folder, or a name with {type} in it").at(output));
@@ -245,7 +249,7 @@ fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Ve
     let stem = folder.unwrap_or(OsStr::new(name));
     let path = |ftype: &Ftype| {
         if is_file {
-            return replaced(&given, "{type}", ftype.name()).into();
+            return platform::replace(&given, "{type}", ftype.name()).into();
         }
         let mut file = stem.to_owned();
         file.push(format!("-{ftype}.gguf"));
@@ -254,26 +258,8 @@ fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Ve
     Ok(types.iter().map(|ftype| (*ftype, path(ftype))).collect())
 }
 
-/// `text` with every `from` replaced.
-fn replaced(text: &OsStr, from: &str, to: &str) -> OsString {
-    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some(byte) = rest.first() {
-        match rest.strip_prefix(from.as_bytes()) {
-            Some(after) => {
-                out.extend_from_slice(to.as_bytes());
-                rest = after;
-            }
-            None => {
-                out.push(*byte);
-                rest = &rest[1..];
-            }
-        }
-    }
-    OsString::from_vec(out)
-}
-
 /// What will happen, in a few lines.
-fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
+fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> String {
     let source = opened.checkpoint();
     let c = &source.config;
     let mut out = format!(
@@ -294,7 +280,7 @@ fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
         out += &format!("  {:<7} {:>9}  {bpw:.2} bits a weight  {}\n", o.ftype, table::bytes(o.len), o.path.display());
     }
     let [read, disk, memory] = [plan.source_bytes, plan.output_bytes(), memory].map(table::bytes);
-    let reads = match opened.distant() {
+    let reads = match opened.remote_name() {
         Some(place) => format!("fetches {read} from {place} and keeps none of it"),
         None => format!("reads {read}"),
     };
@@ -330,9 +316,9 @@ fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
     table::render(&align, &rows)
 }
 
-fn plan_json(opened: &Source, plan: &Plan, memory: u64) -> Value {
+fn plan_json(opened: &CheckpointSource, plan: &Plan, memory: u64) -> Value {
     let source = opened.checkpoint();
-    let place = opened.distant().unwrap_or_else(|| source.dir.to_string_lossy().into_owned());
+    let place = opened.remote_name().unwrap_or_else(|| source.dir.to_string_lossy().into_owned());
     let outputs: Vec<Value> = plan
         .outputs
         .iter()

@@ -53,7 +53,7 @@ fn unsound(path: &Path, what: String) -> Failure {
 fn main_type(gguf: &Gguf) -> GgmlType {
     let mut bytes: HashMap<GgmlType, u64> = HashMap::new();
     for tensor in &gguf.tensors {
-        let sum = bytes.entry(tensor.kind).or_default();
+        let sum = bytes.entry(tensor.ggml_type).or_default();
         *sum = sum.saturating_add(tensor.bytes);
     }
     let most = bytes.into_iter().max_by_key(|(kind, bytes)| (*bytes, std::cmp::Reverse(kind.id())));
@@ -103,8 +103,8 @@ fn tensors(gguf: &Gguf) -> Result<(), String> {
         return Err(problem);
     }
     for t in &gguf.tensors {
-        if !t.kind.is_weights() || t.n_rows() == 1 && t.kind != GgmlType::F32 {
-            return Err(format!("tensor '{}' is {}, which llama.cpp does not compute with there", t.name, t.kind));
+        if !t.ggml_type.is_weights() || t.n_rows() == 1 && t.ggml_type != GgmlType::F32 {
+            return Err(format!("tensor '{}' is {}, which llama.cpp does not compute with there", t.name, t.ggml_type));
         }
         if !t.offset.is_multiple_of(TENSOR_ALIGNMENT) {
             let (name, alignment) = (&t.name, gguf.alignment);

@@ -2,7 +2,7 @@
 
 use super::merge::MergeArgs;
 use crate::batch::Format;
-use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
+use crate::options::{EngineArgs, HubArgs, SamplingArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
 

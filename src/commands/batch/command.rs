@@ -7,6 +7,7 @@ use crate::batch::{
     Defaults, Format, Framing, InputFile, InputIndex, RecordSink, RunOptions, RunStats, Runner, Shard, check_encoding,
     estimate_workload,
 };
+use crate::atomic_file::folder_of;
 use crate::commands::load;
 use crate::decode::{Decoder, Mode};
 use crate::engine::{Model, Sampling, Settings};
@@ -191,10 +192,6 @@ fn with_shard(path: &Path, shard: Shard) -> PathBuf {
         Some(text) => PathBuf::from(text.replace("{shard}", &shard.tag())),
         None => path.to_owned(),
     }
-}
-
-fn folder_of(path: &Path) -> PathBuf {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

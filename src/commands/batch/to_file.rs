@@ -68,7 +68,7 @@ pub(super) fn run(command: &BatchCommand<'_>, output: &Path) -> Result<Exit, Fai
     }
     summary.print(&written);
     if args.json {
-        crate::stdout(&format!("{}\n", summary.json(output)))?;
+        crate::stdout::print(&format!("{}\n", summary.json(output)))?;
     }
     Ok(if summary.totals.failed > 0 { Exit::Partial } else { Exit::Done })
 }
@@ -136,7 +136,7 @@ fn nothing_to_do(
     note(&format!("{} is finished: all {total} records were answered by this command before", shown(output)));
     if command.args.json {
         let summary = Summary { total, resumed: total, ..Summary::default() };
-        crate::stdout(&format!("{}\n", summary.json(output)))?;
+        crate::stdout::print(&format!("{}\n", summary.json(output)))?;
     }
     Ok(Exit::Done)
 }
