@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         return Exit::Machine.into();
     }
     defect::guarded(|| {
-        engine::spin_briefly();
+        engine::reexec_with_short_openmp_spin();
         let line = match cli::parse(std::env::args_os()) {
             Ok(line) => line,
             Err(refused) => return refused.report(),

@@ -126,7 +126,7 @@ impl Identity {
             ("build of the program", both && exact(|exact| exact.revision.clone())),
             ("llama.cpp", both && exact(|exact| exact.llama_cpp.clone())),
             ("SOURCE_DATE_EPOCH", both && exact(|exact| exact.stamp.to_string())),
-            (WINDOW, windows),
+            (CONTEXT_SIZE, windows),
         ];
         fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -143,7 +143,7 @@ impl Identity {
 }
 
 /// The one difference that a retry may have.
-pub(super) const WINDOW: &str = "window";
+pub(super) const CONTEXT_SIZE: &str = "context size";
 
 fn digest(fields: &[String]) -> String {
     hex(&fields.iter().fold(Sha256::new(), |hash, field| hash.chain_update(field)).finalize())
@@ -221,7 +221,7 @@ pub(super) mod tests {
         assert_eq!(with(|other| other.model.bytes = 8), ["model"]);
         assert_eq!(with(|other| other.name.push('x')), ["name of the model"]);
         assert_eq!(with(|other| other.settings.stop.push("x".into())), ["settings"]);
-        assert_eq!(with(|other| other.window = Some(256)), ["window"]);
+        assert_eq!(with(|other| other.window = Some(256)), ["context size"]);
         assert!(with(|other| other.window = None).is_empty(), "not known yet");
         let engine = |change: fn(&mut Exact)| {
             let mut other = exact.clone();

@@ -11,7 +11,7 @@ mod line;
 
 use super::files::{beside, exists, is_folder, lock};
 use super::format::Format;
-use super::identity::{Identity, WINDOW};
+use super::identity::{CONTEXT_SIZE, Identity};
 use super::manifest::Manifest;
 use super::output::{OutputFile, WrittenOutput};
 use super::record_key::{InputIndex, Key};
@@ -100,7 +100,7 @@ impl Journal {
     pub(crate) fn resume(&mut self, run: &Identity, contents: &InputIndex, retry: bool) -> Result<(), Failure> {
         let known = self.index.header.as_ref().map(|header| {
             let mut names = header.run.differences(run);
-            names.retain(|name| !(retry && *name == WINDOW));
+            names.retain(|name| !(retry && *name == CONTEXT_SIZE));
             if header.run.shard != run.shard {
                 names.push("shard");
             }

@@ -8,7 +8,7 @@ use super::identity::{Exact, Fingerprint, Identity, MachineSettings, Parameters}
 use super::manifest::ProgramInfo;
 use super::shard::Shard;
 use super::workload::WorkloadEstimate;
-use crate::engine::{SAMPLING_VERSION, Sampling, Settings, VocabFile};
+use crate::engine::{EngineSettings, SAMPLING_VERSION, Sampling, VocabFile};
 use crate::error::Failure;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -25,7 +25,7 @@ pub(crate) struct RunOptions {
     /// The model as the user typed it.
     pub(crate) model: OsString,
     /// Settings of the engine.
-    pub(crate) engine: Settings,
+    pub(crate) engine: EngineSettings,
     /// Format of input and output.
     pub(crate) format: Format,
     /// The shard that this run processes.

@@ -2,7 +2,7 @@
 
 use super::load;
 use crate::bench::{self, Subject, Test};
-use crate::engine::{Context, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Settings, gpus};
+use crate::engine::{Context, EngineSettings, Model, N_BATCH, N_CTX_MIN, N_UBATCH, gpus};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::options::{EngineArgs, HubArgs};
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = args.engine.settings()?;
     // As llama-bench: the window is what the longest test needs.
     let n_ctx = settings.n_ctx.unwrap_or(N_CTX_MIN).max(longest);
-    let settings = Settings { n_ctx: Some(n_ctx), ..settings }.check()?;
+    let settings = EngineSettings { n_ctx: Some(n_ctx), ..settings }.check()?;
     let interrupt = Interrupt::install()?;
     let path = load::resolve(args.model.as_deref(), &settings, &args.hub, &interrupt)?;
     let model = load::model(&path, settings, Some(1), &interrupt)?;

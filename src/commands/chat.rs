@@ -151,7 +151,7 @@ fn asked(failure: Failure, model: &str) -> Failure {
 
 /// As typed → checked. What is not given is as it was saved, or the model card's.
 fn parameters(args: &Args, saved: Option<&Parameters>) -> Result<Parameters, Failure> {
-    let mut default = saved.map_or_else(Sampling::card, |saved| saved.sampling.clone());
+    let mut default = saved.map_or_else(Sampling::model_card_defaults, |saved| saved.sampling.clone());
     default.presence_penalty = args.presence_penalty.unwrap_or(default.presence_penalty);
     default.frequency_penalty = args.frequency_penalty.unwrap_or(default.frequency_penalty);
     let mut stop = saved.map(|saved| saved.stop.clone()).unwrap_or_default();

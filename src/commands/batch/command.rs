@@ -3,14 +3,14 @@
 
 use super::args::Args;
 use super::progress::RunProgress;
+use crate::atomic_file::folder_of;
 use crate::batch::{
     Defaults, Format, Framing, InputFile, InputIndex, RecordSink, RunOptions, RunStats, Runner, Shard, check_encoding,
     estimate_workload,
 };
-use crate::atomic_file::folder_of;
 use crate::commands::load;
 use crate::decode::{Decoder, Mode};
-use crate::engine::{Model, Sampling, Settings};
+use crate::engine::{EngineSettings, Model, Sampling};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
@@ -36,7 +36,7 @@ impl<'a> BatchCommand<'a> {
             let what = "model, input or output is missing";
             return Err(Failure::input(Code::Usage, what, "see `tulu-quant batch --help`"));
         };
-        let engine = Settings { n_cells: args.kv_tokens, ..args.engine.settings()? };
+        let engine = EngineSettings { n_cells: args.kv_tokens, ..args.engine.settings()? };
         let sampling = sampling(args)?;
         let shard = args.shard.as_deref().map(|text| Shard::parse(text, |name| std::env::var(name).ok()));
         let shard = shard.transpose()?.unwrap_or(Shard::WHOLE);
@@ -102,7 +102,7 @@ impl<'a> BatchCommand<'a> {
         let records = self.input.indexed_records(self.framing, &self.index)?;
         let workload = estimate_workload(records, defaults, results, self.options.n_sequences_max())?;
         let n_needed = workload.and_then(|workload| workload.tokens);
-        let settings = Settings { n_ctx, n_needed, ..self.options.engine.clone() };
+        let settings = EngineSettings { n_ctx, n_needed, ..self.options.engine.clone() };
         load::model(path, settings, self.options.n_slots(workload.as_ref()), &self.interrupt)
     }
 
