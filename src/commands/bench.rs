@@ -1,6 +1,6 @@
 //! `tulu-quant bench`: how fast a model runs here, in the shape of llama-bench.
 
-use super::load;
+use super::load_model;
 use crate::bench::{self, Subject, Test};
 use crate::engine::{Context, EngineSettings, Model, N_BATCH, N_CTX_MIN, N_UBATCH, gpus};
 use crate::error::{Code, Exit, Failure};
@@ -60,8 +60,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let n_ctx = settings.n_ctx.unwrap_or(N_CTX_MIN).max(longest);
     let settings = EngineSettings { n_ctx: Some(n_ctx), ..settings }.check()?;
     let interrupt = Interrupt::install()?;
-    let path = load::resolve(args.model.as_deref(), &settings, &args.hub, &interrupt)?;
-    let model = load::model(&path, settings, Some(1), &interrupt)?;
+    let path = load_model::resolve(args.model.as_deref(), &settings, &args.hub, &interrupt)?;
+    let model = load_model::model(&path, settings, Some(1), &interrupt)?;
     let subject = subject(&model)?;
     let mut context = model.context(&interrupt)?;
 

@@ -1,6 +1,6 @@
 //! `tulu-quant chat`: talk to a model, or have one prompt answered.
 
-use super::load;
+use super::load_model;
 use crate::chat::{AnswerWriter, Conversation, Habits, Overflow, Parameters, Saved, run_interactive};
 use crate::decode::{Answer, FinishReason};
 use crate::engine::Sampling;
@@ -108,8 +108,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let interrupt = Interrupt::install()?;
     let model = args.model.as_deref().or(saved.as_ref().map(|(_, saved)| saved.model.as_os_str()));
-    let path = load::resolve(model, &settings, &args.hub, &interrupt)?;
-    let model = load::model(&path, settings, Some(1), &interrupt)?;
+    let path = load_model::resolve(model, &settings, &args.hub, &interrupt)?;
+    let model = load_model::model(&path, settings, Some(1), &interrupt)?;
     let seed = parameters.sampling.seed;
     let overflow = if turns.is_empty() { Overflow::DropOldest } else { Overflow::Error };
     let overflow = args.on_overflow.unwrap_or(overflow);

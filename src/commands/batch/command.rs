@@ -8,7 +8,7 @@ use crate::batch::{
     Defaults, Format, Framing, InputFile, InputIndex, RecordSink, RunOptions, RunStats, Runner, Shard, check_encoding,
     estimate_workload,
 };
-use crate::commands::load;
+use crate::commands::load_model;
 use crate::decode::{Decoder, Mode};
 use crate::engine::{EngineSettings, Model, Sampling};
 use crate::error::{Code, Exit, Failure};
@@ -80,7 +80,7 @@ impl<'a> BatchCommand<'a> {
 
     /// Returns the GGUF file of the model; downloads and converts it if necessary.
     pub(super) fn resolve_model(&self) -> Result<PathBuf, Failure> {
-        load::resolve(Some(&self.options.model), &self.options.engine, &self.args.hub, &self.interrupt)
+        load_model::resolve(Some(&self.options.model), &self.options.engine, &self.args.hub, &self.interrupt)
     }
 
     /// Returns everything that the answers depend on.
@@ -103,7 +103,7 @@ impl<'a> BatchCommand<'a> {
         let workload = estimate_workload(records, defaults, results, self.options.n_sequences_max())?;
         let n_needed = workload.and_then(|workload| workload.tokens);
         let settings = EngineSettings { n_ctx, n_needed, ..self.options.engine.clone() };
-        load::model(path, settings, self.options.n_slots(workload.as_ref()), &self.interrupt)
+        load_model::model(path, settings, self.options.n_slots(workload.as_ref()), &self.interrupt)
     }
 
     /// Answers the records that `results` lacks. The second value is set if the run stopped early; see [`Runner::run`].
