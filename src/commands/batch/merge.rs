@@ -43,7 +43,7 @@ pub(super) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
         return Err(Failure::engine(Code::Defect, "nothing was merged", "report this"));
     };
     let (prompt, completion) = (parts.sum(|part| part.tokens.prompt), parts.sum(|part| part.tokens.completion));
-    let run = Identity { shard: None, window: parts.window(), ..first.identity() };
+    let run = Identity { shard: None, window: parts.n_ctx(), ..first.identity() };
     let made = OutputInfo {
         path: output.display().to_string(),
         sha256: written.sha256,
