@@ -6,31 +6,31 @@ use crate::options::{EngineArgs, HubArgs, SamplingArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Answer a file of records offline; run it again to go on after an interruption
+/// Run a file of requests offline; run the same command again to resume
 ///
-/// FILE holds OpenAI batch lines, one JSON object each, for /v1/chat/completions (messages)
+/// FILE contains OpenAI batch lines, one JSON object each, for /v1/chat/completions (messages)
 /// or /v1/completions (prompt):
 ///
 ///   {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions",
 ///    "body": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 64}}
 ///
-/// or instructions of AlpacaEval, questions of MT-Bench, or a prompt a line (--format; it is
-/// guessed where that is plain). OUT is written as each format's own tools read it, in the
-/// order of FILE. A record that cannot be answered costs only itself: its error has a code, a
-/// message and the line; the exit code is then 1. With alpaca-eval and mt-bench such errors go
-/// to OUT.errors.
+/// or AlpacaEval instructions, MT-Bench questions, or one prompt per line (--format; detected
+/// if it is not given). OUT has the format that each format's own tools read, in the order of
+/// FILE. A record that cannot be answered does not stop the run: its error has a code, a message
+/// and the line, and the exit code is 1. With alpaca-eval and mt-bench, errors are written to
+/// OUT.errors.
 ///
-/// An OpenAI record's body may set max_tokens (or max_completion_tokens), temperature, top_p,
-/// seed, stop, n, logprobs, top_logprobs, presence_penalty, frequency_penalty, and also top_k,
-/// min_p, repetition_penalty (over prompt and answer) and repeat_penalty (over the last
-/// tokens). Where it does not, the flags count; without them it is greedy (with a temperature:
-/// top_k 0, top_p 1), up to the end of the window.
+/// The body of an OpenAI record may set max_tokens (or max_completion_tokens), temperature,
+/// top_p, seed, stop, n, logprobs, top_logprobs, presence_penalty, frequency_penalty, and also
+/// top_k, min_p, repetition_penalty (over prompt and answer) and repeat_penalty (over the last
+/// tokens). Parameters missing in a record come from the flags. Without either, decoding is
+/// greedy and unlimited in length; with only a temperature, top_k is 0 and top_p is 1.
 ///
-/// Finished records are kept in OUT.journal until all are answered. The same command goes on
-/// with it, also when FILE got more lines or another order; with another model or setting, or
-/// a changed line, it refuses (RESUME_MISMATCH) and says how to begin again. When OUT is
-/// finished, the same command says so and ends with 0. OUT.manifest.json says what OUT was
-/// made of.
+/// Finished records are kept in OUT.journal until all are answered. The same command resumes,
+/// even if lines were appended to FILE or reordered. If an answered line, the model or a
+/// setting changed, it stops with RESUME_MISMATCH. When OUT is finished, the same command
+/// prints a note and exits with 0. OUT.manifest.json records the input, the model and the
+/// settings of OUT.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -50,58 +50,59 @@ pub(crate) struct Args {
     /// A short name, Hub id, folder or .gguf file
     #[arg(required = true, env = "TULU_QUANT_MODEL")]
     pub(super) model: Option<OsString>,
-    /// The records; - for stdin
+    /// Input file; - for stdin
     #[arg(short, long, required = true, value_name = "FILE", env = "TULU_QUANT_INPUT")]
     pub(super) input: Option<PathBuf>,
-    /// Where the results go; {shard} becomes 00001-of-00008; - for stdout, where nothing is kept for another run
+    /// Output file; {shard} becomes 00001-of-00008. - writes to stdout; such a run cannot be resumed
     #[arg(short, long, required = true, value_name = "OUT", env = "TULU_QUANT_OUTPUT")]
     pub(super) output: Option<PathBuf>,
-    /// How records and results are written [default: what FILE looks like]
+    /// Format of input and output [default: detected from FILE]
     #[arg(long, value_enum, env = "TULU_QUANT_FORMAT")]
     pub(super) format: Option<Format>,
-    /// The model's name in the results [default: that of the file]
+    /// Name of the model in the results [default: the name of the file]
     #[arg(long, value_name = "NAME", env = "TULU_QUANT_GENERATOR")]
     pub(super) generator: Option<String>,
-    /// Answers to each record that does not say how many
+    /// Completions per prompt when the record does not set n
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=128),
           env = "TULU_QUANT_NUM_CHOICES")]
     pub(super) num_choices: u32,
-    /// Answers written at the same time (-np) [default: what the memory has room for, up to 32]
+    /// Number of slots: sequences that generate in parallel (-np) [default: as many as memory allows, at most 32]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), env = "TULU_QUANT_PARALLEL")]
     pub(super) parallel: Option<u32>,
-    /// Tokens of the KV cache for all of them together [default: a window for each, or half of the free memory]
+    /// KV cache size in tokens, shared by all slots [default: -c times the number of slots, but at most one context plus half
+    /// of the remaining free memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), env = "TULU_QUANT_KV_TOKENS")]
     pub(super) kv_tokens: Option<u32>,
-    /// The same bytes at any -np and after any interruption, on this machine with as many threads: one answer at a time,
-    /// which takes two to four times as long
+    /// Write the same bytes for any -np and after resuming, on the same machine and thread count. Runs one sequence at a time
+    /// and takes two to four times as long
     #[arg(long, env = "TULU_QUANT_DETERMINISTIC")]
     pub(super) deterministic: bool,
-    /// Answer only every N-th record, from the I-th on; auto/N: I from Slurm's array or Kubernetes' job index; auto: N too.
-    /// The window is the model's own unless -c is given, so that all shards have the same one
+    /// Process only shard I of N: the records I, I+N, … auto/N reads I from Slurm or Kubernetes; auto reads N too (Slurm only).
+    /// Without -c, the context size is the training context, so that all shards have the same
     #[arg(long, value_name = "I/N", env = "TULU_QUANT_SHARD")]
     pub(super) shard: Option<String>,
-    /// Replace OUT if it exists, also where it is finished
+    /// Replace OUT if it exists, even if it is finished
     #[arg(long, env = "TULU_QUANT_FORCE")]
     pub(super) force: bool,
-    /// Discard what an earlier run has finished, and begin again
+    /// Discard the finished records of an earlier run, and restart
     #[arg(long, env = "TULU_QUANT_RESTART")]
     pub(super) restart: bool,
-    /// Try the failed records of an earlier run again, mended or with another -c; what is answered stays
+    /// Retry only the failed records of an earlier run. Their lines may be fixed and -c may change; answered records are kept
     #[arg(long, env = "TULU_QUANT_RETRY_ERRORS")]
     pub(super) retry_errors: bool,
-    /// Write the summary to stdout as JSON
+    /// Print the summary to stdout as JSON
     #[arg(long, env = "TULU_QUANT_JSON")]
     pub(super) json: bool,
-    /// Answers end before this text; may be given more than once; a record's own "stop" counts instead
+    /// End answers before this text. Repeatable; a record's own "stop" replaces it
     #[arg(long, value_name = "TEXT", env = "TULU_QUANT_STOP", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(super) stop: Vec<String>,
-    /// Divide the logits of tokens that are in the prompt or the answer already [default: 1, which does nothing]
+    /// Repetition penalty for tokens in the prompt or the answer; 1 disables it [default: 1]
     #[arg(long, value_name = "X", conflicts_with = "repeat_penalty", env = "TULU_QUANT_REPETITION_PENALTY")]
     pub(super) repetition_penalty: Option<f32>,
-    /// Subtract from the logits of tokens that the answer has already, -2 to 2 [default: 0]
+    /// Subtract this from the logits of tokens that are in the answer already, -2 to 2 [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true, env = "TULU_QUANT_PRESENCE_PENALTY")]
     pub(super) presence_penalty: Option<f32>,
-    /// The same for every time that the answer has them, -2 to 2 [default: 0]
+    /// Subtract this for each occurrence of the token in the answer, -2 to 2 [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true, env = "TULU_QUANT_FREQUENCY_PENALTY")]
     pub(super) frequency_penalty: Option<f32>,
     #[command(flatten)]

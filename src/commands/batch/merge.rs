@@ -1,4 +1,4 @@
-//! `tulu-quant batch merge`: the outputs of all shards become one.
+//! `tulu-quant batch merge`: joins the outputs of all shards.
 
 use crate::batch::files::exists;
 use crate::batch::identity::Identity;
@@ -11,13 +11,13 @@ use std::path::PathBuf;
 
 /// Join the outputs of all shards into one, in the order of the input
 ///
-/// Each part needs its manifest beside it. Nothing is written if a shard is missing or there
-/// twice, if a part was made of another input, model or settings, or was changed since. The
-/// exit code is 1 if some records failed.
+/// Each part needs its manifest next to it. Nothing is written if a shard is missing or
+/// duplicated, if a part has another input, model or settings, or if it was modified. The exit
+/// code is 1 if some records failed.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment, after_help = "Example:\n  tulu-quant batch merge -o answers.jsonl part-*.jsonl")]
 pub(super) struct MergeArgs {
-    /// Where the whole goes
+    /// Output file
     #[arg(short, long, value_name = "OUT", env = "TULU_QUANT_OUTPUT")]
     output: PathBuf,
     /// The outputs of the shards, in any order
@@ -26,7 +26,7 @@ pub(super) struct MergeArgs {
     /// Replace OUT if it exists
     #[arg(long, env = "TULU_QUANT_FORCE")]
     force: bool,
-    /// Write the summary to stdout as JSON
+    /// Print the summary to stdout as JSON
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! Parameters, and the distribution that tokens are drawn from: compared with a calculation of its own in f64 that follows
+//! Ranges of parameters, and the distribution of drawn tokens, compared with an independent calculation in f64 that follows
 //! Transformers' warpers.
 
 use super::{Sampler, Sampling, Token};
@@ -116,7 +116,7 @@ fn tokens_are_drawn_from_the_distribution_of_transformers() {
 }
 
 #[test]
-fn a_tiny_temperature_takes_the_likeliest() {
+fn a_tiny_temperature_is_greedy() {
     let logits = logits();
     let best = (0..).zip(&logits).max_by(|a, b| a.1.total_cmp(b.1)).map(|(id, _)| Token::new(id));
     for temperature in [0.0, 1e-45, 1e-40, 1e-38, 1e-10, 9e-6, 1e-5, 1e-3] {
@@ -126,7 +126,7 @@ fn a_tiny_temperature_takes_the_likeliest() {
 }
 
 #[test]
-fn the_first_of_equal_logits_is_taken_and_nan_is_refused() {
+fn greedy_takes_the_first_of_equal_logits_and_refuses_nan() {
     let mut greedy = Sampler::new(&Sampling::greedy(), &[]);
     assert_eq!(greedy.choose(&[1.0, 3.0, 2.0, 3.0]), Some(Token::new(1)));
     assert_eq!(greedy.choose(&[1.0, f32::NAN]), None);

@@ -23,11 +23,11 @@ fn text(extra: &Value) -> Vec<u8> {
 }
 
 fn code(line: &[u8]) -> &'static str {
-    parse(line).map_or_else(|error_record| error_record.code, |_| "ok")
+    parse(line).map_or_else(|error| error.code, |_| "ok")
 }
 
 #[test]
-fn a_record_is_read() {
+fn parses_a_record() {
     let line = chat(&json!({
         "max_completion_tokens": 7, "max_tokens": 7, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "seed": -1,
         "stop": "END", "n": 2, "logprobs": true, "top_logprobs": 5, "user": "x", "tools": [], "frequency_penalty": 0.5,
@@ -63,7 +63,7 @@ fn a_record_is_read() {
 }
 
 #[test]
-fn prompts_and_content_come_in_parts() {
+fn prompts_and_content_may_have_several_parts() {
     let prompts = |extra: &Value| parse(&text(extra)).unwrap().prompts;
     assert_eq!(prompts(&json!({"prompt": "a"})), [PromptInput::Text("a".into())]);
     assert_eq!(prompts(&json!({"prompt": ["a", "b"]})), [PromptInput::Text("a".into()), PromptInput::Text("b".into())]);
