@@ -1,6 +1,6 @@
 //! The option groups that several subcommands share: declared once, flattened into each subcommand's `Args`.
 
-use crate::engine::{CacheType, FlashAttn, Numa, Repack, Sampling, Settings, random_seed};
+use crate::engine::{CacheType, EngineSettings, FlashAttn, Numa, Repack, Sampling, random_seed};
 use crate::error::{Code, Failure};
 use crate::model::FetchOptions;
 use std::num::NonZeroUsize;
@@ -88,8 +88,8 @@ pub(crate) struct EngineArgs {
 
 impl EngineArgs {
     /// As typed → checked.
-    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
-        let settings = Settings {
+    pub(crate) fn settings(&self) -> Result<EngineSettings, Failure> {
+        let settings = EngineSettings {
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
             n_cells: None,
             n_needed: None,

@@ -1,6 +1,6 @@
 //! `tulu-quant chat`: talk to a model, or have one prompt answered.
 
-use super::load;
+use super::load_model;
 use crate::chat::{AnswerWriter, Conversation, Habits, Overflow, Parameters, Saved, run_interactive};
 use crate::decode::{Answer, FinishReason};
 use crate::engine::Sampling;
@@ -108,8 +108,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let interrupt = Interrupt::install()?;
     let model = args.model.as_deref().or(saved.as_ref().map(|(_, saved)| saved.model.as_os_str()));
-    let path = load::resolve(model, &settings, &args.hub, &interrupt)?;
-    let model = load::model(&path, settings, Some(1), &interrupt)?;
+    let path = load_model::resolve(model, &settings, &args.hub, &interrupt)?;
+    let model = load_model::model(&path, settings, Some(1), &interrupt)?;
     let seed = parameters.sampling.seed;
     let overflow = if turns.is_empty() { Overflow::DropOldest } else { Overflow::Error };
     let overflow = args.on_overflow.unwrap_or(overflow);
@@ -151,7 +151,7 @@ fn asked(failure: Failure, model: &str) -> Failure {
 
 /// As typed → checked. What is not given is as it was saved, or the model card's.
 fn parameters(args: &Args, saved: Option<&Parameters>) -> Result<Parameters, Failure> {
-    let mut default = saved.map_or_else(Sampling::card, |saved| saved.sampling.clone());
+    let mut default = saved.map_or_else(Sampling::model_card_defaults, |saved| saved.sampling.clone());
     default.presence_penalty = args.presence_penalty.unwrap_or(default.presence_penalty);
     default.frequency_penalty = args.frequency_penalty.unwrap_or(default.frequency_penalty);
     let mut stop = saved.map(|saved| saved.stop.clone()).unwrap_or_default();
