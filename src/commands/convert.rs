@@ -1,4 +1,5 @@
-//! `convert`: a checkpoint, from a folder or as it arrives from the Hub, to one GGUF file for each type, in one pass.
+//! `convert`: a checkpoint from a folder or from the Hub to one GGUF file per type, in one pass. The conversion is the
+//! `tulu_quantize` library's.
 
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -26,10 +27,10 @@ use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Naming, Options, Plan,
 
 /// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
 ///
-/// Reads every tensor once and writes all types at once, without an intermediate file; memory does not grow with the
-/// model. Weights of a repository on the Hub are converted as they arrive: only the GGUF files take disk, every weight
-/// file's sha256 is checked, and a run that was stopped or killed is gone on with by the same command. Types: F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0 IQ4_NL IQ4_XS Q3_K_L Q3_K_M
-/// Q3_K_S Q2_K, any case.
+/// Reads every tensor once and writes all types at once, without an intermediate file; memory use does not grow with the
+/// model. Weights on the Hub are converted while they are downloaded: only the GGUF files take disk space, and the sha256
+/// of every weight file is checked. To resume after an interruption, run the same command again. Types: F32 F16 BF16 Q8_0
+/// Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0 IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K, in any case.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tulu-quant convert tulu-2-13b -q Q4_K_M -o .\n  \
     tulu-quant convert tulu-2-13b -q Q4_K_M,Q5_K_M,Q8_0 -o models --dry-run\n  \
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     /// Checkpoint folder (config.json, tokenizer.model and safetensors or .bin files), a model of the
     /// Tulu family (`tulu-quant models`) or the Hub (owner/name[@revision]), or a GGUF file of F32, F16 or BF16
     source: PathBuf,
-    /// Types to make, separated by commas
+    /// Make these types, separated by commas
     #[arg(
         short,
         long = "quant",
@@ -49,44 +50,44 @@ pub(crate) struct Args {
         env = "TULU_QUANT_QUANT"
     )]
     quant: Vec<String>,
-    /// A folder (the files are named SOURCE-TYPE.gguf) or a file name; folders that are missing are made. With several
-    /// types a file name has {type} in it; {name} stands for the name in GGUF's convention (Tulu-13B-DPO-v2.0)
+    /// Write to this folder (created if missing; files are named SOURCE-TYPE.gguf) or file name. With several types the
+    /// name must contain {type}; {name} becomes the model's name in GGUF's convention (Tulu-13B-DPO-v2.0)
     #[arg(short, long, value_name = "DIR|FILE", default_value = ".", env = "TULU_QUANT_OUTPUT")]
     output: PathBuf,
-    /// Print the plan (tensors, types, sizes) and stop
+    /// Print the plan (tensors, types, sizes) and exit
     #[arg(long, env = "TULU_QUANT_DRY_RUN")]
     dry_run: bool,
-    /// Replace files that exist
+    /// Replace existing files
     #[arg(short, long, env = "TULU_QUANT_FORCE")]
     force: bool,
-    /// Write a model card beside the files: README.md with source, licence, prompt format, sizes, memory and checksums
+    /// Write a model card next to the files: README.md with source, licence, prompt format, sizes, memory and checksums
     #[arg(long, env = "TULU_QUANT_CARD")]
     card: bool,
-    /// Take a GGUF file that is quantized already, and lose quality twice
+    /// Allow a source that is already quantized (quality is lost a second time)
     #[arg(long, env = "TULU_QUANT_ALLOW_REQUANTIZE")]
     allow_requantize: bool,
-    /// Importance matrix made by llama-imatrix, GGUF or .dat: spend the error where it matters least
+    /// Use this importance matrix, made by llama-imatrix (GGUF or .dat)
     #[arg(long, value_name = "FILE", env = "TULU_QUANT_IMATRIX")]
     imatrix: Option<PathBuf>,
-    /// Type of the tensors whose GGUF name the pattern (a regular expression) finds, such as 'attn_v=q6_K'; may be given
-    /// several times, and the first that matches decides
+    /// Set the type of tensors whose GGUF name matches a regular expression, such as attn_v=q6_K; repeatable, the first
+    /// match wins
     #[arg(long, value_name = "PATTERN=TYPE", env = "TULU_QUANT_TENSOR_TYPE")]
     tensor_type: Vec<String>,
-    /// Type of output.weight
+    /// Set the type of output.weight
     #[arg(long, value_name = "TYPE", env = "TULU_QUANT_OUTPUT_TENSOR_TYPE")]
     output_tensor_type: Option<String>,
-    /// Type of token_embd.weight
+    /// Set the type of token_embd.weight
     #[arg(long, value_name = "TYPE", env = "TULU_QUANT_TOKEN_EMBEDDING_TYPE")]
     token_embedding_type: Option<String>,
-    /// Every matrix in the main type, without llama.cpp's mixes
+    /// Store every matrix in the base type, without llama.cpp's mixes
     #[arg(long, env = "TULU_QUANT_PURE")]
     pure: bool,
-    /// Quantize with ggml's own kernels: several times slower, the same files
+    /// Quantize with ggml's own kernels: several times slower, same files
     #[arg(long, env = "TULU_QUANT_REFERENCE_KERNELS")]
     reference_kernels: bool,
     #[command(flatten)]
     fetch: FetchArgs,
-    /// Threads, 1 to 1024 [default: every core]
+    /// Run on N threads, 1 to 1024 [default: every core]
     #[arg(short, long, value_name = "N", env = "TULU_QUANT_THREADS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -95,7 +96,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     let types = types(&args.quant)?;
@@ -125,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let journal = streaming::journal_of(&source.name(), &plan);
     let converted = opened.convert(&plan, options, &journal, &watch);
     watch.clear();
-    // the request to stop came as a signal, which decides between 130 and 143
+    // the signal decides between exit codes 130 and 143
     let report = converted.map_err(|err| match interrupt.asked() {
         Some(exit) if err.code == Code::Interrupted && opened.remote_name().is_some() => stopped(exit),
         asked => Failure { exit: asked.unwrap_or(err.exit), ..err },
@@ -151,7 +152,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The folder or file, or else the model of the family or the Hub.
+/// Opens the source: an existing folder or file, or else a model of the family or the Hub.
 fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure> {
     let found = if_exists::metadata(&args.source)?;
     if found.as_ref().is_some_and(|it| !it.is_dir()) {
@@ -173,20 +174,20 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure>
         return Err(type_after_name(args, ftype));
     }
     let hub = Hub::from_env(interrupt)?;
-    // what is in the cache as a whole needs no network
+    // a complete checkpoint in the cache needs no network
     match hub.settings().cache.complete_snapshot(&repo)?.filter(|_| hub.settings().offline) {
         Some(folder) => Ok(Checkpoint::open(&folder)?.into()),
         None => CheckpointSource::listed(&hub, list_repo(&hub, &repo)?, &args.fetch.options()),
     }
 }
 
-/// `chat` takes MODEL:TYPE; here there can be several types.
+/// The error for MODEL:TYPE, which `chat` takes; here -q names the types.
 fn type_after_name(args: &Args, ftype: Ftype) -> Failure {
     let fix = format!("name the types with -q: -q {ftype}");
-    Failure::input(Code::Request, "a type after the name is not for convert", fix).at(&args.source)
+    Failure::input(Code::Request, "convert does not accept NAME:TYPE", fix).at(&args.source)
 }
 
-/// The types as typed, without repetitions.
+/// Parses the types and drops repetitions.
 fn types(names: &[String]) -> Result<Vec<Ftype>, Failure> {
     let mut types = Vec::new();
     for name in names.iter().map(|n| n.trim()).filter(|n| !n.is_empty()) {
@@ -198,7 +199,7 @@ fn types(names: &[String]) -> Result<Vec<Ftype>, Failure> {
     Ok(types)
 }
 
-/// The options as typed → checked.
+/// Validates the quantization options.
 fn recipe(args: &Args) -> Result<Recipe, Failure> {
     let of = |name: &String| tensor_type(name);
     let overrides = args.tensor_type.iter().flat_map(|text| overrides(text)).map(|text| match text.rsplit_once('=') {
@@ -218,8 +219,8 @@ fn tensor_type(name: &str) -> Result<GgmlType, Failure> {
     GgmlType::from_str(name).map_err(|err| Failure::input(Code::Type, err.to_string(), "name one of these"))
 }
 
-/// The PATTERN=TYPE pairs in `text`: an environment variable holds several. A comma ends a pair only behind a type, for a
-/// pattern may have commas (`[0-9]{1,2}`).
+/// Splits `text` into PATTERN=TYPE pairs: an environment variable holds several. A comma ends a pair only after a type,
+/// because patterns may contain commas (`[0-9]{1,2}`).
 fn overrides(text: &str) -> Vec<&str> {
     let (mut all, mut begin) = (Vec::new(), 0);
     for (at, _) in text.match_indices(',') {
@@ -233,7 +234,7 @@ fn overrides(text: &str) -> Vec<&str> {
     all
 }
 
-/// Where each type goes: see the help of `--output`. Names of files keep their bytes, also those that are no UTF-8.
+/// Returns the file of each type; see the help of `--output`. Names that are not UTF-8 keep their bytes.
 fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathBuf)>, Failure> {
     let convention = Naming::of(name).map_or_else(|| name.to_owned(), |naming| naming.file_stem());
     let given = replaced(output.as_os_str(), "{name}", &convention);
@@ -257,7 +258,7 @@ fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Ve
     Ok(types.iter().map(|ftype| (*ftype, path(ftype))).collect())
 }
 
-/// `text` with every `from` replaced.
+/// Replaces every `from` in `text`.
 fn replaced(text: &OsStr, from: &str, to: &str) -> OsString {
     let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let Some(byte) = rest.first() {
@@ -275,7 +276,7 @@ fn replaced(text: &OsStr, from: &str, to: &str) -> OsString {
     OsString::from_vec(out)
 }
 
-/// What will happen, in a few lines.
+/// Describes in a few lines what will be done.
 fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> String {
     let source = opened.checkpoint();
     let c = &source.config;
@@ -312,7 +313,7 @@ fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> String {
     out
 }
 
-/// One line for each tensor: what it is and what it becomes.
+/// Makes a table with one row per tensor: name, shape, source type, and type and bytes in each output.
 fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
     let mut heading = vec!["tensor".to_owned(), "shape".to_owned(), "source".to_owned()];
     let mut align = vec![Align::Left, Align::Right, Align::Left];

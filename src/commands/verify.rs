@@ -2,7 +2,7 @@
 
 mod folder;
 
-use super::local_model::{Given, given};
+use super::local_model::{self, LocalModel};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::resolve::available_threads;
@@ -47,19 +47,19 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     let expected = args.sha256.as_deref().map(digits).transpose()?;
     let n_threads = args.threads.unwrap_or_else(available_threads);
-    let path = match given(&args.file)? {
-        Given::File(path) => path,
-        Given::Folder(path) if args.against.is_some() || expected.is_some() => {
+    let path = match local_model::find(&args.file)? {
+        LocalModel::File(path) => path,
+        LocalModel::Folder(path) if args.against.is_some() || expected.is_some() => {
             let fix = "leave --against and --sha256 out, or give a .gguf file";
             return Err(Failure::input(Code::Usage, "is a folder, which is checked for itself", fix).at(path));
         }
-        Given::Folder(path) => return folder::run(&path, n_threads, args.json, &interrupt),
+        LocalModel::Folder(path) => return folder::run(&path, n_threads, args.json, &interrupt),
     };
     let file = Gguf::open(&path)?;
-    let against = match args.against.as_deref().map(given).transpose()? {
+    let against = match args.against.as_deref().map(local_model::find).transpose()? {
         None => None,
-        Some(Given::Folder(path)) => Some(Reference::checkpoint(Checkpoint::open(&path)?)?),
-        Some(Given::File(path)) => Some(Reference::gguf(Gguf::open(&path)?)),
+        Some(LocalModel::Folder(path)) => Some(Reference::checkpoint(Checkpoint::open(&path)?)?),
+        Some(LocalModel::File(path)) => Some(Reference::gguf(Gguf::open(&path)?)),
     };
     let total = file.tensor_bytes();
     let watch = Watch::new("verifying", total, &interrupt);
