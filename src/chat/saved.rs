@@ -5,7 +5,7 @@
 use super::conversation::Conversation;
 use super::kv_file::{self, KvIdentity};
 use super::parameters::{Parameters, Stored};
-use super::typed_path;
+use super::saved_files::kv_path;
 use super::whole::{self, Readers};
 use crate::engine::{Model, Token};
 use crate::error::{Code, Failure};
@@ -15,7 +15,7 @@ use crate::sanitize::one_line;
 use crate::stderr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -85,54 +85,6 @@ struct MessageDocument {
     ids: Option<String>,
 }
 
-/// Where conversations are kept that are saved under a plain name; the folder may not be there yet.
-pub(crate) fn folder() -> Result<PathBuf, Failure> {
-    crate::model::app_dirs::conversations_dir()
-}
-
-/// The file that `name` means: a path as it is (it has a separator, or ends in .json), else a name in [`folder`].
-pub(crate) fn file(name: &str) -> Result<PathBuf, Failure> {
-    let path = typed_path::parse(name);
-    let is_path = path.components().count() > 1
-        || name.starts_with(['.', '~'])
-        || path.extension().is_some_and(|ending| ending == "json")
-        || path.is_absolute();
-    Ok(if is_path { path } else { folder()?.join(format!("{}.json", path.display())) })
-}
-
-/// The names in [`folder`], sorted.
-pub(super) fn names() -> Result<Vec<String>, Failure> {
-    let mut names: Vec<String> = entries()?.into_iter().map(|(name, _)| name).collect();
-    names.sort();
-    Ok(names)
-}
-
-/// The newest conversation in [`folder`].
-pub(crate) fn newest() -> Result<PathBuf, Failure> {
-    let newest = entries()?.into_iter().max_by_key(|(_, entry)| entry.metadata().and_then(|file| file.modified()).ok());
-    newest.map(|(_, entry)| entry.path()).ok_or_else(|| {
-        let what = "no conversation was kept yet";
-        Failure::input(Code::Conversation, what, "leave out --continue to begin one")
-    })
-}
-
-/// The conversations in [`folder`] by name. Where there is no folder there are none.
-fn entries() -> Result<Vec<(String, DirEntry)>, Failure> {
-    let folder = folder()?;
-    let failed = |err: std::io::Error| Failure::io(&folder, "cannot list the saved conversations", &err);
-    let entries = match fs::read_dir(&folder) {
-        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?,
-    };
-    let named = |entry: DirEntry| Some((entry.file_name().to_str()?.strip_suffix(".json")?.to_owned(), entry));
-    Ok(entries.into_iter().filter_map(named).collect())
-}
-
-/// The KV cache that belongs to a conversation.
-pub(super) fn kv_file(path: &Path) -> PathBuf {
-    path.with_extension("kv")
-}
-
 /// Knows a model file again: its size, and a hash of its metadata and samples of its weights.
 fn fingerprint(model: &Model) -> Result<String, Failure> {
     let known = crate::model::fingerprint(model.path())?;
@@ -157,7 +109,7 @@ impl Conversation<'_> {
     pub(super) fn save(&self, path: &Path) -> Result<Option<Result<u64, Failure>>, Failure> {
         whole::write(path, &self.text()?, Readers::Owner)?;
         let identity = KvIdentity::new(self.fingerprint()?.to_owned(), self.model.settings());
-        Ok(kv_file::save(&self.decoder, &identity, &kv_file(path)).transpose())
+        Ok(kv_file::save(&self.decoder, &identity, &kv_path(path)).transpose())
     }
 
     /// The conversation as it is written to a file.
@@ -205,7 +157,7 @@ impl Conversation<'_> {
         self.messages = saved.messages.into_iter().map(|message| self.with_valid_ids(message)).collect();
         self.start = saved.start;
         self.parameters = parameters;
-        let kv = kv_file(&saved.path);
+        let kv = kv_path(&saved.path);
         let identity = KvIdentity::new(fingerprint, self.model.settings());
         // Only what is not there is no file: one that cannot be looked at is said.
         let there = !matches!(fs::metadata(&kv), Err(err) if err.kind() == ErrorKind::NotFound);

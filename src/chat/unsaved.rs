@@ -1,7 +1,7 @@
 //! What is kept of a conversation that is left without /save: its text, as `last.json` beside the saved ones. It is made
 //! ready after every answer, so that whoever ends the program (the loop, or the thread that hears a signal) can write it.
 
-use super::saved;
+use super::saved_files;
 use super::whole;
 use crate::error::Failure;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl Unsaved {
 
 /// Where it is kept.
 fn file() -> Result<PathBuf, Failure> {
-    Ok(saved::folder()?.join(format!("{NAME}.json")))
+    Ok(saved_files::folder()?.join(format!("{NAME}.json")))
 }
 
 /// Whether `path` is the place of conversations that nobody saved.

@@ -91,7 +91,7 @@ pub(crate) struct Args {
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = args.engine.settings()?;
-    let load = args.load.as_deref().map(crate::chat::file).transpose()?;
+    let load = args.load.as_deref().map(crate::chat::path_of).transpose()?;
     let load = if args.continue_last { Some(crate::chat::newest()?) } else { load };
     let saved = load.map(|file| Saved::read(&file).map(|saved| (file, saved))).transpose()?;
     let parameters = parameters(args, saved.as_ref().map(|(_, saved)| &saved.parameters))?;

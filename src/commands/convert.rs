@@ -1,6 +1,9 @@
 //! `convert`: a checkpoint from a folder or from the Hub to one GGUF file per type, in one pass. The conversion is the
 //! `tulu_quantize` library's.
 
+mod output_paths;
+mod plan_report;
+
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::bundled;
@@ -12,18 +15,17 @@ use crate::model::resolve::{available_threads, check_is_checkpoint, list_repo};
 use crate::model::stopped;
 use crate::model::streaming::{self, CheckpointSource};
 use crate::options::FetchArgs;
-use crate::sanitize::one_line;
 use crate::stderr;
-use crate::table::{self, Align};
+use crate::table;
 use crate::watch::Watch;
-use serde_json::{Value, json};
-use std::ffi::{OsStr, OsString};
+use output_paths::paths;
+use plan_report::{plan_json, summary, tensor_table};
+use serde_json::json;
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Instant;
-use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Naming, Options, Plan, Recipe, memory_needed};
+use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Options, Plan, Recipe, memory_needed};
 
 /// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
 ///
@@ -232,129 +234,4 @@ fn overrides(text: &str) -> Vec<&str> {
     }
     all.push(&text[begin..]);
     all
-}
-
-/// Returns the file of each type; see the help of `--output`. Names that are not UTF-8 keep their bytes.
-fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Vec<(Ftype, PathBuf)>, Failure> {
-    let convention = Naming::of(name).map_or_else(|| name.to_owned(), |naming| naming.file_stem());
-    let given = replaced(output.as_os_str(), "{name}", &convention);
-    let output = Path::new(&given);
-    let has_type = given.as_bytes().windows(6).any(|part| part == b"{type}");
-    let is_file = !output.is_dir() && (given.as_bytes().ends_with(b".gguf") || has_type);
-    if is_file && types.len() > 1 && !has_type {
-        let what = format!("one file cannot hold {} types", types.len());
-        return Err(Failure::input(Code::Request, what, "give a folder, or a name with {type} in it").at(output));
-    }
-    let folder = source.file_name().filter(|own| own.to_string_lossy() == name);
-    let stem = folder.unwrap_or(OsStr::new(name));
-    let path = |ftype: &Ftype| {
-        if is_file {
-            return replaced(&given, "{type}", ftype.name()).into();
-        }
-        let mut file = stem.to_owned();
-        file.push(format!("-{ftype}.gguf"));
-        output.join(file)
-    };
-    Ok(types.iter().map(|ftype| (*ftype, path(ftype))).collect())
-}
-
-/// Replaces every `from` in `text`.
-fn replaced(text: &OsStr, from: &str, to: &str) -> OsString {
-    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some(byte) = rest.first() {
-        match rest.strip_prefix(from.as_bytes()) {
-            Some(after) => {
-                out.extend_from_slice(to.as_bytes());
-                rest = after;
-            }
-            None => {
-                out.push(*byte);
-                rest = &rest[1..];
-            }
-        }
-    }
-    OsString::from_vec(out)
-}
-
-/// Describes in a few lines what will be done.
-fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> String {
-    let source = opened.checkpoint();
-    let c = &source.config;
-    let mut out = format!(
-        "{}: {} weights in {} tensors, {} layers of {} with {} heads ({} kv), {} tokens, context {}\n",
-        source.name(),
-        table::params(plan.n_params),
-        plan.tensors.len(),
-        c.num_hidden_layers,
-        c.hidden_size,
-        c.num_attention_heads,
-        c.num_key_value_heads,
-        c.vocab_size,
-        c.max_position_embeddings,
-    );
-    for o in &plan.outputs {
-        #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
-        let bpw = o.sizes.iter().sum::<u64>() as f64 * 8.0 / plan.n_params as f64;
-        out += &format!("  {:<7} {:>9}  {bpw:.2} bits a weight  {}\n", o.ftype, table::bytes(o.len), o.path.display());
-    }
-    let [read, disk, memory] = [plan.source_bytes, plan.output_bytes(), memory].map(table::bytes);
-    let reads = match opened.remote_name() {
-        Some(place) => format!("fetches {read} from {place} and keeps none of it"),
-        None => format!("reads {read}"),
-    };
-    out += &format!("  {reads}, needs {disk} of disk and about {memory} of memory\n");
-    if let [first, ..] = plan.skipped.as_slice() {
-        out +=
-            &format!("  leaves out {} tensors that no loader reads, such as {}\n", plan.skipped.len(), one_line(first));
-    }
-    for note in source.notes.iter().chain(&plan.notes) {
-        out += &format!("tulu-quant: note: {}\n", one_line(note));
-    }
-    out
-}
-
-/// Makes a table with one row per tensor: name, shape, source type, and type and bytes in each output.
-fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
-    let mut heading = vec!["tensor".to_owned(), "shape".to_owned(), "source".to_owned()];
-    let mut align = vec![Align::Left, Align::Right, Align::Left];
-    for o in &plan.outputs {
-        heading.extend([o.ftype.to_string(), "bytes".to_owned()]);
-        align.extend([Align::Left, Align::Right]);
-    }
-    let mut rows = vec![heading];
-    for (i, t) in plan.tensors.iter().enumerate() {
-        let shape = t.dims.iter().rev().map(u64::to_string).collect::<Vec<_>>().join(" × ");
-        let mut row = vec![t.name.clone(), shape, source.tensors[t.source].dtype.to_string()];
-        plan.outputs.iter().for_each(|o| row.extend([o.types[i].to_string(), o.sizes[i].to_string()]));
-        rows.push(row);
-    }
-    let mut total = vec!["total (with header)".to_owned(), String::new(), table::bytes(plan.source_bytes)];
-    plan.outputs.iter().for_each(|o| total.extend([String::new(), o.len.to_string()]));
-    rows.push(total);
-    table::render(&align, &rows)
-}
-
-fn plan_json(opened: &CheckpointSource, plan: &Plan, memory: u64) -> Value {
-    let source = opened.checkpoint();
-    let place = opened.remote_name().unwrap_or_else(|| source.dir.to_string_lossy().into_owned());
-    let outputs: Vec<Value> = plan
-        .outputs
-        .iter()
-        .map(|o| {
-            let tensors: Vec<Value> = plan
-                .tensors
-                .iter()
-                .enumerate()
-                .map(|(i, t)| {
-                    let shape: Vec<u64> = t.dims.iter().rev().copied().collect();
-                    json!({"name": t.name, "shape": shape, "source_type": source.tensors[t.source].dtype.name(),
-                           "type": o.types[i].name(), "bytes": o.sizes[i], "offset": o.offsets[i]})
-                })
-                .collect();
-            json!({"type": o.ftype.name(), "path": o.path.to_string_lossy(), "bytes": o.len, "tensors": tensors})
-        })
-        .collect();
-    let notes: Vec<&String> = source.notes.iter().chain(&plan.notes).collect();
-    json!({"source": place, "n_params": plan.n_params, "read_bytes": plan.source_bytes,
-           "disk_bytes": plan.output_bytes(), "memory_bytes": memory, "skipped": plan.skipped, "notes": notes, "outputs": outputs})
 }

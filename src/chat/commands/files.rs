@@ -1,7 +1,8 @@
 //! The commands that read and write files.
 
 use super::hint::first_line;
-use crate::chat::saved::{self, Saved, kv_file};
+use crate::chat::saved::Saved;
+use crate::chat::saved_files::{self, kv_path};
 use crate::chat::session::{Next, Session};
 use crate::chat::typed_path;
 use crate::chat::unsaved;
@@ -52,7 +53,7 @@ pub(super) fn save(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
             return Ok(Next::Prompt);
         }
         ("", Some(file)) => file.clone(),
-        (name, _) => saved::file(name)?,
+        (name, _) => saved_files::path_of(name)?,
     };
     if path.extension().is_some_and(|ending| ending == "kv") {
         let what = "is the name of a KV cache, which is written beside the conversation";
@@ -87,10 +88,10 @@ pub(super) fn load(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
         note(&list()?);
         return Ok(Next::Prompt);
     }
-    let path = saved::file(text)?;
+    let path = saved_files::path_of(text)?;
     // A name is of the folder of saved conversations; where none has it, the names there are help more than the path.
-    let is_name = saved::folder().is_ok_and(|folder| path.parent() == Some(folder.as_path()));
-    let names = if is_name { saved::names()? } else { Vec::new() };
+    let is_name = saved_files::folder().is_ok_and(|folder| path.parent() == Some(folder.as_path()));
+    let names = if is_name { saved_files::names()? } else { Vec::new() };
     if is_name && !names.iter().any(|name| path.file_stem().is_some_and(|stem| *stem == **name)) {
         let there = if names.is_empty() { "none is saved yet".to_owned() } else { one_line(&names.join(", ")) };
         note(&format!("there is no saved conversation '{}'; there is: {there}", one_line(text)));
@@ -131,14 +132,14 @@ pub(in crate::chat) fn restore(
 
 /// The saved conversations by name, with their titles.
 fn list() -> Result<String, Failure> {
-    let names = saved::names()?;
+    let names = saved_files::names()?;
     if names.is_empty() {
-        return Ok(format!("nothing is saved in {}", shown(&saved::folder()?)));
+        return Ok(format!("nothing is saved in {}", shown(&saved_files::folder()?)));
     }
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let rows = names.iter().map(|name| {
-        let about = saved::file(name).and_then(|path| {
-            let kept = kv_file(&path).metadata().map_or(0, |file| file.len());
+        let about = saved_files::path_of(name).and_then(|path| {
+            let kept = kv_path(&path).metadata().map_or(0, |file| file.len());
             let saved = Saved::read(&path)?;
             let turns = count(saved.turns(), "turn ", "turns");
             Ok(format!("{turns:>9}  {:>9}  {}", table::bytes(kept), saved.title))

@@ -9,7 +9,7 @@ mod show;
 pub(super) use files::restore;
 
 use super::line_editor::Candidates;
-use super::saved;
+use super::saved_files;
 use super::session::{Next, Session};
 use crate::error::Failure;
 use crate::sanitize::one_line;
@@ -239,7 +239,7 @@ pub(super) fn complete(line: &str) -> Candidates {
         Some(Argument::File(_)) => Candidates::Files(start),
         Some(Argument::Saved(_)) if begun.contains(['/', '.', '~', '"', '\'']) => Candidates::Files(start),
         Some(Argument::Saved(_)) => {
-            let names = saved::names().unwrap_or_default();
+            let names = saved_files::names().unwrap_or_default();
             Candidates::Words(start, names.into_iter().filter(|name| name.starts_with(begun)).collect())
         }
         Some(Argument::Words(_, words)) => {
