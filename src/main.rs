@@ -1,6 +1,7 @@
 //! Entry point of `tulu-quant`: parses the command line, runs the subcommand, prints the error, returns the exit code.
 #![forbid(unsafe_code)]
 
+mod atomic_file;
 mod batch;
 mod bench;
 mod chat;
@@ -27,7 +28,7 @@ use error::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(name) = llama_ext::cpu::lacks() {
+    if let Some(name) = llama_ext::cpu_features::missing() {
         let end = ", which this CPU lacks; build it on this machine with `cargo build --release`\n";
         stderr::plain(&["tulu-quant: error[CPU]: this program was built for CPUs with ", name, end]);
         return Exit::Machine.into();

@@ -39,6 +39,12 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// `13.25 GiB`: memory, in powers of 1024.
+#[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
+pub(crate) fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
 /// `1 record`, `2 records`: how many of what, with the word as it is for one and for several.
 pub(crate) fn count(n: impl TryInto<u64>, one: &str, several: &str) -> String {
     let n = n.try_into().unwrap_or(u64::MAX);

@@ -22,7 +22,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Recipe, Silent, convert, kernels};
+use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, Silent, convert, kernels};
 
 const BLOCK: u64 = 4 << 20;
 /// Weights of a chunk, as the converter has them.
@@ -40,11 +40,11 @@ fn main() {
     let source = Checkpoint::open(&dir).expect("a checkpoint");
     let types: Vec<Ftype> = names.split(',').map(|n| n.parse().expect("a type")).collect();
     let outputs: Vec<_> = types.iter().map(|t| (*t, out.join(format!("bench-{t}.gguf")))).collect();
-    let plan = Plan::new(&source, &outputs, &Recipe::default()).expect("a plan");
+    let plan = Plan::new(&source, &outputs, &QuantizeOptions::default()).expect("a plan");
     println!("{}: {} threads, {names}", source.name(), threads);
 
     let run = || {
-        let options = Options { threads, replace: true, reference_kernels: false };
+        let options = ConvertOptions { threads, replace: true, reference_kernels: false };
         let begun = Instant::now();
         convert(&source, &plan, options, &Silent).expect("a conversion");
         begun.elapsed().as_secs_f64()
@@ -85,7 +85,7 @@ fn read(source: &Checkpoint, threads: NonZeroUsize) -> f64 {
                             return;
                         }
                         let n = BLOCK.min(shard.len() - at) as usize;
-                        shard.medium.read_exact_at(&mut block[..n], at).expect("readable");
+                        shard.bytes.read_exact_at(&mut block[..n], at).expect("readable");
                     }
                 });
             }

@@ -3,10 +3,10 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
-use crate::checkpoint::open_regular;
 use crate::error::{Code, Error, Result};
+use crate::files::open_regular;
 use crate::gguf::{Array, Gguf, MAGIC, Value};
-use crate::positioned::read_exact_at;
+use crate::platform::read_exact_at;
 use llama_ext::GgmlType;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -100,8 +100,8 @@ fn from_gguf(path: &Path) -> Result<Imatrix> {
 }
 
 fn floats(gguf: &Gguf, tensor: &crate::gguf::TensorInfo) -> Result<Vec<f32>> {
-    if tensor.kind != GgmlType::F32 {
-        return Err(bad(&gguf.path, format!("tensor '{}' is {}, expected f32", tensor.name, tensor.kind)));
+    if tensor.ggml_type != GgmlType::F32 {
+        return Err(bad(&gguf.path, format!("tensor '{}' is {}, expected f32", tensor.name, tensor.ggml_type)));
     }
     let mut bytes = vec![0; usize::try_from(tensor.bytes).unwrap_or(0)];
     read_exact_at(&gguf.file, &mut bytes, tensor.offset).map_err(|err| Error::io(&gguf.path, "read a tensor", &err))?;

@@ -1,10 +1,11 @@
-//! Output files that are whole or absent.
+//! The output files of a conversion: complete under their names, or not there.
 //!
-//! On Linux the file has no name until it is complete (`O_TMPFILE`, then `linkat`): a process killed at any moment leaves
-//! nothing behind. Elsewhere, and on filesystems without nameless files, a temporary name in the same folder is used.
+//! A conversion of a folder writes [`AtomicFile`]s. A streaming conversion, which can resume, writes files that keep a name of
+//! their own (`….tulu-part`) when the process ends. All outputs get their names together, at the end.
 
+use crate::atomic_file::{AtomicFile, folder_of};
 use crate::error::{Code, Error, Result};
-#[cfg(target_os = "linux")]
+use crate::platform::{self, Mode};
 use crate::space::disk_full;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,9 +23,7 @@ pub(crate) struct Output {
 
 #[derive(Debug)]
 enum Pending {
-    #[cfg(target_os = "linux")]
-    Nameless(File),
-    Named(tempfile::NamedTempFile),
+    Atomic(AtomicFile),
     /// Under a name of its own, where it stays when the process ends.
     Part(File, PathBuf),
 }
@@ -40,8 +39,8 @@ impl Output {
     /// Opens a file of `len` bytes that will become `path`, and reserves its space: a full disk shows now, not later.
     pub(crate) fn create(path: &Path, len: u64, replace: bool) -> Result<Self> {
         let dir = check(path, replace)?;
-        let pending = open(&dir)?;
-        let output = Self { path: path.to_owned(), dir, replace, pending };
+        let file = AtomicFile::create(path, Mode::Umask).map_err(|err| cannot_create(&dir, &err))?;
+        let output = Self { path: path.to_owned(), dir, replace, pending: Pending::Atomic(file) };
         output.reserve(len)?;
         Ok(output)
     }
@@ -93,9 +92,7 @@ impl Output {
     /// The open file, for positional writes.
     pub(crate) fn file(&self) -> &File {
         match &self.pending {
-            #[cfg(target_os = "linux")]
-            Pending::Nameless(file) => file,
-            Pending::Named(file) => file.as_file(),
+            Pending::Atomic(file) => file.file(),
             Pending::Part(file, _) => file,
         }
     }
@@ -107,17 +104,7 @@ impl Output {
 
     /// Takes the space, where the system can; `space.rs` has looked at the sum of all outputs before.
     fn reserve(&self, len: u64) -> Result<()> {
-        #[cfg(target_os = "linux")]
-        {
-            use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
-            use rustix::io::Errno;
-            let file = self.file();
-            // any other error is a filesystem that cannot reserve (NFS, some FUSE) and still takes the writes
-            if let Err(Errno::NOSPC | Errno::DQUOT) = fallocate(file, FallocateFlags::empty(), 0, len) {
-                let free = fstatvfs(file).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize));
-                return Err(disk_full(&self.path, len, free));
-            }
-        }
+        platform::reserve(self.file(), len).map_err(|full| disk_full(&self.path, len, full.free))?;
         self.file().set_len(len).map_err(|err| Error::io(&self.path, "set the file's length", &err))
     }
 
@@ -133,7 +120,7 @@ impl Output {
 
     /// Gives the file its name; the answer is how to take the name away again.
     fn give_name(self) -> Result<Undo> {
-        let Self { path, dir, replace, pending } = self;
+        let Self { path, replace, pending, .. } = self;
         let named = |err: &io::Error| match err.kind() {
             io::ErrorKind::AlreadyExists => Error::new(
                 Code::OutputExists,
@@ -146,12 +133,10 @@ impl Output {
         let had_one = replace && path.symlink_metadata().is_ok();
         let mut part = None;
         match pending {
-            #[cfg(target_os = "linux")]
-            Pending::Nameless(file) => link(&file, &dir, &path, replace).map_err(|err| named(&err))?,
-            Pending::Named(file) if replace => drop(file.persist(&path).map_err(|err| named(&err.error))?),
-            Pending::Named(file) => drop(file.persist_noclobber(&path).map_err(|err| named(&err.error))?),
+            Pending::Atomic(file) => file.rename(replace).map_err(|err| named(&err))?,
             Pending::Part(_, from) => {
-                let renamed = if replace { std::fs::rename(&from, &path) } else { rename_to_free(&from, &path) };
+                let renamed =
+                    if replace { std::fs::rename(&from, &path) } else { platform::rename_no_replace(&from, &path) };
                 renamed.map_err(|err| named(&err))?;
                 part = Some(from);
             }
@@ -192,55 +177,10 @@ pub(crate) fn publish(outputs: Vec<Output>) -> Result<()> {
     let mut named = outputs.into_iter().try_for_each(|output| output.give_name().map(|undo| names.push(undo)));
     if named.is_ok() {
         named = folders.iter().try_for_each(|folder| {
-            let synced = sync_folder(folder);
-            synced.map_err(|err| Error::io(folder, "flush the folder to disk", &err))
+            platform::sync_folder(folder).map_err(|err| Error::io(folder, "flush the folder to disk", &err))
         });
     }
     named.inspect_err(|_| names.drain(..).for_each(Undo::run))
-}
-
-/// Makes the names in a folder durable, where the filesystem can do that: SMB and some FUSE filesystems cannot, and a
-/// folder that may be written and not read cannot be opened.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    if synced.as_ref().is_err_and(is_not_possible) { Ok(()) } else { synced }
-}
-
-/// A folder cannot be flushed.
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Whether the error says that something cannot be done here at all, and not that it failed.
-#[cfg(unix)]
-fn is_not_possible(err: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let cannot = [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::ACCESS];
-    Errno::from_io_error(err).is_some_and(|errno| cannot.contains(&errno))
-}
-
-fn open(dir: &Path) -> Result<Pending> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{CWD, Mode, OFlags, openat};
-        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
-        if let Ok(fd) = openat(CWD, dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
-            let file = File::from(fd);
-            // the name is given through /proc, which a chroot or a hardened container may lack
-            if std::fs::metadata(path_of(&file)).is_ok() {
-                return Ok(Pending::Nameless(file));
-            }
-        }
-    }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".tulu-quant-").suffix(".tmp");
-    // as any new file: what the umask leaves
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let named = builder.tempfile_in(dir);
-    named.map(Pending::Named).map_err(|err| cannot_create(dir, &err))
 }
 
 fn cannot_create(dir: &Path, err: &io::Error) -> Error {
@@ -261,62 +201,6 @@ fn check(path: &Path, replace: bool) -> Result<PathBuf> {
         }
         _ => Ok(folder_of(path)),
     }
-}
-
-pub(crate) fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
-/// Renames to a name that nobody has: the system looks and renames in one step, where it can.
-fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        use rustix::io::Errno;
-        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {} // a filesystem that cannot
-            done => return Ok(done?),
-        }
-    }
-    if to.symlink_metadata().is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    std::fs::rename(from, to)
-}
-
-/// Names of a link that is there for a moment; those that a killed process left may be in the way.
-#[cfg(target_os = "linux")]
-const BETWEEN: u32 = 1000;
-
-/// Links the nameless file to `path`. A link never replaces, so replacing goes through a second name and a rename.
-#[cfg(target_os = "linux")]
-fn link(file: &File, dir: &Path, path: &Path, replace: bool) -> io::Result<()> {
-    use rustix::fs::{AtFlags, CWD, linkat};
-    use rustix::io::Errno;
-    use std::os::fd::AsRawFd as _;
-    let own = path_of(file);
-    let to = |name: &Path| linkat(CWD, &own, CWD, name, AtFlags::SYMLINK_FOLLOW);
-    if !replace {
-        return Ok(to(path)?);
-    }
-    let ours = format!(".tulu-quant-{}-{}", std::process::id(), file.as_raw_fd());
-    let mut names = (0..BETWEEN).map(|number| dir.join(format!("{ours}-{number}.tmp")));
-    let between = names.find_map(|name| match to(&name) {
-        Err(Errno::EXIST) => None,
-        done => Some(done.map(|()| name)),
-    });
-    let between = between.ok_or(io::ErrorKind::AlreadyExists)??;
-    std::fs::rename(&between, path).inspect_err(|_| drop(std::fs::remove_file(&between)))
-}
-
-/// What an open file is called, whether it has a name or not.
-#[cfg(target_os = "linux")]
-fn path_of(file: &File) -> String {
-    use std::os::fd::AsRawFd as _;
-    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 #[cfg(test)]
@@ -363,21 +247,5 @@ mod tests {
         publish(vec![Output::create(&path, 8, true).unwrap()]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), [0; 8]);
         assert_eq!(names(dir.path()).len(), 65);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn what_a_filesystem_cannot_do_is_told_from_what_failed() {
-        use rustix::io::Errno;
-        for (errno, cannot) in [
-            (Errno::INVAL, true),
-            (Errno::OPNOTSUPP, true),
-            (Errno::NOSYS, true),
-            (Errno::ACCESS, true),
-            (Errno::IO, false),
-            (Errno::NOSPC, false),
-        ] {
-            assert_eq!(super::is_not_possible(&errno.into()), cannot, "{errno}");
-        }
     }
 }

@@ -1,13 +1,13 @@
 //! What will be written, to the byte, before anything is: every tensor's type and offset in every output. The writer
 //! checks itself against the plan; `--dry-run` stops after it.
 
-use crate::checkpoint::{Checkpoint, SourceTensor};
+use crate::checkpoint::{Checkpoint, SourceTensor, is_unused_tensor};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
-use crate::metadata;
-use crate::names::{self, Layout};
-use crate::recipe::Recipe;
-use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, TypeRules};
+use crate::gguf_metadata;
+use crate::llama_tensors::{self, Layout};
+use crate::quantize_options::QuantizeOptions;
+use llama_ext::{Ftype, GgmlType, TensorDesc, TypeRules};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -68,7 +68,7 @@ pub struct Plan {
     pub n_params: u64,
     /// Bytes that will be read.
     pub source_bytes: u64,
-    /// Tensors of the checkpoint that are not carried over, by name.
+    /// Tensors of the checkpoint that are not copied_metadata over, by name.
     pub skipped: Vec<String>,
     /// What a user should know of the request but need not mend, one sentence each.
     pub notes: Vec<String>,
@@ -83,7 +83,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error`] when the tensors are not those of the configuration, or a type does not fit their rows.
-    pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)], recipe: &Recipe) -> Result<Self> {
+    pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)], recipe: &QuantizeOptions) -> Result<Self> {
         check_request(source, outputs)?;
         let (tensors, skipped) = match_tensors(source)?;
         let weights = |t: &PlannedTensor| t.dims.iter().try_fold(1_u64, |n, d| n.checked_mul(*d));
@@ -137,7 +137,7 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     let mut have: HashMap<&str, usize> = HashMap::new();
     let (mut skipped, mut unknown) = (Vec::new(), Vec::new());
     for (i, t) in source.tensors.iter().enumerate() {
-        if names::is_skipped(&t.name) {
+        if is_unused_tensor(&t.name) {
             skipped.push(t.name.clone());
         } else {
             have.insert(&t.name, i);
@@ -145,8 +145,8 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     }
     let place = |t: &SourceTensor| source.shards.get(t.shard).map_or(source.dir.as_path(), |s| s.path.as_path());
     let mut planned = Vec::new();
-    for mut known in names::table(&source.config) {
-        if source.carried.is_some() {
+    for mut known in llama_tensors::table(&source.config) {
+        if source.copied_metadata.is_some() {
             known.source.clone_from(&known.name);
             known.layout = Layout::AsIs;
         }
@@ -199,7 +199,7 @@ fn missing_fix(source: &Checkpoint, name: &str) -> String {
 fn wrong_shape(source: &Checkpoint, place: &Path, t: &SourceTensor, wanted: &[u64]) -> Error {
     let by_vocabulary = ["model.embed_tokens.weight", "lm_head.weight"].contains(&t.name.as_str());
     let (what, fix) = match (t.shape.as_slice(), wanted) {
-        ([rows, columns], [_, width]) if by_vocabulary && columns == width && source.carried.is_none() => (
+        ([rows, columns], [_, width]) if by_vocabulary && columns == width && source.copied_metadata.is_none() => (
             format!("tensor '{}' has {rows} rows, vocab_size in config.json is {}", t.name, source.config.vocab_size),
             "the vocabulary was resized: take config.json, tokenizer files and weights of one save",
         ),
@@ -214,7 +214,11 @@ fn wrong_shape(source: &Checkpoint, place: &Path, t: &SourceTensor, wanted: &[u6
 /// The imatrix's weights for each tensor. A tensor without an entry is quantized without, as in llama-quantize; an entry
 /// of another length means another model, except for the embedding, which is looked up and not multiplied. So does a file
 /// of which no entry is of a tensor.
-fn importance(source: &Checkpoint, tensors: &[PlannedTensor], recipe: &Recipe) -> Result<Vec<Option<Vec<f32>>>> {
+fn importance(
+    source: &Checkpoint,
+    tensors: &[PlannedTensor],
+    recipe: &QuantizeOptions,
+) -> Result<Vec<Option<Vec<f32>>>> {
     let Some(imatrix) = &recipe.imatrix else { return Ok(vec![None; tensors.len()]) };
     let is_used = |t: &PlannedTensor| t.dims.len() > 1 && imatrix.entries.contains_key(&t.name);
     if !tensors.iter().any(is_used) {
@@ -239,7 +243,7 @@ fn importance(source: &Checkpoint, tensors: &[PlannedTensor], recipe: &Recipe) -
 }
 
 /// What of the recipe has no effect.
-fn notes(tensors: &[PlannedTensor], recipe: &Recipe) -> Vec<String> {
+fn notes(tensors: &[PlannedTensor], recipe: &QuantizeOptions) -> Vec<String> {
     let mut notes = Vec::new();
     let matrices: Vec<&str> = tensors.iter().filter(|t| t.dims.len() > 1).map(|t| t.name.as_str()).collect();
     if let Some(imatrix) = &recipe.imatrix {
@@ -262,10 +266,10 @@ fn notes(tensors: &[PlannedTensor], recipe: &Recipe) -> Vec<String> {
             notes.push(format!("{} has {count} entries for no matrix of this model: {}", imatrix.file, some(&unused)));
         }
     }
-    for (pattern, kind) in &recipe.overrides {
+    for (pattern, ggml_type) in &recipe.overrides {
         // one that is no pattern was refused when the types were chosen
         if llama_ext::pattern_finds(pattern, &matrices).is_ok_and(|found| found == 0) {
-            notes.push(format!("the pattern '{pattern}' of type {kind} finds no matrix, so it changes nothing"));
+            notes.push(format!("the pattern '{pattern}' of type {ggml_type} finds no matrix, so it changes nothing"));
         }
     }
     notes
@@ -280,7 +284,7 @@ fn some(names: &[&str]) -> String {
 fn plan_output(
     source: &Checkpoint,
     tensors: &[PlannedTensor],
-    recipe: &Recipe,
+    recipe: &QuantizeOptions,
     ftype: Ftype,
     path: &Path,
     n_params: u64,
@@ -288,8 +292,8 @@ fn plan_output(
     let types = choose_types(source, tensors, &recipe.rules(ftype)).map_err(|err| refused(path, &err, recipe))?;
     let too_large = || too_large(path);
     let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), 0_u64);
-    for (t, kind) in tensors.iter().zip(&types) {
-        let row = kind.row_bytes(usize::try_from(t.n_per_row()).unwrap_or(0)).map_err(|err| {
+    for (t, ggml_type) in tensors.iter().zip(&types) {
+        let row = ggml_type.row_bytes(usize::try_from(t.n_per_row()).unwrap_or(0)).map_err(|err| {
             Error::new(Code::Type, path, format!("tensor '{}': {err}", t.name), "choose another type for this model")
         })?;
         let size = (row as u64).checked_mul(t.n_rows()).ok_or_else(too_large)?;
@@ -300,9 +304,14 @@ fn plan_output(
     let entries: Vec<TensorEntry<'_>> = tensors
         .iter()
         .zip(types.iter().zip(&relative))
-        .map(|(t, (kind, offset))| TensorEntry { name: &t.name, dims: &t.dims, kind: *kind, offset: *offset })
+        .map(|(t, (ggml_type, offset))| TensorEntry {
+            name: &t.name,
+            dims: &t.dims,
+            ggml_type: *ggml_type,
+            offset: *offset,
+        })
         .collect();
-    let header = encode_header(&metadata::pairs(source, ftype, n_params, recipe.imatrix.as_ref()), &entries);
+    let header = encode_header(&gguf_metadata::pairs(source, ftype, n_params, recipe.imatrix.as_ref()), &entries);
     let data = header.len() as u64;
     let len = data.checked_add(end).ok_or_else(too_large)?;
     let offsets = relative.iter().map(|offset| data + offset).collect();
@@ -316,15 +325,6 @@ fn choose_types(
     tensors: &[PlannedTensor],
     rules: &TypeRules,
 ) -> std::result::Result<Vec<GgmlType>, llama_ext::Error> {
-    let c = &source.config;
-    let shape = ModelShape {
-        n_embd: c.hidden_size,
-        n_ff: c.intermediate_size,
-        n_layer: c.num_hidden_layers,
-        n_head: c.num_attention_heads,
-        n_head_kv: c.num_key_value_heads,
-        head_dim: c.head_dim,
-    };
     let described: Vec<TensorDesc<'_>> = tensors
         .iter()
         .map(|t| {
@@ -337,11 +337,11 @@ fn choose_types(
             }
         })
         .collect();
-    llama_ext::tensor_types(&shape, rules, &described)
+    llama_ext::tensor_types(&llama_tensors::model_shape(&source.config), rules, &described)
 }
 
 /// The only thing a user can have wrong here is a pattern; without one, it is us.
-fn refused(path: &Path, err: &llama_ext::Error, recipe: &Recipe) -> Error {
+fn refused(path: &Path, err: &llama_ext::Error, recipe: &QuantizeOptions) -> Error {
     let (code, fix) = match recipe.overrides.is_empty() {
         true => (Code::Engine, "report this with the model's config.json"),
         false => (Code::Type, "check the patterns of --tensor-type"),

@@ -1,9 +1,10 @@
 //! Whether all outputs together fit on their disks. A filesystem that can reserve space does so file by file; this is for
 //! the others, and says it before anything is written.
 
+use crate::atomic_file::folder_of;
 use crate::error::{Code, Error, Result};
-#[cfg(unix)]
-use crate::output;
+use crate::platform;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// The disk of `path` has too little room.
@@ -17,26 +18,17 @@ pub(crate) fn disk_full(path: &Path, needed: u64, free: u64) -> Error {
 /// # Errors
 /// [`Code::DiskFull`] naming the first output that does not fit.
 pub(crate) fn check<'a>(outputs: impl Iterator<Item = (&'a Path, u64)>) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::collections::HashMap;
-        use std::os::unix::fs::MetadataExt as _;
-        let mut needed: HashMap<u64, u64> = HashMap::new();
-        for (path, len) in outputs {
-            let dir = output::folder_of(path);
-            // what is wrong with a folder is said when a file is created there
-            let Ok(found) = std::fs::metadata(&dir) else { continue };
-            let sum = needed.entry(found.dev()).or_default();
-            *sum = sum.saturating_add(len);
-            // a filesystem that does not know has no free blocks and no blocks at all
-            let free = rustix::fs::statvfs(&dir).ok().filter(|s| s.f_blocks > 0);
-            let free = free.map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize));
-            if free < *sum {
-                return Err(disk_full(path, *sum, free));
-            }
+    let mut needed: HashMap<u64, u64> = HashMap::new();
+    for (path, len) in outputs {
+        let folder = folder_of(path);
+        // A folder that cannot be used is reported when a file is created in it.
+        let Some(device) = platform::device(&folder) else { continue };
+        let total = needed.entry(device).or_default();
+        *total = total.saturating_add(len);
+        let free = platform::free_space(&folder).unwrap_or(u64::MAX);
+        if free < *total {
+            return Err(disk_full(path, *total, free));
         }
     }
-    #[cfg(not(unix))]
-    let _ = outputs;
     Ok(())
 }

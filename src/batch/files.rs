@@ -3,14 +3,12 @@
 use crate::error::{Code, Failure};
 use crate::sanitize::shown;
 use crate::stderr::note;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tulu_quantize::platform;
 
 /// How long a lock is waited for: a process that was killed keeps it until the system has taken its memory back.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -22,43 +20,33 @@ pub(super) fn lock(path: &Path) -> Result<File, Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let file = OpenOptions::new().append(true).read(true).create(true).open(path).map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match file.try_lock() {
             Ok(()) => {}
-            Err(Errno::INTR) => continue,
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(50));
                 continue;
             }
-            Err(Errno::WOULDBLOCK) => {
+            Err(TryLockError::WouldBlock) => {
                 let what = "another tulu-quant is writing this output";
                 return Err(Failure::machine(Code::OutputLocked, what, "wait for it, or give another -o").at(path));
             }
-            Err(err) if has_no_locks(err) => {
+            Err(TryLockError::Error(err)) if err.kind() == io::ErrorKind::Interrupted => continue,
+            Err(TryLockError::Error(err)) if platform::is_unsupported(&err) => {
                 note(&format!("{}: its file system has no locks; start no second run with this output", shown(path)));
                 return Ok(file);
             }
-            Err(err) => {
+            Err(TryLockError::Error(err)) => {
                 if file.metadata().is_ok_and(|about| about.len() == 0) {
                     let _ = fs::remove_file(path);
                 }
-                return Err(Failure::io(path, "cannot lock", &err.into()));
+                return Err(Failure::io(path, "cannot lock", &err));
             }
         }
         // Its last owner may have removed it between our open and our lock: then this is no longer the file at `path`.
-        let ours = file.metadata().map_err(failed)?;
-        match fs::metadata(path) {
-            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
-            Ok(_) => {}
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-            Err(err) => return Err(failed(err)),
+        if platform::is_at(&file, path).map_err(failed)? {
+            return Ok(file);
         }
     }
-}
-
-/// What a file system without locks answers: Lustre without `-o flock`, some that run in user space, NFS without its lock
-/// service.
-fn has_no_locks(err: Errno) -> bool {
-    [Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOLCK].contains(&err)
 }
 
 /// Whether there is something at `path`; what cannot be looked at is an error.
@@ -93,27 +81,4 @@ pub(super) fn beside(output: &Path, before: &str, after: &str) -> Result<PathBuf
     whole.push(name);
     whole.push(after);
     Ok(output.with_file_name(whole))
-}
-
-pub(super) fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Errno, has_no_locks};
-
-    #[test]
-    fn a_file_system_without_locks_is_known() {
-        for (err, expected) in [
-            (Errno::NOSYS, true),
-            (Errno::OPNOTSUPP, true),
-            (Errno::NOLCK, true),
-            (Errno::WOULDBLOCK, false),
-            (Errno::IO, false),
-            (Errno::BADF, false),
-        ] {
-            assert_eq!(has_no_locks(err), expected, "{err}");
-        }
-    }
 }

@@ -1,12 +1,12 @@
 //! The formats, and what tells them apart: how records stand in the input, how results stand in the output. What is in a
 //! record is in the format's own file.
 
-use super::input::Shape;
-use super::record::{Answered, Record, Refusal, Refused};
-use super::{alpaca, mt_bench, openai, text};
+use super::formats::{alpaca_eval, mt_bench, openai, text};
+use super::input::Framing;
+use super::record::{AnsweredRecord, Record, RecordError, SortKey};
 use crate::error::{Code, Failure};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// How input and output are written.
@@ -23,18 +23,9 @@ pub(crate) enum Format {
     Text,
 }
 
-/// Places a record among the others, where a format has an order of its own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rank {
-    /// By a number.
-    Number(i64),
-    /// By a name, after all numbers.
-    Name(String),
-}
-
 impl Format {
     /// What a file that begins with `head` is, if that is plain: by the fields of its first records, else by its name.
-    pub(crate) fn guess(head: &[u8], path: &Path) -> Option<Self> {
+    pub(crate) fn detect(head: &[u8], path: &Path) -> Option<Self> {
         let text = String::from_utf8_lossy(head);
         let text = text.trim_start_matches('\u{feff}');
         let of = |line: &str| {
@@ -69,14 +60,14 @@ impl Format {
     }
 
     /// How the records of a file that begins with `head` are told apart.
-    pub(crate) fn shape(self, head: &[u8]) -> Shape {
+    pub(crate) fn framing(self, head: &[u8]) -> Framing {
         let first = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).iter().find(|byte| !byte.is_ascii_whitespace());
         match self {
-            Self::AlpacaEval if first == Some(&b'[') => Shape::Array,
+            Self::AlpacaEval if first == Some(&b'[') => Framing::JsonArray,
             // Line 5,000 is prompt 5,000, also where it is empty.
-            Self::Text => Shape::Lines,
+            Self::Text => Framing::Lines,
             // As vLLM reads them.
-            Self::Openai | Self::AlpacaEval | Self::MtBench => Shape::Filled,
+            Self::Openai | Self::AlpacaEval | Self::MtBench => Framing::NonBlankLines,
         }
     }
 
@@ -105,9 +96,9 @@ impl Format {
     }
 
     /// How results are written to `output`.
-    pub(crate) fn output_shape(self, output: &Path) -> Shape {
+    pub(crate) fn output_framing(self, output: &Path) -> Framing {
         let lines = output.extension().is_some_and(|end| end == "jsonl");
-        if self == Self::AlpacaEval && !lines { Shape::Array } else { Shape::Lines }
+        if self == Self::AlpacaEval && !lines { Framing::JsonArray } else { Framing::Lines }
     }
 
     /// Tokens of an answer at most, where neither record nor flag says; `u32::MAX`: what the window leaves.
@@ -116,72 +107,44 @@ impl Format {
     }
 
     /// Reads one record.
-    pub(crate) fn parse(self, bytes: &[u8]) -> Result<Record, Refusal> {
+    pub(crate) fn parse(self, bytes: &[u8]) -> Result<Record, RecordError> {
         match self {
             Self::Openai => openai::parse(bytes),
-            Self::AlpacaEval => alpaca::parse(bytes),
+            Self::AlpacaEval => alpaca_eval::parse(bytes),
             Self::MtBench => mt_bench::parse(bytes),
             Self::Text => text::parse(bytes),
         }
     }
 
     /// The output record of answers.
-    pub(crate) fn reply(self, answered: &Answered<'_>) -> Value {
+    pub(crate) fn output_record(self, answered: &AnsweredRecord<'_>) -> Value {
         match self {
-            Self::Openai => openai::reply(answered),
-            Self::AlpacaEval => alpaca::reply(answered),
-            Self::MtBench => mt_bench::reply(answered),
-            Self::Text => text::reply(answered),
+            Self::Openai => openai::output_record(answered),
+            Self::AlpacaEval => alpaca_eval::output_record(answered),
+            Self::MtBench => mt_bench::output_record(answered),
+            Self::Text => text::output_record(answered),
         }
     }
 
-    /// The output record of a refusal; `name` as in [`Answered`].
-    pub(crate) fn refusal(self, name: &str, number: u64, line: u64, refusal: &Refusal) -> Value {
-        let error = json!({"code": refusal.code, "message": refusal.message, "line": line});
+    /// The output record of a refusal; `name` as in [`AnsweredRecord`].
+    pub(crate) fn error_record(self, name: &str, number: u64, line: u64, error_record: &RecordError) -> Value {
+        let error = json!({"code": error_record.code, "message": error_record.message, "line": line});
         match self {
-            Self::Openai => openai::refusal(name, refusal, error),
+            Self::Openai => openai::error_record(name, error_record, error),
             Self::Text => json!({"prompt": null, "output": null, "error": error}),
-            Self::AlpacaEval | Self::MtBench => json!({"record": number, "id": refusal.id, "error": error}),
+            Self::AlpacaEval | Self::MtBench => json!({"record": number, "id": error_record.id, "error": error}),
         }
     }
 
     /// Whether refusals go to a file of their own, because the format's readers take every record for an answer.
-    pub(crate) fn errors_apart(self) -> bool {
+    pub(crate) fn separates_errors(self) -> bool {
         matches!(self, Self::AlpacaEval | Self::MtBench)
     }
 
     /// The place of an output record; `None` in formats that keep the order of the input.
-    pub(crate) fn rank(self, record: &[u8]) -> Option<Rank> {
-        (self == Self::MtBench).then(|| mt_bench::rank(record))
+    pub(crate) fn sort_key(self, record: &[u8]) -> Option<SortKey> {
+        (self == Self::MtBench).then(|| mt_bench::sort_key(record))
     }
-}
-
-/// The fields of a record that is a JSON object.
-pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refused> {
-    let text = utf8(bytes)?;
-    let value: Value = serde_json::from_str(text)
-        .map_err(|err| ("bad_json", format!("the record is not JSON: {}", column_only(&err))))?;
-    match value {
-        Value::Object(fields) => Ok(fields),
-        _ => Err(("invalid_record", "the record must be a JSON object".to_owned())),
-    }
-}
-
-/// The text of a record that is not empty.
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Refused> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|err| ("invalid_utf8", format!("byte {} of the record is not UTF-8", err.valid_up_to() + 1)))?;
-    if text.trim().is_empty() {
-        return Err(("empty_line", "the line is empty".to_owned()));
-    }
-    Ok(text)
-}
-
-/// serde_json counts lines within the record, which would be taken for the file's.
-fn column_only(err: &serde_json::Error) -> String {
-    let text = err.to_string();
-    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    format!("{what} at column {}", err.column())
 }
 
 #[cfg(test)]
@@ -191,19 +154,19 @@ mod tests {
 
     #[test]
     fn plain_files_are_known() {
-        let guess = |text: &str, path: &str| Format::guess(text.as_bytes(), Path::new(path));
-        assert_eq!(guess("{\"custom_id\":\"a\"}", "x"), Some(Format::Openai));
-        assert_eq!(guess("\u{feff}{\"instruction\":\"a\"}\n", "-"), Some(Format::AlpacaEval));
-        assert_eq!(guess("[\n  {\n \"dataset\": \"x\",\n \"instruction\": \"a\"}]", "-"), Some(Format::AlpacaEval));
-        assert_eq!(guess("{\"question_id\":81,\"turns\":[\"a\"]}", "x"), Some(Format::MtBench));
-        assert_eq!(guess("broken\n{\"custom_id\":\"a\"}", "x"), Some(Format::Openai));
-        assert_eq!(guess("Hello\n", "prompts.txt"), Some(Format::Text));
-        assert_eq!(guess("[[[[", "x.jsonl"), Some(Format::Openai));
-        assert_eq!(guess("Hello\n", "-"), None);
-        assert_eq!(guess("", "x.json"), None);
-        assert_eq!(guess("[\n {\n  \"custom_id\": \"a\"\n }\n]\n", "x.json"), Some(Format::Openai));
-        assert_eq!(guess("{\n  \"custom_id\": \"a\"\n}\n", "-"), Some(Format::Openai));
-        assert_eq!(guess("[{\"question_id\": 81, \"turns\": []}]", "question.json"), Some(Format::MtBench));
+        let detect = |text: &str, path: &str| Format::detect(text.as_bytes(), Path::new(path));
+        assert_eq!(detect("{\"custom_id\":\"a\"}", "x"), Some(Format::Openai));
+        assert_eq!(detect("\u{feff}{\"instruction\":\"a\"}\n", "-"), Some(Format::AlpacaEval));
+        assert_eq!(detect("[\n  {\n \"dataset\": \"x\",\n \"instruction\": \"a\"}]", "-"), Some(Format::AlpacaEval));
+        assert_eq!(detect("{\"question_id\":81,\"turns\":[\"a\"]}", "x"), Some(Format::MtBench));
+        assert_eq!(detect("broken\n{\"custom_id\":\"a\"}", "x"), Some(Format::Openai));
+        assert_eq!(detect("Hello\n", "prompts.txt"), Some(Format::Text));
+        assert_eq!(detect("[[[[", "x.jsonl"), Some(Format::Openai));
+        assert_eq!(detect("Hello\n", "-"), None);
+        assert_eq!(detect("", "x.json"), None);
+        assert_eq!(detect("[\n {\n  \"custom_id\": \"a\"\n }\n]\n", "x.json"), Some(Format::Openai));
+        assert_eq!(detect("{\n  \"custom_id\": \"a\"\n}\n", "-"), Some(Format::Openai));
+        assert_eq!(detect("[{\"question_id\": 81, \"turns\": []}]", "question.json"), Some(Format::MtBench));
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(crate) struct Parameters {
     /// `--generator`.
     pub(crate) generator: Option<String>,
     /// With `--deterministic`: what computes.
-    pub(crate) deterministic: Option<Machine>,
+    pub(crate) deterministic: Option<MachineSettings>,
     /// vLLM's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) repetition_penalty: Option<f32>,
@@ -84,7 +84,7 @@ pub(crate) struct Parameters {
 
 /// The part of a machine that the last bits of a logit depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Machine {
+pub(crate) struct MachineSettings {
     /// `--threads`.
     pub(crate) threads: Option<u32>,
     /// `--repack`.

@@ -1,94 +1,57 @@
-//! The input: a file, or stdin put aside in one, and the records in it, one at a time. Of each record 16 bytes are kept, to
-//! know it again. How records are told apart is in `lines` and `array`, what they say in the formats.
+//! The input: a regular file, or stdin spooled to an unnamed temporary file, read record by record. Only the 16-byte key of
+//! each record is kept in memory. How records are delimited is in `line_reader` and `json_array`; what they mean is in the
+//! formats.
 
-use super::array::Array;
-use super::lines;
+use super::digest::{Hashed, first_half};
+use super::json_array::JsonArray;
+use super::line_reader;
+use super::record_buffer::RecordBuffer;
+use super::record_key::{InputIndex, Key};
 use crate::error::{Code, Failure};
-use crate::hex::hex;
-use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// The longest record that is read. A prompt that fills the window of any Tulu model takes a hundredth of it.
-pub(crate) const MAX_RECORD: usize = 16 << 20;
-/// As much as a format is guessed from.
-const HEAD: u64 = 1 << 16;
+/// Bytes inspected to detect the format.
+const HEAD_BYTES: u64 = 1 << 16;
 
-/// What a record is known by from run to run: a hash of its bytes, and of how often the same bytes came before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(pub(crate) [u8; 16]);
-
-impl Key {
-    fn new(digest: [u8; 16], nth: u32) -> Self {
-        if nth == 0 {
-            return Self(digest);
-        }
-        Self(short(Sha256::new().chain_update(digest).chain_update(nth.to_le_bytes())))
-    }
-}
-
-/// What was in an input, to know it again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Contents {
-    /// Of all its bytes, in hexadecimal.
-    pub(crate) sha256: String,
-    /// One for each record, in order; no two are the same.
-    pub(crate) keys: Vec<Key>,
-    /// Hashes of the bytes that come more than once.
-    doubled: HashSet<[u8; 16]>,
-}
-
-impl Contents {
-    /// An input with the records `keys`.
-    #[cfg(test)]
-    pub(super) fn of(sha256: String, keys: Vec<Key>) -> Self {
-        Self { sha256, keys, doubled: HashSet::new() }
-    }
-
-    /// Records.
-    pub(crate) fn len(&self) -> u64 {
-        self.keys.len() as u64
-    }
-}
-
-/// How the records of an input are told apart.
+/// How the records of a file are delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// One on each line, also on an empty one.
+pub(crate) enum Framing {
+    /// One record on each line; empty lines are records too.
     Lines,
-    /// One on each line; lines of nothing but white space are passed over.
-    Filled,
-    /// They are the elements of one JSON array.
-    Array,
+    /// One record on each line; lines with only white space are skipped.
+    NonBlankLines,
+    /// The elements of one JSON array.
+    JsonArray,
 }
 
-/// A record as it stands in the input.
+/// A record as bytes.
 #[derive(Debug)]
-pub(crate) struct Item<'a> {
-    /// Its place among the records, from 1.
+pub(crate) struct RawRecord<'a> {
+    /// Its position among the records, from 1.
     pub(crate) number: u64,
     /// The line it begins on, from 1.
     pub(crate) line: u64,
-    /// What it is known by; in [`Source::items`], which does not know what comes again, alike for equal bytes.
+    /// Its key. From [`InputFile::records`], which does not know yet which bytes occur again, equal bytes have equal keys.
     pub(crate) key: Key,
-    /// Its bytes; `None` when there are more than [`MAX_RECORD`].
+    /// Its bytes; `None` if there are more than [`super::record_buffer::MAX_RECORD`].
     pub(crate) bytes: Option<&'a [u8]>,
 }
 
-/// Where records come from: it can be read more than once.
+/// An input that can be read more than once.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct InputFile {
     path: PathBuf,
-    /// Stdin, put aside in a file without a name, which ends with the process however it ends.
+    /// Stdin, copied to an unnamed file; the system deletes it when the process ends.
     spool: Option<File>,
 }
 
-impl Source {
-    /// A regular file: it is read twice, so a pipe would not do.
+impl InputFile {
+    /// Opens a regular file. Pipes are refused, because the input is read twice.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        // Looked at before it is opened: opening a pipe would wait for a writer.
+        // Check the type first: opening a pipe would wait for a writer.
         let about = fs::metadata(path).map_err(|err| Failure::io(path, "cannot open", &err))?;
         if !about.is_file() {
             let fix = "save the records to a file first, or give them on stdin with -i -";
@@ -97,49 +60,49 @@ impl Source {
         Ok(Self { path: path.to_owned(), spool: None })
     }
 
-    /// All of stdin, put aside in `folder`.
+    /// Copies all of stdin to an unnamed file in `folder`.
     pub(crate) fn stdin(folder: &Path) -> Result<Self, Failure> {
-        let failed = |err: io::Error| Failure::io(folder, "cannot put stdin aside", &err);
+        let failed = |err: io::Error| Failure::io(folder, "cannot save stdin to a temporary file", &err);
         let mut spool = tempfile::tempfile_in(folder).map_err(failed)?;
         io::copy(&mut io::stdin().lock(), &mut spool).map_err(failed)?;
         Ok(Self { path: PathBuf::from("-"), spool: Some(spool) })
     }
 
-    /// The path, `-` for stdin.
+    /// The path; `-` for stdin.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How it begins.
+    /// Reads the first [`HEAD_BYTES`].
     pub(crate) fn head(&self) -> Result<Vec<u8>, Failure> {
         let mut head = Vec::new();
-        let read = self.reader()?.take(HEAD).read_to_end(&mut head);
+        let read = self.reader()?.take(HEAD_BYTES).read_to_end(&mut head);
         read.map_err(|err| Failure::io(&self.path, "cannot read", &err))?;
         Ok(head)
     }
 
-    /// Its records, from the first, as they were when `contents` was read.
-    pub(crate) fn again(&self, shape: Shape, contents: &Contents) -> Result<Items, Failure> {
-        let seen = contents.doubled.iter().map(|digest| (*digest, 0)).collect();
-        Ok(Items { seen, ..self.items(shape)? })
+    /// Reads the records from the first on, with the keys that they have in `index`.
+    pub(crate) fn indexed_records(&self, framing: Framing, index: &InputIndex) -> Result<RecordReader, Failure> {
+        let seen = index.repeated.iter().map(|digest| (*digest, 0)).collect();
+        Ok(RecordReader { seen, ..self.records(framing)? })
     }
 
-    /// Its records, from the first.
-    pub(crate) fn items(&self, shape: Shape) -> Result<Items, Failure> {
-        let reader = Hashing { inner: self.reader()?, hash: Sha256::new() };
-        Ok(Items {
+    /// Reads the records from the first on.
+    pub(crate) fn records(&self, framing: Framing) -> Result<RecordReader, Failure> {
+        let reader = Hashed::new(self.reader()?);
+        Ok(RecordReader {
             path: self.path.clone(),
             reader: BufReader::with_capacity(1 << 16, reader),
-            array: (shape == Shape::Array).then(Array::default),
-            filled: shape == Shape::Filled,
-            buffer: Buffer::default(),
+            array: (framing == Framing::JsonArray).then(JsonArray::default),
+            skip_blank: framing == Framing::NonBlankLines,
+            buffer: RecordBuffer::default(),
             seen: HashMap::new(),
             number: 0,
             line: 1,
         })
     }
 
-    /// One reader at a time: those of a spool share its position.
+    /// Only one reader at a time: all readers of a spool share its position.
     fn reader(&self) -> Result<File, Failure> {
         let open = || match &self.spool {
             None => File::open(&self.path),
@@ -153,56 +116,56 @@ impl Source {
     }
 }
 
-/// An input being read.
-pub(crate) struct Items {
+/// Reads the records of an input one after the other.
+pub(crate) struct RecordReader {
     path: PathBuf,
-    reader: BufReader<Hashing>,
-    array: Option<Array>,
-    /// [`Shape::Filled`].
-    filled: bool,
-    buffer: Buffer,
-    /// How often bytes that come more than once came so far.
+    reader: BufReader<Hashed<File>>,
+    array: Option<JsonArray>,
+    /// [`Framing::NonBlankLines`].
+    skip_blank: bool,
+    buffer: RecordBuffer,
+    /// For each digest that occurs more than once: how often it occurred so far.
     seen: HashMap<[u8; 16], u32>,
     number: u64,
     line: u64,
 }
 
-impl Items {
-    /// The next record.
-    pub(crate) fn next(&mut self) -> Result<Option<Item<'_>>, Failure> {
+impl RecordReader {
+    /// Reads the next record; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<RawRecord<'_>>, Failure> {
         let line = loop {
             let Some(line) = self.read()? else { return Ok(None) };
-            if !self.filled || !self.is_blank(line) {
+            if !self.skip_blank || !self.is_blank(line) {
                 break line;
             }
         };
         self.number += 1;
-        let digest = short(std::mem::take(&mut self.buffer.hash));
+        let digest = first_half(std::mem::take(&mut self.buffer.hash));
         let nth = self.seen.get_mut(&digest).map_or(0, |nth| {
             *nth += 1;
             *nth - 1
         });
         let bytes = self.bytes(line);
-        Ok(Some(Item { number: self.number, line, key: Key::new(digest, nth), bytes }))
+        Ok(Some(RawRecord { number: self.number, line, key: Key::new(digest, nth), bytes }))
     }
 
-    /// Reads on to the end of a record, and gives the line it begins on.
+    /// Reads one record into the buffer, and returns the line it begins on.
     fn read(&mut self) -> Result<Option<u64>, Failure> {
         self.buffer.clear();
         let line = match &mut self.array {
-            None => lines::next(&mut self.reader, &mut self.buffer, &mut self.line),
+            None => line_reader::next(&mut self.reader, &mut self.buffer, &mut self.line),
             Some(array) => array.next(&mut self.reader, &mut self.buffer, &mut self.line),
         };
         line.map_err(|err| match err.kind() {
             io::ErrorKind::InvalidData => {
-                let fix = "mend the file, or give the records one a line";
+                let fix = "fix the JSON array, or put one record on each line";
                 Failure::input(Code::InputJson, err.to_string(), fix).at(&self.path)
             }
             _ => Failure::io(&self.path, "cannot read", &err),
         })
     }
 
-    /// The bytes of the record on `line`, without the mark that Windows puts before a file.
+    /// The bytes of the record on `line`, without the byte order mark that Windows programs write at the start of a file.
     fn bytes(&self, line: u64) -> Option<&[u8]> {
         let bytes = self.buffer.fits.then_some(self.buffer.bytes.as_slice())?;
         Some(if line == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes })
@@ -213,41 +176,33 @@ impl Items {
         text.is_some_and(|text| text.trim().is_empty())
     }
 
-    /// Reads all records and says what the whole input was.
-    pub(crate) fn contents(mut self) -> Result<Contents, Failure> {
+    /// Reads all records and returns their keys and the hash of the input.
+    pub(crate) fn index(mut self) -> Result<InputIndex, Failure> {
         let mut keys = Vec::new();
-        while let Some(item) = self.next()? {
-            keys.push(item.key);
+        while let Some(record) = self.next()? {
+            keys.push(record.key);
         }
         let mut sorted: Vec<[u8; 16]> = keys.iter().map(|key| key.0).collect();
         sorted.sort_unstable();
-        let doubled: HashSet<[u8; 16]> =
+        let repeated: HashSet<[u8; 16]> =
             sorted.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
         let mut seen: HashMap<[u8; 16], u32> = HashMap::new();
-        for key in keys.iter_mut().filter(|key| doubled.contains(&key.0)) {
+        for key in keys.iter_mut().filter(|key| repeated.contains(&key.0)) {
             let nth = seen.entry(key.0).or_default();
             *key = Key::new(key.0, *nth);
             *nth += 1;
         }
-        Ok(Contents { sha256: self.sha256(), keys, doubled })
+        Ok(InputIndex { sha256: self.sha256(), keys, repeated })
     }
 
-    /// Of everything, when the last record was read.
+    /// Returns the SHA-256 of the whole input, in hexadecimal. Call it after the last record.
     pub(crate) fn sha256(self) -> String {
-        hex(&self.reader.into_inner().hash.finalize())
+        self.reader.into_inner().sha256()
     }
 }
 
-/// The hash of a whole file, in hexadecimal.
-pub(crate) fn sha256_of(path: &Path) -> Result<String, Failure> {
-    let failed = |err: io::Error| Failure::io(path, "cannot read", &err);
-    let mut file = Hashing { inner: File::open(path).map_err(failed)?, hash: Sha256::new() };
-    io::copy(&mut file, &mut io::sink()).map_err(failed)?;
-    Ok(hex(&file.hash.finalize()))
-}
-
-/// Refuses a file that begins with `head` where all of it is in another encoding than UTF-8, as some Windows programs save.
-pub(crate) fn utf8(head: &[u8]) -> Result<(), Failure> {
+/// Refuses a file that begins with `head` if it is UTF-16 or UTF-32, as some Windows programs save text.
+pub(crate) fn check_encoding(head: &[u8]) -> Result<(), Failure> {
     let name = match head {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => "UTF-32",
         [0xff, 0xfe, rest @ ..] | [0xfe, 0xff, rest @ ..] if rest.contains(&0) => "UTF-16",
@@ -256,59 +211,6 @@ pub(crate) fn utf8(head: &[u8]) -> Result<(), Failure> {
     };
     let fix = format!("save it as UTF-8, such as with iconv -f {name} -t UTF-8");
     Err(Failure::input(Code::Encoding, format!("is {name}, not UTF-8"), fix))
-}
-
-/// The bytes of one record.
-#[derive(Debug)]
-pub(super) struct Buffer {
-    pub(super) bytes: Vec<u8>,
-    fits: bool,
-    hash: Sha256,
-}
-
-impl Default for Buffer {
-    fn default() -> Self {
-        Self { bytes: Vec::new(), fits: true, hash: Sha256::new() }
-    }
-}
-
-impl Buffer {
-    /// Takes more bytes of the record in; beyond [`MAX_RECORD`] they only count for its hash.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.hash.update(bytes);
-        self.fits = self.fits && self.bytes.len() + bytes.len() <= MAX_RECORD;
-        if self.fits {
-            self.bytes.extend_from_slice(bytes);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(1 << 16);
-        self.fits = true;
-        self.hash = Sha256::new();
-    }
-}
-
-/// A file whose bytes are hashed as they are read.
-struct Hashing {
-    inner: File,
-    hash: Sha256,
-}
-
-impl Read for Hashing {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hash.update(&buffer[..n]);
-        Ok(n)
-    }
-}
-
-/// The first half of a hash.
-pub(super) fn short(hash: Sha256) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&hash.finalize()[..16]);
-    half
 }
 
 #[cfg(test)]

@@ -6,74 +6,49 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
+mod index;
 mod line;
-mod read;
 
 use super::files::{beside, exists, is_folder, lock};
 use super::format::Format;
 use super::identity::{Identity, WINDOW};
-use super::input::{Contents, Key};
 use super::manifest::Manifest;
-use super::output::{Done, Output, Results, Written, sync_folder};
+use super::output::{OutputFile, WrittenOutput};
+use super::record_key::{InputIndex, Key};
 use super::shard::Shard;
+use super::sink::{FinishedRecord, RecordSink};
+use crate::atomic_file::folder_of;
 use crate::error::{Code, Failure};
-use line::{Header, InputMark};
-use std::collections::HashMap;
+use index::{Entry, Index, Place};
+use line::{Header, InputId};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tulu_quantize::platform;
 
 /// A power failure costs at most this much work: so long after a record was written it is on the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 
-/// A finished record, and where its output record lies in the journal.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    offset: u64,
-    len: u32,
-    tokens: (u32, u32),
-    ok: bool,
-    place: Place,
-}
-
-/// Whether the input has a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Nowhere,
-    InAnotherShard,
-    Here,
-}
-
-/// A line that is not known to be of this run: where it begins, and its length.
-type Doubtful = (u64, usize);
-
-/// An open journal; nobody else has it open.
+/// The open, locked journal of one output.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
     output: PathBuf,
     file: File,
-    /// The last whole one.
-    header: Option<Header>,
-    entries: HashMap<Key, Entry>,
-    doubtful: Vec<Doubtful>,
-    /// Lines that are nothing at all.
-    damaged: u64,
-    /// Where whole lines end.
-    end: u64,
-    /// Bytes of a last line without its end, which was behind them.
-    torn: u64,
-    /// What the sums of records begin with.
+    index: Index,
+    /// Initial value of the checksums of the records that are written.
     seed: u32,
+    /// True until the file is truncated because of --restart.
     restart: bool,
     synced: Instant,
+    /// True if something was written since `synced`.
     unsynced: bool,
 }
 
 /// Sums over the finished records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sums {
+pub(crate) struct Totals {
     /// How many are refusals.
     pub(crate) failed: u64,
     /// Tokens of the prompts.
@@ -92,46 +67,38 @@ impl Journal {
         }
         let file = lock(&path)?;
         let mut journal = Self {
+            index: Index::default(),
             path,
             output: output.to_owned(),
             file,
-            header: None,
-            entries: HashMap::new(),
-            doubtful: Vec::new(),
-            damaged: 0,
-            end: 0,
-            torn: 0,
             seed: 0,
             restart,
             synced: Instant::now(),
             unsynced: false,
         };
-        journal.read()?;
+        journal.index = Index::read(&journal.path, restart)?;
         if restart {
-            journal.header = None;
-            journal.entries.clear();
-            journal.doubtful.clear();
-            (journal.damaged, journal.torn) = (0, 0);
+            journal.index.discard();
         }
         Ok(journal)
     }
 
     /// Whether an earlier run left something in it, discarded or not.
     pub(crate) fn is_new(&self) -> bool {
-        self.end == 0
+        self.index.end == 0
     }
 
     /// The window of the run that it is of, in tokens.
     pub(crate) fn window(&self) -> Option<u32> {
-        self.header.as_ref().and_then(|header| header.run.window)
+        self.index.header.as_ref().and_then(|header| header.run.window)
     }
 
     /// Finds what is finished of `run`, and refuses a journal of another one. The input may have got more records and
     /// another order, but what is answered must be in it unchanged; what belongs to another shard now does not count. Refusals are
     /// forgotten with `retry`, which may also come with another window, and when the input is another one, because then
     /// their lines are.
-    pub(crate) fn resume(&mut self, run: &Identity, contents: &Contents, retry: bool) -> Result<(), Failure> {
-        let known = self.header.as_ref().map(|header| {
+    pub(crate) fn resume(&mut self, run: &Identity, contents: &InputIndex, retry: bool) -> Result<(), Failure> {
+        let known = self.index.header.as_ref().map(|header| {
             let mut names = header.run.differences(run);
             names.retain(|name| !(retry && *name == WINDOW));
             if header.run.shard != run.shard {
@@ -142,58 +109,58 @@ impl Journal {
         if let Some((names, _)) = known.as_ref().filter(|(names, _)| !names.is_empty()) {
             return Err(self.mismatch(&format!("{} changed", names.join(" and "))));
         }
-        self.recheck(run)?;
+        self.index.recheck(&self.path, run)?;
         if retry || !known.is_some_and(|(_, same_input)| same_input) {
-            self.entries.retain(|_, entry| entry.ok);
+            self.index.entries.retain(|_, entry| entry.ok);
         }
         let shard = run.shard.unwrap_or(Shard::WHOLE);
         for (number, key) in (1..).zip(&contents.keys) {
-            if let Some(entry) = self.entries.get_mut(key) {
-                entry.place = if shard.has(number) { Place::Here } else { Place::InAnotherShard };
+            if let Some(entry) = self.index.entries.get_mut(key) {
+                entry.place = if shard.has(number) { Place::ThisShard } else { Place::OtherShard };
             }
         }
-        let gone = self.entries.values().filter(|entry| entry.place == Place::Nowhere).count();
+        let gone = self.index.entries.values().filter(|entry| entry.place == Place::NotInInput).count();
         if gone > 0 {
             return Err(self.mismatch(&format!("input changed: {gone} of them are not in it as they were")));
         }
-        self.entries.retain(|_, entry| entry.place == Place::Here);
+        self.index.entries.retain(|_, entry| entry.place == Place::ThisShard);
         Ok(())
     }
 
     /// As [`Journal::resume`], and then says in the journal what run this is: from here on it is written. `run`: with its window.
     /// The manifest of an earlier output goes, because a new one is being made.
-    pub(crate) fn begin(&mut self, run: &Identity, contents: &Contents, retry: bool) -> Result<(), Failure> {
+    pub(crate) fn begin(&mut self, run: &Identity, contents: &InputIndex, retry: bool) -> Result<(), Failure> {
         self.resume(run, contents, retry)?;
-        let lost = self.header.is_none() && self.entries.is_empty() && !self.doubtful.is_empty();
-        if lost && !self.restart {
+        if self.index.is_lost() && !self.restart {
             let what = "its first line is damaged, and no record in it is shown to be of this run";
             let fix = "run the command that began it, give --restart to discard it, or another -o";
             return Err(Failure::input(Code::Journal, what, fix).at(&self.path));
         }
         if self.restart {
-            (self.end, self.restart) = (0, false);
+            (self.index.end, self.restart) = (0, false);
         }
-        self.file.set_len(self.end).map_err(|err| Failure::io(&self.path, "cannot repair", &err))?;
+        self.file.set_len(self.index.end).map_err(|err| Failure::io(&self.path, "cannot repair", &err))?;
         let header = Header { input: mark(contents), run: run.clone() };
-        if self.header.as_ref() != Some(&header) {
+        if self.index.header.as_ref() != Some(&header) {
             self.write(header.line().as_bytes())?;
             self.sync()?;
-            sync_folder(&self.path).map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
-            self.header = Some(header);
+            platform::sync_folder(&folder_of(&self.path))
+                .map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
+            self.index.header = Some(header);
         }
         self.seed = line::seed(run);
         Manifest::remove(&self.output)
     }
 
     fn mismatch(&self, why: &str) -> Failure {
-        let what = format!("holds {} records of another run: {why}", self.entries.len());
+        let what = format!("holds {} records of another run: {why}", self.index.entries.len());
         let fix = "restore what it was, give --restart to discard them, or another -o";
         Failure::input(Code::ResumeMismatch, what, fix).at(&self.path)
     }
 
     /// Over all finished records.
-    pub(crate) fn sums(&self) -> Sums {
-        self.entries.values().fold(Sums::default(), |sums, entry| Sums {
+    pub(crate) fn sums(&self) -> Totals {
+        self.index.entries.values().fold(Totals::default(), |sums, entry| Totals {
             failed: sums.failed.saturating_add(u64::from(!entry.ok)),
             prompt_tokens: sums.prompt_tokens.saturating_add(u64::from(entry.tokens.0)),
             completion_tokens: sums.completion_tokens.saturating_add(u64::from(entry.tokens.1)),
@@ -202,18 +169,22 @@ impl Journal {
 
     /// Bytes of a last line that had no end, and damaged lines in between.
     pub(crate) fn damage(&self) -> (u64, u64) {
-        (self.torn, self.damaged.saturating_add(self.doubtful.len() as u64))
+        (self.index.torn, self.index.n_damaged())
     }
 
     /// Writes the output of the records `keys`, whole.
-    pub(crate) fn assemble(&mut self, format: Format, keys: impl Iterator<Item = Key>) -> Result<Written, Failure> {
+    pub(crate) fn assemble(
+        &mut self,
+        format: Format,
+        keys: impl Iterator<Item = Key>,
+    ) -> Result<WrittenOutput, Failure> {
         self.sync()?;
         let failed = |err: io::Error| Failure::io(&self.path, "cannot read", &err);
         let mut source = File::open(&self.path).map_err(failed)?;
-        let mut output = Output::create(&self.output, format)?;
+        let mut output = OutputFile::create(&self.output, format)?;
         let mut record = Vec::new();
         for key in keys {
-            let Some(entry) = self.entries.get(&key) else {
+            let Some(entry) = self.index.entries.get(&key) else {
                 return Err(
                     Failure::engine(Code::Defect, "a finished run lacks a record", "report this").at(&self.path)
                 );
@@ -233,28 +204,28 @@ impl Journal {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.file.write_all(bytes).map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
-        self.end = self.end.saturating_add(bytes.len() as u64);
+        self.index.end = self.index.end.saturating_add(bytes.len() as u64);
         Ok(())
     }
 }
 
-impl Results for Journal {
+impl RecordSink for Journal {
     fn get(&self, key: Key) -> Option<bool> {
-        self.entries.get(&key).map(|entry| entry.ok)
+        self.index.entries.get(&key).map(|entry| entry.ok)
     }
 
-    fn put(&mut self, done: &Done<'_>) -> Result<(), Failure> {
+    fn put(&mut self, done: &FinishedRecord<'_>) -> Result<(), Failure> {
         let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         let tokens = (narrow(done.tokens.0), narrow(done.tokens.1));
         let record = done.record.to_string();
         let (line, at) = line::line(self.seed, done.key, done.ok, tokens, &record);
-        let offset = self.end.saturating_add(at as u64);
+        let offset = self.index.end.saturating_add(at as u64);
         let len = u32::try_from(record.len());
         let len =
             len.map_err(|_| Failure::input(Code::Output, "a record has 4 GiB or more", "ask for fewer answers"))?;
         self.write(line.as_bytes())?;
         self.unsynced = true;
-        self.entries.insert(done.key, Entry { offset, len, tokens, ok: done.ok, place: Place::Here });
+        self.index.entries.insert(done.key, Entry { offset, len, tokens, ok: done.ok, place: Place::ThisShard });
         self.settle()
     }
 
@@ -263,7 +234,7 @@ impl Results for Journal {
     }
 
     fn len(&self) -> u64 {
-        self.entries.len() as u64
+        self.index.entries.len() as u64
     }
 
     fn sync(&mut self) -> Result<(), Failure> {
@@ -292,8 +263,8 @@ impl Drop for Journal {
     }
 }
 
-fn mark(contents: &Contents) -> InputMark {
-    InputMark { sha256: contents.sha256.clone(), records: contents.len() }
+fn mark(contents: &InputIndex) -> InputId {
+    InputId { sha256: contents.sha256.clone(), records: contents.len() }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use super::files::beside;
 use super::format::Format;
 use super::identity::{Exact, Fingerprint, Identity, Parameters};
-use super::output::write_whole;
 use super::shard::Shard;
+use crate::atomic_file::{self, Mode};
 use crate::error::{Code, Failure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,17 +21,17 @@ const VERSION: u64 = 2;
 pub(crate) struct Manifest {
     tulu_quant_manifest: u64,
     /// What wrote it.
-    pub(crate) program: Program,
+    pub(crate) program: ProgramInfo,
     /// How the output is written.
     pub(crate) format: Format,
     /// `None`: the whole input.
     pub(crate) shard: Option<Shard>,
     /// What was answered.
-    pub(crate) input: Input,
+    pub(crate) input: InputInfo,
     /// What came of it.
-    pub(crate) output: Made,
+    pub(crate) output: OutputInfo,
     /// What answered.
-    pub(crate) model: ModelFile,
+    pub(crate) model: ModelInfo,
     /// What the flags said about every record.
     pub(crate) parameters: Parameters,
     /// [`Identity::exact`].
@@ -54,7 +54,7 @@ pub(crate) struct Manifest {
 
 /// The program that made an output.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Program {
+pub(crate) struct ProgramInfo {
     /// As `--version` has it.
     pub(crate) version: String,
     /// From version control.
@@ -65,7 +65,7 @@ pub(crate) struct Program {
 
 /// The input of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Input {
+pub(crate) struct InputInfo {
     /// `-` for stdin.
     pub(crate) path: String,
     /// Of all its bytes.
@@ -76,7 +76,7 @@ pub(crate) struct Input {
 
 /// The output of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Made {
+pub(crate) struct OutputInfo {
     /// As typed.
     pub(crate) path: String,
     /// Of all its bytes.
@@ -91,7 +91,7 @@ pub(crate) struct Made {
 
 /// The model of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ModelFile {
+pub(crate) struct ModelInfo {
     /// Where it was.
     pub(crate) path: String,
     /// In the answers.
@@ -114,10 +114,10 @@ pub(crate) struct Tokens {
 
 impl Manifest {
     /// The manifest of a run.
-    pub(crate) fn new(run: &Identity, input: Input, output: Made, model: ModelFile, tokens: Tokens) -> Self {
+    pub(crate) fn new(run: &Identity, input: InputInfo, output: OutputInfo, model: ModelInfo, tokens: Tokens) -> Self {
         Self {
             tulu_quant_manifest: VERSION,
-            program: Program::this(),
+            program: ProgramInfo::this(),
             format: run.format,
             shard: run.shard,
             input,
@@ -153,7 +153,7 @@ impl Manifest {
         let value = serde_json::to_value(self).map_err(|err| {
             Failure::engine(Code::Defect, format!("the manifest cannot be written: {err}"), "report this").at(output)
         })?;
-        write_whole(&path(output)?, format!("{value:#}\n").as_bytes())
+        atomic_file::write(&path(output)?, format!("{value:#}\n").as_bytes(), Mode::Umask)
     }
 
     /// The manifest of `output`; `None` where there is none. One of another version is an error.
@@ -194,7 +194,7 @@ impl Manifest {
     }
 }
 
-impl Program {
+impl ProgramInfo {
     /// This one.
     pub(crate) fn this() -> Self {
         Self {

@@ -3,9 +3,9 @@
 
 use super::files::{beside, exists};
 use super::format::Format;
-use super::input::{Items, Shape, Source};
+use super::input::{Framing, InputFile, RecordReader};
 use super::manifest::Manifest;
-use super::output::{Output, Written};
+use super::output::{OutputFile, WrittenOutput};
 use super::shard::Shard;
 use crate::error::{Code, Failure};
 use crate::sanitize::shown;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// The output of one shard.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct ShardOutput {
     /// Where it is.
     pub(crate) path: PathBuf,
     /// What its manifest says.
@@ -25,22 +25,22 @@ pub(crate) struct Part {
 
 /// All parts of one output, in the order of their shards.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct ShardOutputs {
     /// They are complete, and each once.
-    pub(crate) list: Vec<Part>,
+    pub(crate) list: Vec<ShardOutput>,
     /// What they are written in.
     pub(crate) format: Format,
     /// How many records they have together.
     pub(crate) total: u64,
 }
 
-impl Parts {
+impl ShardOutputs {
     /// Reads the manifests and checks that nothing is missing or double. The outputs themselves are read when they are
     /// joined.
     pub(crate) fn open(paths: &[PathBuf]) -> Result<Self, Failure> {
-        let mut parts: BTreeMap<u64, Part> = BTreeMap::new();
+        let mut parts: BTreeMap<u64, ShardOutput> = BTreeMap::new();
         for path in paths {
-            let part = Part::open(path)?;
+            let part = ShardOutput::open(path)?;
             if let Some(other) = parts.values().next() {
                 part.belongs_to(other)?;
             }
@@ -68,9 +68,9 @@ impl Parts {
     }
 
     /// Writes all of them to `output`, in the order of the input or of the format; also how many records are refusals.
-    pub(crate) fn join(&self, output: &Path) -> Result<(Written, u64), Failure> {
+    pub(crate) fn join(&self, output: &Path) -> Result<(WrittenOutput, u64), Failure> {
         let mut readers = self.list.iter().map(|part| part.reader(self.format)).collect::<Result<Vec<_>, _>>()?;
-        let mut out = Output::create(output, self.format)?;
+        let mut out = OutputFile::create(output, self.format)?;
         let mut failed = 0;
         for number in 1..=self.total {
             // The first shard has the first record, and so on around.
@@ -106,13 +106,13 @@ impl Parts {
 }
 
 /// An output being read again.
-struct Reader {
-    items: Items,
+struct ShardReader {
+    items: RecordReader,
     /// Refusals that are in a file of their own, by their number in the input.
     errors: HashMap<u64, Vec<u8>>,
 }
 
-impl Reader {
+impl ShardReader {
     /// Nothing may follow; gives the hash of what was read.
     fn finish(mut self) -> Result<String, Failure> {
         if self.items.next()?.is_some() || !self.errors.is_empty() {
@@ -122,7 +122,7 @@ impl Reader {
     }
 }
 
-impl Part {
+impl ShardOutput {
     fn open(path: &Path) -> Result<Self, Failure> {
         // A finished run keeps its journal only for the records that failed.
         let kept = || Manifest::find(path).map(|found| found.is_some_and(|manifest| manifest.output.failed > 0));
@@ -130,7 +130,7 @@ impl Part {
             let fix = "run its command again: it goes on where it was";
             return Err(Failure::input(Code::PartUnfinished, "this shard is not finished", fix).at(path));
         }
-        Source::open(path)?;
+        InputFile::open(path)?;
         let manifest = Manifest::read(path)?;
         let Some(shard) = manifest.shard else {
             let fix = "give outputs of runs with --shard I/N";
@@ -158,12 +158,12 @@ impl Part {
         Err(Failure::input(Code::PartMismatch, what, fix).at(&self.path))
     }
 
-    fn reader(&self, format: Format) -> Result<Reader, Failure> {
-        let source = Source::open(&self.path)?;
+    fn reader(&self, format: Format) -> Result<ShardReader, Failure> {
+        let source = InputFile::open(&self.path)?;
         let mut errors = HashMap::new();
-        if format.errors_apart() && self.manifest.output.failed != 0 {
+        if format.separates_errors() && self.manifest.output.failed != 0 {
             let path = beside(&self.path, "", ".errors")?;
-            let mut items = Source::open(&path)?.items(Shape::Lines)?;
+            let mut items = InputFile::open(&path)?.records(Framing::Lines)?;
             while let Some(item) = items.next()? {
                 let bytes = item.bytes.unwrap_or_default();
                 let error: Value = serde_json::from_slice(bytes).unwrap_or_default();
@@ -172,7 +172,7 @@ impl Part {
             }
         }
         // A format with an order of its own: the part is sorted, and so is what it becomes.
-        Ok(Reader { items: source.items(format.output_shape(&self.path))?, errors })
+        Ok(ShardReader { items: source.records(format.output_framing(&self.path))?, errors })
     }
 
     fn changed(&self) -> Failure {
@@ -182,7 +182,7 @@ impl Part {
 }
 
 fn is_refusal(record: &[u8], format: Format) -> bool {
-    !format.errors_apart()
+    !format.separates_errors()
         && serde_json::from_slice::<Value>(record).is_ok_and(|record| record.get("error").is_some_and(|e| !e.is_null()))
 }
 

@@ -1,38 +1,43 @@
-//! Offline completion of a file of records, one way through: `input` over `lines` and `array` (records as bytes) → `format`
-//! (`openai`, `alpaca`, `mt_bench`, `text`: bytes ↔ `record`) → `task` (a record's conversations) → `run` (through the slots
-//! of the decoder) → `journal` over `files` (what is finished) → `output` or `stream` (in order, in a `frame`) and `manifest`
-//! (what it was made of). Beside them `shard` and `merge` (several machines) and `fingerprint` (to know a model again). Flags
-//! and printing are in `commands/batch`.
+//! Runs a file of requests offline. Data flow: `input` (records as bytes) → `format` and `formats/` (bytes ↔ `record`) →
+//! `record_state` (the conversations of a record) → `runner` (keeps the decoder's slots busy) → `sink`: `journal` or
+//! `stdout_sink` → `output` and `manifest`. For several machines: `shard` and `merge`. What the answers depend on:
+//! `identity`. Flags and printing are in `commands/batch/`.
 
-mod alpaca;
-mod array;
+mod defaults;
+mod digest;
 pub(crate) mod files;
 mod format;
-mod frame;
+mod formats;
 pub(crate) mod identity;
 mod input;
 mod journal;
-mod lines;
+mod json_array;
+mod line_reader;
 pub(crate) mod manifest;
 mod merge;
-mod mt_bench;
-mod openai;
 mod output;
+mod output_framing;
 mod record;
-mod run;
+mod record_buffer;
+mod record_key;
+mod record_state;
+mod runner;
 mod shard;
-mod stream;
-mod survey;
-mod task;
-mod text;
+mod sink;
+mod stdout_sink;
+mod workload;
 
+pub(crate) use defaults::Defaults;
+pub(crate) use digest::sha256_of;
 pub(crate) use format::Format;
-pub(crate) use input::{Contents, Shape, Source, sha256_of, utf8};
-pub(crate) use journal::{Journal, Sums};
+pub(crate) use input::{Framing, InputFile, check_encoding};
+pub(crate) use journal::{Journal, Totals};
 pub(crate) use manifest::Manifest;
-pub(crate) use merge::Parts;
-pub(crate) use output::{Results, Written};
-pub(crate) use run::{Defaults, Run, Tally, Watch};
+pub(crate) use merge::ShardOutputs;
+pub(crate) use output::WrittenOutput;
+pub(crate) use record_key::InputIndex;
+pub(crate) use runner::{RunObserver, RunStats, Runner};
 pub(crate) use shard::Shard;
-pub(crate) use stream::Stream;
-pub(crate) use survey::survey;
+pub(crate) use sink::RecordSink;
+pub(crate) use stdout_sink::StdoutSink;
+pub(crate) use workload::estimate_workload;

@@ -1,52 +1,19 @@
-//! Where results go: what takes them while a run goes on ([`Results`]), and how a whole output file is written, by a run or
-//! by a merge. What a record says is the format's affair, what stands between them that of `frame`; stdout is in `stream`.
+//! Writes an output file, for a run or a merge. What is written between the records is in `output_framing`; the sinks that a
+//! run writes to are `journal` and `stdout_sink`.
 
-use super::files::{beside, folder};
+use super::digest::Hashed;
+use super::files::beside;
 use super::format::Format;
-use super::frame::Frame;
-use super::input::Key;
+use super::output_framing::OutputFraming;
+use crate::atomic_file::{self, AtomicFile, Mode};
 use crate::error::Failure;
-use crate::hex::hex;
-use serde_json::Value;
-use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// A finished record.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Done<'a> {
-    /// Its place in the input, from 1.
-    pub(crate) number: u64,
-    /// What it is known by.
-    pub(crate) key: Key,
-    /// It was answered, not refused.
-    pub(crate) ok: bool,
-    /// Tokens of its prompts and of its answers.
-    pub(crate) tokens: (u64, u64),
-    /// The output record.
-    pub(crate) record: &'a Value,
-}
-
-/// What takes the results of a run.
-pub(crate) trait Results {
-    /// Whether the record was answered; `None`: it is not finished.
-    fn get(&self, key: Key) -> Option<bool>;
-    /// Takes a result in.
-    fn put(&mut self, done: &Done<'_>) -> Result<(), Failure>;
-    /// Finished records.
-    fn len(&self) -> u64;
-    /// Called often: makes sure, from time to time, that what was taken is kept.
-    fn settle(&mut self) -> Result<(), Failure>;
-    /// Makes sure that what was taken is kept.
-    fn sync(&mut self) -> Result<(), Failure>;
-    /// Whether nobody takes results any more.
-    fn closed(&self) -> bool;
-}
-
 /// What an output turned out to be.
 #[derive(Clone, Debug)]
-pub(crate) struct Written {
+pub(crate) struct WrittenOutput {
     /// Of its bytes, in hexadecimal.
     pub(crate) sha256: String,
     /// Where refusals are, if they are not in the output itself and there are some.
@@ -55,25 +22,22 @@ pub(crate) struct Written {
 
 /// An output file being written: whole or absent.
 #[derive(Debug)]
-pub(crate) struct Output {
+pub(crate) struct OutputFile {
     path: PathBuf,
-    partial: PathBuf,
-    out: BufWriter<Hashing>,
-    frame: Frame,
+    out: BufWriter<Hashed<AtomicFile>>,
+    frame: OutputFraming,
     errors_path: PathBuf,
     errors: Vec<u8>,
 }
 
-impl Output {
-    /// Begins the output at `path`, which is not touched before [`Output::finish`].
+impl OutputFile {
+    /// Begins the output at `path`, which is not touched before [`OutputFile::finish`].
     pub(crate) fn create(path: &Path, format: Format) -> Result<Self, Failure> {
-        let partial = beside(path, ".", ".partial")?;
-        let file = File::create(&partial).map_err(|err| Failure::io(path, "cannot write", &err))?;
+        let file = AtomicFile::create(path, Mode::Umask).map_err(|err| Failure::io(path, "cannot write", &err))?;
         Ok(Self {
             path: path.to_owned(),
-            partial,
-            out: BufWriter::new(Hashing { inner: file, hash: Sha256::new() }),
-            frame: Frame::new(format, path),
+            out: BufWriter::new(Hashed::new(file)),
+            frame: OutputFraming::new(format, path),
             errors_path: beside(path, "", ".errors")?,
             errors: Vec::new(),
         })
@@ -81,7 +45,7 @@ impl Output {
 
     /// Takes the next record in: in the order of the input, unless the format has its own.
     pub(crate) fn put(&mut self, ok: bool, record: &[u8]) -> Result<(), Failure> {
-        if !ok && self.frame.format.errors_apart() {
+        if !ok && self.frame.format.separates_errors() {
             self.errors.extend_from_slice(record);
             self.errors.push(b'\n');
             return Ok(());
@@ -90,12 +54,11 @@ impl Output {
     }
 
     /// Gives the output its name.
-    pub(crate) fn finish(mut self) -> Result<Written, Failure> {
+    pub(crate) fn finish(mut self) -> Result<WrittenOutput, Failure> {
         let failed = |path: &Path, err: &io::Error| Failure::io(path, "cannot write", err);
         self.frame.end(&mut self.out).map_err(|err| failed(&self.path, &err))?;
         self.out.flush().map_err(|err| failed(&self.path, &err))?;
-        let sha256 = hex(&std::mem::take(&mut self.out.get_mut().hash).finalize());
-        self.out.get_ref().inner.sync_all().map_err(|err| failed(&self.path, &err))?;
+        let sha256 = self.out.get_ref().sha256();
         let errors = match self.errors.is_empty() {
             // Those of an earlier run are mended.
             true => fs::remove_file(&self.errors_path).map(|()| None).or_else(|err| match err.kind() {
@@ -103,83 +66,36 @@ impl Output {
                 _ => Err(failed(&self.errors_path, &err)),
             })?,
             false => {
-                write_whole(&self.errors_path, &self.errors)?;
+                atomic_file::write(&self.errors_path, &self.errors, Mode::Umask)?;
                 Some(self.errors_path.clone())
             }
         };
-        fs::rename(&self.partial, &self.path).map_err(|err| failed(&self.path, &err))?;
-        sync_folder(&self.path).map_err(|err| failed(&self.path, &err))?;
-        Ok(Written { sha256, errors })
-    }
-}
-
-impl Drop for Output {
-    /// After [`Output::finish`] there is nothing left of this name.
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.partial);
-    }
-}
-
-/// A small file, whole or absent.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let partial = beside(path, ".", ".partial")?;
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
-        sync_folder(path)
-    };
-    write().map_err(|err| {
-        let _ = fs::remove_file(&partial);
-        Failure::io(path, "cannot write", &err)
-    })
-}
-
-/// Makes sure that the name `path` is kept.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder(path))?.sync_all()
-}
-
-/// A file whose bytes are hashed as they are written.
-#[derive(Debug)]
-struct Hashing {
-    inner: File,
-    hash: Sha256,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        let file = self.out.into_inner().map_err(|err| failed(&self.path, err.error()))?.into_inner();
+        file.commit().map_err(|err| failed(&self.path, &err))?;
+        Ok(WrittenOutput { sha256, errors })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, Output};
+    use super::{Format, OutputFile};
     use std::fs;
 
     #[test]
     fn a_file_is_whole_or_absent() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.json");
-        let mut output = Output::create(&path, Format::AlpacaEval).unwrap();
+        let mut output = OutputFile::create(&path, Format::AlpacaEval).unwrap();
         output.put(true, b"{\"a\":1}").unwrap();
         output.put(false, b"{\"b\":1}").unwrap();
         assert!(!path.exists());
         let written = output.finish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "[\n{\"a\":1}\n]\n");
         assert_eq!(fs::read_to_string(written.errors.unwrap()).unwrap(), "{\"b\":1}\n");
-        assert_eq!(written.sha256, super::hex(&<sha2::Sha256 as sha2::Digest>::digest(fs::read(&path).unwrap())));
+        assert_eq!(written.sha256, crate::hex::hex(&<sha2::Sha256 as sha2::Digest>::digest(fs::read(&path).unwrap())));
 
-        drop(Output::create(&path, Format::AlpacaEval).unwrap());
-        let output = Output::create(&path, Format::AlpacaEval).unwrap();
+        drop(OutputFile::create(&path, Format::AlpacaEval).unwrap());
+        let output = OutputFile::create(&path, Format::AlpacaEval).unwrap();
         assert!(output.finish().unwrap().errors.is_none());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "old errors and partial files are gone");
     }

@@ -13,18 +13,18 @@ pub(crate) struct Record {
     /// The model that it asks for, where its format has such a field.
     pub(crate) model: Option<String>,
     /// What to answer; at least one.
-    pub(crate) asks: Vec<Ask>,
+    pub(crate) asks: Vec<PromptInput>,
     /// What the user says after the first answer, and after the next ones.
     pub(crate) turns: Vec<String>,
     /// How.
-    pub(crate) options: Options,
+    pub(crate) options: RequestOptions,
     /// What the output repeats of the input.
     pub(crate) fields: Map<String, Value>,
 }
 
 /// What the model is given.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Ask {
+pub(crate) enum PromptInput {
     /// A conversation.
     Chat(Vec<Message>),
     /// A text to go on with, as its template has rendered it: control tokens in it count as such.
@@ -33,7 +33,7 @@ pub(crate) enum Ask {
     Ids(Vec<Token>),
 }
 
-impl Ask {
+impl PromptInput {
     /// Bytes of its text; none where there are ids.
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -46,7 +46,7 @@ impl Ask {
 
 /// What the record says about its answers; the rest is up to the flags.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Options {
+pub(crate) struct RequestOptions {
     /// Answers to each prompt.
     pub(crate) n: Option<u32>,
     /// Tokens of an answer at most.
@@ -91,7 +91,7 @@ pub(crate) enum Seed {
 
 /// Why a record is not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct RecordError {
     /// The record's name as far as it could be read.
     pub(crate) id: Option<Value>,
     /// Stable, lower case.
@@ -101,11 +101,11 @@ pub(crate) struct Refusal {
 }
 
 /// Code and message of a refusal.
-pub(crate) type Refused = (&'static str, String);
+pub(crate) type CodeAndMessage = (&'static str, String);
 
 /// Everything that an output record is made of.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answered<'a> {
+pub(crate) struct AnsweredRecord<'a> {
     /// What was asked.
     pub(crate) record: &'a Record,
     /// For each prompt and each of its `n` answers, the answers of its turns.
@@ -120,7 +120,7 @@ pub(crate) struct Answered<'a> {
     pub(crate) stamp: f64,
 }
 
-impl Answered<'_> {
+impl AnsweredRecord<'_> {
     /// Tokens of the prompts, each counted once however many answers it has, and of the answers.
     pub(crate) fn tokens(&self) -> (u64, u64) {
         let answers = self.choices.iter().flatten().map(|answer| answer.usage.completion_tokens as u64).sum();
@@ -137,4 +137,13 @@ impl Answered<'_> {
         let n = (self.choices.len() / self.record.asks.len().max(1)).max(1);
         self.choices.iter().step_by(n).flatten().map(|answer| of(answer) as u64).sum()
     }
+}
+
+/// Sort key of an output record, for formats that define an order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum SortKey {
+    /// A number.
+    Number(i64),
+    /// A name; sorts after all numbers.
+    Name(String),
 }

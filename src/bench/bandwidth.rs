@@ -1,19 +1,19 @@
-//! How fast this machine reads memory, with as many threads as the model runs on. Generating a token reads every weight
-//! once, so this is the ceiling of tokens in a second.
+//! Measures how fast this machine reads memory, with as many threads as the model uses. Generating a token reads every weight
+//! once, so this limits the tokens per second.
 
 use std::time::Instant;
 
-/// Bytes read in one pass: several times any cache, so that memory itself is measured.
+/// Bytes read in one pass: larger than most CPU caches.
 const BYTES: usize = 512 << 20;
-/// The best of this many passes counts; the first one also brings the pages in.
+/// Number of passes; the fastest counts. The first one also faults the pages in.
 const PASSES: usize = 5;
 
-/// Bytes in a second that `n_threads` read together; `None` when there is no memory to try it with.
+/// Returns the bytes per second that `n_threads` read together; `None` if the buffer cannot be allocated.
 pub(crate) fn read_bandwidth(n_threads: usize) -> Option<f64> {
     let words = BYTES / size_of::<u64>();
     let mut memory: Vec<u64> = Vec::new();
     memory.try_reserve_exact(words).ok()?;
-    // Written, because pages that never were all share the one page of zeros.
+    // Write the pages: untouched pages all map to the same page of zeros.
     memory.extend(0..words as u64);
     let part = words.div_ceil(n_threads.max(1));
     let pass = || {

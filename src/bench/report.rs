@@ -1,13 +1,12 @@
-//! Measurements as llama-bench shows them: its table and its JSON fields, with what is ours (the share of memory
-//! bandwidth) after them.
+//! Formats results as llama-bench does: its table and its JSON fields, followed by our own (the fraction of memory bandwidth).
 
-use super::{Measured, mean_and_deviation};
+use super::measure::{Measured, mean_and_deviation};
 use serde_json::{Value, json};
 
-/// What was measured, and on what.
+/// The model and the machine of a benchmark.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
-    /// The file.
+    /// Path of the model file.
     pub(crate) filename: String,
     /// Such as `llama 13B Q4_K_M`.
     pub(crate) model_type: String,
@@ -17,9 +16,9 @@ pub(crate) struct Subject {
     pub(crate) n_params: u64,
     /// Such as `CPU`.
     pub(crate) backends: String,
-    /// Tokens in a batch at most.
+    /// Maximum tokens of a batch.
     pub(crate) n_batch: u32,
-    /// Tokens computed together at most.
+    /// Maximum tokens of a micro-batch.
     pub(crate) n_ubatch: u32,
     /// Threads.
     pub(crate) n_threads: u32,
@@ -31,23 +30,23 @@ pub(crate) struct Subject {
     pub(crate) n_gpu_layers: u32,
     /// `on`, `off` or `auto`.
     pub(crate) flash_attn: &'static str,
-    /// Bytes of weights that generating a token reads.
+    /// Bytes of weights read to generate one token.
     pub(crate) bytes_per_token: u64,
-    /// Bytes in a second that memory gives, where it was measured.
+    /// Memory bandwidth in bytes per second; `None` if it was not measured.
     pub(crate) bandwidth: Option<f64>,
 }
 
-/// Below so many bytes the weights may stay in the CPU's caches (the largest servers have some 1 GiB, most machines far
-/// less), and what is reached says nothing about memory.
-const SHARE_MIN: u64 = 256 << 20;
+/// Minimum bytes of weights for the fraction of bandwidth: smaller weights may stay in the CPU's caches (the largest servers
+/// have about 1 GiB, most machines far less).
+const FRACTION_MIN: u64 = 256 << 20;
 
 impl Subject {
-    /// The part of memory bandwidth that generation reached; prefill is bound by arithmetic instead, and small weights by
-    /// neither.
-    fn share(&self, measured: &Measured) -> Option<f64> {
+    /// Returns the fraction of memory bandwidth that generation used; `None` for prefill, which is limited by arithmetic, and
+    /// for small weights.
+    fn bandwidth_fraction(&self, measured: &Measured) -> Option<f64> {
         let (speed, _) = mean_and_deviation(&measured.speeds());
         let read = self.bytes_per_token as f64 * speed;
-        let reads_memory = measured.test.n_gen > 0 && self.bytes_per_token >= SHARE_MIN;
+        let reads_memory = measured.test.n_gen > 0 && self.bytes_per_token >= FRACTION_MIN;
         self.bandwidth.filter(|_| reads_memory).map(|bandwidth| read / bandwidth)
     }
 }
@@ -80,8 +79,8 @@ pub(crate) fn table_row(subject: &Subject, measured: &Measured) -> String {
         subject.n_threads.to_string(),
         name(measured),
         format!("{mean:.2} ± {deviation:.2}"),
-        match (subject.share(measured), subject.bandwidth) {
-            (Some(share), Some(bandwidth)) => format!("{:.0} % of {:.1} GB/s", share * 100.0, bandwidth / 1e9),
+        match (subject.bandwidth_fraction(measured), subject.bandwidth) {
+            (Some(fraction), Some(bandwidth)) => format!("{:.0} % of {:.1} GB/s", fraction * 100.0, bandwidth / 1e9),
             (None, Some(_)) if measured.test.n_gen > 0 => "-".to_owned(),
             _ => String::new(),
         },
@@ -123,7 +122,7 @@ fn object(subject: &Subject, measured: &Measured) -> Value {
         "samples_ts": measured.speeds(),
         "bytes_per_token": subject.bytes_per_token,
         "memory_bandwidth": subject.bandwidth,
-        "memory_bandwidth_share": subject.share(measured),
+        "memory_bandwidth_share": subject.bandwidth_fraction(measured),
     })
 }
 
@@ -134,7 +133,7 @@ fn name(measured: &Measured) -> String {
     }
 }
 
-/// llama-bench's column widths; negative ones are aligned to the left.
+/// llama-bench's column widths; negative: left-aligned.
 const WIDTHS: [isize; 8] = [-30, 10, 10, -10, 7, 15, 20, 20];
 
 fn row(cells: [String; 8]) -> String {
@@ -147,12 +146,12 @@ fn row(cells: [String; 8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Measured, SHARE_MIN, Subject, table_head, table_row};
+    use super::{FRACTION_MIN, Measured, Subject, table_head, table_row};
     use crate::bench::Test;
     use std::time::Duration;
 
     #[test]
-    fn the_share_of_bandwidth_is_said_of_large_weights_alone() {
+    fn the_fraction_of_bandwidth_is_shown_for_large_weights_only() {
         let row = |bytes_per_token: u64, n_gen: u32| {
             let subject = Subject {
                 filename: String::new(),
@@ -175,9 +174,9 @@ mod tests {
             let row = table_row(&subject, &Measured { test, began: 0, samples });
             row.trim_end().trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim().to_owned()
         };
-        assert_eq!(row(SHARE_MIN, 1), "27 % of 1.0 GB/s");
-        assert_eq!(row(SHARE_MIN - 1, 1), "-");
-        assert_eq!(row(SHARE_MIN, 0), "");
+        assert_eq!(row(FRACTION_MIN, 1), "27 % of 1.0 GB/s");
+        assert_eq!(row(FRACTION_MIN - 1, 1), "-");
+        assert_eq!(row(FRACTION_MIN, 0), "");
     }
 
     #[test]

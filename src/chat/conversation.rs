@@ -4,7 +4,7 @@
 use super::answer_writer::AnswerWriter;
 use super::overflow::{Overflow, extra_space, later_starts, messages_to_send, reserved_for_answer};
 use super::parameters::Parameters;
-use crate::decode::{Answer, Decoder, Event, Order, Reason, Request, TURN_MARKERS};
+use crate::decode::{Answer, Decoder, Event, FinishReason, Mode, Request, TURN_MARKERS};
 use crate::engine::{Model, Sampling, Token};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -52,7 +52,7 @@ impl<'m> Conversation<'m> {
     ) -> Result<Self, Failure> {
         let mut chat = Self {
             model,
-            decoder: Decoder::new(model, Order::Talk, &interrupt)?,
+            decoder: Decoder::new(model, Mode::Interactive, &interrupt)?,
             prompts: Prompts::new(model.vocab(), model.chat_template().as_deref())
                 .map_err(|failure| failure.at(model.path()))?,
             messages: Vec::new(),
@@ -149,7 +149,7 @@ impl<'m> Conversation<'m> {
 
     /// Puts an answer into the conversation; not when it was stopped before its first character.
     fn push_answer(&mut self, answer: &Answer) -> bool {
-        if answer.reason == Reason::Interrupted && answer.text.is_empty() {
+        if answer.reason == FinishReason::Interrupted && answer.text.is_empty() {
             return false;
         }
         // A control token spells nothing; one that the model wrote in mid-answer is none that the template wrote.
@@ -249,7 +249,7 @@ impl<'m> Conversation<'m> {
     pub(crate) fn answer_once(&mut self, text: String, out: &mut AnswerWriter) -> Result<(Answer, Exit), Failure> {
         let answer = self.send(text, out)?;
         let exit = match (answer.reason, self.interrupt.asked()) {
-            (Reason::Interrupted, Some(exit)) => exit,
+            (FinishReason::Interrupted, Some(exit)) => exit,
             _ => Exit::Done,
         };
         Ok((answer, exit))

@@ -2,7 +2,7 @@
 //! `.jsonl` for `batch` (each question once more, to this or another model).
 
 use super::conversation::Conversation;
-use super::whole;
+use crate::atomic_file::{self, Mode};
 use crate::error::{Code, Failure};
 use crate::prompt::{Message, Role};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub(super) fn export(chat: &Conversation<'_>, path: &Path) -> Result<(), Failure
             return Err(Failure::input(Code::Export, "does not say in which format", fix).at(path));
         }
     };
-    whole::write(path, &text, whole::Readers::Umask)
+    atomic_file::write(path, text.as_bytes(), Mode::Umask)
 }
 
 fn markdown(messages: &[Message]) -> String {

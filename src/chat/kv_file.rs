@@ -4,7 +4,7 @@
 //!
 //! Layout: state · seal (JSON) · length of the seal (u32, little-endian) · [`MAGIC`].
 
-use super::whole;
+use crate::atomic_file::{AtomicFile, Mode};
 use crate::decode::Decoder;
 use crate::engine::Settings;
 use crate::error::Failure;
@@ -72,12 +72,16 @@ struct Trailer {
 /// Saves what `decoder` holds of the conversation to `path`; the bytes of the file, or `None` when it holds nothing.
 pub(super) fn save(decoder: &Decoder<'_>, identity: &KvIdentity, path: &Path) -> Result<Option<u64>, Failure> {
     let failed = |err: std::io::Error| Failure::io(path, "cannot write the KV cache", &err);
-    let temp = whole::begin(path, whole::Readers::Owner)?.into_temp_path();
-    let tokens = decoder.save_state(&temp)?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let target = AtomicFile::create_named(path, Mode::Owner).map_err(failed)?;
+    let temp = target.temporary_path().unwrap_or(path);
+    let tokens = decoder.save_state(temp)?;
     if tokens == 0 {
         return Ok(None);
     }
-    let mut file = OpenOptions::new().read(true).append(true).open(&temp).map_err(failed)?;
+    let mut file = OpenOptions::new().read(true).append(true).open(temp).map_err(failed)?;
     let (bytes, crc32) = crc32_of(&mut file, u64::MAX).map_err(failed)?;
     let trailer = Trailer { identity: identity.clone(), n_ctx: decoder.n_ctx(), tokens, bytes, crc32 };
     let mut end = serde_json::to_vec(&trailer).map_err(|err| failed(err.into()))?;
@@ -85,7 +89,7 @@ pub(super) fn save(decoder: &Decoder<'_>, identity: &KvIdentity, path: &Path) ->
     end.extend(len.to_le_bytes());
     end.extend(MAGIC);
     file.write_all(&end).map_err(failed)?;
-    whole::finish(temp, path)?;
+    target.commit().map_err(failed)?;
     Ok(Some(bytes + end.len() as u64))
 }
 

@@ -22,7 +22,6 @@ mod saved_files;
 mod session;
 mod typed_path;
 mod unsaved;
-mod whole;
 
 pub(crate) use answer_writer::AnswerWriter;
 pub(crate) use conversation::Conversation;

@@ -6,7 +6,7 @@ use super::conversation::Conversation;
 use super::kv_file::{self, KvIdentity};
 use super::parameters::{Parameters, Stored};
 use super::saved_files::kv_path;
-use super::whole::{self, Readers};
+use crate::atomic_file::{self, Mode};
 use crate::engine::{Model, Token};
 use crate::error::{Code, Failure};
 use crate::hex::hex;
@@ -107,7 +107,7 @@ impl Conversation<'_> {
     /// Writes the conversation to `path` and its KV cache beside it. The answer is the size of the latter, or why it could
     /// not be written; `None` when there was nothing to write.
     pub(super) fn save(&self, path: &Path) -> Result<Option<Result<u64, Failure>>, Failure> {
-        whole::write(path, &self.text()?, Readers::Owner)?;
+        atomic_file::write(path, self.text()?.as_bytes(), Mode::Owner)?;
         let identity = KvIdentity::new(self.fingerprint()?.to_owned(), self.model.settings());
         Ok(kv_file::save(&self.decoder, &identity, &kv_path(path)).transpose())
     }

@@ -6,7 +6,7 @@ use super::external_editor;
 use super::input::marker_warning;
 use super::line_editor::Editor;
 use super::unsaved::Unsaved;
-use crate::decode::{Answer, Reason};
+use crate::decode::{Answer, FinishReason};
 use crate::error::{Code, Exit, Failure};
 use crate::sanitize::one_line;
 use crate::stderr;
@@ -69,7 +69,7 @@ impl Session<'_, '_> {
         }
         let answer = self.interruptible(|chat, out| chat.send(text.clone(), out).map(Some));
         match &answer {
-            Ok(Some(answer)) if answer.reason == Reason::Interrupted && answer.text.is_empty() => {
+            Ok(Some(answer)) if answer.reason == FinishReason::Interrupted && answer.text.is_empty() => {
                 note("stopped before the answer; the message is taken back (the up arrow brings it)");
             }
             Ok(_) => self.attached.clear(),
@@ -86,7 +86,7 @@ impl Session<'_, '_> {
         let answer = self.interruptible(|chat, out| chat.regenerate(out));
         match &answer {
             Ok(None) => note("there is no answer to make again"),
-            Ok(Some(answer)) if answer.reason == Reason::Interrupted && answer.text.is_empty() => {
+            Ok(Some(answer)) if answer.reason == FinishReason::Interrupted && answer.text.is_empty() => {
                 note("stopped; the answer there was stays");
             }
             _ => {}
@@ -188,9 +188,9 @@ fn usage_text(answer: &Answer, n_ctx: usize) -> String {
 fn cutoff_text(answer: &Answer, n_ctx: usize) -> &'static str {
     let used = answer.usage.prompt_tokens + answer.usage.completion_tokens;
     match answer.reason {
-        Reason::Stop => "",
-        Reason::Length if used >= n_ctx => "the window is full",
-        Reason::Length => "cut: num_predict (-n) allows no more",
-        Reason::Interrupted => "stopped",
+        FinishReason::Stop => "",
+        FinishReason::Length if used >= n_ctx => "the window is full",
+        FinishReason::Length => "cut: num_predict (-n) allows no more",
+        FinishReason::Interrupted => "stopped",
     }
 }

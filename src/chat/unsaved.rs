@@ -2,7 +2,7 @@
 //! ready after every answer, so that whoever ends the program (the loop, or the thread that hears a signal) can write it.
 
 use super::saved_files;
-use super::whole;
+use crate::atomic_file::{self, Mode};
 use crate::error::Failure;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ impl Unsaved {
     pub(super) fn save(&self) -> Option<Result<PathBuf, Failure>> {
         let mut unsaved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = unsaved.take()?;
-        let written = file().and_then(|file| whole::write(&file, &text, whole::Readers::Owner).map(|()| file));
+        let written = file().and_then(|file| atomic_file::write(&file, text.as_bytes(), Mode::Owner).map(|()| file));
         Some(written)
     }
 }

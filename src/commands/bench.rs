@@ -114,7 +114,7 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
             .copied()
             .collect::<Vec<_>>()
             .join(" "),
-        size: model.shape().weights,
+        size: model.dims().tensor_bytes,
         n_params: model.n_params(),
         backends: if settings.n_gpu_layers > 0 { gpus()?.join(",") } else { "CPU".to_owned() },
         n_batch: N_BATCH,
@@ -124,7 +124,7 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
         type_v: settings.type_v.name(),
         n_gpu_layers: settings.n_gpu_layers,
         flash_attn: settings.flash_attn.name(),
-        bytes_per_token: model.shape().weights - unread,
+        bytes_per_token: model.dims().tensor_bytes - unread,
         bandwidth: bench::read_bandwidth(model.n_threads() as usize),
     })
 }

@@ -2,7 +2,7 @@
 
 use super::load;
 use crate::chat::{AnswerWriter, Conversation, Habits, Overflow, Parameters, Saved, run_interactive};
-use crate::decode::{Answer, Reason};
+use crate::decode::{Answer, FinishReason};
 use crate::engine::Sampling;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -138,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         if exit != Exit::Done {
             return Ok(exit);
         }
-        if answer.reason == Reason::Length && !args.json {
+        if answer.reason == FinishReason::Length && !args.json {
             let tokens = count(answer.usage.completion_tokens, "token", "tokens");
             stderr::note(&format!("the answer was cut after {tokens}; -n allows more"));
         }
@@ -232,9 +232,9 @@ fn json(answer: &Answer, seed: u32, model: &Path) -> serde_json::Value {
         "model": model.display().to_string(),
         "text": answer.text,
         "finish_reason": match answer.reason {
-            Reason::Stop => "stop",
-            Reason::Length => "length",
-            Reason::Interrupted => "interrupted",
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Interrupted => "interrupted",
         },
         "usage": {
             "prompt_tokens": usage.prompt_tokens,

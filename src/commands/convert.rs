@@ -25,7 +25,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Instant;
-use tulu_quantize::{Checkpoint, Ftype, GgmlType, Imatrix, Options, Plan, Recipe, memory_needed};
+use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, GgmlType, Imatrix, Plan, QuantizeOptions, memory_needed};
 
 /// Convert a Hugging Face checkpoint to quantized GGUF files, several types in one pass
 ///
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let refusals = crate::prompt::check_template(source)?;
     let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
     let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(available_threads);
-    let memory = memory_needed(&plan, threads).saturating_add(opened.memory_held(&plan));
+    let memory = memory_needed(&plan, threads).saturating_add(opened.stream_memory(&plan));
     if !args.json {
         stderr::block(&summary(&opened, &plan, memory));
         refusals.iter().for_each(|note| stderr::note(note));
@@ -124,7 +124,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let card = args.card.then(|| card::place(&plan, args.force)).transpose()?;
     let begun = Instant::now();
     let watch = Watch::new("converting", plan.source_bytes, &interrupt);
-    let options = Options { threads, replace: args.force, reference_kernels: args.reference_kernels };
+    let options = ConvertOptions { threads, replace: args.force, reference_kernels: args.reference_kernels };
     let journal = streaming::journal_of(&source.name(), &plan);
     let converted = opened.convert(&plan, options, &journal, &watch);
     watch.clear();
@@ -202,13 +202,13 @@ fn types(names: &[String]) -> Result<Vec<Ftype>, Failure> {
 }
 
 /// Validates the quantization options.
-fn recipe(args: &Args) -> Result<Recipe, Failure> {
+fn recipe(args: &Args) -> Result<QuantizeOptions, Failure> {
     let of = |name: &String| tensor_type(name);
     let overrides = args.tensor_type.iter().flat_map(|text| overrides(text)).map(|text| match text.rsplit_once('=') {
         Some((pattern, kind)) if !pattern.is_empty() => Ok((pattern.to_lowercase(), tensor_type(kind)?)),
         _ => Err(Failure::input(Code::Type, format!("'{text}' is not PATTERN=TYPE"), "write it like attn_v=q6_K")),
     });
-    Ok(Recipe {
+    Ok(QuantizeOptions {
         pure: args.pure,
         output: args.output_tensor_type.as_ref().map(of).transpose()?,
         token_embedding: args.token_embedding_type.as_ref().map(of).transpose()?,

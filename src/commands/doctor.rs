@@ -6,7 +6,7 @@
 use crate::error::{Code, Exit, Failure};
 use crate::model::hub::HubSettings;
 use crate::table;
-use llama_ext::{GgmlType, cpu};
+use llama_ext::{GgmlType, cpu_check, cpu_features};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         ));
     }
     let is_x86 = features.iter().any(|f| f.name == "avx2" && f.built);
-    if is_x86 && !llama_ext::attention::enable() {
+    if is_x86 && !llama_ext::accel::kernels().attention {
         advice.push(
             "the attention for many conversations at a time is not in this build, so batch is slower: build with GCC (it \
              needs GCC's OpenMP), as in CXX=g++ cargo build --release"
@@ -76,8 +76,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             features.iter().map(|f| json!({"name": f.name, "cpu": f.cpu, "built": f.built})).collect();
         let all = json!({
             "version": env!("CARGO_PKG_VERSION"), "revision": env!("TULU_QUANT_REVISION"), "pin": pin(),
-            "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu::system_info(),
-            "kernels": llama_ext::product::kernels(),
+            "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu_features::system_info(),
+            "kernels": llama_ext::accel::kernels().matmul,
             "memory_total": memory.0, "memory_available": memory.1, "cache": cache, "hub": hub.as_ref().map(hub_json),
             "self_test": tested.as_ref().map_or_else(|why| json!({"failed": why}), Clone::clone), "advice": advice,
         });
@@ -98,7 +98,7 @@ struct Feature {
 /// What the CPU says against what llama.cpp was compiled with.
 fn features() -> Vec<Feature> {
     let has = |name: &str| cpu_has(name);
-    cpu::built_for().into_iter().map(|(name, built)| Feature { name, cpu: has(name), built }).collect()
+    cpu_features::built_for().into_iter().map(|(name, built)| Feature { name, cpu: has(name), built }).collect()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -144,7 +144,7 @@ fn self_test() -> Result<Value, Failure> {
     let threads = crate::model::resolve::available_threads().get().min(8);
     let mut results = Vec::new();
     for kind in TESTED {
-        let tested = cpu::matmul_test(kind, u16::try_from(threads).unwrap_or(1));
+        let tested = cpu_check::matmul_test(kind, u16::try_from(threads).unwrap_or(1));
         let tested = tested.map_err(|err| Failure::engine(Code::SelfTest, err.to_string(), "report this"))?;
         for r in tested {
             let ok = f64::from(r.error) < TOLERANCE;
@@ -216,7 +216,9 @@ fn report(
         env!("TULU_QUANT_REVISION"),
         llama_ext::ggml_version(),
         field("llama-cpp-sys-2"),
-        llama_ext::product::kernels().map_or("ggml's".to_owned(), |name| format!("our own for {name}, else ggml's")),
+        llama_ext::accel::kernels()
+            .matmul
+            .map_or("ggml's".to_owned(), |name| format!("our own for {name}, else ggml's")),
         table::bytes(memory.1),
         table::bytes(memory.0),
         crate::sanitize::one_line(cache),

@@ -59,9 +59,9 @@ fn file(gguf: &Gguf) -> String {
         Ok(None) => String::new(),
         Ok(Some(shape)) => format!(
             "memory to run: {} with all {} tokens of context: {} of weights, {} of KV cache (f16), and scratch buffers\n",
-            table::bytes(shape.usual_need()),
+            table::bytes(shape.memory_with_defaults()),
             shape.n_ctx_train,
-            table::bytes(shape.weights),
+            table::bytes(shape.tensor_bytes),
             table::bytes(kv_bytes_per_token(&shape).saturating_mul(u64::from(shape.n_ctx_train)))
         ),
         Err(why) => format!("memory to run: not known; {}\n", one_line(&why)),
@@ -69,7 +69,7 @@ fn file(gguf: &Gguf) -> String {
     let mut rows = vec![["key", "type", "value"].map(str::to_owned).to_vec()];
     rows.extend(gguf.pairs.iter().map(|(k, v)| vec![one_line(k), v.type_name(), shortened(&v.to_string())]));
     out += &format!("\n{}\n", table::render(&[Align::Left, Align::Left, Align::Left], &rows));
-    let tensors = gguf.tensors.iter().map(|t| (t.name.as_str(), t.dims.clone(), t.kind, t.bytes));
+    let tensors = gguf.tensors.iter().map(|t| (t.name.as_str(), t.dims.clone(), t.ggml_type, t.bytes));
     out + &tensor_table(tensors)
 }
 

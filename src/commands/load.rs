@@ -23,7 +23,7 @@ pub(super) fn resolve(
     interrupt: &Interrupt,
 ) -> Result<PathBuf, Failure> {
     if let Some(trained) = model::trained_context(name) {
-        settings.check_window(trained)?;
+        settings.check_trained_context(trained)?;
     }
     model::resolve(name, &args.options(), interrupt)
 }
@@ -54,7 +54,7 @@ pub(super) fn model(
         }
         _ => failure,
     })?;
-    let (n_ctx, trained) = (model.n_ctx(), model.shape().n_ctx_train);
+    let (n_ctx, trained) = (model.n_ctx(), model.dims().n_ctx_train);
     if as_trained && n_ctx < trained {
         stderr::note(&format!("the window is {n_ctx} tokens instead of {trained}: more does not fit in memory"));
     }

@@ -11,7 +11,7 @@ use crate::sanitize::one_line;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use tulu_quantize::{Ftype, forecast};
+use tulu_quantize::{Ftype, size_estimate};
 
 /// List the Tulu family and the models on this machine: names, parameters, licences, published scores, sizes
 ///
@@ -120,7 +120,7 @@ fn here_text(entry: &Entry, cache: &HubCache) -> Result<String, Failure> {
 }
 
 fn size(entry: &Entry, ftype: Ftype) -> Result<u64, Failure> {
-    forecast::tensor_bytes(entry.config, ftype)
+    size_estimate::tensor_bytes(entry.config, ftype)
         .map_err(|err| Failure::engine(Code::Forecast, err.to_string(), "report this"))
 }
 
@@ -166,7 +166,7 @@ fn few_columns(entries: &[Entry], cache: &HubCache) -> Result<Vec<Column>, Failu
     Ok(vec![
         Column::new("name", Align::Left, 0, entries.iter().map(|entry| entry.name.to_owned())),
         Column::new("kind", Align::Left, 2, entries.iter().map(|entry| entry.kind.name().to_owned())),
-        Column::new("weights", Align::Right, 1, entries.iter().map(|e| table::params(forecast::params(e.config)))),
+        Column::new("weights", Align::Right, 1, entries.iter().map(|e| table::params(size_estimate::params(e.config)))),
         sizes(entries, Ftype::Q4_K_M, 0)?,
         Column::new("here", Align::Left, 0, here.into_iter()),
     ])
@@ -239,7 +239,7 @@ fn described(entry: &Entry, cache: &HubCache) -> Result<Value, Failure> {
     });
     Ok(json!({
         "name": entry.name, "repository": entry.repo(None).id(), "kind": entry.kind.name(), "size": entry.size,
-        "parameters": forecast::params(entry.config), "context": entry.n_ctx, "licence": entry.licence,
+        "parameters": size_estimate::params(entry.config), "context": entry.n_ctx, "licence": entry.licence,
         "files": entry.weights.name(), "scores": scores, "bytes": sizes,
         "cannot_be_converted": entry.kind.unsupported().map(|(what, _)| what),
         "here": types.iter().map(Ftype::to_string).collect::<Vec<_>>(), "checkpoint": folder,

@@ -116,7 +116,7 @@ fn report(file: &Gguf, verdict: &Verdict) -> String {
         for t in measured.iter().take(WORST) {
             let Some(d) = t.distance else { continue };
             let cells = [format!("{:.3e}", d.rmse), format!("{:.4}", d.relative), format!("{:.3e}", d.max)];
-            rows.push([one_line(&t.name), t.kind.to_string()].into_iter().chain(cells).collect());
+            rows.push([one_line(&t.name), t.ggml_type.to_string()].into_iter().chain(cells).collect());
         }
         let align = [Align::Left, Align::Left, Align::Right, Align::Right, Align::Right];
         out += &format!("\n{}\n", table::render(&align, &rows));
@@ -147,7 +147,7 @@ fn to_json(verdict: &Verdict) -> String {
         .iter()
         .map(|t| {
             let d = t.distance;
-            json!({"name": t.name, "type": t.kind.name(), "problem": t.problem, "rmse": d.map(|d| d.rmse),
+            json!({"name": t.name, "type": t.ggml_type.name(), "problem": t.problem, "rmse": d.map(|d| d.rmse),
                    "max": d.map(|d| d.max), "relative": d.map(|d| d.relative)})
         })
         .collect();

@@ -1,49 +1,50 @@
-//! The next token of every answer that has new logits, chosen on several threads where that saves time: between two steps
-//! all threads of the engine wait for it. What is chosen does not depend on the threads.
+//! Chooses the next token of every request with new logits, on several threads if that saves time: between two steps all
+//! threads of the engine wait for it. The result does not depend on the number of threads.
 
-use super::job::Job;
+use super::active_request::ActiveRequest;
 use super::logprobs::{TokenLogprob, logprob};
 use crate::engine::{Token, Vocab};
 use crate::error::{Code, Failure};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// What a thread that is started should take over at least, in microseconds; starting one costs some 30.
+/// Minimum work for an additional thread, in microseconds; starting a thread takes about 30.
 const WORTH_A_THREAD: u32 = 300;
-/// What the log probabilities of one token cost, in microseconds: an exponential for each token of the vocabulary.
+/// Time for the log probabilities of one token, in microseconds: one exponential per vocabulary entry.
 const LOGPROBS_COST: u32 = 150;
 
-/// A token to choose.
+/// A token to choose from `logits`.
 pub(super) struct Choice<'a> {
-    pub(super) job: &'a mut Job,
+    pub(super) request: &'a mut ActiveRequest,
     pub(super) logits: &'a [f32],
 }
 
-/// A token that was chosen, with its log probabilities where the request asks for them.
+/// A chosen token, with its log probabilities if the request asks for them.
 pub(super) type Chosen = (Token, Option<TokenLogprob>);
 
 impl Choice<'_> {
     fn make(&mut self, vocab: &Vocab<'_>) -> Option<Chosen> {
-        let token = self.job.sampler.choose(self.logits)?;
-        Some((token, self.job.n_top.map(|n_top| logprob(self.logits, token, usize::from(n_top), vocab))))
+        let token = self.request.sampler.choose(self.logits)?;
+        Some((token, self.request.n_top.map(|n_top| logprob(self.logits, token, usize::from(n_top), vocab))))
     }
 
     fn cost(&self) -> u32 {
-        self.job.sampler.cost() + if self.job.n_top.is_some() { LOGPROBS_COST } else { 0 }
+        self.request.sampler.cost() + if self.request.n_top.is_some() { LOGPROBS_COST } else { 0 }
     }
 }
 
-/// Makes the `choices` on up to `n_threads` threads; the answer has their order.
+/// Makes the `choices` on up to `n_threads` threads, and returns the tokens in the same order. NaN logits are an error
+/// (`NAN`).
 pub(super) fn choose(choices: &mut [Choice<'_>], vocab: &Vocab<'_>, n_threads: usize) -> Result<Vec<Chosen>, Failure> {
     let cost: u32 = choices.iter().map(Choice::cost).sum();
     let n_threads = n_threads.min((cost / WORTH_A_THREAD) as usize);
     let made = on_threads(choices, n_threads, |choice| choice.make(vocab));
-    made.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| {
-        Failure::engine(Code::Nan, "the model computes numbers that are not numbers", "verify the model file")
-    })
+    made.into_iter()
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| Failure::engine(Code::Nan, "the model produced NaN logits", "verify the model file"))
 }
 
-/// What `each` makes of the items, in their order: on this thread and up to `n_threads` - 1 others.
+/// Applies `each` to the items on this thread and up to `n_threads` - 1 others; returns the results in the order of the items.
 fn on_threads<T: Send, R: Send>(items: &mut [T], n_threads: usize, each: impl Fn(&mut T) -> R + Sync) -> Vec<R> {
     let queue = Mutex::new(items.iter_mut().enumerate());
     let work = || {
@@ -55,7 +56,7 @@ fn on_threads<T: Send, R: Send>(items: &mut [T], n_threads: usize, each: impl Fn
         }
     };
     let mut made = thread::scope(|scope| {
-        // A thread that cannot be started is not missed: this one does what is left.
+        // If a thread cannot be started, the others do its work.
         let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
         let others: Vec<_> = (1..n_threads).filter_map(start).collect();
         let mut made = work();
@@ -74,7 +75,7 @@ mod tests {
     use crate::engine::{Sampler, Sampling, Token};
 
     #[test]
-    fn the_threads_change_nothing() {
+    fn the_result_does_not_depend_on_the_number_of_threads() {
         let logits: Vec<f32> = (0..5000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 32.0).collect();
         let sampling = |seed| Sampling { seed, frequency_penalty: 0.5, repeat_penalty: 1.2, ..Sampling::card() };
         let drawn = |n_threads| {

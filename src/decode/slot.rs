@@ -1,21 +1,22 @@
-//! One sequence of the KV cache: what is in it, and the job it works on.
+//! A slot: one sequence of the KV cache, the tokens in it, and the request that it computes.
 
-use super::job::{Job, Reason};
-use super::schedule::SLICE_MIN;
-use super::{Event, Ticket};
+use super::active_request::ActiveRequest;
+use super::kv_cells::defect;
+use super::request::{Event, FinishReason, RequestId};
+use super::token_budget::MIN_CHUNK;
 use crate::engine::{Token, Vocab};
-use crate::error::{Code, Failure};
+use crate::error::Failure;
 
-/// What a slot does.
+/// The state of a slot.
 #[derive(Debug, Default)]
-pub(super) enum Work {
-    /// Nothing; what is in the cache is kept for whoever begins like it.
+pub(super) enum SlotState {
+    /// No request. Its tokens stay in the cache for a request with the same prefix.
     #[default]
     Idle,
-    /// A job that waits for room, or for a beginning that another slot computes.
-    Waiting(Job),
-    /// A job that is being computed.
-    Running(Job),
+    /// A request that waits for free cells, or for a prefix that another slot computes.
+    Waiting(ActiveRequest),
+    /// A request that is computed.
+    Running(ActiveRequest),
 }
 
 /// A sequence of the KV cache.
@@ -23,107 +24,111 @@ pub(super) enum Work {
 pub(super) struct Slot {
     /// The tokens whose keys and values are in the cache, from position 0.
     pub(super) cached: Vec<Token>,
-    /// The cells they are in, as the pool counts them.
+    /// Their cells, one for each token, as [`super::kv_cells::KvCells`] counts them.
     pub(super) cells: Vec<u32>,
-    /// How many of `cached` were computed in whole slices of a prompt.
-    pub(super) sliced: usize,
-    pub(super) work: Work,
-    /// Ticket of the last job: its age.
-    pub(super) last: u64,
+    /// Length of the cached prefix that was computed in aligned, full-size chunks (the only part that can be reused in
+    /// deterministic mode).
+    pub(super) chunked_len: usize,
+    pub(super) state: SlotState,
+    /// Number of the last request; smaller is older.
+    pub(super) last_request: u64,
 }
 
 impl Slot {
-    /// Its job, waiting or running.
-    pub(super) fn job(&self) -> Option<&Job> {
-        match &self.work {
-            Work::Idle => None,
-            Work::Waiting(job) | Work::Running(job) => Some(job),
+    /// Its request, waiting or running.
+    pub(super) fn request(&self) -> Option<&ActiveRequest> {
+        match &self.state {
+            SlotState::Idle => None,
+            SlotState::Waiting(request) | SlotState::Running(request) => Some(request),
         }
     }
 
-    /// The same, to change.
-    pub(super) fn job_mut(&mut self) -> Option<&mut Job> {
-        match &mut self.work {
-            Work::Idle => None,
-            Work::Waiting(job) | Work::Running(job) => Some(job),
+    /// As [`Self::request`], mutable.
+    pub(super) fn request_mut(&mut self) -> Option<&mut ActiveRequest> {
+        match &mut self.state {
+            SlotState::Idle => None,
+            SlotState::Waiting(request) | SlotState::Running(request) => Some(request),
         }
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.work, Work::Idle)
+        matches!(self.state, SlotState::Idle)
     }
 
-    pub(super) fn waits(&self) -> bool {
-        matches!(self.work, Work::Waiting(_))
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.state, SlotState::Waiting(_))
     }
 
-    pub(super) fn runs(&self) -> bool {
-        matches!(self.work, Work::Running(_))
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.state, SlotState::Running(_))
     }
 
-    /// The job that waits is computed from now on; `n_cached` of its tokens are there.
-    pub(super) fn let_in(&mut self, n_cached: usize) {
-        if let Work::Waiting(mut job) = std::mem::take(&mut self.work) {
-            job.begins_with(n_cached);
-            self.work = Work::Running(job);
+    /// Starts the waiting request; `n_cached` of its tokens are cached.
+    pub(super) fn start(&mut self, n_cached: usize) {
+        if let SlotState::Waiting(mut request) = std::mem::take(&mut self.state) {
+            request.set_cached(n_cached);
+            self.state = SlotState::Running(request);
         }
     }
 
-    /// The job that runs waits from now on; what is in the cache stays until the cells are needed.
-    pub(super) fn step_back(&mut self) {
-        if let Work::Running(job) = std::mem::take(&mut self.work) {
-            self.work = Work::Waiting(job);
+    /// Preempts the running request: it waits again. Its tokens stay in the cache until the cells are needed.
+    pub(super) fn preempt(&mut self) {
+        if let SlotState::Running(request) = std::mem::take(&mut self.state) {
+            self.state = SlotState::Waiting(request);
         }
     }
 
-    /// Tokens of a running job that are not in the cache yet: at least one.
+    /// Tokens of a running request that are not in the cache yet.
     pub(super) fn pending(&self) -> &[Token] {
-        match &self.work {
-            Work::Running(job) => job.ids.get(self.cached.len()..).unwrap_or_default(),
-            Work::Idle | Work::Waiting(_) => &[],
+        match &self.state {
+            SlotState::Running(request) => request.ids.get(self.cached.len()..).unwrap_or_default(),
+            SlotState::Idle | SlotState::Waiting(_) => &[],
         }
     }
 
-    /// Whether the prompt is read and the answer has begun.
-    pub(super) fn generates(&self) -> bool {
-        let begun = |job: &Job| self.cached.len() >= job.n_prompt && self.cached.len() + 1 == job.ids.len();
-        matches!(&self.work, Work::Running(job) if begun(job))
+    /// Whether the prefill is done and the answer has begun.
+    pub(super) fn is_generating(&self) -> bool {
+        let begun = |request: &ActiveRequest| {
+            self.cached.len() >= request.n_prompt && self.cached.len() + 1 == request.ids.len()
+        };
+        matches!(&self.state, SlotState::Running(request) if begun(request))
     }
 
-    /// The next pending tokens are in the cache now, in these cells.
-    pub(super) fn advance(&mut self, cells: Vec<u32>) -> Result<Option<(Ticket, Event)>, Failure> {
+    /// Notes that the next pending tokens are in the cache now, in these cells.
+    pub(super) fn advance(&mut self, cells: Vec<u32>) -> Result<Option<(RequestId, Event)>, Failure> {
         let (from, to) = (self.cached.len(), self.cached.len() + cells.len());
-        let Work::Running(job) = &self.work else {
-            return Err(defect("cells were computed for a slot without a running job"));
+        let SlotState::Running(request) = &self.state else {
+            return Err(defect("cells were computed for a slot without a running request"));
         };
-        let computed = job.ids.get(from..to).ok_or_else(|| defect("more cells were computed than a job has tokens"))?;
+        let computed =
+            request.ids.get(from..to).ok_or_else(|| defect("more cells were computed than the request has tokens"))?;
         self.cached.extend_from_slice(computed);
         self.cells.extend(cells);
-        if from == self.sliced && to == from + SLICE_MIN && to <= job.n_prompt {
-            self.sliced = to;
+        if from == self.chunked_len && to == from + MIN_CHUNK && to <= request.n_prompt {
+            self.chunked_len = to;
         }
-        Ok((from < job.n_prompt).then_some((job.ticket, Event::Prefill { done: to, total: job.n_prompt })))
+        Ok((from < request.n_prompt).then_some((request.id, Event::Prefill { done: to, total: request.n_prompt })))
     }
 
-    /// Turns new text and, with a reason, the end of the job into events.
-    pub(super) fn emit(&mut self, text: String, reason: Option<Reason>, vocab: &Vocab<'_>) -> Vec<(Ticket, Event)> {
+    /// Turns new text and, with a reason, the end of the request into events.
+    pub(super) fn emit(
+        &mut self,
+        text: String,
+        reason: Option<FinishReason>,
+        vocab: &Vocab<'_>,
+    ) -> Vec<(RequestId, Event)> {
         let mut events = Vec::new();
-        let Some(job) = self.job_mut() else { return events };
-        let ticket = job.ticket;
+        let Some(request) = self.request_mut() else { return events };
+        let id = request.id;
         if !text.is_empty() {
-            job.text.push_str(&text);
-            events.push((ticket, Event::Text(text)));
+            request.text.push_str(&text);
+            events.push((id, Event::Text(text)));
         }
         if let Some(reason) = reason
-            && let Work::Waiting(job) | Work::Running(job) = std::mem::take(&mut self.work)
+            && let SlotState::Waiting(request) | SlotState::Running(request) = std::mem::take(&mut self.state)
         {
-            events.push((ticket, Event::Finished(job.finish(reason, vocab))));
+            events.push((id, Event::Finished(request.finish(reason, vocab))));
         }
         events
     }
-}
-
-/// The book of slots and cells does not agree with itself.
-pub(super) fn defect(what: &str) -> Failure {
-    Failure::engine(Code::Defect, what, "report this: it is a defect of tulu-quant")
 }

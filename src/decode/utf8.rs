@@ -1,14 +1,14 @@
-//! Bytes of tokens to whole characters. A character may come in several tokens (byte tokens); nothing is given out
-//! before it is complete, and what can never become one is U+FFFD.
+//! Decodes streamed UTF-8. A character can be spread over several tokens (byte tokens); it is returned when it is complete.
+//! Invalid bytes become U+FFFD.
 
-/// Collects bytes until they are characters.
+/// Collects bytes until they are complete characters.
 #[derive(Debug, Default)]
 pub(crate) struct Utf8 {
     pending: Vec<u8>,
 }
 
 impl Utf8 {
-    /// The characters that `bytes` complete.
+    /// Appends bytes; returns the characters that are complete now.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let mut text = String::new();
@@ -20,7 +20,7 @@ impl Utf8 {
             match chunk.invalid() {
                 [] => {}
                 // Only the very end can still be completed.
-                bytes if last && could_begin_a_character(bytes) => unfinished = bytes.len(),
+                bytes if last && is_incomplete_character(bytes) => unfinished = bytes.len(),
                 _ => text.push(char::REPLACEMENT_CHARACTER),
             }
         }
@@ -29,7 +29,7 @@ impl Utf8 {
         text
     }
 
-    /// The end of the text: what is still pending will never be completed.
+    /// Returns what is left at the end of the text: an incomplete character becomes U+FFFD.
     pub(crate) fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
@@ -37,7 +37,7 @@ impl Utf8 {
     }
 }
 
-fn could_begin_a_character(bytes: &[u8]) -> bool {
+fn is_incomplete_character(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|err| err.error_len().is_none())
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use super::Utf8;
 
     #[test]
-    fn a_character_split_over_tokens_comes_out_whole() {
+    fn a_character_split_over_tokens_is_returned_whole() {
         let mut utf8 = Utf8::default();
         let pieces: Vec<String> = "aé€😀z".as_bytes().iter().map(|byte| utf8.push(&[*byte])).collect();
         assert_eq!(pieces, ["a", "", "é", "", "", "€", "", "", "", "😀", "z"]);
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_become_a_character_is_replaced_as_soon_as_that_is_known() {
+    fn invalid_bytes_are_replaced_as_soon_as_they_are_known() {
         let mut utf8 = Utf8::default();
         assert_eq!(utf8.push(b"a\xff"), "a\u{fffd}");
         assert_eq!(utf8.push(b"\xe2\x82"), "");

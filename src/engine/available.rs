@@ -45,7 +45,7 @@ fn available(root: &Path) -> Available {
         bytes: room.free,
         bound: format!(
             "is left of the limit of {} that the control group {} has",
-            super::memory::gib(room.limit),
+            crate::table::gib(room.limit),
             crate::sanitize::shown(&room.group)
         ),
         more: "ask for more memory (Slurm --mem, systemd MemoryMax, docker -m, Kubernetes limits)",

@@ -1,37 +1,40 @@
-//! Loading a GGUF: the path, the header and the memory are checked before llama.cpp sees the file.
+//! Loads a GGUF file. The path, the header (`gguf_preflight.rs`) and the memory (`memory_plan.rs`) are checked before
+//! llama.cpp opens it.
 
 use super::available::available_memory;
-use super::memory::{Cache, Shape};
-use super::settings::{N_SLOTS_MAX, Numa, Settings};
+use super::backend::{backend, gpus, start};
+use super::context::Context;
+use super::gguf_preflight::{self, Preflight};
+use super::memory_plan::KvPlan;
+use super::model_dims::ModelDims;
+use super::repack;
+use super::settings::{N_SLOTS_MAX, Settings};
 use super::threads::default_threads;
-use super::vocab::Rules;
-use super::{Context, Vocab, devices, header, layout};
+use super::vocab::{Rules, Vocab};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
-use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_ext::load::Load;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
 
 /// A model whose weights are in memory.
 #[derive(Debug)]
 pub(crate) struct Model {
-    pub(super) inner: LlamaModel,
+    inner: LlamaModel,
     path: PathBuf,
-    shape: Shape,
+    dims: ModelDims,
     settings: Settings,
-    cache: Cache,
+    kv_plan: KvPlan,
     n_threads: u32,
-    repack: bool,
+    repacked: bool,
     rules: Rules,
 }
 
 impl Model {
-    /// Loads the file at `path` for `n_slots` conversations at once, or as many as suit the memory; with several, how the
-    /// weights lie is measured first. `progress` is told the part that is loaded (0 to 1) and answers whether to go on; an
-    /// answer of no is an error with the code `INTERRUPTED`.
+    /// Loads the file at `path` for `n_slots` sequences, or for as many as the available memory suggests. With several
+    /// slots, repacking is benchmarked first. `progress` gets the loaded fraction (0 to 1); if it returns false, loading
+    /// stops with the error `INTERRUPTED`.
     pub(crate) fn load(
         path: &Path,
         settings: Settings,
@@ -43,19 +46,23 @@ impl Model {
             return Err(Failure::input(Code::Slots, what, format!("give 1 to {N_SLOTS_MAX}")));
         }
         start(settings.numa)?;
-        if settings.n_gpu_layers > 0 && devices::gpus()?.is_empty() {
+        if settings.n_gpu_layers > 0 && gpus()?.is_empty() {
             let fix = "leave -ngl out, or build with --features cuda, metal or vulkan";
-            return Err(Failure::input(Code::Gpu, "--gpu-layers is given, and this build sees no GPU", fix));
+            return Err(Failure::input(
+                Code::Gpu,
+                "--gpu-layers needs a GPU backend; none is available in this build",
+                fix,
+            ));
         }
-        let (shape, kind) = header::check(path)?;
-        let mut cache = shape.cache(&settings, n_slots, &available_memory()).map_err(|failure| failure.at(path))?;
-        let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(shape.weights));
-        let repack = layout::repacked(settings.repack, kind, shape.weights, cache.n_slots, n_threads);
-        cache.n_ahead = layout::ahead(repack, cache.n_slots);
+        let Preflight { dims, main_type, rules } = gguf_preflight::check(path)?;
+        let planned = KvPlan::new(&dims, &settings, n_slots, &available_memory());
+        let mut kv_plan = planned.map_err(|failure| failure.at(path))?;
+        let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(dims.tensor_bytes));
+        let repacked = repack::decide(settings.repack, main_type, dims.tensor_bytes, kv_plan.n_slots, n_threads);
+        kv_plan.n_ahead = repack::n_ahead(repacked, kv_plan.n_slots);
         let Settings { n_gpu_layers, mmap, mlock, .. } = settings;
-        let rules = header::rules(path)?;
         let no_space_prefix = rules.spaces.is_some();
-        let how = Load { vocab_only: false, n_gpu_layers, mmap, mlock, repack, no_space_prefix };
+        let how = Load { vocab_only: false, n_gpu_layers, mmap, mlock, repack: repacked, no_space_prefix };
         let inner = load(path, how, progress)?;
         if mlock && llama_ext::log::tail().contains("mlock") {
             return Err(Failure::machine(
@@ -64,48 +71,48 @@ impl Model {
                 "raise `ulimit -l`, or leave --mlock out",
             ));
         }
-        Ok(Self { inner, path: path.to_owned(), shape, settings, cache, n_threads, repack, rules })
+        Ok(Self { inner, path: path.to_owned(), dims, settings, kv_plan, n_threads, repacked, rules })
     }
 
-    /// The context of this model: KV cache and scratch buffers for the slots it was loaded for. A request to stop ends a
+    /// Creates the context: KV cache and compute buffers for the slots that the model was loaded for. `interrupt` stops a
     /// computation in its middle.
     pub(crate) fn context(&self, interrupt: &Interrupt) -> Result<Context<'_>, Failure> {
-        Context::new(self, &self.settings, self.n_threads(), self.cache, interrupt.clone())
+        Context::new(&self.inner, &self.settings, self.n_threads, self.kv_plan, interrupt.clone())
     }
 
-    /// Where it was loaded from.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Its dimensions.
-    pub(crate) fn shape(&self) -> &Shape {
-        &self.shape
+    pub(crate) fn dims(&self) -> &ModelDims {
+        &self.dims
     }
 
-    /// How the engine runs it.
+    /// The settings that it was loaded with.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Threads that compute.
+    /// Number of compute threads.
     pub(crate) fn n_threads(&self) -> u32 {
         self.n_threads
     }
 
-    /// Whether llama.cpp was asked to rearrange the weights for the CPU's kernels.
+    /// Whether llama.cpp repacked the weights for the CPU's kernels.
     pub(crate) fn repacked(&self) -> bool {
-        self.repack
+        self.repacked
     }
 
-    /// Window of one conversation in tokens.
+    /// Context size of one sequence, in tokens.
     pub(crate) fn n_ctx(&self) -> u32 {
-        self.cache.n_ctx
+        self.kv_plan.n_ctx
     }
 
-    /// How the KV cache is laid out.
-    pub(crate) fn cache(&self) -> Cache {
-        self.cache
+    /// Size of the KV cache.
+    pub(crate) fn kv_plan(&self) -> KvPlan {
+        self.kv_plan
     }
 
     /// The vocabulary.
@@ -118,7 +125,7 @@ impl Model {
         self.inner.meta_val_str("tokenizer.chat_template").ok()
     }
 
-    /// What the file calls the model.
+    /// The name of the model in the file.
     pub(crate) fn name(&self) -> Option<String> {
         self.inner.meta_val_str("general.name").ok()
     }
@@ -136,8 +143,7 @@ pub(crate) struct VocabFile(LlamaModel, Rules);
 impl VocabFile {
     /// Opens the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        header::check_vocabulary(path)?;
-        let rules = header::rules(path)?;
+        let rules = gguf_preflight::check_vocabulary(path)?;
         let no_space_prefix = rules.spaces.is_some();
         let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false, no_space_prefix };
         load(path, how, |_| true).map(|inner| Self(inner, rules))
@@ -148,7 +154,7 @@ impl VocabFile {
         Vocab::new(self.0.vocab(), &self.1)
     }
 
-    /// The window that the model was trained for, in tokens.
+    /// Context size that the model was trained for, in tokens.
     pub(crate) fn n_ctx_train(&self) -> Option<u32> {
         self.0.meta_val_str("llama.context_length").ok()?.parse().ok()
     }
@@ -159,7 +165,7 @@ impl VocabFile {
     }
 }
 
-/// Has llama.cpp load the file, whose header was checked.
+/// Loads a file whose header was checked with llama.cpp.
 fn load(path: &Path, how: Load, mut progress: impl FnMut(f32) -> bool) -> Result<LlamaModel, Failure> {
     let name = path.to_str().and_then(|name| CString::new(name).ok()).ok_or_else(|| {
         Failure::input(Code::Model, "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)
@@ -178,25 +184,4 @@ fn load(path: &Path, how: Load, mut progress: impl FnMut(f32) -> bool) -> Result
         let what = format!("llama.cpp cannot load it: {}", llama_ext::log::tail());
         Failure::input(Code::Model, what, "convert the checkpoint again, or verify the file").at(path)
     })
-}
-
-/// llama.cpp's global state, made once for the life of the process.
-pub(super) fn backend() -> Result<&'static LlamaBackend, Failure> {
-    start(Numa::Off)
-}
-
-/// The same; whoever comes first says how threads are spread.
-fn start(numa: Numa) -> Result<&'static LlamaBackend, Failure> {
-    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = MAKING.lock();
-    if let Some(backend) = BACKEND.get() {
-        return Ok(backend);
-    }
-    llama_ext::log::capture(None);
-    let backend = numa
-        .strategy()
-        .map_or_else(LlamaBackend::init, LlamaBackend::init_numa)
-        .map_err(|err| Failure::engine(Code::Engine, format!("llama.cpp does not start: {err}"), "report this"))?;
-    Ok(BACKEND.get_or_init(|| backend))
 }

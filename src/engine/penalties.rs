@@ -1,6 +1,7 @@
 //! Penalties on tokens that were there before. Only their logits are touched, so a long vocabulary costs nothing.
 
-use super::{Sampling, Token};
+use super::Token;
+use super::sampling::Sampling;
 use std::collections::{BTreeMap, VecDeque};
 
 /// What a sampler has against tokens that were there before.

@@ -90,8 +90,8 @@ impl Settings {
         Ok(self)
     }
 
-    /// Refuses a window longer than the `trained` tokens that the model was trained for.
-    pub(crate) fn check_window(&self, trained: u32) -> Result<(), Failure> {
+    /// Refuses a context size above the `trained` tokens that the model was trained for.
+    pub(crate) fn check_trained_context(&self, trained: u32) -> Result<(), Failure> {
         let Some(asked) = self.n_ctx.filter(|asked| *asked > trained) else { return Ok(()) };
         let what = format!("a window of {asked} tokens is more than the {trained} the model was trained for");
         Err(Failure::input(Code::CtxSize, what, format!("ask for at most {trained} (-c)")))

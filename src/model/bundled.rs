@@ -1,6 +1,7 @@
 //! The demonstration model: the checkpoint of `tests/fixtures/tulu-tiny`, carried in the binary as it is and converted
 //! like any other, so that what answers is what this program made.
 
+use crate::atomic_file::{self, Mode};
 use crate::error::Failure;
 use crate::hex::hex;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,7 @@ pub(crate) fn unpack(parent: &Path) -> Result<PathBuf, Failure> {
     std::fs::create_dir_all(&dir).map_err(|err| Failure::io(&dir, "cannot create the folder", &err))?;
     for (name, bytes) in FILES {
         let path = dir.join(name);
-        super::hub::replace(&path, bytes)?;
+        atomic_file::write(&path, bytes, Mode::Umask)?;
     }
     Ok(dir)
 }

@@ -1,8 +1,8 @@
 //! Whether a GGUF file in the program's cache is still what was put there: `.sums/` has its length and a hash. A file that was truncated or overwritten is made again; the user never made it and cannot mend it.
 
-use super::hub::replace;
 use super::if_exists;
 use super::{fingerprint, lock};
+use crate::atomic_file::{self, Mode};
 use crate::error::{Code, Failure};
 use crate::hex::hex;
 use crate::interrupt::Interrupt;
@@ -42,7 +42,7 @@ pub(crate) fn ensure(
         stderr::note(&format!("{} is damaged and is made again", shown(path)));
     }
     make()?;
-    replace(&checksum_file(path)?, checksum(path)?.to_string().as_bytes())
+    atomic_file::write(&checksum_file(path)?, checksum(path)?.to_string().as_bytes(), Mode::Umask)
 }
 
 /// Whether the file is there as it was made. Of a file without a sum the header is read.

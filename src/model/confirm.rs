@@ -4,7 +4,7 @@ use super::FetchOptions;
 use super::hub::{Hub, Listing, NeededFiles, check_disk_space};
 use super::if_exists;
 use super::registry;
-use crate::engine::Shape;
+use crate::engine::ModelDims;
 use crate::error::{Code, Failure};
 use crate::sanitize::{one_line, shown};
 use crate::stderr;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 use tulu_quantize::checkpoint::Config;
-use tulu_quantize::{Ftype, forecast, part_of};
+use tulu_quantize::{Ftype, part_of, platform, size_estimate};
 
 /// A GGUF file's header is mostly the vocabulary: about as much as this.
 const HEADER: u64 = 1 << 20;
@@ -44,7 +44,7 @@ impl<'a> Confirmation<'a> {
     ) -> Result<Self, Failure> {
         let config = config(hub, listing)?;
         let sized = |(ftype, path): &(Ftype, PathBuf)| {
-            let bytes = forecast::tensor_bytes(&config, *ftype);
+            let bytes = size_estimate::tensor_bytes(&config, *ftype);
             let bytes = bytes.map_err(|err| Failure::input(Code::Type, err.to_string(), "choose another type"))?;
             Ok((*ftype, path.clone(), bytes.saturating_add(HEADER)))
         };
@@ -74,7 +74,7 @@ impl<'a> Confirmation<'a> {
     /// Memory to run the first output with the whole window, as the engine forecasts it.
     fn memory(&self) -> u64 {
         let weights = self.outputs.first().map_or(0, |(.., bytes)| bytes.saturating_sub(HEADER));
-        Shape::of(&self.config, weights).usual_need()
+        ModelDims::of(&self.config, weights).memory_with_defaults()
     }
 
     /// The lines that say it.
@@ -136,7 +136,7 @@ impl<'a> Confirmation<'a> {
         let existing = |path: &Path| path.ancestors().find(|dir| dir.exists()).map(Path::to_owned);
         let output = self.outputs.first().and_then(|(_, path, _)| existing(path));
         let (Some(output), Some(cache)) = (output, existing(cache)) else { return Ok(()) };
-        if device(&output) == device(&cache) {
+        if platform::device(&output) == platform::device(&cache) {
             return check_disk_space(&output, fetched.saturating_add(left), "TULU_QUANT_CACHE and HF_HUB_CACHE");
         }
         check_disk_space(&output, left, "TULU_QUANT_CACHE")?;
@@ -175,11 +175,6 @@ pub(crate) fn read_answer(
             Err(mpsc::RecvTimeoutError::Timeout) => go_on()?,
         }
     }
-}
-
-fn device(path: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).ok().map(|found| found.dev())
 }
 
 /// The repository's config.json, checked as a checkpoint's is.

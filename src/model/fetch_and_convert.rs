@@ -8,7 +8,7 @@ use crate::interrupt::Interrupt;
 use crate::stderr;
 use crate::watch::Watch;
 use std::path::{Path, PathBuf};
-use tulu_quantize::{Ftype, Options, Plan, Recipe, Report};
+use tulu_quantize::{ConvertOptions, Ftype, Plan, QuantizeOptions, Report};
 
 /// What to fetch, and what to make of it.
 pub(crate) struct FetchJob<'a> {
@@ -16,8 +16,8 @@ pub(crate) struct FetchJob<'a> {
     pub(crate) listing: &'a Listing,
     /// Each type, and the file it goes to.
     pub(crate) outputs: &'a [(Ftype, PathBuf)],
-    pub(crate) recipe: &'a Recipe,
-    pub(crate) options: Options,
+    pub(crate) recipe: &'a QuantizeOptions,
+    pub(crate) options: ConvertOptions,
     pub(crate) fetch: &'a FetchOptions,
     pub(crate) interrupt: &'a Interrupt,
 }

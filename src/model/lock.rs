@@ -5,10 +5,10 @@ use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::stderr;
 use std::fs::{self, File, TryLockError};
-use std::io::{Error, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::Error;
 use std::path::Path;
 use std::time::Duration;
+use tulu_quantize::platform;
 
 /// How often a lock that is taken is tried again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -39,7 +39,7 @@ pub(crate) fn wait(
             Ok(()) => break,
             Err(TryLockError::WouldBlock) => {}
             // a file system without locks: the worst is that two processes do the same
-            Err(TryLockError::Error(err)) if err.kind() == ErrorKind::Unsupported => break,
+            Err(TryLockError::Error(err)) if platform::is_unsupported(&err) => break,
             Err(TryLockError::Error(err)) => return Err(failed(&err)),
         }
         if !waited {
@@ -58,5 +58,5 @@ pub(crate) fn wait(
 fn open(path: &Path) -> Result<File, Error> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
-    options.custom_flags(super::hub::NO_LINKS).open(path)
+    platform::deny_links(&mut options).open(path)
 }

@@ -5,10 +5,10 @@ use super::if_exists;
 use super::{bundled, hub_url, registry};
 use crate::error::{Code, Failure};
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use tulu_quantize::Ftype;
+use tulu_quantize::platform::split_at_last;
 
 /// A thing that can be made a GGUF file, and the type asked for after a colon.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,11 +32,10 @@ pub(crate) fn parse(model: &OsStr) -> Result<ModelRef, Failure> {
         _ => {}
     }
     // a path need not be UTF-8
-    let colon = model.as_bytes().iter().rposition(|byte| *byte == b':');
-    if let Some((before, after)) = colon.map(|at| (&model.as_bytes()[..at], &model.as_bytes()[at + 1..])) {
-        let folder = Path::new(OsStr::from_bytes(before));
+    if let Some((before, after)) = split_at_last(model, b':') {
+        let folder = Path::new(before);
         if !before.is_empty() && if_exists::metadata(folder)?.is_some_and(|found| found.is_dir()) {
-            return Ok(ModelRef::Folder(folder.to_owned(), Some(parse_type(&String::from_utf8_lossy(after))?)));
+            return Ok(ModelRef::Folder(folder.to_owned(), Some(parse_type(&after.to_string_lossy())?)));
         }
     }
     match model.to_str() {

@@ -18,7 +18,7 @@ use crate::watch::Watch;
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use tulu_quantize::{Checkpoint, Ftype, Options, Plan, Recipe, convert};
+use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, convert};
 
 /// The type a checkpoint is converted to when none is named with `:TYPE`.
 const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
@@ -72,8 +72,8 @@ fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
         let (needed, outputs) = (listing.needed()?, [(ftype, kept.clone())]);
         Confirmation::new(&hub, &listing, &needed, &outputs, fetch.keep_checkpoint)?.ask(&hub, fetch)?;
         create_parent(&kept)?;
-        let options = Options { threads: available_threads(), replace: true, reference_kernels: false };
-        let recipe = Recipe::default();
+        let options = ConvertOptions { threads: available_threads(), replace: true, reference_kernels: false };
+        let recipe = QuantizeOptions::default();
         fetch_and_convert(&FetchJob {
             hub: &hub,
             listing: &listing,
@@ -166,7 +166,7 @@ fn cached_name(dir: &Path, ftype: Ftype) -> Result<String, Failure> {
 /// Converts `dir` into the one file `to`, with a bar.
 fn convert_folder(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
     let source = Checkpoint::open(dir)?;
-    let plan = Plan::new(&source, &[(ftype, to.to_owned())], &Recipe::default())?;
+    let plan = Plan::new(&source, &[(ftype, to.to_owned())], &QuantizeOptions::default())?;
     stderr::line(&format!(
         "Converting {} ({} weights) to {ftype}: reads {}, keeps {} in {}",
         source.name(),
@@ -179,7 +179,7 @@ fn convert_folder(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) ->
     create_parent(to)?;
     let watch = Watch::new("converting", plan.source_bytes, interrupt);
     // another process may have made the same file meanwhile: it is the same, so replacing it is right
-    let options = Options { threads: available_threads(), replace: true, reference_kernels: false };
+    let options = ConvertOptions { threads: available_threads(), replace: true, reference_kernels: false };
     convert(&source, &plan, options, &watch)?;
     Ok(())
 }

@@ -10,22 +10,22 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tulu_quantize::{
-    Arrival, Checkpoint, Distant, DistantFile, Error, Observer, Options, Plan, Report, Supply, arrive, can_arrive,
-    convert, memory_held,
+    Checkpoint, ConvertOptions, Error, Observer, Plan, RangeSource, RemoteCheckpoint, RemoteFile, Report,
+    StreamOptions, can_stream, convert, convert_streaming, stream_memory,
 };
 
-/// A checkpoint whose configuration is here, and its weights or the remote to them.
+/// A checkpoint whose configuration is here, and its weights or the way to them.
 #[derive(Debug)]
 pub(crate) struct CheckpointSource {
     checkpoint: Checkpoint,
     remote: Option<RemoteWeights>,
 }
 
-/// The remote to weights that are on the Hub.
+/// Weights that are on the Hub.
 #[derive(Debug)]
 struct RemoteWeights {
     ranges: Arc<HubRangeSource>,
-    distant: Distant,
+    distant: RemoteCheckpoint,
     connections: NonZeroUsize,
 }
 
@@ -41,12 +41,12 @@ impl CheckpointSource {
     pub(crate) fn listed(hub: &Hub, listing: Listing, fetch: &FetchOptions) -> Result<Self, Failure> {
         let connections = fetch.connections;
         let needed = listing.needed()?;
-        let files: Option<Vec<DistantFile>> = needed
+        let files: Option<Vec<RemoteFile>> = needed
             .weights
             .iter()
             .map(|file| match &file.hash {
                 FileHash::Sha256(hash) => {
-                    Some(DistantFile { name: file.path.clone(), len: file.size, sha256: hash.to_lowercase() })
+                    Some(RemoteFile { name: file.path.clone(), len: file.size, sha256: hash.to_lowercase() })
                 }
                 FileHash::GitSha1(_) => None,
             })
@@ -59,7 +59,7 @@ impl CheckpointSource {
         let folder = hub.pull(&listing, &needed.others, connections)?;
         let (id, commit) = (listing.repo.id(), listing.commit.clone());
         let ranges = Arc::new(HubRangeSource { hub: hub.clone(), listing, failed: Mutex::default() });
-        let distant = Distant::new(ranges.clone(), &id, &commit, files);
+        let distant = RemoteCheckpoint::new(ranges.clone(), &id, &commit, files);
         let opened = Checkpoint::open_with(&folder, &distant);
         let checkpoint = opened.map_err(|err| ranges.failed().unwrap_or_else(|| err.into()))?;
         Ok(Self { checkpoint, remote: Some(RemoteWeights { ranges, distant, connections }) })
@@ -76,9 +76,9 @@ impl CheckpointSource {
         Some(format!("{}@{}", listing.repo.id(), listing.commit))
     }
 
-    /// Bytes of memory that weights on their remote take, beside what converting takes.
-    pub(crate) fn memory_held(&self, plan: &Plan) -> u64 {
-        self.remote.as_ref().map_or(0, |remote| memory_held(&remote.arrival(plan, Path::new(""))))
+    /// Bytes of memory that a streaming conversion takes, beside what converting takes.
+    pub(crate) fn stream_memory(&self, plan: &Plan) -> u64 {
+        self.remote.as_ref().map_or(0, |remote| stream_memory(&remote.arrival(plan, Path::new(""))))
     }
 
     /// Makes the outputs of `plan`. How far weights from the Hub are converted is kept in `journal`, which is there only
@@ -86,13 +86,13 @@ impl CheckpointSource {
     pub(crate) fn convert(
         &self,
         plan: &Plan,
-        options: Options,
+        options: ConvertOptions,
         journal: &Path,
         observer: &dyn Observer,
     ) -> Result<Report, Failure> {
         let Some(remote) = &self.remote else { return Ok(convert(&self.checkpoint, plan, options, observer)?) };
         let arrival = remote.arrival(plan, journal);
-        if !can_arrive(&self.checkpoint, plan, &arrival) {
+        if !can_stream(&self.checkpoint, plan, &arrival) {
             observer.note("has tensors that are views of each other, so it is fetched as a whole first");
             let needed = remote.ranges.listing.needed()?;
             let folder = remote.ranges.hub.pull(&remote.ranges.listing, &needed.all(), remote.connections)?;
@@ -108,7 +108,9 @@ impl CheckpointSource {
             let what = "is of a conversion to other types that was stopped: its own command goes on with it";
             observer.note(&format!("{} {what}", other.display()));
         }
-        arrive(&self.checkpoint, plan, &remote.distant, options, &arrival, observer).map_err(|err| match err.code {
+        convert_streaming(&self.checkpoint, plan, &remote.distant, options, &arrival, observer).map_err(|err| match err
+            .code
+        {
             tulu_quantize::Code::Fetch => remote.ranges.failed().unwrap_or_else(|| err.into()),
             // the same as when the file is kept
             tulu_quantize::Code::Sha256 => Failure { code: Code::HubHash, ..err.into() },
@@ -118,8 +120,8 @@ impl CheckpointSource {
 }
 
 impl RemoteWeights {
-    fn arrival(&self, plan: &Plan, journal: &Path) -> Arrival {
-        Arrival { connections: self.connections, ..Arrival::of(plan.source_bytes, journal.to_owned()) }
+    fn arrival(&self, plan: &Plan, journal: &Path) -> StreamOptions {
+        StreamOptions { connections: self.connections, ..StreamOptions::of(plan.source_bytes, journal.to_owned()) }
     }
 }
 
@@ -166,7 +168,7 @@ impl HubRangeSource {
     }
 }
 
-impl Supply for HubRangeSource {
+impl RangeSource for HubRangeSource {
     fn fetch(
         &self,
         name: &str,

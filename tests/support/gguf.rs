@@ -27,7 +27,7 @@ impl Made {
         let of = |t: &tulu_quantize::gguf::TensorInfo| Tensor {
             name: t.name.clone(),
             dims: t.dims.clone(),
-            kind: t.kind.id(),
+            kind: t.ggml_type.id(),
             bytes: bytes[t.offset as usize..(t.offset + t.bytes) as usize].to_vec(),
         };
         Self { tensors: gguf.tensors.iter().map(of).collect(), pairs: gguf.pairs }

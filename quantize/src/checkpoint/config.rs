@@ -1,13 +1,15 @@
 //! config.json of a LLaMA model: the numbers, each checked before anything is computed from it. [`rope`] has the rotary
 //! embedding, [`computation`] what else would change the computation, [`ends`] the tokens that end an answer.
 
-mod computation;
-mod ends;
+mod end_tokens;
+mod fields;
 mod rope;
+mod unsupported;
 
 use super::json;
 use crate::error::{Code, Error, Result};
-use crate::medium::is_there;
+use crate::files::is_there;
+use fields::Fields;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -60,7 +62,7 @@ impl Config {
     }
 
     /// As [`Self::read`], with what the numbers have no room for, and notes for the user.
-    pub(crate) fn read_with(dir: &Path, notes: &mut Vec<String>) -> Result<(Self, Beyond)> {
+    pub(crate) fn read_with(dir: &Path, notes: &mut Vec<String>) -> Result<(Self, ConfigExtras)> {
         let path = dir.join("config.json");
         if !is_there(&path)? {
             if is_there(&dir.join("adapter_config.json"))? {
@@ -73,8 +75,8 @@ impl Config {
         }
         let json = json::read_object(&path)?;
         check_architecture(&path, &json)?;
-        let read = Reader { path: &path, json: &json };
-        computation::check(&read)?;
+        let read = Fields { path: &path, json: &json };
+        unsupported::check(&read)?;
         if json.get("auto_map").is_some_and(|map| !map.is_null()) {
             notes.push(
                 "config.json names code of its own (auto_map), which is not read: the model is taken for a plain LLaMA"
@@ -82,20 +84,20 @@ impl Config {
             );
         }
         let generation = generation(dir, notes)?;
-        let ends = ends::of([&json, &generation]);
-        let quantized = computation::quantization(&json);
-        let beyond = Beyond { quantized, ends, json: json.clone(), generation };
-        read.numbers().map(|config| (config, beyond))
+        let ends = end_tokens::of([&json, &generation]);
+        let quantized = unsupported::quantization(&json);
+        let extras = ConfigExtras { quantized, ends, json: json.clone(), generation };
+        Self::from_fields(&read).map(|config| (config, extras))
     }
 }
 
-/// What config.json and generation_config.json say beyond the numbers.
+/// What config.json and generation_config.json say extras the numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Beyond {
+pub(crate) struct ConfigExtras {
     /// How the weights are said to be quantized.
     pub(crate) quantized: Option<String>,
     /// Ids that end an answer, the eos token's among them.
-    pub(crate) ends: Vec<ends::End>,
+    pub(crate) ends: Vec<end_tokens::EndToken>,
     /// All of config.json.
     pub(crate) json: Map<String, Value>,
     /// All of generation_config.json; empty when there is none.
@@ -114,7 +116,7 @@ fn generation(dir: &Path, notes: &mut Vec<String>) -> Result<Map<String, Value>>
     }
 }
 
-pub(crate) use ends::End;
+pub(crate) use end_tokens::EndToken;
 
 /// What is said of an adapter, wherever one is found.
 pub(crate) fn adapter(dir: &Path) -> Error {
@@ -122,10 +124,9 @@ pub(crate) fn adapter(dir: &Path) -> Error {
     Error::new(Code::Architecture, dir, "is a LoRA adapter, not a model", fix)
 }
 
-impl Reader<'_> {
-    /// The numbers themselves.
-    fn numbers(&self) -> Result<Config> {
-        let read = self;
+impl Config {
+    /// Reads and checks the numbers.
+    fn from_fields(read: &Fields<'_>) -> Result<Self> {
         let heads = read.number("num_attention_heads", 1, MAX_WIDTH)?;
         let hidden = read.number("hidden_size", 1, MAX_WIDTH)?;
         let kv_heads = read.optional("num_key_value_heads", 1, heads)?.unwrap_or(heads);
@@ -152,15 +153,15 @@ impl Reader<'_> {
         if !head_dim.is_multiple_of(2) {
             return Err(read.bad(format!("heads of {head_dim} dimensions cannot be rotated in pairs")));
         }
-        Ok(Config {
-            hidden_size: narrow(hidden),
-            intermediate_size: narrow(read.number("intermediate_size", 1, MAX_WIDTH)?),
-            num_hidden_layers: narrow(read.number("num_hidden_layers", 1, MAX_LAYERS)?),
-            num_attention_heads: narrow(heads),
-            num_key_value_heads: narrow(kv_heads),
-            head_dim: narrow(head_dim),
-            vocab_size: narrow(read.number("vocab_size", 1, MAX_WIDTH)?),
-            max_position_embeddings: narrow(read.number("max_position_embeddings", 1, 1 << 30)?),
+        Ok(Self {
+            hidden_size: to_u32(hidden),
+            intermediate_size: to_u32(read.number("intermediate_size", 1, MAX_WIDTH)?),
+            num_hidden_layers: to_u32(read.number("num_hidden_layers", 1, MAX_LAYERS)?),
+            num_attention_heads: to_u32(heads),
+            num_key_value_heads: to_u32(kv_heads),
+            head_dim: to_u32(head_dim),
+            vocab_size: to_u32(read.number("vocab_size", 1, MAX_WIDTH)?),
+            max_position_embeddings: to_u32(read.number("max_position_embeddings", 1, 1 << 30)?),
             rms_norm_eps: read.positive("rms_norm_eps")?.unwrap_or(1e-6),
             rope_theta: rope::theta(read)?,
             tie_word_embeddings: read.flag("tie_word_embeddings")?.unwrap_or(false),
@@ -193,62 +194,7 @@ fn check_architecture(path: &Path, json: &Map<String, Value>) -> Result<()> {
     }
 }
 
-struct Reader<'a> {
-    path: &'a Path,
-    json: &'a Map<String, Value>,
-}
-
-impl Reader<'_> {
-    fn bad(&self, what: String) -> Error {
-        Error::new(Code::Config, self.path, what, "compare with the model's config.json on the Hub")
-    }
-
-    fn optional(&self, key: &str, min: u64, max: u64) -> Result<Option<u64>> {
-        match self.json.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_u64() {
-                Some(n) if (min..=max).contains(&n) => Ok(Some(n)),
-                _ => Err(self.bad(format!("{key} is {value}, expected a whole number from {min} to {max}"))),
-            },
-        }
-    }
-
-    fn number(&self, key: &str, min: u64, max: u64) -> Result<u64> {
-        self.optional(key, min, max)?.ok_or_else(|| self.bad(format!("{key} is missing")))
-    }
-
-    fn positive(&self, key: &str) -> Result<Option<f32>> {
-        self.positive_in(self.json, key)
-    }
-
-    /// As [`Self::positive`], of an object inside.
-    fn positive_in(&self, json: &Map<String, Value>, key: &str) -> Result<Option<f32>> {
-        match json.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            #[allow(clippy::cast_possible_truncation, reason = "GGUF stores these as f32")]
-            Some(value) => match value.as_f64().map(|x| x as f32) {
-                Some(x) if x.is_finite() && x > 0.0 => Ok(Some(x)),
-                _ => Err(self.bad(format!("{key} is {value}, expected a positive number"))),
-            },
-        }
-    }
-
-    /// Ids are checked against the vocabulary later; anything that is no id counts as absent.
-    fn token(&self, key: &str) -> Option<u32> {
-        self.json.get(key).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
-    }
-
-    /// `true` or `false`; anything else is an error.
-    fn flag(&self, key: &str) -> Result<Option<bool>> {
-        match self.json.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(other) => Err(self.bad(format!("{key} is {other}, expected true or false"))),
-        }
-    }
-}
-
 /// The limits above are all under 2^30.
-fn narrow(n: u64) -> u32 {
+fn to_u32(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,8 @@
 //! The small JSON files of a checkpoint, read with a limit on their size.
 
-use super::impostor;
 use crate::error::{Code, Error, Result};
-use crate::medium::{if_there, read_small};
+use crate::files::{if_there, read_small};
+use crate::wrong_file;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) fn read_as<T: DeserializeOwned>(path: &Path) -> Result<T> {
         return Err(bad("is UTF-16 text, not UTF-8".to_owned(), "save it as UTF-8"));
     }
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    serde_json::from_slice(text).map_err(|err| match impostor::instead(&bytes) {
+    serde_json::from_slice(text).map_err(|err| match wrong_file::instead(&bytes) {
         Some((what, fix)) => bad(what.to_owned(), fix),
         None if err.is_data() => bad(format!("is JSON, but not what it should hold: {err}"), again),
         None => bad(format!("is not JSON: {err}"), again),

@@ -1,109 +1,42 @@
 //! A Hugging Face checkpoint folder, opened and checked: what is in it, and where each tensor's bytes are.
-//! (`carried.rs` makes one of a GGUF file.)
+//! (`copied_metadata.rs` makes one of a GGUF file.)
 
 #![warn(clippy::arithmetic_side_effects)]
 
-mod card;
+mod chat_template;
 pub mod config;
-mod impostor;
-mod index;
 mod json;
-mod missing;
+mod missing_weights;
+mod model_card;
+mod name_prefixes;
 mod pickle;
-mod prefixes;
 mod provenance;
 mod quantized;
 mod safetensors;
-mod sampling;
-mod template;
-mod tied;
+mod sampling_defaults;
+mod tied_embeddings;
 pub mod tokenizer;
 mod torch;
+mod weight_file;
+mod weight_files;
+mod weight_formats;
+mod weight_index;
 mod zip;
 
-pub(crate) use crate::medium::open_regular;
 pub use config::Config;
-pub use index::{Opened, open_shard};
 pub use provenance::Provenance;
 pub use tokenizer::{Token, TokenKind, Tokenizer};
-pub(crate) use torch::wrong_sum;
+pub use weight_file::{Shard, SourceTensor};
+pub(crate) use weight_file::{StorageCrc, crc_mismatch, is_unused_tensor};
+pub use weight_files::WeightFiles;
+pub use weight_formats::{Container, WEIGHT_FORMATS, WeightFormat};
+pub use weight_index::{Opened, open_shard};
 
 use crate::error::{Code, Error, Result};
 use crate::gguf::Value;
-use crate::medium::{Folder, Medium, Weights};
-use llama_ext::{Ftype, GgmlType};
+use llama_ext::Ftype;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-/// One weight file, open.
-#[derive(Debug)]
-pub struct Shard {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its bytes.
-    pub medium: Arc<dyn Medium>,
-    /// Sums that the file carries for its tensors' bytes, in the order of the file.
-    pub(crate) sums: Vec<Checksum>,
-    /// Tensors that are of a type no weight has, and that every loader skips.
-    pub(crate) left_out: Vec<String>,
-}
-
-impl Shard {
-    /// A file that was opened, of which nothing is known yet.
-    pub(crate) fn new(path: &Path, medium: Arc<dyn Medium>) -> Self {
-        Self { path: path.to_owned(), medium, sums: Vec::new(), left_out: Vec::new() }
-    }
-
-    /// Length in bytes when it was opened.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.medium.len()
-    }
-
-    /// Whether there is nothing in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Fills `buf` from `offset`; `doing` is what for.
-    pub(crate) fn read(&self, buf: &mut [u8], offset: u64, doing: &str) -> Result<()> {
-        self.medium.read_exact_at(buf, offset).map_err(|err| Error::io(&self.path, doing, &err))
-    }
-}
-
-/// A run of bytes whose CRC32 is stored beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Checksum {
-    /// Of the member of the zip file.
-    pub(crate) name: String,
-    /// First byte, from the start of the shard's file.
-    pub(crate) offset: u64,
-    /// Length in bytes.
-    pub(crate) len: u64,
-    /// What it must be.
-    pub(crate) crc: u32,
-}
-
-/// Where the bytes of one tensor are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceTensor {
-    /// Its name in the checkpoint, such as `model.layers.0.self_attn.q_proj.weight`.
-    pub name: String,
-    /// F32, F16 or BF16; anything in a GGUF file.
-    pub dtype: GgmlType,
-    /// Outermost dimension first, as PyTorch has it (rows × columns for a matrix).
-    pub shape: Vec<u64>,
-    /// Index into [`Checkpoint::shards`].
-    pub shard: usize,
-    /// First byte, from the start of the shard's file.
-    pub offset: u64,
-    /// Length in bytes: the product of the shape and the width of the type.
-    pub bytes: u64,
-    /// Elements from one index to the next in each dimension, when they do not lie one after another: a transposed
-    /// view, a slice of columns.
-    pub strides: Option<Vec<u64>>,
-}
+use weight_files::Folder;
 
 /// A checkpoint that holds together: configuration, vocabulary, template, and tensors that lie where they should.
 #[derive(Debug)]
@@ -124,21 +57,21 @@ pub struct Checkpoint {
     pub provenance: Provenance,
     /// What a user should know but need not mend, one sentence each.
     pub notes: Vec<String>,
-    /// What the metadata says beyond these.
-    pub(crate) described: Described,
+    /// What the metadata says extras these.
+    pub(crate) extra_metadata: ExtraMetadata,
     /// Key-value pairs to carry over, when the source is a GGUF file; its tensors then have their GGUF names.
-    pub(crate) carried: Option<Vec<(String, Value)>>,
+    pub(crate) copied_metadata: Option<Vec<(String, Value)>>,
 }
 
 /// What the small files say that goes into the metadata as it is, in its order there.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Described {
+pub(crate) struct ExtraMetadata {
     /// Of generation_config.json.
     pub(crate) sampling: Vec<(String, Value)>,
     /// Of the front matter of README.md.
     pub(crate) card: Vec<(String, Value)>,
     /// Of the tokenizer's files.
-    pub(crate) tokenizer: tokenizer::Extra,
+    pub(crate) tokenizer: tokenizer::TokenizerMetadata,
     /// Chat templates besides the default one, by name.
     pub(crate) templates: Vec<(String, String)>,
 }
@@ -156,32 +89,44 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error`] naming the file and the invariant that does not hold.
-    pub fn open_with(dir: &Path, weights: &dyn Weights) -> Result<Self> {
+    pub fn open_with(dir: &Path, weights: &dyn WeightFiles) -> Result<Self> {
         match std::fs::metadata(dir) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => return Err(Error::new(Code::NotAFile, dir, "is not a folder", "give the checkpoint's folder")),
             Err(err) => return Err(Error::io(dir, "open the checkpoint folder", &err)),
         }
         let mut notes = Vec::new();
-        let (mut config, beyond) = Config::read_with(dir, &mut notes)?;
-        let (tokenizer, extra) = Tokenizer::read(dir, &config, &beyond, &mut notes)?;
-        let template::Templates { default: chat_template, named: templates } = template::read(dir, &mut notes)?;
-        let described = Described {
-            sampling: sampling::pairs(&beyond.generation),
-            card: card::read(dir, &mut notes)?,
+        let (mut config, extras) = Config::read_with(dir, &mut notes)?;
+        let (tokenizer, extra) = Tokenizer::read(dir, &config, &extras, &mut notes)?;
+        let chat_template::Templates { default: chat_template, named: templates } =
+            chat_template::read(dir, &mut notes)?;
+        let extra_metadata = ExtraMetadata {
+            sampling: sampling_defaults::pairs(&extras.generation),
+            card: model_card::read(dir, &mut notes)?,
             tokenizer: extra,
             templates,
         };
-        let opened = index::open_weights(dir, weights, &mut notes);
-        let (mut shards, mut tensors) = opened.map_err(|err| quantized::explain(err, &beyond))?;
+        let opened = weight_index::open_weights(dir, weights, &mut notes);
+        let (mut shards, mut tensors) = opened.map_err(|err| quantized::explain(err, &extras))?;
         let left_out = shards.iter_mut().flat_map(|shard| &mut shard.left_out);
-        prefixes::take_off(&mut tensors, left_out, &mut notes);
-        quantized::check(dir, &tensors, &beyond)?;
-        tied::untie(&mut config, &shards, &tensors, &mut notes)?;
+        name_prefixes::take_off(&mut tensors, left_out, &mut notes);
+        quantized::check(dir, &tensors, &extras)?;
+        tied_embeddings::untie(&mut config, &shards, &tensors, &mut notes)?;
         let names: Vec<&str> = shards.iter().filter_map(|s| s.path.file_name()?.to_str()).collect();
         let provenance = weights.provenance(&names)?;
         let dir = dir.to_owned();
-        Ok(Self { dir, config, tokenizer, chat_template, shards, tensors, provenance, notes, described, carried: None })
+        Ok(Self {
+            dir,
+            config,
+            tokenizer,
+            chat_template,
+            shards,
+            tensors,
+            provenance,
+            notes,
+            extra_metadata,
+            copied_metadata: None,
+        })
     }
 
     /// The model's name: the repository's, where it is known, else the folder's.
@@ -190,7 +135,7 @@ impl Checkpoint {
         if let Some((_, name)) = self.provenance.repository.as_deref().and_then(|r| r.split_once('/')) {
             return name.to_owned();
         }
-        if self.carried.is_some() {
+        if self.copied_metadata.is_some() {
             return without_type(&self.dir);
         }
         let full = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
@@ -200,33 +145,13 @@ impl Checkpoint {
     /// Checks that no weight file changed since it was opened: length and time of change.
     pub(crate) fn unchanged(&self) -> Result<()> {
         for shard in &self.shards {
-            let changed = shard.medium.changed();
+            let changed = shard.bytes.changed();
             if let Some(what) = changed.map_err(|err| Error::io(&shard.path, "look at the file again", &err))? {
                 return Err(Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest"));
             }
         }
         Ok(())
     }
-}
-
-/// What a file that is no GGUF is instead, if that can be told: the way to it is another one then.
-pub(crate) fn not_gguf(path: &Path) -> Option<Error> {
-    let (file, len) = open_regular(path).ok()?;
-    let mut head = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(impostor::HEAD)];
-    crate::positioned::read_exact_at(&file, &mut head, 0).ok()?;
-    if head.starts_with(b"GGUF") {
-        return None;
-    }
-    if let Some((what, fix)) = impostor::instead(&head) {
-        return Some(Error::new(Code::Gguf, path, what, fix));
-    }
-    let of_checkpoint = [".json", ".safetensors", ".bin", ".model", ".jinja", ".pt", ".pth"];
-    let name = path.file_name()?.to_string_lossy();
-    of_checkpoint.iter().any(|end| name.ends_with(end)).then(|| {
-        let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let fix = format!("give its folder: {}", folder.display());
-        Error::new(Code::NotAFile, path, "is one file of a checkpoint, not a GGUF file", fix)
-    })
 }
 
 /// A file's name without `.gguf` and the type at its end: `tulu-2-13b-F16.gguf` and `tulu-2-13b.Q8_0.gguf` are of

@@ -4,7 +4,7 @@
 //! Nothing is hashed here and nothing is asked of the network.
 
 use crate::error::{Code, Error, Result};
-use crate::medium::{if_there, read_small};
+use crate::files::{if_there, read_small};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 

@@ -1,8 +1,8 @@
 //! Checkpoints that are quantized, or hold an adapter that was not merged: said by what they are, where the reader only
 //! sees a type or a name that it does not know.
 
-use super::SourceTensor;
-use super::config::Beyond;
+use super::config::ConfigExtras;
+use super::weight_file::SourceTensor;
 use crate::error::{Code, Error, Result};
 use std::path::Path;
 
@@ -25,8 +25,8 @@ const PARTS: [&str; 11] = [
 ];
 
 /// An error about a tensor's type, with what config.json says of the quantization.
-pub(super) fn explain(err: Error, beyond: &Beyond) -> Error {
-    match (&beyond.quantized, err.code) {
+pub(super) fn explain(err: Error, extras: &ConfigExtras) -> Error {
+    match (&extras.quantized, err.code) {
         (Some(how), Code::StDtype | Code::TorchDtype) => {
             let what = format!("{} (config.json: quantized by {how})", err.what);
             Error { what, fix: FIX.to_owned(), ..err }
@@ -36,10 +36,10 @@ pub(super) fn explain(err: Error, beyond: &Beyond) -> Error {
 }
 
 /// Refuses parts of quantized weights, and adapters beside the weights they change.
-pub(super) fn check(dir: &Path, tensors: &[SourceTensor], beyond: &Beyond) -> Result<()> {
+pub(super) fn check(dir: &Path, tensors: &[SourceTensor], extras: &ConfigExtras) -> Result<()> {
     let part = |t: &&SourceTensor| PARTS.iter().any(|end| t.name.ends_with(end)) || t.name.contains(".absmax");
     if let Some(t) = tensors.iter().find(part) {
-        let how = beyond.quantized.as_deref().unwrap_or("a method that config.json does not name");
+        let how = extras.quantized.as_deref().unwrap_or("a method that config.json does not name");
         let what = format!("tensor '{}' is a part of a quantized weight ({how})", t.name);
         return Err(Error::new(Code::Requantize, dir, what, FIX));
     }

@@ -4,9 +4,10 @@
 //! shape and `data_offsets` into the data; the ranges must fill it without hole or overlap. Beyond the reference crate
 //! this refuses names that stand twice and keeps every error's offset.
 
-use super::{Shard, SourceTensor, impostor, quantized};
+use super::quantized;
+use super::weight_file::{Shard, SourceTensor, is_unused_tensor};
 use crate::error::{Code, Error, Result};
-use crate::names;
+use crate::wrong_file;
 use llama_ext::GgmlType;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::HashSet;
@@ -19,7 +20,7 @@ const MAX_HEADER: u64 = 16 << 20;
 const MAX_DIMS: usize = 4;
 
 /// Reads the header of `file` and lists its tensors as those of shard number `shard`.
-pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> Result<(Shard, Vec<SourceTensor>)> {
+pub(crate) fn open(mut file: Shard, shard: usize) -> Result<(Shard, Vec<SourceTensor>)> {
     let (path, len) = (file.path.clone(), file.len());
     let bad = |code, what: String| Error::new(code, &path, what, "the file is damaged or cut: download it again");
     let mut first = [0; 8];
@@ -29,9 +30,9 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
     file.read(&mut first, 0, "read the header's length")?;
     let n = u64::from_le_bytes(first);
     if n > MAX_HEADER || n > len.saturating_sub(8) {
-        let mut head = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(impostor::HEAD)];
+        let mut head = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(wrong_file::HEAD)];
         file.read(&mut head, 0, "read the first bytes")?;
-        if let Some((what, fix)) = impostor::instead(&head) {
+        if let Some((what, fix)) = wrong_file::instead(&head) {
             return Err(Error::new(Code::StLength, &path, what, fix));
         }
         let what =
@@ -61,7 +62,7 @@ pub(crate) fn open(mut file: Shard, shard: usize, _notes: &mut Vec<String>) -> R
                 tensors.push(SourceTensor { name, dtype, shape, shard, offset: begin, bytes, strides: None });
             }
             // masks and frequencies of other types: every loader skips them, so their type is no reason to stop
-            None if names::is_skipped(&name) => file.left_out.push(name),
+            None if is_unused_tensor(&name) => file.left_out.push(name),
             None => return Err(unread(&path, &name, &entry.dtype)),
         }
     }

@@ -2,53 +2,27 @@
 //! of as many tokens as the embedding has rows.
 //!
 //! The order of precedence, the scores of added and padding tokens, and their kinds are those of llama.cpp's converter
-//! (`_create_vocab_sentencepiece`), so that the GGUF has the same vocabulary. Beyond it, the pieces are checked for what
+//! (`_create_vocab_sentencepiece`), so that the GGUF has the same vocabulary. ConfigExtras it, the pieces are checked for what
 //! llama.cpp aborts on, and bos and eos are checked against the vocabulary: the generation_config.json of some Tulu 2.5
 //! repositories says bos 0 / eos 1, and a model converted with those never stops.
 
-mod added;
-mod fast;
-mod pieces;
-mod special;
+mod added_tokens;
+mod sentencepiece;
+mod special_tokens;
+mod token;
+mod tokenizer_json;
 
-use super::config::Beyond;
-use super::{Config, json};
+use super::config::{Config, ConfigExtras};
+use super::json;
 use crate::error::{Code, Error, Result};
-use crate::gguf;
-use crate::medium::is_there;
-use fast::Fast;
+use crate::files::is_there;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
-
-/// What a token is. The discriminant is the number in SentencePiece's protobuf and in `tokenizer.ggml.token_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub enum TokenKind {
-    /// Text.
-    Normal = 1,
-    /// The unknown token.
-    Unknown = 2,
-    /// Written by templates only: `<s>`, `</s>`.
-    Control = 3,
-    /// Text that is never split.
-    UserDefined = 4,
-    /// A row of the embedding that no text reaches.
-    Unused = 5,
-    /// One byte, for what the vocabulary cannot spell.
-    Byte = 6,
-}
-
-/// One row of the vocabulary.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Token {
-    /// Its text; SentencePiece writes a space as U+2581.
-    pub text: String,
-    /// Log probability, or merge rank negated: higher is merged first.
-    pub score: f32,
-    /// What it is.
-    pub kind: TokenKind,
-}
+pub(crate) use token::TokenizerMetadata;
+use token::{SCORE_PADDING, shown};
+pub use token::{Token, TokenKind};
+use tokenizer_json::TokenizerJson;
 
 /// The vocabulary and the ids with a meaning.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,40 +43,17 @@ pub struct Tokenizer {
     pub add_space_prefix: Option<bool>,
 }
 
-/// Scores of llama.cpp's converter: padding rows, and tokens added on top of the model.
-const SCORE_PADDING: f32 = -10_000.0;
-const SCORE_ADDED: f32 = -1_000.0;
-
-/// Where a space is put before a text, so that its first word is the one that stands within a sentence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spaces {
-    /// Before every text between two special tokens: what llama.cpp and Transformers' `legacy` tokenizer do.
-    Always,
-    /// Only before a text that begins the prompt (`legacy: false`).
-    First,
-    /// Nowhere.
-    Never,
-}
-
-/// Keys of the metadata that [`Tokenizer`] has no field for.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Extra {
-    /// Ids of further special tokens, which follow bos and eos.
-    pub(crate) ids: Vec<(String, gguf::Value)>,
-    /// Which special tokens are put around a text.
-    pub(crate) adds: Vec<(String, gguf::Value)>,
-    /// Further tokens that end an answer.
-    pub(crate) ends: Vec<(String, gguf::Value)>,
-    /// Under keys of our own.
-    pub(crate) own: Vec<(String, gguf::Value)>,
-}
-
 impl Tokenizer {
     /// Reads the vocabulary of the checkpoint in `dir`, with what its metadata says besides.
     ///
     /// # Errors
     /// [`Code::Tokenizer`] when the file is missing, damaged or not usable, [`Code::Json`] for the JSON files.
-    pub(crate) fn read(dir: &Path, config: &Config, beyond: &Beyond, notes: &mut Vec<String>) -> Result<(Self, Extra)> {
+    pub(crate) fn read(
+        dir: &Path,
+        config: &Config,
+        extras: &ConfigExtras,
+        notes: &mut Vec<String>,
+    ) -> Result<(Self, TokenizerMetadata)> {
         let path = dir.join("tokenizer.model");
         if !is_there(&path)? {
             let only = is_there(&dir.join("tokenizer.json"))?;
@@ -110,7 +61,7 @@ impl Tokenizer {
             let fix = "take tokenizer.model from the model's repository, or from its base model (Llama 2)";
             return Err(Error::new(Code::Tokenizer, dir, what, fix));
         }
-        let mut tokens = pieces::read(&path)?;
+        let mut tokens = sentencepiece::read(&path)?;
         let rows = config.vocab_size as usize;
         if tokens.len() > rows {
             let what = format!("has {} pieces, more than the {rows} rows of the embedding (vocab_size)", tokens.len());
@@ -119,19 +70,19 @@ impl Tokenizer {
         for id in tokens.len()..rows {
             tokens.push(Token { text: format!("[PAD{id}]"), score: SCORE_PADDING, kind: TokenKind::Unused });
         }
-        added::from_list(dir, &mut tokens, notes)?;
+        added_tokens::from_list(dir, &mut tokens, notes)?;
         let settings_path = dir.join("tokenizer_config.json");
         let settings = json::read_optional(&settings_path)?.unwrap_or_default();
-        added::from_decoder(&settings_path, &settings, &mut tokens, notes)?;
-        let fast = Fast::read(dir)?;
+        added_tokens::from_decoder(&settings_path, &settings, &mut tokens, notes)?;
+        let fast = TokenizerJson::read(dir)?;
         if let Some(fast) = &fast {
             fast.check(&tokens, notes)?;
         }
         check_unique(&path, &tokens)?;
 
-        let named = special::named(dir, &settings)?;
+        let named = special_tokens::named(dir, &settings)?;
         let find = |key: &str, usual: &str, said: Option<u32>, notes: &mut Vec<String>| {
-            let (text, id) = special::find(&path, &named, &tokens, key, usual)?;
+            let (text, id) = special_tokens::find(&path, &named, &tokens, key, usual)?;
             if let Some(said) = said.filter(|said| *said != id) {
                 let text = shown(&text);
                 notes.push(format!(
@@ -142,16 +93,16 @@ impl Tokenizer {
         };
         let (bos_text, bos) = find("bos_token", "<s>", config.bos_token_id, notes)?;
         let (eos_text, eos) = find("eos_token", "</s>", config.eos_token_id, notes)?;
-        let around = special::adds(&settings, fast.as_ref(), &bos_text, &eos_text);
-        let ids = special::ids(&settings, fast.as_ref(), &beyond.json, rows);
+        let around = special_tokens::adds(&settings, fast.as_ref(), &bos_text, &eos_text);
+        let ids = special_tokens::ids(&settings, fast.as_ref(), &extras.json, rows);
         let pad = ids.iter().find(|(kind, _)| *kind == "padding").map(|(_, id)| *id);
-        let ends = special::ends(&beyond.ends, &mut tokens, [bos, eos], pad, notes);
+        let ends = special_tokens::ends(&extras.ends, &mut tokens, [bos, eos], pad, notes);
         let flag = |key: &str| settings.get(key).and_then(Value::as_bool);
         let add_space_prefix = flag("add_prefix_space");
-        let spaces = special::spaces(&settings, fast.as_ref(), add_space_prefix, notes);
+        let spaces = special_tokens::spaces(&settings, fast.as_ref(), add_space_prefix, notes);
         let added = |kind: &str| around.iter().find(|(k, _)| *k == kind).map(|(_, add)| *add);
         let tokenizer = Self { bos, eos, pad, add_bos: added("bos"), add_eos: added("eos"), add_space_prefix, tokens };
-        Ok((tokenizer, special::extra(ids, around, ends, spaces, rows)))
+        Ok((tokenizer, special_tokens::extra(ids, around, ends, spaces, rows)))
     }
 }
 
@@ -165,14 +116,4 @@ fn check_unique(path: &Path, tokens: &[Token]) -> Result<()> {
             Err(Error::new(Code::Tokenizer, path, what, "take the tokenizer files of one repository"))
         }
     }
-}
-
-/// The text of a token in a message: on one line, and no longer than a line.
-fn shown(text: &str) -> String {
-    const MOST: usize = 80;
-    let mut shown: String = text.escape_debug().take(MOST).collect();
-    if text.escape_debug().nth(MOST).is_some() {
-        shown.push('…');
-    }
-    shown
 }

@@ -5,9 +5,9 @@
 //! stands twice, a header that contradicts the directory, members that overlap, bytes before or after the archive.
 //! PyTorch stores members uncompressed, which is what lets weights be read in place.
 
-use super::Shard;
+use super::weight_file::Shard;
+use crate::byte_source::ByteSource;
 use crate::error::{Code, Error, Result};
-use crate::medium::Medium;
 use rawzip::{CompressionMethod, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ReaderAt, ZipArchive, ZipLocator};
 use std::collections::HashSet;
 
@@ -40,7 +40,7 @@ pub(crate) fn members(file: &Shard) -> Result<Vec<Member>> {
     let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
     let archive = ZipLocator::new()
         .max_search_space(MAX_COMMENT)
-        .locate_in_reader(At(&*file.medium), &mut buffer, len)
+        .locate_in_reader(SourceReader(&*file.bytes), &mut buffer, len)
         .map_err(|(_, err)| bad(Code::ZipDirectory, format!("has no end record at byte {len}, its end: {err}")))?;
     let (directory, end) = (archive.directory_offset(), archive.end_offset());
     if end != len {
@@ -56,7 +56,7 @@ pub(crate) fn members(file: &Shard) -> Result<Vec<Member>> {
     let records = records(&archive, &mut buffer).map_err(|(code, what)| bad(code, what))?;
     // the numbers after a member's data stand right before the next one's header
     let headers: Vec<_> = records.iter().map(|r| r.header.saturating_sub(24)..r.header.saturating_add(512)).collect();
-    file.medium.expect(&headers);
+    file.bytes.prefetch(&headers);
     let mut spans = Vec::with_capacity(records.len());
     for record in records {
         let at = record.header;
@@ -93,9 +93,9 @@ struct Record {
     place: rawzip::ZipArchiveEntryWayfinder,
 }
 
-type Said<T> = std::result::Result<T, (Code, String)>;
+type ZipResult<T> = std::result::Result<T, (Code, String)>;
 
-fn records(archive: &ZipArchive<At<'_>>, buffer: &mut [u8]) -> Said<Vec<Record>> {
+fn records(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8]) -> ZipResult<Vec<Record>> {
     let damaged = |err: rawzip::Error| (Code::ZipDirectory, format!("the directory cannot be read: {err}"));
     let mut all = Vec::new();
     let mut seen = HashSet::new();
@@ -139,22 +139,22 @@ fn is_inside(name: &str) -> bool {
 }
 
 /// The member's own header against its record: (first byte of the header, end of everything that is its own, member).
-fn member(archive: &ZipArchive<At<'_>>, buffer: &mut [u8], record: Record) -> Said<(u64, u64, Member)> {
+fn member(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8], record: Record) -> ZipResult<(u64, u64, Member)> {
     let Record { name, header, flags, method, stored, len, crc, place } = record;
     if method != CompressionMethod::STORE || stored != len {
         return Err((Code::ZipMethod, format!("member '{name}' is compressed, method {}", method.as_u16())));
     }
-    let lie = |what: &str| (Code::ZipHeader, format!("member '{name}': {what}"));
-    let entry = archive.get_entry(place).map_err(|err| lie(&format!("its header cannot be read: {err}")))?;
-    let local = entry.local_header(buffer).map_err(|err| lie(&format!("its header cannot be read: {err}")))?;
+    let bad_header = |what: &str| (Code::ZipHeader, format!("member '{name}': {what}"));
+    let entry = archive.get_entry(place).map_err(|err| bad_header(&format!("its header cannot be read: {err}")))?;
+    let local = entry.local_header(buffer).map_err(|err| bad_header(&format!("its header cannot be read: {err}")))?;
     if local.flags().is_encrypted() {
         return Err((Code::ZipMethod, format!("member '{name}' is encrypted")));
     }
     if local.file_path().as_bytes() != name.as_bytes() {
-        return Err(lie("its header has another name than the directory"));
+        return Err(bad_header("its header has another name than the directory"));
     }
     if local.flags().bits() != flags || local.compression_method() != method {
-        return Err(lie("its header has other flags or another method than the directory"));
+        return Err(bad_header("its header has other flags or another method than the directory"));
     }
     // PyTorch writes the numbers after the data (a descriptor) and leaves zeros in the header
     let deferred = local.flags().has_data_descriptor();
@@ -163,24 +163,24 @@ fn member(archive: &ZipArchive<At<'_>>, buffer: &mut [u8], record: Record) -> Sa
         || !agrees(local.uncompressed_size_hint(), len)
         || !agrees(u64::from(local.crc32()), u64::from(crc))
     {
-        return Err(lie("its header has another length or CRC32 than the directory"));
+        return Err(bad_header("its header has another length or CRC32 than the directory"));
     }
     let (offset, end) = entry.compressed_data_range();
     let file = archive.get_ref();
     let held = file.0.len();
     if end > held {
-        return Err(lie(&format!("its data would reach to byte {end}, the file has {held}")));
+        return Err(bad_header(&format!("its data would reach to byte {end}, the file has {held}")));
     }
     let after = if deferred { descriptor(file, end, len, crc) } else { Some(0) };
     let Some(end) = after.and_then(|n| end.checked_add(n)) else {
-        return Err(lie("the numbers after its data are not those of the directory"));
+        return Err(bad_header("the numbers after its data are not those of the directory"));
     };
     Ok((header, end, Member { name, offset, len, crc }))
 }
 
 /// Length of the descriptor at `at` when it has these numbers. Its lengths have 4 or 8 bytes; PyTorch takes 8 also for a
 /// small member beyond the first 4 GiB, which the directory does not tell.
-fn descriptor(file: &At<'_>, at: u64, len: u64, crc: u32) -> Option<u64> {
+fn descriptor(file: &SourceReader<'_>, at: u64, len: u64, crc: u32) -> Option<u64> {
     let mut bytes = [0; 24];
     let n = file.read_at(&mut bytes, at).ok()?;
     let starts = |wanted: &[u8]| bytes[..n].starts_with(wanted).then_some(wanted.len() as u64);
@@ -192,9 +192,9 @@ fn descriptor(file: &At<'_>, at: u64, len: u64, crc: u32) -> Option<u64> {
 }
 
 /// The file without its cursor, for rawzip.
-struct At<'a>(&'a dyn Medium);
+struct SourceReader<'a>(&'a dyn ByteSource);
 
-impl ReaderAt for At<'_> {
+impl ReaderAt for SourceReader<'_> {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
         let left = usize::try_from(self.0.len().saturating_sub(offset)).unwrap_or(usize::MAX);
         let n = buf.len().min(left);

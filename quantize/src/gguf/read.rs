@@ -1,10 +1,11 @@
 //! A GGUF header, read with every size checked against the real length of the file before anything is allocated.
 //! llama.cpp aborts or worse on some lies; what passes here is safe to hand to it.
 
-use super::cursor::{Cursor, Listed};
-use super::{ALIGNMENT, Value, align, wide};
+use super::header_reader::{Cursor, Listed};
+use super::layout::{ALIGNMENT, align, wide};
+use super::value::Value;
 use crate::error::Result;
-use crate::medium::open_regular;
+use crate::files::open_regular;
 use llama_ext::GgmlType;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ pub struct TensorInfo {
     /// Dimensions in ggml's order: row length first.
     pub dims: Vec<u64>,
     /// How it is stored.
-    pub kind: GgmlType,
+    pub ggml_type: GgmlType,
     /// First byte, from the start of the file.
     pub offset: u64,
     /// Length in bytes.
@@ -61,11 +62,11 @@ impl Gguf {
         let data = align(head.at, alignment).ok_or_else(|| head.bad("is too long"))?;
         let mut tensors = Vec::with_capacity(listed.len());
         let mut expected = data;
-        for Listed { name, dims, kind, offset } in listed {
-            let place = size(&dims, kind).zip(data.checked_add(offset));
+        for Listed { name, dims, ggml_type, offset } in listed {
+            let place = size(&dims, ggml_type).zip(data.checked_add(offset));
             let Some(((bytes, begin), end)) = place.and_then(|(n, begin)| Some(((n, begin), begin.checked_add(n)?)))
             else {
-                return Err(head.bad(format!("tensor '{name}' of {dims:?} {kind} at offset {offset} cannot be")));
+                return Err(head.bad(format!("tensor '{name}' of {dims:?} {ggml_type} at offset {offset} cannot be")));
             };
             if end > len || begin != expected {
                 let what = format!(
@@ -74,7 +75,7 @@ impl Gguf {
                 return Err(head.bad(what));
             }
             expected = align(end, alignment).unwrap_or(u64::MAX);
-            tensors.push(TensorInfo { name, dims, kind, offset: begin, bytes });
+            tensors.push(TensorInfo { name, dims, ggml_type, offset: begin, bytes });
         }
         Ok(Self { path: path.to_owned(), file, len, pairs, tensors, data, alignment })
     }
@@ -157,8 +158,8 @@ impl TensorInfo {
 
 /// Bytes of a tensor; `None` when a dimension is 0, a row is not whole blocks, or the number of weights or bytes is one
 /// that ggml has no room for (63 bits).
-fn size(dims: &[u64], kind: GgmlType) -> Option<u64> {
-    let row = kind.row_bytes(usize::try_from(*dims.first()?).ok()?).ok()?;
+fn size(dims: &[u64], ggml_type: GgmlType) -> Option<u64> {
+    let row = ggml_type.row_bytes(usize::try_from(*dims.first()?).ok()?).ok()?;
     let times = |n: u64, d: &u64| n.checked_mul(*d).filter(|n| *d > 0 && i64::try_from(*n).is_ok());
     dims.iter().try_fold(1, times)?;
     dims.iter().skip(1).try_fold(wide(row), times)

@@ -1,6 +1,7 @@
 //! The bytes of a GGUF header: everything before the tensor data.
 
-use super::{ALIGNMENT, Array, MAGIC, VERSION, Value, align, wide};
+use super::layout::{ALIGNMENT, MAGIC, VERSION, align, wide};
+use super::value::{Array, Value};
 use llama_ext::GgmlType;
 
 /// One tensor as the header lists it.
@@ -11,7 +12,7 @@ pub struct TensorEntry<'a> {
     /// Dimensions in ggml's order: row length first.
     pub dims: &'a [u64],
     /// How it is stored.
-    pub kind: GgmlType,
+    pub ggml_type: GgmlType,
     /// First byte, from the start of the tensor data; a multiple of [`ALIGNMENT`].
     pub offset: u64,
 }
@@ -33,7 +34,7 @@ pub fn encode_header(pairs: &[(String, Value)], tensors: &[TensorEntry<'_>]) -> 
         put_str(&mut out, t.name);
         out.extend(u32::try_from(t.dims.len()).unwrap_or(u32::MAX).to_le_bytes());
         t.dims.iter().for_each(|d| out.extend(d.to_le_bytes()));
-        out.extend(t.kind.id().to_le_bytes());
+        out.extend(t.ggml_type.id().to_le_bytes());
         out.extend(t.offset.to_le_bytes());
     }
     let padded = align(wide(out.len()), ALIGNMENT).and_then(|n| usize::try_from(n).ok());

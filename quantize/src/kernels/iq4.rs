@@ -9,7 +9,7 @@
 //! | levels: weight i low, weight 16 + i high | 2..18 | 8..136 |
 
 use super::lanes::{Group, Lanes, groups, half, nearest_int, transposed};
-use super::scales::NOTHING;
+use super::superblock_scales::GROUP_MAX_EPS;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
@@ -116,7 +116,7 @@ fn search<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK], w: &[Lanes<S>; SUB_BLOCK]
         scale = better.select(qx / q2, scale);
         best = better.select(scale * qx, best);
     }
-    size.simd_lt(NOTHING).select(zero, scale)
+    size.simd_lt(GROUP_MAX_EPS).select(zero, scale)
 }
 
 /// The two sums of the least-squares fit.

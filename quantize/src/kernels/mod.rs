@@ -16,18 +16,18 @@
 //! f32 and bf16 stay with ggml, whose code runs at the speed of memory. Values are checked elsewhere: NaN and infinities
 //! make meaningless blocks, which need not be ggml's.
 
-mod affine;
-mod basic;
-mod basic_weighed;
+mod f16;
 mod iq4;
 mod lanes;
-mod plain;
+mod legacy;
+mod legacy_imatrix;
 mod q2;
 mod q3;
 mod q4_q5;
 mod q6;
-mod scales;
-mod signed;
+mod search_scale;
+mod search_scale_min;
+mod superblock_scales;
 
 use fearless_simd::{Level, Simd, dispatch};
 use llama_ext::{Error, GgmlType};
@@ -70,16 +70,16 @@ pub fn reference(
 #[inline(always)]
 fn ours<S: Simd>(simd: S, to: GgmlType, src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) -> bool {
     match (to, importance) {
-        (GgmlType::F16, _) => plain::f16(src, dst),
-        (GgmlType::Q8_0, _) => basic::q8_0(simd, src, dst),
-        (GgmlType::Q4_0, None) => basic::q4_0(simd, src, dst),
-        (GgmlType::Q4_1, None) => basic::q4_1(simd, src, dst),
-        (GgmlType::Q5_0, None) => basic::q5_0(simd, src, dst),
-        (GgmlType::Q5_1, None) => basic::q5_1(simd, src, dst),
-        (GgmlType::Q4_0, Some(importance)) => basic_weighed::q4_0(simd, src, importance, dst),
-        (GgmlType::Q4_1, Some(importance)) => basic_weighed::q4_1(simd, src, importance, dst),
-        (GgmlType::Q5_0, Some(importance)) => basic_weighed::q5_0(simd, src, importance, dst),
-        (GgmlType::Q5_1, Some(importance)) => basic_weighed::q5_1(simd, src, importance, dst),
+        (GgmlType::F16, _) => f16::f16(src, dst),
+        (GgmlType::Q8_0, _) => legacy::q8_0(simd, src, dst),
+        (GgmlType::Q4_0, None) => legacy::q4_0(simd, src, dst),
+        (GgmlType::Q4_1, None) => legacy::q4_1(simd, src, dst),
+        (GgmlType::Q5_0, None) => legacy::q5_0(simd, src, dst),
+        (GgmlType::Q5_1, None) => legacy::q5_1(simd, src, dst),
+        (GgmlType::Q4_0, Some(importance)) => legacy_imatrix::q4_0(simd, src, importance, dst),
+        (GgmlType::Q4_1, Some(importance)) => legacy_imatrix::q4_1(simd, src, importance, dst),
+        (GgmlType::Q5_0, Some(importance)) => legacy_imatrix::q5_0(simd, src, importance, dst),
+        (GgmlType::Q5_1, Some(importance)) => legacy_imatrix::q5_1(simd, src, importance, dst),
         (GgmlType::Q4_K, _) => q4_q5::q4_k(simd, src, importance, dst),
         (GgmlType::Q5_K, _) => q4_q5::q5_k(simd, src, importance, dst),
         (GgmlType::Q6_K, _) => q6::q6_k(simd, src, importance, dst),

@@ -6,9 +6,9 @@
 //! | levels, four to a byte | 16..80 |
 //! | factors of the scales and of the minima, f16 | 80..84 |
 
-use super::affine::{Best, Search, search};
 use super::lanes::{Group, LANES, Lanes, groups, half, nearest_int, transposed};
-use super::scales::fit;
+use super::search_scale_min::{Best, Search, search};
+use super::superblock_scales::fit;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
@@ -18,8 +18,8 @@ const SUB_BLOCKS: usize = SUPER_BLOCK / SUB_BLOCK;
 const BYTES: usize = 84;
 const TOP: i32 = 3;
 
-const PLAIN: Search = Search { top: 3.0, from: -0.5, by: 0.1, steps: 15, distance: true, saturate: false };
-const WEIGHED: Search = Search { top: 3.0, from: -0.9, by: 0.05, steps: 36, distance: false, saturate: true };
+const UNWEIGHTED: Search = Search { top: 3.0, from: -0.5, by: 0.1, steps: 15, distance: true, saturate: false };
+const WEIGHTED: Search = Search { top: 3.0, from: -0.9, by: 0.05, steps: 36, distance: false, saturate: true };
 
 /// The scales and minima of one super-block as they are stored.
 struct Scales {
@@ -35,8 +35,8 @@ pub(super) fn q2_k<S: Simd>(simd: S, src: &[f32], importance: Option<&[f32]>, ds
         simd.vectorize(
             #[inline(always)]
             || match &group.importance {
-                None => unweighed(simd, group, blocks),
-                Some(importance) => weighed(simd, group, importance, blocks),
+                None => unweighted(simd, group, blocks),
+                Some(importance) => weighted(simd, group, importance, blocks),
             },
         );
     });
@@ -44,11 +44,11 @@ pub(super) fn q2_k<S: Simd>(simd: S, src: &[f32], importance: Option<&[f32]>, ds
 
 /// Every weight counts by its own size; scales and minima are 15ths of the largest.
 #[inline(always)]
-fn unweighed<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u8; BYTES]]) {
+fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u8; BYTES]]) {
     let mut best = [Best::none(simd); SUB_BLOCKS];
     for (number, best) in best.iter_mut().enumerate() {
         let x = transposed::<S, SUB_BLOCK, SUPER_BLOCK>(simd, &group.weights, number * SUB_BLOCK);
-        *best = search(simd, &x, &x.map(Lanes::abs), PLAIN);
+        *best = search(simd, &x, &x.map(Lanes::abs), UNWEIGHTED);
     }
     for (lane, block) in blocks.iter_mut().enumerate() {
         let (scale, numbers) = fifteenths(best.map(|best| best.scale[lane]));
@@ -58,7 +58,7 @@ fn unweighed<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u8
             // a negative scale spills into the minimum, as in ggml
             *byte = number as u8 | (min << 4) as u8;
         }
-        store(group.weights[lane], block, &best, PLAIN, lane, &Scales { factors: [scale, min], bytes });
+        store(group.weights[lane], block, &best, UNWEIGHTED, lane, &Scales { factors: [scale, min], bytes });
     }
 }
 
@@ -73,7 +73,7 @@ fn fifteenths(values: [f32; SUB_BLOCKS]) -> (f32, [i32; SUB_BLOCKS]) {
 
 /// Every column has an importance, and scales and minima are fitted.
 #[inline(always)]
-fn weighed<S: Simd>(
+fn weighted<S: Simd>(
     simd: S,
     group: &Group<'_, SUPER_BLOCK>,
     importance: &[&[f32; SUPER_BLOCK]; LANES],
@@ -96,7 +96,7 @@ fn weighed<S: Simd>(
             *w *= (variance + x * x).sqrt();
             sums[number] += *w;
         }
-        best[number] = search(simd, &x, &w, WEIGHED);
+        best[number] = search(simd, &x, &w, WEIGHTED);
         scales[number] = best[number].scale;
         mins[number] = best[number].min;
     }
@@ -107,7 +107,7 @@ fn weighed<S: Simd>(
             *byte = scales.numbers[j][lane] | mins.numbers[j][lane] << 4;
         }
         let factors = [scales.factor[lane], mins.factor[lane]];
-        store(group.weights[lane], block, &best, WEIGHED, lane, &Scales { factors, bytes });
+        store(group.weights[lane], block, &best, WEIGHTED, lane, &Scales { factors, bytes });
     }
 }
 

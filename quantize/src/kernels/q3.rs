@@ -9,8 +9,8 @@
 
 use super::lanes::{Group, LANES, Lanes, groups, half, nearest, nearest_int, transposed};
 use super::q2::pack;
-use super::scales::NOTHING;
-use super::signed;
+use super::search_scale;
+use super::superblock_scales::GROUP_MAX_EPS;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
@@ -29,8 +29,8 @@ pub(super) fn q3_k<S: Simd>(simd: S, src: &[f32], importance: Option<&[f32]>, ds
         simd.vectorize(
             #[inline(always)]
             || match &group.importance {
-                None => unweighed(simd, group, blocks),
-                Some(importance) => weighed(simd, group, importance, blocks),
+                None => unweighted(simd, group, blocks),
+                Some(importance) => weighted(simd, group, importance, blocks),
             },
         );
     });
@@ -38,7 +38,7 @@ pub(super) fn q3_k<S: Simd>(simd: S, src: &[f32], importance: Option<&[f32]>, ds
 
 /// Every weight counts by its square; scales are 32nds of the largest.
 #[inline(always)]
-fn unweighed<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u8; BYTES]]) {
+fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u8; BYTES]]) {
     let zero = Lanes::splat(simd, 0.0);
     let (mut scales, mut searched) = ([zero; SUB_BLOCKS], [[zero; SUB_BLOCK]; SUB_BLOCKS]);
     for (number, (scale, levels)) in scales.iter_mut().zip(&mut searched).enumerate() {
@@ -81,7 +81,7 @@ fn refined<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK]) -> (Lanes<S>, [Lanes<S>;
         size = larger.select(x.abs(), size);
         max = larger.select(x, max);
     }
-    let nothing = size.simd_lt(NOTHING);
+    let nothing = size.simd_lt(GROUP_MAX_EPS);
     let inverse = f32::from(-4i8) / max;
     let mut levels = [zero; SUB_BLOCK];
     let (mut sum_lx, mut sum_l2) = (zero, zero);
@@ -122,7 +122,7 @@ fn refined<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK]) -> (Lanes<S>, [Lanes<S>;
 
 /// Every column has an importance, and the scales are searched like the weights.
 #[inline(always)]
-fn weighed<S: Simd>(
+fn weighted<S: Simd>(
     simd: S,
     group: &Group<'_, SUPER_BLOCK>,
     importance: &[&[f32; SUPER_BLOCK]; LANES],
@@ -136,7 +136,7 @@ fn weighed<S: Simd>(
         }
     }
     let variance = sum * 2.0 / SUPER_BLOCK as f32;
-    let mut best = [signed::Best::none(simd); SUB_BLOCKS];
+    let mut best = [search_scale::Best::none(simd); SUB_BLOCKS];
     let (mut scales, mut sums) = ([zero; SUB_BLOCKS], [zero; SUB_BLOCKS]);
     for number in 0..SUB_BLOCKS {
         let x = transposed::<S, SUB_BLOCK, SUPER_BLOCK>(simd, &group.weights, number * SUB_BLOCK);
@@ -145,10 +145,10 @@ fn weighed<S: Simd>(
             *w *= (variance + x * x).sqrt();
             sums[number] += *w;
         }
-        best[number] = signed::search(simd, &x, &w, TOP);
+        best[number] = search_scale::search(simd, &x, &w, TOP);
         scales[number] = best[number].scale;
     }
-    let fitted = signed::search(simd, &scales, &sums, TOP_SCALE);
+    let fitted = search_scale::search(simd, &scales, &sums, TOP_SCALE);
     for (lane, block) in blocks.iter_mut().enumerate() {
         let mut numbers = [0; SUB_BLOCKS];
         fitted.levels(TOP_SCALE, lane, &scales.map(|scale| scale[lane]), &mut numbers);

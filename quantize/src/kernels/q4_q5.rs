@@ -7,9 +7,9 @@
 //! | fifth bits, 32 bytes | | 16..48 |
 //! | low four bits, two sub-blocks to 32 bytes | 16..144 | 48..176 |
 
-use super::affine::{Best, Search, search};
 use super::lanes::{Group, LANES, Lanes, groups, half, nearest_int, transposed};
-use super::scales::{Fitted, fit};
+use super::search_scale_min::{Best, Search, search};
+use super::superblock_scales::{Fitted, fit};
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
@@ -58,14 +58,14 @@ fn super_blocks<S: Simd, const BITS: u32, const BYTES: usize>(
     match &group.importance {
         None => {
             let search = const { searched(BITS, false) };
-            let best = unweighed::<S>(simd, group, search);
+            let best = unweighted::<S>(simd, group, search);
             for (lane, block) in blocks.iter_mut().enumerate() {
                 store::<S, BITS, BYTES>(group.weights[lane], block, &best, search, lane, plain_scales(&best, lane));
             }
         }
         Some(importance) => {
             let search = const { searched(BITS, true) };
-            let (best, scales, mins) = weighed::<S>(simd, group, importance, search);
+            let (best, scales, mins) = weighted::<S>(simd, group, importance, search);
             for (lane, block) in blocks.iter_mut().enumerate() {
                 let stored = Scales {
                     factors: [scales.factor[lane], mins.factor[lane]],
@@ -80,7 +80,7 @@ fn super_blocks<S: Simd, const BITS: u32, const BYTES: usize>(
 
 /// The best grids when every weight counts by its own size.
 #[inline(always)]
-fn unweighed<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, grids: Search) -> [Best<S>; SUB_BLOCKS] {
+fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, grids: Search) -> [Best<S>; SUB_BLOCKS] {
     let mut best = [Best::none(simd); SUB_BLOCKS];
     for (number, best) in best.iter_mut().enumerate() {
         let x = transposed::<S, SUB_BLOCK, SUPER_BLOCK>(simd, &group.weights, number * SUB_BLOCK);
@@ -98,16 +98,16 @@ fn unweighed<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, grids: Search) ->
     best
 }
 
-type Weighed<S> = ([Best<S>; SUB_BLOCKS], Fitted<S, SUB_BLOCKS>, Fitted<S, SUB_BLOCKS>);
+type Weighted<S> = ([Best<S>; SUB_BLOCKS], Fitted<S, SUB_BLOCKS>, Fitted<S, SUB_BLOCKS>);
 
 /// The best grids, and the fitted scales and minima, when every column has an importance.
 #[inline(always)]
-fn weighed<S: Simd>(
+fn weighted<S: Simd>(
     simd: S,
     group: &Group<'_, SUPER_BLOCK>,
     importance: &[&[f32; SUPER_BLOCK]; LANES],
     grids: Search,
-) -> Weighed<S> {
+) -> Weighted<S> {
     let zero = Lanes::splat(simd, 0.0);
     let mut sum = zero;
     for number in 0..SUB_BLOCKS {

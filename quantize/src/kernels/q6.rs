@@ -8,8 +8,8 @@
 //! | factor of the scales, f16 | 208..210 |
 
 use super::lanes::{Group, groups, half, nearest_int, transposed};
-use super::scales::NOTHING;
-use super::signed::{Best, search};
+use super::search_scale::{Best, search};
+use super::superblock_scales::GROUP_MAX_EPS;
 use fearless_simd::Simd;
 
 const SUPER_BLOCK: usize = 256;
@@ -65,7 +65,7 @@ fn store<S: Simd>(weights: &[f32; SUPER_BLOCK], block: &mut [u8; BYTES], best: &
             (size, max) = (scale.abs(), scale);
         }
     }
-    if size < NOTHING {
+    if size < GROUP_MAX_EPS {
         *block = [0; BYTES];
         return;
     }

@@ -2,13 +2,13 @@
 //! every storage of a `.bin` file, and the sha256 of each weight file, where the folder tells it.
 
 use crate::checkpoint::Checkpoint;
+use crate::convert::f32_rows::RowReader;
+use crate::convert::storage_crc::StorageCrcs;
 use crate::error::{Code, Error, Result};
 use crate::observer::Observer;
 use crate::plan::Plan;
-use crate::pool;
-use crate::recipe::Recipe;
-use crate::sums::Sums;
-use crate::weights::Reader;
+use crate::quantize_options::QuantizeOptions;
+use crate::worker_pool;
 use llama_ext::Ftype;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -35,8 +35,8 @@ pub fn verify_checkpoint(
     threads: NonZeroUsize,
     observer: &dyn Observer,
 ) -> Result<Vec<FileCheck>> {
-    let plan = Plan::new(source, &[(Ftype::F32, PathBuf::from("unused.gguf"))], &Recipe::default())?;
-    let (mut sums, unread) = Sums::new(source, &plan);
+    let plan = Plan::new(source, &[(Ftype::F32, PathBuf::from("unused.gguf"))], &QuantizeOptions::default())?;
+    let (mut sums, unread) = StorageCrcs::new(source, &plan);
     let chunks = crate::convert::chunks(source, &plan, Some(&mut sums));
     let found: Mutex<Vec<FileCheck>> = Mutex::new(
         source
@@ -56,29 +56,34 @@ pub fn verify_checkpoint(
             }
         }
     };
-    pool::each(threads, chunks.len().saturating_add(unread.len()), &source.dir, |number, reader: &mut Reader| {
-        if observer.cancelled() {
-            return Err(Error::new(Code::Interrupted, &source.dir, "stopped", "run it again"));
-        }
-        let Some(chunk) = chunks.get(number) else {
-            let rest = number.checked_sub(chunks.len()).and_then(|rest| unread.get(rest));
-            return rest.map_or(Ok(()), |piece| sums.read(*piece, reader.bytes()));
-        };
-        let Some(tensor) = plan.tensors.get(chunk.tensor) else { return Ok(()) };
-        let shard = source.tensors.get(tensor.source).and_then(|from| source.shards.get(from.shard));
-        let Some(shard) = shard else { return Ok(()) };
-        let read = |buf: &mut [u8], offset| shard.medium.read_exact_at(buf, offset);
-        match reader.read(source, &read, tensor, (chunk.first_row, chunk.rows)) {
-            Err(err) if err.code == Code::TensorValue => wrong(&err),
-            Err(err) => return Err(err),
-            Ok(_) => {}
-        }
-        if let Some(piece) = chunk.piece() {
-            sums.keep(piece, reader.bytes());
-        }
-        observer.advanced(&tensor.name, chunk.bytes(&plan));
-        Ok(())
-    })?;
+    worker_pool::run(
+        threads,
+        chunks.len().saturating_add(unread.len()),
+        &source.dir,
+        |number, reader: &mut RowReader| {
+            if observer.cancelled() {
+                return Err(Error::new(Code::Interrupted, &source.dir, "stopped", "run it again"));
+            }
+            let Some(chunk) = chunks.get(number) else {
+                let rest = number.checked_sub(chunks.len()).and_then(|rest| unread.get(rest));
+                return rest.map_or(Ok(()), |crc_chunk| sums.read(*crc_chunk, reader.bytes()));
+            };
+            let Some(tensor) = plan.tensors.get(chunk.tensor) else { return Ok(()) };
+            let shard = source.tensors.get(tensor.source).and_then(|from| source.shards.get(from.shard));
+            let Some(shard) = shard else { return Ok(()) };
+            let read = |buf: &mut [u8], offset| shard.bytes.read_exact_at(buf, offset);
+            match reader.read(source, &read, tensor, (chunk.first_row, chunk.rows)) {
+                Err(err) if err.code == Code::TensorValue => wrong(&err),
+                Err(err) => return Err(err),
+                Ok(_) => {}
+            }
+            if let Some(crc_chunk) = chunk.crc_chunk {
+                sums.store(crc_chunk, reader.bytes());
+            }
+            observer.advanced(&tensor.name, chunk.bytes(&plan));
+            Ok(())
+        },
+    )?;
     sums.wrong().iter().for_each(wrong);
     source.unchanged()?;
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);

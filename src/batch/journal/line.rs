@@ -6,8 +6,8 @@
 //! `<key>\t<ok|failed>\t<prompt tokens> <answer tokens> <crc32>\t<output record>`, the sum over the run and all other
 //! fields, so that a record of another run is no record of this one, even where the header is damaged.
 
-use super::Key;
 use crate::batch::identity::Identity;
+use crate::batch::record_key::Key;
 use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,13 +20,13 @@ pub(super) const MAGIC: &str = "{\"tulu_quant_journal\":";
 /// What run a journal is of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Header {
-    pub(super) input: InputMark,
+    pub(super) input: InputId,
     pub(super) run: Identity,
 }
 
 /// The input as it was when the run began, or went on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct InputMark {
+pub(super) struct InputId {
     pub(super) sha256: String,
     pub(super) records: u64,
 }
@@ -146,12 +146,12 @@ fn is_digit(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Header, InputMark, Key, Line, NoHeader, line, seed};
+    use super::{Header, InputId, Key, Line, NoHeader, line, seed};
     use crate::batch::identity::tests::identity;
 
     #[test]
     fn every_damaged_byte_is_noticed() {
-        let header = Header { input: InputMark { sha256: "s".into(), records: 3 }, run: identity("m") };
+        let header = Header { input: InputId { sha256: "s".into(), records: 3 }, run: identity("m") };
         let text = header.line();
         let whole = text.trim_end().as_bytes();
         assert_eq!(Header::parse(whole), Ok(header.clone()));

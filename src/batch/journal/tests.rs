@@ -1,6 +1,6 @@
 //! What survives in a journal, and what is refused.
 
-use super::{Contents, Done, Format, Identity, Journal, Key, Results as _, Shard};
+use super::{FinishedRecord, Format, Identity, InputIndex, Journal, Key, RecordSink as _, Shard};
 use crate::batch::identity::tests::identity;
 use crate::error::Code;
 use serde_json::json;
@@ -15,8 +15,8 @@ fn keys(numbers: &[u8]) -> Vec<Key> {
     numbers.iter().map(|n| Key([*n; 16])).collect()
 }
 
-fn input(numbers: &[u8]) -> Contents {
-    Contents::of(format!("{numbers:?}"), keys(numbers))
+fn input(numbers: &[u8]) -> InputIndex {
+    InputIndex::of(format!("{numbers:?}"), keys(numbers))
 }
 
 fn begun(output: &Path) -> Journal {
@@ -29,7 +29,7 @@ fn put(journal: &mut Journal, number: u8, ok: bool) {
     let record = json!({"text": format!("é {number}\n\t")});
     let number = u64::from(number);
     let key = Key([number as u8; 16]);
-    journal.put(&Done { number, key, ok, tokens: (number, 10), record: &record }).unwrap();
+    journal.put(&FinishedRecord { number, key, ok, tokens: (number, 10), record: &record }).unwrap();
 }
 
 fn code<T>(result: Result<T, crate::error::Failure>) -> Option<Code> {

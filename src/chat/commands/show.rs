@@ -49,12 +49,12 @@ fn info(session: &Session<'_, '_>) -> String {
     let chat = &session.chat;
     let (model, settings) = (chat.model, chat.model.settings());
     let (n_ctx, turns, gone) = (chat.n_ctx(), chat.turns(), chat.dropped_turns(chat.start));
-    let kv = model.shape().kv_bytes_per_token(settings.type_k, settings.type_v);
+    let kv = model.dims().kv_bytes_per_cell(settings.type_k, settings.type_v);
     let mut rows = vec![
         ("model", model.name().map_or_else(|| "without a name".to_owned(), |name| one_line(&name))),
         ("file", shown(model.path())),
-        ("weights", format!("{} in {}", table::params(model.n_params()), table::bytes(model.shape().weights))),
-        ("window", format!("{n_ctx} tokens of {} trained", model.shape().n_ctx_train)),
+        ("weights", format!("{} in {}", table::params(model.n_params()), table::bytes(model.dims().tensor_bytes))),
+        ("window", format!("{n_ctx} tokens of {} trained", model.dims().n_ctx_train)),
         (
             "KV cache",
             format!(

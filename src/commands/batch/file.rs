@@ -5,7 +5,7 @@ use super::job::{Job, engine};
 use super::summary::{self, Ending};
 use crate::batch::files::exists;
 use crate::batch::identity::Identity;
-use crate::batch::{Journal, Manifest, Results as _, sha256_of};
+use crate::batch::{Journal, Manifest, RecordSink as _, sha256_of};
 use crate::clock;
 use crate::commands::load;
 use crate::engine::Model;

@@ -3,8 +3,8 @@
 use super::job::Job;
 use crate::batch::Defaults;
 use crate::batch::files::is_file;
-use crate::batch::identity::{Exact, Fingerprint, Identity, Machine, Parameters};
-use crate::batch::manifest::Program;
+use crate::batch::identity::{Exact, Fingerprint, Identity, MachineSettings, Parameters};
+use crate::batch::manifest::ProgramInfo;
 use crate::engine::{SAMPLING_VERSION, VocabFile};
 use crate::error::{Code, Failure};
 use crate::model;
@@ -24,7 +24,7 @@ impl Job<'_> {
             None if self.args.deterministic || shard.is_some() => VocabFile::open(model)?.n_ctx_train(),
             typed => typed,
         };
-        let program = Program::this();
+        let program = ProgramInfo::this();
         let exact = self.args.deterministic.then(|| Exact {
             flash_attn: self.settings.flash_attn.name().to_owned(),
             gpu_layers: self.settings.n_gpu_layers,
@@ -61,7 +61,7 @@ impl Job<'_> {
             num_choices: args.num_choices,
             cache_types: [self.settings.type_k, self.settings.type_v].map(|cache| cache.name().to_owned()),
             generator: args.generator.clone(),
-            deterministic: args.deterministic.then(|| Machine {
+            deterministic: args.deterministic.then(|| MachineSettings {
                 threads: self.settings.n_threads,
                 repack: self.settings.repack.name().to_owned(),
                 cores: std::thread::available_parallelism().ok().map(NonZeroUsize::get),

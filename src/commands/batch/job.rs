@@ -3,10 +3,14 @@
 
 use super::Args;
 use super::summary::Ending;
-use super::watch::Terminal;
-use crate::batch::{Contents, Defaults, Format, Results, Run, Shape, Shard, Source, Stream, Tally, survey};
+use super::watch::RunProgress;
+use crate::atomic_file::folder_of;
+use crate::batch::{
+    Defaults, Format, Framing, InputFile, InputIndex, RecordSink, RunStats, Runner, Shard, StdoutSink,
+    estimate_workload,
+};
 use crate::commands::load;
-use crate::decode::{Decoder, Order};
+use crate::decode::{Decoder, Mode};
 use crate::engine::{Model, Sampling, Settings};
 use crate::error::{Code, Exit, Failure};
 use crate::hex::hex;
@@ -30,10 +34,10 @@ pub(super) struct Job<'a> {
     pub(super) model: &'a OsStr,
     pub(super) settings: Settings,
     pub(super) sampling: Sampling,
-    pub(super) source: Source,
-    pub(super) shape: Shape,
+    pub(super) source: InputFile,
+    pub(super) framing: Framing,
     pub(super) format: Format,
-    pub(super) contents: Contents,
+    pub(super) contents: InputIndex,
     /// `None`: stdout.
     output: Option<PathBuf>,
     pub(super) shard: Shard,
@@ -68,13 +72,13 @@ impl<'a> Job<'a> {
         }
         let source = if input == Path::new("-") {
             let here = output.as_deref().map(folder_of).unwrap_or_else(std::env::temp_dir);
-            Source::stdin(&here)?
+            InputFile::stdin(&here)?
         } else {
-            Source::open(input)?
+            InputFile::open(input)?
         };
         let head = source.head()?;
-        crate::batch::utf8(&head).map_err(|failure| failure.at(input))?;
-        let format = match args.format.or_else(|| Format::guess(&head, input)) {
+        crate::batch::check_encoding(&head).map_err(|failure| failure.at(input))?;
+        let format = match args.format.or_else(|| Format::detect(&head, input)) {
             Some(format) => format,
             None => {
                 let fix = "give --format openai, alpaca-eval, mt-bench or text";
@@ -88,13 +92,13 @@ impl<'a> Job<'a> {
         if format == Format::MtBench && args.sampling.temp.is_some() {
             return refuse("MT-Bench has a temperature for each category", "leave --temp out");
         }
-        let shape = format.shape(&head);
-        let contents = source.items(shape)?.contents()?;
+        let framing = format.framing(&head);
+        let contents = source.records(framing)?.index()?;
         if let Some(output) = output.as_deref().filter(|output| same_file(input, output)) {
             return Err(Failure::input(Code::Output, "is the input", "give another -o").at(output));
         }
         let interrupt = Interrupt::install()?;
-        Ok(Self { args, model, settings, sampling, source, shape, format, contents, output, shard, interrupt })
+        Ok(Self { args, model, settings, sampling, source, framing, format, contents, output, shard, interrupt })
     }
 
     /// Records of this run's shard.
@@ -114,9 +118,9 @@ impl<'a> Job<'a> {
         let model_file = load::resolve(Some(self.model), &self.settings, &self.args.hub, &self.interrupt)?;
         let identity = self.identity(&model_file)?;
         let mut defaults = self.defaults(&identity)?;
-        let mut stream = Stream::new(std::io::stdout(), self.format, self.shard);
+        let mut stream = StdoutSink::new(std::io::stdout(), self.format, self.shard);
         let (began, total) = (Instant::now(), self.total());
-        let mut tally = Tally::default();
+        let mut tally = RunStats::default();
         if total > 0 {
             let model = self.load(&model_file, identity.window, &defaults, &stream)?;
             let (done, stopped) = self.answer(&model, &mut defaults, &mut stream)?;
@@ -132,8 +136,8 @@ impl<'a> Job<'a> {
         }
         let mut ending = Ending { total, tally, seconds: began.elapsed().as_secs_f64(), ..Ending::default() };
         ending.sums.failed = stream.failed();
-        for refusal in stream.finish()? {
-            note(&format!("not answered: {refusal}"));
+        for record in stream.finish()? {
+            note(&format!("not answered: {record}"));
         }
         ending.say_figures();
         Ok(if ending.sums.failed > 0 { Exit::Partial } else { Exit::Done })
@@ -145,12 +149,13 @@ impl<'a> Job<'a> {
         path: &Path,
         window: Option<u32>,
         defaults: &Defaults,
-        results: &dyn Results,
+        results: &dyn RecordSink,
     ) -> Result<Model, Failure> {
         let parallel = self.args.parallel.filter(|_| !self.args.deterministic);
         // Prompts that are read ahead take cells, too.
         let at_once = 2 * parallel.unwrap_or(N_SLOTS_AUTO) as usize;
-        let asked = survey(self.source.again(self.shape, &self.contents)?, defaults, results, at_once)?;
+        let asked =
+            estimate_workload(self.source.indexed_records(self.framing, &self.contents)?, defaults, results, at_once)?;
         let slots = match (self.args.deterministic, asked) {
             (true, _) => Some(1),
             (false, Some(asked)) if asked.answers < FEW => parallel.or(u32::try_from(asked.answers.max(1)).ok()),
@@ -166,16 +171,16 @@ impl<'a> Job<'a> {
         &self,
         model: &Model,
         defaults: &mut Defaults,
-        results: &mut dyn Results,
-    ) -> Result<(Tally, Option<Exit>), Failure> {
-        let order = if self.args.deterministic { Order::Same } else { Order::Bulk };
+        results: &mut dyn RecordSink,
+    ) -> Result<(RunStats, Option<Exit>), Failure> {
+        let mode = if self.args.deterministic { Mode::Deterministic } else { Mode::Throughput };
         let template = model.chat_template();
         let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
-        let decoder = Decoder::new(model, order, &self.interrupt)?;
-        defaults.n_ctx_train = Some(model.shape().n_ctx_train);
-        let mut watch = Terminal::new(self.total(), results.len(), model.cache().n_slots);
-        let run = Run::new(decoder, &prompts, results, defaults, &self.contents, &mut watch);
-        let items = self.source.again(self.shape, &self.contents)?;
+        let decoder = Decoder::new(model, mode, &self.interrupt)?;
+        defaults.n_ctx_train = Some(model.dims().n_ctx_train);
+        let mut watch = RunProgress::new(self.total(), results.len(), model.kv_plan().n_slots);
+        let run = Runner::new(decoder, &prompts, results, defaults, &self.contents, &mut watch);
+        let items = self.source.indexed_records(self.framing, &self.contents)?;
         run.finish(items, &self.interrupt).map_err(|failure| match failure.code {
             Code::InputChanged => failure.at(self.source.path()),
             _ => failure,
@@ -205,10 +210,10 @@ fn sampling(args: &Args) -> Result<Sampling, Failure> {
 pub(super) fn engine(model: &Model) -> Value {
     let (settings, template) = (model.settings(), model.chat_template());
     json!({
-        "slots": model.cache().n_slots,
+        "slots": model.kv_plan().n_slots,
         "threads": model.n_threads(),
         "n_ctx": model.n_ctx(),
-        "kv_tokens": model.cache().n_cells,
+        "kv_tokens": model.kv_plan().n_cells,
         "gpu_layers": settings.n_gpu_layers,
         "flash_attn": settings.flash_attn.name(),
         "repacked": model.repacked(),
@@ -223,10 +228,6 @@ fn with_shard(path: &Path, shard: Shard) -> PathBuf {
         Some(text) => PathBuf::from(text.replace("{shard}", &shard.tag())),
         None => path.to_owned(),
     }
-}
-
-fn folder_of(path: &Path) -> PathBuf {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

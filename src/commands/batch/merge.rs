@@ -2,8 +2,8 @@
 
 use crate::batch::files::exists;
 use crate::batch::identity::Identity;
-use crate::batch::manifest::{Made, ModelFile, Tokens};
-use crate::batch::{Manifest, Parts};
+use crate::batch::manifest::{ModelInfo, OutputInfo, Tokens};
+use crate::batch::{Manifest, ShardOutputs};
 use crate::error::{Code, Exit, Failure};
 use crate::stderr;
 use serde_json::json;
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let output = &args.output;
-    let parts = Parts::open(&args.parts)?;
+    let parts = ShardOutputs::open(&args.parts)?;
     if !args.force && exists(output)? {
         let fix = "give another -o, or --force to replace it";
         return Err(Failure::input(Code::OutputExists, "is there already", fix).at(output));
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let (prompt, completion) = (parts.sum(|part| part.tokens.prompt), parts.sum(|part| part.tokens.completion));
     let run = Identity { shard: None, window: parts.window(), ..first.identity() };
-    let made = Made {
+    let made = OutputInfo {
         path: output.display().to_string(),
         sha256: written.sha256,
         records: parts.total,
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         errors: written.errors.as_ref().map(|path| path.display().to_string()),
     };
     let mut manifest =
-        Manifest::new(&run, first.input.clone(), made, ModelFile::clone(&first.model), Tokens { prompt, completion });
+        Manifest::new(&run, first.input.clone(), made, ModelInfo::clone(&first.model), Tokens { prompt, completion });
     manifest.parts = parts.list.iter().map(|part| part.manifest.clone()).collect();
     manifest.write(output)?;
     stderr::line(&format!(

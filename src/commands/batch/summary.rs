@@ -2,8 +2,8 @@
 
 use super::job::Job;
 use crate::batch::identity::Identity;
-use crate::batch::manifest::{self, Input, Made, ModelFile, Tokens};
-use crate::batch::{Manifest, Sums, Tally, Written};
+use crate::batch::manifest::{self, InputInfo, ModelInfo, OutputInfo, Tokens};
+use crate::batch::{Manifest, RunStats, Totals, WrittenOutput};
 use crate::clock;
 use crate::sanitize::shown;
 use crate::stderr::{self, note};
@@ -19,9 +19,9 @@ pub(super) struct Ending {
     /// Of these, finished by earlier runs.
     pub(super) resumed: u64,
     /// What this run did.
-    pub(super) tally: Tally,
+    pub(super) tally: RunStats,
     /// Over all runs.
-    pub(super) sums: Sums,
+    pub(super) sums: Totals,
     /// That this run took.
     pub(super) seconds: f64,
 }
@@ -36,7 +36,7 @@ impl Ending {
     }
 
     /// Says how it went.
-    pub(super) fn say(&self, written: &Written) {
+    pub(super) fn say(&self, written: &WrittenOutput) {
         self.say_figures();
         if let Some(errors) = &written.errors {
             note(&format!("the failed records are in {}", shown(errors)));
@@ -48,7 +48,7 @@ impl Ending {
 
     /// Says how it went, of an output that has no files.
     pub(super) fn say_figures(&self) {
-        let Tally { answered, cut, prompt_tokens, completion_tokens, .. } = self.tally;
+        let RunStats { answered, cut, prompt_tokens, completion_tokens, .. } = self.tally;
         let earlier = match self.resumed {
             0 => String::new(),
             n => format!(" ({n} of the {} by earlier runs)", self.total),
@@ -92,17 +92,17 @@ pub(super) fn manifest(
     job: &Job<'_>,
     output: &Path,
     ending: &Ending,
-    written: &Written,
+    written: &WrittenOutput,
     identity: &Identity,
     (path, sha256): (&Path, Option<String>),
     (engine, started): (Option<Value>, f64),
 ) -> Manifest {
-    let input = Input {
+    let input = InputInfo {
         path: job.source.path().display().to_string(),
         sha256: job.contents.sha256.clone(),
         records: job.contents.len(),
     };
-    let made = Made {
+    let made = OutputInfo {
         path: output.display().to_string(),
         sha256: written.sha256.clone(),
         records: ending.total,
@@ -110,7 +110,7 @@ pub(super) fn manifest(
         errors: written.errors.as_ref().map(|path| path.display().to_string()),
     };
     let fingerprint = identity.model.clone();
-    let model = ModelFile { path: path.display().to_string(), name: identity.name.clone(), sha256, fingerprint };
+    let model = ModelInfo { path: path.display().to_string(), name: identity.name.clone(), sha256, fingerprint };
     let tokens = Tokens { prompt: ending.sums.prompt_tokens, completion: ending.sums.completion_tokens };
     let mut manifest = Manifest::new(identity, input, made, model, tokens);
     manifest.last_run = Some(json!({

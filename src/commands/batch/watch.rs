@@ -1,7 +1,7 @@
 //! How a run goes: on a terminal one bar with records, tokens a second in and out, slots at work, and the time left; where
 //! there is none, such as in the log of a cluster, a line a minute.
 
-use crate::batch::{Tally, Watch};
+use crate::batch::{RunObserver, RunStats};
 use crate::progress::Bar;
 use crate::stderr::{self, note};
 use std::io::IsTerminal as _;
@@ -13,7 +13,7 @@ const SPAN: Duration = Duration::from_secs(5);
 const LINE_EVERY: Duration = Duration::from_secs(60);
 
 /// What shows how a run goes.
-pub(super) struct Terminal {
+pub(super) struct RunProgress {
     /// `None`: there is no terminal.
     bar: Option<Bar>,
     total: u64,
@@ -27,7 +27,7 @@ pub(super) struct Terminal {
     speeds: Option<(f64, f64)>,
 }
 
-impl Terminal {
+impl RunProgress {
     /// `finished` of `total` records were there before.
     pub(super) fn new(total: u64, finished: u64, slots: u32) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| Bar::narrow("records", total));
@@ -39,19 +39,19 @@ impl Terminal {
     }
 
     /// The speeds since the span began.
-    fn speeds(&self, tally: &Tally, elapsed: Duration) -> (f64, f64) {
+    fn speeds(&self, tally: &RunStats, elapsed: Duration) -> (f64, f64) {
         let (_, read, written) = self.from;
         let speed = |now: u64, then: u64| now.saturating_sub(then) as f64 / elapsed.as_secs_f64().max(1e-9);
         (speed(tally.read, read), speed(tally.written, written))
     }
 }
 
-impl Watch for Terminal {
+impl RunObserver for RunProgress {
     fn notice(&mut self, text: &str) {
         note(text);
     }
 
-    fn step(&mut self, tally: &Tally, finished: u64) {
+    fn step(&mut self, tally: &RunStats, finished: u64) {
         let elapsed = self.from.0.elapsed();
         let span = if self.bar.is_some() { SPAN } else { LINE_EVERY };
         if self.bar.is_none() && elapsed < span {

@@ -1,6 +1,6 @@
 //! Facts about a GGUF file that both the text and the JSON of `inspect` have.
 
-use crate::engine::{CacheType, Shape};
+use crate::engine::{CacheType, ModelDims};
 use tulu_quantize::Ftype;
 use tulu_quantize::checkpoint::Config;
 use tulu_quantize::gguf::Gguf;
@@ -11,14 +11,14 @@ pub(super) fn type_name(gguf: &Gguf) -> &'static str {
 }
 
 /// Returns the numbers that memory use depends on. `Err` says why they are unknown; `Ok(None)`: not a LLaMA model.
-pub(super) fn shape(gguf: &Gguf) -> Result<Option<Shape>, String> {
+pub(super) fn shape(gguf: &Gguf) -> Result<Option<ModelDims>, String> {
     if gguf.str("general.architecture") != Some("llama") {
         return Ok(None);
     }
-    Config::from_gguf(gguf).map(|config| Some(Shape::of(&config, gguf.tensor_bytes())))
+    Config::from_gguf(gguf).map(|config| Some(ModelDims::of(&config, gguf.tensor_bytes())))
 }
 
 /// Bytes of the keys and values of one token over all layers, in f16.
-pub(super) fn kv_bytes_per_token(shape: &Shape) -> u64 {
-    shape.kv_bytes_per_token(CacheType::F16, CacheType::F16)
+pub(super) fn kv_bytes_per_token(shape: &ModelDims) -> u64 {
+    shape.kv_bytes_per_cell(CacheType::F16, CacheType::F16)
 }

@@ -1,7 +1,7 @@
 //! A GGUF file as one JSON object. It is streamed to stdout, because an array may have a hundred million elements.
 
 use super::facts::{kv_bytes_per_token, shape, type_name};
-use crate::engine::Shape;
+use crate::engine::ModelDims;
 use crate::error::{Exit, Failure};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::json;
@@ -27,7 +27,7 @@ impl Serialize for File<'_> {
         map.serialize_entry("type", type_name(gguf))?;
         map.serialize_entry("n_params", &gguf.n_params())?;
         map.serialize_entry("kv_bytes_per_token", &shape.as_ref().map(kv_bytes_per_token))?;
-        map.serialize_entry("memory_bytes", &shape.as_ref().map(Shape::usual_need))?;
+        map.serialize_entry("memory_bytes", &shape.as_ref().map(ModelDims::memory_with_defaults))?;
         map.serialize_entry("part", &gguf.part().ok().flatten())?;
         map.serialize_entry("metadata", &Pairs(&gguf.pairs))?;
         map.serialize_entry("tensors", &Tensors(&gguf.tensors))?;
@@ -81,7 +81,7 @@ struct Tensors<'a>(&'a [TensorInfo]);
 impl Serialize for Tensors<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.0.iter().map(
-            |t| json!({"name": t.name, "dims": t.dims, "type": t.kind.name(), "offset": t.offset, "bytes": t.bytes}),
+            |t| json!({"name": t.name, "dims": t.dims, "type": t.ggml_type.name(), "offset": t.offset, "bytes": t.bytes}),
         ))
     }
 }

@@ -2,11 +2,12 @@
 
 use super::facts::{Card, CardFile, GENERATED_BY, specials};
 use super::licence::{Licence, licence_files};
-use crate::engine::Shape;
+use crate::atomic_file::{self, Mode};
+use crate::engine::ModelDims;
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::fingerprint::sha256_of_file;
-use crate::model::hub::{RepoId, replace};
+use crate::model::hub::RepoId;
 use crate::model::registry;
 use crate::prompt::{self, Message, Role};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
             name: output.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             bytes: output.len,
             bits_per_weight,
-            memory: Shape::of(&source.config, weights).usual_need(),
+            memory: ModelDims::of(&source.config, weights).memory_with_defaults(),
             sha256: sha256(&output.path, interrupt)?,
         })
     });
@@ -56,7 +57,7 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
         prompts: prompts(source)?,
         has_system: writes_system(source),
     };
-    replace(path, card.text().as_bytes())
+    atomic_file::write(path, card.text().as_bytes(), Mode::Umask)
 }
 
 /// The SHA-256 of a finished file.

@@ -9,9 +9,9 @@ use crate::model::if_exists;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use tulu_quantize::platform;
 
 /// The folder of the cache.
 #[derive(Clone, Debug)]
@@ -63,8 +63,7 @@ impl HubCache {
     pub(crate) fn disk_usage(&self, repo: &RepoId) -> Result<u64, Failure> {
         let mut sum = 0_u64;
         for blob in if_exists::list(&self.repo(repo).join("blobs"))? {
-            let taken =
-                if_exists::metadata(&blob)?.map_or(0, |found| found.blocks().saturating_mul(512).min(found.len()));
+            let taken = if_exists::metadata(&blob)?.map_or(0, |found| platform::allocated(&found).min(found.len()));
             sum = sum.saturating_add(taken);
         }
         Ok(sum)
@@ -103,7 +102,7 @@ impl HubCache {
             Err(err) if err.kind() != ErrorKind::NotFound => return Err(io(err)),
             _ => {}
         }
-        match std::os::unix::fs::symlink(&to, &link) {
+        match platform::symlink(&to, &link) {
             // another process made the same link
             Err(err) if err.kind() == ErrorKind::AlreadyExists => Ok(()),
             other => other.map_err(io),
@@ -145,17 +144,4 @@ pub(crate) fn missing_files(folder: &Path) -> Result<Vec<String>, Failure> {
     }
     all.extend(best.unwrap_or_else(|| formats.map(String::from).to_vec()));
     Ok(all)
-}
-
-/// Writes a small file atomically, with the permissions that the umask allows.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let io = |err: std::io::Error| Failure::io(path, "cannot write the file", &err);
-    let parent = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(io)?;
-    let everybody = fs::Permissions::from_mode(0o666);
-    let mut new = tempfile::Builder::new().permissions(everybody).tempfile_in(parent).map_err(io)?;
-    new.write_all(bytes).map_err(io)?;
-    new.as_file().sync_all().map_err(io)?;
-    new.persist(path).map_err(|err| io(err.error))?;
-    Ok(())
 }

@@ -35,12 +35,11 @@ mod retry;
 mod secrets;
 mod url;
 
-pub(crate) use cache_layout::{HubCache, missing_files, replace};
+pub(crate) use cache_layout::{HubCache, missing_files};
 pub(crate) use env::{HubSettings, endpoint_address};
 pub(crate) use handle::Hub;
 pub(crate) use hash::FileHash;
 pub(crate) use listing::{Listing, NeededFiles};
-pub(crate) use partial::NO_LINKS;
 pub(crate) use pull::check_disk_space;
 pub(crate) use repo_id::{RepoId, is_hex};
 pub(crate) use url::percent_decode;

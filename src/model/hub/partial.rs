@@ -6,13 +6,14 @@
 //! what has no line; and what has one is read again and compared before it is believed, so that a power cut that kept the
 //! line and lost the bytes is noticed.
 
+use crate::atomic_file::{self, Mode, folder_of};
 use crate::error::{Code, Failure};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use tulu_quantize::platform;
 
 /// Bytes read at once when what is on disk is checked.
 const BUFFER: usize = 1 << 20;
@@ -52,23 +53,20 @@ fn names(blob: &Path) -> [PathBuf; 2] {
 /// Bytes on disk that an interrupted download of `blob` has taken already.
 pub(super) fn allocated(blob: &Path) -> u64 {
     let [part, _] = names(blob);
-    fs::symlink_metadata(part).map_or(0, |found| found.blocks().saturating_mul(512))
+    fs::symlink_metadata(part).map_or(0, |found| platform::allocated(&found))
 }
-
-/// For [`OpenOptionsExt::custom_flags`]: a link is not followed, and a pipe is not waited for.
-#[allow(clippy::cast_possible_wrap, reason = "the flags are small numbers")]
-pub(crate) const NO_LINKS: i32 = rustix::fs::OFlags::NOFOLLOW.union(rustix::fs::OFlags::NONBLOCK).bits() as i32;
 
 /// Opens a file of ours, or makes it. Where others can write to the cache too, what has its name may be a link that leads
 /// to somebody's file: that is taken away and not written through.
 fn open_own(path: &Path) -> std::io::Result<File> {
     match fs::symlink_metadata(path) {
-        Ok(found) if !found.is_file() || found.nlink() > 1 => fs::remove_file(path)?,
+        Ok(found) if !found.is_file() || platform::links(&found) > 1 => fs::remove_file(path)?,
         Err(err) if err.kind() != ErrorKind::NotFound => return Err(err),
         _ => {}
     }
     let mut options = File::options();
-    options.create(true).truncate(false).read(true).write(true).custom_flags(NO_LINKS).open(path)
+    options.create(true).truncate(false).read(true).write(true);
+    platform::deny_links(&mut options).open(path)
 }
 
 impl Partial {
@@ -139,7 +137,7 @@ impl Partial {
 
     /// Writes bytes at their place.
     pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all_at(bytes, at).map_err(|err| cannot(&self.path, "cannot write", &err))
+        platform::write_all_at(&self.file, bytes, at).map_err(|err| cannot(&self.path, "cannot write", &err))
     }
 
     /// Records that `range`, whose bytes have this CRC32, is written.
@@ -157,7 +155,7 @@ impl Partial {
         while at < self.size {
             let room = usize::try_from(self.size - at).unwrap_or(BUFFER).min(BUFFER);
             let part = buffer.get_mut(..room).unwrap_or_default();
-            self.file.read_exact_at(part, at).map_err(|err| cannot(&self.path, "cannot read", &err))?;
+            platform::read_exact_at(&self.file, part, at).map_err(|err| cannot(&self.path, "cannot read", &err))?;
             take(part)?;
             at += room as u64;
         }
@@ -173,9 +171,7 @@ impl Partial {
     pub(super) fn finish(&self, blob: &Path) -> Result<(), Failure> {
         self.file.sync_all().map_err(|err| cannot(&self.path, "cannot flush", &err))?;
         fs::rename(&self.path, blob).map_err(|err| cannot(blob, "cannot rename the file", &err))?;
-        if let Some(folder) = blob.parent().and_then(|dir| File::open(dir).ok()) {
-            let _ = folder.sync_all();
-        }
+        let _ = platform::sync_folder(&folder_of(blob));
         let _ = fs::remove_file(&self.log().path);
         Ok(())
     }
@@ -192,8 +188,8 @@ impl Partial {
             done.iter().map(|(range, crc)| format!("{} {} {crc:08x}\n", range.start, range.end)).collect();
         let path = log.path.clone();
         let io = |err: std::io::Error| cannot(&path, "cannot write", &err);
-        super::cache_layout::replace(&path, text.as_bytes())?;
-        log.file = File::options().append(true).custom_flags(NO_LINKS).open(&path).map_err(io)?;
+        atomic_file::write(&path, text.as_bytes(), Mode::Umask)?;
+        log.file = platform::deny_links(File::options().append(true)).open(&path).map_err(io)?;
         done.iter().for_each(|(range, _)| insert(&mut log.done, range.clone()));
         Ok(())
     }
@@ -218,7 +214,7 @@ fn crc32_of(file: &File, range: &Range<u64>, buffer: &mut [u8]) -> std::io::Resu
     while at < range.end {
         let room = usize::try_from(range.end - at).unwrap_or(BUFFER).min(buffer.len());
         let part = buffer.get_mut(..room).unwrap_or_default();
-        file.read_exact_at(part, at)?;
+        platform::read_exact_at(file, part, at)?;
         hash.update(part);
         at += room as u64;
     }

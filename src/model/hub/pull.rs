@@ -71,8 +71,7 @@ impl Hub {
 /// Fails before anything is written when `folder`'s disk has no room for `bytes`; `variable` moves it elsewhere.
 pub(crate) fn check_disk_space(folder: &Path, bytes: u64, variable: &str) -> Result<(), Failure> {
     // a file system that does not tell is found full when it is
-    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let Some(free) = tulu_quantize::platform::free_space(folder) else { return Ok(()) };
     if bytes == 0 || free >= bytes.saturating_add(SPARE) {
         return Ok(());
     }

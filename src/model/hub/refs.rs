@@ -1,8 +1,8 @@
 //! Which commit a branch or tag named when it was last asked for: `refs/REVISION`, a file with 40 digits in it. Both caches
 //! have it, `huggingface_hub`'s and the program's own.
 
-use super::cache_layout::replace;
 use super::repo_id::is_hex;
+use crate::atomic_file::{self, Mode};
 use crate::error::Failure;
 use crate::model::if_exists;
 use std::fs;
@@ -36,7 +36,7 @@ pub(crate) fn write_commit(refs: &Path, revision: &str, commit: &str) -> Result<
         Err(err) => return Err(Failure::io(&path, "cannot remove an old ref", &err)),
         Ok(()) => {}
     }
-    replace(&path, commit.as_bytes())
+    atomic_file::write(&path, commit.as_bytes(), Mode::Umask)
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ fn in_order(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{ModelKind, all, find, nearest};
-    use tulu_quantize::forecast;
+    use tulu_quantize::size_estimate;
 
     #[test]
     fn the_family_is_complete_and_its_sizes_are_the_published_ones() {
@@ -61,7 +61,7 @@ mod tests {
             ("tulu-2-70b", 68_976_648_192),
             ("tulu-v2.5-ppo-13b-uf-mean", 13_015_864_320),
         ] {
-            assert_eq!(forecast::params(find(name).unwrap().config), params, "{name}");
+            assert_eq!(size_estimate::params(find(name).unwrap().config), params, "{name}");
         }
         let mut names: Vec<&str> = all().map(|e| e.name).collect();
         names.sort_unstable();

@@ -1,7 +1,7 @@
 //! The rotary embedding: its base, and that nothing scales or shortens it. Transformers up to 4 writes `rope_theta` beside
 //! `rope_scaling`; from 5 on it writes both into `rope_parameters`. All places are looked at, whichever wrote the file.
 
-use super::Reader;
+use super::fields::Fields;
 use crate::error::Result;
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ const DEFAULT_THETA: f32 = 10_000.0;
 const PLACES: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
 /// The base of the rotary embedding. A scaling of any kind is refused: a GGUF that ignores one is silently wrong.
-pub(super) fn theta(read: &Reader<'_>) -> Result<f32> {
+pub(super) fn theta(read: &Fields<'_>) -> Result<f32> {
     let mut said: Option<(String, f32)> = read.positive("rope_theta")?.map(|theta| ("rope_theta".to_owned(), theta));
     for place in PLACES {
         let object = match read.json.get(place) {
@@ -31,7 +31,7 @@ pub(super) fn theta(read: &Reader<'_>) -> Result<f32> {
     Ok(said.map_or(DEFAULT_THETA, |(_, theta)| theta))
 }
 
-fn no_scaling(read: &Reader<'_>, place: &str, object: &Map<String, Value>) -> Result<()> {
+fn no_scaling(read: &Fields<'_>, place: &str, object: &Map<String, Value>) -> Result<()> {
     for key in ["rope_type", "type"] {
         match object.get(key) {
             None | Some(Value::Null) => {}
@@ -60,6 +60,6 @@ fn no_scaling(read: &Reader<'_>, place: &str, object: &Map<String, Value>) -> Re
 }
 
 /// Only a part of each head would be rotated.
-pub(super) fn partial(read: &Reader<'_>, factor: &Value) -> crate::error::Error {
+pub(super) fn partial(read: &Fields<'_>, factor: &Value) -> crate::error::Error {
     read.bad(format!("partial_rotary_factor is {factor}: heads that are rotated in part are not supported"))
 }

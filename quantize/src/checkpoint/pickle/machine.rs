@@ -1,7 +1,7 @@
 //! The stack machine: one method for each kind of opcode, and the limits.
 
-use super::global::Global;
-use super::{Fault, Node, Value};
+use super::allowed_globals::Global;
+use super::data::{Node, PickleError, Value};
 use crate::error::Code;
 
 const MAX_OPCODES: usize = 2_000_000;
@@ -29,10 +29,10 @@ struct Machine<'a> {
     depths: Vec<u8>,
 }
 
-type Step<T> = Result<T, Fault>;
+type PickleResult<T> = Result<T, PickleError>;
 
 /// Runs over all of `bytes`: the nodes that were made, and what the pickle is of.
-pub(super) fn run(bytes: &[u8]) -> Step<(Vec<Node>, Value)> {
+pub(super) fn run(bytes: &[u8]) -> PickleResult<(Vec<Node>, Value)> {
     let (stack, marks, memo, nodes, depths) = (vec![], vec![], vec![], vec![], vec![]);
     let mut machine = Machine { bytes, at: 0, op: 0, stack, marks, memo, nodes, depths };
     let root = machine.run()?;
@@ -40,7 +40,7 @@ pub(super) fn run(bytes: &[u8]) -> Step<(Vec<Node>, Value)> {
 }
 
 impl<'a> Machine<'a> {
-    fn run(&mut self) -> Step<Value> {
+    fn run(&mut self) -> PickleResult<Value> {
         for _ in 0..MAX_OPCODES {
             self.op = self.at;
             let opcode = self.byte()?;
@@ -49,15 +49,15 @@ impl<'a> Machine<'a> {
             }
             self.step(opcode)?;
         }
-        Err(self.fault(Code::PickleLimit, format!("has over {MAX_OPCODES} opcodes")))
+        Err(self.error(Code::PickleLimit, format!("has over {MAX_OPCODES} opcodes")))
     }
 
-    fn step(&mut self, opcode: u8) -> Step<()> {
+    fn step(&mut self, opcode: u8) -> PickleResult<()> {
         match opcode {
             0x80 => match self.byte()? {
                 // 3 differs from 2 in opcodes for bytes, which are refused where they stand
                 2 | 3 => Ok(()),
-                n => Err(self.fault(Code::PickleProtocol, format!("is of pickle protocol {n}; 2 and 3 are read"))),
+                n => Err(self.error(Code::PickleProtocol, format!("is of pickle protocol {n}; 2 and 3 are read"))),
             },
             b'(' => {
                 if self.marks.len() >= usize::from(MAX_DEPTH) {
@@ -80,90 +80,90 @@ impl<'a> Machine<'a> {
             0x8f => self.push(Value::Set),
             b'}' => self.push_node(Node::Dict { pairs: vec![], ordered: false }, 0),
             b')' => self.push_tuple(vec![]),
-            0x85 => self.take(1).and_then(|items| self.push_tuple(items)),
-            0x86 => self.take(2).and_then(|items| self.push_tuple(items)),
-            0x87 => self.take(3).and_then(|items| self.push_tuple(items)),
-            b't' => self.take_to_mark().and_then(|items| self.push_tuple(items)),
-            b'a' => self.take(1).and_then(|_| self.top_is_list()),
-            b'e' => self.take_to_mark().and_then(|_| self.top_is_list()),
-            b's' => self.take(2).and_then(|items| self.set_items(&items)),
-            b'u' => self.take_to_mark().and_then(|items| self.set_items(&items)),
-            b'q' => self.byte().and_then(|i| self.remember(i.into())),
-            b'r' => self.array().map(u32::from_le_bytes).and_then(|i| self.remember(i as usize)),
-            b'h' => self.byte().and_then(|i| self.recall(i.into())),
-            b'j' => self.array().map(u32::from_le_bytes).and_then(|i| self.recall(i as usize)),
+            0x85 => self.pop(1).and_then(|items| self.push_tuple(items)),
+            0x86 => self.pop(2).and_then(|items| self.push_tuple(items)),
+            0x87 => self.pop(3).and_then(|items| self.push_tuple(items)),
+            b't' => self.pop_to_mark().and_then(|items| self.push_tuple(items)),
+            b'a' => self.pop(1).and_then(|_| self.top_is_list()),
+            b'e' => self.pop_to_mark().and_then(|_| self.top_is_list()),
+            b's' => self.pop(2).and_then(|items| self.set_items(&items)),
+            b'u' => self.pop_to_mark().and_then(|items| self.set_items(&items)),
+            b'q' => self.byte().and_then(|i| self.memo_put(i.into())),
+            b'r' => self.array().map(u32::from_le_bytes).and_then(|i| self.memo_put(i as usize)),
+            b'h' => self.byte().and_then(|i| self.memo_get(i.into())),
+            b'j' => self.array().map(u32::from_le_bytes).and_then(|i| self.memo_get(i as usize)),
             b'c' => self.global(),
             b'R' | 0x81 => self.call(),
             b'b' => self.build(),
             b'Q' => self.persistent(),
             other => {
-                let name = refused_name(other);
+                let name = opcode_name(other);
                 let what = format!("has opcode 0x{other:02x}{name}, which no checkpoint needs");
-                Err(self.fault(Code::PickleOpcode, what))
+                Err(self.error(Code::PickleOpcode, what))
             }
         }
     }
 
-    fn stop(&mut self) -> Step<Value> {
+    fn stop(&mut self) -> PickleResult<Value> {
         if self.at != self.bytes.len() {
             let what = format!("goes on for {} bytes after its end", self.bytes.len().saturating_sub(self.at));
-            return Err(self.fault(Code::PickleEnd, what));
+            return Err(self.error(Code::PickleEnd, what));
         }
         match (self.stack.as_slice(), self.marks.is_empty()) {
             ([root], true) => Ok(*root),
-            (left, _) => Err(self.fault(Code::PickleStack, format!("ends with {} values instead of one", left.len()))),
+            (left, _) => Err(self.error(Code::PickleStack, format!("ends with {} values instead of one", left.len()))),
         }
     }
 
-    fn fault(&self, code: Code, what: impl Into<String>) -> Fault {
-        Fault { code, at: self.op, what: what.into() }
+    fn error(&self, code: Code, what: impl Into<String>) -> PickleError {
+        PickleError { code, at: self.op, what: what.into() }
     }
 
-    fn too_deep(&self) -> Fault {
-        self.fault(Code::PickleLimit, format!("nests deeper than {MAX_DEPTH}"))
+    fn too_deep(&self) -> PickleError {
+        self.error(Code::PickleLimit, format!("nests deeper than {MAX_DEPTH}"))
     }
 
     // the bytes
 
-    fn bytes(&mut self, n: usize) -> Step<&'a [u8]> {
+    fn bytes(&mut self, n: usize) -> PickleResult<&'a [u8]> {
         let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len());
         let Some(end) = end else {
             let what =
                 format!("needs {n} bytes at +0x{:x} and has {}", self.at, self.bytes.len().saturating_sub(self.at));
-            return Err(self.fault(Code::PickleEnd, what));
+            return Err(self.error(Code::PickleEnd, what));
         };
         let found = &self.bytes[self.at..end];
         self.at = end;
         Ok(found)
     }
 
-    fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
+    fn array<const N: usize>(&mut self) -> PickleResult<[u8; N]> {
         let mut array = [0; N];
         array.copy_from_slice(self.bytes(N)?);
         Ok(array)
     }
 
-    fn byte(&mut self) -> Step<u8> {
+    fn byte(&mut self) -> PickleResult<u8> {
         Ok(self.array::<1>()?[0])
     }
 
-    fn line(&mut self) -> Step<&'a [u8]> {
+    fn line(&mut self) -> PickleResult<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         match rest.iter().take(MAX_NAME).position(|b| *b == b'\n') {
             Some(n) => Ok(&self.bytes(n.saturating_add(1))?[..n]),
-            None if rest.len() < MAX_NAME => Err(self.fault(Code::PickleEnd, "ends inside a name")),
-            None => Err(self.fault(Code::PickleLimit, format!("has a name of over {MAX_NAME} bytes"))),
+            None if rest.len() < MAX_NAME => Err(self.error(Code::PickleEnd, "ends inside a name")),
+            None => Err(self.error(Code::PickleLimit, format!("has a name of over {MAX_NAME} bytes"))),
         }
     }
 
     // the stack
 
-    fn push(&mut self, value: Value) -> Step<()> {
+    fn push(&mut self, value: Value) -> PickleResult<()> {
         self.stack.push(value);
         Ok(())
     }
 
-    fn push_node(&mut self, node: Node, depth: u8) -> Step<()> {
+    fn push_node(&mut self, node: Node, depth: u8) -> PickleResult<()> {
         self.stack.push(Value::Node(self.nodes.len()));
         self.nodes.push(node);
         self.depths.push(depth);
@@ -171,34 +171,34 @@ impl<'a> Machine<'a> {
     }
 
     /// One more than the deepest of `items`.
-    fn depth(&self, items: &[Value]) -> Step<u8> {
+    fn depth(&self, items: &[Value]) -> PickleResult<u8> {
         let of = |value: &Value| if let Value::Node(i) = value { self.depths.get(*i).copied() } else { None };
         let depth = items.iter().filter_map(of).max().unwrap_or(0);
         if depth >= MAX_DEPTH { Err(self.too_deep()) } else { Ok(depth.saturating_add(1)) }
     }
 
-    fn push_tuple(&mut self, items: Vec<Value>) -> Step<()> {
+    fn push_tuple(&mut self, items: Vec<Value>) -> PickleResult<()> {
         let depth = self.depth(&items)?;
         self.push_node(Node::Tuple(items), depth)
     }
 
-    fn push_text(&mut self, n: usize) -> Step<()> {
+    fn push_text(&mut self, n: usize) -> PickleResult<()> {
         if n > MAX_TEXT {
-            return Err(self.fault(Code::PickleLimit, format!("has a text of {n} bytes, at most {MAX_TEXT} are read")));
+            return Err(self.error(Code::PickleLimit, format!("has a text of {n} bytes, at most {MAX_TEXT} are read")));
         }
         let start = self.at;
         if std::str::from_utf8(self.bytes(n)?).is_err() {
-            return Err(self.fault(Code::PickleValue, "has a text that is not UTF-8"));
+            return Err(self.error(Code::PickleValue, "has a text that is not UTF-8"));
         }
         // both under MAX_BYTES
         self.push(Value::Text(u32::try_from(start).unwrap_or(u32::MAX), u32::try_from(n).unwrap_or(u32::MAX)))
     }
 
     /// Little-endian two's complement of as many bytes as the number needs.
-    fn long(&mut self) -> Step<()> {
+    fn long(&mut self) -> PickleResult<()> {
         let n = usize::from(self.byte()?);
         if n > MAX_LONG {
-            return Err(self.fault(Code::PickleLimit, format!("has an integer of {n} bytes")));
+            return Err(self.error(Code::PickleLimit, format!("has an integer of {n} bytes")));
         }
         let bytes = self.bytes(n)?;
         let fill = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
@@ -208,36 +208,36 @@ impl<'a> Machine<'a> {
     }
 
     /// The upper `n` values, which must be above the last mark. Not `split_off`: that keeps the capacity of the stack.
-    fn take(&mut self, n: usize) -> Step<Vec<Value>> {
+    fn pop(&mut self, n: usize) -> PickleResult<Vec<Value>> {
         let floor = self.marks.last().copied().unwrap_or(0);
         match self.stack.len().checked_sub(n).filter(|at| *at >= floor) {
             Some(at) => Ok(self.stack.drain(at..).collect()),
-            None => Err(self.fault(Code::PickleStack, format!("takes {n} values from a stack that has fewer"))),
+            None => Err(self.error(Code::PickleStack, format!("takes {n} values from a stack that has fewer"))),
         }
     }
 
-    fn take_one(&mut self) -> Step<Value> {
-        let taken = self.take(1)?;
+    fn pop_one(&mut self) -> PickleResult<Value> {
+        let taken = self.pop(1)?;
         Ok(taken.first().copied().unwrap_or(Value::None))
     }
 
-    fn take_to_mark(&mut self) -> Step<Vec<Value>> {
+    fn pop_to_mark(&mut self) -> PickleResult<Vec<Value>> {
         match self.marks.pop() {
             Some(at) => Ok(self.stack.drain(at.min(self.stack.len())..).collect()),
-            None => Err(self.fault(Code::PickleStack, "takes all values since a mark, and there is none")),
+            None => Err(self.error(Code::PickleStack, "takes all values since a mark, and there is none")),
         }
     }
 
-    fn top(&self) -> Step<Value> {
+    fn top(&self) -> PickleResult<Value> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let top = self.stack.last().filter(|_| self.stack.len() > floor);
-        top.copied().ok_or_else(|| self.fault(Code::PickleStack, "looks at an empty stack"))
+        top.copied().ok_or_else(|| self.error(Code::PickleStack, "looks at an empty stack"))
     }
 
-    fn remember(&mut self, i: usize) -> Step<()> {
+    fn memo_put(&mut self, i: usize) -> PickleResult<()> {
         let top = self.top()?;
         if i >= MAX_MEMO {
-            return Err(self.fault(Code::PickleLimit, format!("has memo entry {i}, at most {MAX_MEMO} are kept")));
+            return Err(self.error(Code::PickleLimit, format!("has memo entry {i}, at most {MAX_MEMO} are kept")));
         }
         if i >= self.memo.len() {
             self.memo.resize(i.saturating_add(1), None);
@@ -246,42 +246,42 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn recall(&mut self, i: usize) -> Step<()> {
+    fn memo_get(&mut self, i: usize) -> PickleResult<()> {
         match self.memo.get(i).copied().flatten() {
             Some(value) => self.push(value),
-            None => Err(self.fault(Code::PickleStack, format!("fetches memo entry {i}, which was not stored"))),
+            None => Err(self.error(Code::PickleStack, format!("fetches memo entry {i}, which was not stored"))),
         }
     }
 
     // what Python would do
 
-    fn global(&mut self) -> Step<()> {
+    fn global(&mut self) -> PickleResult<()> {
         let (module, name) = (self.line()?, self.line()?);
-        match Global::named(module, name) {
+        match Global::from_name(module, name) {
             Some(global) => self.push(Value::Global(global)),
             None => {
                 let full = [module, b".", name].concat();
                 let shown: String = full.escape_ascii().to_string().chars().take(120).collect();
-                Err(self.fault(Code::PickleGlobal, format!("names '{shown}', which no checkpoint needs")))
+                Err(self.error(Code::PickleGlobal, format!("names '{shown}', which no checkpoint needs")))
             }
         }
     }
 
-    fn call(&mut self) -> Step<()> {
-        let taken = self.take(2)?;
+    fn call(&mut self) -> PickleResult<()> {
+        let taken = self.pop(2)?;
         let (Some(Value::Global(global)), Some(args)) = (taken.first().copied(), taken.get(1)) else {
-            return Err(self.fault(Code::PickleValue, "calls what is no function"));
+            return Err(self.error(Code::PickleValue, "calls what is no function"));
         };
         let args = match args {
             Value::Node(i) => match self.nodes.get(*i) {
                 Some(Node::Tuple(args)) if global.takes(args.len()) => args.clone(),
                 Some(Node::Tuple(args)) => {
                     let what = format!("calls {global:?} with {} arguments", args.len());
-                    return Err(self.fault(Code::PickleValue, what));
+                    return Err(self.error(Code::PickleValue, what));
                 }
-                _ => return Err(self.fault(Code::PickleValue, "calls with arguments that are no tuple")),
+                _ => return Err(self.error(Code::PickleValue, "calls with arguments that are no tuple")),
             },
-            _ => return Err(self.fault(Code::PickleValue, "calls with arguments that are no tuple")),
+            _ => return Err(self.error(Code::PickleValue, "calls with arguments that are no tuple")),
         };
         if global == Global::OrderedDict {
             return self.push_node(Node::Dict { pairs: vec![], ordered: true }, 0);
@@ -290,44 +290,44 @@ impl<'a> Machine<'a> {
         self.push_node(Node::Call { global, args, at: self.op }, depth)
     }
 
-    fn persistent(&mut self) -> Step<()> {
-        let id = self.take_one()?;
+    fn persistent(&mut self) -> PickleResult<()> {
+        let id = self.pop_one()?;
         let items = if let Value::Node(i) = id { self.nodes.get(i) } else { None };
         let Some(Node::Tuple(items)) = items else {
-            return Err(self.fault(Code::PickleValue, "names a storage by what is no tuple"));
+            return Err(self.error(Code::PickleValue, "names a storage by what is no tuple"));
         };
         if items.len() > 8 {
-            return Err(self.fault(Code::PickleValue, format!("names a storage by {} values", items.len())));
+            return Err(self.error(Code::PickleValue, format!("names a storage by {} values", items.len())));
         }
         let id = items.clone();
         self.push_node(Node::Persistent { id, at: self.op }, 1)
     }
 
     /// Attributes of an OrderedDict (`_metadata`, the versions of modules); nothing that is read.
-    fn build(&mut self) -> Step<()> {
-        self.take(1)?;
+    fn build(&mut self) -> PickleResult<()> {
+        self.pop(1)?;
         match self.top()? {
             Value::Node(i) if matches!(self.nodes.get(i), Some(Node::Dict { ordered: true, .. })) => Ok(()),
-            _ => Err(self.fault(Code::PickleValue, "sets attributes of what is no OrderedDict")),
+            _ => Err(self.error(Code::PickleValue, "sets attributes of what is no OrderedDict")),
         }
     }
 
-    fn top_is_list(&self) -> Step<()> {
+    fn top_is_list(&self) -> PickleResult<()> {
         if self.top()? == Value::List {
             Ok(())
         } else {
-            Err(self.fault(Code::PickleValue, "appends to what is no list"))
+            Err(self.error(Code::PickleValue, "appends to what is no list"))
         }
     }
 
-    fn set_items(&mut self, items: &[Value]) -> Step<()> {
+    fn set_items(&mut self, items: &[Value]) -> PickleResult<()> {
         let top = self.top()?;
         if !items.len().is_multiple_of(2) {
-            return Err(self.fault(Code::PickleValue, "sets a key without a value"));
+            return Err(self.error(Code::PickleValue, "sets a key without a value"));
         }
         let node = if let Value::Node(i) = top { self.nodes.get_mut(i) } else { None };
         let Some(Node::Dict { pairs, .. }) = node else {
-            return Err(self.fault(Code::PickleValue, "sets keys of what is no dict"));
+            return Err(self.error(Code::PickleValue, "sets keys of what is no dict"));
         };
         pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
         Ok(())
@@ -335,7 +335,7 @@ impl<'a> Machine<'a> {
 }
 
 /// Names of the opcodes that attacks and other writers use, for the message.
-fn refused_name(opcode: u8) -> &'static str {
+fn opcode_name(opcode: u8) -> &'static str {
     match opcode {
         b'i' => " (INST)",
         b'o' => " (OBJ)",

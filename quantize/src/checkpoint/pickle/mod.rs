@@ -7,59 +7,14 @@
 //! Bombs: values are small and are copied, what they hold lies in one flat list of nodes, so a memo entry that is fetched
 //! a billion times costs nothing, and nothing recurses, not even when all is dropped. Memory is bounded by the limits.
 
-pub(crate) mod global;
+pub(crate) mod allowed_globals;
+mod data;
 mod machine;
 
-use crate::error::Code;
-use global::Global;
+pub(crate) use data::{Node, PickleError, Value};
 
 /// The 70B model's shards have pickles of some 100 kB.
 pub(crate) const MAX_BYTES: u64 = 64 << 20;
-
-/// What stands on the stack. Floats, lists and sets are in no tensor: that there was one is all that is kept.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Value {
-    None,
-    Bool(bool),
-    Int(i64),
-    Float,
-    List,
-    Set,
-    /// Bytes of the pickle: where and how many.
-    Text(u32, u32),
-    Global(Global),
-    /// Index into [`Pickle::nodes`].
-    Node(usize),
-}
-
-/// What holds other values.
-#[derive(Debug)]
-pub(crate) enum Node {
-    Tuple(Vec<Value>),
-    Dict {
-        pairs: Vec<(Value, Value)>,
-        ordered: bool,
-    },
-    /// A call that Python would make here.
-    Call {
-        global: Global,
-        args: Vec<Value>,
-        at: usize,
-    },
-    /// A storage of the archive, by a tuple that names it.
-    Persistent {
-        id: Vec<Value>,
-        at: usize,
-    },
-}
-
-/// A broken invariant at an offset in the pickle.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) code: Code,
-    pub(crate) at: usize,
-    pub(crate) what: String,
-}
 
 /// What a pickle builds.
 #[derive(Debug)]
@@ -72,7 +27,7 @@ pub(crate) struct Pickle<'a> {
 
 impl<'a> Pickle<'a> {
     /// Runs the machine over all of `bytes`.
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
         let (nodes, root) = machine::run(bytes)?;
         Ok(Self { bytes, nodes, root })
     }

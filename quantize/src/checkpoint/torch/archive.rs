@@ -1,18 +1,16 @@
 //! The members of a `.bin` file by their names under its one root, and the small ones read.
 
-use crate::checkpoint::Shard;
-use crate::checkpoint::pickle::Fault;
+use crate::checkpoint::pickle::PickleError;
+use crate::checkpoint::weight_file::{DAMAGED, Shard, crc_mismatch};
 use crate::checkpoint::zip::{self, Member};
 use crate::error::{Code, Error, Result};
 use std::collections::HashMap;
-use std::path::Path;
 
 /// PyTorch reads these (`kMinSupportedFileFormatVersion` and its maximum).
 const VERSIONS: std::ops::RangeInclusive<u32> = 1..=10;
 /// `version` and `byteorder` have a few bytes.
 const MAX_NOTE: u64 = 64;
 
-pub(super) const DAMAGED: &str = "the file is damaged or cut: download it again";
 const REFUSED: &str = "only tensors are loaded; nothing was executed";
 
 /// The members under the one root.
@@ -84,15 +82,15 @@ impl<'a> Archive<'a> {
         self.shard.read(&mut bytes, member.offset, &format!("read member '{}'", member.name))?;
         let sum = crc32fast::hash(&bytes);
         if member.crc != 0 && member.crc != sum {
-            return Err(wrong_sum(&self.shard.path, &member.name, member.offset, member.crc, sum));
+            return Err(crc_mismatch(&self.shard.path, &member.name, member.offset, member.crc, sum));
         }
         Ok(Some(bytes))
     }
 
-    pub(super) fn refuse(&self, fault: Fault) -> Error {
-        let at = self.member("data.pkl").map_or(0, |m| m.offset).saturating_add(fault.at as u64);
-        let what = format!("data.pkl+0x{:x} (byte {at}): {}", fault.at, fault.what);
-        let fix = match fault.code {
+    pub(super) fn refuse(&self, err: PickleError) -> Error {
+        let at = self.member("data.pkl").map_or(0, |m| m.offset).saturating_add(err.at as u64);
+        let what = format!("data.pkl+0x{:x} (byte {at}): {}", err.at, err.what);
+        let fix = match err.code {
             Code::PickleGlobal => REFUSED,
             Code::PickleProtocol | Code::PickleOpcode => {
                 "only tensors are loaded, nothing was executed; if the file is honest, save it again with torch.save's default protocol"
@@ -101,12 +99,6 @@ impl<'a> Archive<'a> {
             Code::TorchDtype => "convert the tensor to float32, float16 or bfloat16 first",
             _ => "the file is damaged or hand-made: download it again",
         };
-        Error::new(fault.code, &self.shard.path, what, fix)
+        Error::new(err.code, &self.shard.path, what, fix)
     }
-}
-
-/// Both who read small members and who read weights say it alike.
-pub(crate) fn wrong_sum(path: &Path, name: &str, offset: u64, wanted: u32, found: u32) -> Error {
-    let what = format!("member '{name}' at byte {offset} has CRC32 {found:08x}, stored with it is {wanted:08x}");
-    Error::new(Code::ZipCrc, path, what, DAMAGED)
 }

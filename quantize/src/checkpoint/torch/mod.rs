@@ -9,27 +9,27 @@
 //! ROOT is any one folder. [`archive`] has the members, [`table`] finds the tensors in them.
 
 mod archive;
-mod table;
+mod state_dict;
 
+use super::pickle;
 use super::pickle::Pickle;
+use super::weight_file::{DAMAGED, Shard, SourceTensor, StorageCrc};
 use super::zip::Member;
-use super::{Checksum, Shard, SourceTensor, impostor, pickle};
 use crate::error::{Code, Error, Result};
-use archive::{Archive, DAMAGED};
-
-pub(crate) use archive::wrong_sum;
+use crate::wrong_file;
+use archive::Archive;
 
 /// Reads the table of `file` and lists its tensors as those of shard number `shard`.
 pub(crate) fn open(file: Shard, shard: usize, notes: &mut Vec<String>) -> Result<(Shard, Vec<SourceTensor>)> {
     check_format(&file)?;
     let archive = Archive::open(&file)?;
     let text = archive.read("data.pkl", pickle::MAX_BYTES)?.unwrap_or_default();
-    let pickle = Pickle::read(&text).map_err(|fault| archive.refuse(fault))?;
+    let pickle = Pickle::read(&text).map_err(|err| archive.refuse(err))?;
     let (mut tensors, used, left_out) =
-        table::tensors(&archive, &pickle, shard).map_err(|fault| archive.refuse(fault))?;
+        state_dict::tensors(&archive, &pickle, shard).map_err(|err| archive.refuse(err))?;
     tensors.sort_by_key(|t| t.offset);
 
-    let mut sums: Vec<Checksum> = Vec::new();
+    let mut sums: Vec<StorageCrc> = Vec::new();
     let mut unsummed = 0_usize;
     for member in archive.members.iter().filter(|m| used.contains(m.name.as_str())) {
         // 0 is what PyTorch writes when it was told to compute none; a real sum of 0 is one in four billion
@@ -37,7 +37,7 @@ pub(crate) fn open(file: Shard, shard: usize, notes: &mut Vec<String>) -> Result
             unsummed = unsummed.saturating_add(1);
         } else {
             let Member { name, offset, len, crc } = member.clone();
-            sums.push(Checksum { name, offset, len, crc });
+            sums.push(StorageCrc { name, offset, len, crc });
         }
     }
     if unsummed > 0 {
@@ -64,7 +64,7 @@ fn check_format(file: &Shard) -> Result<()> {
         ("is in PyTorch's legacy layout of before 1.6 (no zip file), which is not read", again)
     } else if head.get(257..262) == Some(b"ustar") {
         ("is in PyTorch's oldest layout (a tar file), which is not read", again)
-    } else if let Some(instead) = impostor::instead(head) {
+    } else if let Some(instead) = wrong_file::instead(head) {
         instead
     } else {
         ("does not begin as a zip file, so it is none that torch.save wrote", DAMAGED)

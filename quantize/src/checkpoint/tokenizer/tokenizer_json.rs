@@ -1,0 +1,138 @@
+//! What tokenizer.json says beside tokenizer.model: tokens that the other files do not have, what is put around a text,
+//! and where a space is put before it. The vocabulary itself is not read from it.
+
+use super::token::{PrefixSpace, Token, shown};
+use crate::checkpoint::json;
+use crate::error::{Code, Error, Result};
+use crate::files::if_there;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// The parts of the file that are read.
+#[derive(Debug)]
+pub(super) struct TokenizerJson {
+    path: PathBuf,
+    file: File,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct File {
+    #[serde(default)]
+    added_tokens: Vec<Added>,
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Added {
+    id: u64,
+    content: String,
+}
+
+impl TokenizerJson {
+    /// Reads the file of the checkpoint in `dir`; `None` when it has none.
+    pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
+        if_there(&dir.join("tokenizer.json"), |path| Ok(Self { path: path.to_owned(), file: json::read_as(path)? }))
+    }
+
+    /// The id of the added token with this text.
+    pub(super) fn id(&self, text: &str) -> Option<u32> {
+        let found = self.file.added_tokens.iter().find(|token| token.content == text)?;
+        u32::try_from(found.id).ok()
+    }
+
+    /// Every added token must be where `tokens` has it: one that is not would be a row that no text reaches.
+    pub(super) fn check(&self, tokens: &[Token], notes: &mut Vec<String>) -> Result<()> {
+        for Added { id, content } in &self.file.added_tokens {
+            let known = usize::try_from(*id).ok().and_then(|id| tokens.get(id));
+            match known {
+                None => {
+                    let text = shown(content);
+                    notes.push(format!("tokenizer.json: '{text}' has id {id}, past the embedding; left out"));
+                }
+                Some(token) if token.text == *content || token.text == content.replace('\u{2581}', " ") => {}
+                Some(token) => {
+                    let what = format!(
+                        "has the added token '{}' at {id}, where the other tokenizer files have '{}'",
+                        shown(content),
+                        shown(&token.text)
+                    );
+                    let fix = "added tokens are read from added_tokens.json or added_tokens_decoder in \
+                               tokenizer_config.json: save the tokenizer with Transformers 4, which writes them";
+                    return Err(Error::new(Code::Tokenizer, &self.path, what, fix));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a space goes before a text, if the file says it.
+    pub(super) fn spaces(&self) -> Option<PrefixSpace> {
+        let parts = |value: &Value, list: &str| match value.get(list) {
+            Some(Value::Array(parts)) => parts.clone(),
+            _ => vec![value.clone()],
+        };
+        let is = |part: &Value, kind: &str| part.get("type").and_then(Value::as_str) == Some(kind);
+        if self.file.normalizer.is_null() && self.file.pre_tokenizer.is_null() {
+            return None;
+        }
+        if parts(&self.file.normalizer, "normalizers").iter().any(|part| is(part, "Prepend")) {
+            return Some(PrefixSpace::Always);
+        }
+        let splitters = parts(&self.file.pre_tokenizer, "pretokenizers");
+        let scheme = splitters.iter().find(|part| is(part, "Metaspace")).map(|part| {
+            match part.get("prepend_scheme").and_then(Value::as_str) {
+                Some("first") => PrefixSpace::First,
+                Some("never") => PrefixSpace::Never,
+                None if part.get("add_prefix_space") == Some(&Value::Bool(false)) => PrefixSpace::Never,
+                _ => PrefixSpace::Always,
+            }
+        });
+        Some(scheme.unwrap_or(PrefixSpace::Never))
+    }
+
+    /// Which special tokens are put around a text, by the kinds `bos`, `eos` and `sep`, as gguf-py's `SpecialVocab` reads
+    /// a `TemplateProcessing`: `bos` and `eos` are the texts of these tokens.
+    pub(super) fn adds(&self, bos: &str, eos: &str) -> Vec<(&'static str, bool)> {
+        let mut adds: Vec<(&'static str, bool)> = Vec::new();
+        let processors = match self.file.post_processor.get("processors") {
+            Some(Value::Array(all)) => all.clone(),
+            _ => vec![self.file.post_processor.clone()],
+        };
+        let special = |part: Option<&Value>| Some(part?.get("SpecialToken")?.get("id")?.as_str()?.to_owned());
+        let sequence = |part: Option<&Value>| Some(part?.get("Sequence")?.get("id")?.as_str()?.to_owned());
+        let template = |part: &&Value| part.get("type").and_then(Value::as_str) == Some("TemplateProcessing");
+        for processor in processors.iter().filter(template) {
+            let list = |key: &str| processor.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+            let (single, mut pair) = (list("single"), list("pair"));
+            let (mut first, mut last) = (None, None);
+            if single.len() > 1 {
+                first = special(single.first());
+                last = special(single.last());
+                adds.extend(first.iter().map(|text| ("bos", text == bos)));
+                adds.extend(last.iter().map(|text| ("eos", text == eos)));
+            }
+            if first.is_some() && special(pair.first()) == first {
+                pair.remove(0);
+            }
+            if last.is_some() && special(pair.last()) == last {
+                pair.pop();
+            }
+            let ends = [sequence(pair.first()), sequence(pair.last())];
+            if let ([Some(a), Some(b)], [_, middle @ .., _]) = (&ends, pair.as_slice())
+                && (a.as_str(), b.as_str()) == ("A", "B")
+                && !middle.is_empty()
+            {
+                let separates = |part: Option<&Value>| special(part).is_some_and(|text| text == eos);
+                let one = separates(middle.first()) && last.is_none();
+                let two = middle.len() == 2 && separates(middle.get(1));
+                adds.push(("sep", one || two));
+            }
+        }
+        adds
+    }
+}

@@ -1,0 +1,234 @@
+//! The pickled table of tensors. The machine gives calls as data; here they are checked against the members, with numbers
+//! that cannot wrap. Several tensors may share a storage, and a tensor may be any view of it.
+
+use super::archive::Archive;
+use crate::checkpoint::pickle::allowed_globals::{Global, StorageType};
+use crate::checkpoint::pickle::{Node, Pickle, PickleError, Value};
+use crate::checkpoint::weight_file::{SourceTensor, is_unused_tensor};
+use crate::checkpoint::zip::Member;
+use crate::error::Code;
+use llama_ext::GgmlType;
+use std::collections::HashSet;
+use std::fmt::{self, Write as _};
+
+/// Every tensor of a LLaMA model is a vector or a matrix; old exports have masks of four dimensions.
+const MAX_DIMS: usize = 4;
+/// A storage is named by a number.
+const MAX_KEY: usize = 64;
+
+/// The pickled table with the members it is about.
+struct Table<'a> {
+    archive: &'a Archive<'a>,
+    pickle: &'a Pickle<'a>,
+    shard: usize,
+}
+
+/// Tensors, names of the members they invalid_view in, and names of tensors that are left out.
+pub(super) type Listed<'a> = (Vec<SourceTensor>, HashSet<&'a str>, Vec<String>);
+pub(super) type PickleResult<T> = std::result::Result<T, PickleError>;
+
+/// What a tensor's call says.
+struct View<'a> {
+    storage: Value,
+    offset: Value,
+    shape: &'a [Value],
+    strides: &'a [Value],
+    at: usize,
+}
+
+/// Lists the tensors of shard number `shard`.
+pub(super) fn tensors<'a>(archive: &'a Archive<'a>, pickle: &'a Pickle<'a>, shard: usize) -> PickleResult<Listed<'a>> {
+    Table { archive, pickle, shard }.tensors()
+}
+
+impl<'a> Table<'a> {
+    fn tensors(&self) -> PickleResult<Listed<'a>> {
+        let Some(Node::Dict { pairs, .. }) = self.pickle.node(self.pickle.root) else {
+            return Err(pickle_error(Code::TorchState, 0, "is not a table of tensors"));
+        };
+        let (mut tensors, mut used, mut left_out) = (Vec::new(), HashSet::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for (key, value) in pairs {
+            let Some(name) = self.pickle.text(*key) else {
+                return Err(pickle_error(Code::TorchState, 0, "has an entry whose key is no text"));
+            };
+            let (at, shown) = (self.pickle.place(*key), Escaped(name));
+            if !seen.insert(name) {
+                return Err(pickle_error(Code::TorchDuplicate, at, format!("tensor '{shown}' stands twice")));
+            }
+            let view = self.view(shown, at, *value)?;
+            let (kind, member) = self.storage(shown, &view)?;
+            match dtype(kind) {
+                Some(dtype) => {
+                    used.insert(member.name.as_str());
+                    tensors.push(self.tensor(name, dtype, &view, member)?);
+                }
+                // masks of booleans and the like: every loader skips them, so their type is no reason to stop
+                None if is_unused_tensor(name) => left_out.push(name.to_owned()),
+                None => {
+                    let what =
+                        format!("tensor '{shown}' has elements of type {kind:?}; BFloat16, Half and Float are read");
+                    return Err(pickle_error(Code::TorchDtype, view.at, what));
+                }
+            }
+        }
+        Ok((tensors, used, left_out))
+    }
+
+    /// The tensor's call, out of the parameters it may be wrapped in. Nesting is bounded by the machine.
+    fn view(&self, name: Escaped<'_>, key: usize, mut value: Value) -> PickleResult<View<'a>> {
+        loop {
+            let Some(Node::Call { global, args, at }) = self.pickle.node(value) else {
+                return Err(pickle_error(Code::TorchState, key, format!("entry '{name}' is not a tensor")));
+            };
+            match (global, args.as_slice()) {
+                (Global::Parameter, [inner, ..]) => value = *inner,
+                (Global::Tensor, [storage, offset, shape, strides, more @ ..]) => {
+                    // the conjugate and negative bits of a view: values that are not what the bytes say
+                    if !more.get(2).is_none_or(|meta| self.is_nothing(*meta)) {
+                        return Err(pickle_error(
+                            Code::TorchView,
+                            *at,
+                            format!("tensor '{name}' has metadata that would change its values"),
+                        ));
+                    }
+                    let (Some(shape), Some(strides)) = (self.pickle.tuple(*shape), self.pickle.tuple(*strides)) else {
+                        return Err(pickle_error(
+                            Code::PickleValue,
+                            *at,
+                            format!("tensor '{name}' has a shape or strides that are no tuple"),
+                        ));
+                    };
+                    return Ok(View { storage: *storage, offset: *offset, shape, strides, at: *at });
+                }
+                _ => return Err(pickle_error(Code::TorchState, *at, format!("entry '{name}' is not a tensor"))),
+            }
+        }
+    }
+
+    fn is_nothing(&self, value: Value) -> bool {
+        match self.pickle.node(value) {
+            Some(Node::Dict { pairs, .. }) => pairs.is_empty(),
+            _ => value == Value::None,
+        }
+    }
+
+    /// The member that `('storage', type, key, location, numel)` names, as long as it has to be.
+    fn storage(&self, name: Escaped<'_>, view: &View<'_>) -> PickleResult<(StorageType, &'a Member)> {
+        let Some(Node::Persistent { id, at }) = self.pickle.node(view.storage) else {
+            return Err(pickle_error(
+                Code::PickleValue,
+                view.at,
+                format!("tensor '{name}' lies in what is no storage"),
+            ));
+        };
+        let [tag, Value::Global(Global::Storage(kind)), key, location, Value::Int(numel)] = id.as_slice() else {
+            return Err(pickle_error(
+                Code::PickleValue,
+                *at,
+                format!("tensor '{name}' has a storage that is named as none is"),
+            ));
+        };
+        let (Some("storage"), Some(key), Some(_)) =
+            (self.pickle.text(*tag), self.pickle.text(*key), self.pickle.text(*location))
+        else {
+            return Err(pickle_error(
+                Code::PickleValue,
+                *at,
+                format!("tensor '{name}' has a storage that is named as none is"),
+            ));
+        };
+        let member =
+            Some(key).filter(|key| key.len() <= MAX_KEY).and_then(|key| self.archive.member(&format!("data/{key}")));
+        let Some(member) = member else {
+            return Err(pickle_error(
+                Code::TorchStorage,
+                *at,
+                format!("tensor '{name}' lies in storage '{}', which is not in the file", Escaped(key)),
+            ));
+        };
+        if i128::from(*numel).saturating_mul(i128::from(kind.width())) != i128::from(member.len) {
+            let what = format!(
+                "tensor '{name}' lies in {numel} elements of {kind:?}, but member '{}' has {} bytes",
+                member.name, member.len
+            );
+            return Err(pickle_error(Code::TorchStorage, *at, what));
+        }
+        Ok((*kind, member))
+    }
+
+    fn tensor(&self, name: &str, dtype: GgmlType, view: &View<'_>, member: &Member) -> PickleResult<SourceTensor> {
+        let invalid_view =
+            |what: &str| pickle_error(Code::TorchView, view.at, format!("tensor '{}' {what}", Escaped(name)));
+        if view.shape.len() > MAX_DIMS || view.shape.len() != view.strides.len() {
+            return Err(invalid_view(&format!(
+                "has {} dimensions and {} strides",
+                view.shape.len(),
+                view.strides.len()
+            )));
+        }
+        let number = |value: &Value| if let Value::Int(n) = value { u64::try_from(*n).ok() } else { None };
+        let numbers = |list: &[Value]| list.iter().map(number).collect::<Option<Vec<u64>>>();
+        let (Some(shape), Some(strides), Some(first)) =
+            (numbers(view.shape), numbers(view.strides), number(&view.offset))
+        else {
+            return Err(invalid_view("has a shape, stride or offset that is no number of elements"));
+        };
+        let width = dtype.block_bytes() as u64;
+        let outside = || {
+            invalid_view(&format!(
+                "of shape {shape:?} with strides {strides:?} from element {first} is not within its storage"
+            ))
+        };
+        // every factor has 63 bits, so products fit into 128 and so do sums of four
+        let empty = shape.contains(&0);
+        let steps =
+            shape.iter().zip(&strides).map(|(n, s)| u128::from(n.saturating_sub(1)).saturating_mul(u128::from(*s)));
+        let last = u128::from(first).saturating_add(if empty { 0 } else { steps.fold(0, u128::saturating_add) });
+        let held = u128::from(member.len.checked_div(width).unwrap_or(0));
+        if last > held || (last == held && !empty) {
+            return Err(outside());
+        }
+        // a stride of 0 makes a tensor larger than its storage, so the bytes need their own check
+        let count = shape.iter().try_fold(1_u64, |n, d| n.checked_mul(*d)).and_then(|n| n.checked_mul(width));
+        let bytes = count.filter(|n| i64::try_from(*n).is_ok()).ok_or_else(outside)?;
+        let offset = member.offset.saturating_add(first.saturating_mul(width));
+        let strides = (!empty && !is_contiguous(&shape, &strides)).then_some(strides);
+        Ok(SourceTensor { name: name.to_owned(), dtype, shape, shard: self.shard, offset, bytes, strides })
+    }
+}
+
+/// A name from the file in a message: on one line, and no longer than a line.
+#[derive(Clone, Copy)]
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 120;
+        self.0.escape_debug().take(MOST).try_for_each(|c| f.write_char(c))?;
+        if self.0.escape_debug().nth(MOST).is_some() { f.write_str("…") } else { Ok(()) }
+    }
+}
+
+fn pickle_error(code: Code, at: usize, what: impl Into<String>) -> PickleError {
+    PickleError { code, at, what: what.into() }
+}
+
+fn dtype(kind: StorageType) -> Option<GgmlType> {
+    match kind {
+        StorageType::BFloat16 => Some(GgmlType::BF16),
+        StorageType::Half => Some(GgmlType::F16),
+        StorageType::Float => Some(GgmlType::F32),
+        _ => None,
+    }
+}
+
+/// Whether the elements invalid_view one after another. The stride of a dimension of one means nothing.
+fn is_contiguous(shape: &[u64], strides: &[u64]) -> bool {
+    let mut expected = 1_u64;
+    shape.iter().zip(strides).rev().all(|(n, stride)| {
+        let fits = *n == 1 || *stride == expected;
+        expected = expected.saturating_mul(*n);
+        fits
+    })
+}

@@ -1,0 +1,157 @@
+//! Whether what was written holds the weights it was made of. A half float ends at 65504, so a large weight becomes an
+//! infinity, or the scale of its block does; and in the quantizers' sums of squares a very large one becomes an infinity
+//! that can end in a scale of zero. llama-quantize checks the scales (`ggml_validate_row_data`) when a tensor is done.
+
+use llama_ext::{GgmlType, blocks};
+use std::ops::Range;
+
+/// No weight of a model is as large. From here on a block is compared with its weights; below, no sum of a quantizer can
+/// overflow ([`crate::Imatrix`] bounds the other factor).
+const LARGE: f32 = 1e4;
+
+/// Rows that were quantized.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QuantizedRows<'a> {
+    pub(crate) ggml_type: GgmlType,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) n_per_row: usize,
+    pub(crate) importance: Option<&'a [f32]>,
+}
+
+/// Index of a weight that was lost on the way from `weights` to `made`: the largest of its block or, where that is an
+/// ordinary one, of its row, over which some quantizers take sums; `largest` is the largest magnitude among all of them.
+pub(crate) fn find_lost(made: &QuantizedRows<'_>, weights: &[f32], largest: f32) -> Option<usize> {
+    let size = made.ggml_type.block_size();
+    let block = bad_scale(made.ggml_type, made.bytes)
+        .or_else(|| if largest < LARGE { None } else { worse_than_zeros(made, weights) })?;
+    let columns = made.n_per_row.max(1);
+    let row = block * size / columns * columns;
+    let most = |places: Range<usize>| {
+        let places = places.filter(|at| *at < weights.len());
+        places.max_by(|a, b| weights[*a].abs().total_cmp(&weights[*b].abs()))
+    };
+    let in_block = most(block * size..(block + 1) * size)?;
+    if size == 1 || weights[in_block].abs() >= LARGE { Some(in_block) } else { most(row..row + columns) }
+}
+
+/// The first block with a scale that is no number.
+fn bad_scale(ggml_type: GgmlType, bytes: &[u8]) -> Option<usize> {
+    let exponent: u16 = match ggml_type {
+        GgmlType::F32 => return None,
+        GgmlType::F16 => 0x7c00,
+        GgmlType::BF16 => 0x7f80,
+        _ => return blocks::first_bad(ggml_type, bytes),
+    };
+    let is_bad = |half: [u8; 2]| u16::from_le_bytes(half) & exponent == exponent;
+    // without an exit on the way, at the speed of memory
+    let halves = bytes.as_chunks::<2>().0;
+    let any = halves.iter().fold(false, |any, half| any | is_bad(*half));
+    if any { halves.iter().position(|half| is_bad(*half)) } else { None }
+}
+
+/// The first block of large weights that is no nearer to them than zeros would be.
+fn worse_than_zeros(made: &QuantizedRows<'_>, weights: &[f32]) -> Option<usize> {
+    let size = made.ggml_type.block_size();
+    if size == 1 {
+        return None;
+    }
+    let blocks = weights.chunks_exact(size).zip(made.bytes.chunks_exact(made.ggml_type.block_bytes()));
+    let mut back = vec![0.0; size];
+    blocks.enumerate().find_map(|(number, (block, bytes))| {
+        if block.iter().all(|w| w.abs() < LARGE) {
+            return None;
+        }
+        let read = llama_ext::to_f32(made.ggml_type, bytes, &mut back);
+        let first = number * size % made.n_per_row.max(1);
+        let weight = |i: usize| made.importance.map_or(1.0, |all| f64::from(all[(first + i) % all.len().max(1)]));
+        let (mut error, mut all) = (0.0, 0.0);
+        for (i, (a, b)) in back.iter().zip(block).enumerate() {
+            let (a, b) = (f64::from(*a), f64::from(*b));
+            error += weight(i) * (a - b) * (a - b);
+            all += weight(i) * b * b;
+        }
+        // all is zero where the importance is: nothing is lost there, unless a number is none
+        let near = error < all || (all == 0.0 && error == 0.0);
+        (read.is_err() || !near).then_some(number)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{QuantizedRows, bad_scale, find_lost};
+    use crate::kernels;
+    use llama_ext::GgmlType;
+
+    fn wave(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 37 % 101) as f32 / 50.5 - 1.0) * 0.05).collect()
+    }
+
+    #[test]
+    fn an_infinity_or_nan_in_any_place_of_a_half_float_is_found() {
+        for (ggml_type, specials) in [
+            (GgmlType::F16, [[0x00, 0x7c], [0x00, 0xfc], [0x01, 0x7e]]),
+            (GgmlType::BF16, [[0x80, 0x7f], [0x80, 0xff], [0xc0, 0x7f]]),
+        ] {
+            let mut good = vec![0; 512];
+            kernels::quantize(ggml_type, &wave(256), 256, None, &mut good).unwrap();
+            assert_eq!(bad_scale(ggml_type, &good), None, "{ggml_type}");
+            for (at, special) in (0..256).flat_map(|at| specials.map(|special| (at, special))) {
+                let mut bytes = good.clone();
+                bytes[2 * at..2 * at + 2].copy_from_slice(&special);
+                assert_eq!(bad_scale(ggml_type, &bytes), Some(at), "{ggml_type}: {special:?}");
+            }
+        }
+    }
+
+    /// Weights that no type but the float ones can hold, alone among ordinary ones and in whole blocks.
+    #[test]
+    fn a_weight_that_is_lost_is_found_in_every_type_by_both_kernels() {
+        let importance: Vec<f32> = wave(256).iter().map(|w| w.abs() + 0.01).collect();
+        let wide = [GgmlType::F32, GgmlType::BF16];
+        for ggml_type in GgmlType::ALL.into_iter().filter(|ggml_type| !wide.contains(ggml_type)) {
+            for value in [1e9_f32, -1e10, 1e15, 1e19, -1e20, 1e25, 1e30, 1e37, f32::MAX, f32::MIN] {
+                for many in [1, 16, 256] {
+                    let mut weights = wave(1024);
+                    weights[600 - many.min(88)..][..many].fill(value);
+                    for importance in [None, Some(&importance[..])] {
+                        for kernel in [kernels::quantize, kernels::reference] {
+                            let mut bytes = vec![0; 4 * ggml_type.row_bytes(256).unwrap()];
+                            kernel(ggml_type, &weights, 256, importance, &mut bytes).unwrap();
+                            let made = QuantizedRows { ggml_type, bytes: &bytes, n_per_row: 256, importance };
+                            let at = find_lost(&made, &weights, value.abs());
+                            assert_eq!(at.map(|at| weights[at]), Some(value), "{ggml_type}, {many} of {value:e}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Its rounding to eight bits is up, beyond the largest exponent.
+    #[test]
+    fn the_largest_floats_are_too_large_for_bf16() {
+        let mut weights = wave(256);
+        weights[9] = f32::MAX;
+        let mut bytes = vec![0; 512];
+        kernels::quantize(GgmlType::BF16, &weights, 256, None, &mut bytes).unwrap();
+        let made = QuantizedRows { ggml_type: GgmlType::BF16, bytes: &bytes, n_per_row: 256, importance: None };
+        assert_eq!(find_lost(&made, &weights, f32::MAX), Some(9));
+    }
+
+    #[test]
+    fn what_a_type_can_hold_is_not_lost() {
+        for ggml_type in GgmlType::ALL {
+            for value in [0.0_f32, 1.0, 9e3, -2e4, 6.5e4, -6.55e4] {
+                for many in [1, 3, 16, 256] {
+                    let mut weights = wave(1024);
+                    weights[300..300 + many].fill(value);
+                    let mut bytes = vec![0; 4 * ggml_type.row_bytes(256).unwrap()];
+                    kernels::quantize(ggml_type, &weights, 256, None, &mut bytes).unwrap();
+                    let made = QuantizedRows { ggml_type, bytes: &bytes, n_per_row: 256, importance: None };
+                    let largest = weights.iter().fold(0.0, |most: f32, w| most.max(w.abs()));
+                    assert_eq!(find_lost(&made, &weights, largest), None, "{ggml_type}, {many} of {value}");
+                }
+            }
+        }
+    }
+}

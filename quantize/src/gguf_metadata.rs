@@ -1,0 +1,169 @@
+//! The key-value pairs of a converted file: the keys, types and values that llama.cpp's `convert_hf_to_gguf.py` followed
+//! by `llama-quantize` leave in a LLaMA model's file, in that order.
+
+use crate::checkpoint::Checkpoint;
+use crate::gguf::{Array, Value};
+use crate::gguf_naming::Naming;
+use crate::gguf_source;
+use crate::imatrix::Imatrix;
+use llama_ext::Ftype;
+use std::collections::HashSet;
+
+/// `GGML_QNT_VERSION`: the layout of the quantized blocks.
+const QUANTIZATION_VERSION: u32 = 2;
+
+/// Every pair of the file for `ftype`.
+pub(crate) fn pairs(
+    source: &Checkpoint,
+    ftype: Ftype,
+    n_params: u64,
+    imatrix: Option<&Imatrix>,
+) -> Vec<(String, Value)> {
+    if let Some(copied_metadata) = &source.copied_metadata {
+        let mut all = gguf_source::pairs(copied_metadata, ftype, QUANTIZATION_VERSION);
+        all.extend(quantization(imatrix));
+        all.extend(provenance(source));
+        return all;
+    }
+    let (c, t) = (&source.config, &source.tokenizer);
+    let mut all = Vec::new();
+    let mut put = |key: &str, value: Value| all.push((key.to_owned(), value));
+    let text = |s: &str| Value::Str(s.to_owned());
+
+    put("general.architecture", text("llama"));
+    put("general.type", text("model"));
+    all.extend(source.extra_metadata.sampling.iter().cloned());
+    all.extend(general(source, n_params));
+    let mut put = |key: &str, value: Value| all.push((key.to_owned(), value));
+    put("llama.block_count", Value::U32(c.num_hidden_layers));
+    put("llama.context_length", Value::U32(c.max_position_embeddings));
+    put("llama.embedding_length", Value::U32(c.hidden_size));
+    put("llama.feed_forward_length", Value::U32(c.intermediate_size));
+    put("llama.attention.head_count", Value::U32(c.num_attention_heads));
+    put("llama.attention.head_count_kv", Value::U32(c.num_key_value_heads));
+    put("llama.rope.freq_base", Value::F32(c.rope_theta));
+    put("llama.attention.layer_norm_rms_epsilon", Value::F32(c.rms_norm_eps));
+    put("llama.attention.key_length", Value::U32(c.head_dim));
+    put("llama.attention.value_length", Value::U32(c.head_dim));
+    put("general.file_type", Value::U32(ftype.id()));
+    put("llama.vocab_size", Value::U32(c.vocab_size));
+    put("llama.rope.dimension_count", Value::U32(c.head_dim));
+    put("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
+    put("tokenizer.ggml.model", text("llama"));
+    put("tokenizer.ggml.pre", text("default"));
+    put("tokenizer.ggml.tokens", Value::Array(Array::Str(t.tokens.iter().map(|t| t.text.clone()).collect())));
+    put("tokenizer.ggml.scores", Value::Array(Array::F32(t.tokens.iter().map(|t| t.score).collect())));
+    put("tokenizer.ggml.token_type", Value::Array(Array::I32(t.tokens.iter().map(|t| t.kind as i32).collect())));
+    if let Some(add) = t.add_space_prefix {
+        put("tokenizer.ggml.add_space_prefix", Value::Bool(add));
+    }
+    put("tokenizer.ggml.bos_token_id", Value::U32(t.bos));
+    put("tokenizer.ggml.eos_token_id", Value::U32(t.eos));
+    let extra_metadata = &source.extra_metadata;
+    all.extend(extra_metadata.tokenizer.ids.iter().chain(&extra_metadata.tokenizer.adds).cloned());
+    all.extend(templates(source));
+    all.extend(extra_metadata.tokenizer.ends.iter().cloned());
+    all.extend(quantization(imatrix));
+    all.extend(provenance(source));
+    all.extend(extra_metadata.tokenizer.own.iter().cloned());
+    all
+}
+
+/// What the model is called and what its card says of it. A Tulu model's name says more than its card; the name itself
+/// stays the repository's, which is what people search for.
+fn general(source: &Checkpoint, n_params: u64) -> Vec<(String, Value)> {
+    let named = match Naming::of(&source.name()) {
+        None => Vec::new(),
+        Some(naming) => vec![
+            ("basename", naming.basename),
+            ("finetune", naming.finetune),
+            ("version", naming.version),
+            ("size_label", naming.size_label),
+        ],
+    };
+    let mut all = vec![("general.name".to_owned(), Value::Str(source.name()))];
+    all.extend(named.into_iter().map(|(key, value)| (format!("general.{key}"), Value::Str(value))));
+    let card = &source.extra_metadata.card;
+    let has = |all: &[(String, Value)]| all.iter().any(|(key, _)| key == "general.size_label");
+    if !has(&all) && !has(card) {
+        all.push(("general.size_label".to_owned(), Value::Str(size_label(n_params))));
+    }
+    let known: HashSet<String> = all.iter().map(|(key, _)| key.clone()).collect();
+    all.extend(card.iter().filter(|(key, _)| !known.contains(key)).cloned());
+    all
+}
+
+/// The chat templates: the default one where every program looks, the named ones beside it.
+fn templates(source: &Checkpoint) -> Vec<(String, Value)> {
+    let named = &source.extra_metadata.templates;
+    let one = |(name, text): &(String, String)| (format!("tokenizer.chat_template.{name}"), Value::Str(text.clone()));
+    let mut all: Vec<_> = named.iter().map(one).collect();
+    if !named.is_empty() {
+        let names = named.iter().map(|(name, _)| name.clone()).collect();
+        all.push(("tokenizer.chat_templates".to_owned(), Value::Array(Array::Str(names))));
+    }
+    let default = source.chat_template.as_ref();
+    all.extend(default.map(|text| ("tokenizer.chat_template".to_owned(), Value::Str(text.clone()))));
+    all
+}
+
+/// What the blocks were chosen by, as llama-quantize records it.
+fn quantization(imatrix: Option<&Imatrix>) -> Vec<(String, Value)> {
+    let Some(imatrix) = imatrix else { return Vec::new() };
+    let count = u32::try_from(imatrix.entries.len()).unwrap_or(u32::MAX);
+    let mut all = vec![("file", Value::Str(cut(&imatrix.file).to_owned())), ("entries_count", Value::U32(count))];
+    all.extend(imatrix.dataset.as_deref().map(|dataset| ("dataset", Value::Str(cut(dataset).to_owned()))));
+    if imatrix.chunks > 0 {
+        all.push(("chunks_count", Value::U32(imatrix.chunks)));
+    }
+    all.into_iter().map(|(key, value)| (format!("quantize.imatrix.{key}"), value)).collect()
+}
+
+/// Where the file comes from, under keys of our own that no other tool reads.
+fn provenance(source: &Checkpoint) -> Vec<(String, Value)> {
+    let p = &source.provenance;
+    let mut all = vec![
+        ("version", Value::Str(env!("CARGO_PKG_VERSION").to_owned())),
+        ("ggml", Value::Str(llama_ext::ggml_version())),
+    ];
+    all.extend(p.repository.clone().map(|r| ("source.repository", Value::Str(r))));
+    all.extend(p.revision.clone().map(|r| ("source.revision", Value::Str(r))));
+    if !p.sha256.is_empty() {
+        let (files, hashes) = p.sha256.iter().cloned().unzip();
+        all.push(("source.files", Value::Array(Array::Str(files))));
+        all.push(("source.sha256", Value::Array(Array::Str(hashes))));
+    }
+    all.into_iter().map(|(key, value)| (format!("tulu_quant.{key}"), value)).collect()
+}
+
+/// llama-quantize has room for 127 bytes in a value it adds.
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= 127).last();
+    &text[..end.unwrap_or(0)]
+}
+
+/// `13B`, `6.7B`, `5.8M`: two significant digits, as gguf-py's `model_weight_count_rounded_notation` writes them.
+fn size_label(n_params: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "two digits are kept")]
+    let n = n_params as f64;
+    let (scaled, unit) = match n {
+        n if n > 1e12 => (n * 1e-12, 'T'),
+        n if n > 1e9 => (n * 1e-9, 'B'),
+        n if n > 1e6 => (n * 1e-6, 'M'),
+        n => (n * 1e-3, 'K'),
+    };
+    let whole = format!("{scaled:.0}");
+    let decimals = 2_usize.saturating_sub(whole.trim_start_matches('0').len());
+    format!("{scaled:.decimals$}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_label;
+
+    #[test]
+    fn sizes_are_labelled_as_the_hub_does() {
+        let labels = [13_015_864_320, 6_738_415_616, 68_976_648_192, 5_800_000, 400].map(size_label);
+        assert_eq!(labels, ["13B", "6.7B", "69B", "5.8M", "0.40K"]);
+    }
+}

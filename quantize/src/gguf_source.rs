@@ -1,0 +1,224 @@
+//! A GGUF file as the source of a conversion: its tensors lie in llama.cpp's order already, and its key-value pairs are
+//! copied_metadata over as llama-quantize carries them.
+
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
+
+use crate::byte_source::FileOnDisk;
+use crate::checkpoint::{
+    Checkpoint, Config, ExtraMetadata, Provenance, Shard, SourceTensor, Token, TokenKind, Tokenizer,
+};
+use crate::error::{Code, Error, Result};
+use crate::gguf::{Array, Gguf, TensorInfo, Value};
+use llama_ext::Ftype;
+use llama_ext::tensor_types::MAX_LAYERS;
+use std::path::Path;
+use std::sync::Arc;
+
+impl Checkpoint {
+    /// Opens a LLaMA model's GGUF file as a source: F32, F16 and BF16, and with `allow_requantize` quantized ones, which
+    /// costs quality twice.
+    ///
+    /// # Errors
+    /// [`Code::Gguf`] and [`Code::Config`] when the file or its model is not what is read, [`Code::Requantize`] when it is
+    /// quantized and that was not allowed.
+    pub fn open_gguf(path: &Path, allow_requantize: bool) -> Result<Self> {
+        let gguf = Gguf::open(path)?;
+        refuse_what_is_not_converted(&gguf)?;
+        let quantized = gguf.tensors.iter().find(|t| t.ggml_type.block_size() > 1);
+        if let (Some(t), false) = (quantized, allow_requantize) {
+            let what = format!("tensor '{}' is {} already", t.name, t.ggml_type);
+            let fix = "start from the checkpoint, or pass --allow-requantize and lose quality twice";
+            return Err(Error::new(Code::Requantize, path, what, fix));
+        }
+        let config = Config::from_gguf(&gguf)
+            .map_err(|what| Error::new(Code::Config, &gguf.path, what, "only LLaMA models are converted"))?;
+        let tokenizer = tokenizer(&gguf, &config)?;
+        let tensors = gguf
+            .tensors
+            .iter()
+            .map(|t| SourceTensor {
+                name: t.name.clone(),
+                dtype: t.ggml_type,
+                shape: t.dims.iter().rev().copied().collect(),
+                shard: 0,
+                offset: t.offset,
+                bytes: t.bytes,
+                strides: None,
+            })
+            .collect();
+        Ok(Self {
+            dir: path.to_owned(),
+            config,
+            tokenizer,
+            chat_template: gguf.str("tokenizer.chat_template").map(str::to_owned),
+            shards: vec![Shard::new(path, Arc::new(FileOnDisk::new(gguf.file, gguf.len)))],
+            tensors,
+            provenance: Provenance::default(),
+            notes: Vec::new(),
+            extra_metadata: ExtraMetadata::default(),
+            copied_metadata: Some(gguf.pairs),
+        })
+    }
+}
+
+/// No LLaMA model comes near these; they are those of config.json.
+const MAX_WIDTH: u32 = 1 << 20;
+const MAX_CONTEXT: u32 = 1 << 30;
+
+impl Config {
+    /// What config.json would say of the LLaMA model in a GGUF file: every number within the bounds that hold for
+    /// config.json, so that nothing computed from them overflows.
+    ///
+    /// # Errors
+    /// A sentence that names the first key that is missing or cannot be.
+    pub fn from_gguf(gguf: &Gguf) -> std::result::Result<Self, String> {
+        match gguf.get("general.architecture") {
+            Some(Value::Str(name)) if name == "llama" => {}
+            Some(other) => return Err(format!("general.architecture is {other}, not llama")),
+            None => return Err("general.architecture is missing, not llama".to_owned()),
+        }
+        let read = Numbers(gguf);
+        if gguf.get("llama.expert_count").is_some_and(|value| value.as_u64().is_none_or(|n| n > 1)) {
+            return Err("llama.expert_count is set: it is a mixture of experts".to_owned());
+        }
+        let hidden_size = read.number("llama.embedding_length", MAX_WIDTH)?;
+        let heads = read.number("llama.attention.head_count", MAX_WIDTH)?;
+        let kv_heads = read.optional("llama.attention.head_count_kv", heads)?.unwrap_or(heads);
+        let head_dim = match (read.optional("llama.attention.key_length", MAX_WIDTH)?, hidden_size.checked_div(heads)) {
+            (Some(dim), _) => dim,
+            (None, Some(dim)) if hidden_size.is_multiple_of(heads) => dim,
+            _ => return Err(format!("{heads} heads do not divide {hidden_size} values")),
+        };
+        if !heads.is_multiple_of(kv_heads) || !head_dim.is_multiple_of(2) {
+            return Err(format!("{heads} heads of {head_dim} values and {kv_heads} key-value heads cannot be"));
+        }
+        for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
+            if let Some(other) = read.optional(key, MAX_WIDTH)?.filter(|n| *n != head_dim) {
+                return Err(format!("{key} is {other}, the heads have {head_dim} values"));
+            }
+        }
+        let rows = gguf.tensors.iter().find(|t| t.name == "token_embd.weight").map(TensorInfo::n_rows);
+        let vocab = rows.or_else(|| match gguf.get("tokenizer.ggml.tokens") {
+            Some(Value::Array(array)) => u64::try_from(array.len()).ok(),
+            _ => None,
+        });
+        let vocab = vocab.ok_or("has neither token_embd.weight nor tokenizer.ggml.tokens")?;
+        let vocab_size = u32::try_from(vocab).ok().filter(|n| (1..=MAX_WIDTH).contains(n));
+        let rms_norm_eps = read.positive("llama.attention.layer_norm_rms_epsilon")?;
+        Ok(Self {
+            hidden_size,
+            intermediate_size: read.number("llama.feed_forward_length", MAX_WIDTH)?,
+            num_hidden_layers: read.number("llama.block_count", MAX_LAYERS)?,
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            head_dim,
+            vocab_size: vocab_size.ok_or_else(|| format!("has {vocab} tokens, more than {MAX_WIDTH} or none"))?,
+            max_position_embeddings: read.number("llama.context_length", MAX_CONTEXT)?,
+            rms_norm_eps: rms_norm_eps.ok_or("llama.attention.layer_norm_rms_epsilon is missing")?,
+            rope_theta: read.positive("llama.rope.freq_base")?.unwrap_or(10_000.0),
+            tie_word_embeddings: !gguf.tensors.iter().any(|t| t.name == "output.weight"),
+            bos_token_id: gguf.u32("tokenizer.ggml.bos_token_id"),
+            eos_token_id: gguf.u32("tokenizer.ggml.eos_token_id"),
+            pad_token_id: gguf.u32("tokenizer.ggml.padding_token_id"),
+        })
+    }
+}
+
+/// The numbers of a header; llama.cpp takes them in these types only.
+struct Numbers<'a>(&'a Gguf);
+
+impl Numbers<'_> {
+    fn optional(&self, key: &str, max: u32) -> std::result::Result<Option<u32>, String> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::U32(n)) if (1..=max).contains(n) => Ok(Some(*n)),
+            Some(other) => Err(format!("{key} is {other} ({}), expected a uint32 from 1 to {max}", other.type_name())),
+        }
+    }
+
+    fn number(&self, key: &str, max: u32) -> std::result::Result<u32, String> {
+        self.optional(key, max)?.ok_or_else(|| format!("{key} is missing"))
+    }
+
+    fn positive(&self, key: &str) -> std::result::Result<Option<f32>, String> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::F32(x)) if x.is_finite() && *x > 0.0 => Ok(Some(*x)),
+            Some(other) => Err(format!("{key} is {other} ({}), expected a positive float32", other.type_name())),
+        }
+    }
+}
+
+/// Refuses a part of a split file, and tensors of types that hold no weights.
+fn refuse_what_is_not_converted(gguf: &Gguf) -> Result<()> {
+    let bad = |what: String| Error::new(Code::Gguf, &gguf.path, what, "download the file again");
+    if let Some((n, of)) = gguf.part().map_err(bad)? {
+        let what = format!("is part {n} of {of} of a split file");
+        let fix = "join the parts first: llama-gguf-split --merge FIRST-PART OUT.gguf";
+        return Err(Error::new(Code::Gguf, &gguf.path, what, fix));
+    }
+    match gguf.tensors.iter().find(|t| !t.ggml_type.is_weights()) {
+        None => Ok(()),
+        Some(t) => {
+            let what = format!("tensor '{}' is {}, which is no type of weights", t.name, t.ggml_type);
+            let fix = "make the file again with F32, F16 or BF16, or convert the checkpoint";
+            Err(Error::new(Code::Type, &gguf.path, what, fix))
+        }
+    }
+}
+
+fn tokenizer(gguf: &Gguf, config: &Config) -> Result<Tokenizer> {
+    let bad = |what: &str| Error::new(Code::Tokenizer, &gguf.path, what, "convert the checkpoint again");
+    let array = |key: &str| match gguf.get(key) {
+        Some(Value::Array(array)) => Some(array),
+        _ => None,
+    };
+    let (Some(Array::Str(texts)), Some(Array::F32(scores)), Some(Array::I32(kinds))) =
+        (array("tokenizer.ggml.tokens"), array("tokenizer.ggml.scores"), array("tokenizer.ggml.token_type"))
+    else {
+        return Err(bad("has no SentencePiece vocabulary"));
+    };
+    if u32::try_from(texts.len()) != Ok(config.vocab_size) || scores.len() != texts.len() || kinds.len() != texts.len()
+    {
+        return Err(bad("has another number of tokens than rows of the embedding"));
+    }
+    let kind = |id: i32| match id {
+        2 => TokenKind::Unknown,
+        3 => TokenKind::Control,
+        4 => TokenKind::UserDefined,
+        5 => TokenKind::Unused,
+        6 => TokenKind::Byte,
+        _ => TokenKind::Normal,
+    };
+    let each = texts.iter().zip(scores).zip(kinds);
+    let flag = |key: &str| match gguf.get(key) {
+        Some(Value::Bool(b)) => Some(*b),
+        _ => None,
+    };
+    Ok(Tokenizer {
+        tokens: each.map(|((text, score), id)| Token { text: text.clone(), score: *score, kind: kind(*id) }).collect(),
+        bos: config.bos_token_id.ok_or_else(|| bad("does not say its bos token"))?,
+        eos: config.eos_token_id.ok_or_else(|| bad("does not say its eos token"))?,
+        pad: config.pad_token_id,
+        add_bos: flag("tokenizer.ggml.add_bos_token"),
+        add_eos: flag("tokenizer.ggml.add_eos_token"),
+        add_space_prefix: flag("tokenizer.ggml.add_space_prefix"),
+    })
+}
+
+/// The pairs of a converted file: those of the source, less what is about its own type, alignment, parts and quantization.
+pub(crate) fn pairs(
+    copied_metadata: &[(String, Value)],
+    ftype: Ftype,
+    quantization_version: u32,
+) -> Vec<(String, Value)> {
+    let replaced = |key: &str| {
+        matches!(key, "general.file_type" | "general.quantization_version" | "general.alignment")
+            || matches!(key, "tulu_quant.version" | "tulu_quant.ggml")
+            || ["split.", "quantize.imatrix."].iter().any(|prefix| key.starts_with(prefix))
+    };
+    let mut all: Vec<_> = copied_metadata.iter().filter(|(key, _)| !replaced(key)).cloned().collect();
+    all.push(("general.quantization_version".to_owned(), Value::U32(quantization_version)));
+    all.push(("general.file_type".to_owned(), Value::U32(ftype.id())));
+    all
+}

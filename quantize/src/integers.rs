@@ -1,0 +1,11 @@
+//! Conversions between lengths in memory (`usize`) and lengths in files (`u64`) that never fail.
+
+/// Returns `n` as a length in memory; `usize::MAX`, which no allocation grants, when it does not fit.
+pub(crate) fn to_usize(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+/// Returns `n` as a length in a file.
+pub(crate) fn to_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,118 @@
+//! The exact table of a LLaMA model's tensors: name in the checkpoint, name in a GGUF file, shape, and what the writer
+//! does with the rows. A tensor outside the table is an error, except the ones every loader skips.
+
+use crate::checkpoint::config::Config;
+use llama_ext::ModelShape;
+
+/// What happens to the rows on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Rows are written as they are.
+    AsIs,
+    /// The rows of each head are interleaved: Transformers rotates the halves of a head, llama.cpp neighbouring pairs.
+    RotaryPairs,
+}
+
+/// One row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Name in the checkpoint.
+    pub(crate) source: String,
+    /// Name in the GGUF file.
+    pub(crate) name: String,
+    /// Rows × columns as the checkpoint has them; one number for a vector.
+    pub(crate) shape: Vec<u64>,
+    pub(crate) layout: Layout,
+}
+
+/// A tensor of every layer: name in the checkpoint, name in a GGUF file, shape in terms of the configuration, layout.
+type LayerTensor = (&'static str, &'static str, fn(&Config) -> Vec<u64>, Layout);
+
+const LAYER: [LayerTensor; 9] = [
+    ("self_attn.q_proj", "attn_q", |c| vec![heads(c), hidden(c)], Layout::RotaryPairs),
+    ("self_attn.k_proj", "attn_k", |c| vec![kv_heads(c), hidden(c)], Layout::RotaryPairs),
+    ("self_attn.v_proj", "attn_v", |c| vec![kv_heads(c), hidden(c)], Layout::AsIs),
+    ("self_attn.o_proj", "attn_output", |c| vec![hidden(c), heads(c)], Layout::AsIs),
+    ("mlp.gate_proj", "ffn_gate", |c| vec![ffn(c), hidden(c)], Layout::AsIs),
+    ("mlp.up_proj", "ffn_up", |c| vec![ffn(c), hidden(c)], Layout::AsIs),
+    ("mlp.down_proj", "ffn_down", |c| vec![hidden(c), ffn(c)], Layout::AsIs),
+    ("input_layernorm", "attn_norm", |c| vec![hidden(c)], Layout::AsIs),
+    ("post_attention_layernorm", "ffn_norm", |c| vec![hidden(c)], Layout::AsIs),
+];
+
+fn hidden(c: &Config) -> u64 {
+    u64::from(c.hidden_size)
+}
+
+fn ffn(c: &Config) -> u64 {
+    u64::from(c.intermediate_size)
+}
+
+/// Rows of all query heads.
+fn heads(c: &Config) -> u64 {
+    u64::from(c.num_attention_heads) * u64::from(c.head_dim)
+}
+
+/// Rows of all key (or value) heads.
+fn kv_heads(c: &Config) -> u64 {
+    u64::from(c.num_key_value_heads) * u64::from(c.head_dim)
+}
+
+/// The numbers that llama.cpp chooses tensor types by.
+pub(crate) fn model_shape(config: &Config) -> ModelShape {
+    ModelShape {
+        n_embd: config.hidden_size,
+        n_ff: config.intermediate_size,
+        n_layer: config.num_hidden_layers,
+        n_head: config.num_attention_heads,
+        n_head_kv: config.num_key_value_heads,
+        head_dim: config.head_dim,
+    }
+}
+
+/// Every tensor the model must have, in the order llama.cpp keeps tensors: outside the layers first, then layer by layer,
+/// by name (its quantizer counts layers in that order). Tied models have no output matrix.
+pub(crate) fn table(config: &Config) -> Vec<Known> {
+    let vocab = u64::from(config.vocab_size);
+    let outside = |source: &str, name: &str, shape| Known {
+        source: format!("{source}.weight"),
+        name: format!("{name}.weight"),
+        shape,
+        layout: Layout::AsIs,
+    };
+    let mut all = Vec::new();
+    if !config.tie_word_embeddings {
+        all.push(outside("lm_head", "output", vec![vocab, hidden(config)]));
+    }
+    all.push(outside("model.norm", "output_norm", vec![hidden(config)]));
+    all.push(outside("model.embed_tokens", "token_embd", vec![vocab, hidden(config)]));
+    let mut layer = LAYER;
+    layer.sort_by_key(|(_, name, ..)| *name);
+    for i in 0..config.num_hidden_layers {
+        all.extend(layer.iter().map(|(source, name, shape, layout)| Known {
+            source: format!("model.layers.{i}.{source}.weight"),
+            name: format!("blk.{i}.{name}.weight"),
+            shape: shape(config),
+            layout: *layout,
+        }));
+    }
+    all
+}
+
+/// The row of the checkpoint that becomes row `row` of the GGUF tensor: `reshape(heads, 2, head_dim/2).swapaxes(1, 2)`
+/// of llama.cpp's converter, read from the other side.
+pub(crate) fn rotary_source_row(row: usize, head_dim: usize) -> usize {
+    let (head, within) = (row / head_dim, row % head_dim);
+    head * head_dim + (within % 2) * (head_dim / 2) + within / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rotary_source_row;
+
+    #[test]
+    fn a_heads_halves_become_neighbours() {
+        let rows: Vec<usize> = (0..16).map(|row| rotary_source_row(row, 8)).collect();
+        assert_eq!(rows, [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]);
+    }
+}

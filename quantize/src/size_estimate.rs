@@ -1,0 +1,36 @@
+//! How large a GGUF file will be, from the model's numbers alone: the table of tensors and llama.cpp's own choice of
+//! types, as the plan has them, before there is a checkpoint to plan from.
+
+use crate::checkpoint::Config;
+use crate::gguf::{ALIGNMENT, align};
+use crate::llama_tensors;
+use llama_ext::{Error, Ftype, GgmlType, TensorDesc, TypeRules};
+
+/// Weights of a model with these numbers.
+#[must_use]
+pub fn params(config: &Config) -> u64 {
+    llama_tensors::table(config).iter().map(|t| t.shape.iter().product::<u64>()).sum()
+}
+
+/// Bytes of all tensors of a model with these numbers as `ftype`, made of BF16 weights. The file is larger by its header:
+/// about 20 bytes for each token of the vocabulary.
+///
+/// # Errors
+/// What llama.cpp answers when its rules do not take the numbers.
+pub fn tensor_bytes(config: &Config, ftype: Ftype) -> Result<u64, Error> {
+    let known = llama_tensors::table(config);
+    let described: Vec<TensorDesc<'_>> = known
+        .iter()
+        .map(|t| match t.shape.as_slice() {
+            [rows, columns] => TensorDesc { name: &t.name, n_per_row: *columns, n_rows: *rows, source: GgmlType::BF16 },
+            other => TensorDesc { name: &t.name, n_per_row: other.iter().product(), n_rows: 0, source: GgmlType::F32 },
+        })
+        .collect();
+    let types = llama_ext::tensor_types(&llama_tensors::model_shape(config), &TypeRules::plain(ftype), &described)?;
+    let mut total = 0_u64;
+    for (t, ggml_type) in described.iter().zip(types) {
+        let row = ggml_type.row_bytes(usize::try_from(t.n_per_row).unwrap_or(0))? as u64;
+        total += align(row.saturating_mul(t.n_rows.max(1)), ALIGNMENT).unwrap_or(u64::MAX >> 16);
+    }
+    Ok(total)
+}

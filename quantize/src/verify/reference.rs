@@ -1,0 +1,121 @@
+//! What a GGUF file is compared with: the checkpoint or the GGUF file it was made from.
+
+use super::file_spans::WeightSpan;
+use crate::checkpoint::Checkpoint;
+use crate::convert::f32_rows::RowReader;
+use crate::error::{Code, Error, Result};
+use crate::gguf::{Gguf, TensorInfo, Value};
+use crate::gguf_metadata;
+use crate::integers::{to_u64, to_usize};
+use crate::plan::{Plan, PlannedTensor};
+use crate::platform::read_exact_at;
+use crate::quantize_options::QuantizeOptions;
+use llama_ext::{Ftype, GgmlType};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// What a file was made from.
+#[derive(Debug)]
+pub struct Reference(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// A checkpoint, with the names and shapes its tensors have in a GGUF file.
+    Checkpoint { source: Box<Checkpoint>, tensors: HashMap<String, PlannedTensor> },
+    /// Another GGUF file, usually a lossless one.
+    Gguf { gguf: Box<Gguf>, tensors: HashMap<String, TensorInfo> },
+}
+
+impl Reference {
+    /// Compare with the checkpoint `source`.
+    ///
+    /// # Errors
+    /// [`Error`] when its tensors are not those of its configuration.
+    pub fn checkpoint(source: Checkpoint) -> Result<Self> {
+        let nowhere = [(Ftype::F32, PathBuf::from("unused.gguf"))];
+        let plan = Plan::new(&source, &nowhere, &QuantizeOptions::default())?;
+        let tensors = plan.tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
+        Ok(Self(Kind::Checkpoint { source: Box::new(source), tensors }))
+    }
+
+    /// Compare with the GGUF file `gguf`.
+    #[must_use]
+    pub fn gguf(gguf: Gguf) -> Self {
+        let tensors = gguf.tensors.iter().map(|t| (t.name.clone(), t.clone())).collect();
+        Self(Kind::Gguf { gguf: Box::new(gguf), tensors })
+    }
+
+    /// Dimensions of a tensor in ggml's order, if there is such a tensor.
+    pub(super) fn dims(&self, name: &str) -> Option<&[u64]> {
+        match &self.0 {
+            Kind::Checkpoint { tensors, .. } => tensors.get(name).map(|t| t.dims.as_slice()),
+            Kind::Gguf { tensors, .. } => tensors.get(name).map(|t| t.dims.as_slice()),
+        }
+    }
+
+    pub(super) fn names(&self) -> Vec<&str> {
+        match &self.0 {
+            Kind::Checkpoint { tensors, .. } => tensors.keys().map(String::as_str).collect(),
+            Kind::Gguf { gguf, .. } => gguf.tensors.iter().map(|t| t.name.as_str()).collect(),
+        }
+    }
+
+    /// The key-value pairs that a file made from this has.
+    pub(super) fn pairs(&self) -> Vec<(String, Value)> {
+        match &self.0 {
+            Kind::Checkpoint { source, .. } => gguf_metadata::pairs(source, Ftype::F32, 0, None),
+            Kind::Gguf { gguf, .. } => gguf.pairs.clone(),
+        }
+    }
+
+    /// Type that the weights of a tensor are stored in; F32 for a checkpoint, whose weights are exact.
+    pub(super) fn stored_type(&self, name: &str) -> GgmlType {
+        match &self.0 {
+            Kind::Checkpoint { .. } => GgmlType::F32,
+            Kind::Gguf { tensors, .. } => tensors.get(name).map_or(GgmlType::F32, |t| t.ggml_type),
+        }
+    }
+
+    /// Rows that have to be read together: a checkpoint's rotary rows are interleaved within a head.
+    pub(super) fn unit(&self) -> u64 {
+        match &self.0 {
+            Kind::Checkpoint { source, .. } => u64::from(source.config.head_dim),
+            Kind::Gguf { .. } => 1,
+        }
+    }
+}
+
+/// The same weights of the reference.
+pub(super) fn source_of<'a>(
+    reference: &Reference,
+    t: &TensorInfo,
+    part: WeightSpan,
+    bytes: &mut Vec<u8>,
+    other: &'a mut Vec<f32>,
+    reader: &'a mut RowReader,
+) -> Result<&'a [f32]> {
+    match &reference.0 {
+        Kind::Checkpoint { source, tensors } => {
+            let Some(planned) = tensors.get(&t.name) else { return Ok(&[]) };
+            let columns = t.n_per_row();
+            let shard = source.tensors.get(planned.source).and_then(|from| source.shards.get(from.shard));
+            let Some(shard) = shard else { return Ok(&[]) };
+            let rows = (part.first.checked_div(columns).unwrap_or(0), part.count.checked_div(columns).unwrap_or(0));
+            let read = |buf: &mut [u8], offset| shard.bytes.read_exact_at(buf, offset);
+            Ok(reader.read(source, &read, planned, rows)?.weights)
+        }
+        Kind::Gguf { gguf, tensors } => {
+            let Some(theirs) = tensors.get(&t.name) else { return Ok(&[]) };
+            let (block, block_bytes) =
+                (to_u64(theirs.ggml_type.block_size()).max(1), to_u64(theirs.ggml_type.block_bytes()));
+            let at = |weights: u64| weights.checked_div(block).unwrap_or(0).saturating_mul(block_bytes);
+            bytes.resize(to_usize(at(part.count)), 0);
+            read_exact_at(&gguf.file, bytes, theirs.offset.saturating_add(at(part.first)))
+                .map_err(|err| Error::io(&gguf.path, &format!("read tensor '{}'", t.name), &err))?;
+            other.resize(to_usize(part.count), 0.0);
+            llama_ext::to_f32(theirs.ggml_type, bytes, other)
+                .map_err(|err| Error::new(Code::Engine, &gguf.path, format!("{}: {err}", t.name), "report this"))?;
+            Ok(other)
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Settings of a run that apply to every record which does not set them itself.
+
+use super::format::Format;
+use super::shard::Shard;
+use crate::engine::Sampling;
+
+/// Settings for records that do not set them.
+#[derive(Clone, Debug)]
+pub(crate) struct Defaults {
+    /// Format of input and output.
+    pub(crate) format: Format,
+    /// The shard that this run processes.
+    pub(crate) shard: Shard,
+    /// How tokens are chosen. The seed is mixed with each record's id.
+    pub(crate) sampling: Sampling,
+    /// Repetition penalty over prompt and answer (vLLM's); `None`: the one of `sampling`.
+    pub(crate) repetition_penalty: Option<f32>,
+    /// Stop strings.
+    pub(crate) stop: Vec<String>,
+    /// Completions for each prompt.
+    pub(crate) n: u32,
+    /// Maximum tokens to generate; `u32::MAX`: until the context is full.
+    pub(crate) max_tokens: u32,
+    /// Context size that the model was trained for, in tokens; `None` before the model is loaded.
+    pub(crate) n_ctx_train: Option<u32>,
+    /// The model's name in the results.
+    pub(crate) model: String,
+    /// The model as the user typed it.
+    pub(crate) typed: String,
+    /// `system_fingerprint` in the results: identifies the model file and the program.
+    pub(crate) fingerprint: String,
+    /// Hash of everything the answers depend on; makes result ids differ between different runs and equal between
+    /// identical ones.
+    pub(crate) salt: String,
+    /// Fixed timestamp of all results, in seconds since 1970; `None`: the time each record finishes.
+    pub(crate) stamp: Option<f64>,
+}

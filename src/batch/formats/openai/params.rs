@@ -1,0 +1,186 @@
+//! The parameters of a request body. What is not in the API's tables here is refused by name, because a misspelt
+//! `max_token` that is ignored costs a whole batch.
+
+use crate::batch::record::{CodeAndMessage, RequestOptions, Seed};
+use crate::engine::Sampling;
+use serde_json::{Map, Value, json};
+
+/// The largest `max_tokens`; beyond any window, and a number of this size is a mistake.
+const MAX_TOKENS: u64 = 1_000_000;
+/// As the API has them.
+const MAX_STOPS: usize = 4;
+const MAX_N: u64 = 128;
+const MAX_TOP_CHAT: u64 = 20;
+const MAX_TOP_TEXT: u64 = 5;
+
+/// Fields that say nothing about the answer.
+const IGNORED: &[&str] = &[
+    "model",
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "priority",
+    "request_id",
+    "stream_options",
+    "parallel_tool_calls",
+];
+
+/// Fields that are not supported, at the value that changes nothing; at any other they are refused.
+fn neutral(name: &str) -> Option<&'static [Value]> {
+    use std::sync::LazyLock;
+    static NEUTRAL: LazyLock<Vec<(&str, Vec<Value>)>> = LazyLock::new(|| {
+        vec![
+            ("best_of", vec![json!(1)]),
+            ("stream", vec![json!(false)]),
+            ("echo", vec![json!(false)]),
+            ("suffix", vec![json!("")]),
+            ("response_format", vec![json!({"type": "text"})]),
+            ("modalities", vec![json!(["text"])]),
+            ("tools", vec![json!([])]),
+            ("functions", vec![json!([])]),
+            ("tool_choice", vec![json!("none"), json!("auto")]),
+            ("function_call", vec![json!("none"), json!("auto")]),
+            ("logit_bias", vec![json!({})]),
+            ("audio", vec![]),
+            ("prediction", vec![]),
+            ("reasoning_effort", vec![]),
+            ("verbosity", vec![]),
+            ("web_search_options", vec![]),
+            ("use_beam_search", vec![json!(false)]),
+            ("length_penalty", vec![json!(1.0), json!(1)]),
+            ("min_tokens", vec![json!(0)]),
+            ("ignore_eos", vec![json!(false)]),
+            ("stop_token_ids", vec![json!([])]),
+            ("bad_words", vec![json!([])]),
+            ("prompt_logprobs", vec![]),
+            ("truncate_prompt_tokens", vec![]),
+            ("include_stop_str_in_output", vec![json!(false)]),
+            ("skip_special_tokens", vec![json!(true)]),
+            ("spaces_between_special_tokens", vec![json!(true)]),
+            ("add_generation_prompt", vec![json!(true)]),
+            ("continue_final_message", vec![json!(false)]),
+            // The template of a chat writes them, or the vocabulary asks for BOS, whatever this says.
+            ("add_special_tokens", vec![json!(false), json!(true)]),
+            ("chat_template", vec![]),
+            ("chat_template_kwargs", vec![json!({})]),
+            ("guided_json", vec![]),
+            ("guided_regex", vec![]),
+            ("guided_choice", vec![]),
+            ("guided_grammar", vec![]),
+            ("structured_outputs", vec![]),
+            ("grammar", vec![]),
+            ("json_schema", vec![]),
+        ]
+    });
+    NEUTRAL.iter().find(|(known, _)| *known == name).map(|(_, values)| values.as_slice())
+}
+
+/// Reads the fields that are left of a body; `chat`: which of the two ways to ask for `logprobs` it is.
+pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOptions, CodeAndMessage> {
+    let mut options = RequestOptions::default();
+    let mut top = None;
+    let mut wanted = false;
+    for (name, value) in body {
+        if value.is_null() || IGNORED.contains(&name.as_str()) {
+            continue;
+        }
+        match name.as_str() {
+            "max_tokens" | "max_completion_tokens" => {
+                let given = narrow(whole(&name, &value, 1, MAX_TOKENS)?);
+                if options.max_tokens.is_some_and(|other| other != given) {
+                    return Err(invalid("max_tokens and max_completion_tokens", "differ"));
+                }
+                options.max_tokens = Some(given);
+            }
+            "n" => options.n = Some(narrow(whole(&name, &value, 1, MAX_N)?)),
+            "temperature" => options.temperature = Some(number(&name, &value, 0.0, 100.0)?),
+            "top_p" => options.top_p = Some(number(&name, &value, f32::MIN_POSITIVE, 1.0)?),
+            "min_p" => options.min_p = Some(number(&name, &value, 0.0, 1.0)?),
+            "repeat_penalty" => options.repeat_penalty = Some(penalty(&name, &value)?),
+            "repetition_penalty" => options.repetition_penalty = Some(penalty(&name, &value)?),
+            "presence_penalty" => options.presence_penalty = Some(number(&name, &value, -2.0, 2.0)?),
+            "frequency_penalty" => options.frequency_penalty = Some(number(&name, &value, -2.0, 2.0)?),
+            // vLLM's way to say all of them.
+            "top_k" if value == -1 => options.top_k = Some(0),
+            "top_k" => options.top_k = Some(narrow(whole(&name, &value, 0, u64::from(u32::MAX))?)),
+            "seed" => options.seed = seed(&value)?,
+            "stop" => options.stop = stops(&value)?,
+            "logprobs" if chat => {
+                wanted = value.as_bool().ok_or_else(|| invalid(&name, "must be true or false"))?;
+            }
+            "logprobs" => {
+                (wanted, top) = (true, Some(whole(&name, &value, 0, MAX_TOP_TEXT)?));
+            }
+            "add_special_tokens" if !chat => {
+                let given = value.as_bool().ok_or_else(|| invalid(&name, "must be true or false"))?;
+                options.add_bos = Some(given);
+            }
+            "top_logprobs" if chat => top = Some(whole(&name, &value, 0, MAX_TOP_CHAT)?),
+            _ => match neutral(&name) {
+                Some(values) if values.contains(&value) => {}
+                Some(_) => return Err(("unsupported_parameter", format!("\"{name}\" is not supported"))),
+                None => return Err(("unknown_parameter", format!("there is no parameter \"{}\"", brief(&name)))),
+            },
+        }
+    }
+    if options.repeat_penalty.is_some() && options.repetition_penalty.is_some() {
+        return Err(invalid("repeat_penalty and repetition_penalty", "cannot be given together: give one of them"));
+    }
+    if top.is_some_and(|n| n > 0) && !wanted {
+        return Err(invalid("top_logprobs", "needs \"logprobs\": true"));
+    }
+    options.logprobs = wanted.then(|| u8::try_from(top.unwrap_or(0)).unwrap_or(u8::MAX));
+    Ok(options)
+}
+
+fn invalid(name: &str, why: impl std::fmt::Display) -> CodeAndMessage {
+    ("invalid_parameter", format!("{name} {why}"))
+}
+
+fn whole(name: &str, value: &Value, least: u64, most: u64) -> Result<u64, CodeAndMessage> {
+    let given = value.as_u64().filter(|n| (least..=most).contains(n));
+    given.ok_or_else(|| invalid(name, format!("must be a whole number from {least} to {most}")))
+}
+
+fn narrow(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn number(name: &str, value: &Value, least: f32, most: f32) -> Result<f32, CodeAndMessage> {
+    let given = value.as_f64().map(|n| n as f32).filter(|n| (least..=most).contains(n));
+    given.ok_or_else(|| invalid(name, format!("must be a number from {least} to {most}")))
+}
+
+/// A penalty that divides.
+fn penalty(name: &str, value: &Value) -> Result<f32, CodeAndMessage> {
+    number(name, value, *Sampling::REPEAT_PENALTY.start(), *Sampling::REPEAT_PENALTY.end())
+}
+
+/// OpenAI's seeds have 64 bits, llama.cpp's 32, of which it keeps the last for itself.
+fn seed(value: &Value) -> Result<Seed, CodeAndMessage> {
+    let given = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
+    let folded = given.map(|n| n.rem_euclid(i128::from(u32::MAX)));
+    let seed = folded.and_then(|n| u32::try_from(n).ok()).map(Seed::Given);
+    seed.ok_or_else(|| invalid("seed", "must be a whole number of 64 bits"))
+}
+
+fn stops(value: &Value) -> Result<Vec<String>, CodeAndMessage> {
+    let list = match value {
+        Value::Array(list) => list.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let texts: Option<Vec<String>> =
+        list.iter().map(|stop| stop.as_str().filter(|text| !text.is_empty()).map(str::to_owned)).collect();
+    texts
+        .filter(|texts| texts.len() <= MAX_STOPS)
+        .ok_or_else(|| invalid("stop", format!("must be a string or up to {MAX_STOPS} strings, none empty")))
+}
+
+/// A name from input inside a message.
+fn brief(name: &str) -> String {
+    crate::sanitize::one_line(&name.chars().take(40).collect::<String>())
+}

@@ -1,0 +1,148 @@
+//! The decoder: one context with its slots. Each step decodes one batch and returns what happened. Which request is computed
+//! next is decided in `admission.rs`.
+
+use super::active_request::ActiveRequest;
+use super::admission::Scheduler;
+use super::choose::{Choice, Chosen, choose};
+use super::request::{Event, FinishReason, Mode, Request, RequestId};
+use super::slot::{Slot, SlotState};
+use crate::engine::{Context, Model, Vocab};
+use crate::error::{Code, Failure};
+use crate::interrupt::Interrupt;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// The slots of one context, and the requests in them.
+#[derive(Debug)]
+pub(crate) struct Decoder<'m> {
+    pub(super) context: Context<'m>,
+    pub(super) scheduler: Scheduler,
+    vocab: Vocab<'m>,
+    /// Requests so far; the id of the last one.
+    n_requests: u64,
+    n_threads: usize,
+}
+
+impl<'m> Decoder<'m> {
+    /// Creates the context of `model`, with the slots that it was loaded for. `interrupt` stops a step in its middle.
+    pub(crate) fn new(model: &'m Model, mode: Mode, interrupt: &Interrupt) -> Result<Self, Failure> {
+        let context = model.context(interrupt)?;
+        Ok(Self {
+            vocab: model.vocab(),
+            scheduler: Scheduler::new(&context, mode, model.settings().n_gpu_layers > 0),
+            n_requests: 0,
+            n_threads: model.n_threads() as usize,
+            context,
+        })
+    }
+
+    /// Context size of one sequence in tokens: prompt and answer together never exceed it.
+    pub(crate) fn n_ctx(&self) -> usize {
+        self.context.n_ctx()
+    }
+
+    /// Requests that generate at the same time. More can be submitted if prompts are prefilled ahead.
+    pub(crate) fn n_slots(&self) -> usize {
+        self.context.n_slots()
+    }
+
+    /// Requests that can be submitted now.
+    pub(crate) fn idle(&self) -> usize {
+        self.scheduler.slots.iter().filter(|slot| slot.is_idle()).count()
+    }
+
+    /// Submits a request; needs an [`idle`](Self::idle) slot. A prompt is never truncated: one that leaves no token for an
+    /// answer is an error (`CONTEXT_LENGTH`).
+    pub(crate) fn submit(&mut self, request: Request) -> Result<RequestId, Failure> {
+        let (n_prompt, n_ctx) = (request.ids.len(), self.n_ctx());
+        if n_prompt == 0 || request.max_tokens == 0 {
+            let what = "the request has an empty prompt, or asks for an empty answer";
+            return Err(Failure::input(Code::Request, what, "ask for more"));
+        }
+        if n_prompt >= n_ctx {
+            let what = format!("the prompt has {n_prompt} tokens; the context is {n_ctx} tokens, including the answer");
+            return Err(Failure::input(Code::ContextLength, what, "shorten the prompt, or give a larger -c"));
+        }
+        let slot = self.scheduler.idle_slot(&request.ids).ok_or_else(|| {
+            Failure::engine(Code::Defect, "a request was submitted without a free slot", "report this")
+        })?;
+        self.n_requests += 1;
+        let slot = &mut self.scheduler.slots[slot];
+        slot.last_request = self.n_requests;
+        let id = RequestId(self.n_requests);
+        slot.state = SlotState::Waiting(ActiveRequest::new(id, request, n_ctx));
+        Ok(id)
+    }
+
+    /// Decodes one batch and returns what happened; nothing if all slots are idle, or if the step was interrupted. After an
+    /// error the decoder must not be used again.
+    pub(crate) fn step(&mut self) -> Result<Vec<(RequestId, Event)>, Failure> {
+        self.scheduler.admit(&mut self.context)?;
+        let budgets = self.scheduler.next_batch(&mut self.context)?;
+        if budgets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.fill_batch(&budgets)?;
+        let began = Instant::now();
+        if !self.context.decode()? {
+            for (i, _) in budgets {
+                self.context.truncate(i, self.scheduler.slots[i].cached.len())?;
+            }
+            return Ok(Vec::new());
+        }
+        self.scheduler.observe(budgets.iter().map(|(_, n)| n).sum(), began.elapsed());
+
+        let mut events = Vec::new();
+        for (i, n) in budgets {
+            events.extend(self.scheduler.advance(i, n)?);
+        }
+        for (i, (token, logprob)) in self.choose(&rows)? {
+            let slot = &mut self.scheduler.slots[i];
+            let Some(request) = slot.request_mut() else { continue };
+            let (text, reason) = request.accept(token, logprob, &self.vocab);
+            events.extend(slot.emit(text, reason, &self.vocab));
+        }
+        Ok(events)
+    }
+
+    /// Puts the next tokens of each slot into the batch. Returns, for each slot whose last token is among them, the row of
+    /// its logits.
+    fn fill_batch(&mut self, budgets: &[(usize, usize)]) -> Result<BTreeMap<usize, usize>, Failure> {
+        self.context.clear_batch();
+        let mut rows = BTreeMap::new();
+        for (i, n_tokens) in budgets {
+            let slot = &self.scheduler.slots[*i];
+            let pending = slot.pending();
+            for (n, token) in pending.iter().take(*n_tokens).enumerate() {
+                let last = n + 1 == pending.len();
+                let row = self.context.push(*token, slot.cached.len() + n, *i, last)?;
+                if last {
+                    rows.insert(*i, row);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Chooses the next token of each slot in `rows`, which maps a slot to the row of its logits.
+    fn choose(&mut self, rows: &BTreeMap<usize, usize>) -> Result<Vec<(usize, Chosen)>, Failure> {
+        let (mut slots, mut choices) = (Vec::new(), Vec::new());
+        for (i, slot) in self.scheduler.slots.iter_mut().enumerate() {
+            if let (Some(row), Some(request)) = (rows.get(&i), slot.request_mut()) {
+                slots.push(i);
+                choices.push(Choice { request, logits: self.context.logits(*row)? });
+            }
+        }
+        let chosen = choose(&mut choices, &self.vocab, self.n_threads)?;
+        Ok(slots.into_iter().zip(chosen).collect())
+    }
+
+    /// Ends a request with [`FinishReason::Interrupted`]; its partial answer is in the events. Returns no events if the
+    /// request has already finished.
+    pub(crate) fn cancel(&mut self, id: RequestId) -> Vec<(RequestId, Event)> {
+        let has_it = |slot: &&mut Slot| slot.request().is_some_and(|request| request.id == id);
+        let Some(slot) = self.scheduler.slots.iter_mut().find(has_it) else { return Vec::new() };
+        let text = slot.request_mut().map(ActiveRequest::flush).unwrap_or_default();
+        slot.emit(text, Some(FinishReason::Interrupted), &self.vocab)
+    }
+}

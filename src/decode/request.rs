@@ -1,0 +1,107 @@
+//! What goes into the decoder and what comes out: requests, events, answers.
+
+use super::logprobs::TokenLogprob;
+use crate::engine::{Sampling, Token};
+use std::time::Duration;
+
+/// A prompt to answer, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// The whole prompt, BOS included.
+    pub(crate) ids: Vec<Token>,
+    /// How tokens are chosen; already checked.
+    pub(crate) sampling: Sampling,
+    /// Maximum tokens to generate. The context size limits the answer too, with the same [`FinishReason::Length`].
+    pub(crate) max_tokens: u32,
+    /// Stop strings: the answer ends before the first of them; usually [`super::TURN_MARKERS`].
+    pub(crate) stop: Vec<String>,
+    /// Number of most likely tokens to return with the log probability of each token; `None`: no log probabilities.
+    pub(crate) logprobs: Option<u8>,
+}
+
+/// Identifies a request from [`super::Decoder::submit`] to its [`Event::Finished`]; a smaller id is older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RequestId(pub(super) u64);
+
+/// What the decoder is tuned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A person waits: a batch should take at most about 0.5 s.
+    Interactive,
+    /// Many records: as many tokens per second as possible.
+    Throughput,
+    /// The output of a request does not depend on other requests: one sequence at a time, and prefill chunks always begin
+    /// at the same positions. The number of threads must be the same, too.
+    Deterministic,
+}
+
+/// What happened to a request in one step.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// `done` of `total` prompt tokens are in the KV cache.
+    Prefill {
+        /// Prompt tokens in the KV cache.
+        done: usize,
+        /// Prompt tokens.
+        total: usize,
+    },
+    /// The next text of the answer: whole characters, never part of a stop string.
+    Text(String),
+    /// The whole answer; its slot is free again.
+    Finished(Answer),
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FinishReason {
+    /// The model ended it, or a stop string matched.
+    Stop,
+    /// `max_tokens` or the context size was reached.
+    Length,
+    /// [`super::Decoder::cancel`].
+    Interrupted,
+}
+
+/// A finished answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// The whole text, without the stop string.
+    pub(crate) text: String,
+    /// Generated ids whose text is exactly `text`; `None` if no token boundary falls at its end (a stop string that began
+    /// within a token, an incomplete character).
+    pub(crate) ids: Option<Vec<Token>>,
+    /// Log probabilities of the tokens of `text`, if the request asked for them. The last token can reach beyond the end
+    /// of `text`.
+    pub(crate) logprobs: Option<Vec<TokenLogprob>>,
+    /// Why it ended.
+    pub(crate) reason: FinishReason,
+    /// Tokens and time.
+    pub(crate) usage: Usage,
+}
+
+/// Tokens and time of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// Tokens of the prompt.
+    pub(crate) prompt_tokens: usize,
+    /// Prompt tokens that were in the KV cache already.
+    pub(crate) cached_tokens: usize,
+    /// Generated tokens, including the one that ended the answer.
+    pub(crate) completion_tokens: usize,
+    /// From the request to the first token.
+    pub(crate) prefill: Duration,
+    /// From the first token to the last.
+    pub(crate) generation: Duration,
+}
+
+impl Usage {
+    /// Prompt tokens computed per second, up to the first token of the answer.
+    pub(crate) fn prefill_speed(&self) -> f64 {
+        (self.prompt_tokens - self.cached_tokens) as f64 / self.prefill.as_secs_f64().max(1e-9)
+    }
+
+    /// Tokens generated per second after the first; 0 if there was only one.
+    pub(crate) fn generation_speed(&self) -> f64 {
+        self.completion_tokens.saturating_sub(1) as f64 / self.generation.as_secs_f64().max(1e-9)
+    }
+}

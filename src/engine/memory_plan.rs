@@ -1,0 +1,186 @@
+//! Plans the memory of a run: the context size, the number of slots and the size of the KV cache that fit in the available
+//! memory. Checked before the weights are loaded, so that an error can suggest a flag; otherwise the kernel would kill the
+//! process later. The formula is in `model_dims.rs`, the available memory in `available.rs`.
+
+use super::available::Available;
+use super::model_dims::ModelDims;
+use super::settings::{CacheType, FlashAttn, N_CTX_MIN, Settings};
+use crate::error::{Code, Failure};
+use crate::table::gib;
+
+/// Maximum slots if the user gives no number: more slots gain little on a CPU, and the cost of the mask grows with the pool.
+const N_SLOTS_AUTO: u32 = 32;
+/// Tokens per slot, prompt and answer, that the pool should hold if the user gives no number of slots.
+const SLOT_TOKENS: u32 = 512;
+/// Maximum cells of the pool: the mask over all cells is computed for each batch.
+const N_CELLS_MAX: u32 = 64 << 10;
+
+/// Size of the KV cache: one pool of cells that all slots share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KvPlan {
+    /// Context size of one sequence, in tokens.
+    pub(crate) n_ctx: u32,
+    /// Sequences that generate at the same time.
+    pub(crate) n_slots: u32,
+    /// Additional sequences whose prompts are prefilled before a slot is free.
+    pub(crate) n_ahead: u32,
+    /// Cells of the pool, one per token: at least `n_ctx`.
+    pub(crate) n_cells: u32,
+}
+
+impl KvPlan {
+    /// Plans the KV cache for `n_slots` sequences, or for as many as the available memory suggests. Each sequence can grow
+    /// to `n_ctx` tokens. The pool has `n_ctx` cells per slot, but at most one context plus half of the remaining free
+    /// memory, and at most what the input can use ([`Settings::n_needed`]). A request waits while the pool has no free cells
+    /// for its prompt.
+    ///
+    /// # Errors
+    /// `CTX_SIZE`, `MEMORY`: the context is too large. `KV_TOKENS`: `--kv-tokens` is less than one context.
+    pub(crate) fn new(
+        dims: &ModelDims,
+        settings: &Settings,
+        n_slots: Option<u32>,
+        available: &Available,
+    ) -> Result<Self, Failure> {
+        let n_ctx = context_size(dims, settings, available)?;
+        let left = available.bytes.saturating_sub(dims.memory_needed(settings, n_ctx));
+        let spare = left / 2 / dims.bytes_per_cell(settings).max(1);
+        let most = match settings.n_cells {
+            Some(asked) if asked < n_ctx => {
+                let what = format!("{asked} tokens for all slots are less than the context of {n_ctx}");
+                return Err(Failure::input(Code::KvTokens, what, format!("give --kv-tokens {n_ctx} or a smaller -c")));
+            }
+            Some(asked) => asked,
+            None => n_ctx.saturating_add(u32::try_from(spare).unwrap_or(u32::MAX)),
+        };
+        let n_slots = n_slots.unwrap_or((most / SLOT_TOKENS).clamp(1, N_SLOTS_AUTO));
+        let cells = n_ctx.saturating_mul(n_slots).min(most).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
+        let needed = settings.n_needed.filter(|_| settings.n_cells.is_none()).unwrap_or(u64::MAX);
+        let cells = cells.min(u32::try_from(needed).unwrap_or(u32::MAX)).max(n_ctx);
+        Ok(Self { n_ctx, n_slots, n_ahead: 0, n_cells: cells.checked_next_multiple_of(N_CTX_MIN).unwrap_or(cells) })
+    }
+}
+
+/// Returns the context size of one sequence, in tokens: as given; otherwise the training context, reduced to what fits in
+/// the available memory.
+fn context_size(dims: &ModelDims, settings: &Settings, available: &Available) -> Result<u32, Failure> {
+    let asked = settings.n_ctx.unwrap_or(dims.n_ctx_train);
+    settings.check_trained_context(dims.n_ctx_train)?;
+    if dims.memory_needed(settings, asked) <= available.bytes {
+        return Ok(asked);
+    }
+    let largest = (1..=asked / N_CTX_MIN)
+        .rev()
+        .map(|steps| steps * N_CTX_MIN)
+        .find(|n_ctx| dims.memory_needed(settings, *n_ctx) <= available.bytes);
+    if let (None, Some(n_ctx)) = (settings.n_ctx, largest) {
+        return Ok(n_ctx);
+    }
+    let small = Settings { type_k: CacheType::Q8_0, type_v: CacheType::Q8_0, ..settings.clone() };
+    let fix = if dims.memory_needed(&small, asked) <= available.bytes && settings.flash_attn != FlashAttn::Off {
+        "give -ctk q8_0 -ctv q8_0, or a smaller -c".to_owned()
+    } else if let Some(n_ctx) = largest {
+        format!("give -c {n_ctx} or less")
+    } else {
+        format!("{}, or take a smaller type such as Q4_K_M or Q3_K_M", available.more)
+    };
+    let what = format!(
+        "a context of {asked} tokens needs {} of memory (weights {}), and {} {}",
+        gib(dims.memory_needed(settings, asked)),
+        gib(dims.tensor_bytes),
+        gib(available.bytes),
+        available.bound
+    );
+    Err(Failure::machine(Code::Memory, what, fix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Available, CacheType, KvPlan, ModelDims, Settings, context_size};
+    use crate::error::Code;
+
+    const GIB: u64 = 1 << 30;
+
+    fn free(bytes: u64) -> Available {
+        Available::of_machine(bytes)
+    }
+
+    /// Tulu 2 13B at Q4_K_M.
+    fn tulu_13b() -> ModelDims {
+        ModelDims {
+            n_layer: 40,
+            n_embd: 5120,
+            n_head: 40,
+            n_head_kv: 40,
+            head_dim: 128,
+            n_vocab: 32_000,
+            n_ctx_train: 4096,
+            tensor_bytes: 7_865_000_000,
+        }
+    }
+
+    fn settings(n_ctx: Option<u32>) -> Settings {
+        Settings { n_ctx, ..Settings::default() }
+    }
+
+    #[test]
+    fn the_kv_cache_of_13b_takes_800_kib_a_token() {
+        assert_eq!(tulu_13b().kv_bytes_per_cell(CacheType::F16, CacheType::F16), 819_200);
+        assert_eq!(tulu_13b().kv_bytes_per_cell(CacheType::Q8_0, CacheType::Q8_0), 435_200);
+    }
+
+    #[test]
+    fn the_default_window_is_cut_to_what_fits_and_an_asked_one_is_refused() {
+        let dims = tulu_13b();
+        assert_eq!(context_size(&dims, &settings(None), &free(64 * GIB)).ok(), Some(4096));
+        let cut = context_size(&dims, &settings(None), &free(9 * GIB)).unwrap_or(0);
+        assert!((256..4096).contains(&cut) && cut.is_multiple_of(256), "{cut}");
+        let refused = context_size(&dims, &settings(Some(4096)), &free(10 * GIB));
+        assert!(refused.is_err_and(|failure| failure.code == Code::Memory && failure.fix.contains("-ctk q8_0")));
+        let refused = context_size(&dims, &settings(Some(4096)), &free(9 * GIB));
+        assert!(refused.is_err_and(|failure| failure.fix == format!("give -c {cut} or less")));
+    }
+
+    #[test]
+    fn a_pool_holds_a_window_for_each_slot_or_what_fits() {
+        let dims = tulu_13b();
+        let cache = |slots, memory| {
+            KvPlan::new(&dims, &settings(None), slots, &free(memory)).unwrap_or_else(|err| panic!("{err}"))
+        };
+        assert_eq!(cache(Some(1), 64 * GIB), KvPlan { n_ctx: 4096, n_slots: 1, n_ahead: 0, n_cells: 4096 });
+        assert_eq!(cache(Some(4), 64 * GIB).n_cells, 4 * 4096);
+        let tight = cache(Some(16), 16 * GIB);
+        assert_eq!((tight.n_ctx, tight.n_slots), (4096, 16));
+        assert!((4096..16 * 4096).contains(&tight.n_cells), "{tight:?}");
+        let asked = Settings { n_cells: Some(5000), ..settings(None) };
+        assert_eq!(KvPlan::new(&dims, &asked, Some(16), &free(64 * GIB)).map(|cache| cache.n_cells).ok(), Some(5120));
+        let asked = Settings { n_cells: Some(4000), ..settings(None) };
+        let refused = KvPlan::new(&dims, &asked, Some(16), &free(64 * GIB));
+        assert!(
+            refused.is_err_and(|failure| failure.code == Code::KvTokens && failure.fix.contains("--kv-tokens 4096"))
+        );
+        assert_eq!(cache(None, 256 * GIB).n_slots, 32);
+        for (needed, cells) in [(9000, 9216), (100, 4096), (1 << 20, 4 * 4096)] {
+            let short = Settings { n_needed: Some(needed), ..settings(None) };
+            assert_eq!(
+                KvPlan::new(&dims, &short, Some(4), &free(64 * GIB)).map(|cache| cache.n_cells).ok(),
+                Some(cells)
+            );
+        }
+        let auto = cache(None, 16 * GIB);
+        assert!((2..32).contains(&auto.n_slots), "{auto:?}");
+        assert!(auto.n_slots * 512 <= auto.n_cells, "{auto:?}");
+    }
+
+    #[test]
+    fn a_window_beyond_training_is_refused() {
+        let refused = context_size(&tulu_13b(), &settings(Some(4097)), &free(64 * GIB));
+        assert!(refused.is_err_and(|failure| failure.code == Code::CtxSize));
+    }
+
+    #[test]
+    fn what_the_gpu_holds_needs_no_main_memory() {
+        let offloaded = Settings { n_gpu_layers: 99, ..settings(None) };
+        assert!(tulu_13b().memory_needed(&offloaded, 4096) < GIB / 2);
+    }
+}
