@@ -59,11 +59,17 @@ impl RequestInfo<'_> {
         RequestError::Transient(Failure::machine(Code::HubAnswer, what, fix).at(self.name()), None)
     }
 
-    /// What the status of `reply` means. `signed`: the answer came from an address that the Hub had redirected to.
-    pub(super) fn error_of(&self, settings: &HubSettings, url: &Uri, reply: &Response, signed: bool) -> RequestError {
-        let status = reply.status;
-        let code = reply.header("x-error-code").unwrap_or_default();
-        let said = reply.header("x-error-message").map(|text| settings.scrub(text)).unwrap_or_default();
+    /// What the status of `response` means. `signed`: the answer came from an address that the Hub had redirected to.
+    pub(super) fn error_of(
+        &self,
+        settings: &HubSettings,
+        url: &Uri,
+        response: &Response,
+        signed: bool,
+    ) -> RequestError {
+        let status = response.status;
+        let code = response.header("x-error-code").unwrap_or_default();
+        let said = response.header("x-error-message").map(|text| settings.scrub(text)).unwrap_or_default();
         let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
         let token = settings.token.is_some();
         let (id, revision, site) = (self.id, self.revision, settings.endpoint.as_str());
@@ -75,7 +81,7 @@ impl RequestInfo<'_> {
             RequestError::Permanent(failure.at(self.name()))
         };
         let transient = |code, what: String, fix: &str| {
-            let wait = reply.number("retry-after").map(Duration::from_secs);
+            let wait = response.number("retry-after").map(Duration::from_secs);
             RequestError::Transient(Failure::machine(code, what, fix).at(self.name()), wait)
         };
         match (status, code) {
@@ -127,7 +133,7 @@ impl RequestInfo<'_> {
                 input(Code::HubAuth, format!("access is refused with status {status}{said}"), fix)
             }
             (429, _) => {
-                let wait = reply.number("retry-after").map_or(String::new(), |s| format!(" for {s} s"));
+                let wait = response.number("retry-after").map_or(String::new(), |s| format!(" for {s} s"));
                 let fix = if token { "run it again later" } else { "run it again later; HF_TOKEN raises the limit" };
                 transient(Code::HubRate, format!("the Hub asks to wait{wait}: too many requests{said}"), fix)
             }

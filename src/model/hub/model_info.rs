@@ -93,7 +93,7 @@ impl Hub {
         loop {
             match self.try_get_json(info, at) {
                 Ok(answer) => return Ok(answer),
-                Err(trouble) => tries.again(trouble)?,
+                Err(error) => tries.wait(error)?,
             }
         }
     }
@@ -104,13 +104,13 @@ impl Hub {
                 Failure::input(Code::HubEndpoint, format!("{err}"), "check HF_ENDPOINT").at(info.id),
             )
         })?;
-        let (mut reply, url) = self.get_following_redirects(info, &url, None, None)?;
-        let next = reply
+        let (mut response, url) = self.get_following_redirects(info, &url, None, None)?;
+        let next = response
             .header("link")
             .and_then(next_page)
             .filter(|next| next.parse::<Uri>().is_ok_and(|next| super::url::same_origin(&next, &self.settings.base)));
         let mut body = Vec::new();
-        let read = reply.body().take(MAX_BODY).read_to_end(&mut body);
+        let read = response.body().take(MAX_BODY).read_to_end(&mut body);
         self.check_cancelled().map_err(RequestError::Permanent)?;
         read.map_err(|err| TransportError::listing_disconnected(&err, &url, body.len()))?;
         let value = serde_json::from_slice(&body).map_err(|_| info.invalid_response(&url, "not JSON"))?;

@@ -122,11 +122,11 @@ impl Partial {
     /// What of `range` has not arrived.
     pub(super) fn gaps(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let (mut gaps, mut at) = (Vec::new(), range.start);
-        for range in &self.log().done {
-            if range.start > at && range.start < range.end {
-                gaps.push(at..range.start);
+        for done in &self.log().done {
+            if done.start > at && done.start < range.end {
+                gaps.push(at..done.start);
             }
-            at = at.max(range.end);
+            at = at.max(done.end);
         }
         if at < range.end {
             gaps.push(at..range.end);
@@ -262,6 +262,7 @@ mod tests {
         partial.record(10..20, crc32fast::hash(&[9; 10])).unwrap();
         assert_eq!(partial.gaps(&(0..100)), [30..50, 60..100]);
         assert_eq!(partial.gaps(&(25..55)), std::slice::from_ref(&(30..50)));
+        assert_eq!(partial.gaps(&(0..40)), std::slice::from_ref(&(30..40)));
         drop(partial);
         // a torn line, and bytes that were lost
         let [part, done] = names(&blob);
