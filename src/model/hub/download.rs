@@ -61,9 +61,9 @@ pub(super) fn download_files(
             hash_failed: AtomicBool::new(false),
         });
     }
-    let (total, arrived) = downloads.iter().fold((0, 0), |(t, a), w| (t + w.file.size, a + w.partial.arrived()));
+    let (total, completed) = downloads.iter().fold((0, 0), |(t, a), w| (t + w.file.size, a + w.partial.completed()));
     let bar = Bar::bytes("downloading", total);
-    bar.begin_at(arrived);
+    bar.begin_at(completed);
     let job = Download {
         hub,
         listing,
