@@ -89,8 +89,12 @@ pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
         // removing cannot be undone, so without a terminal to ask on nothing is removed
         let terminal = confirm::prompt_terminal().ok_or_else(declined)?;
         stderr::block("Remove them? [y/N] ");
-        let go_on = || interrupt.asked().map_or(Ok(()), |exit| Err(stopped(exit)));
-        match confirm::read_answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+        let check_cancelled = || interrupt.asked().map_or(Ok(()), |exit| Err(stopped(exit)));
+        match confirm::read_answer(terminal, &check_cancelled)?
+            .as_deref()
+            .map(|text| text.trim().to_lowercase())
+            .as_deref()
+        {
             Some("y" | "yes") => {}
             _ => return Err(declined()),
         }
