@@ -1,4 +1,4 @@
-//! Where saved conversations are, by name. What is in the files is in `saved.rs` and `kv_file.rs`.
+//! Names and paths of saved conversations. Their content is in `saved.rs` and `kv_file.rs`.
 
 use super::typed_path;
 use crate::error::{Code, Failure};
@@ -6,12 +6,12 @@ use std::fs::{self, DirEntry};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Where conversations are kept that are saved under a plain name; the folder may not be there yet.
+/// The folder of conversations saved under a plain name; it may not exist yet.
 pub(super) fn folder() -> Result<PathBuf, Failure> {
     crate::model::app_dirs::conversations_dir()
 }
 
-/// The file that `name` means: a path as it is (it has a separator, or ends in .json), else a name in [`folder`].
+/// The file that `name` means: a path (with a separator, or ending in .json) as it is, else a name in [`folder`].
 pub(crate) fn path_of(name: &str) -> Result<PathBuf, Failure> {
     let path = typed_path::parse(name);
     let is_path = path.components().count() > 1
@@ -21,7 +21,7 @@ pub(crate) fn path_of(name: &str) -> Result<PathBuf, Failure> {
     Ok(if is_path { path } else { folder()?.join(format!("{}.json", path.display())) })
 }
 
-/// The names in [`folder`], sorted.
+/// The names of conversations in [`folder`], sorted.
 pub(super) fn names() -> Result<Vec<String>, Failure> {
     let mut names: Vec<String> = entries()?.into_iter().map(|(name, _)| name).collect();
     names.sort();
@@ -32,12 +32,12 @@ pub(super) fn names() -> Result<Vec<String>, Failure> {
 pub(crate) fn newest() -> Result<PathBuf, Failure> {
     let newest = entries()?.into_iter().max_by_key(|(_, entry)| entry.metadata().and_then(|file| file.modified()).ok());
     newest.map(|(_, entry)| entry.path()).ok_or_else(|| {
-        let what = "no conversation was kept yet";
-        Failure::input(Code::Conversation, what, "leave out --continue to begin one")
+        let what = "there is no saved conversation";
+        Failure::input(Code::Conversation, what, "leave --continue out to start one")
     })
 }
 
-/// The conversations in [`folder`] by name. Where there is no folder there are none.
+/// The conversations in [`folder`], by name; none if the folder is missing.
 fn entries() -> Result<Vec<(String, DirEntry)>, Failure> {
     let folder = folder()?;
     let failed = |err: std::io::Error| Failure::io(&folder, "cannot list the saved conversations", &err);
@@ -49,7 +49,7 @@ fn entries() -> Result<Vec<(String, DirEntry)>, Failure> {
     Ok(entries.into_iter().filter_map(named).collect())
 }
 
-/// The KV cache that belongs to a conversation.
+/// The KV cache file of a conversation.
 pub(super) fn kv_path(path: &Path) -> PathBuf {
     path.with_extension("kv")
 }
