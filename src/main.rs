@@ -12,10 +12,12 @@ mod decode;
 mod defect;
 mod engine;
 mod error;
+mod exit;
 mod hex;
 mod interrupt;
 mod model;
 mod options;
+mod platform;
 mod progress;
 mod prompt;
 mod sanitize;
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
         return Exit::Machine.into();
     }
     defect::guarded(|| {
-        engine::spin_briefly();
+        platform::reexec_with_short_openmp_spin();
         let line = match cli::parse(std::env::args_os()) {
             Ok(line) => line,
             Err(refused) => return refused.report(),

@@ -11,11 +11,9 @@ use super::saved::Saved;
 use super::session::{Flags, Habits, Next, Session, one_line_of};
 use super::unsaved::{self, Unsaved};
 use crate::error::{Code, Exit, Failure};
-use crate::interrupt::{Interrupt, ignored};
+use crate::interrupt::Interrupt;
+use crate::platform::{self, Signal, TerminalState, is_raw};
 use crate::stderr::dim as note;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -119,42 +117,41 @@ fn input(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
     }
 }
 
-/// Hears the signals that [`Interrupt`] cannot act on, because nobody looks at it while the editor waits for a key:
+/// Reacts to signals while the editor waits for a key and nothing looks at [`Interrupt`]:
 ///
-/// | signal | an answer is being made | at the prompt |
+/// | signal | during an answer | at the prompt |
 /// |---|---|---|
-/// | SIGINT | stops it ([`Interrupt`] says so) | forgotten; the key is only a character there |
+/// | SIGINT | stops the answer (through [`Interrupt`]) | ignored: the key Ctrl-C is a character there |
 /// | SIGINT after one that stopped an answer, before the next input | – | leaves with 130 |
-/// | SIGTERM | stops it, then the loop leaves with 143 | leaves with 143 |
+/// | SIGTERM | stops the answer, then the loop leaves with 143 | leaves with 143 |
 /// | SIGHUP | leaves as the system would | leaves as the system would |
 ///
-/// To leave is to keep the conversation that nobody saved, and to put the terminal back as it was. What was ignored when
-/// the program started stays ignored.
+/// Before it leaves, it keeps the unsaved conversation and restores the terminal. Signals that were ignored when the
+/// program started stay ignored.
 fn guard_the_terminal(interrupt: Interrupt, flags: Arc<Flags>, kept: Unsaved) -> std::io::Result<()> {
-    let before = tcgetattr(std::io::stdin())?;
+    let before = TerminalState::save()?;
     crate::defect::terminal(&before);
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !ignored(*signal)))?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            let raw = tcgetattr(std::io::stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ISIG));
+    let signals = interrupt.listen()?;
+    std::thread::Builder::new().name("guard".to_owned()).spawn(move || {
+        for signal in signals {
             let answering = flags.answering.load(Ordering::SeqCst);
-            // One that stopped the answer was obeyed, even if it is heard of only now.
+            // A Ctrl-C that stopped the answer was obeyed, even if it is received only now.
             let second = !answering && flags.stopped.load(Ordering::SeqCst) && interrupt.asked().is_some();
-            if signal == SIGINT && raw && !second {
+            if signal == Signal::CtrlC && !second && is_raw() {
                 interrupt.obeyed();
             }
-            if signal != SIGHUP && answering || signal == SIGINT && !second {
+            if signal != Signal::Hangup && answering || signal == Signal::CtrlC && !second {
                 continue;
             }
             let _ = kept.save();
-            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
-            if signal == SIGHUP {
-                let _ = signal_hook::low_level::emulate_default_handler(SIGHUP);
+            before.restore();
+            if signal == Signal::Hangup {
+                platform::end_as_hangup();
             }
-            // The editor had the terminal mark what is pasted.
+            // Ends the bracketed paste mode that the editor turned on.
             let _ = std::io::stderr().write_all(b"\x1b[?2004l\n");
-            let exit = if signal == SIGINT { Exit::Interrupted } else { Exit::Terminated };
-            signal_hook::low_level::exit(exit as i32);
+            let exit = if signal == Signal::CtrlC { Exit::Interrupted } else { Exit::Terminated };
+            platform::exit_now(exit as i32);
         }
     })?;
     Ok(())

@@ -124,7 +124,7 @@ pub(super) fn manifest(
         "cached_tokens": ending.tally.cached_tokens,
         "completion_tokens": ending.tally.completion_tokens,
         "tokens_per_second": ending.speed(),
-        "peak_memory_bytes": manifest::peak_memory(),
+        "peak_memory_bytes": crate::platform::peak_memory(),
     }));
     manifest
 }
