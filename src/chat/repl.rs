@@ -1,5 +1,5 @@
-//! The interactive loop: an input in, an answer out, a line about it. Prompt and notes go to the terminal, never to a
-//! redirected stdout.
+//! The interactive loop: reads an input, runs it, prints the answer and notes. Prompt and notes go to the terminal, never to
+//! a redirected stdout.
 
 use super::answer_writer::AnswerWriter;
 use super::commands;
@@ -52,7 +52,7 @@ pub(crate) fn run(
         unsaved_text: unsaved,
     });
     match kept.save() {
-        Some(Ok(_)) => note("the conversation is kept; `tulu-quant chat --continue` goes on with it"),
+        Some(Ok(_)) => note("the conversation is kept; `tulu-quant chat --continue` resumes it"),
         Some(Err(failure)) => note(&format!("the conversation could not be kept: {}", one_line_of(&failure))),
         None => {}
     }
@@ -61,7 +61,7 @@ pub(crate) fn run(
 
 /// Reads and runs inputs until the user leaves.
 fn read_inputs(session: &mut Session<'_, '_>) -> Result<Exit, Failure> {
-    // Whether the last thing was a Ctrl-C: the second one leaves.
+    // Whether the last input was Ctrl-C: the second one quits.
     let mut asked = false;
     loop {
         let typed = session.editor.read()?;
@@ -70,18 +70,18 @@ fn read_inputs(session: &mut Session<'_, '_>) -> Result<Exit, Failure> {
             InputEvent::End => return Ok(Exit::Done),
             InputEvent::Interrupted if asked => return Ok(Exit::Interrupted),
             InputEvent::Interrupted => {
-                note("Ctrl-C again, Ctrl-D or /exit leaves");
+                note("press Ctrl-C again, Ctrl-D or /exit to quit");
                 asked = true;
                 continue;
             }
             InputEvent::Cleared => Next::Prompt,
             InputEvent::InvalidUtf8 => {
-                note("that was not UTF-8 text, and is not sent");
+                note("the input is not valid UTF-8; it was not sent");
                 Next::Prompt
             }
             InputEvent::Text(text) => input(session, &text)?,
         };
-        // Without the model's file there is nothing to know it by, and the conversation is not kept.
+        // Without the model file there is no fingerprint, and the conversation is not kept.
         let unsaved = session.unsaved && session.habits.history && session.chat.turns() > 0;
         session.unsaved_text.set(unsaved.then(|| session.chat.text().ok()).flatten());
         if let Next::Leave(exit) = next {
@@ -90,7 +90,7 @@ fn read_inputs(session: &mut Session<'_, '_>) -> Result<Exit, Failure> {
         asked = session.flags.stopped.load(Ordering::SeqCst);
         match session.chat.interrupt.asked() {
             Some(exit) if asked => return Ok(exit),
-            // One that comes now is the second: the thread that listens to signals leaves.
+            // From here on, the signal thread treats a Ctrl-C as the second one and quits.
             None if asked => {}
             _ => session.chat.interrupt.obeyed(),
         }
@@ -102,12 +102,12 @@ fn input(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
     match parse(text, |word| commands::find(word).is_some()) {
         Input::Empty => Ok(Next::Prompt),
         Input::Message(word @ ("exit" | "quit" | "bye" | "help")) if !text.contains("\"\"\"") => {
-            note(&format!("the command is /{word}; to send the word, put \"\"\" round it"));
+            note(&format!("the command is /{word}; to send the word, put \"\"\" around it"));
             Ok(Next::Prompt)
         }
         Input::Message(text) => session.message(text.to_owned()),
         Input::Command(word, text) => match commands::run(session, word, text) {
-            // A command that cannot do its work is no reason to stop talking.
+            // A failed command does not end the session.
             Err(failure) if failure.exit != Exit::Engine => {
                 note(&one_line_of(&failure));
                 Ok(Next::Prompt)
