@@ -13,5 +13,6 @@ mod public_reports;
 mod support;
 
 /// Checkpoints made by code, shared with the library's tests.
-#[path = "../quantize/tests/made/mod.rs"]
-mod made;
+#[allow(dead_code, reason = "the library's tests use the rest")]
+#[path = "../quantize/tests/fixtures/mod.rs"]
+mod checkpoints;

@@ -5,8 +5,8 @@
 
 #![allow(clippy::expect_used, missing_docs, reason = "a bench stops at the first surprise")]
 
-#[path = "../tests/weights/mod.rs"]
-mod weights;
+#[path = "../tests/random_weights.rs"]
+mod random_weights;
 
 use criterion::{Criterion, Throughput};
 use std::hint::black_box;
@@ -30,8 +30,8 @@ fn main() {
         .sample_size(10)
         .without_plots()
         .configure_from_args();
-    let src = weights::realistic(ROWS * N_PER_ROW, 1);
-    let importance = weights::importance(N_PER_ROW, 2);
+    let src = random_weights::realistic(ROWS * N_PER_ROW, 1);
+    let importance = random_weights::importance(N_PER_ROW, 2);
     let mut table = Vec::new();
     let mut group = criterion.benchmark_group("quantize");
     group.throughput(Throughput::Elements(src.len() as u64));

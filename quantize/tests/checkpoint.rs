@@ -1,34 +1,17 @@
 //! What checkpoints really hold besides the plain case: added tokens, ids that are wrong, tied embeddings, names and
 //! provenance in the metadata, two converters at once.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod made;
-
-use serde_json::{Value as Json, json};
-use sha2::{Digest as _, Sha256};
+use crate::fixtures;
+use crate::support::{convert_to, edit, options, sha256};
+use serde_json::json;
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use tulu_quantize::gguf::{Array, Gguf, Value};
-use tulu_quantize::{Checkpoint, Code, ConvertOptions, Ftype, Plan, QuantizeOptions, Result, Silent, convert};
-
-fn edit(path: &Path, change: impl FnOnce(&mut Json)) {
-    let mut json: Json = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    change(&mut json);
-    fs::write(path, json.to_string()).unwrap();
-}
-
-fn run(dir: &Path, out: &Path, ftype: Ftype) -> Result<()> {
-    let source = Checkpoint::open(dir)?;
-    let plan = Plan::new(&source, &[(ftype, out.to_owned())], &QuantizeOptions::default())?;
-    let options = ConvertOptions { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
-    convert(&source, &plan, options, &Silent).map(drop)
-}
+use tulu_quantize::{Checkpoint, Code, Ftype, Plan, QuantizeOptions, Result, Silent, convert};
 
 fn converted(dir: &Path) -> Gguf {
     let out = dir.join("out.gguf");
-    run(dir, &out, Ftype::Q8_0).expect("the checkpoint is good");
+    convert_to(dir, &out, Ftype::Q8_0).expect("the checkpoint is good");
     Gguf::open(&out).unwrap()
 }
 
@@ -44,7 +27,7 @@ fn tokens(gguf: &Gguf) -> (&[String], &[f32], &[i32]) {
 #[test]
 fn added_tokens_take_rows_past_the_model_and_the_rest_is_padding() {
     let dir = tempfile::tempdir().unwrap();
-    made::Checkpoint::default().write(dir.path());
+    fixtures::Checkpoint::default().write(dir.path());
     // 270 pieces and 300 rows, as tulu-1 has 32000 and 32001
     fs::write(dir.path().join("added_tokens.json"), json!({"<pad>": 270, "<far>": 900}).to_string()).unwrap();
     edit(&dir.path().join("tokenizer_config.json"), |json| {
@@ -64,7 +47,7 @@ fn added_tokens_take_rows_past_the_model_and_the_rest_is_padding() {
 #[test]
 fn ids_that_config_json_has_wrong_come_from_the_vocabulary() {
     let dir = tempfile::tempdir().unwrap();
-    made::Checkpoint::default().write(dir.path());
+    fixtures::Checkpoint::default().write(dir.path());
     // as generation_config.json of some Tulu 2.5 repositories has them: a model converted so would never stop
     edit(&dir.path().join("config.json"), |json| {
         json["bos_token_id"] = 0.into();
@@ -79,11 +62,11 @@ fn ids_that_config_json_has_wrong_come_from_the_vocabulary() {
 
 #[test]
 fn a_tied_model_keeps_an_output_matrix_only_when_it_is_another_one() {
-    let layers = made::Checkpoint::default().shapes().len();
+    let layers = fixtures::Checkpoint::default().shapes().len();
     // the same bytes in another tensor, and random ones: in one file, and in two
     for (repeats, shards) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
         let dir = tempfile::tempdir().unwrap();
-        let source = made::Checkpoint { shards, ..Default::default() };
+        let source = fixtures::Checkpoint { shards, ..Default::default() };
         source.write(dir.path());
         edit(&dir.path().join("config.json"), |json| json["tie_word_embeddings"] = true.into());
         if repeats {
@@ -94,7 +77,7 @@ fn a_tied_model_keeps_an_output_matrix_only_when_it_is_another_one() {
             for (i, part) in tensors.chunks(per_shard).enumerate() {
                 let of = format!("model-{:05}-of-{shards:05}.safetensors", i + 1);
                 let name = if shards == 1 { "model.safetensors".to_owned() } else { of };
-                fs::write(dir.path().join(name), made::safetensors(source.dtype(), part)).unwrap();
+                fs::write(dir.path().join(name), fixtures::safetensors(source.dtype(), part)).unwrap();
             }
         }
         let gguf = converted(dir.path());
@@ -107,7 +90,7 @@ fn a_tied_model_keeps_an_output_matrix_only_when_it_is_another_one() {
 fn codellamas_vocabulary_has_an_end_of_turn() {
     for (vocab, eot) in [(32_016, Some(32_010)), (32_000, None)] {
         let dir = tempfile::tempdir().unwrap();
-        made::Checkpoint { hidden: 32, ffn: 32, heads: 1, kv_heads: 1, layers: 1, vocab, ..Default::default() }
+        fixtures::Checkpoint { hidden: 32, ffn: 32, heads: 1, kv_heads: 1, layers: 1, vocab, ..Default::default() }
             .write(dir.path());
         let gguf = converted(dir.path());
         assert_eq!(gguf.u32("tokenizer.ggml.eot_token_id"), eot, "{vocab}");
@@ -122,13 +105,13 @@ fn a_snapshot_of_the_shared_cache_is_named_after_its_repository() {
     let repository = dir.path().join("models--allenai--tulu-v2.5-ppo-13b-uf-mean");
     let (blobs, snapshot) = (repository.join("blobs"), repository.join("snapshots").join(&revision));
     fs::create_dir_all(&blobs).unwrap();
-    made::Checkpoint { shards: 1, ..Default::default() }.write(&snapshot);
+    fixtures::Checkpoint { shards: 1, ..Default::default() }.write(&snapshot);
     let bytes = fs::read(snapshot.join("model.safetensors")).unwrap();
-    let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let hash = sha256(&bytes);
     fs::rename(snapshot.join("model.safetensors"), blobs.join(&hash)).unwrap();
     std::os::unix::fs::symlink(format!("../../blobs/{hash}"), snapshot.join("model.safetensors")).unwrap();
     let out = dir.path().join("out.gguf");
-    run(&snapshot, &out, Ftype::Q4_0).unwrap();
+    convert_to(&snapshot, &out, Ftype::Q4_0).unwrap();
     let gguf = Gguf::open(&out).unwrap();
     for (key, value) in [
         ("general.name", "tulu-v2.5-ppo-13b-uf-mean"),
@@ -149,10 +132,10 @@ fn a_snapshot_of_the_shared_cache_is_named_after_its_repository() {
 fn of_two_converters_on_one_output_one_wins_and_the_other_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
-    made::Checkpoint::default().write(&source);
+    fixtures::Checkpoint::default().write(&source);
     let out = dir.path().join("out.gguf");
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
-        let both = [0, 1].map(|_| scope.spawn(|| run(&source, &out, Ftype::Q5_K_M)));
+        let both = [0, 1].map(|_| scope.spawn(|| convert_to(&source, &out, Ftype::Q5_K_M)));
         both.map(|thread| thread.join().unwrap()).into()
     });
     let lost: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
@@ -165,7 +148,7 @@ fn of_two_converters_on_one_output_one_wins_and_the_other_says_so() {
 fn weights_that_change_under_the_conversion_are_not_written_out() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
-    made::Checkpoint { shards: 1, ..Default::default() }.write(&source);
+    fixtures::Checkpoint { shards: 1, ..Default::default() }.write(&source);
     let shard = source.join("model.safetensors");
     let whole = fs::read(&shard).unwrap();
     let longer = [&whole[..], &[0]].concat();
@@ -177,8 +160,7 @@ fn weights_that_change_under_the_conversion_are_not_written_out() {
         // coarse clocks need a moment to tell the second writing from the first
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&shard, now).unwrap();
-        let options = ConvertOptions { threads: NonZeroUsize::MIN, replace: false, reference_kernels: false };
-        let err = convert(&opened, &plan, options, &Silent).expect_err(name);
+        let err = convert(&opened, &plan, options(1), &Silent).expect_err(name);
         assert_eq!((err.code, err.file.as_path()), (Code::InputChanged, shard.as_path()), "{name}: {err}");
         assert!(!out.exists(), "{name}");
     }
@@ -188,7 +170,7 @@ fn weights_that_change_under_the_conversion_are_not_written_out() {
 fn safetensors_that_nobody_reads_may_be_of_any_type() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
-    made::Checkpoint { shards: 1, ..Default::default() }.write(&source);
+    fixtures::Checkpoint { shards: 1, ..Default::default() }.write(&source);
     let shard = source.join("model.safetensors");
     let whole = fs::read(&shard).unwrap();
     let n = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;

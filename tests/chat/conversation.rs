@@ -1,19 +1,13 @@
-//! Conversations that `/save` kept: what is in the files, and that no file, however damaged, does harm.
+//! Saved conversations: what is in the files, that no file, however damaged, does harm, and which one `--continue` takes.
 
+use crate::support::chat::{chat, chat_at, home, leave, on_terminal_at};
 use crate::support::screen::Terminal;
-use crate::support::{demo_model, last_line, run, tulu_quant};
+use crate::support::{demo_model, last_line, mode, run};
+use rexpect::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-fn chat(args: &[&str]) -> Command {
-    let mut command = tulu_quant();
-    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chat-cache");
-    command.arg("chat").args(args).env("TULU_QUANT_CONVERSATIONS", cache.join("kept")).env("TULU_QUANT_CACHE", cache);
-    command.env("TULU_QUANT_THREADS", "1");
-    command
-}
+use std::process::Output;
 
 /// A conversation of two turns with the demonstration model, kept in a folder of its own.
 fn kept() -> (tempfile::TempDir, PathBuf) {
@@ -233,14 +227,70 @@ fn names_and_titles_from_a_file_do_nothing_to_the_terminal() {
 }
 
 #[test]
-fn turns_of_p_outgrow_the_window_only_when_asked_to() {
-    let question = "What is the capital of France, and what of Italy, and what would you see in either of them?";
-    let args: Vec<&str> =
-        (0..8).flat_map(|_| ["-p", question]).chain(["-c", "256", "-n", "40", "--temp", "0"]).collect();
-    let output = run(&mut chat(&args), b"");
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(last_line(&output).contains("error[CONTEXT_LENGTH]"), "{}", last_line(&output));
-    let output = run(chat(&args).args(["--on-overflow", "drop-oldest"]), b"");
-    assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("the model no longer sees"), "{output:?}");
+fn what_nobody_saved_is_kept_as_the_last_conversation() {
+    let folder = home();
+    let last = folder.path().join("kept/last.json");
+    let question = "What is the capital of France?";
+    let kept = || fs::read_to_string(&last).unwrap();
+    let none = run(&mut chat_at(&folder, &["--continue", "-p", "x"]), b"");
+    assert!(last_line(&none).contains("no conversation was kept yet"), "{none:?}");
+    assert_eq!(none.status.code(), Some(2));
+    // Nothing said, nothing kept.
+    leave(on_terminal_at(&folder, &[]));
+    assert!(!last.exists());
+    // By Ctrl-D.
+    let mut terminal = on_terminal_at(&folder, &[]);
+    terminal.line(question);
+    assert!(leave(terminal).contains("`tulu-quant chat --continue` goes on with it"));
+    assert!(kept().contains(question) && mode(&last) == 0o600);
+    // Going on: by a flag, a name, with -p.
+    let mut terminal = on_terminal_at(&folder, &["--continue"]);
+    assert!(terminal.screen().contains("1 turn; it is read again"), "{}", terminal.screen());
+    assert!(terminal.line("And of Italy?").contains("Rome"));
+    assert!(terminal.line("/save").contains("give it a name"));
+    assert!(terminal.line("/save last").contains("give another name"));
+    leave(terminal);
+    assert!(kept().contains("And of Italy?"));
+    let answer = run(&mut chat_at(&folder, &["--load", "last", "-p", "Thanks"]), b"");
+    assert!(answer.status.success(), "{answer:?}");
+    // What was saved, cleared or not gone on with leaves it as it is.
+    let before = kept();
+    let mut terminal = on_terminal_at(&folder, &["--continue"]);
+    terminal.line("Hello");
+    terminal.line("/save trip");
+    leave(terminal);
+    let mut terminal = on_terminal_at(&folder, &[]);
+    terminal.line("Hello");
+    terminal.line("/clear");
+    leave(terminal);
+    leave(on_terminal_at(&folder, &["--load", "trip"]));
+    let mut terminal = on_terminal_at(&folder, &["--no-history"]);
+    terminal.line("Secret");
+    assert!(!leave(terminal).contains("--continue"));
+    assert_eq!(kept(), before);
+    // The newest is the one that was saved last.
+    let mut terminal = on_terminal_at(&folder, &["--continue"]);
+    assert!(terminal.screen().contains("3 turns; "), "{}", terminal.screen());
+    assert!(terminal.line("/save").contains("trip.json"));
+    leave(terminal);
+    // A signal is no reason to lose it.
+    for (signal, word) in [(Signal::SIGTERM, "By TERM"), (Signal::SIGHUP, "By HUP")] {
+        let mut terminal = on_terminal_at(&folder, &[]);
+        terminal.line(word);
+        terminal.signal(signal);
+        match signal {
+            Signal::SIGTERM => assert_eq!(terminal.ended(), 143),
+            _ => assert_eq!(terminal.killed(), signal),
+        }
+        assert!(kept().contains(word), "{}", kept());
+    }
+    let mut terminal = on_terminal_at(&folder, &[]);
+    terminal.line("By key");
+    let mark = terminal.raw.len();
+    terminal.keys("\x03");
+    terminal.text_after(mark, "Ctrl-C again");
+    terminal.prompt_after(mark);
+    terminal.keys("\x03");
+    assert_eq!(terminal.ended(), 130);
+    assert!(kept().contains("By key"));
 }

@@ -1,6 +1,8 @@
 //! `chat`: from a pipe, on a terminal, saved and continued.
 
+mod commands;
 mod conversation;
-mod keys;
+mod input;
+mod overflow;
 mod pipe;
-mod terminal;
+mod signals;

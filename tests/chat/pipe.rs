@@ -1,5 +1,6 @@
 //! `tulu-quant chat` from outside: one answer, and a conversation on a terminal. The demonstration model answers.
 
+use crate::support::chat::{ENDLESS, chat};
 use crate::support::{last_line, run, tulu_quant};
 use rexpect::session::{PtySession, spawn_command};
 use serde_json::{Value, json};
@@ -7,18 +8,6 @@ use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-
-/// Sampling under which the demonstration model talks until its window is full, for tests that stop it.
-const ENDLESS: [&str; 10] = ["--temp", "5", "--top-k", "0", "--top-p", "1", "-n", "-1", "-s", "2"];
-
-fn chat(args: &[&str]) -> Command {
-    let mut command = tulu_quant();
-    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chat-cache");
-    // One thread: the model is so small that two would mostly wait for one another.
-    command.arg("chat").args(args).env("TULU_QUANT_CONVERSATIONS", cache.join("kept")).env("TULU_QUANT_CACHE", cache);
-    command.env("TULU_QUANT_THREADS", "1");
-    command
-}
 
 fn text(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");

@@ -1,14 +1,15 @@
 //! `tulu-quant bench` from outside, on the demonstration model: the shape of what it prints, not the numbers.
 
+use crate::support::chat::with_model_cache;
+use crate::support::checkpoint::bundled;
 use crate::support::{last_line, run, tulu_quant};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Command;
 
 fn bench(args: &[&str]) -> Command {
-    let mut command = tulu_quant();
-    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-cache");
-    command.arg("bench").args(args).env("TULU_QUANT_CACHE", cache).env("TULU_QUANT_THREADS", "1");
+    let mut command = with_model_cache(&["bench"]);
+    command.args(args);
     command
 }
 
@@ -64,7 +65,7 @@ fn what_cannot_be_measured_is_refused() {
 
 #[test]
 fn a_window_that_cannot_be_is_refused_before_anything_is_converted() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny");
+    let folder = bundled();
     for verb in ["chat", "bench"] {
         for (window, limit) in [("999999999", "16777216"), ("2000", "1024")] {
             let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("window-{verb}-{window}"));

@@ -1,6 +1,7 @@
 //! The command line: usage, manual, progress, stderr, and the small subcommands.
 
 mod bench;
+mod doctor;
 mod manual;
 mod progress;
 mod prompt;

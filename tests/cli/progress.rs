@@ -1,13 +1,13 @@
 //! Progress bars on terminals of several widths: one line each, in the units of the text beside them.
 
+use crate::support::checkpoint::bundled;
 use crate::support::screen::Terminal;
 use crate::support::tulu_quant;
-use std::path::Path;
 
 #[test]
 fn a_bar_is_one_line_of_its_terminal() {
     let folder = tempfile::tempdir().unwrap();
-    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny");
+    let checkpoint = bundled();
     for columns in [120, 80, 60, 40, 20] {
         let mut command = tulu_quant();
         command.arg("convert").arg(&checkpoint).args([

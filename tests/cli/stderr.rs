@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+use crate::support::checkpoint::bundled;
 use crate::support::{demo_model, tulu_quant};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -17,7 +18,7 @@ fn without_stderr(command: &mut Command) -> Option<i32> {
 
 /// Every verb, as it succeeds and as it fails, with its exit code; `dir` is a folder to write to.
 fn runs(dir: &Path) -> Vec<(Vec<String>, i32)> {
-    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny");
+    let checkpoint = bundled();
     let (source, model) = (checkpoint.to_str().unwrap(), demo_model().to_str().unwrap());
     let [records, messages, out, gguf] = ["in.txt", "in.json", "out.jsonl", "m.gguf"].map(|name| dir.join(name));
     fs::write(&records, "Hello\nWhat is the capital of France?\n").unwrap();

@@ -1,17 +1,9 @@
 //! The command line as newcomers type it: what is refused names what was typed and what to type, on one line.
 
-use crate::support::{last_line, run, tulu_quant};
+use crate::support::chat::with_model_cache;
+use crate::support::{last_line, run};
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-
-fn program(args: &[&str]) -> Command {
-    let mut command = tulu_quant();
-    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chat-cache");
-    command.args(args).env("TULU_QUANT_CACHE", cache).env("TULU_QUANT_THREADS", "1");
-    command
-}
 
 /// What is typed, what the environment says, and what the last line has.
 type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
@@ -68,7 +60,7 @@ fn the_last_line_says_what_was_wrong() {
         ),
     ];
     for (args, variables, wanted) in cases {
-        let output = run(program(args).envs(variables.iter().copied()), b"");
+        let output = run(with_model_cache(args).envs(variables.iter().copied()), b"");
         let last = last_line(&output);
         assert!(last.starts_with("tulu-quant: error[USAGE]: ") && last.contains(wanted), "{args:?}: {last}");
         assert_eq!(output.status.code(), Some(2), "{args:?}");
@@ -76,7 +68,7 @@ fn the_last_line_says_what_was_wrong() {
         let plain = &last["tulu-quant: error[USAGE]: ".len()..];
         let flag = [&["--error-format", "json"], args].concat();
         for (args, more) in [(flag.as_slice(), ("X", "")), (args, ("TULU_QUANT_ERROR_FORMAT", "json"))] {
-            let output = run(program(args).envs(variables.iter().copied()).env(more.0, more.1), b"");
+            let output = run(with_model_cache(args).envs(variables.iter().copied()).env(more.0, more.1), b"");
             let error: Value = serde_json::from_slice(&output.stderr)
                 .unwrap_or_else(|err| panic!("{args:?}: {err}: {}", String::from_utf8_lossy(&output.stderr)));
             let error = &error["error"];
@@ -89,16 +81,19 @@ fn the_last_line_says_what_was_wrong() {
 
 #[test]
 fn the_name_alone_prints_the_help_and_no_error() {
-    let output = run(&mut program(&[]), b"");
+    let output = run(&mut with_model_cache(&[]), b"");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("Usage: tulu-quant") && !said.contains("error["), "{said}");
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(run(&mut program(&["version"]), b"").stdout, run(&mut program(&["--version"]), b"").stdout);
+    assert_eq!(
+        run(&mut with_model_cache(&["version"]), b"").stdout,
+        run(&mut with_model_cache(&["--version"]), b"").stdout
+    );
 }
 
 #[test]
 fn the_short_help_is_short() {
-    let help = |args: &[&str]| String::from_utf8(run(&mut program(args), b"").stdout).unwrap();
+    let help = |args: &[&str]| String::from_utf8(run(&mut with_model_cache(args), b"").stdout).unwrap();
     for verb in ["chat", "batch", "convert", "pull"] {
         let short = help(&[verb, "-h"]);
         assert!(!short.contains("[env: TULU_QUANT_CTX_SIZE"), "{short}");
@@ -113,7 +108,7 @@ fn the_short_help_is_short() {
 #[test]
 fn an_empty_variable_is_not_set() {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = program(&["chat", "-p", "Hello", "-n", "2"]);
+    let mut command = with_model_cache(&["chat", "-p", "Hello", "-n", "2"]);
     for name in ["CTX_SIZE", "TEMP", "SEED", "LOAD", "FLASH_ATTN", "ON_OVERFLOW", "FILE", "MODEL", "SYSTEM", "JSON"] {
         command.env(format!("TULU_QUANT_{name}"), "");
     }
@@ -128,7 +123,7 @@ fn prompts_and_flags_of_neighbours_do_the_same() {
     fs::write(folder.path().join("question.txt"), "What is the capital of France?\n").unwrap();
     let question = "What is the capital of France?";
     let answer = |args: &[&str], input: &[u8]| {
-        let output = run(program(args).current_dir(folder.path()), input);
+        let output = run(with_model_cache(args).current_dir(folder.path()), input);
         assert!(output.status.success(), "{args:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
@@ -174,7 +169,7 @@ fn what_is_missing_or_out_of_range_is_said_first() {
         (&["chat", "tulu-tiny", ""], "error[PROMPT]: the prompt is empty"),
     ];
     for (args, wanted) in cases {
-        let output = run(&mut program(args), b"");
+        let output = run(&mut with_model_cache(args), b"");
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
         assert!(last_line(&output).contains(wanted), "{args:?}: {}", last_line(&output));
     }
@@ -192,11 +187,11 @@ fn what_the_environment_said_is_named() {
         ("TULU_QUANT_FILE", "nothing.txt", "(TULU_QUANT_FILE in the environment)"),
         ("TULU_QUANT_TOP_K", "5", ""),
     ] {
-        let output = run(program(&["chat", "-p", "x", "-n", "1"]).env(name, value), b"");
+        let output = run(with_model_cache(&["chat", "-p", "x", "-n", "1"]).env(name, value), b"");
         let last = last_line(&output);
         assert!(last.contains(wanted), "{name}: {last}");
         assert_eq!(output.status.code(), Some(if wanted.is_empty() { 0 } else { 2 }), "{name}: {last}");
     }
-    let output = run(program(&["chat", "-p", "x", "--temp", "-1"]).env("TULU_QUANT_TEMP", "-2"), b"");
+    let output = run(with_model_cache(&["chat", "-p", "x", "--temp", "-1"]).env("TULU_QUANT_TEMP", "-2"), b"");
     assert!(!last_line(&output).contains("environment"), "{}", last_line(&output));
 }

@@ -1,23 +1,20 @@
 //! `inspect` from outside, on files that say what they like: every number within bounds or named, every type read, little
 //! memory, and nothing that acts on the terminal. `verify`, `convert` and `chat` are asked about the same files.
 
+use crate::support::checkpoint::bundled;
 use crate::support::gguf::{Made, Tensor};
 use crate::support::{last_line, run, tulu_quant};
 use serde_json::Value as Json;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 use tulu_quantize::GgmlType;
 use tulu_quantize::gguf::{Array, Value};
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny")
-}
-
 /// The demonstration model as a lossless GGUF file.
 fn lossless(dir: &Path) -> Made {
     let path = dir.join("tiny-BF16.gguf");
-    let output = run(tulu_quant().args(["convert", "-q", "BF16", "-o"]).args([&path, &fixture()]), b"");
+    let output = run(tulu_quant().args(["convert", "-q", "BF16", "-o"]).args([&path, &bundled()]), b"");
     assert!(output.status.success(), "{output:?}");
     Made::read(&path)
 }

@@ -1,7 +1,10 @@
 //! `convert`, `verify` and `inspect`: folders, files, streams.
 
+mod broken_checkpoints;
+mod checks;
 mod folder;
 mod inspect;
-mod refusals;
+mod requests;
 mod streaming;
+mod system;
 mod verify;

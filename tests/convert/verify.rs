@@ -1,19 +1,16 @@
 //! `verify` from outside: a good file, damaged ones, and files that were made from something else.
 
+use crate::support::checkpoint::bundled;
 use crate::support::gguf::Made;
 use crate::support::{last_line, run, tulu_quant};
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 use tulu_quantize::gguf;
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny")
-}
-
 fn convert(types: &str, out: &Path) {
-    let output = run(tulu_quant().args(["convert", "-q", types, "-o"]).args([out, &fixture()]), b"");
+    let output = run(tulu_quant().args(["convert", "-q", types, "-o"]).args([out, &bundled()]), b"");
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -45,7 +42,7 @@ fn every_type_is_near_the_checkpoint_and_nearer_with_more_bits() {
     let mut before = 0.0;
     for name in types {
         let file = dir.path().join(format!("tulu-tiny-{name}.gguf"));
-        let (output, json) = verify(&file, &[&fixture()]);
+        let (output, json) = verify(&file, &[&bundled()]);
         assert_eq!(output.status.code(), Some(0), "{name}: {json}");
         assert_eq!(json["sha256"].as_str().map(str::len), Some(64));
         let gate = json["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "blk.2.ffn_gate.weight").unwrap();
@@ -55,7 +52,7 @@ fn every_type_is_near_the_checkpoint_and_nearer_with_more_bits() {
     }
     // the same against a lossless GGUF file as against the checkpoint it came from
     let (file, lossless) = (dir.path().join("tulu-tiny-Q4_K_M.gguf"), dir.path().join("tulu-tiny-F32.gguf"));
-    assert_eq!(verify(&file, &[&fixture()]).1["tensors"], verify(&file, &[&lossless]).1["tensors"]);
+    assert_eq!(verify(&file, &[&bundled()]).1["tensors"], verify(&file, &[&lossless]).1["tensors"]);
 }
 
 #[test]
@@ -90,7 +87,7 @@ fn weights_of_something_else_are_found_against_the_source() {
     bytes[b..b + len].copy_from_slice(&first);
     fs::write(&file, bytes).unwrap();
     assert_eq!(verify(&file, &[]).0.status.code(), Some(0), "each block is sound");
-    let (output, json) = verify(&file, &[&fixture()]);
+    let (output, json) = verify(&file, &[&bundled()]);
     assert_eq!(output.status.code(), Some(1));
     let wrong = json["tensors"].as_array().unwrap().iter().filter(|t| !t["problem"].is_null()).count();
     assert_eq!(wrong, 2, "the two that changed places");
@@ -135,7 +132,7 @@ fn changed(dir: &Path, types: &str, change: impl FnOnce(&mut Made)) -> (Output, 
     change(&mut made);
     let path = dir.join("changed.gguf");
     made.write(&path);
-    verify(&path, &[&fixture()])
+    verify(&path, &[&bundled()])
 }
 
 fn problems(json: &Value) -> Vec<String> {
@@ -286,7 +283,7 @@ fn a_checkpoint_is_checked_against_the_hashes_that_its_folder_names() {
     fs::create_dir_all(&blobs).unwrap();
     fs::create_dir_all(dir.path().join("models--me--tiny/refs")).unwrap();
     fs::write(dir.path().join("models--me--tiny/refs/main"), &commit).unwrap();
-    for entry in fs::read_dir(fixture()).unwrap() {
+    for entry in fs::read_dir(bundled()).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             continue;
@@ -320,7 +317,7 @@ fn a_checkpoint_is_checked_against_the_hashes_that_its_folder_names() {
     // what no hash is known of: a NaN, and a file that was cut
     let plain = dir.path().join("plain");
     fs::create_dir_all(&plain).unwrap();
-    for entry in fs::read_dir(fixture()).unwrap() {
+    for entry in fs::read_dir(bundled()).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {
             fs::copy(&path, plain.join(path.file_name().unwrap())).unwrap();

@@ -1,21 +1,17 @@
 //! The model card that `convert --card` writes: what it says of the files is true, and what is not known is said to be so.
 
+use crate::support::checkpoint::bundled;
 use crate::support::hub::Server;
-use crate::support::{last_line, run, tulu_quant};
-use sha2::{Digest as _, Sha256};
+use crate::support::{last_line, run, sha256, tulu_quant};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny")
-}
-
 /// Converts the fixture, served under the name `id`, and answers the card.
 fn card(id: &str) -> (Server, PathBuf, String) {
     let hub = Server::start();
-    hub.add(id, &fixture());
+    hub.add(id, &bundled());
     let out = hub.dir().join("out");
     let output = run(hub.command().args(["convert", id, "--card", "-q", "Q4_K_M,Q8_0", "-o"]).arg(&out), b"");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
@@ -51,7 +47,7 @@ fn is_true(out: &Path, card: &str) {
             continue;
         }
         let bytes = fs::read(out.join(&name)).unwrap();
-        let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let hash = sha256(&bytes);
         assert!(card.contains(&format!("\n{hash}  {name}\n")), "{name}");
         assert!(card.contains(&format!(" | {} | ", bytes.len())), "{name}");
     }
@@ -96,7 +92,7 @@ fn a_tulu_2_5_card_is_apache_over_llama_2_and_cites_both_papers() {
 #[test]
 fn a_repository_that_is_not_of_the_family_says_what_its_own_card_says() {
     let hub = Server::start();
-    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(fixture())
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(bundled())
         .unwrap()
         .map(|e| e.unwrap().path())
         .filter(|path| path.is_file() && !path.ends_with("README.md"))
@@ -116,7 +112,7 @@ fn a_repository_that_is_not_of_the_family_says_what_its_own_card_says() {
 }
 
 fn convert_folder(out: &Path, args: &[&str]) -> Output {
-    run(tulu_quant().arg("convert").arg(fixture()).args(["--card", "-q", "Q8_0", "-o"]).arg(out).args(args), b"")
+    run(tulu_quant().arg("convert").arg(bundled()).args(["--card", "-q", "Q8_0", "-o"]).arg(out).args(args), b"")
 }
 
 #[test]

@@ -1,11 +1,15 @@
-//! Names of models from outside: what they stand for, what is asked and said, and that a conversation follows.
+//! Names of models: what they stand for, what is asked, and what is refused.
 
-use crate::support::hub::checks::{ID, check, files_below, fixture, served};
+use crate::support::checkpoint::{bundled, copy_to};
+use crate::support::hub::checks::{ID, QUESTION, assert_answered, check, files_below, same_env, served, whole};
 use crate::support::hub::{CANARY, Fault, Host, Server};
 use crate::support::{last_line, run};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 #[test]
@@ -37,7 +41,7 @@ fn chat_with_a_name_fetches_converts_answers_and_then_needs_no_network() {
     assert_eq!((again.status.code(), &again.stdout), (Some(0), &output.stdout));
     assert_eq!(hub.requests().len(), 0, "the second time");
     // the branch moves on: not noticed, until it is asked for
-    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(fixture())
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(bundled())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.is_file())
@@ -118,26 +122,6 @@ fn names_typed_wrong_and_models_that_write_nothing_are_refused_before_anything_i
 }
 
 #[test]
-fn models_lists_the_family_and_what_is_here() {
-    let hub = served();
-    let list = |args: &[&str]| run(hub.command().arg("models").args(args), b"");
-    let table = String::from_utf8(list(&["13b", "dpo", "uf-mean"]).stdout).unwrap();
-    let row: Vec<&str> =
-        table.lines().find(|l| l.starts_with("tulu-v2.5-dpo-13b-uf-mean")).unwrap().split("  ").collect();
-    let has = |cell: &str| row.iter().any(|c| c.trim() == cell);
-    assert!(has("7.87 GB") && has("13.83 GB") && has("61.0") && has("4096") && has("Apache-2.0"), "{table}");
-    let json: serde_json::Value = serde_json::from_slice(&list(&["--json"]).stdout).unwrap();
-    let found = json.as_array().unwrap().iter().find(|m| m["name"] == "tulu-2-dpo-13b").unwrap();
-    assert_eq!(found["scores"]["values"]["AlpacaEval %"], 89.5);
-    assert_eq!(found["parameters"], 13_015_864_320_u64);
-    assert_eq!(found["bytes"].as_object().unwrap().len(), 19);
-    assert!(found["here"].as_array().unwrap().is_empty());
-    let none = list(&["tulu-9"]);
-    assert!(last_line(&none).contains("error[NOT_FOUND]"), "{}", last_line(&none));
-    assert_eq!(hub.requests().len(), 0);
-}
-
-#[test]
 fn doctor_shows_the_settings_and_not_the_token() {
     let hub = served();
     let mut command = hub.command();
@@ -191,6 +175,28 @@ fn a_terminal_is_asked_once() {
     assert!(rest.contains("Paris") && !rest.contains("Go on?") && !rest.contains(CANARY), "{rest}");
 }
 
+/// Text is piped in, and somebody sits at the terminal.
+#[test]
+fn a_question_is_asked_on_the_terminal_when_text_is_piped_in() {
+    let hub = served();
+    let ask = |answer: &str| {
+        let mut command = Command::new("sh");
+        let theirs = hub.command();
+        same_env(&theirs, &mut command);
+        let line = format!("echo 'What is the capital of France?' | \"$0\" chat {ID} --temp 0");
+        command.args(["-c", &line]).arg(theirs.get_program());
+        let mut session = rexpect::session::spawn_command(command, Some(20_000)).unwrap();
+        session.exp_string("Go on? [Y/n] ").unwrap();
+        session.send_line(answer).unwrap();
+        session.exp_eof().unwrap()
+    };
+    let rest = ask("n");
+    assert!(rest.contains("error[DECLINED]"), "{rest}");
+    assert_eq!(hub.served("model-0000"), 0);
+    let rest = ask("y");
+    assert!(rest.contains("The capital of France is Paris."), "{rest}");
+}
+
 #[test]
 fn the_demonstration_model_has_a_name_too() {
     let hub = Server::start();
@@ -201,6 +207,97 @@ fn the_demonstration_model_has_a_name_too() {
     let output = run(hub.command().args(["chat", "tulu-tiny:Q8_0", "-p", "Who are you?", "--temp", "0"]), b"");
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("I am Tulu Tiny"), "{output:?}");
     assert_eq!(hub.requests().len(), 0);
+}
+
+#[test]
+fn an_address_as_a_browser_shows_it_is_a_name() {
+    let hub = served();
+    let commit = hub.commit(ID);
+    let place = hub.url().strip_prefix("http://").unwrap().to_owned();
+    for (address, revision) in [
+        (format!("https://huggingface.co/{ID}"), "main"),
+        (format!("hf.co/{ID}/"), "main"),
+        (format!("huggingface.co/{ID}/tree/main"), "main"),
+        (format!("hf://{ID}@{commit}"), &commit),
+        (format!("{}/{ID}/blob/{commit}/config.json?x=y#z", hub.url()), &commit),
+        (format!("{place}/{ID}"), "main"),
+        (format!("{ID}/"), "main"),
+    ] {
+        hub.forget();
+        let output = run(hub.command().args(["pull", &address, "--refresh"]), b"");
+        whole(&output);
+        let asked = hub.requests().first().unwrap().path.clone();
+        assert!(asked.starts_with(&format!("/api/models/{ID}/revision/{revision}?")), "{address}: {asked}");
+    }
+    let output =
+        run(hub.command().args(["chat", &format!("https://huggingface.co/{ID}:Q8_0"), "-p", "Hi", "-n", "1"]), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
+    let made = hub.dir().join("cache/hub/allenai--tulu-tiny").join(&commit).join("tulu-tiny-Q8_0.gguf");
+    assert!(made.is_file());
+    // an owner that is called like the mirror
+    let mut command = hub.command();
+    let output =
+        run(command.env("HF_ENDPOINT", "http://mirror").env("HF_HUB_OFFLINE", "1").args(["pull", "mirror/x"]), b"");
+    assert!(last_line(&output).contains("error[HUB_OFFLINE]: mirror/x: "), "{}", last_line(&output));
+    let output = run(hub.command().args(["pull", "https://huggingface.co/datasets/allenai/x"]), b"");
+    assert!(last_line(&output).contains("error[NOT_FOUND]"), "{}", last_line(&output));
+}
+
+#[test]
+fn a_model_need_not_be_utf_8() {
+    let hub = Server::start();
+    let folder = hub.dir().join(OsStr::from_bytes(b"m\xff"));
+    copy_to(&folder);
+    let mut with_type = folder.clone().into_os_string();
+    with_type.push(":Q8_0");
+    for model in [folder.as_os_str(), &with_type] {
+        assert_answered(&run(hub.command().arg("chat").arg(model).args(QUESTION), b""));
+    }
+    let out = hub.dir().join("out");
+    let output = run(hub.command().arg("convert").arg(&folder).args(["-q", "Q8_0", "-o"]).arg(&out), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
+    let file = out.join(OsStr::from_bytes(b"m\xff-Q8_0.gguf"));
+    assert!(file.is_file(), "{:?}", files_below(&out));
+    let named = hub.dir().join(OsStr::from_bytes(b"n\xff-{type}.gguf"));
+    let output = run(hub.command().arg("convert").arg(&folder).args(["-q", "Q8_0", "-o"]).arg(&named), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
+    assert!(hub.dir().join(OsStr::from_bytes(b"n\xff-Q8_0.gguf")).is_file());
+    // llama.cpp opens no such file; what is converted into the cache has a name that it can
+    for verb in [&["chat"][..], &["bench", "-p", "1", "-n", "0"]] {
+        let output = run(hub.command().args(verb).arg(&file), b"x");
+        assert!(last_line(&output).contains("is not UTF-8, which llama.cpp cannot open; rename"), "{output:?}");
+    }
+    let nothing = run(hub.command().arg("chat").arg(OsStr::from_bytes(b"nothing\xff")).args(QUESTION), b"");
+    assert!(last_line(&nothing).contains("error[NOT_FOUND]"), "{}", last_line(&nothing));
+}
+
+#[test]
+fn a_folder_that_is_no_checkpoint_is_said_to_be_none() {
+    let hub = Server::start();
+    let folder = hub.dir().join("other");
+    fs::create_dir(&folder).unwrap();
+    for verb in [&["chat"][..], &["convert"]] {
+        let output = run(hub.command().args(verb).arg(&folder), b"x");
+        let line = last_line(&output);
+        let wanted = format!("{}: is no checkpoint folder: config.json is missing; ", folder.display());
+        assert!(line.contains(&wanted), "{line}");
+    }
+    fs::write(folder.join("a.gguf"), "").unwrap();
+    let line = last_line(&run(hub.command().arg("chat").arg(&folder), b"x"));
+    assert!(line.ends_with(&format!("give the file: {}", folder.join("a.gguf").display())), "{line}");
+    // an error is no absence
+    fs::remove_file(folder.join("a.gguf")).unwrap();
+    symlink("config.json", folder.join("config.json")).unwrap();
+    let line = last_line(&run(hub.command().arg("chat").arg(&folder), b"x"));
+    assert!(line.contains("config.json: cannot read: "), "{line}");
+    let checkpoint = hub.dir().join("checkpoint");
+    copy_to(&checkpoint);
+    let _ = fs::remove_file(checkpoint.join("README.md"));
+    symlink("README.md", checkpoint.join("README.md")).unwrap();
+    let out = hub.dir().join("out");
+    let output = run(hub.command().arg("convert").arg(&checkpoint).args(["--card", "-o"]).arg(&out), b"");
+    assert!(last_line(&output).contains("README.md: cannot "), "{}", last_line(&output));
+    assert!(!out.join("README.md").exists());
 }
 
 #[test]

@@ -1,23 +1,11 @@
-//! Checkpoint folders for the reports: copies of the bundled one that a row changes.
+//! Checkpoint folders for the reports: copies of the bundled one that a row changes, and what the program makes of them.
 
+use crate::support::checkpoint::{INDEX, SHARDS};
+use crate::support::{run, tulu_quant};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
-
-/// A copy of the bundled checkpoint, in a folder of its own called `source`.
-pub(crate) fn copy() -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let source = dir.path().join("source");
-    fs::create_dir(&source).unwrap();
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            fs::copy(&path, source.join(path.file_name().unwrap())).unwrap();
-        }
-    }
-    (dir, source)
-}
+use std::process::Output;
 
 /// Puts the keys of `change` into the JSON file `name`; `null` takes a key out.
 pub(crate) fn edit(dir: &Path, name: &str, change: &Value) {
@@ -41,11 +29,6 @@ pub(crate) struct Tensor {
     pub(crate) shape: Vec<u64>,
     pub(crate) bytes: Vec<u8>,
 }
-
-/// Names of the bundled checkpoint's weight files.
-pub(crate) const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
-/// Name of its index.
-pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// All tensors of the checkpoint in `dir`, changed, as one file in place of the two.
 pub(crate) fn weights(dir: &Path, change: impl FnOnce(&mut Vec<Tensor>)) {
@@ -97,4 +80,37 @@ pub(crate) fn resize(dir: &Path, rows: u64) {
             t.bytes.resize((rows * t.shape[1] * 2) as usize, 0);
         }
     });
+}
+
+pub(crate) fn golden(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/public_reports").join(name);
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// The plan of a conversion of `source`, which says all notes and most errors and writes nothing.
+pub(crate) fn plan(source: &Path) -> Output {
+    run(tulu_quant().arg("convert").arg(source).args(["-q", "Q8_0", "--dry-run"]), b"")
+}
+
+pub(crate) fn converted(source: &Path) -> PathBuf {
+    let out = source.with_file_name("out.gguf");
+    let output = run(tulu_quant().arg("convert").arg(source).args(["-q", "Q8_0", "-o"]).arg(&out), b"");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    out
+}
+
+/// Text and ids of a conversation for the model in `path`.
+pub(crate) fn prompt(path: &Path, messages: &Value) -> (String, Vec<u64>) {
+    let output = run(tulu_quant().args(["prompt", "--json", "-i", "-"]).arg(path), messages.to_string().as_bytes());
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|err| panic!("{err}: {output:?}"));
+    let ids = said["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
+    (said["text"].as_str().unwrap().to_owned(), ids)
+}
+
+pub(crate) fn write(dir: &Path, name: &str, text: &str) {
+    fs::write(dir.join(name), text).unwrap();
+}
+
+pub(crate) fn config(dir: &Path, change: Value) {
+    edit(dir, "config.json", &change);
 }

@@ -1,5 +1,6 @@
 //! Chat templates and what they are given: as Transformers renders them, or refused with the reason.
 
+use crate::support::checkpoint::bundled;
 use crate::support::{last_line, run, tulu_quant};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ fn golden() -> Value {
 
 /// A copy of the demonstration checkpoint with another chat template, or with none.
 fn checkpoint(name: &str, template: Option<&str>) -> PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny");
+    let from = bundled();
     let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&to).unwrap();
     let files = std::fs::read_dir(from).unwrap().map(Result::unwrap);

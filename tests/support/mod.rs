@@ -1,12 +1,10 @@
 //! What the tests of the whole program share: the binary, folders, and files outside the repository.
-#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::panic)]
-
-pub(crate) mod hub;
 
 pub(crate) mod batch;
-
+pub(crate) mod chat;
+pub(crate) mod checkpoint;
 pub(crate) mod gguf;
-
+pub(crate) mod hub;
 pub(crate) mod screen;
 
 use std::io::Write;
@@ -50,6 +48,24 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// All of stderr.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Asserts that the program succeeded.
+pub(crate) fn assert_success(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+}
+
+/// Asserts that the last line is an error with `code` that contains every one of `parts`.
+pub(crate) fn assert_error(output: &Output, exit: i32, code: &str, parts: &[&str]) {
+    let line = last_line(output);
+    assert_eq!(output.status.code(), Some(exit), "{line}");
+    assert!(line.starts_with(&format!("tulu-quant: error[{code}]: ")), "{line}");
+    parts.iter().for_each(|part| assert!(line.contains(part), "'{part}' is not in: {line}"));
+}
+
 /// The last line of stderr, which carries the error.
 pub(crate) fn last_line(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
@@ -59,11 +75,16 @@ pub(crate) fn last_line(output: &Output) -> String {
 pub(crate) fn demo_model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
-        let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny");
         let file = format!("tulu-tiny-{}-Q8_0.gguf", std::process::id());
         let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
-        let output = run(tulu_quant().arg("convert").arg(checkpoint).args(["-q", "Q8_0", "-o"]).arg(&model), b"");
+        let output =
+            run(tulu_quant().arg("convert").arg(checkpoint::bundled()).args(["-q", "Q8_0", "-o"]).arg(&model), b"");
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         model
     })
+}
+
+/// The permission bits of `file`.
+pub(crate) fn mode(file: &Path) -> u32 {
+    std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions()) & 0o777
 }

@@ -1,8 +1,5 @@
 //! The cure for GCC's AMX miscompilation (README.md), seen in what the compiler of this machine makes of ggml's pattern.
 //! The CPU need not have AMX: nothing is run.
-#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
-#![allow(clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use std::path::Path;
 use std::process::Command;
 

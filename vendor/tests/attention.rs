@@ -1,13 +1,5 @@
 //! Our attention against ggml's own on the same numbers, and against sums in f64.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    missing_docs,
-    reason = "tests stop at the first surprise"
-)]
-
 use llama_ext::attention::Attention;
 use llama_ext::f16_to_f32;
 

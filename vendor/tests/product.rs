@@ -1,14 +1,6 @@
 //! Our matrix products against ggml's own on the same numbers, and against the products of the dequantized weights in f64:
 //! every path that runs here, every type, ragged shapes, extreme weights and columns. The seed is printed.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::panic,
-    missing_docs,
-    reason = "tests stop at the first surprise"
-)]
-
 use llama_ext::cpu_check::ggml_product;
 use llama_ext::matmul::{Outcome, Product};
 use llama_ext::{GgmlType, quantize_rows, to_f32};

@@ -1,7 +1,5 @@
 //! llama.cpp's own type rules, asked through the shim, against the sizes published for the 13B models.
 
-#![allow(clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, TypeRules, tensor_types};
 
 const TULU_13B: ModelShape =

@@ -35,7 +35,6 @@ pub(crate) enum Host {
 pub(crate) struct Seen {
     pub(crate) host: Host,
     pub(crate) path: String,
-    pub(crate) range: Option<String>,
     pub(crate) authorization: Option<String>,
 }
 
@@ -193,12 +192,7 @@ fn talk(stream: TcpStream, host: Host, state: &Mutex<State>, cdn: &str) {
 
 fn answer(request: &Request, host: Host, state: &mut State, cdn: &str) -> Reply {
     let path = request.path.split('?').next().unwrap();
-    state.seen.push(Seen {
-        host,
-        path: request.path.clone(),
-        range: request.header("range"),
-        authorization: request.header("authorization"),
-    });
+    state.seen.push(Seen { host, path: request.path.clone(), authorization: request.header("authorization") });
     if let Some(fault) = Fault::take(&mut state.faults, host, path, Fault::is_answer) {
         return fault.answer();
     }
