@@ -90,7 +90,7 @@ const SHARED: [&[&str]; 2] =
 
 #[test]
 #[ignore = "needs ../shared and a Python with PyTorch: PYTHON names it"]
-fn made_checkpoints_of_many_shards_arrive() {
+fn tools_checkpoints_of_many_shards_are_streamed() {
     for args in SHARED {
         let dir = from_tool(args);
         let case = Case::new(dir.path());
