@@ -15,19 +15,20 @@ mod error;
 mod hex;
 mod interrupt;
 mod model;
+mod options;
 mod progress;
 mod prompt;
 mod sanitize;
 mod stderr;
+mod stdout;
 mod table;
 mod watch;
 
-use error::{Code, Exit, Failure};
-use std::io::Write as _;
+use error::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(name) = llama_ext::cpu::lacks() {
+    if let Some(name) = llama_ext::cpu_features::missing() {
         let end = ", which this CPU lacks; build it on this machine with `cargo build --release`\n";
         stderr::plain(&["tulu-quant: error[CPU]: this program was built for CPUs with ", name, end]);
         return Exit::Machine.into();
@@ -39,22 +40,9 @@ fn main() -> ExitCode {
             Err(refused) => return refused.report(),
         };
         llama_ext::log::capture(None);
-        match commands::run(line.command) {
+        match commands::run(line.command, || cli::command(false)) {
             Ok(exit) => exit.into(),
             Err(failure) => line.variables.named(failure).report(line.error_format),
         }
     })
-}
-
-/// Writes data to stdout. A reader that left (`| head`) is no error; a full disk behind `>` is.
-fn stdout(text: &str) -> Result<Exit, Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(stdout_failed(&err)),
-        _ => Ok(Exit::Done),
-    }
-}
-
-fn stdout_failed(err: &std::io::Error) -> Failure {
-    Failure::machine(Code::Stdout, format!("cannot write the output: {err}"), "check where it goes")
 }

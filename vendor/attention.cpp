@@ -9,7 +9,7 @@
 
 #include "attention.h"
 
-#include "vectors.h"
+#include "simd16.h"
 
 #ifdef _OPENMP
 #include <omp.h>

@@ -19,6 +19,20 @@ const PATHS: &[(&str, &str, &[&str])] = &[
     ("llama_ext_avx2", "matmul/avx2.cpp", &["-mavx2", "-mfma", "-mf16c"]),
 ];
 
+/// Compiled as llama.cpp itself is.
+const SOURCES: &[&str] = &[
+    "accel_device.cpp",
+    "attention.cpp",
+    "cpu_check.cpp",
+    "cpu_features.cpp",
+    "kernel_checks.cpp",
+    "matmul/matmul.cpp",
+    "tensor_types.cpp",
+];
+
+/// What else the result depends on.
+const HEADERS: &[&str] = &["accel_device.h", "attention.h", "copy_text.h", "matmul", "simd16.h"];
+
 fn main() {
     let Ok(root) = std::env::var("DEP_LLAMA_ROOT") else {
         panic!("llama-cpp-sys-2 did not tell where it was built (DEP_LLAMA_ROOT): is its version the pinned one?")
@@ -40,9 +54,7 @@ fn main() {
     if flags.contains("target-cpu=native") {
         build.flag_if_supported("-march=native");
     }
-    for file in ["llama_ext.cpp", "attention.cpp", "device.cpp", "matmul/matmul.cpp"] {
-        build.file(file);
-    }
+    build.files(SOURCES);
     build.compile("llama_ext");
     // Each path has its own instruction set, whatever the rest is built for; which one runs is chosen at run time.
     for (name, file, instructions) in PATHS {
@@ -54,7 +66,7 @@ fn main() {
         }
         path.compile(name);
     }
-    for file in ["attention.cpp", "attention.h", "device.cpp", "device.h", "llama_ext.cpp", "matmul", "vectors.h"] {
+    for file in SOURCES.iter().chain(HEADERS) {
         println!("cargo:rerun-if-changed={file}");
     }
     println!("cargo:rerun-if-changed=llama.cpp.toml");

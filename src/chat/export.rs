@@ -1,7 +1,7 @@
 //! `/export`: a conversation for other readers. The ending of the name chooses: `.md` for people, `.json` for `prompt`,
 //! `.jsonl` for `batch` (each question once more, to this or another model).
 
-use super::talk::Chat;
+use super::conversation::Conversation;
 use crate::atomic_file::{self, Mode};
 use crate::error::{Code, Failure};
 use crate::prompt::{Message, Role};
@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// Writes the whole conversation to `path`.
-pub(super) fn export(chat: &Chat<'_>, path: &Path) -> Result<(), Failure> {
+pub(super) fn export(chat: &Conversation<'_>, path: &Path) -> Result<(), Failure> {
     let text = match path.extension().and_then(|ending| ending.to_str()) {
         Some("md" | "markdown") => markdown(&chat.messages),
         Some("json") => format!("{:#}\n", messages(&chat.messages)),
@@ -40,7 +40,7 @@ fn messages(messages: &[Message]) -> Value {
 }
 
 /// One record for each answer: everything that was said before it.
-fn records(chat: &Chat<'_>) -> String {
+fn records(chat: &Conversation<'_>) -> String {
     let said = &chat.messages;
     let answers = said.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);
     let sampling = &chat.parameters.sampling;

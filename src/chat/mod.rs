@@ -6,46 +6,26 @@
 //! A turn hands the whole conversation to the decoder. Messages of the model keep the tokens they were generated as, so
 //! the new prompt begins with what the cache holds, and only the new message is computed.
 
+mod answer_writer;
 mod commands;
-mod editor;
+mod conversation;
 mod export;
-mod external;
-mod keep;
-mod kv;
-mod line;
-mod output;
-mod parameter;
-mod path;
+mod external_editor;
+mod input;
+mod kv_file;
+mod line_editor;
+mod overflow;
+mod parameters;
 mod repl;
 mod saved;
-mod talk;
-mod window;
+mod session;
+mod typed_path;
+mod unsaved;
 
-pub(crate) use output::Output;
-pub(crate) use parameter::Parameters;
-pub(crate) use repl::Habits;
+pub(crate) use answer_writer::AnswerWriter;
+pub(crate) use conversation::Conversation;
+pub(crate) use overflow::Overflow;
+pub(crate) use parameters::Parameters;
+pub(crate) use repl::run as run_interactive;
 pub(crate) use saved::{Saved, file, newest};
-pub(crate) use talk::Chat;
-pub(crate) use window::Overflow;
-
-use crate::error::{Exit, Failure};
-use crate::stderr::dim as note;
-use std::path::PathBuf;
-
-impl Chat<'_> {
-    /// Talks until the user leaves; goes on with `saved`, if there is one, under `parameters`.
-    pub(crate) fn talk(
-        &mut self,
-        saved: Option<(PathBuf, Saved)>,
-        parameters: Parameters,
-        habits: Habits,
-        out: &mut Output,
-    ) -> Result<Exit, Failure> {
-        let mut file = None;
-        if let Some((path, saved)) = saved {
-            commands::restore(self, saved, parameters)?;
-            file = Some(path).filter(|path| !keep::is_last(path));
-        }
-        repl::run(self, out, habits, file)
-    }
-}
+pub(crate) use session::Habits;

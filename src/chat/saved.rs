@@ -2,10 +2,10 @@
 //! that going on costs a second instead of reading everything again. The JSON is enough: without the KV cache, or with
 //! another model, only the reading takes longer.
 
-use super::kv::{self, Maker};
-use super::parameter::{Parameters, Stored};
-use super::path::path;
-use super::talk::Chat;
+use super::conversation::Conversation;
+use super::kv_file::{self, KvIdentity};
+use super::parameters::{Parameters, Stored};
+use super::typed_path;
 use crate::atomic_file::{self, Mode};
 use crate::engine::{Model, Token};
 use crate::error::{Code, Failure};
@@ -24,7 +24,7 @@ const FORMAT: &str = "tulu-quant conversation";
 /// Raised when an older program could not read the file rightly.
 const VERSION: u32 = 1;
 /// A longer file is no conversation.
-const BYTES_MAX: u64 = 256 << 20;
+const MAX_BYTES: u64 = 256 << 20;
 
 /// A saved conversation, read and checked.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(crate) struct Saved {
     messages: Vec<Message>,
 }
 
-/// How [`Chat::restore`] went.
+/// How [`Conversation::restore`] went.
 #[derive(Debug)]
 pub(crate) struct Restored {
     /// Tokens in the cache, or why there are none; `None`: the conversation was saved without.
@@ -87,12 +87,12 @@ struct MessageDocument {
 
 /// Where conversations are kept that are saved under a plain name; the folder may not be there yet.
 pub(crate) fn folder() -> Result<PathBuf, Failure> {
-    crate::model::cache::conversations()
+    crate::model::app_dirs::conversations_dir()
 }
 
 /// The file that `name` means: a path as it is (it has a separator, or ends in .json), else a name in [`folder`].
 pub(crate) fn file(name: &str) -> Result<PathBuf, Failure> {
-    let path = path(name);
+    let path = typed_path::parse(name);
     let is_path = path.components().count() > 1
         || name.starts_with(['.', '~'])
         || path.extension().is_some_and(|ending| ending == "json")
@@ -151,13 +151,13 @@ fn title(messages: &[Message]) -> String {
     line.unwrap_or_default().trim().chars().take(72).collect()
 }
 
-impl Chat<'_> {
+impl Conversation<'_> {
     /// Writes the conversation to `path` and its KV cache beside it. The answer is the size of the latter, or why it could
     /// not be written; `None` when there was nothing to write.
     pub(super) fn save(&self, path: &Path) -> Result<Option<Result<u64, Failure>>, Failure> {
         atomic_file::write(path, self.text()?.as_bytes(), Mode::Owner)?;
-        let maker = Maker::new(self.fingerprint()?.to_owned(), self.model.settings());
-        Ok(kv::save(&self.decoder, &maker, &kv_file(path)).transpose())
+        let identity = KvIdentity::new(self.fingerprint()?.to_owned(), self.model.settings());
+        Ok(kv_file::save(&self.decoder, &identity, &kv_file(path)).transpose())
     }
 
     /// The conversation as it is written to a file.
@@ -202,20 +202,20 @@ impl Chat<'_> {
         } else if template_hash(self.model) != saved.template {
             notes.push("the model's chat template is another one than when it was saved".to_owned());
         }
-        self.messages = saved.messages.into_iter().map(|message| self.spelled(message)).collect();
+        self.messages = saved.messages.into_iter().map(|message| self.with_valid_ids(message)).collect();
         self.start = saved.start;
         self.parameters = parameters;
         let kv = kv_file(&saved.path);
-        let maker = Maker::new(fingerprint, self.model.settings());
+        let identity = KvIdentity::new(fingerprint, self.model.settings());
         // Only what is not there is no file: one that cannot be looked at is said.
         let there = !matches!(fs::metadata(&kv), Err(err) if err.kind() == ErrorKind::NotFound);
-        let cached = there.then(|| kv::load(&mut self.decoder, &maker, &kv));
+        let cached = there.then(|| kv_file::load(&mut self.decoder, &identity, &kv));
         Ok(Restored { cached, notes })
     }
 
     /// The message, with its ids only if they spell its text in this model's vocabulary: the text may have been edited. A
     /// control token spells nothing, so ids that hold one are left out, or a file could put `</s>` into an answer.
-    fn spelled(&self, mut message: Message) -> Message {
+    fn with_valid_ids(&self, mut message: Message) -> Message {
         let vocab = self.model.vocab();
         message.generated = message.generated.filter(|ids| {
             let known = |id: &Token| (0..vocab.len()).contains(&id.0) && !vocab.piece(*id).is_empty();
@@ -230,7 +230,7 @@ impl Saved {
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let wrong = |what: String| Failure::input(Code::Conversation, what, "give a file that /save wrote").at(path);
         let about = fs::metadata(path).map_err(|err| Failure::io(path, "cannot open the conversation", &err))?;
-        if !about.is_file() || about.len() > BYTES_MAX {
+        if !about.is_file() || about.len() > MAX_BYTES {
             return Err(wrong("is not a saved conversation".to_owned()));
         }
         let bytes = fs::read(path).map_err(|err| Failure::io(path, "cannot read the conversation", &err))?;
@@ -249,7 +249,7 @@ impl Saved {
         let messages: Vec<Message> = messages
             .map(|(i, message)| message.read().map_err(|why| wrong(format!("message {}: {why}", i + 1))))
             .collect::<Result<_, _>>()?;
-        in_order(&messages).map_err(wrong)?;
+        check_order(&messages).map_err(wrong)?;
         let start = document.first_sent;
         if start > 0 && messages.get(start).is_none_or(|message| message.role != Role::User) {
             return Err(wrong(format!("first_sent is {start}, where no turn begins")));
@@ -284,7 +284,7 @@ impl Restored {
 }
 
 /// A conversation that can go on: a system message first if at all, then questions and answers by turns.
-fn in_order(messages: &[Message]) -> Result<(), String> {
+fn check_order(messages: &[Message]) -> Result<(), String> {
     let rest = messages.iter().enumerate().skip_while(|(i, message)| *i == 0 && message.role == Role::System);
     for ((i, message), wanted) in rest.zip([Role::User, Role::Assistant].into_iter().cycle()) {
         if message.role != wanted {

@@ -2,10 +2,10 @@
 
 use super::load;
 use crate::bench::{self, Subject, Test};
-use crate::cli::{EngineArgs, HubArgs};
 use crate::engine::{Context, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Settings, gpus};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::options::{EngineArgs, HubArgs};
 use crate::progress::Bar;
 use std::ffi::OsString;
 use tulu_quantize::Ftype;
@@ -67,18 +67,18 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 
     let mut all = Vec::new();
     if !args.json {
-        crate::stdout(&bench::table_head())?;
+        crate::stdout::print(&bench::table_head())?;
     }
     for test in tests {
         let Some(measured) = one(&mut context, &model, test, args.repetitions, &interrupt)? else {
             return Ok(interrupt.asked().unwrap_or(Exit::Interrupted));
         };
         if !args.json {
-            crate::stdout(&bench::table_row(&subject, &measured))?;
+            crate::stdout::print(&bench::table_row(&subject, &measured))?;
         }
         all.push(measured);
     }
-    if args.json { crate::stdout(&format!("{:#}\n", bench::json(&subject, &all))) } else { Ok(Exit::Done) }
+    if args.json { crate::stdout::print(&format!("{:#}\n", bench::json(&subject, &all))) } else { Ok(Exit::Done) }
 }
 
 fn one(

@@ -1,13 +1,13 @@
 //! `tulu-quant chat`: talk to a model, or have one prompt answered.
 
 use super::load;
-use crate::chat::{Chat, Habits, Output, Overflow, Parameters, Saved};
-use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
+use crate::chat::{AnswerWriter, Conversation, Habits, Overflow, Parameters, Saved, run_interactive};
 use crate::decode::{Answer, FinishReason};
 use crate::engine::Sampling;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::named::named;
+use crate::model::model_ref;
+use crate::options::{EngineArgs, HubArgs, SamplingArgs};
 use crate::stderr;
 use crate::table::count;
 use std::ffi::OsString;
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     // A model that is not there is said before anybody is asked for a prompt.
     if let Some(model) = &args.model {
-        named(model).map_err(|failure| asked(failure, &model.to_string_lossy()))?;
+        model_ref::parse(model).map_err(|failure| asked(failure, &model.to_string_lossy()))?;
     }
     let turns = turns(args)?;
     if args.json && turns.is_empty() {
@@ -113,20 +113,20 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let seed = parameters.sampling.seed;
     let overflow = if turns.is_empty() { Overflow::DropOldest } else { Overflow::Error };
     let overflow = args.on_overflow.unwrap_or(overflow);
-    let mut chat = Chat::new(&model, args.system.as_deref(), parameters.clone(), overflow, interrupt)?;
-    let mut out = Output::new(args.json);
+    let mut chat = Conversation::new(&model, args.system.as_deref(), parameters.clone(), overflow, interrupt)?;
+    let mut out = AnswerWriter::new(args.json);
     if turns.is_empty() {
         let habits = Habits { verbose: args.verbose, history: !args.no_history };
-        return chat.talk(saved, parameters, habits, &mut out);
+        return run_interactive(&mut chat, saved, parameters, habits, &mut out);
     }
     if let Some((file, saved)) = saved {
         let restored = chat.restore(saved, parameters)?;
         restored.warn(&file);
     }
     for turn in turns {
-        let (answer, exit) = chat.once(turn, &mut out)?;
+        let (answer, exit) = chat.answer_once(turn, &mut out)?;
         if args.json {
-            Output::new(false).write(&format!("{}\n", json(&answer, seed, &path)))?;
+            AnswerWriter::new(false).write(&format!("{}\n", json(&answer, seed, &path)))?;
         } else {
             out.end_line()?;
         }

@@ -1,8 +1,7 @@
 //! `tulu-quant completions`: what the Tab key of a shell completes, from the same definitions as the flags themselves.
 
-use crate::cli::Cli;
 use crate::error::{Exit, Failure};
-use clap::CommandFactory as _;
+use clap::Command;
 use clap_complete::{Shell, generate};
 
 /// Print the completions of a shell
@@ -20,8 +19,8 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &Args, mut definition: Command) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    generate(args.shell, &mut Cli::command(), "tulu-quant", &mut script);
-    crate::stdout(&String::from_utf8_lossy(&script))
+    generate(args.shell, &mut definition, "tulu-quant", &mut script);
+    crate::stdout::print(&String::from_utf8_lossy(&script))
 }

@@ -1,15 +1,16 @@
 //! `convert`: a checkpoint, from a folder or as it arrives from the Hub, to one GGUF file for each type, in one pass.
 
-use crate::cli::FetchArgs;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::arrive::{self, Source};
+use crate::model::bundled;
 use crate::model::card;
-use crate::model::demo;
 use crate::model::hub::Hub;
-use crate::model::named::{Named, named, parse_type};
-use crate::model::source::{is_checkpoint, listing, threads};
+use crate::model::if_exists;
+use crate::model::model_ref::{self, ModelRef, parse_type};
+use crate::model::resolve::{available_threads, check_is_checkpoint, list_repo};
 use crate::model::stopped;
+use crate::model::streaming::{self, CheckpointSource};
+use crate::options::FetchArgs;
 use crate::sanitize::one_line;
 use crate::stderr;
 use crate::table::{self, Align};
@@ -102,9 +103,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let recipe = recipe(args)?;
     let opened = open(args, &interrupt)?;
     let source = opened.checkpoint();
-    let refusals = crate::prompt::probe(source)?;
+    let refusals = crate::prompt::check_template(source)?;
     let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
-    let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(threads);
+    let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(available_threads);
     let memory = memory_needed(&plan, threads).saturating_add(opened.stream_memory(&plan));
     if !args.json {
         stderr::block(&summary(&opened, &plan, memory));
@@ -113,7 +114,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.dry_run {
         let text =
             if args.json { plan_json(&opened, &plan, memory).to_string() + "\n" } else { tensor_table(source, &plan) };
-        return crate::stdout(&text);
+        return crate::stdout::print(&text);
     }
     for folder in plan.outputs.iter().filter_map(|o| o.path.parent()).filter(|dir| !dir.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|err| Failure::io(folder, "cannot create the folder", &err))?;
@@ -122,12 +123,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let watch = Watch::new("converting", plan.source_bytes, &interrupt);
     let options = ConvertOptions { threads, replace: args.force, reference_kernels: args.reference_kernels };
-    let journal = arrive::journal_of(&source.name(), &plan);
+    let journal = streaming::journal_of(&source.name(), &plan);
     let converted = opened.convert(&plan, options, &journal, &watch);
     watch.clear();
     // the request to stop came as a signal, which decides between 130 and 143
     let report = converted.map_err(|err| match interrupt.asked() {
-        Some(exit) if err.code == Code::Interrupted && opened.distant().is_some() => stopped(exit),
+        Some(exit) if err.code == Code::Interrupted && opened.remote_name().is_some() => stopped(exit),
         asked => Failure { exit: asked.unwrap_or(err.exit), ..err },
     })?;
     if let Some(card) = &card {
@@ -137,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.json {
         let mut result = plan_json(&opened, &plan, memory);
         result["seconds"] = json!(seconds);
-        return crate::stdout(&(result.to_string() + "\n"));
+        return crate::stdout::print(&(result.to_string() + "\n"));
     }
     let mut made: Vec<String> =
         plan.outputs.iter().map(|o| format!("  {}  {}\n", o.path.display(), table::bytes(o.len))).collect();
@@ -152,18 +153,20 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The folder or file, or else the model of the family or the Hub.
-fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
-    let there = super::look(&args.source)?;
-    if there.as_ref().is_some_and(|found| !found.is_dir()) {
+fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure> {
+    let found = if_exists::metadata(&args.source)?;
+    if found.as_ref().is_some_and(|it| !it.is_dir()) {
         return Ok(Checkpoint::open_gguf(&args.source, args.allow_requantize)?.into());
     }
-    let named = if there.is_none() { Some(named(args.source.as_os_str())?) } else { None };
+    let named = if found.is_none() { Some(model_ref::parse(args.source.as_os_str())?) } else { None };
     let (repo, ftype) = match named {
-        Some(Named::Hub(repo, ftype)) => (repo, ftype),
-        Some(Named::Demo(None)) => return Ok(Checkpoint::open(&demo::folder()?)?.into()),
-        Some(Named::Demo(Some(ftype)) | Named::Folder(_, Some(ftype))) => return Err(type_after_name(args, ftype)),
+        Some(ModelRef::Hub(repo, ftype)) => (repo, ftype),
+        Some(ModelRef::Demo(None)) => return Ok(Checkpoint::open(&bundled::folder()?)?.into()),
+        Some(ModelRef::Demo(Some(ftype)) | ModelRef::Folder(_, Some(ftype))) => {
+            return Err(type_after_name(args, ftype));
+        }
         _ => {
-            is_checkpoint(&args.source)?;
+            check_is_checkpoint(&args.source)?;
             return Ok(Checkpoint::open(&args.source)?.into());
         }
     };
@@ -172,9 +175,9 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<Source, Failure> {
     }
     let hub = Hub::from_env(interrupt)?;
     // what is in the cache as a whole needs no network
-    match hub.settings().cache.complete(&repo)?.filter(|_| hub.settings().offline) {
+    match hub.settings().cache.complete_snapshot(&repo)?.filter(|_| hub.settings().offline) {
         Some(folder) => Ok(Checkpoint::open(&folder)?.into()),
-        None => Source::listed(&hub, listing(&hub, &repo)?, &args.fetch),
+        None => CheckpointSource::listed(&hub, list_repo(&hub, &repo)?, &args.fetch.options()),
     }
 }
 
@@ -256,7 +259,7 @@ fn paths(output: &Path, source: &Path, name: &str, types: &[Ftype]) -> Result<Ve
 }
 
 /// What will happen, in a few lines.
-fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
+fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> String {
     let source = opened.checkpoint();
     let c = &source.config;
     let mut out = format!(
@@ -277,7 +280,7 @@ fn summary(opened: &Source, plan: &Plan, memory: u64) -> String {
         out += &format!("  {:<7} {:>9}  {bpw:.2} bits a weight  {}\n", o.ftype, table::bytes(o.len), o.path.display());
     }
     let [read, disk, memory] = [plan.source_bytes, plan.output_bytes(), memory].map(table::bytes);
-    let reads = match opened.distant() {
+    let reads = match opened.remote_name() {
         Some(place) => format!("fetches {read} from {place} and keeps none of it"),
         None => format!("reads {read}"),
     };
@@ -313,9 +316,9 @@ fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
     table::render(&align, &rows)
 }
 
-fn plan_json(opened: &Source, plan: &Plan, memory: u64) -> Value {
+fn plan_json(opened: &CheckpointSource, plan: &Plan, memory: u64) -> Value {
     let source = opened.checkpoint();
-    let place = opened.distant().unwrap_or_else(|| source.dir.to_string_lossy().into_owned());
+    let place = opened.remote_name().unwrap_or_else(|| source.dir.to_string_lossy().into_owned());
     let outputs: Vec<Value> = plan
         .outputs
         .iter()

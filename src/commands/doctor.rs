@@ -4,9 +4,9 @@
 //! said, not suffered.
 
 use crate::error::{Code, Exit, Failure};
-use crate::model::hub::Settings;
+use crate::model::hub::HubSettings;
 use crate::table;
-use llama_ext::{GgmlType, cpu};
+use llama_ext::{GgmlType, cpu_check, cpu_features};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
@@ -28,7 +28,7 @@ const TOLERANCE: f64 = 0.05;
 /// Runs the verb: exit 0 when all is well, 4 when a kernel fails.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.self_test {
-        return crate::stdout(&(self_test()?.to_string() + "\n"));
+        return crate::stdout::print(&(self_test()?.to_string() + "\n"));
     }
     let features = features();
     let tested = run_self_test();
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         ));
     }
     let is_x86 = features.iter().any(|f| f.name == "avx2" && f.built);
-    if is_x86 && !llama_ext::attention::enable() {
+    if is_x86 && !llama_ext::accel::kernels().attention {
         advice.push(
             "the attention for many conversations at a time is not in this build, so batch is slower: build with GCC (it \
              needs GCC's OpenMP), as in CXX=g++ cargo build --release"
@@ -62,13 +62,13 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         ));
     }
     let memory = memory();
-    let cache = crate::model::cache::dir().map_or_else(|err| err.what, |dir| dir.display().to_string());
-    let hub = Settings::from_env();
+    let cache = crate::model::app_dirs::cache_dir().map_or_else(|err| err.what, |dir| dir.display().to_string());
+    let hub = HubSettings::from_env();
     if let Err(why) = &hub {
         advice.push(format!("Hub settings: {}; {}", why.what, why.fix));
     }
     let hub = hub.ok();
-    if let Some(hub) = hub.as_ref().filter(|hub| hub.in_the_clear()) {
+    if let Some(hub) = hub.as_ref().filter(|hub| hub.sends_secret_unencrypted()) {
         advice.push(format!("the token goes to {} without encryption: give HF_ENDPOINT as https", hub.endpoint));
     }
     let text = if args.json {
@@ -76,8 +76,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             features.iter().map(|f| json!({"name": f.name, "cpu": f.cpu, "built": f.built})).collect();
         let all = json!({
             "version": env!("CARGO_PKG_VERSION"), "revision": env!("TULU_QUANT_REVISION"), "pin": pin(),
-            "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu::system_info(),
-            "kernels": llama_ext::product::kernels(),
+            "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu_features::system_info(),
+            "kernels": llama_ext::accel::kernels().matmul,
             "memory_total": memory.0, "memory_available": memory.1, "cache": cache, "hub": hub.as_ref().map(hub_json),
             "self_test": tested.as_ref().map_or_else(|why| json!({"failed": why}), Clone::clone), "advice": advice,
         });
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     } else {
         report(&features, &tested, &advice, memory, &cache, hub.as_ref())
     };
-    crate::stdout(&text)?;
+    crate::stdout::print(&text)?;
     Ok(if tested.is_ok() { Exit::Done } else { Exit::Engine })
 }
 
@@ -98,7 +98,7 @@ struct Feature {
 /// What the CPU says against what llama.cpp was compiled with.
 fn features() -> Vec<Feature> {
     let has = |name: &str| cpu_has(name);
-    cpu::built_for().into_iter().map(|(name, built)| Feature { name, cpu: has(name), built }).collect()
+    cpu_features::built_for().into_iter().map(|(name, built)| Feature { name, cpu: has(name), built }).collect()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -141,10 +141,10 @@ fn cpu_has(_: &str) -> bool {
 const TESTED: [GgmlType; 3] = [GgmlType::Q4_K, GgmlType::Q6_K, GgmlType::Q8_0];
 
 fn self_test() -> Result<Value, Failure> {
-    let threads = crate::model::source::threads().get().min(8);
+    let threads = crate::model::resolve::available_threads().get().min(8);
     let mut results = Vec::new();
     for kind in TESTED {
-        let tested = cpu::matmul_test(kind, u16::try_from(threads).unwrap_or(1));
+        let tested = cpu_check::matmul_test(kind, u16::try_from(threads).unwrap_or(1));
         let tested = tested.map_err(|err| Failure::engine(Code::SelfTest, err.to_string(), "report this"))?;
         for r in tested {
             let ok = f64::from(r.error) < TOLERANCE;
@@ -178,17 +178,17 @@ fn memory() -> (u64, u64) {
 }
 
 /// Where models come from and go to; of the token only whether there is one.
-fn hub_json(hub: &Settings) -> Value {
+fn hub_json(hub: &HubSettings) -> Value {
     json!({"endpoint": hub.endpoint, "cache": hub.cache.0.display().to_string(), "token": hub.token.is_some(),
-           "offline": hub.offline, "proxies": Settings::proxies()})
+           "offline": hub.offline, "proxies": HubSettings::proxies()})
 }
 
 /// The same for people.
-fn hub_text(hub: &Settings) -> String {
+fn hub_text(hub: &HubSettings) -> String {
     let mut out = format!("hub          {}", hub.endpoint);
     out += if hub.token.is_some() { ", with a token" } else { ", without a token" };
     out += if hub.offline { ", offline (HF_HUB_OFFLINE)" } else { "" };
-    for name in Settings::proxies() {
+    for name in HubSettings::proxies() {
         out += &format!(", {name} is set");
     }
     out + &format!("\ndownloads    {}\n", crate::sanitize::shown(&hub.cache.0))
@@ -206,7 +206,7 @@ fn report(
     advice: &[String],
     memory: (u64, u64),
     cache: &str,
-    hub: Option<&Settings>,
+    hub: Option<&HubSettings>,
 ) -> String {
     let pin = pin();
     let field = |name: &str| pin[name].as_str().unwrap_or("?").to_owned();
@@ -216,7 +216,9 @@ fn report(
         env!("TULU_QUANT_REVISION"),
         llama_ext::ggml_version(),
         field("llama-cpp-sys-2"),
-        llama_ext::product::kernels().map_or("ggml's".to_owned(), |name| format!("our own for {name}, else ggml's")),
+        llama_ext::accel::kernels()
+            .matmul
+            .map_or("ggml's".to_owned(), |name| format!("our own for {name}, else ggml's")),
         table::bytes(memory.1),
         table::bytes(memory.0),
         crate::sanitize::one_line(cache),

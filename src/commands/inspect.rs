@@ -1,18 +1,19 @@
 //! `inspect`: what is in a GGUF file, a checkpoint folder, or one weight file of a checkpoint.
 
+mod facts;
 mod json;
 
-use super::given::{Given, given};
-use crate::engine::{CacheType, ModelDims};
+use super::local_model::{Given, given};
 use crate::error::{Exit, Failure};
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
+use facts::{kv_bytes_per_token, shape, type_name};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::Path;
-use tulu_quantize::checkpoint::{Config, SourceTensor, open_shard};
+use tulu_quantize::checkpoint::{SourceTensor, open_shard};
 use tulu_quantize::gguf::Gguf;
-use tulu_quantize::{Checkpoint, Ftype, GgmlType};
+use tulu_quantize::{Checkpoint, GgmlType};
 
 /// Show the metadata, tensors, sizes and memory of a GGUF file, a checkpoint folder or one of its weight files
 #[derive(Debug, clap::Args)]
@@ -40,20 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             None => file(&Gguf::open(&path)?),
         },
     };
-    crate::stdout(&text)
-}
-
-/// The type that a file says it has, as a name.
-fn type_name(gguf: &Gguf) -> &'static str {
-    gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("?", Ftype::name)
-}
-
-/// The numbers that memory follows from. `Err` says why they are not known; `Ok(None)` when it is no LLaMA model.
-fn shape(gguf: &Gguf) -> Result<Option<ModelDims>, String> {
-    if gguf.str("general.architecture") != Some("llama") {
-        return Ok(None);
-    }
-    Config::from_gguf(gguf).map(|config| Some(ModelDims::of(&config, gguf.tensor_bytes())))
+    crate::stdout::print(&text)
 }
 
 fn file(gguf: &Gguf) -> String {
@@ -83,11 +71,6 @@ fn file(gguf: &Gguf) -> String {
     out += &format!("\n{}\n", table::render(&[Align::Left, Align::Left, Align::Left], &rows));
     let tensors = gguf.tensors.iter().map(|t| (t.name.as_str(), t.dims.clone(), t.ggml_type, t.bytes));
     out + &tensor_table(tensors)
-}
-
-/// Keys and values of one token over all layers, in f16.
-fn kv_bytes_per_token(shape: &ModelDims) -> u64 {
-    shape.kv_bytes_per_cell(CacheType::F16, CacheType::F16)
 }
 
 /// Weights in all tensors of a checkpoint.

@@ -1,11 +1,11 @@
 //! Loading a model as a user sees it: a bar while it takes, a word when the window is smaller than the model's own. For
 //! every verb that runs a model.
 
-use crate::cli::HubArgs;
 use crate::engine::{Model, Settings};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
+use crate::options::HubArgs;
 use crate::progress::Bar;
 use crate::stderr;
 use std::ffi::OsStr;
@@ -22,10 +22,10 @@ pub(super) fn resolve(
     args: &HubArgs,
     interrupt: &Interrupt,
 ) -> Result<PathBuf, Failure> {
-    if let Some(trained) = model::trained_window(name) {
+    if let Some(trained) = model::trained_context(name) {
         settings.check_trained_context(trained)?;
     }
-    model::resolve(name, args, interrupt)
+    model::resolve(name, &args.options(), interrupt)
 }
 
 /// Loads the GGUF at `path` for `n_slots` conversations at once, or for as many as suit the memory; Ctrl-C stops it.
@@ -49,7 +49,7 @@ pub(super) fn model(
     let model = model.map_err(|failure| match (failure.code, interrupt.asked()) {
         (Code::Interrupted, Some(exit)) => Failure { exit, ..failure },
         // what this program made and keeps is made again, not repaired
-        (Code::Model, _) if crate::model::cache::dir().is_ok_and(|cache| path.starts_with(cache)) => {
+        (Code::Model, _) if crate::model::app_dirs::cache_dir().is_ok_and(|cache| path.starts_with(cache)) => {
             Failure { fix: "delete the file; the same command makes it again".to_owned(), ..failure }
         }
         _ => failure,

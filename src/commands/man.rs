@@ -1,6 +1,5 @@
 //! `tulu-quant man`: manual pages from the same definitions as the flags themselves.
 
-use crate::cli::command;
 use crate::error::{Code, Exit, Failure};
 use clap::Command;
 use clap_mangen::Man;
@@ -21,8 +20,7 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
-    let mut whole = command(false);
+pub(crate) fn run(args: &Args, mut whole: Command) -> Result<Exit, Failure> {
     // Hands what is global down to the verbs.
     whole.build();
     let shown = |verb: &&Command| verb.get_name() != "help" && !verb.is_hide_set();
@@ -44,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             })?
         }
     };
-    crate::stdout(&roff(page)?)
+    crate::stdout::print(&roff(page)?)
 }
 
 /// The verb as a command of its own, named as its page is.

@@ -6,20 +6,40 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod doctor;
-mod given;
 pub(crate) mod inspect;
 mod load;
+mod local_model;
 pub(crate) mod man;
 pub(crate) mod models;
 pub(crate) mod prompt;
 pub(crate) mod pull;
 pub(crate) mod verify;
 
-use crate::cli::Command;
 use crate::error::{Exit, Failure};
+use clap::Subcommand;
 
-/// Hands the parsed line to its verb.
-pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
+/// One variant a verb; the fields are in the verb's own file.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Chat(chat::Args),
+    Convert(convert::Args),
+    Batch(batch::Args),
+    Prompt(prompt::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+    Bench(bench::Args),
+    Models(models::Args),
+    Pull(pull::Args),
+    Doctor(doctor::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+    /// Print what was built, as --version does
+    #[command(hide = true)]
+    Version,
+}
+
+/// Runs the parsed subcommand. `definition` makes the whole command line's definition, for those that print it.
+pub(crate) fn run(command: Command, definition: impl FnOnce() -> clap::Command) -> Result<Exit, Failure> {
     match command {
         Command::Chat(args) => chat::run(&args),
         Command::Convert(args) => convert::run(&args),
@@ -31,22 +51,8 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Models(args) => models::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Doctor(args) => doctor::run(&args),
-        Command::Completions(args) => completions::run(&args),
-        Command::Man(args) => man::run(&args),
-        Command::Version => version(),
+        Command::Completions(args) => completions::run(&args, definition()),
+        Command::Man(args) => man::run(&args, definition()),
+        Command::Version => crate::stdout::print(&definition().render_long_version()),
     }
-}
-
-/// What lies at a path that a user named; `None` only when nothing does. What cannot be looked at is an error.
-pub(crate) fn look(path: &std::path::Path) -> Result<Option<std::fs::Metadata>, crate::error::Failure> {
-    match std::fs::metadata(path) {
-        Ok(found) => Ok(Some(found)),
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(crate::error::Failure::io(path, "cannot look at it", &err)),
-    }
-}
-
-/// The same as `--version`.
-fn version() -> Result<Exit, Failure> {
-    crate::stdout(&crate::cli::command(false).render_long_version())
 }

@@ -1,12 +1,12 @@
 //! `models`: the Tulu family as a table, with the size of each type and what is here already; and everything that is here.
 
-mod here;
+mod on_disk;
 
 use crate::error::{Code, Exit, Failure};
-use crate::model::hub::{CacheDir, Settings};
-use crate::model::kept::{self, Kept};
-use crate::model::made::Made;
+use crate::model::converted_cache::ConvertedCache;
+use crate::model::hub::{HubCache, HubSettings};
 use crate::model::registry::{self, Entry};
+use crate::model::stored_models::{self, StoredModel};
 use crate::sanitize::one_line;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
@@ -54,16 +54,16 @@ const NARROWEST: usize = 20;
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(name) = &args.remove {
-        return here::remove(args, name);
+        return on_disk::remove(name, args.yes);
     }
     if args.here {
-        return here::list(args);
+        return on_disk::list(&args.words, args.json);
     }
     let everything = args.all || args.json || !args.words.is_empty();
     let wanted = |entry: &Entry| {
         let text = format!("{} {} {}", entry.name, entry.kind.name(), entry.size).to_lowercase();
         let all = args.words.iter().all(|word| text.contains(&word.to_lowercase()));
-        all && (everything || entry.kind.refused().is_none())
+        all && (everything || entry.kind.unsupported().is_none())
     };
     let entries: Vec<Entry> = registry::all().filter(wanted).collect();
     if entries.is_empty() {
@@ -72,26 +72,26 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         let fix = format!("{near}`tulu-quant models` without words lists all");
         return Err(Failure::input(Code::NotFound, "no model of the family has that in its name", fix).at(typed));
     }
-    let cache = Settings::cache_from_env()?;
+    let cache = HubSettings::cache_from_env()?;
     if args.json {
         let all = entries.iter().map(|entry| described(entry, &cache)).collect::<Result<Vec<_>, _>>()?;
-        return crate::stdout(&(Value::Array(all).to_string() + "\n"));
+        return crate::stdout::print(&(Value::Array(all).to_string() + "\n"));
     }
     let columns = if everything { all_columns(&entries, &cache)? } else { few_columns(&entries, &cache)? };
     let mut text = fitted(columns, console::Term::stdout().size_checked().map(|(_, width)| width.into()));
     if args.words.is_empty() {
-        text += &others(&kept::all(&cache)?);
+        text += &others(&stored_models::all(&cache)?);
     }
-    crate::stdout(&text)
+    crate::stdout::print(&text)
 }
 
 /// Models on disk that are not of the family.
-fn others(all: &[Kept]) -> String {
+fn others(all: &[StoredModel]) -> String {
     let mut names: Vec<(&str, Vec<String>)> = Vec::new();
     for kept in all.iter().filter(|kept| registry::find(&kept.name).is_none()) {
         match names.last_mut().filter(|(name, _)| *name == kept.name) {
-            Some((_, what)) => what.push(kept.what()),
-            None => names.push((&kept.name, vec![kept.what()])),
+            Some((_, what)) => what.push(kept.description()),
+            None => names.push((&kept.name, vec![kept.description()])),
         }
     }
     if names.is_empty() {
@@ -103,25 +103,25 @@ fn others(all: &[Kept]) -> String {
 }
 
 /// What of a model is here: types in our cache, and the checkpoint in the shared one.
-fn here(entry: &Entry, cache: &CacheDir) -> Result<(Vec<Ftype>, Option<String>), Failure> {
+fn here(entry: &Entry, cache: &HubCache) -> Result<(Vec<Ftype>, Option<String>), Failure> {
     let repo = entry.repo(None);
-    let folder = cache.complete(&repo)?.map(|folder| folder.display().to_string());
-    Ok((Made::of(&repo)?.types()?, folder))
+    let folder = cache.complete_snapshot(&repo)?.map(|folder| folder.display().to_string());
+    Ok((ConvertedCache::for_repo(&repo)?.types()?, folder))
 }
 
 /// The same in words.
-fn here_text(entry: &Entry, cache: &CacheDir) -> Result<String, Failure> {
+fn here_text(entry: &Entry, cache: &HubCache) -> Result<String, Failure> {
     let (types, folder) = here(entry, cache)?;
     let mut words: Vec<String> = types.iter().map(Ftype::to_string).collect();
     words.extend(folder.map(|_| "checkpoint".to_owned()));
-    Ok(match entry.kind.refused() {
+    Ok(match entry.kind.unsupported() {
         Some(_) if words.is_empty() => "cannot be converted".to_owned(),
         _ => words.join(" "),
     })
 }
 
 fn size(entry: &Entry, ftype: Ftype) -> Result<u64, Failure> {
-    size_estimate::tensor_bytes(entry.shape, ftype)
+    size_estimate::tensor_bytes(entry.config, ftype)
         .map_err(|err| Failure::engine(Code::Forecast, err.to_string(), "report this"))
 }
 
@@ -147,11 +147,11 @@ fn sizes(entries: &[Entry], ftype: Ftype, spare: u8) -> Result<Column, Failure> 
     let mut known = HashMap::new();
     let mut cells = Vec::new();
     for entry in entries {
-        if entry.kind.refused().is_some() {
+        if entry.kind.unsupported().is_some() {
             cells.push("-".to_owned());
             continue;
         }
-        let shape = std::ptr::from_ref(entry.shape);
+        let shape = std::ptr::from_ref(entry.config);
         let bytes = match known.get(&shape) {
             Some(bytes) => *bytes,
             None => size(entry, ftype)?,
@@ -162,18 +162,18 @@ fn sizes(entries: &[Entry], ftype: Ftype, spare: u8) -> Result<Column, Failure> 
     Ok(Column::new(&ftype.to_string(), Align::Right, spare, cells.into_iter()))
 }
 
-fn few_columns(entries: &[Entry], cache: &CacheDir) -> Result<Vec<Column>, Failure> {
+fn few_columns(entries: &[Entry], cache: &HubCache) -> Result<Vec<Column>, Failure> {
     let here = entries.iter().map(|entry| here_text(entry, cache)).collect::<Result<Vec<_>, _>>()?;
     Ok(vec![
         Column::new("name", Align::Left, 0, entries.iter().map(|entry| entry.name.to_owned())),
         Column::new("kind", Align::Left, 2, entries.iter().map(|entry| entry.kind.name().to_owned())),
-        Column::new("weights", Align::Right, 1, entries.iter().map(|e| table::params(size_estimate::params(e.shape)))),
+        Column::new("weights", Align::Right, 1, entries.iter().map(|e| table::params(size_estimate::params(e.config)))),
         sizes(entries, Ftype::Q4_K_M, 0)?,
         Column::new("here", Align::Left, 0, here.into_iter()),
     ])
 }
 
-fn all_columns(entries: &[Entry], cache: &CacheDir) -> Result<Vec<Column>, Failure> {
+fn all_columns(entries: &[Entry], cache: &HubCache) -> Result<Vec<Column>, Failure> {
     let average = |entry: &Entry| {
         let found = entry.scores.and_then(|s| s.values.iter().find(|(name, _)| *name == "average"));
         found.map_or("-".to_owned(), |(_, value)| format!("{value:.1}"))
@@ -223,10 +223,10 @@ fn fitted(mut columns: Vec<Column>, width: Option<usize>) -> String {
     table::render(&align, &(0..rows).map(row).collect::<Vec<_>>())
 }
 
-fn described(entry: &Entry, cache: &CacheDir) -> Result<Value, Failure> {
+fn described(entry: &Entry, cache: &HubCache) -> Result<Value, Failure> {
     let (types, folder) = here(entry, cache)?;
     let mut sizes = serde_json::Map::new();
-    if entry.kind.refused().is_none() {
+    if entry.kind.unsupported().is_none() {
         for (ftype, name) in Ftype::ALL {
             sizes.insert(name.to_owned(), json!(size(entry, ftype)?));
         }
@@ -240,9 +240,9 @@ fn described(entry: &Entry, cache: &CacheDir) -> Result<Value, Failure> {
     });
     Ok(json!({
         "name": entry.name, "repository": entry.repo(None).id(), "kind": entry.kind.name(), "size": entry.size,
-        "parameters": size_estimate::params(entry.shape), "context": entry.n_ctx, "licence": entry.licence,
+        "parameters": size_estimate::params(entry.config), "context": entry.n_ctx, "licence": entry.licence,
         "files": entry.weights.name(), "scores": scores, "bytes": sizes,
-        "cannot_be_converted": entry.kind.refused().map(|(what, _)| what),
+        "cannot_be_converted": entry.kind.unsupported().map(|(what, _)| what),
         "here": types.iter().map(Ftype::to_string).collect::<Vec<_>>(), "checkpoint": folder,
     }))
 }

@@ -1,10 +1,10 @@
 //! `tulu-quant prompt`: shows what a model reads. Only its vocabulary is loaded.
 
-use crate::cli::HubArgs;
 use crate::engine::VocabFile;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
+use crate::options::HubArgs;
 use crate::prompt::{Prompt, Prompts, conversations};
 use crate::stderr;
 use std::ffi::OsString;
@@ -43,7 +43,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let input = open(&args.input)?;
-    let path = model::resolve(Some(&args.model), &args.hub, &Interrupt::install()?)?;
+    let path = model::resolve(Some(&args.model), &args.hub.options(), &Interrupt::install()?)?;
     let model = VocabFile::open(&path)?;
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;
@@ -69,7 +69,7 @@ fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Fa
             stderr::note(notice);
             noticed = true;
         }
-        crate::stdout(&form(args, prompt))?;
+        crate::stdout::print(&form(args, prompt))?;
     }
     if seen == 0 {
         return Err(Failure::input(Code::Empty, "holds no conversation", "give a JSON array of messages"));

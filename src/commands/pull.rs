@@ -2,9 +2,9 @@
 
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::hub::{Hub, Listing, Needed, RepoId};
-use crate::model::named::{Named, remote};
-use crate::model::{demo, source};
+use crate::model::hub::{Hub, Listing, NeededFiles, RepoId};
+use crate::model::model_ref::{self, ModelRef};
+use crate::model::{bundled, resolve};
 use crate::sanitize::one_line;
 use crate::stderr;
 use crate::table::{self, Align};
@@ -51,21 +51,21 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let Some(repo) = repo(&args.model)? else {
-        let folder = demo::folder()?;
+        let folder = bundled::folder()?;
         return said(args, &json!(null), &folder, 0);
     };
     let interrupt = Interrupt::install()?;
     let hub = Hub::from_env(&interrupt)?;
-    let known = if args.refresh || args.dry_run { None } else { hub.settings().cache.complete(&repo)? };
+    let known = if args.refresh || args.dry_run { None } else { hub.settings().cache.complete_snapshot(&repo)? };
     if let Some(folder) = known {
         return said(args, &json!(repo.id()), &folder, 0);
     }
-    let listing = source::listing(&hub, &repo)?;
+    let listing = resolve::list_repo(&hub, &repo)?;
     let needed = listing.needed()?;
     let files = needed.all();
     let fetched = hub.to_fetch(&listing, &files);
     if args.dry_run {
-        return crate::stdout(&plan(args, &hub, &listing, &needed));
+        return crate::stdout::print(&plan(args, &hub, &listing, &needed));
     }
     stderr::line(&format!(
         "Fetching {} at {:.8}: {} in {}, {} of it not here yet",
@@ -86,9 +86,11 @@ fn repo(model: &str) -> Result<Option<RepoId>, Failure> {
         Failure::input(Code::Request, what, "leave it out; `chat NAME:TYPE` and `convert NAME -q TYPE` make one")
             .at(model)
     };
-    match remote(model).map_err(|failure| if failure.code == Code::Type { typed() } else { failure })? {
-        Named::Hub(repo, None) => Ok(Some(repo)),
-        Named::Demo(None) => Ok(None),
+    match model_ref::parse_remote(model)
+        .map_err(|failure| if failure.code == Code::Type { typed() } else { failure })?
+    {
+        ModelRef::Hub(repo, None) => Ok(Some(repo)),
+        ModelRef::Demo(None) => Ok(None),
         _ => Err(typed()),
     }
 }
@@ -102,11 +104,11 @@ fn said(args: &Args, repository: &Value, folder: &Path, fetched: u64) -> Result<
     } else {
         shown
     };
-    crate::stdout(&(text + "\n"))
+    crate::stdout::print(&(text + "\n"))
 }
 
 /// What would be fetched.
-fn plan(args: &Args, hub: &Hub, listing: &Listing, needed: &Needed<'_>) -> String {
+fn plan(args: &Args, hub: &Hub, listing: &Listing, needed: &NeededFiles<'_>) -> String {
     let files: Vec<(&str, u64, bool)> = needed
         .all()
         .into_iter()

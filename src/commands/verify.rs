@@ -2,10 +2,10 @@
 
 mod folder;
 
-use super::given::{Given, given};
+use super::local_model::{Given, given};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::source::threads;
+use crate::model::resolve::available_threads;
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
 use crate::watch::Watch;
@@ -46,13 +46,14 @@ const WORST: usize = 5;
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     let expected = args.sha256.as_deref().map(digits).transpose()?;
+    let n_threads = args.threads.unwrap_or_else(available_threads);
     let path = match given(&args.file)? {
         Given::File(path) => path,
         Given::Folder(path) if args.against.is_some() || expected.is_some() => {
             let fix = "leave --against and --sha256 out, or give a .gguf file";
             return Err(Failure::input(Code::Usage, "is a folder, which is checked for itself", fix).at(path));
         }
-        Given::Folder(path) => return folder::run(&path, args, &interrupt),
+        Given::Folder(path) => return folder::run(&path, n_threads, args.json, &interrupt),
     };
     let file = Gguf::open(&path)?;
     let against = match args.against.as_deref().map(given).transpose()? {
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let total = file.tensor_bytes();
     let watch = Watch::new("verifying", total, &interrupt);
-    let verdict = verify(&file, against.as_ref(), args.threads.unwrap_or_else(threads), &watch);
+    let verdict = verify(&file, against.as_ref(), n_threads, &watch);
     watch.clear();
     let verdict = match verdict {
         Ok(verdict) => verdict,
@@ -78,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             Verdict { problems, ..verdict }
         }
     };
-    crate::stdout(&if args.json { to_json(&verdict) + "\n" } else { report(&file, &verdict) })?;
+    crate::stdout::print(&if args.json { to_json(&verdict) + "\n" } else { report(&file, &verdict) })?;
     Ok(if verdict.is_good() { Exit::Done } else { Exit::Partial })
 }
 

@@ -44,8 +44,9 @@ impl<'m> Context<'m> {
     ) -> Result<Self, Failure> {
         let n_threads = i32::try_from(n_threads).unwrap_or(1);
         // Force flash attention on: `auto` only checks llama.cpp's own kernels, not ours.
-        let ours =
-            settings.n_gpu_layers == 0 && settings.flash_attn != FlashAttn::Off && llama_ext::attention::enable();
+        let ours = settings.n_gpu_layers == 0
+            && settings.flash_attn != FlashAttn::Off
+            && llama_ext::accel::register().attention;
         let flash_attn = if ours { FlashAttn::On } else { settings.flash_attn };
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(plan.n_cells))

@@ -4,7 +4,7 @@
 
 use super::settings::{N_SLOTS_MAX, Repack};
 use llama_ext::GgmlType;
-use llama_ext::cpu::{MatmulTime, OUR_DEVICE, PLAIN, matmul_times};
+use llama_ext::cpu_check::{MatmulTime, OUR_DEVICE, PLAIN, matmul_times};
 
 /// With fewer slots than this, most of the time is spent in generation.
 const SLOTS_MANY: u32 = 4;
@@ -21,7 +21,7 @@ pub(super) fn decide(asked: Repack, kind: GgmlType, bytes: u64, n_slots: u32, n_
     match asked {
         Repack::On => true,
         Repack::Off => false,
-        Repack::Auto if few && (bytes < BYTES_TO_MEASURE || !llama_ext::attention::enable()) => true,
+        Repack::Auto if few && (bytes < BYTES_TO_MEASURE || llama_ext::accel::register().matmul.is_none()) => true,
         Repack::Auto => {
             // With many slots, a typical batch has one row for each answer, and about as many rows of prompts.
             let rows = if few { n_slots } else { 2 * n_slots } as usize;

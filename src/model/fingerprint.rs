@@ -52,7 +52,7 @@ impl FullHash {
     /// Begins to read. A request to stop ends it.
     pub(crate) fn start(path: &Path, interrupt: &Interrupt) -> Self {
         let (path, interrupt): (PathBuf, Interrupt) = (path.to_owned(), interrupt.clone());
-        Self(thread::spawn(move || match whole(&path, &interrupt) {
+        Self(thread::spawn(move || match sha256_of_file(&path, &interrupt) {
             Ok(hash) => hash,
             Err(err) => {
                 stderr::note(&format!("{}: cannot read it for its sha256: {err}", shown(&path)));
@@ -72,8 +72,8 @@ impl FullHash {
     }
 }
 
-/// The sha256 of a file; `None` when somebody asked to stop.
-fn whole(path: &Path, interrupt: &Interrupt) -> io::Result<Option<String>> {
+/// The SHA-256 of a file in hexadecimal; `None` when a signal asked to stop.
+pub(super) fn sha256_of_file(path: &Path, interrupt: &Interrupt) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
     let (mut hash, mut part) = (Sha256::new(), vec![0; 1 << 20]);
     while interrupt.asked().is_none() {

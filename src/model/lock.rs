@@ -1,6 +1,6 @@
 //! One process at a time does what a lock stands for (`flock`, which the system lets go of when a process is killed).
 
-use super::stopped;
+use super::stopped::stopped;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::stderr;

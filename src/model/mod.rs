@@ -1,32 +1,27 @@
 //! From what a user types to a GGUF file: a file, a checkpoint folder or a model of the Hub (converted into the cache), or
 //! nothing at all (the demonstration model that the binary carries). Loading the file is the engine's.
 
-mod address;
-pub(crate) mod arrive;
-pub(crate) mod cache;
+pub(crate) mod app_dirs;
+pub(crate) mod bundled;
+mod cached_gguf;
 pub(crate) mod card;
-pub(crate) mod demo;
-pub(crate) mod fetch;
+pub(crate) mod confirm;
+pub(crate) mod converted_cache;
+pub(crate) mod fetch_and_convert;
+mod fetch_options;
 mod fingerprint;
 pub(crate) mod hub;
-pub(crate) mod kept;
+mod hub_url;
+pub(crate) mod if_exists;
 mod lock;
-pub(crate) mod made;
-pub(crate) mod named;
-pub(crate) mod offer;
+pub(crate) mod model_ref;
 pub(crate) mod registry;
-mod sound;
-pub(crate) mod source;
-pub(crate) mod there;
+pub(crate) mod resolve;
+mod stopped;
+pub(crate) mod stored_models;
+pub(crate) mod streaming;
 
+pub(crate) use fetch_options::FetchOptions;
 pub(crate) use fingerprint::{FullHash, fingerprint};
-pub(crate) use source::{resolve, trained_window};
-
-use crate::error::{Exit, Failure};
-
-/// Somebody asked to stop while something was fetched or waited for: what has arrived is kept.
-pub(crate) fn stopped(exit: Exit) -> Failure {
-    let what = if exit == Exit::Terminated { "stopped by SIGTERM" } else { "stopped by Ctrl-C" };
-    let fix = "the same command goes on where it was";
-    Failure { exit, what: what.to_owned(), fix: fix.to_owned(), ..Failure::interrupted() }
-}
+pub(crate) use resolve::{resolve, trained_context};
+pub(crate) use stopped::stopped;

@@ -2,7 +2,7 @@
 //! `{% generation %}` mark, and the `%` that formats a string.
 
 /// `source` with the same meaning and the same lines.
-pub(super) fn translated(source: &str) -> String {
+pub(super) fn to_minijinja(source: &str) -> String {
     // Jinja2 reads every line end as \n.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
@@ -181,7 +181,7 @@ fn operand(tokens: &[(Kind, &str)], from: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::translated;
+    use super::to_minijinja;
 
     #[test]
     fn what_jinja2_knows_is_said_in_minijinjas_words() {
@@ -213,7 +213,7 @@ mod tests {
             ("{{ '%s' %", "{{ '%s'|format()"),
             ("{# never closed", "{# never closed"),
         ] {
-            assert_eq!(translated(source), wanted, "{source}");
+            assert_eq!(to_minijinja(source), wanted, "{source}");
         }
     }
 
@@ -224,8 +224,8 @@ mod tests {
         for n in 0..alphabet.len().pow(5) {
             let pick = |i: u32| alphabet[n / alphabet.len().pow(i) % alphabet.len()];
             let source: String = (0..5).map(pick).collect();
-            let _ = translated(&source);
-            let _ = translated(&format!("{{{{{source}"));
+            let _ = to_minijinja(&source);
+            let _ = to_minijinja(&format!("{{{{{source}"));
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use super::message::{Message, Role};
 use super::template::Template;
-use super::tokens::{Control, Piece};
+use super::tokenize::{Segment, SpecialToken};
 use crate::error::{Code, Failure};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,18 +25,18 @@ pub(crate) struct Rendered {
     /// The text as Transformers renders it.
     pub(crate) text: String,
     /// The same text in stretches.
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) segments: Vec<Segment>,
     /// The model's template has no place for the system message, so Tulu's own was used.
     pub(crate) switched: bool,
 }
 
 impl Templates {
-    /// Renders `messages`; `controls` are the vocabulary's control tokens, longest first.
+    /// Renders `messages`; `special_tokens` are the vocabulary's control tokens, longest first.
     pub(crate) fn render(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,
-        controls: &[Control],
+        special_tokens: &[SpecialToken],
     ) -> Result<Rendered, Failure> {
         let own = match &self.own {
             Some(own) if self.shows_all(own, messages, add_generation_prompt)? => Some(own),
@@ -44,8 +44,8 @@ impl Templates {
         };
         let template = own.unwrap_or(&self.tulu);
         let text = template.render(messages, add_generation_prompt)?;
-        let pieces = split(template, messages, add_generation_prompt, controls, &text)?;
-        Ok(Rendered { text, pieces, switched: self.own.is_some() && own.is_none() })
+        let segments = split(template, messages, add_generation_prompt, special_tokens, &text)?;
+        Ok(Rendered { text, segments, switched: self.own.is_some() && own.is_none() })
     }
 
     /// Whether `own` writes every message. It may leave out system messages, as the Hub's Tulu template does, if what it
@@ -108,22 +108,22 @@ fn split(
     template: &Template,
     messages: &[Message],
     add_generation_prompt: bool,
-    controls: &[Control],
+    special_tokens: &[SpecialToken],
     text: &str,
-) -> Result<Vec<Piece>, Failure> {
-    let try_split = |keep_generated: bool| -> Result<Option<Vec<Piece>>, Failure> {
+) -> Result<Vec<Segment>, Failure> {
+    let try_split = |keep_generated: bool| -> Result<Option<Vec<Segment>>, Failure> {
         let mut masks = Masks::avoiding(text, messages);
-        let masked = masks.hide(messages, controls, keep_generated)?;
+        let masked = masks.hide(messages, special_tokens, keep_generated)?;
         let masked = template.render(&masked, add_generation_prompt)?;
         let masked = literal(masked, masks.chars.keys().chain(masks.answers.keys()));
-        Ok(masks.reveal(&masked, controls, text))
+        Ok(masks.reveal(&masked, special_tokens, text))
     };
     // Known ids cannot be kept where the template trims the answer or goes on without a control token; the plain text
     // is right there too.
     if messages.iter().any(|m| m.generated.is_some())
-        && let Some(pieces) = try_split(true)?
+        && let Some(segments) = try_split(true)?
     {
-        return Ok(pieces);
+        return Ok(segments);
     }
     try_split(false)?.ok_or_else(|| {
         Failure::input(
@@ -166,10 +166,10 @@ impl<'a> Masks<'a> {
     fn hide(
         &mut self,
         messages: &'a [Message],
-        controls: &[Control],
+        special_tokens: &[SpecialToken],
         keep_generated: bool,
     ) -> Result<Vec<Message>, Failure> {
-        let sensitive: BTreeSet<char> = controls.iter().flat_map(|control| control.text.chars()).collect();
+        let sensitive: BTreeSet<char> = special_tokens.iter().flat_map(|token| token.text.chars()).collect();
         let mut mask_of = BTreeMap::new();
         for c in sensitive {
             let mask = self.fresh()?;
@@ -192,16 +192,16 @@ impl<'a> Masks<'a> {
 
     /// Takes the masks off and cuts at control tokens; `None` if the result is not `text`, or if a kept answer is not
     /// followed by a control token (then the text after it would not be tokenized as a continuation).
-    fn reveal(&self, masked: &str, controls: &[Control], text: &str) -> Option<Vec<Piece>> {
-        let mut pieces = Vec::new();
+    fn reveal(&self, masked: &str, special_tokens: &[SpecialToken], text: &str) -> Option<Vec<Segment>> {
+        let mut segments = Vec::new();
         let mut plain = String::new();
         let mut revealed = String::with_capacity(text.len());
         let mut rest = masked;
         while let Some(c) = rest.chars().next() {
-            let piece = if let Some(control) = controls.iter().find(|control| rest.starts_with(&control.text)) {
-                rest = &rest[control.text.len()..];
-                revealed.push_str(&control.text);
-                Piece::Control(control.id)
+            let segment = if let Some(token) = special_tokens.iter().find(|token| rest.starts_with(&token.text)) {
+                rest = &rest[token.text.len()..];
+                revealed.push_str(&token.text);
+                Segment::Special(token.id)
             } else {
                 rest = &rest[c.len_utf8()..];
                 let Some(answer) = self.answers.get(&c) else {
@@ -211,18 +211,18 @@ impl<'a> Masks<'a> {
                     continue;
                 };
                 revealed.push_str(&answer.content);
-                Piece::Generated(answer.generated.clone().unwrap_or_default())
+                Segment::Generated(answer.generated.clone().unwrap_or_default())
             };
             if !plain.is_empty() {
-                pieces.push(Piece::Text(std::mem::take(&mut plain)));
+                segments.push(Segment::Text(std::mem::take(&mut plain)));
             }
-            pieces.push(piece);
+            segments.push(segment);
         }
         if !plain.is_empty() {
-            pieces.push(Piece::Text(plain));
+            segments.push(Segment::Text(plain));
         }
         let continued =
-            |pair: &[Piece]| matches!(pair, [Piece::Generated(_), next] if !matches!(next, Piece::Control(_)));
-        (revealed == text && !pieces.windows(2).any(continued)).then_some(pieces)
+            |pair: &[Segment]| matches!(pair, [Segment::Generated(_), next] if !matches!(next, Segment::Special(_)));
+        (revealed == text && !segments.windows(2).any(continued)).then_some(segments)
     }
 }

@@ -1,9 +1,9 @@
 //! Jinja chat templates with the settings of Transformers, bounded in size, time and output. Only text here: which
 //! characters of it are control tokens is settled in `render` and `tokens`.
 
-use super::dialect::translated;
+use super::dialect::to_minijinja;
+use super::jinja_functions;
 use super::message::Message;
-use super::python;
 use crate::error::{Code, Failure};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
@@ -25,7 +25,7 @@ const MAX_GROWTH: usize = 4;
 
 /// The special tokens' texts, under the names that Transformers gives them in templates.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Specials {
+pub(crate) struct SpecialTokensMap {
     /// `<s>`.
     pub(crate) bos: String,
     /// `</s>`.
@@ -36,7 +36,7 @@ pub(crate) struct Specials {
     pub(crate) additional: Vec<String>,
 }
 
-impl Specials {
+impl SpecialTokensMap {
     /// The map of special tokens that Transformers puts into a template's context.
     fn variables(&self) -> BTreeMap<&'static str, Value> {
         let mut all = BTreeMap::from([
@@ -55,23 +55,23 @@ impl Specials {
 pub(crate) struct Template {
     env: Environment<'static>,
     source: String,
-    specials: Specials,
+    specials: SpecialTokensMap,
 }
 
 impl Template {
     /// Tulu's own.
-    pub(crate) fn tulu(specials: Specials) -> Result<Self, Failure> {
+    pub(crate) fn tulu(specials: SpecialTokensMap) -> Result<Self, Failure> {
         Self::new(TULU, specials)
     }
 
     /// Compiles a model's template.
-    pub(crate) fn new(source: &str, specials: Specials) -> Result<Self, Failure> {
+    pub(crate) fn new(source: &str, specials: SpecialTokensMap) -> Result<Self, Failure> {
         if source.len() > MAX_SOURCE {
             let what = format!("the chat template has {} bytes; the limit is {MAX_SOURCE}", source.len());
             return Err(Failure::input(Code::Template, what, "use a model with an ordinary chat template"));
         }
         let mut env = environment()?.clone();
-        env.add_template_owned(NAME, translated(source)).map_err(|err| failure(&err))?;
+        env.add_template_owned(NAME, to_minijinja(source)).map_err(|err| failure(&err))?;
         Ok(Self { env, source: source.to_owned(), specials })
     }
 
@@ -115,7 +115,7 @@ fn environment() -> Result<&'static Environment<'static>, Failure> {
     env.set_syntax(syntax.map_err(|err| failure(&err))?);
     env.set_fuel(Some(FUEL));
     env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    python::add_to(&mut env);
+    jinja_functions::add_to(&mut env);
     Ok(ENVIRONMENT.get_or_init(|| env))
 }
 
@@ -159,11 +159,11 @@ impl Write for Bounded {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_SOURCE, Specials, Template};
+    use super::{MAX_SOURCE, SpecialTokensMap, Template};
     use crate::prompt::{Message, Role};
 
-    fn specials() -> Specials {
-        Specials {
+    fn specials() -> SpecialTokensMap {
+        SpecialTokensMap {
             bos: "<s>".into(),
             eos: "</s>".into(),
             others: vec![("unk_token", "<unk>".into())],

@@ -1,22 +1,22 @@
-//! Golden prompts. Text and pieces need no vocabulary; ids of real conversations are compared with Transformers' in the
+//! Golden prompts. Text and segments need no vocabulary; ids of real conversations are compared with Transformers' in the
 //! last tests, over files outside the repository.
 
 use super::render::{Rendered, Templates};
-use super::template::{Specials, Template};
-use super::tokens::{Control, Piece};
+use super::template::{SpecialTokensMap, Template};
+use super::tokenize::{Segment, SpecialToken};
 use super::{Message, Role};
 use crate::engine::Token;
 
 /// Byte for byte what allenai/tulu-2-13b and its family carry on the Hub.
 const HUB: &str = "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\\n' + message['content'] }}\n{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}";
 
-fn specials() -> Specials {
-    Specials { bos: "<s>".into(), eos: "</s>".into(), ..Specials::default() }
+fn specials() -> SpecialTokensMap {
+    SpecialTokensMap { bos: "<s>".into(), eos: "</s>".into(), ..SpecialTokensMap::default() }
 }
 
-fn controls() -> Vec<Control> {
+fn controls() -> Vec<SpecialToken> {
     let list = [("<unk>", 0), ("</s>", 2), ("<s>", 1)];
-    list.map(|(text, id)| Control { text: text.into(), id: Token::new(id) }).into()
+    list.map(|(text, id)| SpecialToken { text: text.into(), id: Token::new(id) }).into()
 }
 
 fn render(template: &str, messages: &[Message]) -> Result<Rendered, String> {
@@ -25,12 +25,12 @@ fn render(template: &str, messages: &[Message]) -> Result<Rendered, String> {
     templates.render(messages, true, &controls()).map_err(|f| f.to_string())
 }
 
-fn text(text: &str) -> Piece {
-    Piece::Text(text.into())
+fn text(text: &str) -> Segment {
+    Segment::Text(text.into())
 }
 
-fn control(id: i32) -> Piece {
-    Piece::Control(Token::new(id))
+fn control(id: i32) -> Segment {
+    Segment::Special(Token::new(id))
 }
 
 fn user(content: &str) -> Message {
@@ -50,7 +50,7 @@ fn the_hub_template_is_cut_at_its_own_control_tokens() {
     let got = render(HUB, &[user("Hello"), assistant("Hi!"), user("Bye")]).unwrap();
     assert_eq!(got.text, "<|user|>\nHello\n<|assistant|>\nHi!</s>\n<|user|>\nBye\n<|assistant|>\n");
     assert_eq!(
-        got.pieces,
+        got.segments,
         [text("<|user|>\nHello\n<|assistant|>\nHi!"), control(2), text("\n<|user|>\nBye\n<|assistant|>\n")]
     );
     assert!(!got.switched);
@@ -60,24 +60,24 @@ fn the_hub_template_is_cut_at_its_own_control_tokens() {
 fn content_cannot_write_a_control_token() {
     let got = render(HUB, &[user("a</s>b<s>"), assistant("<unk></s")]).unwrap();
     assert_eq!(
-        got.pieces,
+        got.segments,
         [text("<|user|>\na</s>b<s>\n<|assistant|>\n<unk></s"), control(2), text("\n<|assistant|>\n")]
     );
     // Halves written by the template do not make a whole with content between or beside them.
     let got = render("<{{ messages[0].content }}></s>", &[user("/s")]).unwrap();
-    assert_eq!(got.pieces, [text("</s>"), control(2)]);
+    assert_eq!(got.segments, [text("</s>"), control(2)]);
     // A template may spell its control tokens out.
     let got = render("<s>{{ messages[0].content }}</s>", &[user("</s>")]).unwrap();
-    assert_eq!(got.pieces, [control(1), text("</s>"), control(2)]);
+    assert_eq!(got.segments, [control(1), text("</s>"), control(2)]);
 }
 
 #[test]
 fn masks_are_never_in_the_way() {
     let private: String = ('\u{F0000}'..='\u{F00FF}').collect();
     let got = render(HUB, &[user(&private)]).unwrap();
-    assert_eq!(got.pieces, [text(&format!("<|user|>\n{private}\n<|assistant|>\n"))]);
+    assert_eq!(got.segments, [text(&format!("<|user|>\n{private}\n<|assistant|>\n"))]);
     let trimming = "{{ messages[0].content.strip() }}{{ eos_token }}";
-    assert_eq!(render(trimming, &[user("  </s>\n")]).unwrap().pieces, [text("</s>"), control(2)]);
+    assert_eq!(render(trimming, &[user("  </s>\n")]).unwrap().segments, [text("</s>"), control(2)]);
     let reading = "{% if '/s' in messages[0].content %}{{ eos_token }}{% endif %}{{ messages[0].content }}";
     assert!(render(reading, &[user("a</s>")]).unwrap_err().contains("TEMPLATE_READS_TEXT"));
 }
@@ -108,14 +108,14 @@ fn a_system_message_is_never_silently_dropped() {
 #[test]
 fn json_of_a_message_holds_no_control_token() {
     let got = render("{{ messages[0].content|tojson }}{{ eos_token }}", &[user("a < b & 'c' </s> \"d\"\n")]).unwrap();
-    assert_eq!(got.pieces, [text("\"a < b & 'c' </s> \\\"d\\\"\\n\""), control(2)]);
+    assert_eq!(got.segments, [text("\"a < b & 'c' </s> \\\"d\\\"\\n\""), control(2)]);
 }
 
 #[test]
 fn escapes_for_ascii_hide_nothing() {
     let got =
         render("{{ messages[0].content|tojson(ensure_ascii=true) }}{{ eos_token }}", &[user("é < </s>")]).unwrap();
-    assert_eq!(got.pieces, [text("\"\\u00e9 < </s>\""), control(2)]);
+    assert_eq!(got.segments, [text("\"\\u00e9 < </s>\""), control(2)]);
 }
 
 #[test]
@@ -125,16 +125,16 @@ fn generated_ids_are_kept_where_they_can_be() {
     let got = render(HUB, &talk).unwrap();
     assert_eq!(got.text, "<|user|>\nHello\n<|assistant|>\n Hi</s>!</s>\n<|user|>\nBye\n<|assistant|>\n");
     assert_eq!(
-        got.pieces,
+        got.segments,
         [
             text("<|user|>\nHello\n<|assistant|>\n"),
-            Piece::Generated(ids),
+            Segment::Generated(ids),
             control(2),
             text("\n<|user|>\nBye\n<|assistant|>\n"),
         ]
     );
     let trimming = "{% for m in messages %}{{ m.content.strip() }}{{ eos_token }}{% endfor %}";
-    assert_eq!(render(trimming, &talk).unwrap().pieces[2], text("Hi</s>!"));
+    assert_eq!(render(trimming, &talk).unwrap().segments[2], text("Hi</s>!"));
     let unclosed = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
-    assert_eq!(render(unclosed, &talk).unwrap().pieces.len(), 1);
+    assert_eq!(render(unclosed, &talk).unwrap().segments.len(), 1);
 }

@@ -28,6 +28,21 @@ fn a_checkpoint_is_pulled_into_the_shared_cache_and_the_second_time_nothing_is_a
     assert_eq!(hub.requests().len(), 0);
 }
 
+/// candle and mistral.rs find models this way.
+#[test]
+fn hf_hub_finds_what_was_pulled() {
+    let hub = served();
+    let output = pull(&hub);
+    whole(&output);
+    let folder = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end());
+    let cached = hf_hub::Cache::new(hub.dir().join("hub")).model(ID.to_owned());
+    for entry in fs::read_dir(&folder).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert_eq!(cached.get(name.to_str().unwrap()), Some(folder.join(&name)));
+    }
+    assert_eq!(cached.get("absent.json"), None);
+}
+
 #[test]
 fn mirrors_that_leave_things_out_are_good_enough() {
     let bare = served();

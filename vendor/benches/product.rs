@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a bench stops at the first surprise")]
 
 use llama_ext::GgmlType;
-use llama_ext::cpu::{OUR_DEVICE, matmul_times};
+use llama_ext::cpu_check::{OUR_DEVICE, matmul_times};
 
 const ROWS: f64 = 2048.0;
 const DEPTH: f64 = 4096.0;
@@ -12,7 +12,7 @@ const DEPTH: f64 = 4096.0;
 fn main() {
     let threads = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(2);
     llama_ext::log::capture(None);
-    println!("{} x {}, {threads} threads, kernels {:?}", ROWS, DEPTH, llama_ext::product::kernels());
+    println!("{} x {}, {threads} threads, kernels {:?}", ROWS, DEPTH, llama_ext::accel::kernels().matmul);
     for kind in [
         GgmlType::Q4_K,
         GgmlType::Q5_K,

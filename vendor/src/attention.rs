@@ -2,10 +2,8 @@
 //! what it does, `device.cpp` how ggml knows of it.
 
 use crate::Error;
-use std::sync::OnceLock;
 
 unsafe extern "C" {
-    fn llama_ext_register_device() -> i32;
     fn llama_ext_attention(
         ours: i32,
         dim: i64,
@@ -22,15 +20,6 @@ unsafe extern "C" {
         out: *mut f32,
         seconds: *mut f64,
     ) -> i32;
-}
-
-/// Has every context that is made from now on use our device: for the attention of 4 and more tokens, where keys and values
-/// are in half floats and the build has it (AVX2 and OpenMP), and for the products of quantized weights that
-/// [`crate::product::kernels`] takes. False: this build has neither for this CPU.
-pub fn enable() -> bool {
-    static ENABLED: OnceLock<bool> = OnceLock::new();
-    // SAFETY: registers a static object with ggml, once; ggml's registry is ready from its first use on.
-    *ENABLED.get_or_init(|| unsafe { llama_ext_register_device() } == 0)
 }
 
 /// Attention that is to be computed: `q` is heads × tokens × dim, `k` and `v` are key-value heads × cells × dim and `mask`

@@ -2,7 +2,7 @@
 //! one is found and named; and the types that ggml itself turns into no floats. ggml's own check,
 //! `ggml_validate_row_data`, finds the same and writes to stderr of its own accord; a test holds the two together.
 
-use crate::types::GgmlType;
+use crate::ggml_type::GgmlType;
 
 /// Where the scales of one block are, and how they are stored.
 enum Scales {

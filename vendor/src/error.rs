@@ -1,12 +1,12 @@
-//! What a call across the border can answer besides success.
+//! Errors from calls into llama.cpp.
 
-/// A refused or failed call into llama.cpp.
+/// A call into llama.cpp that failed, or that was rejected before it was made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A slice does not have the length that rows × row length needs.
     #[error("{what} has {got} elements, expected {expected}")]
     Length {
-        /// Which argument.
+        /// The argument.
         what: &'static str,
         /// Elements or bytes given.
         got: usize,
@@ -18,20 +18,27 @@ pub enum Error {
     Block {
         /// Row length in weights.
         n_per_row: usize,
-        /// The type asked for.
+        /// ggml's name of the type.
         type_name: &'static str,
-        /// Weights a block.
+        /// Weights in one block.
         block: usize,
     },
-    /// The type cannot be made, or not without importance weights.
+    /// The type cannot be converted, or not without an importance matrix.
     #[error("{type_name}: {why}")]
     Type {
-        /// The type asked for.
+        /// ggml's name of the type.
         type_name: &'static str,
-        /// Why not.
+        /// The reason.
         why: &'static str,
     },
-    /// llama.cpp refused; its own words.
+    /// llama.cpp failed; the text is its own error message where it has one.
     #[error("llama.cpp: {0}")]
     Native(String),
+}
+
+impl Error {
+    /// Returns [`Error::Length`] for the argument `what` unless `got` is `expected`.
+    pub(crate) fn check_length(what: &'static str, got: usize, expected: usize) -> Result<(), Self> {
+        if got == expected { Ok(()) } else { Err(Self::Length { what, got, expected }) }
+    }
 }

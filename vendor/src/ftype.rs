@@ -1,6 +1,6 @@
 //! The types a user asks for: names like `Q4_K_M`, which stand for a mix of storage types (llama.cpp's `llama_ftype`).
 
-use crate::types::UnknownType;
+use crate::ggml_type::UnknownType;
 use llama_cpp_sys_2 as sys;
 use std::fmt;
 use std::str::FromStr;

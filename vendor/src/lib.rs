@@ -4,24 +4,28 @@
 //! what to quantize, this crate checks what llama.cpp would assert on (an assertion aborts the process) and calls it.
 
 pub mod abort;
+pub mod accel;
 pub mod attention;
 pub mod blocks;
-pub mod cpu;
+pub mod cpu_check;
+pub mod cpu_features;
 mod error;
 pub mod ftype;
+pub mod ggml_type;
+mod half_floats;
 pub mod load;
 pub mod log;
-pub mod product;
+pub mod matmul;
 pub mod quantize_file;
-pub mod rows;
+pub mod quantize_rows;
 pub mod tensor_types;
-pub mod types;
 
 pub use error::Error;
 pub use ftype::Ftype;
-pub use rows::{bf16_to_f32, f16_to_f32, quantize_rows, to_f32};
+pub use ggml_type::GgmlType;
+pub use half_floats::{bf16_to_f32, f16_to_f32};
+pub use quantize_rows::{quantize_rows, to_f32};
 pub use tensor_types::{ModelShape, TensorDesc, TypeRules, pattern_finds, tensor_types};
-pub use types::GgmlType;
 
 /// The pinned versions, as vendor/llama.cpp.toml states them (TOML text).
 pub const PIN: &str = include_str!("../llama.cpp.toml");
@@ -30,5 +34,5 @@ pub const PIN: &str = include_str!("../llama.cpp.toml");
 #[must_use]
 pub fn ggml_version() -> String {
     // SAFETY: the function returns a pointer to a static string.
-    unsafe { types::static_str(llama_cpp_sys_2::ggml_version()) }
+    unsafe { ggml_type::static_str(llama_cpp_sys_2::ggml_version()) }
 }

@@ -1,8 +1,8 @@
 //! Our matrix products against ggml's own on the same numbers, and against the products of the dequantized weights in f64:
 //! every path that runs here, every type, ragged shapes, extreme weights and columns. The seed is printed.
 
-use llama_ext::cpu::ggml_product;
-use llama_ext::product::{Outcome, Product};
+use llama_ext::cpu_check::ggml_product;
+use llama_ext::matmul::{Outcome, Product};
 use llama_ext::{GgmlType, quantize_rows, to_f32};
 
 const TYPES: [GgmlType; 12] = [

@@ -1,19 +1,20 @@
 //! The commands that read and write files.
 
-use super::super::keep;
-use super::super::path::path;
-use super::super::repl::{Next, Session};
-use super::super::saved::{self, Saved, kv_file};
-use super::super::{Chat, Parameters, export as exported};
-use super::{first_line, note, shown};
+use super::hint::first_line;
+use crate::chat::saved::{self, Saved, kv_file};
+use crate::chat::session::{Next, Session};
+use crate::chat::typed_path;
+use crate::chat::unsaved;
+use crate::chat::{Conversation, Parameters, export as exported};
 use crate::error::{Code, Failure};
-use crate::sanitize::one_line;
+use crate::sanitize::{one_line, shown};
+use crate::stderr::dim as note;
 use crate::table::{self, count};
 use std::io::ErrorKind;
 use std::path::Path;
 
 /// A file that `/read` takes is at most this long: no window holds more.
-const READ_MAX: u64 = 4 << 20;
+const MAX_READ: u64 = 4 << 20;
 
 /// `-f` and the rest.
 fn forced(text: &str) -> (bool, &str) {
@@ -57,7 +58,7 @@ pub(super) fn save(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
         let what = "is the name of a KV cache, which is written beside the conversation";
         return Err(Failure::input(Code::Exists, what, "end the name in .json").at(&path));
     }
-    if keep::is_last(&path) {
+    if unsaved::is_last(&path) {
         let what = "is where a conversation is kept that is left without /save";
         return Err(Failure::input(Code::Exists, what, "give another name").at(&path));
     }
@@ -98,14 +99,18 @@ pub(super) fn load(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
     let saved = Saved::read(&path)?;
     let parameters = saved.parameters.clone();
     restore(session.chat, saved, parameters)?;
-    session.file = Some(path).filter(|path| !keep::is_last(path));
+    session.file = Some(path).filter(|path| !unsaved::is_last(path));
     session.unsaved = false;
     session.attached.clear();
     Ok(Next::Prompt)
 }
 
 /// Goes on with `saved` under `parameters` and says where it stood.
-pub(in super::super) fn restore(chat: &mut Chat<'_>, saved: Saved, parameters: Parameters) -> Result<(), Failure> {
+pub(in crate::chat) fn restore(
+    chat: &mut Conversation<'_>,
+    saved: Saved,
+    parameters: Parameters,
+) -> Result<(), Failure> {
     let (title, turns) = (saved.title.clone(), saved.turns());
     let restored = chat.restore(saved, parameters)?;
     restored.notes.iter().for_each(|text| note(&one_line(text)));
@@ -158,10 +163,10 @@ pub(super) fn read(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
         });
         return Ok(Next::Prompt);
     }
-    let path = path(text);
+    let path = typed_path::parse(text);
     let about = std::fs::metadata(&path).map_err(|err| Failure::io(&path, "cannot open", &err))?;
-    if !about.is_file() || about.len() > READ_MAX {
-        let what = format!("is no file of {} at most", table::bytes(READ_MAX));
+    if !about.is_file() || about.len() > MAX_READ {
+        let what = format!("is no file of {} at most", table::bytes(MAX_READ));
         return Err(Failure::input(Code::Read, what, "give a text file").at(&path));
     }
     let bytes = std::fs::read(&path).map_err(|err| Failure::io(&path, "cannot read", &err))?;
@@ -180,7 +185,7 @@ pub(super) fn export(session: &mut Session<'_, '_>, text: &str) -> Result<Next, 
         note("name the file: /export FILE.md, FILE.json or FILE.jsonl");
         return Ok(Next::Prompt);
     }
-    let path = path(name);
+    let path = typed_path::parse(name);
     free(&path, force)?;
     exported::export(session.chat, &path)?;
     note(&format!("written to {}", shown(&path)));

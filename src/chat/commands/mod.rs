@@ -2,18 +2,20 @@
 //! is in the modules it calls; typing and answers are in `repl.rs`.
 
 mod files;
+mod hint;
 mod set;
 mod show;
 
 pub(super) use files::restore;
 
-use super::editor::Candidates;
-use super::note;
-use super::repl::{Next, Session};
+use super::line_editor::Candidates;
 use super::saved;
+use super::session::{Next, Session};
 use crate::error::Failure;
-use crate::sanitize::{one_line, shown};
+use crate::sanitize::one_line;
 use crate::stderr;
+use crate::stderr::dim as note;
+use hint::{did_you_mean, first_line};
 
 /// What follows a command.
 enum Argument {
@@ -160,7 +162,7 @@ const TABLE: [Command; 14] = [
         argument: Argument::None,
         help: "what the last answer took: tokens, speed, window",
         run: |session, _| {
-            note(&session.last());
+            note(&session.last_usage());
             Ok(Next::Prompt)
         },
     },
@@ -190,15 +192,6 @@ pub(super) fn run(session: &mut Session<'_, '_>, word: &str, text: &str) -> Resu
         return Ok(Next::Prompt);
     }
     (command.run)(session, text)
-}
-
-/// `, did you mean /clear?` when one of `names` is near `word`.
-fn did_you_mean<'n>(sign: &str, word: &str, names: impl Iterator<Item = &'n str>) -> String {
-    let near = names.map(|name| (strsim::osa_distance(word, name), name)).min();
-    match near {
-        Some((distance, name)) if distance <= 1 + name.len() / 4 => format!(", did you mean {sign}{name}?"),
-        _ => String::new(),
-    }
 }
 
 fn help() -> String {
@@ -255,15 +248,6 @@ pub(super) fn complete(line: &str) -> Candidates {
         }
         _ => nothing,
     }
-}
-
-/// The first line of `text`, for a note.
-fn first_line(text: &str) -> String {
-    const LIMIT: usize = 60;
-    let line = text.trim().lines().next().unwrap_or_default();
-    let cut: String = line.chars().take(LIMIT).collect();
-    let more = cut.len() < text.trim().len();
-    one_line(&cut) + if more { "…" } else { "" }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `/set` and `/system`.
 
-use super::super::parameter::{self, TABLE};
-use super::super::repl::{Next, Session};
-use super::super::window::Overflow;
-use super::{did_you_mean, note};
+use super::hint::did_you_mean;
+use crate::chat::overflow::Overflow;
+use crate::chat::parameters::{self, TABLE};
+use crate::chat::session::{Next, Session};
 use crate::error::Failure;
 use crate::sanitize::one_line;
+use crate::stderr::dim as note;
 use clap::ValueEnum as _;
 
 /// What `/set` takes besides parameters.
@@ -55,7 +56,7 @@ pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fai
                 "the window is chosen when chat starts: leave, and give -c N; --continue goes on with the conversation",
             );
         }
-        _ => match parameter::find(name) {
+        _ => match parameters::find(name) {
             // Nothing but the name asks for the value. /set stop is the one that takes nothing, and means none.
             Some(row) if value.is_empty() && row.name != "stop" => {
                 note(&format!("{} is {}; {}", row.name, (row.show)(&session.chat.parameters), row.help));

@@ -1,10 +1,11 @@
 //! `/show`: what is set and what is sent. Everything shown comes from files or people, and goes through [`note`]'s filter.
 
-use super::super::parameter::TABLE;
-use super::super::repl::{Next, Session};
-use super::{did_you_mean, note, shown};
+use super::hint::did_you_mean;
+use crate::chat::parameters::TABLE;
+use crate::chat::session::{Next, Session};
 use crate::error::Failure;
-use crate::sanitize::one_line;
+use crate::sanitize::{one_line, shown};
+use crate::stderr::dim as note;
 use crate::table::{self, count};
 
 /// Says one thing.
@@ -47,7 +48,7 @@ pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fai
 fn info(session: &Session<'_, '_>) -> String {
     let chat = &session.chat;
     let (model, settings) = (chat.model, chat.model.settings());
-    let (n_ctx, turns, gone) = (chat.n_ctx(), chat.turns(), chat.gone(chat.start));
+    let (n_ctx, turns, gone) = (chat.n_ctx(), chat.turns(), chat.dropped_turns(chat.start));
     let kv = model.dims().kv_bytes_per_cell(settings.type_k, settings.type_v);
     let mut rows = vec![
         ("model", model.name().map_or_else(|| "without a name".to_owned(), |name| one_line(&name))),

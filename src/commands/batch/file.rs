@@ -63,7 +63,7 @@ impl Job<'_> {
         }
         ending.say(&written);
         if self.args.json {
-            crate::stdout(&format!("{}\n", ending.json(output)))?;
+            crate::stdout::print(&format!("{}\n", ending.json(output)))?;
         }
         Ok(if ending.sums.failed > 0 { Exit::Partial } else { Exit::Done })
     }
@@ -150,7 +150,7 @@ impl Job<'_> {
         note(&format!("{} is finished: all {total} records were answered by this command before", shown(output)));
         if self.args.json {
             let ending = Ending { total, resumed: total, ..Ending::default() };
-            crate::stdout(&format!("{}\n", ending.json(output)))?;
+            crate::stdout::print(&format!("{}\n", ending.json(output)))?;
         }
         Ok(Exit::Done)
     }

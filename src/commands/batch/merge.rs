@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
         });
-        crate::stdout(&format!("{summary}\n"))?;
+        crate::stdout::print(&format!("{summary}\n"))?;
     }
     Ok(if failed > 0 { Exit::Partial } else { Exit::Done })
 }

@@ -10,8 +10,8 @@ mod summary;
 mod watch;
 
 use crate::batch::Format;
-use crate::cli::{EngineArgs, HubArgs, SamplingArgs};
 use crate::error::{Exit, Failure};
+use crate::options::{EngineArgs, HubArgs, SamplingArgs};
 use job::Job;
 use std::ffi::OsString;
 use std::path::PathBuf;

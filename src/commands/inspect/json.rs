@@ -1,8 +1,8 @@
 //! A GGUF file as one JSON object. It is written as it is made: an array may have a hundred million elements.
 
-use super::{kv_bytes_per_token, shape, type_name};
+use super::facts::{kv_bytes_per_token, shape, type_name};
 use crate::engine::ModelDims;
-use crate::error::{Code, Exit, Failure};
+use crate::error::{Exit, Failure};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::json;
 use std::io::{self, BufWriter, Write as _};
@@ -12,12 +12,7 @@ use tulu_quantize::gguf::{Array, Gguf, TensorInfo, Value};
 pub(super) fn print(gguf: &Gguf) -> Result<Exit, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let written = serde_json::to_writer(&mut out, &File(gguf)).map_err(io::Error::from);
-    match written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
-        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::machine(Code::Stdout, format!("cannot write the output: {err}"), "check where it goes"))
-        }
-        _ => Ok(Exit::Done),
-    }
+    crate::stdout::done(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
 }
 
 struct File<'a>(&'a Gguf);

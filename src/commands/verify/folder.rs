@@ -3,17 +3,16 @@
 //! The shared cache names a file's blob by its hash, and `hf download --local-dir` keeps it in
 //! `.cache/huggingface/download/FILE.metadata`: the sha256 of a large file, git's sha1 of a small one.
 
-use super::Args;
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::hub::FileHash;
-use crate::model::source::threads;
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
 use crate::watch::Watch;
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -28,17 +27,16 @@ struct Checked {
 }
 
 /// Runs the verb on the folder `dir`.
-pub(super) fn run(dir: &Path, args: &Args, interrupt: &Interrupt) -> Result<Exit, Failure> {
+pub(super) fn run(dir: &Path, n_threads: NonZeroUsize, as_json: bool, interrupt: &Interrupt) -> Result<Exit, Failure> {
     let mut files = list(dir)?;
     let known = files.iter().filter(|file| file.hash.is_some()).map(|file| file.bytes);
     let total = files.iter().map(|file| file.bytes).chain(known).fold(0, u64::saturating_add);
-    let n_threads = args.threads.unwrap_or_else(threads);
     let watch = Watch::new("verifying", total, interrupt);
-    let done = hash_all(&mut files, n_threads.get(), &watch).and_then(|()| look(dir, &mut files, args, &watch));
+    let done = hash_all(&mut files, n_threads.get(), &watch).and_then(|()| look(dir, &mut files, n_threads, &watch));
     watch.clear();
     let notes = done.map_err(|failure| Failure { exit: interrupt.asked().unwrap_or(failure.exit), ..failure })?;
     let good = files.iter().all(|file| file.problems.is_empty());
-    crate::stdout(&if args.json { to_json(&files, &notes) } else { report(dir, &files, &notes) })?;
+    crate::stdout::print(&if as_json { to_json(&files, &notes) } else { report(dir, &files, &notes) })?;
     Ok(if good { Exit::Done } else { Exit::Partial })
 }
 
@@ -139,14 +137,14 @@ fn hash_one(checked: &mut Checked, watch: &Watch) -> Result<(), Failure> {
 }
 
 /// Opens the checkpoint and looks at every weight; what is wrong is put to its file. Answers what else is to be said.
-fn look(dir: &Path, files: &mut Vec<Checked>, args: &Args, watch: &Watch) -> Result<Vec<String>, Failure> {
+fn look(dir: &Path, files: &mut Vec<Checked>, n_threads: NonZeroUsize, watch: &Watch) -> Result<Vec<String>, Failure> {
     let sound = files.iter().all(|file| file.problems.is_empty());
     let mut put = |path: &Path, what: String| match files.iter_mut().find(|file| file.path == path) {
         Some(file) => file.problems.push(what),
         None => files.push(Checked { path: path.to_owned(), bytes: 0, hash: None, problems: vec![what] }),
     };
     let found = Checkpoint::open(dir).and_then(|source| {
-        let found = verify_checkpoint(&source, args.threads.unwrap_or_else(threads), watch)?;
+        let found = verify_checkpoint(&source, n_threads, watch)?;
         Ok((source.notes, found))
     });
     match found {

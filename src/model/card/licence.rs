@@ -2,8 +2,8 @@
 //! says nothing has an unknown licence.
 
 use crate::error::Failure;
+use crate::model::if_exists;
 use crate::model::registry::Entry;
-use crate::model::there::{bytes, entries};
 use std::path::Path;
 
 /// Front matter longer than this is none.
@@ -45,8 +45,8 @@ of the preference data were published for non-commercial use only; see the sourc
 impl Licence {
     /// The licence of a model of the family, or else what the README.md in `dir` says of itself.
     pub(super) fn of(entry: Option<&Entry>, dir: &Path) -> Result<Self, Failure> {
-        let card = bytes(&dir.join("README.md"))?.unwrap_or_default();
-        let said = Self::said(&String::from_utf8_lossy(&card));
+        let card = if_exists::read(&dir.join("README.md"))?.unwrap_or_default();
+        let said = Self::from_card(&String::from_utf8_lossy(&card));
         Ok(entry.map_or(said.clone(), |entry| Self::of_family(entry, said)))
     }
 
@@ -68,12 +68,12 @@ impl Licence {
     }
 
     /// What a model card's front matter says.
-    fn said(card: &str) -> Self {
+    fn from_card(card: &str) -> Self {
         let mut found = Self::default();
         let front = card.strip_prefix("---").and_then(|rest| rest.split_once("\n---")).map_or("", |(front, _)| front);
         let mut key = "";
         for line in front.lines().filter(|_| front.len() <= MAX_FRONT) {
-            let value = |text: &str| Some(plain(text)).filter(|text| !text.is_empty());
+            let value = |text: &str| Some(yaml_scalar(text)).filter(|text| !text.is_empty());
             if let Some(item) = line.trim_start().strip_prefix("- ").filter(|_| key == "language") {
                 found.languages.extend(value(item));
             } else if !line.starts_with([' ', '-']) {
@@ -105,15 +105,15 @@ impl Licence {
 }
 
 /// A YAML scalar of the simple kinds that cards have; anything else is left out.
-fn plain(text: &str) -> String {
+fn yaml_scalar(text: &str) -> String {
     let text = text.trim().trim_matches(['"', '\'']);
     let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:+ ".contains(c)) && text.len() <= 200;
     if fits { text.to_owned() } else { String::new() }
 }
 
 /// Files of the checkpoint's folder that a licence may want to travel with the weights.
-pub(super) fn papers(dir: &Path) -> Result<Vec<String>, Failure> {
-    let names = entries(dir)?.into_iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+pub(super) fn licence_files(dir: &Path) -> Result<Vec<String>, Failure> {
+    let names = if_exists::list(dir)?.into_iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
     let is_paper = |name: &String| {
         let lower = name.to_lowercase();
         let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
@@ -128,14 +128,15 @@ mod tests {
 
     #[test]
     fn a_card_says_its_licence_and_nothing_is_made_up() {
-        let found =
-            Licence::said("---\nlanguage:\n- en\n- de\nlicense: other\nlicense_name: \"my-own\"\n---\nlicense: mit\n");
+        let found = Licence::from_card(
+            "---\nlanguage:\n- en\n- de\nlicense: other\nlicense_name: \"my-own\"\n---\nlicense: mit\n",
+        );
         assert_eq!((found.id.as_deref(), found.name.as_deref()), (Some("other"), Some("my-own")));
         assert_eq!(found.languages, ["en", "de"]);
         for card in
             ["", "no front matter\nlicense: mit\n", "---\ntags:\n- license: mit\n---\n", "---\nlicense: a{b\n---\n"]
         {
-            let found = Licence::said(card);
+            let found = Licence::from_card(card);
             assert_eq!((found.id, found.name), (None, None), "{card}");
             assert!(found.terms.contains("does not say"), "{card}");
         }

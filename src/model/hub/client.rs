@@ -1,11 +1,11 @@
 //! One request and the head of its answer: the only module that names ureq's client. What an answer means is decided by
 //! others; here it is sent, with the token only where it belongs, and redirects are left to the caller.
 
-use super::redirect::{place, shown};
-use super::settings::Settings;
-use super::transfer::Addresses;
+use super::env::HubSettings;
+use super::redirect_cache::RedirectCache;
+use super::url::{origin, redacted};
 use crate::error::{Code, Failure};
-use crate::model::there::{bytes, is_file};
+use crate::model::if_exists;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,25 +15,25 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Proxy};
 
 /// Time to find a host and connect to it.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// In so much time…
-const WINDOW: Duration = Duration::from_secs(60);
+const STALL_WINDOW: Duration = Duration::from_secs(60);
 
 /// …so many bytes have to come.
-const LEAST: usize = 1024;
+const MIN_BYTES: usize = 1024;
 
 /// Who we say we are.
 const USER_AGENT: &str = concat!("tulu-quant/", env!("CARGO_PKG_VERSION"));
 
 /// An answer that has begun: the body has not been read.
-pub(super) struct Reply {
+pub(super) struct Response {
     pub(super) status: u16,
     headers: HeaderMap,
     body: Box<dyn Read + Send>,
 }
 
-impl Reply {
+impl Response {
     /// A header's text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
@@ -52,15 +52,15 @@ impl Reply {
 
 /// Connections, kept open between requests.
 pub(super) struct Client {
-    settings: Arc<Settings>,
+    settings: Arc<HubSettings>,
     https: Agent,
     http: Agent,
     /// Where files were last found.
-    pub(super) addresses: Addresses,
+    pub(super) redirects: RedirectCache,
 }
 
 impl Client {
-    pub(super) fn new(settings: &Arc<Settings>) -> Result<Self, Failure> {
+    pub(super) fn new(settings: &Arc<HubSettings>) -> Result<Self, Failure> {
         let tls = TlsConfig::builder().root_certs(roots()?).build();
         let agent = |proxy: Option<Proxy>| -> Agent {
             Agent::config_builder()
@@ -69,8 +69,8 @@ impl Client {
                 .max_redirects_will_error(false)
                 .user_agent(USER_AGENT)
                 .accept_encoding("identity")
-                .timeout_resolve(Some(CONNECT))
-                .timeout_connect(Some(CONNECT))
+                .timeout_resolve(Some(CONNECT_TIMEOUT))
+                .timeout_connect(Some(CONNECT_TIMEOUT))
                 .timeout_recv_response(Some(settings.answer_timeout))
                 .timeout_per_read(Some(settings.read_timeout))
                 .timeout_per_write(Some(settings.read_timeout))
@@ -81,7 +81,7 @@ impl Client {
         };
         let https = agent(proxy(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?);
         let http = agent(proxy(&["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])?);
-        Ok(Self { settings: settings.clone(), https, http, addresses: Addresses::default() })
+        Ok(Self { settings: settings.clone(), https, http, redirects: RedirectCache::default() })
     }
 
     /// Ends every request that is under way.
@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// Asks for `url`, or the part of it that `range` (`bytes=0-99`) names.
-    pub(super) fn get(&self, url: &Uri, range: Option<&str>) -> Result<Reply, Fault> {
+    pub(super) fn get(&self, url: &Uri, range: Option<&str>) -> Result<Response, TransportError> {
         let agent = if url.scheme_str() == Some("https") { &self.https } else { &self.http };
         let mut request = agent.get(url);
         if let Some(value) = self.settings.authorization(url) {
@@ -100,32 +100,32 @@ impl Client {
         if let Some(range) = range {
             request = request.header("range", range);
         }
-        let (head, body) = request.call().map_err(|err| Fault::of(&err, url))?.into_parts();
-        let body = Steady::new(body.into_reader(), WINDOW);
-        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body: Box::new(body) })
+        let (head, body) = request.call().map_err(|err| TransportError::from_ureq(&err, url))?.into_parts();
+        let body = StallGuard::new(body.into_reader(), STALL_WINDOW);
+        Ok(Response { status: head.status.as_u16(), headers: head.headers, body: Box::new(body) })
     }
 }
 
 /// A body that has to bring something: a server that sends a byte now and then is never silent, and never done.
-struct Steady<R> {
+struct StallGuard<R> {
     body: R,
     window: Duration,
     since: Instant,
     bytes: usize,
 }
 
-impl<R: Read> Steady<R> {
+impl<R: Read> StallGuard<R> {
     fn new(body: R, window: Duration) -> Self {
         Self { body, window, since: Instant::now(), bytes: 0 }
     }
 }
 
-impl<R: Read> Read for Steady<R> {
+impl<R: Read> Read for StallGuard<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.body.read(buffer)?;
         self.bytes = self.bytes.saturating_add(read);
         if self.since.elapsed() >= self.window {
-            if read > 0 && self.bytes < LEAST {
+            if read > 0 && self.bytes < MIN_BYTES {
                 let what = format!("{} bytes in {} s", self.bytes, self.window.as_secs());
                 return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, what));
             }
@@ -137,22 +137,22 @@ impl<R: Read> Read for Steady<R> {
 
 /// Why there was no answer, or why it broke off.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
+pub(super) struct TransportError {
     pub(super) code: Code,
     pub(super) what: String,
     pub(super) fix: &'static str,
     /// Whether the next try may go better.
-    pub(super) passing: bool,
+    pub(super) transient: bool,
 }
 
-impl Fault {
-    fn of(err: &ureq::Error, url: &Uri) -> Self {
+impl TransportError {
+    fn from_ureq(err: &ureq::Error, url: &Uri) -> Self {
         use std::io::ErrorKind;
         use ureq::Error as E;
         const REACH: &str = "check the network, HF_ENDPOINT and the proxy variables, then run it again";
         const TLS: &str = "check the clock, and SSL_CERT_FILE where a company's own certificates are used";
-        let host = place(url);
-        let (code, what, fix, passing) = match err {
+        let host = origin(url);
+        let (code, what, fix, transient) = match err {
             E::HostNotFound => (Code::HubConnect, format!("cannot find {host}"), REACH, true),
             E::ConnectProxyFailed(why) => {
                 (Code::HubProxy, format!("the proxy does not connect to {host}: {why}"), PROXY_FIX, true)
@@ -169,19 +169,19 @@ impl Fault {
             E::Io(why) => (Code::HubConnect, format!("no connection to {host}: {why}"), REACH, true),
             _ => (Code::HubAnswer, format!("{host} does not answer as a web server: {err}"), REACH, true),
         };
-        Self { code, what, fix, passing }
+        Self { code, what, fix, transient }
     }
 
     /// The body broke off.
-    pub(super) fn cut(err: &std::io::Error, url: &Uri, got: u64, wanted: u64) -> Self {
-        let what = format!("the connection to {} broke after {got} of {wanted} bytes: {err}", place(url));
-        Self { code: Code::HubCut, what, fix: "run it again: it goes on where it was", passing: true }
+    pub(super) fn disconnected(err: &std::io::Error, url: &Uri, got: u64, wanted: u64) -> Self {
+        let what = format!("the connection to {} broke after {got} of {wanted} bytes: {err}", origin(url));
+        Self { code: Code::HubCut, what, fix: "run it again: it goes on where it was", transient: true }
     }
 
     /// A listing broke off: nothing is kept of it.
-    pub(super) fn cut_listing(err: &std::io::Error, url: &Uri, got: usize) -> Self {
-        let what = format!("the connection to {} broke after {got} bytes of the listing: {err}", place(url));
-        Self { code: Code::HubCut, what, fix: "run it again", passing: true }
+    pub(super) fn listing_disconnected(err: &std::io::Error, url: &Uri, got: usize) -> Self {
+        let what = format!("the connection to {} broke after {got} bytes of the listing: {err}", origin(url));
+        Self { code: Code::HubCut, what, fix: "run it again", transient: true }
     }
 }
 
@@ -192,7 +192,7 @@ fn proxy(names: &[&str]) -> Result<Option<Proxy>, Failure> {
     let set = |name: &&str| std::env::var(name).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
     let Some((name, address)) = names.iter().find_map(|name| Some((name, set(name)?))) else { return Ok(None) };
     let bad = |_| {
-        let what = format!("{name} is '{}', which is no proxy's address", shown(&address));
+        let what = format!("{name} is '{}', which is no proxy's address", redacted(&address));
         Failure::input(Code::HubProxy, what, "write it like http://proxy:3128")
     };
     let given = Proxy::new(&address).map_err(bad)?;
@@ -217,7 +217,9 @@ fn roots() -> Result<RootCerts, Failure> {
         let Some(file) = std::env::var_os(name).filter(|file| !file.is_empty()) else { continue };
         let file = Path::new(&file);
         // a folder, or a file that is not there, is left to the system's own store
-        let Some(pem) = is_file(file)?.then(|| bytes(file)).transpose()?.flatten() else { continue };
+        let Some(pem) = if_exists::is_file(file)?.then(|| if_exists::read(file)).transpose()?.flatten() else {
+            continue;
+        };
         named.extend(ureq::tls::parse_pem(&pem).filter_map(Result::ok).filter_map(|item| match item {
             PemItem::Certificate(certificate) => Some(certificate),
             _ => None,
@@ -237,17 +239,17 @@ fn roots() -> Result<RootCerts, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, LEAST, Steady};
+    use super::{Duration, MIN_BYTES, StallGuard};
     use std::io::Read as _;
 
     #[test]
     fn a_body_that_brings_too_little_ends() {
         let mut text = String::new();
         let full = vec![b'x'; 100_000];
-        assert!(Steady::new(&full[..], Duration::from_secs(60)).read_to_string(&mut text).is_ok());
+        assert!(StallGuard::new(&full[..], Duration::from_secs(60)).read_to_string(&mut text).is_ok());
         // of every read something is wanted
-        let slow = Steady::new(&full[..], Duration::ZERO).take(100_000).read_exact(&mut [0; 8]);
+        let slow = StallGuard::new(&full[..], Duration::ZERO).take(100_000).read_exact(&mut [0; 8]);
         assert_eq!(slow.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
-        assert_eq!(Steady::new(&full[..], Duration::ZERO).read(&mut [0; LEAST]).unwrap(), LEAST);
+        assert_eq!(StallGuard::new(&full[..], Duration::ZERO).read(&mut [0; MIN_BYTES]).unwrap(), MIN_BYTES);
     }
 }

@@ -1,11 +1,11 @@
-//! Several files at once into the cache, over several connections: a queue of pieces, one thread for each connection.
-//! A file is checked against its hash when its last piece has arrived, and takes its name only then.
+//! Several files at once into the cache, over several connections: a queue of segments, one thread for each connection.
+//! A file is checked against its hash when its last segment has arrived, and takes its name only then.
 
-use super::Hub;
+use super::handle::Hub;
 use super::hash::FileHash;
 use super::listing::{Listing, RemoteFile};
 use super::partial::Partial;
-use super::transfer::wrong_hash;
+use super::range_fetch::hash_mismatch;
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::stderr;
@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// What one connection is asked for at a time.
-const PIECE: u64 = 64 << 20;
+const SEGMENT: u64 = 64 << 20;
 
 /// A file on its way.
-struct Work<'a> {
+struct FileDownload<'a> {
     file: &'a RemoteFile,
     blob: PathBuf,
     partial: Partial,
@@ -31,10 +31,10 @@ struct Work<'a> {
 }
 
 /// What the threads share.
-struct Job<'a> {
+struct Download<'a> {
     hub: &'a Hub,
     listing: &'a Listing,
-    works: Vec<Work<'a>>,
+    downloads: Vec<FileDownload<'a>>,
     queue: Mutex<VecDeque<(usize, Range<u64>)>>,
     /// Why it ends early.
     failure: Mutex<Option<Failure>>,
@@ -43,36 +43,36 @@ struct Job<'a> {
 }
 
 /// Downloads `files`; their locks are held by the caller.
-pub(super) fn files(
+pub(super) fn download_files(
     hub: &Hub,
     listing: &Listing,
     files: &[&RemoteFile],
     connections: NonZeroUsize,
 ) -> Result<(), Failure> {
-    let mut works = Vec::new();
+    let mut downloads = Vec::new();
     for file in files {
         let blob = hub.settings.cache.blob(&listing.repo, &file.hash);
-        let partial = Partial::open(&blob, file.size, &|| hub.go_on())?;
-        works.push(Work { file, blob, partial, left: AtomicUsize::new(0), failed: AtomicBool::new(false) });
+        let partial = Partial::open(&blob, file.size, &|| hub.check_cancelled())?;
+        downloads.push(FileDownload { file, blob, partial, left: AtomicUsize::new(0), failed: AtomicBool::new(false) });
     }
-    let (total, arrived) = works.iter().fold((0, 0), |(t, a), w| (t + w.file.size, a + w.partial.arrived()));
+    let (total, arrived) = downloads.iter().fold((0, 0), |(t, a), w| (t + w.file.size, a + w.partial.arrived()));
     let bar = Bar::bytes("downloading", total);
     bar.begin_at(arrived);
-    let job = Job {
+    let job = Download {
         hub,
         listing,
-        works,
+        downloads,
         queue: Mutex::default(),
         failure: Mutex::default(),
         stop: AtomicBool::new(false),
         bar,
     };
-    for number in 0..job.works.len() {
+    for number in 0..job.downloads.len() {
         job.enqueue(number)?;
     }
-    let pieces = job.queue.lock().map_or(1, |queue| queue.len()).max(1);
+    let segments = job.queue.lock().map_or(1, |queue| queue.len()).max(1);
     std::thread::scope(|scope| {
-        for _ in 1..connections.get().min(pieces) {
+        for _ in 1..connections.get().min(segments) {
             scope.spawn(|| job.run());
         }
         job.run();
@@ -83,21 +83,21 @@ pub(super) fn files(
     }
 }
 
-impl Job<'_> {
+impl Download<'_> {
     /// Puts what is missing of a file on the queue; checks it when nothing is.
     fn enqueue(&self, number: usize) -> Result<(), Failure> {
-        let Some(work) = self.works.get(number) else { return Ok(()) };
-        let starts = (0..work.file.size).step_by(usize::try_from(PIECE).unwrap_or(usize::MAX));
-        let pieces: Vec<Range<u64>> = starts
-            .map(|start| start..(start + PIECE).min(work.file.size))
-            .filter(|piece| !work.partial.gaps(piece).is_empty())
+        let Some(file_download) = self.downloads.get(number) else { return Ok(()) };
+        let starts = (0..file_download.file.size).step_by(usize::try_from(SEGMENT).unwrap_or(usize::MAX));
+        let segments: Vec<Range<u64>> = starts
+            .map(|start| start..(start + SEGMENT).min(file_download.file.size))
+            .filter(|segment| !file_download.partial.gaps(segment).is_empty())
             .collect();
-        if pieces.is_empty() {
-            return self.check(number, work);
+        if segments.is_empty() {
+            return self.check(number, file_download);
         }
-        work.left.store(pieces.len(), Ordering::SeqCst);
+        file_download.left.store(segments.len(), Ordering::SeqCst);
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.extend(pieces.into_iter().map(|piece| (number, piece)));
+        queue.extend(segments.into_iter().map(|segment| (number, segment)));
         Ok(())
     }
 
@@ -105,65 +105,65 @@ impl Job<'_> {
     fn run(&self) {
         while !self.stop.load(Ordering::SeqCst) {
             let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some((number, piece)) = next else { return };
-            if let Err(failure) = self.piece(number, &piece) {
+            let Some((number, segment)) = next else { return };
+            if let Err(failure) = self.segment(number, &segment) {
                 self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
                 self.stop.store(true, Ordering::SeqCst);
             }
         }
     }
 
-    /// Fetches what is missing of a piece; with a file's last one, checks the file.
-    fn piece(&self, number: usize, piece: &Range<u64>) -> Result<(), Failure> {
-        let Some(work) = self.works.get(number) else { return Ok(()) };
-        self.bar.message(work.file.path.clone());
-        for gap in work.partial.gaps(piece) {
-            self.gap(work, gap)?;
+    /// Fetches what is missing of a segment; with a file's last one, checks the file.
+    fn segment(&self, number: usize, segment: &Range<u64>) -> Result<(), Failure> {
+        let Some(file_download) = self.downloads.get(number) else { return Ok(()) };
+        self.bar.message(file_download.file.path.clone());
+        for gap in file_download.partial.gaps(segment) {
+            self.gap(file_download, gap)?;
         }
-        if work.left.fetch_sub(1, Ordering::SeqCst) == 1 { self.check(number, work) } else { Ok(()) }
+        if file_download.left.fetch_sub(1, Ordering::SeqCst) == 1 { self.check(number, file_download) } else { Ok(()) }
     }
 
     /// Fetches a range, and records it step by step: also what had arrived before something went wrong.
-    fn gap(&self, work: &Work<'_>, gap: Range<u64>) -> Result<(), Failure> {
-        let step = work.partial.step();
+    fn gap(&self, file_download: &FileDownload<'_>, gap: Range<u64>) -> Result<(), Failure> {
+        let step = file_download.partial.step();
         let (mut begun, mut at, mut crc) = (gap.start, gap.start, crc32fast::Hasher::new());
-        let fetched = self.hub.get_range(self.listing, work.file, gap, &mut |bytes| {
+        let fetched = self.hub.get_range(self.listing, file_download.file, gap, &mut |bytes| {
             if self.stop.load(Ordering::SeqCst) {
                 return Err(Failure::interrupted());
             }
-            work.partial.write(at, bytes)?;
+            file_download.partial.write(at, bytes)?;
             crc.update(bytes);
             at += bytes.len() as u64;
             self.bar.advance(bytes.len() as u64);
             if at - begun >= step {
-                work.partial.record(begun..at, std::mem::take(&mut crc).finalize())?;
+                file_download.partial.record(begun..at, std::mem::take(&mut crc).finalize())?;
                 begun = at;
             }
             Ok(())
         });
-        let recorded = if at > begun { work.partial.record(begun..at, crc.finalize()) } else { Ok(()) };
+        let recorded = if at > begun { file_download.partial.record(begun..at, crc.finalize()) } else { Ok(()) };
         fetched.and(recorded)
     }
 
     /// All bytes are here: they must be the right ones. When they are not, the file is fetched once more.
-    fn check(&self, number: usize, work: &Work<'_>) -> Result<(), Failure> {
-        let mut checker = work.file.hash.checker(work.file.size);
-        work.partial.read(&mut |bytes| {
+    fn check(&self, number: usize, file_download: &FileDownload<'_>) -> Result<(), Failure> {
+        let mut checker = file_download.file.hash.checker(file_download.file.size);
+        file_download.partial.read(&mut |bytes| {
             checker.update(bytes);
-            self.hub.go_on()
+            self.hub.check_cancelled()
         })?;
-        let Err(found) = checker.finish() else { return work.partial.finish(&work.blob) };
-        work.partial.clear()?;
-        if work.failed.swap(true, Ordering::SeqCst) {
-            return Err(wrong_hash(self.listing, work.file, &found));
+        let Err(found) = checker.finish() else { return file_download.partial.finish(&file_download.blob) };
+        file_download.partial.clear()?;
+        if file_download.failed.swap(true, Ordering::SeqCst) {
+            return Err(hash_mismatch(self.listing, file_download.file, &found));
         }
-        stderr::note(&format!("{} arrived damaged and is fetched again", work.file.path));
+        stderr::note(&format!("{} arrived damaged and is fetched again", file_download.file.path));
         self.enqueue(number)
     }
 }
 
 /// Bytes that must still be written for `file`.
-pub(super) fn to_write(hub: &Hub, listing: &Listing, size: u64, hash: &FileHash) -> u64 {
+pub(super) fn bytes_to_write(hub: &Hub, listing: &Listing, size: u64, hash: &FileHash) -> u64 {
     let blob = hub.settings.cache.blob(&listing.repo, hash);
     size.saturating_sub(super::partial::allocated(&blob))
 }

@@ -1,8 +1,8 @@
 //! One process at a time fetches a blob: the lock that `huggingface_hub` takes too.
 
-use super::Hub;
+use super::handle::Hub;
 use super::hash::FileHash;
-use super::repo::RepoId;
+use super::repo_id::RepoId;
 use crate::error::{Code, Failure};
 use crate::model::lock::{self, Lock};
 

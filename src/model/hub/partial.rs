@@ -30,11 +30,11 @@ pub(super) struct Partial {
     path: PathBuf,
     file: File,
     size: u64,
-    side: Mutex<Side>,
+    log: Mutex<RangeLog>,
 }
 
 #[derive(Debug)]
-struct Side {
+struct RangeLog {
     path: PathBuf,
     file: File,
     /// What has arrived, in order, without overlaps.
@@ -58,7 +58,7 @@ pub(super) fn allocated(blob: &Path) -> u64 {
 
 /// Opens a file of ours, or makes it. Where others can write to the cache too, what has its name may be a link that leads
 /// to somebody's file: that is taken away and not written through.
-fn own(path: &Path) -> std::io::Result<File> {
+fn open_own(path: &Path) -> std::io::Result<File> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() || platform::links(&found) > 1 => fs::remove_file(path)?,
         Err(err) if err.kind() != ErrorKind::NotFound => return Err(err),
@@ -70,21 +70,27 @@ fn own(path: &Path) -> std::io::Result<File> {
 }
 
 impl Partial {
-    /// Opens what an earlier process left of `blob`, or begins anew; `go_on` is asked while what is there is checked.
-    pub(super) fn open(blob: &Path, size: u64, go_on: &dyn Fn() -> Result<(), Failure>) -> Result<Self, Failure> {
-        let [path, side_path] = names(blob);
-        let open = |path: &Path| own(path).map_err(|err| cannot(path, "cannot create the file", &err));
-        let (file, mut side) = (open(&path)?, open(&side_path)?);
+    /// Opens what an earlier process left of `blob`, or begins anew; `check_cancelled` is asked while what is there is checked.
+    pub(super) fn open(
+        blob: &Path,
+        size: u64,
+        check_cancelled: &dyn Fn() -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
+        let [path, log_path] = names(blob);
+        let open = |path: &Path| open_own(path).map_err(|err| cannot(path, "cannot create the file", &err));
+        let (file, mut log) = (open(&path)?, open(&log_path)?);
         let io = |err: std::io::Error| cannot(&path, "cannot read the file", &err);
         let length = file.metadata().map_err(io)?.len();
         let mut recorded = Vec::new();
-        side.read_to_end(&mut recorded).map_err(|err| cannot(&side_path, "cannot read the file", &err))?;
+        log.read_to_end(&mut recorded).map_err(|err| cannot(&log_path, "cannot read the file", &err))?;
         let recorded = String::from_utf8_lossy(&recorded);
         let mut done: Vec<(Range<u64>, u32)> = if length == size { lines(&recorded, size) } else { Vec::new() };
         let mut buffer = vec![0; BUFFER];
         let mut wrong = None;
         done.retain(|(range, crc)| {
-            let kept = wrong.is_none().then(|| go_on().and_then(|()| sum(&file, range, &mut buffer).map_err(io)));
+            let kept = wrong
+                .is_none()
+                .then(|| check_cancelled().and_then(|()| crc32_of(&file, range, &mut buffer).map_err(io)));
             match kept {
                 Some(Ok(found)) => found == *crc,
                 Some(Err(failure)) => {
@@ -98,7 +104,7 @@ impl Partial {
             return Err(failure);
         }
         file.set_len(size).map_err(|err| cannot(&path, "cannot make room for the file", &err))?;
-        let this = Self { path, file, size, side: Mutex::new(Side { path: side_path, file: side, done: Vec::new() }) };
+        let this = Self { path, file, size, log: Mutex::new(RangeLog { path: log_path, file: log, done: Vec::new() }) };
         this.rewrite(&done)?;
         Ok(this)
     }
@@ -110,20 +116,20 @@ impl Partial {
 
     /// Bytes that have arrived.
     pub(super) fn arrived(&self) -> u64 {
-        self.side().done.iter().map(|range| range.end - range.start).sum()
+        self.log().done.iter().map(|range| range.end - range.start).sum()
     }
 
-    /// What of `piece` has not arrived.
-    pub(super) fn gaps(&self, piece: &Range<u64>) -> Vec<Range<u64>> {
-        let (mut gaps, mut at) = (Vec::new(), piece.start);
-        for range in &self.side().done {
-            if range.start > at && range.start < piece.end {
+    /// What of `range` has not arrived.
+    pub(super) fn gaps(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let (mut gaps, mut at) = (Vec::new(), range.start);
+        for range in &self.log().done {
+            if range.start > at && range.start < range.end {
                 gaps.push(at..range.start);
             }
             at = at.max(range.end);
         }
-        if at < piece.end {
-            gaps.push(at..piece.end);
+        if at < range.end {
+            gaps.push(at..range.end);
         }
         gaps.retain(|gap| gap.start < gap.end);
         gaps
@@ -136,10 +142,10 @@ impl Partial {
 
     /// Records that `range`, whose bytes have this CRC32, is written.
     pub(super) fn record(&self, range: Range<u64>, crc: u32) -> Result<(), Failure> {
-        let mut side = self.side();
+        let mut log = self.log();
         let line = format!("{} {} {crc:08x}\n", range.start, range.end);
-        side.file.write_all(line.as_bytes()).map_err(|err| cannot(&side.path, "cannot write", &err))?;
-        insert(&mut side.done, range);
+        log.file.write_all(line.as_bytes()).map_err(|err| cannot(&log.path, "cannot write", &err))?;
+        insert(&mut log.done, range);
         Ok(())
     }
 
@@ -166,25 +172,25 @@ impl Partial {
         self.file.sync_all().map_err(|err| cannot(&self.path, "cannot flush", &err))?;
         fs::rename(&self.path, blob).map_err(|err| cannot(blob, "cannot rename the file", &err))?;
         let _ = platform::sync_folder(&folder_of(blob));
-        let _ = fs::remove_file(&self.side().path);
+        let _ = fs::remove_file(&self.log().path);
         Ok(())
     }
 
-    fn side(&self) -> std::sync::MutexGuard<'_, Side> {
-        self.side.lock().unwrap_or_else(PoisonError::into_inner)
+    fn log(&self) -> std::sync::MutexGuard<'_, RangeLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces the lines, so that no torn one stays.
     fn rewrite(&self, done: &[(Range<u64>, u32)]) -> Result<(), Failure> {
-        let mut side = self.side();
-        side.done.clear();
+        let mut log = self.log();
+        log.done.clear();
         let text: String =
             done.iter().map(|(range, crc)| format!("{} {} {crc:08x}\n", range.start, range.end)).collect();
-        let path = side.path.clone();
+        let path = log.path.clone();
         let io = |err: std::io::Error| cannot(&path, "cannot write", &err);
         atomic_file::write(&path, text.as_bytes(), Mode::Umask)?;
-        side.file = platform::deny_links(File::options().append(true)).open(&path).map_err(io)?;
-        done.iter().for_each(|(range, _)| insert(&mut side.done, range.clone()));
+        log.file = platform::deny_links(File::options().append(true)).open(&path).map_err(io)?;
+        done.iter().for_each(|(range, _)| insert(&mut log.done, range.clone()));
         Ok(())
     }
 }
@@ -202,7 +208,7 @@ fn lines(text: &str, size: u64) -> Vec<(Range<u64>, u32)> {
 }
 
 /// CRC32 of a range of the file.
-fn sum(file: &File, range: &Range<u64>, buffer: &mut [u8]) -> std::io::Result<u32> {
+fn crc32_of(file: &File, range: &Range<u64>, buffer: &mut [u8]) -> std::io::Result<u32> {
     let mut hash = crc32fast::Hasher::new();
     let mut at = range.start;
     while at < range.end {

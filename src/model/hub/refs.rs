@@ -1,27 +1,27 @@
 //! Which commit a branch or tag named when it was last asked for: `refs/REVISION`, a file with 40 digits in it. Both caches
 //! have it, `huggingface_hub`'s and the program's own.
 
-use super::repo::is_hex;
+use super::repo_id::is_hex;
 use crate::atomic_file::{self, Mode};
 use crate::error::Failure;
-use crate::model::there::bytes;
+use crate::model::if_exists;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
 /// The commit in `refs`; anything but one is none.
-pub(crate) fn commit(refs: &Path, revision: &str) -> Result<Option<String>, Failure> {
+pub(crate) fn read_commit(refs: &Path, revision: &str) -> Result<Option<String>, Failure> {
     let path = refs.join(revision);
     if path.is_dir() {
         return Ok(None);
     }
-    let text = bytes(&path)?.map(|text| String::from_utf8_lossy(&text).trim().to_owned());
+    let text = if_exists::read(&path)?.map(|text| String::from_utf8_lossy(&text).trim().to_owned());
     Ok(text.filter(|commit| is_hex(commit, 40)))
 }
 
 /// Remembers that `revision` is at `commit`. Git knows no branch `v1` beside a branch `v1/x`: what stands in the way was
 /// deleted there, and is taken away here.
-pub(crate) fn remember(refs: &Path, revision: &str, commit: &str) -> Result<(), Failure> {
+pub(crate) fn write_commit(refs: &Path, revision: &str, commit: &str) -> Result<(), Failure> {
     let path = refs.join(revision);
     for part in path.ancestors().skip(1).take_while(|part| part.starts_with(refs) && *part != refs) {
         match fs::symlink_metadata(part) {
@@ -41,22 +41,22 @@ pub(crate) fn remember(refs: &Path, revision: &str, commit: &str) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use super::{commit, remember};
+    use super::{read_commit, write_commit};
 
     #[test]
     fn a_ref_that_stands_in_the_way_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let (refs, [a, b]) = (dir.path(), ["a", "b"].map(|digit| digit.repeat(40)));
-        assert_eq!(commit(refs, "v1").unwrap(), None);
+        assert_eq!(read_commit(refs, "v1").unwrap(), None);
         for (revision, at, gone) in [("v1", &a, "x"), ("v1/x", &b, "v1"), ("v1/x/y", &a, "v1/x"), ("v1", &b, "v1/x/y")]
         {
-            remember(refs, revision, at).unwrap();
-            assert_eq!(commit(refs, revision).unwrap().as_ref(), Some(at), "{revision}");
-            assert_eq!(commit(refs, gone).unwrap(), None, "{gone}");
+            write_commit(refs, revision, at).unwrap();
+            assert_eq!(read_commit(refs, revision).unwrap().as_ref(), Some(at), "{revision}");
+            assert_eq!(read_commit(refs, gone).unwrap(), None, "{gone}");
         }
         for wrong in ["", "../../../../etc", &"A".repeat(40), &"a".repeat(39)] {
             std::fs::write(refs.join("main"), wrong).unwrap();
-            assert_eq!(commit(refs, "main").unwrap(), None, "{wrong}");
+            assert_eq!(read_commit(refs, "main").unwrap(), None, "{wrong}");
         }
     }
 }

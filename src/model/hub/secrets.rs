@@ -4,13 +4,13 @@
 use std::fmt;
 
 /// Pieces of a secret that are shorter than this are left alone: they are part of ordinary words.
-const PIECE: usize = 8;
+const MIN_FRAGMENT: usize = 8;
 
 /// A secret that is shorter than this is no secret, and would hide half of every message.
-const LEAST: usize = 4;
+const MIN_SECRET: usize = 4;
 
 /// What stands in place of a secret.
-const HIDDEN: &str = "(token)";
+const PLACEHOLDER: &str = "(token)";
 
 /// Secrets in the forms to look for, in lower case. There is no way to print them.
 #[derive(Clone, Default)]
@@ -25,7 +25,7 @@ impl fmt::Debug for Secrets {
 impl Secrets {
     /// Hides `secret` from now on.
     pub(super) fn add(&mut self, secret: &str) {
-        if secret.len() < LEAST {
+        if secret.len() < MIN_SECRET {
             return;
         }
         self.0.push(secret.to_ascii_lowercase().into_bytes());
@@ -37,7 +37,7 @@ impl Secrets {
             for urlsafe in [false, true] {
                 let text = base64(&bytes, urlsafe).to_ascii_lowercase();
                 let form = text.as_bytes().get(first..last).unwrap_or_default();
-                if form.len() >= PIECE {
+                if form.len() >= MIN_FRAGMENT {
                     self.0.push(form.to_owned());
                 }
             }
@@ -45,7 +45,7 @@ impl Secrets {
     }
 
     /// Whether a secret stands in `text` as a whole, in any form.
-    pub(super) fn are_in(&self, text: &str) -> bool {
+    pub(super) fn are_contained_in(&self, text: &str) -> bool {
         let plain: Vec<u8> = decoded(text).into_iter().map(|(byte, _)| byte.to_ascii_lowercase()).collect();
         self.0.iter().any(|form| plain.windows(form.len()).any(|part| part == form))
     }
@@ -55,9 +55,9 @@ impl Secrets {
         let read = decoded(text);
         let mut hidden = vec![false; text.len()];
         for form in &self.0 {
-            let least = form.len().min(PIECE);
+            let least = form.len().min(MIN_FRAGMENT);
             for start in 0..read.len() {
-                let longest = (0..form.len()).map(|at| same(&read[start..], &form[at..])).max().unwrap_or(0);
+                let longest = (0..form.len()).map(|at| common_prefix(&read[start..], &form[at..])).max().unwrap_or(0);
                 if longest >= least {
                     for (_, (from, to)) in read.iter().skip(start).take(longest) {
                         hidden[*from..*to].fill(true);
@@ -70,7 +70,7 @@ impl Secrets {
         for (at, c) in text.char_indices() {
             let hide = hidden[at];
             if hide && !within {
-                out.push_str(HIDDEN);
+                out.push_str(PLACEHOLDER);
             } else if !hide {
                 out.push(c);
             }
@@ -81,7 +81,7 @@ impl Secrets {
 }
 
 /// How many bytes agree from the beginning of both.
-fn same(read: &[(u8, (usize, usize))], form: &[u8]) -> usize {
+fn common_prefix(read: &[(u8, (usize, usize))], form: &[u8]) -> usize {
     read.iter().zip(form).take_while(|((a, _), b)| a.to_ascii_lowercase() == **b).count()
 }
 
@@ -157,6 +157,6 @@ mod tests {
         }
         let plain = "status 503 at https://host:443/a%20b?c=1, ab 100%";
         assert_eq!(secrets.hide(plain), plain);
-        assert!(secrets.are_in(&format!("x{TOKEN}x")) && !secrets.are_in(&TOKEN[1..]));
+        assert!(secrets.are_contained_in(&format!("x{TOKEN}x")) && !secrets.are_contained_in(&TOKEN[1..]));
     }
 }

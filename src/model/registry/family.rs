@@ -1,17 +1,14 @@
 //! The table. Sources: the repositories' pages, config.json files and model cards on the Hub; scores from the papers named
 //! with them. What was not established is `Unknown` or `None`, and the repository itself decides when it is fetched.
 
-use super::{Entry, Kind, Scores, Weights};
+use super::entry::{Entry, ModelKind, Scores, WeightFormat};
 use tulu_quantize::checkpoint::Config;
-
-/// Every model of the family is AllenAI's.
-pub(super) const OWNER: &str = "allenai";
 
 const IMPACT: &str = "AI2 ImpACT low-risk; Llama 2 Community";
 const APACHE: &str = "Apache-2.0; derived from Llama 2 (Community licence)";
 
 /// (width, feed-forward, layers, heads, key-value heads, vocabulary, epsilon)
-const fn shape(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: u32, eps: f32) -> Config {
+const fn config(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: u32, eps: f32) -> Config {
     Config {
         hidden_size: hidden,
         intermediate_size: ffn,
@@ -30,13 +27,13 @@ const fn shape(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: u
     }
 }
 
-static S7B: Config = shape(4096, 11008, 32, 32, 32, 32_000, 1e-6);
-static S13B: Config = shape(5120, 13824, 40, 40, 40, 32_000, 1e-6);
-static S70B: Config = shape(8192, 28672, 80, 64, 8, 32_000, 1e-5);
+static S7B: Config = config(4096, 11008, 32, 32, 32, 32_000, 1e-6);
+static S13B: Config = config(5120, 13824, 40, 40, 40, 32_000, 1e-6);
+static S70B: Config = config(8192, 28672, 80, 64, 8, 32_000, 1e-5);
 // Code Llama's: its vocabulary has 16 more tokens but in the 34B model
-static CODE_7B: Config = shape(4096, 11008, 32, 32, 32, 32_016, 1e-5);
-static CODE_13B: Config = shape(5120, 13824, 40, 40, 40, 32_016, 1e-5);
-static CODE_34B: Config = shape(8192, 22016, 48, 64, 8, 32_000, 1e-5);
+static CODE_7B: Config = config(4096, 11008, 32, 32, 32, 32_016, 1e-5);
+static CODE_13B: Config = config(5120, 13824, 40, 40, 40, 32_016, 1e-5);
+static CODE_34B: Config = config(8192, 22016, 48, 64, 8, 32_000, 1e-5);
 
 const P1: &str = "arXiv 2311.10702, tables 1, 4 and 5";
 const P2: &str = "arXiv 2406.09279, averages over each group";
@@ -80,120 +77,128 @@ macro_rules! tulu25 {
     };
 }
 
-type Row = (&'static str, Kind, &'static str, &'static Config, Option<u32>, Weights, Option<Scores>);
+type Row = (&'static str, ModelKind, &'static str, &'static Config, Option<u32>, WeightFormat, Option<Scores>);
 
 const TULU_2: [Row; 12] = [
-    ("tulu-2-7b", Kind::Sft, "7B", &S7B, Some(8192), Weights::Bin, tulu2!(50.4 34.0 48.5 46.4 36.9 73.9 7.0 54.7 6.30)),
+    (
+        "tulu-2-7b",
+        ModelKind::Sft,
+        "7B",
+        &S7B,
+        Some(8192),
+        WeightFormat::Bin,
+        tulu2!(50.4 34.0 48.5 46.4 36.9 73.9 7.0 54.7 6.30),
+    ),
     (
         "tulu-2-13b",
-        Kind::Sft,
+        ModelKind::Sft,
         "13B",
         &S13B,
         Some(8192),
-        Weights::Bin,
+        WeightFormat::Bin,
         tulu2!(55.4 46.0 49.5 53.2 49.0 78.9 1.7 61.5 6.70),
     ),
     (
         "tulu-2-70b",
-        Kind::Sft,
+        ModelKind::Sft,
         "70B",
         &S70B,
         Some(8192),
-        Weights::Bin,
+        WeightFormat::Bin,
         tulu2!(67.3 73.0 68.4 53.6 68.5 86.6 0.5 73.8 7.49),
     ),
     (
         "tulu-2-dpo-7b",
-        Kind::Dpo,
+        ModelKind::Dpo,
         "7B",
         &S7B,
         Some(8192),
-        Weights::Bin,
+        WeightFormat::Bin,
         tulu2!(50.7 34.5 45.5 44.5 40.0 85.1 0.5 56.3 6.27),
     ),
     (
         "tulu-2-dpo-13b",
-        Kind::Dpo,
+        ModelKind::Dpo,
         "13B",
         &S13B,
         Some(8192),
-        Weights::Both,
+        WeightFormat::Both,
         tulu2!(55.3 49.5 49.4 39.7 48.9 89.5 1.1 61.6 7.00),
     ),
     (
         "tulu-2-dpo-70b",
-        Kind::Dpo,
+        ModelKind::Dpo,
         "70B",
         &S70B,
         Some(8192),
-        Weights::Both,
+        WeightFormat::Both,
         tulu2!(67.8 71.5 66.0 35.8 68.9 95.1 0.2 72.1 7.89),
     ),
-    ("codetulu-2-7b", Kind::Sft, "7B", &CODE_7B, None, Weights::Unknown, None),
-    ("codetulu-2-13b", Kind::Sft, "13B", &CODE_13B, None, Weights::Unknown, None),
-    ("codetulu-2-34b", Kind::Sft, "34B", &CODE_34B, None, Weights::Unknown, None),
-    ("tulu-v2-qlora-7b", Kind::Adapter, "7B", &S7B, None, Weights::Unknown, None),
-    ("tulu-v2-qlora-13b", Kind::Adapter, "13B", &S13B, None, Weights::Unknown, None),
-    ("tulu-v2-qlora-70b", Kind::Adapter, "70B", &S70B, None, Weights::Unknown, None),
+    ("codetulu-2-7b", ModelKind::Sft, "7B", &CODE_7B, None, WeightFormat::Unknown, None),
+    ("codetulu-2-13b", ModelKind::Sft, "13B", &CODE_13B, None, WeightFormat::Unknown, None),
+    ("codetulu-2-34b", ModelKind::Sft, "34B", &CODE_34B, None, WeightFormat::Unknown, None),
+    ("tulu-v2-qlora-7b", ModelKind::Adapter, "7B", &S7B, None, WeightFormat::Unknown, None),
+    ("tulu-v2-qlora-13b", ModelKind::Adapter, "13B", &S13B, None, WeightFormat::Unknown, None),
+    ("tulu-v2-qlora-70b", ModelKind::Adapter, "70B", &S70B, None, WeightFormat::Unknown, None),
 ];
 
 /// Tulu 2.5, all of 13B and trained at 4096 tokens: (name, weights, scores).
-type Policy = (&'static str, Weights, Option<Scores>);
+type Policy = (&'static str, WeightFormat, Option<Scores>);
 
 const DPO: [Policy; 17] = [
-    ("tulu-v2.5-dpo-13b-uf-mean", Weights::Safetensors, tulu25!(55.3 50.9 45.9 69.3 91.9 52.8 61.0)),
-    ("tulu-v2.5-dpo-13b-uf-overall", Weights::Unknown, tulu25!(55.6 48.8 46.5 67.6 92.1 51.1 60.3)),
-    ("tulu-v2.5-dpo-13b-nectar", Weights::Unknown, tulu25!(55.3 47.8 43.2 68.2 93.1 47.8 59.2)),
-    ("tulu-v2.5-dpo-13b-nectar-60k", Weights::Unknown, tulu25!(58.4)),
-    ("tulu-v2.5-dpo-13b-hh-rlhf", Weights::Safetensors, tulu25!(54.7 46.0 43.6 65.6 93.1 45.4 58.1)),
-    ("tulu-v2.5-dpo-13b-hh-rlhf-60k", Weights::Unknown, tulu25!(57.8)),
-    ("tulu-v2.5-dpo-13b-helpsteer", Weights::Unknown, tulu25!(55.2 48.2 46.5 60.3 92.5 45.2 58.0)),
-    ("tulu-v2.5-dpo-13b-stackexchange", Weights::Unknown, tulu25!(55.7 46.8 39.6 67.4 92.6 44.6 57.8)),
-    ("tulu-v2.5-dpo-13b-stackexchange-60k", Weights::Unknown, tulu25!(56.7)),
-    ("tulu-v2.5-dpo-13b-argilla-orca-pairs", Weights::Unknown, tulu25!(55.5 46.8 46.0 57.9 90.5 46.2 57.2)),
-    ("tulu-v2.5-dpo-13b-capybara", Weights::Bin, tulu25!(55.2 46.4 46.4 57.5 91.5 46.1 57.2)),
-    ("tulu-v2.5-dpo-13b-alpacafarm-gpt4-pref", Weights::Bin, tulu25!(55.3 49.1 43.4 57.7 89.5 46.3 56.9)),
-    ("tulu-v2.5-dpo-13b-alpacafarm-human-pref", Weights::Bin, tulu25!(55.3 47.6 43.3 56.1 90.7 44.5 56.2)),
-    ("tulu-v2.5-dpo-13b-shp2", Weights::Unknown, tulu25!(55.4 47.7 40.3 62.2 90.4 45.6 56.9)),
-    ("tulu-v2.5-dpo-13b-prm-phase-2", Weights::Safetensors, tulu25!(55.3 49.7 46.6 54.7 91.9 43.4 56.9)),
-    ("tulu-v2.5-dpo-13b-chatbot-arena-2023", Weights::Unknown, tulu25!(55.4 50.2 45.9 58.5 67.3 50.8 54.7)),
-    ("tulu-v2.5-dpo-13b-chatbot-arena-2024", Weights::Unknown, tulu25!(55.7 50.4 37.7 56.7 58.1 50.7 51.5)),
+    ("tulu-v2.5-dpo-13b-uf-mean", WeightFormat::Safetensors, tulu25!(55.3 50.9 45.9 69.3 91.9 52.8 61.0)),
+    ("tulu-v2.5-dpo-13b-uf-overall", WeightFormat::Unknown, tulu25!(55.6 48.8 46.5 67.6 92.1 51.1 60.3)),
+    ("tulu-v2.5-dpo-13b-nectar", WeightFormat::Unknown, tulu25!(55.3 47.8 43.2 68.2 93.1 47.8 59.2)),
+    ("tulu-v2.5-dpo-13b-nectar-60k", WeightFormat::Unknown, tulu25!(58.4)),
+    ("tulu-v2.5-dpo-13b-hh-rlhf", WeightFormat::Safetensors, tulu25!(54.7 46.0 43.6 65.6 93.1 45.4 58.1)),
+    ("tulu-v2.5-dpo-13b-hh-rlhf-60k", WeightFormat::Unknown, tulu25!(57.8)),
+    ("tulu-v2.5-dpo-13b-helpsteer", WeightFormat::Unknown, tulu25!(55.2 48.2 46.5 60.3 92.5 45.2 58.0)),
+    ("tulu-v2.5-dpo-13b-stackexchange", WeightFormat::Unknown, tulu25!(55.7 46.8 39.6 67.4 92.6 44.6 57.8)),
+    ("tulu-v2.5-dpo-13b-stackexchange-60k", WeightFormat::Unknown, tulu25!(56.7)),
+    ("tulu-v2.5-dpo-13b-argilla-orca-pairs", WeightFormat::Unknown, tulu25!(55.5 46.8 46.0 57.9 90.5 46.2 57.2)),
+    ("tulu-v2.5-dpo-13b-capybara", WeightFormat::Bin, tulu25!(55.2 46.4 46.4 57.5 91.5 46.1 57.2)),
+    ("tulu-v2.5-dpo-13b-alpacafarm-gpt4-pref", WeightFormat::Bin, tulu25!(55.3 49.1 43.4 57.7 89.5 46.3 56.9)),
+    ("tulu-v2.5-dpo-13b-alpacafarm-human-pref", WeightFormat::Bin, tulu25!(55.3 47.6 43.3 56.1 90.7 44.5 56.2)),
+    ("tulu-v2.5-dpo-13b-shp2", WeightFormat::Unknown, tulu25!(55.4 47.7 40.3 62.2 90.4 45.6 56.9)),
+    ("tulu-v2.5-dpo-13b-prm-phase-2", WeightFormat::Safetensors, tulu25!(55.3 49.7 46.6 54.7 91.9 43.4 56.9)),
+    ("tulu-v2.5-dpo-13b-chatbot-arena-2023", WeightFormat::Unknown, tulu25!(55.4 50.2 45.9 58.5 67.3 50.8 54.7)),
+    ("tulu-v2.5-dpo-13b-chatbot-arena-2024", WeightFormat::Unknown, tulu25!(55.7 50.4 37.7 56.7 58.1 50.7 51.5)),
 ];
 
 const PPO: [Policy; 9] = [
-    ("tulu-v2.5-ppo-13b-uf-mean", Weights::Safetensors, tulu25!(56.0 52.0 47.7 71.5 91.8 54.4 62.2)),
-    ("tulu-v2.5-ppo-13b-uf-mean-13b-mix-rm", Weights::Unknown, None),
-    ("tulu-v2.5-ppo-13b-uf-mean-70b-mix-rm", Weights::Unknown, None),
-    ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm", Weights::Unknown, None),
-    ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm-mixed-prompts", Weights::Unknown, None),
-    ("tulu-v2.5-ppo-13b-nectar-60k", Weights::Unknown, tulu25!(58.7)),
-    ("tulu-v2.5-ppo-13b-hh-rlhf-60k", Weights::Safetensors, tulu25!(57.9)),
-    ("tulu-v2.5-ppo-13b-stackexchange-60k", Weights::Unknown, tulu25!(57.3)),
-    ("tulu-v2.5-ppo-13b-chatbot-arena-2023", Weights::Unknown, tulu25!(55.9)),
+    ("tulu-v2.5-ppo-13b-uf-mean", WeightFormat::Safetensors, tulu25!(56.0 52.0 47.7 71.5 91.8 54.4 62.2)),
+    ("tulu-v2.5-ppo-13b-uf-mean-13b-mix-rm", WeightFormat::Unknown, None),
+    ("tulu-v2.5-ppo-13b-uf-mean-70b-mix-rm", WeightFormat::Unknown, None),
+    ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm", WeightFormat::Unknown, None),
+    ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm-mixed-prompts", WeightFormat::Unknown, None),
+    ("tulu-v2.5-ppo-13b-nectar-60k", WeightFormat::Unknown, tulu25!(58.7)),
+    ("tulu-v2.5-ppo-13b-hh-rlhf-60k", WeightFormat::Safetensors, tulu25!(57.9)),
+    ("tulu-v2.5-ppo-13b-stackexchange-60k", WeightFormat::Unknown, tulu25!(57.3)),
+    ("tulu-v2.5-ppo-13b-chatbot-arena-2023", WeightFormat::Unknown, tulu25!(55.9)),
 ];
 
 /// Models that write no text: (name, kind, size, numbers).
-const SCORERS: [(&str, Kind, &str, &Config); 11] = [
-    ("tulu-v2.5-13b-uf-rm", Kind::Reward, "13B", &S13B),
-    ("tulu-v2.5-13b-preference-mix-rm", Kind::Reward, "13B", &S13B),
-    ("tulu-v2.5-13b-hh-rlhf-60k-rm", Kind::Reward, "13B", &S13B),
-    ("tulu-v2.5-13b-nectar-60k-rm", Kind::Reward, "13B", &S13B),
-    ("tulu-v2.5-13b-stackexchange-60k-rm", Kind::Reward, "13B", &S13B),
-    ("tulu-v2.5-13b-chatbot-arena-2023-rm", Kind::Reward, "13B", &S13B),
-    ("tulu-v2.5-70b-uf-rm", Kind::Reward, "70B", &S70B),
-    ("tulu-v2.5-70b-preference-mix-rm", Kind::Reward, "70B", &S70B),
-    ("tulu-v2.5-ppo-13b-uf-mean-13b-uf-rm-value", Kind::Value, "13B", &S13B),
-    ("tulu-v2.5-ppo-13b-uf-mean-13b-mix-rm-value", Kind::Value, "13B", &S13B),
-    ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm-value", Kind::Value, "13B", &S13B),
+const SCORERS: [(&str, ModelKind, &str, &Config); 11] = [
+    ("tulu-v2.5-13b-uf-rm", ModelKind::Reward, "13B", &S13B),
+    ("tulu-v2.5-13b-preference-mix-rm", ModelKind::Reward, "13B", &S13B),
+    ("tulu-v2.5-13b-hh-rlhf-60k-rm", ModelKind::Reward, "13B", &S13B),
+    ("tulu-v2.5-13b-nectar-60k-rm", ModelKind::Reward, "13B", &S13B),
+    ("tulu-v2.5-13b-stackexchange-60k-rm", ModelKind::Reward, "13B", &S13B),
+    ("tulu-v2.5-13b-chatbot-arena-2023-rm", ModelKind::Reward, "13B", &S13B),
+    ("tulu-v2.5-70b-uf-rm", ModelKind::Reward, "70B", &S70B),
+    ("tulu-v2.5-70b-preference-mix-rm", ModelKind::Reward, "70B", &S70B),
+    ("tulu-v2.5-ppo-13b-uf-mean-13b-uf-rm-value", ModelKind::Value, "13B", &S13B),
+    ("tulu-v2.5-ppo-13b-uf-mean-13b-mix-rm-value", ModelKind::Value, "13B", &S13B),
+    ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm-value", ModelKind::Value, "13B", &S13B),
 ];
 
 /// Every row as an entry.
 pub(super) fn all() -> impl Iterator<Item = Entry> {
-    let older = TULU_2.iter().map(|&(name, kind, size, shape, n_ctx, weights, scores)| Entry {
+    let older = TULU_2.iter().map(|&(name, kind, size, config, n_ctx, weights, scores)| Entry {
         name,
         kind,
         size,
-        shape,
+        config,
         n_ctx,
         licence: IMPACT,
         weights,
@@ -204,22 +209,22 @@ pub(super) fn all() -> impl Iterator<Item = Entry> {
             name,
             kind,
             size: "13B",
-            shape: &S13B,
+            config: &S13B,
             n_ctx: Some(4096),
             licence: APACHE,
             weights,
             scores,
         })
     };
-    let scorers = SCORERS.iter().map(|&(name, kind, size, shape)| Entry {
+    let scorers = SCORERS.iter().map(|&(name, kind, size, config)| Entry {
         name,
         kind,
         size,
-        shape,
+        config,
         n_ctx: Some(4096),
         licence: APACHE,
-        weights: Weights::Safetensors,
+        weights: WeightFormat::Safetensors,
         scores: None,
     });
-    older.chain(policies(&DPO, Kind::Dpo)).chain(policies(&PPO, Kind::Ppo)).chain(scorers)
+    older.chain(policies(&DPO, ModelKind::Dpo)).chain(policies(&PPO, ModelKind::Ppo)).chain(scorers)
 }

@@ -1,0 +1,257 @@
+//! A conversation and the model that answers it: saying something, answering again, taking back, and what is sent when
+//! not everything fits. What it looks like on a terminal is `repl.rs`.
+
+use super::answer_writer::AnswerWriter;
+use super::overflow::{Overflow, extra_space, later_starts, messages_to_send, reserved_for_answer};
+use super::parameters::Parameters;
+use crate::decode::{Answer, Decoder, Event, FinishReason, Mode, Request, TURN_MARKERS};
+use crate::engine::{Model, Sampling, Token};
+use crate::error::{Code, Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::progress::Bar;
+use crate::prompt::{Message, Prompt, Prompts, Role};
+use crate::stderr;
+use crate::table::count;
+use std::cell::OnceCell;
+use std::time::{Duration, Instant};
+
+/// Reading a prompt shows a bar when it takes longer than this; below, it would only flicker.
+const BAR_DELAY: Duration = Duration::from_millis(500);
+
+/// Begins what is said of a message that does not fit even without the turns before it.
+pub(super) const ALONE: &str = "the message alone";
+
+/// A conversation and the model that answers it.
+pub(crate) struct Conversation<'m> {
+    pub(super) model: &'m Model,
+    pub(super) decoder: Decoder<'m>,
+    prompts: Prompts<'m>,
+    /// Everything that was said; the system message first, if there is one.
+    pub(super) messages: Vec<Message>,
+    /// Messages before this one, the system message excepted, are no longer sent: the window was full.
+    pub(super) start: usize,
+    pub(super) parameters: Parameters,
+    pub(super) overflow: Overflow,
+    pub(super) interrupt: Interrupt,
+    /// How often the last message was answered again; each time with another seed.
+    attempt: u32,
+    /// The template's notice was printed.
+    noticed: bool,
+    /// Of the model's file, once it was asked for.
+    pub(super) fingerprint: OnceCell<String>,
+}
+
+impl<'m> Conversation<'m> {
+    /// A new conversation, with a system message if there is one.
+    pub(crate) fn new(
+        model: &'m Model,
+        system: Option<&str>,
+        parameters: Parameters,
+        overflow: Overflow,
+        interrupt: Interrupt,
+    ) -> Result<Self, Failure> {
+        let mut chat = Self {
+            model,
+            decoder: Decoder::new(model, Mode::Interactive, &interrupt)?,
+            prompts: Prompts::new(model.vocab(), model.chat_template().as_deref())
+                .map_err(|failure| failure.at(model.path()))?,
+            messages: Vec::new(),
+            start: 0,
+            parameters,
+            overflow,
+            interrupt,
+            attempt: 0,
+            noticed: false,
+            fingerprint: OnceCell::new(),
+        };
+        chat.set_system(system.unwrap_or_default());
+        Ok(chat)
+    }
+
+    /// Window in tokens.
+    pub(crate) fn n_ctx(&self) -> usize {
+        self.decoder.n_ctx()
+    }
+
+    /// The system message, or nothing.
+    pub(super) fn system(&self) -> Option<&str> {
+        self.messages.first().filter(|message| message.role == Role::System).map(|message| message.content.as_str())
+    }
+
+    /// Puts another system message in front of the conversation, or none when `text` is empty. What was said stays.
+    pub(super) fn set_system(&mut self, text: &str) {
+        if self.system().is_some() {
+            self.messages.remove(0);
+            self.start = self.start.saturating_sub(1);
+        }
+        if !text.is_empty() {
+            self.messages.insert(0, Message::new(Role::System, text));
+            self.start += usize::from(self.start > 0);
+        }
+    }
+
+    /// Forgets everything but the system message.
+    pub(super) fn clear(&mut self) {
+        self.messages.retain(|message| message.role == Role::System);
+        self.start = 0;
+    }
+
+    /// Turns of the conversation: questions asked.
+    pub(super) fn turns(&self) -> usize {
+        self.messages.iter().filter(|message| message.role == Role::User).count()
+    }
+
+    /// Says `text` and writes the answer to `out` as it comes. Ctrl-C ends the answer; what came so far stays in the
+    /// conversation. After an error, or when stopped before the first character, the conversation is as it was before.
+    pub(crate) fn send(&mut self, text: String, out: &mut AnswerWriter) -> Result<Answer, Failure> {
+        let (turn, start) = (self.messages.len(), self.start);
+        self.messages.push(Message::new(Role::User, text));
+        self.attempt = 0;
+        let answer = self.generate(out);
+        if !matches!(&answer, Ok(answer) if self.push_answer(answer)) {
+            self.messages.truncate(turn);
+        }
+        if answer.is_err() {
+            self.start = start;
+        }
+        answer
+    }
+
+    /// Answers the last message again, with another seed; `None` when there is no answer to replace. The old answer stays
+    /// when nothing comes in its place.
+    pub(super) fn regenerate(&mut self, out: &mut AnswerWriter) -> Result<Option<Answer>, Failure> {
+        let Some(old) = self.messages.pop_if(|message| message.role == Role::Assistant) else { return Ok(None) };
+        self.attempt += 1;
+        let answer = self.generate(out);
+        if !matches!(&answer, Ok(answer) if self.push_answer(answer)) {
+            self.messages.push(old);
+        }
+        answer.map(Some)
+    }
+
+    /// Takes the last message and its answer back; gives the message.
+    pub(super) fn undo(&mut self) -> Option<String> {
+        let last = self.messages.iter().rposition(|message| message.role == Role::User)?;
+        let text = std::mem::take(&mut self.messages[last].content);
+        self.messages.truncate(last);
+        // The last turn was all that was sent: what was left out is needed again.
+        if self.start >= last {
+            self.start = 0;
+        }
+        Some(text)
+    }
+
+    /// The conversation as the model reads it.
+    pub(super) fn prompt(&self) -> Result<Prompt, Failure> {
+        let waiting = self.messages.last().is_some_and(|message| message.role == Role::User);
+        self.prompts.render(&messages_to_send(&self.messages, self.start), waiting)
+    }
+
+    /// Puts an answer into the conversation; not when it was stopped before its first character.
+    fn push_answer(&mut self, answer: &Answer) -> bool {
+        if answer.reason == FinishReason::Interrupted && answer.text.is_empty() {
+            return false;
+        }
+        // A control token spells nothing; one that the model wrote in mid-answer is none that the template wrote.
+        let vocab = self.model.vocab();
+        let plain = |ids: &Vec<Token>| ids.iter().all(|id| !vocab.piece(*id).is_empty());
+        self.messages.push(match answer.ids.clone().filter(plain) {
+            Some(ids) => Message::answer(answer.text.clone(), ids),
+            None => Message::new(Role::Assistant, answer.text.clone()),
+        });
+        true
+    }
+
+    /// The prompt for an answer; makes max_prompt in the window first, where that is wanted.
+    fn fit_prompt(&mut self) -> Result<Prompt, Failure> {
+        let whole = self.prompt()?;
+        let n_ctx = self.n_ctx();
+        let max_prompt = n_ctx - reserved_for_answer(self.parameters.max_tokens, n_ctx);
+        let turns = self.turns();
+        if whole.ids.len() <= max_prompt || self.overflow == Overflow::Error && turns > 1 {
+            return Ok(whole);
+        }
+        let mut best: Option<(usize, Prompt)> = None;
+        for start in later_starts(&self.messages, self.start) {
+            let prompt = self.prompts.render(&messages_to_send(&self.messages, start), true)?;
+            let enough = prompt.ids.len() + extra_space(n_ctx) <= max_prompt;
+            best = Some((start, prompt));
+            if enough {
+                break;
+            }
+        }
+        let (start, prompt) = best.unwrap_or((self.start, whole));
+        let (n, gone) = (prompt.ids.len(), self.dropped_turns(start));
+        if n >= n_ctx {
+            let what = format!("{ALONE} makes a prompt of {n} tokens and the window holds {n_ctx}, answer included");
+            return Err(Failure::input(Code::ContextLength, what, "shorten it, or give a larger -c"));
+        }
+        if gone > self.dropped_turns(self.start) {
+            let left = turns - gone;
+            stderr::dim(&format!(
+                "the window of {n_ctx} tokens is full: the model no longer sees the {} before this; it reads the {left} \
+                 that {} left again ({n} tokens)",
+                count(gone, "oldest turn", "oldest turns"),
+                if left == 1 { "is" } else { "are" },
+            ));
+        }
+        self.start = start;
+        Ok(prompt)
+    }
+
+    /// Turns that are not sent when `start` comes first.
+    pub(super) fn dropped_turns(&self, start: usize) -> usize {
+        self.messages.iter().take(start).filter(|message| message.role == Role::User).count()
+    }
+
+    fn generate(&mut self, out: &mut AnswerWriter) -> Result<Answer, Failure> {
+        let prompt = self.fit_prompt()?;
+        if let (Some(notice), false) = (prompt.notice, self.noticed) {
+            stderr::note(notice);
+            self.noticed = true;
+        }
+        // Another seed for each turn, or the same question would be answered the same way throughout a session.
+        let turn = u32::try_from(self.messages.len()).unwrap_or(0).wrapping_add(self.attempt.wrapping_mul(1_000_003));
+        let sampling = &self.parameters.sampling;
+        let seed = sampling.seed.wrapping_add(turn) % u32::MAX;
+        let ticket = self.decoder.submit(Request {
+            ids: prompt.ids,
+            sampling: Sampling { seed, ..sampling.clone() },
+            max_tokens: self.parameters.max_tokens,
+            stop: TURN_MARKERS.iter().map(|marker| (*marker).to_owned()).chain(self.parameters.stop.clone()).collect(),
+            logprobs: None,
+        })?;
+        let began = Instant::now();
+        let mut bar = None;
+        loop {
+            let events = if self.interrupt.asked().is_some() || out.closed() {
+                self.decoder.cancel(ticket)
+            } else {
+                self.decoder.step()?
+            };
+            for (_, event) in events {
+                match event {
+                    Event::Prefill { done, total } if began.elapsed() >= BAR_DELAY => {
+                        bar.get_or_insert_with(|| Bar::items("reading", "tokens", total as u64)).set(done as u64);
+                    }
+                    Event::Prefill { .. } => {}
+                    Event::Text(text) => {
+                        bar = None;
+                        out.write(&text)?;
+                    }
+                    Event::Finished(answer) => return Ok(answer),
+                }
+            }
+        }
+    }
+
+    /// Answers once. The exit code says whether it was interrupted.
+    pub(crate) fn answer_once(&mut self, text: String, out: &mut AnswerWriter) -> Result<(Answer, Exit), Failure> {
+        let answer = self.send(text, out)?;
+        let exit = match (answer.reason, self.interrupt.asked()) {
+            (FinishReason::Interrupted, Some(exit)) => exit,
+            _ => Exit::Done,
+        };
+        Ok((answer, exit))
+    }
+}

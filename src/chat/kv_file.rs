@@ -1,0 +1,149 @@
+//! The KV cache beside a saved conversation: llama.cpp's state of the sequence, and behind it a seal that says whose it is
+//! and how it adds up. A file that is damaged, or of another model, KV type or llama.cpp, is never handed to llama.cpp;
+//! the conversation is then read again, and the user is told why.
+//!
+//! Layout: state · seal (JSON) · length of the seal (u32, little-endian) · [`MAGIC`].
+
+use crate::atomic_file::{AtomicFile, Mode};
+use crate::decode::Decoder;
+use crate::engine::Settings;
+use crate::error::Failure;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Ends the file.
+const MAGIC: [u8; 8] = *b"TULU-KV1";
+/// No seal is longer.
+const MAX_TRAILER: u32 = 64 << 10;
+
+/// What the keys and values in a file depend on, besides the tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KvIdentity {
+    /// The model file, see [`super::saved::fingerprint`].
+    pub(super) model: String,
+    /// The pinned llama.cpp.
+    pub(super) pin: String,
+    pub(super) type_k: String,
+    pub(super) type_v: String,
+    pub(super) flash_attn: String,
+}
+
+impl KvIdentity {
+    /// Of the model with this fingerprint under `settings`.
+    pub(super) fn new(model: String, settings: &Settings) -> Self {
+        Self {
+            model,
+            pin: env!("TULU_QUANT_PIN").to_owned(),
+            type_k: settings.type_k.name().to_owned(),
+            type_v: settings.type_v.name().to_owned(),
+            flash_attn: settings.flash_attn.name().to_owned(),
+        }
+    }
+
+    /// How `self`, which made a file, differs from `now`.
+    fn differs(&self, now: &Self) -> Option<&'static str> {
+        [
+            (&self.model, &now.model, "another model"),
+            (&self.pin, &now.pin, "another version of llama.cpp"),
+            (&self.type_k, &now.type_k, "another type of keys (-ctk)"),
+            (&self.type_v, &now.type_v, "another type of values (-ctv)"),
+            (&self.flash_attn, &now.flash_attn, "another setting of flash attention (-fa)"),
+        ]
+        .into_iter()
+        .find_map(|(then, now, what)| (then != now).then_some(what))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Trailer {
+    #[serde(rename = "maker")]
+    identity: KvIdentity,
+    /// Window of the slot it was taken from; for information.
+    n_ctx: usize,
+    tokens: usize,
+    /// Bytes of the state.
+    bytes: u64,
+    /// Of the state.
+    crc32: u32,
+}
+
+/// Saves what `decoder` holds of the conversation to `path`; the bytes of the file, or `None` when it holds nothing.
+pub(super) fn save(decoder: &Decoder<'_>, identity: &KvIdentity, path: &Path) -> Result<Option<u64>, Failure> {
+    let failed = |err: std::io::Error| Failure::io(path, "cannot write the KV cache", &err);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let target = AtomicFile::create_named(path, Mode::Owner).map_err(failed)?;
+    let temp = target.temporary_path().unwrap_or(path);
+    let tokens = decoder.save_state(temp)?;
+    if tokens == 0 {
+        return Ok(None);
+    }
+    let mut file = OpenOptions::new().read(true).append(true).open(temp).map_err(failed)?;
+    let (bytes, crc32) = crc32_of(&mut file, u64::MAX).map_err(failed)?;
+    let trailer = Trailer { identity: identity.clone(), n_ctx: decoder.n_ctx(), tokens, bytes, crc32 };
+    let mut end = serde_json::to_vec(&trailer).map_err(|err| failed(err.into()))?;
+    let len = u32::try_from(end.len()).unwrap_or(u32::MAX);
+    end.extend(len.to_le_bytes());
+    end.extend(MAGIC);
+    file.write_all(&end).map_err(failed)?;
+    target.commit().map_err(failed)?;
+    Ok(Some(bytes + end.len() as u64))
+}
+
+/// Fills `decoder` from `path`; the tokens it holds then, or in words why the file was not used.
+pub(super) fn load(decoder: &mut Decoder<'_>, identity: &KvIdentity, path: &Path) -> Result<usize, String> {
+    let trailer = open(path)?;
+    if let Some(what) = trailer.identity.differs(identity) {
+        return Err(format!("it was saved with {what}"));
+    }
+    if trailer.tokens > decoder.n_ctx() {
+        return Err(format!("it holds {} tokens and the window only {}", trailer.tokens, decoder.n_ctx()));
+    }
+    decoder.load_state(path).map_err(|failure| failure.what)
+}
+
+/// Reads the seal and checks the state against it.
+fn open(path: &Path) -> Result<Trailer, String> {
+    let mut file = File::open(path).map_err(|err| err.to_string())?;
+    let about = file.metadata().map_err(|err| err.to_string())?;
+    if !about.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    let damaged = |_| "it is cut short".to_owned();
+    let end = about.len().checked_sub(12).ok_or("it is cut short")?;
+    file.seek(SeekFrom::Start(end)).map_err(damaged)?;
+    let (mut len, mut magic) = ([0; 4], [0; 8]);
+    file.read_exact(&mut len).and_then(|()| file.read_exact(&mut magic)).map_err(damaged)?;
+    let len = u32::from_le_bytes(len);
+    let bytes = end.checked_sub(u64::from(len)).filter(|_| magic == MAGIC && len <= MAX_TRAILER);
+    let bytes = bytes.ok_or("it is cut short, or no KV cache of tulu-quant")?;
+    let mut trailer = vec![0; len as usize];
+    file.seek(SeekFrom::Start(bytes)).and_then(|_| file.read_exact(&mut trailer)).map_err(damaged)?;
+    let trailer: Trailer = serde_json::from_slice(&trailer).map_err(|_| "its seal is damaged")?;
+    file.rewind().map_err(damaged)?;
+    let (_, crc32) = crc32_of(&mut file, bytes).map_err(damaged)?;
+    if (trailer.bytes, trailer.crc32) != (bytes, crc32) {
+        return Err("it is damaged: its checksum is wrong".to_owned());
+    }
+    Ok(trailer)
+}
+
+/// Length and CRC-32 of the next `limit` bytes at most.
+fn crc32_of(file: &mut File, limit: u64) -> std::io::Result<(u64, u32)> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut rest = file.take(limit);
+    let mut len = 0;
+    loop {
+        match rest.read(&mut buffer)? {
+            0 => return Ok((len, hasher.finalize())),
+            n => {
+                hasher.update(&buffer[..n]);
+                len += n as u64;
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `models --here` and `models --remove`: what is on disk, and taking it away.
+
+use crate::error::{Code, Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::model::hub::{HubCache, HubSettings};
+use crate::model::model_ref::parse_type;
+use crate::model::stored_models::{self, StoredModel};
+use crate::model::{app_dirs, confirm, stopped};
+use crate::sanitize::{one_line, shown};
+use crate::stderr;
+use crate::table::{self, Align};
+use serde_json::{Value, json};
+
+/// Lists everything that is on disk.
+pub(super) fn list(words: &[String], as_json: bool) -> Result<Exit, Failure> {
+    let shared = HubSettings::cache_from_env()?;
+    let all = stored_models::all(&shared)?;
+    let wanted = |kept: &&StoredModel| {
+        let text = format!("{} {}", kept.name, kept.description()).to_lowercase();
+        words.iter().all(|word| text.contains(&word.to_lowercase()))
+    };
+    let all: Vec<&StoredModel> = all.iter().filter(wanted).collect();
+    let text = if as_json {
+        Value::Array(all.iter().map(|kept| described(kept)).collect()).to_string() + "\n"
+    } else {
+        table(&all, &shared)?
+    };
+    crate::stdout::print(&text)
+}
+
+fn described(kept: &StoredModel) -> Value {
+    json!({
+        "name": kept.name, "type": kept.ftype.map(|ftype| ftype.to_string()), "unfinished": kept.unfinished,
+        "bytes": kept.bytes, "path": kept.path.display().to_string(), "removable": kept.is_removable(),
+    })
+}
+
+fn table(all: &[&StoredModel], shared: &HubCache) -> Result<String, Failure> {
+    let mut rows = vec![["name", "what", "size"].map(String::from).to_vec()];
+    rows.extend(all.iter().map(|kept| vec![one_line(&kept.name), kept.description(), table::bytes(kept.bytes)]));
+    let sum = |ours: bool| {
+        let sizes = all.iter().filter(|kept| kept.is_removable() == ours).map(|kept| kept.bytes);
+        table::bytes(sizes.fold(0, u64::saturating_add))
+    };
+    let mut out = if all.is_empty() {
+        "nothing is here\n".to_owned()
+    } else {
+        table::render(&[Align::Left, Align::Left, Align::Right], &rows)
+    };
+    out += &format!("\n{} of GGUF files in {}\n", sum(true), shown(&app_dirs::cache_dir()?));
+    out += &format!("{} of checkpoints in {}, which huggingface_hub shares\n", sum(false), shown(&shared.0));
+    Ok(out)
+}
+
+/// Removes the GGUF files of one model, or one type of it, from the program's cache: says which, and asks.
+pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
+    let (name, ftype) = match typed.rsplit_once(':') {
+        Some((name, ftype)) => (name, Some(parse_type(ftype)?)),
+        None => (typed, None),
+    };
+    let all = stored_models::all(&HubSettings::cache_from_env()?)?;
+    let named: Vec<&StoredModel> = all.iter().filter(|kept| kept.is_named(name)).collect();
+    let ours = |kept: &&&StoredModel| kept.is_removable() && ftype.is_none_or(|ftype| kept.ftype == Some(ftype));
+    let going: Vec<&StoredModel> = named.iter().filter(ours).copied().collect();
+    if going.is_empty() {
+        let (what, fix) = match named.iter().find(|kept| !kept.is_removable()) {
+            Some(kept) => {
+                let what = "is here as a checkpoint only, in the cache that huggingface_hub shares".to_owned();
+                (what, format!("remove it with `hf cache rm`, or the folder {}", kept.path.display()))
+            }
+            None => (
+                "no GGUF file of that name is in the cache".to_owned(),
+                "`tulu-quant models --here` lists what is".to_owned(),
+            ),
+        };
+        return Err(Failure::input(Code::NotFound, what, fix).at(typed));
+    }
+    let mut text = "removes\n".to_owned();
+    for kept in &going {
+        text += &format!("  {:<10} {:>9}  {}\n", kept.description(), table::bytes(kept.bytes), shown(&kept.path));
+    }
+    for kept in named.iter().filter(|kept| !kept.is_removable()) {
+        text += &format!("  its checkpoint, {}, stays: {}\n", table::bytes(kept.bytes), shown(&kept.path));
+    }
+    stderr::block(&text);
+    let interrupt = Interrupt::install()?;
+    if !yes {
+        let declined = || Failure::input(Code::Declined, "nothing was removed", "answer y, or give --yes").at(typed);
+        // what is gone is gone: without somebody to ask it does not go on
+        let terminal = confirm::prompt_terminal().ok_or_else(declined)?;
+        stderr::block("Remove them? [y/N] ");
+        let go_on = || interrupt.asked().map_or(Ok(()), |exit| Err(stopped(exit)));
+        match confirm::read_answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+            Some("y" | "yes") => {}
+            _ => return Err(declined()),
+        }
+    }
+    for kept in &going {
+        stored_models::remove(kept, &interrupt)?;
+    }
+    let freed = going.iter().map(|kept| kept.bytes).fold(0, u64::saturating_add);
+    stderr::line(&format!("{} freed", table::bytes(freed)));
+    Ok(Exit::Done)
+}

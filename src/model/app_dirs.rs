@@ -1,0 +1,43 @@
+//! Where converted models, the chat history and saved conversations are kept.
+
+use crate::error::{Code, Failure};
+use std::path::PathBuf;
+
+/// `$TULU_QUANT_CACHE`, else the platform's cache folder for this program; created when it is not there.
+pub(crate) fn cache_dir() -> Result<PathBuf, Failure> {
+    let dir = match std::env::var_os("TULU_QUANT_CACHE").filter(|dir| !dir.is_empty()) {
+        Some(dir) => PathBuf::from(dir),
+        None => directories::ProjectDirs::from("", "", "tulu-quant")
+            .map(|dirs| dirs.cache_dir().to_owned())
+            .ok_or_else(|| {
+                Failure::machine(
+                    Code::Cache,
+                    "there is no home folder to keep models in",
+                    "set TULU_QUANT_CACHE to a folder",
+                )
+            })?,
+    };
+    std::fs::create_dir_all(&dir).map_err(|err| {
+        Failure::machine(
+            Code::Cache,
+            format!("cannot create the cache folder: {err}"),
+            "set TULU_QUANT_CACHE to a folder",
+        )
+        .at(&dir)
+    })?;
+    Ok(dir)
+}
+
+/// `$TULU_QUANT_CONVERSATIONS`, else the platform's data folder for this program: what people save is no cache. It may not
+/// be there yet.
+pub(crate) fn conversations_dir() -> Result<PathBuf, Failure> {
+    if let Some(dir) = std::env::var_os("TULU_QUANT_CONVERSATIONS").filter(|dir| !dir.is_empty()) {
+        return Ok(dir.into());
+    }
+    directories::ProjectDirs::from("", "", "tulu-quant").map(|dirs| dirs.data_dir().join("conversations")).ok_or_else(
+        || {
+            let what = "there is no home folder to keep conversations in";
+            Failure::machine(Code::Conversations, what, "save to a file, or set TULU_QUANT_CONVERSATIONS to a folder")
+        },
+    )
+}

@@ -1,0 +1,192 @@
+//! What fetching a model will take, said before it begins, and the one question.
+
+use super::FetchOptions;
+use super::hub::{Hub, Listing, NeededFiles, check_disk_space};
+use super::if_exists;
+use super::registry;
+use crate::engine::ModelDims;
+use crate::error::{Code, Failure};
+use crate::sanitize::{one_line, shown};
+use crate::stderr;
+use crate::table;
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+use tulu_quantize::checkpoint::Config;
+use tulu_quantize::{Ftype, part_of, platform, size_estimate};
+
+/// A GGUF file's header is mostly the vocabulary: about as much as this.
+const HEADER: u64 = 1 << 20;
+
+/// What is about to happen.
+pub(crate) struct Confirmation<'a> {
+    pub(crate) listing: &'a Listing,
+    pub(crate) needed: &'a NeededFiles<'a>,
+    pub(crate) config: Config,
+    /// Type, file, and its bytes.
+    pub(crate) outputs: Vec<(Ftype, PathBuf, u64)>,
+    /// Bytes that are not here yet.
+    pub(crate) to_fetch: u64,
+    /// Whether the checkpoint stays on disk.
+    pub(crate) keeps_checkpoint: bool,
+}
+
+impl<'a> Confirmation<'a> {
+    /// Reads config.json: what it describes is checked before anything large is fetched.
+    pub(crate) fn new(
+        hub: &Hub,
+        listing: &'a Listing,
+        needed: &'a NeededFiles<'a>,
+        outputs: &[(Ftype, PathBuf)],
+        keeps_checkpoint: bool,
+    ) -> Result<Self, Failure> {
+        let config = config(hub, listing)?;
+        let sized = |(ftype, path): &(Ftype, PathBuf)| {
+            let bytes = size_estimate::tensor_bytes(&config, *ftype);
+            let bytes = bytes.map_err(|err| Failure::input(Code::Type, err.to_string(), "choose another type"))?;
+            Ok((*ftype, path.clone(), bytes.saturating_add(HEADER)))
+        };
+        let outputs = outputs.iter().map(sized).collect::<Result<_, Failure>>()?;
+        let to_fetch = hub.to_fetch(listing, &needed.all());
+        Ok(Self { listing, needed, config, outputs, to_fetch, keeps_checkpoint })
+    }
+
+    /// Whether an earlier run was stopped in the middle of it: that was agreed to.
+    fn is_resumed(&self) -> Result<bool, Failure> {
+        for (_, path, _) in &self.outputs {
+            if if_exists::metadata(&part_of(path))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The licence: as the family's table has it, else as the model card does.
+    pub(crate) fn licence(&self) -> String {
+        let known = registry::find_repo(&self.listing.repo).map(|entry| entry.licence.to_owned());
+        known
+            .or_else(|| self.listing.licence.clone())
+            .map_or_else(|| "not stated: see the model card".to_owned(), |text| one_line(&text))
+    }
+
+    /// Memory to run the first output with the whole window, as the engine forecasts it.
+    fn memory(&self) -> u64 {
+        let weights = self.outputs.first().map_or(0, |(.., bytes)| bytes.saturating_sub(HEADER));
+        ModelDims::of(&self.config, weights).memory_with_defaults()
+    }
+
+    /// The lines that say it.
+    pub(crate) fn summary(&self, cache: &Path) -> String {
+        let (listing, bytes) = (self.listing, table::bytes);
+        let here = self.needed.bytes().saturating_sub(self.to_fetch);
+        let here = if here > 0 { format!(" ({} are here already)", bytes(here)) } else { String::new() };
+        let mut out = format!(
+            "{} at {:.8}\n  fetches   {}{here}, weights in {}\n",
+            listing.repo.id(),
+            listing.commit,
+            bytes(self.to_fetch),
+            table::count(self.needed.weights.len(), "file", "files"),
+        );
+        for (ftype, path, size) in &self.outputs {
+            out += &format!("  makes     {ftype} of about {}: {}\n", bytes(*size), shown(path));
+        }
+        if self.keeps_checkpoint {
+            out += &format!("  keeps     the checkpoint, {}, in {}\n", bytes(self.needed.bytes()), shown(cache));
+        }
+        out += &format!(
+            "  memory    about {} to run it with its window of {} tokens\n  licence   {}\n",
+            bytes(self.memory()),
+            self.config.max_position_embeddings,
+            self.licence(),
+        );
+        if listing.gated {
+            out += "  gated     its owners ask for an agreement on the model's page\n";
+        }
+        out
+    }
+
+    /// Says what will happen, checks the disks, and asks where there is somebody to ask. Without a terminal it goes on, as
+    /// `hf download` and `ollama` do: a batch job that waits for an answer helps nobody.
+    pub(crate) fn ask(&self, hub: &Hub, fetch: &FetchOptions) -> Result<(), Failure> {
+        let cache = &hub.settings().cache.0;
+        stderr::block(&self.summary(cache));
+        self.check_disks(cache)?;
+        if fetch.yes || self.is_resumed()? {
+            return Ok(());
+        }
+        let Some(terminal) = prompt_terminal() else { return Ok(()) };
+        stderr::block("Go on? [Y/n] ");
+        let go_on = || hub.check_cancelled();
+        match read_answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+            Some("" | "y" | "yes") => Ok(()),
+            _ => Err(Failure::input(Code::Declined, "nothing was fetched", "answer y, or give --yes")
+                .at(self.listing.repo.id())),
+        }
+    }
+
+    /// Checkpoint and outputs may be on one disk, where both must fit.
+    fn check_disks(&self, cache: &Path) -> Result<(), Failure> {
+        let fetched = if self.keeps_checkpoint { self.to_fetch } else { 0 };
+        // the space of an output that was begun is taken already
+        let taken = |path: &Path| std::fs::metadata(part_of(path)).map_or(0, |found| found.len());
+        let left = self.outputs.iter().map(|(_, path, bytes)| bytes.saturating_sub(taken(path)));
+        let left = left.fold(0_u64, u64::saturating_add);
+        let existing = |path: &Path| path.ancestors().find(|dir| dir.exists()).map(Path::to_owned);
+        let output = self.outputs.first().and_then(|(_, path, _)| existing(path));
+        let (Some(output), Some(cache)) = (output, existing(cache)) else { return Ok(()) };
+        if platform::device(&output) == platform::device(&cache) {
+            return check_disk_space(&output, fetched.saturating_add(left), "TULU_QUANT_CACHE and HF_HUB_CACHE");
+        }
+        check_disk_space(&output, left, "TULU_QUANT_CACHE")?;
+        check_disk_space(&cache, fetched, "HF_HUB_CACHE")
+    }
+}
+
+/// Where somebody can answer what is asked on stderr: stdin, or the terminal itself where stdin is a file or a pipe. `None`
+/// where nobody sees the question.
+pub(crate) fn prompt_terminal() -> Option<Box<dyn BufRead + Send>> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    if std::io::stdin().is_terminal() {
+        return Some(Box::new(BufReader::new(std::io::stdin())));
+    }
+    Some(Box::new(BufReader::new(File::open("/dev/tty").ok()?)))
+}
+
+/// A line from the terminal, or `None` at its end. It is read by a thread of its own: a read does not look whether
+/// somebody asked to stop, which `go_on` does.
+pub(crate) fn read_answer(
+    mut terminal: Box<dyn BufRead + Send>,
+    go_on: &dyn Fn() -> Result<(), Failure>,
+) -> Result<Option<String>, Failure> {
+    let (said, answered) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = terminal.read_line(&mut line);
+        let _ = said.send(matches!(read, Ok(1..)).then_some(line));
+    });
+    loop {
+        match answered.recv_timeout(Duration::from_millis(50)) {
+            Ok(line) => return Ok(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(mpsc::RecvTimeoutError::Timeout) => go_on()?,
+        }
+    }
+}
+
+/// The repository's config.json, checked as a checkpoint's is.
+fn config(hub: &Hub, listing: &Listing) -> Result<Config, Failure> {
+    let id = listing.repo.id();
+    let file = listing.file("config.json").ok_or_else(|| {
+        Failure::input(Code::HubNoWeights, "has no config.json: it is no checkpoint", "check the repository").at(&id)
+    })?;
+    let folder = tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot make a folder", &err))?;
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, hub.get_small_file(listing, file)?)
+        .map_err(|err| Failure::io(&path, "cannot write", &err))?;
+    let config = Config::read(folder.path());
+    config.map_err(|err| Failure::from(err).at(format!("{id}/config.json")))
+}

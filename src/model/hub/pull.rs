@@ -1,0 +1,80 @@
+//! Files of a repository as a folder in the shared cache.
+
+use super::download;
+use super::handle::Hub;
+use super::listing::{Listing, RemoteFile};
+use crate::error::{Code, Failure};
+use crate::table;
+use std::collections::HashSet;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+/// Left free on the disk for others.
+const SPARE: u64 = 32 << 20;
+
+impl Hub {
+    /// Brings `files` into the shared cache, what is there already excepted, and answers the snapshot's folder.
+    pub(crate) fn pull(
+        &self,
+        listing: &Listing,
+        files: &[&RemoteFile],
+        connections: NonZeroUsize,
+    ) -> Result<PathBuf, Failure> {
+        let (cache, repo) = (&self.settings.cache, &listing.repo);
+        let blobs = cache.repo(repo).join("blobs");
+        fs::create_dir_all(&blobs).map_err(|err| {
+            let fix = "set HF_HUB_CACHE or HF_HOME to a folder of yours";
+            Failure::machine(Code::HubCache, format!("cannot create the folder: {err}"), fix).at(&blobs)
+        })?;
+        let mut wanted = self.absent(listing, files);
+        if !wanted.is_empty() {
+            if self.settings.offline {
+                let names: Vec<&str> = wanted.iter().map(|file| file.path.as_str()).collect();
+                let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", names.join(", "));
+                return Err(Failure::input(Code::HubOffline, what, "unset HF_HUB_OFFLINE").at(repo.to_string()));
+            }
+            // always in this order, so that two processes do not wait for each other
+            let mut ordered = wanted.clone();
+            ordered.sort_by_key(|file| file.hash.hex());
+            let locks = ordered.iter().map(|file| self.lock(repo, &file.hash)).collect::<Result<Vec<_>, _>>()?;
+            // another process may have brought some of them meanwhile
+            wanted = self.absent(listing, files);
+            let bytes = wanted.iter().map(|file| download::bytes_to_write(self, listing, file.size, &file.hash)).sum();
+            check_disk_space(&blobs, bytes, "HF_HUB_CACHE")?;
+            download::download_files(self, listing, &wanted, connections)?;
+            drop(locks);
+        }
+        for file in files {
+            cache.link(repo, &listing.commit, &file.path, &file.hash)?;
+        }
+        cache.record_commit(repo, &listing.commit)?;
+        Ok(cache.snapshot(repo, &listing.commit))
+    }
+
+    /// The files whose blobs are not there, each blob once.
+    fn absent<'a>(&self, listing: &Listing, files: &[&'a RemoteFile]) -> Vec<&'a RemoteFile> {
+        let mut seen = HashSet::new();
+        let is_there = |file: &RemoteFile| {
+            let blob = self.settings.cache.blob(&listing.repo, &file.hash);
+            fs::metadata(blob).is_ok_and(|found| found.is_file() && found.len() == file.size)
+        };
+        files.iter().copied().filter(|file| seen.insert(file.hash.hex()) && !is_there(file)).collect()
+    }
+
+    /// Bytes of `files` that are not in the cache.
+    pub(crate) fn to_fetch(&self, listing: &Listing, files: &[&RemoteFile]) -> u64 {
+        self.absent(listing, files).iter().map(|file| file.size).sum()
+    }
+}
+
+/// Fails before anything is written when `folder`'s disk has no room for `bytes`; `variable` moves it elsewhere.
+pub(crate) fn check_disk_space(folder: &Path, bytes: u64, variable: &str) -> Result<(), Failure> {
+    // a file system that does not tell is found full when it is
+    let Some(free) = tulu_quantize::platform::free_space(folder) else { return Ok(()) };
+    if bytes == 0 || free >= bytes.saturating_add(SPARE) {
+        return Ok(());
+    }
+    let what = format!("needs {} of disk ({bytes} bytes), and {} are free", table::bytes(bytes), table::bytes(free));
+    Err(Failure::machine(Code::DiskFull, what, format!("make room, or set {variable} to another disk")).at(folder))
+}

@@ -1,0 +1,208 @@
+//! What a MODEL or SOURCE on the command line names. Nothing is fetched here.
+
+use super::hub::RepoId;
+use super::if_exists;
+use super::{bundled, hub_url, registry};
+use crate::error::{Code, Failure};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use tulu_quantize::Ftype;
+use tulu_quantize::platform::split_at_last;
+
+/// A thing that can be made a GGUF file, and the type asked for after a colon.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ModelRef {
+    /// A file as it is.
+    File(PathBuf),
+    /// A checkpoint folder.
+    Folder(PathBuf, Option<Ftype>),
+    /// A repository on the Hub.
+    Hub(RepoId, Option<Ftype>),
+    /// The model that the program carries.
+    Demo(Option<Ftype>),
+}
+
+/// What is there comes first: a file or folder of that name is never taken for a name on the Hub.
+pub(crate) fn parse(model: &OsStr) -> Result<ModelRef, Failure> {
+    let path = Path::new(model);
+    match if_exists::metadata(path)? {
+        Some(found) if found.is_dir() => return Ok(ModelRef::Folder(path.to_owned(), None)),
+        Some(found) if found.is_file() => return Ok(ModelRef::File(path.to_owned())),
+        _ => {}
+    }
+    // a path need not be UTF-8
+    if let Some((before, after)) = split_at_last(model, b':') {
+        let folder = Path::new(before);
+        if !before.is_empty() && if_exists::metadata(folder)?.is_some_and(|found| found.is_dir()) {
+            return Ok(ModelRef::Folder(folder.to_owned(), Some(parse_type(&after.to_string_lossy())?)));
+        }
+    }
+    match model.to_str() {
+        Some(text) => parse_remote(text),
+        None => Err(no_such(path)),
+    }
+}
+
+/// What a name stands for that is nothing on this machine: also an address as a browser shows it.
+pub(crate) fn parse_remote(model: &str) -> Result<ModelRef, Failure> {
+    let text = hub_url::to_model_name(model)?.unwrap_or_else(|| model.to_owned());
+    let begins_as_path = text.starts_with(['.', '/', '~']);
+    let text = if begins_as_path { text.as_str() } else { text.trim_end_matches('/') };
+    let is_path = begins_as_path || text.matches('/').count() > 1 && !text.contains('@');
+    let (name, ftype) = match text.rsplit_once(':') {
+        Some((name, _)) if is_path => (name, None),
+        Some((name, ftype)) => (name, Some(parse_type(ftype)?)),
+        None => (text, None),
+    };
+    if is_path || name.ends_with(".gguf") {
+        return Err(no_such(Path::new(model)));
+    }
+    if name == bundled::NAME {
+        return Ok(ModelRef::Demo(ftype));
+    }
+    Ok(ModelRef::Hub(repo_id(name)?, ftype))
+}
+
+fn no_such(path: &Path) -> Failure {
+    Failure::input(Code::NotFound, "there is no such file or folder", "check the path").at(path)
+}
+
+/// The repository that a short name or a Hub id stands for; those that cannot be converted are refused with the reason.
+pub(crate) fn repo_id(name: &str) -> Result<RepoId, Failure> {
+    let (short, revision) = name.split_once('@').map_or((name, None), |(n, revision)| (n, Some(revision)));
+    let repo = match (name.contains('/'), registry::find(short)) {
+        // a revision may have a slash in it: the short name decides
+        (_, Some(entry)) => RepoId::parse(&entry.repo(revision).to_string()),
+        (true, None) => RepoId::parse(name),
+        (false, None) => None,
+    };
+    let repo = repo.ok_or_else(|| {
+        let near = registry::nearest(short).map_or(String::new(), |near| format!("did you mean {near}? "));
+        let fix = format!("{near}`tulu-quant models` lists the family; others are written OWNER/NAME[@REVISION]");
+        Failure::input(Code::NotFound, "is no file, folder or model of the family", fix).at(name)
+    })?;
+    match registry::find_repo(&repo).and_then(|entry| entry.kind.unsupported()) {
+        Some((what, fix)) => Err(Failure::input(Code::Architecture, what, fix).at(repo.id())),
+        None => Ok(repo),
+    }
+}
+
+/// A type's name or alias, or the one that was meant and the list of them.
+pub(crate) fn parse_type(name: &str) -> Result<Ftype, Failure> {
+    if let Some(ftype) = Ftype::from_alias(name) {
+        return Ok(ftype);
+    }
+    Ftype::from_str(name).map_err(|err| {
+        let fix = match suggested_type(name) {
+            Some(near) => format!("did you mean {near}? Else name one of these"),
+            None => "name one of these".to_owned(),
+        };
+        Failure::input(Code::Type, err.to_string(), fix)
+    })
+}
+
+/// The type that was most likely meant: `Q4`, `q4km`, `4bit`, `fp16`, ollama's `latest`.
+fn suggested_type(name: &str) -> Option<Ftype> {
+    let squeezed = |text: &str| text.to_uppercase().replace(['_', '-', '.', ' '], "");
+    let typed = squeezed(name);
+    let of = |wanted: &str| Ftype::from_str(wanted).ok();
+    if let Some((ftype, _)) = Ftype::ALL.into_iter().find(|(_, known)| squeezed(known) == typed) {
+        return Some(ftype);
+    }
+    match typed.as_str() {
+        "LATEST" | "DEFAULT" => return of("Q4_K_M"),
+        "FP16" | "FLOAT16" | "HALF" => return of("F16"),
+        "BFLOAT16" => return of("BF16"),
+        "FP32" | "FLOAT32" | "FLOAT" => return of("F32"),
+        _ => {}
+    }
+    let bits: String = typed.chars().filter(char::is_ascii_digit).collect();
+    let letters: String = typed.chars().filter(|c| !c.is_ascii_digit()).collect();
+    let usual = match bits.as_str() {
+        "2" => "Q2_K",
+        "3" => "Q3_K_M",
+        "4" => "Q4_K_M",
+        "5" => "Q5_K_M",
+        "6" => "Q6_K",
+        "8" => "Q8_0",
+        _ => "",
+    };
+    if matches!(letters.as_str(), "" | "Q" | "QK" | "BIT" | "BITS" | "INT" | "I") && !usual.is_empty() {
+        return of(usual);
+    }
+    let distance = |known: &str| strsim::damerau_levenshtein(&squeezed(known), &typed);
+    let (ftype, known) = Ftype::ALL.into_iter().min_by_key(|(_, known)| distance(known))?;
+    (distance(known) <= 1).then_some(ftype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ftype, ModelRef};
+    use crate::error::Code;
+
+    fn named(text: &str) -> Result<ModelRef, super::Failure> {
+        super::parse(text.as_ref())
+    }
+
+    #[test]
+    fn names_ids_addresses_and_types_are_told_apart() {
+        for (text, id, ftype) in [
+            ("tulu-2-DPO-13b", "allenai/tulu-2-dpo-13b", None),
+            ("tulu-2-7b:q5_k_m", "allenai/tulu-2-7b", Some(Ftype::Q5_K_M)),
+            ("tulu-2-dpo-7b@refs/pr/4", "allenai/tulu-2-dpo-7b@refs/pr/4", None),
+            ("me/mine@v1:F16", "me/mine@v1", Some(Ftype::F16)),
+            ("me/mine/", "me/mine", None),
+            ("https://huggingface.co/me/mine", "me/mine", None),
+            ("https://huggingface.co/me/mine:Q8_0", "me/mine", Some(Ftype::Q8_0)),
+            ("https://huggingface.co/me/mine/tree/v1", "me/mine@v1", None),
+            ("hf.co/me/mine:Q8_0", "me/mine", Some(Ftype::Q8_0)),
+        ] {
+            match named(text).unwrap() {
+                ModelRef::Hub(repo, found) => assert_eq!((repo.to_string().as_str(), found), (id, ftype), "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        assert_eq!(named("tulu-tiny:Q8_0").unwrap(), ModelRef::Demo(Some(Ftype::Q8_0)));
+    }
+
+    #[test]
+    fn what_is_nothing_is_said_with_what_was_meant() {
+        for (text, code, words) in [
+            ("tulu-2-13b-dpo", Code::NotFound, "did you mean tulu-2-dpo-13b?"),
+            ("./nothing", Code::NotFound, "check the path"),
+            ("nothing.gguf", Code::NotFound, "check the path"),
+            ("a/b/c", Code::NotFound, "check the path"),
+            ("a/b/c/", Code::NotFound, "check the path"),
+            ("me/mine:Q9", Code::Type, "name one of these"),
+            ("tulu-v2.5-13b-uf-rm", Code::Architecture, "policy model"),
+            ("Allenai/tulu-v2.5-13b-uf-rm", Code::Architecture, "policy model"),
+            ("allenAI/TULU-V2.5-13B-uf-rm@main", Code::Architecture, "policy model"),
+            ("allenai/tulu-v2-qlora-7b", Code::Architecture, "merge"),
+        ] {
+            let failure = named(text).unwrap_err();
+            assert_eq!(failure.code, code, "{text}");
+            assert!(failure.fix.contains(words), "{text}: {}", failure.fix);
+        }
+    }
+
+    #[test]
+    fn a_type_typed_wrong_is_recognised() {
+        for (typed, wanted) in [
+            ("Q4", "Q4_K_M"),
+            ("q4km", "Q4_K_M"),
+            ("Q4-K-M", "Q4_K_M"),
+            ("4bit", "Q4_K_M"),
+            ("int8", "Q8_0"),
+            ("latest", "Q4_K_M"),
+            ("Q6", "Q6_K"),
+            ("fp16", "F16"),
+            ("iq4nl", "IQ4_NL"),
+            ("Q5_K_N", "Q5_K_M"),
+        ] {
+            let fix = super::parse_type(typed).unwrap_err().fix;
+            assert!(fix.starts_with(&format!("did you mean {wanted}? ")), "{typed}: {fix}");
+        }
+        assert_eq!(super::parse_type("GPTQ").unwrap_err().fix, "name one of these");
+    }
+}

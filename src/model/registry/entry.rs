@@ -1,0 +1,111 @@
+//! What the table of the Tulu family says of a model.
+
+use crate::model::hub::RepoId;
+use tulu_quantize::checkpoint::Config;
+
+/// Every model of the family is AllenAI's.
+pub(super) const OWNER: &str = "allenai";
+
+/// How a model was made, and whether it writes text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ModelKind {
+    /// Supervised fine-tuning.
+    Sft,
+    /// Direct preference optimisation.
+    Dpo,
+    /// Proximal policy optimisation against a reward model.
+    Ppo,
+    /// Scores answers: it has no output matrix.
+    Reward,
+    /// Scores tokens: it has no output matrix.
+    Value,
+    /// WeightFormat to be added to another model.
+    Adapter,
+}
+
+impl ModelKind {
+    /// For tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sft => "SFT",
+            Self::Dpo => "DPO",
+            Self::Ppo => "PPO",
+            Self::Reward => "reward",
+            Self::Value => "value",
+            Self::Adapter => "adapter",
+        }
+    }
+
+    /// Why such a model cannot be converted, and what to do; `None` when it can.
+    pub(crate) const fn unsupported(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Sft | Self::Dpo | Self::Ppo => None,
+            Self::Reward => Some((
+                "is a reward model: it scores answers and has no output matrix to write any",
+                "take a policy model, such as tulu-v2.5-ppo-13b-uf-mean",
+            )),
+            Self::Value => Some((
+                "is a value model: it scores tokens and has no output matrix to write any",
+                "take the policy model that was trained with it, such as tulu-v2.5-ppo-13b-uf-mean",
+            )),
+            Self::Adapter => Some((
+                "is a QLoRA adapter, not a model",
+                "merge it into its base model first (peft's merge_and_unload), then convert the folder",
+            )),
+        }
+    }
+}
+
+/// Files that the weights are in, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WeightFormat {
+    Bin,
+    Safetensors,
+    Both,
+    /// Not established: the repository tells.
+    Unknown,
+}
+
+impl WeightFormat {
+    /// For tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Bin => ".bin",
+            Self::Safetensors => "safetensors",
+            Self::Both => "safetensors, .bin",
+            Self::Unknown => "?",
+        }
+    }
+}
+
+/// Published results: where they are from, and (name of the measure, value) in the order of that table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scores {
+    pub(crate) source: &'static str,
+    pub(crate) values: &'static [(&'static str, f32)],
+}
+
+/// A model of the family.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// The repository's name, which is also the short name.
+    pub(crate) name: &'static str,
+    pub(crate) kind: ModelKind,
+    /// `13B`.
+    pub(crate) size: &'static str,
+    /// The numbers of its architecture.
+    pub(crate) config: &'static Config,
+    /// Tokens it was trained for; `None` where that is not established.
+    pub(crate) n_ctx: Option<u32>,
+    pub(crate) licence: &'static str,
+    pub(crate) weights: WeightFormat,
+    pub(crate) scores: Option<Scores>,
+}
+
+impl Entry {
+    /// Its repository on the Hub.
+    pub(crate) fn repo(&self, revision: Option<&str>) -> RepoId {
+        let revision = revision.map(str::to_owned);
+        RepoId { owner: OWNER.to_owned(), name: self.name.to_owned(), revision }
+    }
+}

@@ -1,0 +1,198 @@
+//! MODEL on the command line → a GGUF file on this machine.
+
+use super::FetchOptions;
+use super::confirm::Confirmation;
+use super::converted_cache::ConvertedCache;
+use super::fetch_and_convert::{FetchJob, fetch_and_convert};
+use super::hub::{Hub, Listing, RepoId, missing_files};
+use super::if_exists;
+use super::model_ref::{self, ModelRef};
+use super::{app_dirs, bundled, cached_gguf, registry};
+use crate::error::{Code, Failure};
+use crate::hex::hex;
+use crate::interrupt::Interrupt;
+use crate::sanitize::shown;
+use crate::stderr;
+use crate::table;
+use crate::watch::Watch;
+use std::ffi::OsStr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, convert};
+
+/// The type a checkpoint is converted to when none is named with `:TYPE`.
+const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
+
+/// The GGUF file that `model` means: a `.gguf` file as it is, a checkpoint folder or a model of the Hub converted into the
+/// cache, and the demonstration model for `None`. What is fetched and converted is said on stderr first.
+pub(crate) fn resolve(model: Option<&OsStr>, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let Some(model) = model else { return bundled_gguf(DEFAULT_TYPE, fetch.refresh, interrupt) };
+    match model_ref::parse(model)? {
+        ModelRef::File(path) => Ok(path),
+        ModelRef::Folder(path, ftype) => folder_gguf(&path, ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
+        ModelRef::Demo(ftype) => bundled_gguf(ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
+        ModelRef::Hub(repo, ftype) => hub_gguf(&repo, ftype.unwrap_or(DEFAULT_TYPE), fetch, interrupt),
+    }
+}
+
+/// The window that `model` was trained for, as far as that is known before anything is fetched or converted.
+pub(crate) fn trained_context(model: Option<&OsStr>) -> Option<u32> {
+    match model_ref::parse(model?).ok()? {
+        ModelRef::Folder(dir, _) => {
+            tulu_quantize::checkpoint::Config::read(&dir).ok().map(|config| config.max_position_embeddings)
+        }
+        ModelRef::Hub(repo, _) => registry::find_repo(&repo)?.n_ctx,
+        // A file is loaded at once, and says it itself; the demonstration model is made in no time.
+        ModelRef::File(_) | ModelRef::Demo(_) => None,
+    }
+}
+
+/// A model of the Hub. ConvertedCache once, it is taken from the cache without asking the network, until `--refresh`.
+fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let converted = ConvertedCache::for_repo(repo)?;
+    let mut repo = repo.clone();
+    if let Some((kept, commit)) = converted.current(ftype)?.filter(|_| !fetch.refresh) {
+        if cached_gguf::is_intact(&kept)? {
+            return Ok(kept);
+        }
+        // the same model, not what the branch has become since
+        repo.revision = Some(commit);
+    }
+    let hub = Hub::from_env(interrupt)?;
+    if let Some(folder) = hub.settings().cache.complete_snapshot(&repo)?.filter(|_| !fetch.refresh) {
+        let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let kept = converted.gguf_path(&commit, ftype);
+        cached_gguf::ensure(&kept, false, interrupt, || convert_folder(&folder, ftype, &kept, interrupt))?;
+        converted.record_commit(&commit)?;
+        return Ok(kept);
+    }
+    let listing = list_repo(&hub, &repo)?;
+    let kept = converted.gguf_path(&listing.commit, ftype);
+    cached_gguf::ensure(&kept, false, interrupt, || {
+        let (needed, outputs) = (listing.needed()?, [(ftype, kept.clone())]);
+        Confirmation::new(&hub, &listing, &needed, &outputs, fetch.keep_checkpoint)?.ask(&hub, fetch)?;
+        create_parent(&kept)?;
+        let options = ConvertOptions { threads: available_threads(), replace: true, reference_kernels: false };
+        let recipe = QuantizeOptions::default();
+        fetch_and_convert(&FetchJob {
+            hub: &hub,
+            listing: &listing,
+            outputs: &outputs,
+            recipe: &recipe,
+            options,
+            fetch,
+            interrupt,
+        })
+        .map(drop)
+    })?;
+    converted.record_commit(&listing.commit)?;
+    Ok(kept)
+}
+
+/// What the repository holds; a failure says what is missing here, or which name was meant.
+pub(crate) fn list_repo(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
+    hub.listing(repo).map_err(|failure| match failure.code {
+        Code::HubOffline => missing_offline(hub, repo, failure).unwrap_or_else(|other| other),
+        Code::HubNotFound if registry::find_repo(repo).is_none() => match registry::nearest(&repo.name) {
+            Some(near) => Failure { fix: format!("did you mean {near}? {}", failure.fix), ..failure },
+            None => failure,
+        },
+        _ => failure,
+    })
+}
+
+/// Offline, with a part of the checkpoint in the cache: which files lack.
+fn missing_offline(hub: &Hub, repo: &RepoId, failure: Failure) -> Result<Failure, Failure> {
+    let Some(folder) = hub.settings().cache.partial_snapshot(repo)? else { return Ok(failure) };
+    let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", missing_files(&folder)?.join(", "));
+    Ok(Failure { what, ..failure }.at(folder))
+}
+
+fn bundled_gguf(ftype: Ftype, refresh: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let name = format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::bundle_hash());
+    let kept = app_dirs::cache_dir()?.join(name);
+    cached_gguf::ensure(&kept, refresh, interrupt, || {
+        let unpacked =
+            tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot unpack the model", &err))?;
+        convert_folder(&bundled::unpack(unpacked.path())?, ftype, &kept, interrupt)
+    })?;
+    Ok(kept)
+}
+
+fn folder_gguf(dir: &Path, ftype: Ftype, refresh: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let full = std::fs::canonicalize(dir).map_err(|err| Failure::io(dir, "cannot open the folder", &err))?;
+    check_is_checkpoint(dir)?;
+    let kept = app_dirs::cache_dir()?.join(cached_name(&full, ftype)?);
+    cached_gguf::ensure(&kept, refresh, interrupt, || convert_folder(&full, ftype, &kept, interrupt))?;
+    Ok(kept)
+}
+
+/// Refuses a folder that is something else, and says what it is.
+pub(crate) fn check_is_checkpoint(dir: &Path) -> Result<(), Failure> {
+    // the reader says by name what a folder with one of the others is: an adapter, a repository of the shared cache
+    for name in ["config.json", "adapter_config.json", "snapshots"] {
+        if if_exists::metadata(&dir.join(name))?.is_some() {
+            return Ok(());
+        }
+    }
+    let is_gguf = |path: &PathBuf| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+    let fix = match if_exists::list(dir)?.into_iter().find(is_gguf) {
+        Some(file) => format!("give the file: {}", file.display()),
+        None => "give the folder of a Hugging Face checkpoint, or a .gguf file".to_owned(),
+    };
+    Err(Failure::input(Code::NotFound, "is no checkpoint folder: config.json is missing", fix).at(dir))
+}
+
+/// The cached file's name holds what it was made from: folder, type, and size and time of every file in the folder, so
+/// that a changed checkpoint is converted again.
+fn cached_name(dir: &Path, ftype: Ftype) -> Result<String, Failure> {
+    use sha2::Digest as _;
+    let io = |err: std::io::Error| Failure::io(dir, "cannot list the folder", &err);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let found = std::fs::metadata(&path).map_err(io)?;
+        if found.is_file() {
+            files.push(format!("{path:?} {} {:?}", found.len(), found.modified().ok()));
+        }
+    }
+    files.sort();
+    let digest = sha2::Sha256::digest(files.join("\n"));
+    let short = hex(&digest[..6]);
+    let name = dir.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    Ok(format!("{name}-{short}-{ftype}.gguf"))
+}
+
+/// Converts `dir` into the one file `to`, with a bar.
+fn convert_folder(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
+    let source = Checkpoint::open(dir)?;
+    let plan = Plan::new(&source, &[(ftype, to.to_owned())], &QuantizeOptions::default())?;
+    stderr::line(&format!(
+        "Converting {} ({} weights) to {ftype}: reads {}, keeps {} in {}",
+        source.name(),
+        table::params(plan.n_params),
+        table::bytes(plan.source_bytes),
+        table::bytes(plan.output_bytes()),
+        shown(to)
+    ));
+    source.notes.iter().chain(&crate::prompt::check_template(&source)?).for_each(|note| stderr::note(note));
+    create_parent(to)?;
+    let watch = Watch::new("converting", plan.source_bytes, interrupt);
+    // another process may have made the same file meanwhile: it is the same, so replacing it is right
+    let options = ConvertOptions { threads: available_threads(), replace: true, reference_kernels: false };
+    convert(&source, &plan, options, &watch)?;
+    Ok(())
+}
+
+fn create_parent(file: &Path) -> Result<(), Failure> {
+    let parent = file.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(|err| {
+        let what = format!("cannot create the folder: {err}");
+        Failure::machine(Code::Cache, what, "set TULU_QUANT_CACHE to a folder of yours").at(parent)
+    })
+}
+
+/// Every core: conversion is all computing.
+pub(crate) fn available_threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}

@@ -1,0 +1,194 @@
+//! A checkpoint to convert, wherever it is: in a folder, in a GGUF file, in the shared cache, or still on the Hub, from
+//! where its weights are converted as they arrive. What is fetched and how is `hub/`'s, the conversion is the library's;
+//! here the two meet.
+
+use super::FetchOptions;
+use super::hub::{FileHash, Hub, Listing};
+use crate::error::{Code, Failure};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tulu_quantize::{
+    Checkpoint, ConvertOptions, Error, Observer, Plan, RangeSource, RemoteCheckpoint, RemoteFile, Report,
+    StreamOptions, can_stream, convert, convert_streaming, stream_memory,
+};
+
+/// A checkpoint whose configuration is here, and its weights or the way to them.
+#[derive(Debug)]
+pub(crate) struct CheckpointSource {
+    checkpoint: Checkpoint,
+    remote: Option<RemoteWeights>,
+}
+
+/// Weights that are on the Hub.
+#[derive(Debug)]
+struct RemoteWeights {
+    ranges: Arc<HubRangeSource>,
+    distant: RemoteCheckpoint,
+    connections: NonZeroUsize,
+}
+
+impl From<Checkpoint> for CheckpointSource {
+    fn from(checkpoint: Checkpoint) -> Self {
+        Self { checkpoint, remote: None }
+    }
+}
+
+impl CheckpointSource {
+    /// Opens what was listed. Only the small files are fetched, into the shared cache; the weights are not, unless
+    /// `fetch` says that the checkpoint is to be kept. One that is in the cache as a whole is taken from there.
+    pub(crate) fn listed(hub: &Hub, listing: Listing, fetch: &FetchOptions) -> Result<Self, Failure> {
+        let connections = fetch.connections;
+        let needed = listing.needed()?;
+        let files: Option<Vec<RemoteFile>> = needed
+            .weights
+            .iter()
+            .map(|file| match &file.hash {
+                FileHash::Sha256(hash) => {
+                    Some(RemoteFile { name: file.path.clone(), len: file.size, sha256: hash.to_lowercase() })
+                }
+                FileHash::GitSha1(_) => None,
+            })
+            .collect();
+        let Some(files) = files.filter(|_| !fetch.keep_checkpoint && hub.to_fetch(&listing, &needed.weights) > 0)
+        else {
+            let folder = hub.pull(&listing, &needed.all(), connections)?;
+            return Ok(Checkpoint::open(&folder)?.into());
+        };
+        let folder = hub.pull(&listing, &needed.others, connections)?;
+        let (id, commit) = (listing.repo.id(), listing.commit.clone());
+        let ranges = Arc::new(HubRangeSource { hub: hub.clone(), listing, failed: Mutex::default() });
+        let distant = RemoteCheckpoint::new(ranges.clone(), &id, &commit, files);
+        let opened = Checkpoint::open_with(&folder, &distant);
+        let checkpoint = opened.map_err(|err| ranges.failed().unwrap_or_else(|| err.into()))?;
+        Ok(Self { checkpoint, remote: Some(RemoteWeights { ranges, distant, connections }) })
+    }
+
+    /// What is known of it before any weight is read.
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// `owner/name@commit`, when its weights are to be fetched.
+    pub(crate) fn remote_name(&self) -> Option<String> {
+        let listing = &self.remote.as_ref()?.ranges.listing;
+        Some(format!("{}@{}", listing.repo.id(), listing.commit))
+    }
+
+    /// Bytes of memory that a streaming conversion takes, beside what converting takes.
+    pub(crate) fn stream_memory(&self, plan: &Plan) -> u64 {
+        self.remote.as_ref().map_or(0, |remote| stream_memory(&remote.arrival(plan, Path::new(""))))
+    }
+
+    /// Makes the outputs of `plan`. How far weights from the Hub are converted is kept in `journal`, which is there only
+    /// while this is not finished.
+    pub(crate) fn convert(
+        &self,
+        plan: &Plan,
+        options: ConvertOptions,
+        journal: &Path,
+        observer: &dyn Observer,
+    ) -> Result<Report, Failure> {
+        let Some(remote) = &self.remote else { return Ok(convert(&self.checkpoint, plan, options, observer)?) };
+        let arrival = remote.arrival(plan, journal);
+        if !can_stream(&self.checkpoint, plan, &arrival) {
+            observer.note("has tensors that are views of each other, so it is fetched as a whole first");
+            let needed = remote.ranges.listing.needed()?;
+            let folder = remote.ranges.hub.pull(&remote.ranges.listing, &needed.all(), remote.connections)?;
+            let whole = Checkpoint::open(&folder)?;
+            // the plan is of what was read of the files' headers before
+            if whole.tensors != self.checkpoint.tensors {
+                let what = "the headers of the weight files came differently when they were read first";
+                return Err(Failure::machine(Code::HubHash, what, "run it again").at(&folder));
+            }
+            return Ok(convert(&whole, plan, options, observer)?);
+        }
+        for other in other_journals(&self.checkpoint.name(), journal) {
+            let what = "is of a conversion to other types that was stopped: its own command goes on with it";
+            observer.note(&format!("{} {what}", other.display()));
+        }
+        convert_streaming(&self.checkpoint, plan, &remote.distant, options, &arrival, observer).map_err(|err| match err
+            .code
+        {
+            tulu_quantize::Code::Fetch => remote.ranges.failed().unwrap_or_else(|| err.into()),
+            // the same as when the file is kept
+            tulu_quantize::Code::Sha256 => Failure { code: Code::HubHash, ..err.into() },
+            _ => err.into(),
+        })
+    }
+}
+
+impl RemoteWeights {
+    fn arrival(&self, plan: &Plan, journal: &Path) -> StreamOptions {
+        StreamOptions { connections: self.connections, ..StreamOptions::of(plan.source_bytes, journal.to_owned()) }
+    }
+}
+
+/// The journal of `plan`, a conversion of `name`: beside the output whose type comes first in a list of types. The types
+/// are in its name, so that a conversion to others leaves it alone.
+pub(crate) fn journal_of(name: &str, plan: &Plan) -> PathBuf {
+    let mut outputs: Vec<_> = plan.outputs.iter().collect();
+    outputs.sort_by_key(|output| output.ftype);
+    let types: Vec<&str> = outputs.iter().map(|output| output.ftype.name()).collect();
+    let first = outputs.first().map_or(Path::new(""), |output| &output.path);
+    journal(&format!("{name}-{}", types.join("-")), first)
+}
+
+/// The journal of a conversion of `name` whose first output is `output`.
+pub(crate) fn journal(name: &str, output: &Path) -> PathBuf {
+    output.with_file_name(format!("{name}.tulu-journal"))
+}
+
+/// Journals of `name` beside `journal`.
+fn other_journals(name: &str, journal: &Path) -> Vec<PathBuf> {
+    let folder = journal.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_other = |path: &PathBuf| {
+        let found = path.file_name().map(|found| found.to_string_lossy().into_owned()).unwrap_or_default();
+        found.starts_with(name) && found.ends_with(".tulu-journal") && path.file_name() != journal.file_name()
+    };
+    let mut all: Vec<PathBuf> = entries.filter(is_other).collect();
+    all.sort();
+    all
+}
+
+/// Ranges of the Hub's files as the library asks for them. Its errors have no room for the Hub's own codes, so the first
+/// failure is kept here.
+#[derive(Debug)]
+struct HubRangeSource {
+    hub: Hub,
+    listing: Listing,
+    failed: Mutex<Option<Failure>>,
+}
+
+impl HubRangeSource {
+    fn failed(&self) -> Option<Failure> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl RangeSource for HubRangeSource {
+    fn fetch(
+        &self,
+        name: &str,
+        range: Range<u64>,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let file =
+            self.listing.file(name).ok_or_else(|| Error::fetch(name, "is not listed", "check the repository"))?;
+        let mut refused = None;
+        let got = self.hub.get_range(&self.listing, file, range, &mut |part| {
+            sink(part).map_err(|err| {
+                refused = Some(err.clone());
+                err.into()
+            })
+        });
+        let Err(failure) = got else { return Ok(()) };
+        Err(refused.unwrap_or_else(|| {
+            let err = Error::fetch(name, failure.what.clone(), failure.fix.clone());
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+            err
+        }))
+    }
+}

@@ -1,0 +1,241 @@
+// Our kernels as a device of ggml's, so that llama.cpp's scheduler gives it the attention of large batches and the products
+// of quantized weights, as it gives BLAS its products. It has no memory of its own: everything is in the CPU's. What it does
+// not take, the CPU computes.
+
+#include "accel_device.h"
+
+#include "attention.h"
+#include "matmul/matmul.h"
+
+#include "ggml-backend-impl.h"
+#include "ggml-backend.h"
+#include "ggml-cpp.h"
+#include "ggml-cpu.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace {
+
+// ggml's kernels are as good for fewer tokens, and share one token's cells among the threads.
+constexpr int64_t TOKENS_MIN = 4;
+
+struct context {
+    int n_threads = 1;
+    tulu::scratch scratch;
+};
+
+context & of(ggml_backend_t backend) { return *static_cast<context *>(backend->context); }
+
+// The kernels for products; null where there are none.
+const tulu::path * kernels() {
+#ifdef _OPENMP
+    static const tulu::path * const chosen = tulu::choose_path(nullptr);
+#else
+    static const tulu::path * const chosen = nullptr;  // one thread would be slower than ggml's
+#endif
+    return chosen;
+}
+
+ggml_guid_t guid() {
+    static ggml_guid id = { 0x74, 0x75, 0x6c, 0x75, 0x2d, 0x61, 0x74, 0x74, 0x65, 0x6e, 0x74, 0x69, 0x6f, 0x6e, 0x00, 0x01 };
+    return &id;
+}
+
+float parameter(const ggml_tensor * op, int i) {
+    float value;
+    std::memcpy(&value, reinterpret_cast<const char *>(op->op_params) + i * sizeof(float), sizeof value);
+    return value;
+}
+
+bool takes_attention(const ggml_tensor * op) {
+    const ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3], *sinks = op->src[4];
+    return tulu::attention_is_built() && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 &&
+           v->type == GGML_TYPE_F16 && mask && mask->type == GGML_TYPE_F16 && !sinks && q->ne[1] >= TOKENS_MIN &&
+           q->ne[0] == v->ne[0] && q->ne[0] % 16 == 0 && q->ne[0] <= tulu::ATTENTION_DIM_MAX && q->ne[3] == 1 &&
+           k->ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1 && q->nb[0] == sizeof(float) &&
+           k->nb[0] == sizeof(ggml_fp16_t) && v->nb[0] == sizeof(ggml_fp16_t) && ggml_is_contiguous(op) &&
+           parameter(op, 1) == 0.0f && parameter(op, 2) == 0.0f;  // no ALiBi, no soft cap
+}
+
+void attend(const ggml_tensor * op, context & with) {
+    const ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3];
+    const auto bytes = [](const ggml_tensor * t) { return static_cast<const char *>(t->data); };
+    tulu::attention what = {};
+    what.dim             = q->ne[0];
+    what.n_tokens        = q->ne[1];
+    what.n_head          = q->ne[2];
+    what.n_head_kv       = k->ne[2];
+    what.n_kv            = k->ne[1];
+    what.q               = bytes(q);
+    what.q_token         = q->nb[1];
+    what.q_head          = q->nb[2];
+    what.k               = bytes(k);
+    what.k_cell          = k->nb[1];
+    what.k_head          = k->nb[2];
+    what.v               = bytes(v);
+    what.v_cell          = v->nb[1];
+    what.v_head          = v->nb[2];
+    what.mask            = bytes(mask);
+    what.mask_token      = mask->nb[1];
+    what.scale           = parameter(op, 0);
+    what.out             = static_cast<float *>(op->data);
+    what.n_threads       = with.n_threads;
+    tulu::attend(what);
+}
+
+bool takes_product(const ggml_tensor * op) {
+    const ggml_tensor *weights = op->src[0], *columns = op->src[1];
+    return kernels() && columns->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && weights->ne[2] == 1 &&
+           weights->ne[3] == 1 && columns->ne[2] == 1 && columns->ne[3] == 1 && columns->nb[0] == sizeof(float) &&
+           op->nb[0] == sizeof(float) && weights->nb[1] == ggml_row_size(weights->type, weights->ne[0]) &&
+           kernels()->takes(weights->type, weights->ne[0]) && columns->ne[1] >= tulu::columns_min(*kernels(), weights->type);
+}
+
+void multiply(const ggml_tensor * op, context & with) {
+    const ggml_tensor *weights = op->src[0], *columns = op->src[1];
+    tulu::product what = {};
+    what.type          = weights->type;
+    what.n_rows        = weights->ne[1];
+    what.depth         = weights->ne[0];
+    what.n_columns     = columns->ne[1];
+    what.weights       = static_cast<const char *>(weights->data);
+    what.row_bytes     = weights->nb[1];
+    what.columns       = static_cast<const char *>(columns->data);
+    what.column_bytes  = columns->nb[1];
+    what.out           = static_cast<char *>(op->data);
+    what.out_bytes     = op->nb[1];
+    kernels()->multiply(what, with.n_threads, with.scratch.take(kernels()->scratch_bytes(what, with.n_threads)));
+}
+
+const char * name(ggml_backend_t) { return "TULU"; }
+
+void free_backend(ggml_backend_t backend) {
+    delete &of(backend);
+    delete backend;
+}
+
+ggml_status graph_compute(ggml_backend_t backend, ggml_cgraph * graph) {
+    try {
+        for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
+            const ggml_tensor * node = ggml_graph_node(graph, i);
+            if (node->op == GGML_OP_FLASH_ATTN_EXT) {
+                attend(node, of(backend));
+            } else if (node->op == GGML_OP_MUL_MAT) {
+                multiply(node, of(backend));
+            }
+        }
+        return GGML_STATUS_SUCCESS;
+    } catch (...) {
+        return GGML_STATUS_ALLOC_FAILED;
+    }
+}
+
+void set_n_threads(ggml_backend_t backend, int n) { of(backend).n_threads = n; }
+
+ggml_backend_reg_t registry();
+
+const char * device_name(ggml_backend_dev_t) { return "TULU"; }
+const char * device_description(ggml_backend_dev_t) { return "kernels of tulu-quant"; }
+
+void device_memory(ggml_backend_dev_t, size_t * free, size_t * total) { *free = *total = 0; }
+
+enum ggml_backend_dev_type device_type(ggml_backend_dev_t) { return GGML_BACKEND_DEVICE_TYPE_ACCEL; }
+
+void device_props(ggml_backend_dev_t device, ggml_backend_dev_props * props) {
+    *props             = {};
+    props->name        = device_name(device);
+    props->description = device_description(device);
+    props->type        = device_type(device);
+    props->caps        = {};
+}
+
+ggml_backend_t device_init(ggml_backend_dev_t device, const char *) {
+    ggml_backend_i calls = {};
+    calls.get_name       = name;
+    calls.free           = free_backend;
+    calls.graph_compute  = graph_compute;
+    try {
+        return new ggml_backend{ guid(), calls, device, new context };
+    } catch (...) {
+        return nullptr;
+    }
+}
+
+ggml_backend_buffer_type_t device_buffer_type(ggml_backend_dev_t) { return ggml_backend_cpu_buffer_type(); }
+
+bool supports_op(ggml_backend_dev_t, const ggml_tensor * op) {
+    switch (op->op) {
+        case GGML_OP_NONE:
+        case GGML_OP_RESHAPE:
+        case GGML_OP_VIEW:
+        case GGML_OP_PERMUTE:
+        case GGML_OP_TRANSPOSE:
+            return true;
+        case GGML_OP_FLASH_ATTN_EXT:
+            return takes_attention(op);
+        case GGML_OP_MUL_MAT:
+            return takes_product(op);
+        default:
+            return false;
+    }
+}
+
+bool supports_buffers(ggml_backend_dev_t, ggml_backend_buffer_type_t type) { return ggml_backend_buft_is_host(type); }
+
+ggml_backend_dev_t device(ggml_backend_reg_t, size_t) {
+    static ggml_backend_device only = [] {
+        ggml_backend_device_i calls = {};
+        calls.get_name              = device_name;
+        calls.get_description       = device_description;
+        calls.get_memory            = device_memory;
+        calls.get_type              = device_type;
+        calls.get_props             = device_props;
+        calls.init_backend          = device_init;
+        calls.get_buffer_type       = device_buffer_type;
+        calls.supports_op           = supports_op;
+        calls.supports_buft         = supports_buffers;
+        return ggml_backend_device{ calls, registry(), nullptr };
+    }();
+    return &only;
+}
+
+void * address(ggml_backend_reg_t, const char * wanted) {
+    return std::strcmp(wanted, "ggml_backend_set_n_threads") == 0 ? reinterpret_cast<void *>(set_n_threads) : nullptr;
+}
+
+ggml_backend_reg_t registry() {
+    static ggml_backend_reg only = [] {
+        ggml_backend_reg_i calls = {};
+        calls.get_name           = [](ggml_backend_reg_t) { return "TULU"; };
+        calls.get_device_count   = [](ggml_backend_reg_t) -> size_t { return 1; };
+        calls.get_device         = device;
+        calls.get_proc_address   = address;
+        return ggml_backend_reg{ GGML_BACKEND_API_VERSION, calls, nullptr };
+    }();
+    return &only;
+}
+
+}  // namespace
+
+namespace tulu {
+
+ggml_backend_dev_t device() { return ::device(nullptr, 0); }
+
+void set_threads(ggml_backend_t backend, int n_threads) { set_n_threads(backend, n_threads); }
+
+}  // namespace tulu
+
+extern "C" {
+
+// Whether this build has the attention kernel.
+bool llama_ext_has_attention(void) { return tulu::attention_is_built(); }
+
+// The name of the matrix product path for this CPU; NULL if this build has none.
+const char * llama_ext_matmul_path(void) { return kernels() ? kernels()->name : nullptr; }
+
+// Registers the device with ggml: contexts created after this call use it.
+void llama_ext_register_device(void) { ggml_backend_register(registry()); }
+
+}  // extern "C"

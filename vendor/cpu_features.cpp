@@ -1,0 +1,38 @@
+// The CPU features that this build needs. Called before anything else, so it must not use any of them itself.
+
+extern "C" {
+
+// The first instruction set that this was compiled for and that the CPU lacks; NULL when there is none. It uses none of
+// them itself.
+const char * llama_ext_missing_feature(void) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_cpu_init();
+#if defined(__AVX__)
+    if (!__builtin_cpu_supports("avx")) return "avx";
+#endif
+#if defined(__AVX2__)
+    if (!__builtin_cpu_supports("avx2")) return "avx2";
+#endif
+#if defined(__FMA__)
+    if (!__builtin_cpu_supports("fma")) return "fma";
+#endif
+#if defined(__BMI2__)
+    if (!__builtin_cpu_supports("bmi2")) return "bmi2";
+#endif
+#if defined(__AVX512F__)
+    if (!__builtin_cpu_supports("avx512f")) return "avx512f";
+#endif
+#if defined(__AVX512BW__)
+    if (!__builtin_cpu_supports("avx512bw")) return "avx512bw";
+#endif
+#if defined(__AVX512VBMI__)
+    if (!__builtin_cpu_supports("avx512vbmi")) return "avx512vbmi";
+#endif
+#if defined(__AVX512VNNI__)
+    if (!__builtin_cpu_supports("avx512vnni")) return "avx512vnni";
+#endif
+#endif
+    return nullptr;
+}
+
+}  // extern "C"

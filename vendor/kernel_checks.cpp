@@ -1,0 +1,107 @@
+// Runs our kernels on given numbers, for tests and benches. The program does not link this file: it uses none of it.
+
+#include "accel_device.h"
+#include "copy_text.h"
+#include "matmul/matmul.h"
+
+#include "ggml-alloc.h"
+#include "ggml-backend.h"
+#include "ggml-cpp.h"
+#include "ggml-cpu.h"
+
+#include <algorithm>
+#include <cmath>
+
+extern "C" {
+
+// The same product with our kernels of path number `number`, whatever ggml and the device would choose; the path's name goes
+// to `name`. 0 = done, 1 = error, 2 = this path has no kernel for it, 3 = there are no more paths, 4 = it does not run on
+// this CPU.
+int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, int64_t n_per_row, int64_t rows,
+                          const float * columns, int64_t n_cols, int32_t n_threads, int32_t runs, float * out,
+                          double * seconds, char * name, size_t name_size) {
+    try {
+        const tulu::path * path = tulu::path_number(number);
+        if (!path) {
+            return 3;
+        }
+        tulu::copy_text(name, name_size, path->name);
+        if (!path->runs_here()) {
+            return 4;
+        }
+        if (!path->takes(type, n_per_row)) {
+            return 2;
+        }
+        tulu::product what = {};
+        what.type          = type;
+        what.n_rows        = rows;
+        what.depth         = n_per_row;
+        what.n_columns     = n_cols;
+        what.weights       = static_cast<const char *>(weights);
+        what.row_bytes     = ggml_row_size(static_cast<ggml_type>(type), n_per_row);
+        what.columns       = reinterpret_cast<const char *>(columns);
+        what.column_bytes  = n_per_row * sizeof(float);
+        what.out           = reinterpret_cast<char *>(out);
+        what.out_bytes     = rows * sizeof(float);
+        tulu::scratch scratch;
+        char * memory = scratch.take(path->scratch_bytes(what, n_threads));
+        for (int32_t i = 0; i < runs; i++) {
+            const int64_t began = ggml_time_us();
+            path->multiply(what, n_threads, memory);
+            const double took = 1e-6 * static_cast<double>(ggml_time_us() - began);
+            *seconds          = i == 0 ? took : std::min(*seconds, took);
+        }
+        return 0;
+    } catch (...) {
+        return 1;
+    }
+}
+
+// Attention over made-up sequences, computed by ggml's CPU kernel (`ours` = 0) or by this one: q is [n_head][n_tokens][dim]
+// f32, k and v are [n_head_kv][n_kv][dim] and mask is [n_tokens][n_kv] in half floats, out is [n_tokens][n_head][dim].
+// 0 = done, 1 = error, 2 = this kernel does not take it.
+int32_t llama_ext_attention(int32_t ours, int64_t dim, int64_t n_tokens, int64_t n_head, int64_t n_head_kv, int64_t n_kv,
+                            const float * q, const uint16_t * k, const uint16_t * v, const uint16_t * mask,
+                            int32_t n_threads, int32_t runs, float * out, double * seconds) {
+    try {
+        const ggml_init_params init = { 16 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true };
+        ggml_context_ptr ctx(ggml_init(init));
+        ggml_tensor * tq  = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, dim, n_tokens, n_head);
+        ggml_tensor * tk  = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F16, dim, n_kv, n_head_kv);
+        ggml_tensor * tv  = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F16, dim, n_kv, n_head_kv);
+        ggml_tensor * tm  = ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F16, n_kv, n_tokens);
+        const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+        ggml_tensor * to  = ggml_flash_attn_ext(ctx.get(), tq, tk, tv, tm, scale, 0.0f, 0.0f);
+        ggml_cgraph * graph = ggml_new_graph(ctx.get());
+        ggml_build_forward_expand(graph, to);
+        ggml_backend_dev_t where = ours ? tulu::device() : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+        ggml_backend_ptr backend(where ? ggml_backend_dev_init(where, nullptr) : nullptr);
+        ggml_backend_buffer_ptr buffer(
+            ggml_backend_alloc_ctx_tensors_from_buft(ctx.get(), ggml_backend_cpu_buffer_type()));
+        if (!backend || !buffer) {
+            return 1;
+        }
+        if (!ggml_backend_dev_supports_op(where, to)) {
+            return 2;
+        }
+        ours ? tulu::set_threads(backend.get(), n_threads) : ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
+        ggml_backend_tensor_set(tq, q, 0, ggml_nbytes(tq));
+        ggml_backend_tensor_set(tk, k, 0, ggml_nbytes(tk));
+        ggml_backend_tensor_set(tv, v, 0, ggml_nbytes(tv));
+        ggml_backend_tensor_set(tm, mask, 0, ggml_nbytes(tm));
+        for (int32_t i = 0; i < runs; i++) {
+            const int64_t began = ggml_time_us();
+            if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
+                return 1;
+            }
+            const double took = 1e-6 * static_cast<double>(ggml_time_us() - began);
+            *seconds          = i == 0 ? took : std::min(*seconds, took);
+        }
+        ggml_backend_tensor_get(to, out, 0, ggml_nbytes(to));
+        return 0;
+    } catch (...) {
+        return 1;
+    }
+}
+
+}  // extern "C"

@@ -1,0 +1,213 @@
+//! What llama.cpp was built for, and a real matrix product to prove that it runs here.
+
+use crate::quantize_rows::{quantize_rows, to_f32};
+use crate::{Error, GgmlType};
+use std::ffi::{CStr, c_char, c_void};
+
+/// The name of our own device, which computes with weights in plain memory.
+pub const OUR_DEVICE: &str = "TULU";
+
+/// ggml's name of plain memory, where weights are as the file stores them.
+pub const PLAIN: &str = "CPU";
+
+/// How one kind of weight buffer did in [`matmul_test`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatmulResult {
+    /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`; `TULU` for our own device.
+    pub buffer: String,
+    /// Largest error relative to the root mean square of the right answer; the activations' own 8-bit rounding gives
+    /// about 0.01.
+    pub error: f32,
+}
+
+/// How fast one kind of weight buffer was in [`matmul_times`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatmulTime {
+    /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`; `TULU` for our own device.
+    pub buffer: String,
+    /// Seconds of the faster of two products, one number for each round through all kinds.
+    pub seconds: Vec<f64>,
+}
+
+/// Multiplies a 512 × 1024 matrix stored as `kind` with 48 columns through every buffer kind the CPU backend offers, and
+/// compares with the product of the dequantized weights in f64. A build with instructions that this CPU lacks, or with
+/// the AMX miscompilation, dies here with SIGILL: call it in a process of its own.
+///
+/// # Errors
+/// [`Error::Native`] when ggml could not run the product in plain memory.
+pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, Error> {
+    const N: usize = 1024;
+    const ROWS: usize = 512;
+    const COLS: usize = 48;
+    let columns = noise(7, N * COLS);
+    let mut packed = vec![0; ROWS * kind.row_bytes(N)?];
+    quantize_rows(kind, &noise(1, ROWS * N), N, None, &mut packed)?;
+    let mut weights = vec![0.0; ROWS * N];
+    to_f32(kind, &packed, &mut weights)?;
+    let right: Vec<f64> =
+        columns.chunks_exact(N).flat_map(|column| weights.chunks_exact(N).map(move |row| dot(row, column))).collect();
+    let scale = (right.iter().map(|x| x * x).sum::<f64>() / right.len() as f64).sqrt();
+    let error = |product: Product| {
+        let worst = product.out.iter().zip(&right).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        let nan = product.out.iter().any(|x| x.is_nan());
+        MatmulResult { buffer: product.buffer, error: if nan { f32::NAN } else { (worst / scale) as f32 } }
+    };
+    Ok(products(kind, &packed, N, &columns, n_threads, 1)?.into_iter().map(error).collect())
+}
+
+/// Times the product of a 2048 × 4096 matrix stored as `kind` with `n_cols` columns by our own device ([`OUR_DEVICE`]), where
+/// it takes it, and in every buffer kind of the CPU backend that does: plain memory ([`PLAIN`]) first, the others in the order
+/// in which llama.cpp prefers them. About 0.2 s, in rounds, since
+/// other work on a machine comes and goes: compare within a round.
+///
+/// # Errors
+/// [`Error::Native`] when ggml could not run the product in plain memory; that of [`quantize_rows`] for a type that needs
+/// an importance matrix.
+pub fn matmul_times(kind: GgmlType, n_cols: usize, n_threads: u16) -> Result<Vec<MatmulTime>, Error> {
+    const N: usize = 4096;
+    const ROWS: usize = 2048;
+    const ROUNDS: usize = 9;
+    const RUNS: i32 = 2;
+    let mut row = vec![0; kind.row_bytes(N)?];
+    quantize_rows(kind, &noise(1, N), N, None, &mut row)?;
+    let (packed, columns) = (row.repeat(ROWS), noise(7, N * n_cols));
+    let mut times: Vec<MatmulTime> = Vec::new();
+    for _ in 0..ROUNDS {
+        for Product { buffer, seconds, .. } in products(kind, &packed, N, &columns, n_threads, RUNS)? {
+            match times.iter_mut().find(|time| time.buffer == buffer) {
+                Some(time) => time.seconds.push(seconds),
+                None => times.push(MatmulTime { buffer, seconds: vec![seconds] }),
+            }
+        }
+    }
+    Ok(times)
+}
+
+/// The product of `packed` weights of `kind`, in rows of `n_per_row`, with f32 `columns`, as ggml's CPU backend computes it in
+/// plain memory: columns × rows.
+///
+/// # Errors
+/// [`Error::Native`] when ggml could not run the product.
+pub fn ggml_product(
+    kind: GgmlType,
+    packed: &[u8],
+    n_per_row: usize,
+    columns: &[f32],
+    n_threads: u16,
+) -> Result<Vec<f32>, Error> {
+    let plain = products(kind, packed, n_per_row, columns, n_threads, 1)?.into_iter().find(|one| one.buffer == PLAIN);
+    plain.map(|one| one.out).ok_or_else(|| Error::Native(format!("ggml has no product of {kind}")))
+}
+
+/// Numbers from -1 to 1, the same ones for the same `seed`.
+fn noise(seed: u32, n: usize) -> Vec<f32> {
+    let mut state = seed;
+    let step = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..n).map(step).collect()
+}
+
+/// The number of our own device among the kinds of buffers, before plain memory.
+const OURS: i32 = -1;
+
+/// A product in one kind of buffer.
+struct Product {
+    buffer: String,
+    out: Vec<f32>,
+    seconds: f64,
+}
+
+unsafe extern "C" {
+    fn llama_ext_matmul(
+        kind: i32,
+        kind_of_weights: i32,
+        weights: *const c_void,
+        n_per_row: i64,
+        rows: i64,
+        columns: *const f32,
+        n_cols: i64,
+        n_threads: i32,
+        runs: i32,
+        out: *mut f32,
+        seconds: *mut f64,
+        kind_name: *mut c_char,
+        kind_name_size: usize,
+    ) -> i32;
+}
+
+/// `packed` × `columns` in every kind of buffer that takes it, computed `runs` times each.
+fn products(
+    kind: GgmlType,
+    packed: &[u8],
+    n_per_row: usize,
+    columns: &[f32],
+    n_threads: u16,
+    runs: i32,
+) -> Result<Vec<Product>, Error> {
+    let (rows, n_cols) = (packed.len() / kind.row_bytes(n_per_row)?, columns.len() / n_per_row);
+    let mut products = Vec::new();
+    for number in OURS.. {
+        let (mut out, mut seconds) = (vec![0.0_f32; rows * n_cols], 0.0);
+        let mut name: [c_char; 64] = [0; 64];
+        // SAFETY: weights, columns and out have the sizes the three dimensions give; the name buffer and its size belong
+        // together; the shim catches exceptions.
+        let status = unsafe {
+            llama_ext_matmul(
+                number,
+                kind.id() as i32,
+                packed.as_ptr().cast(),
+                n_per_row as i64,
+                rows as i64,
+                columns.as_ptr(),
+                n_cols as i64,
+                i32::from(n_threads),
+                runs,
+                out.as_mut_ptr(),
+                &raw mut seconds,
+                name.as_mut_ptr(),
+                name.len(),
+            )
+        };
+        // SAFETY: the buffer starts as zeros and the shim terminates what it writes.
+        let buffer = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
+        match status {
+            0 => products.push(Product { buffer, out, seconds }),
+            2 => {}
+            3 => break,
+            _ => return Err(Error::Native(format!("the matrix product in {buffer} did not run"))),
+        }
+    }
+    Ok(products)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{matmul_test, matmul_times};
+    use crate::{Error, GgmlType};
+
+    #[test]
+    fn a_real_product_is_right_in_every_buffer_kind() -> Result<(), Error> {
+        for kind in [GgmlType::Q4_K, GgmlType::Q8_0, GgmlType::F16] {
+            let results = matmul_test(kind, 2)?;
+            assert!(results.iter().any(|r| r.buffer == "CPU"), "{kind}: {results:?}");
+            assert!(results.iter().all(|r| r.error < 0.05), "{kind}: {results:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_product_takes_time_in_plain_memory_first() -> Result<(), Error> {
+        let times = matmul_times(GgmlType::Q4_K, 32, 2)?;
+        let first = times.iter().find(|time| time.buffer != super::OUR_DEVICE).map(|time| time.buffer.as_str());
+        assert_eq!(first, Some(super::PLAIN), "{times:?}");
+        assert!(times.iter().all(|time| time.seconds.len() == times[0].seconds.len()), "{times:?}");
+        assert!(times.iter().flat_map(|time| &time.seconds).all(|seconds| *seconds > 0.0), "{times:?}");
+        Ok(())
+    }
+}
