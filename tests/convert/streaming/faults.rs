@@ -67,7 +67,10 @@ fn header_that_changes_is_an_error_and_leaves_no_file() {
     let output = case.convert();
     let line = last_line(&output);
     assert_eq!(output.status.code(), Some(3), "{line}");
-    assert!(line.starts_with("tulu-quant: error[HUB_HASH]:") && line.contains("came differently"), "{line}");
+    assert!(
+        line.starts_with("tulu-quant: error[HUB_HASH]:") && line.contains("differs from an earlier download"),
+        "{line}"
+    );
     case.is_not_done(&output);
     let output = case.convert();
     case.is_done(&output);
