@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod checks;
+mod documents;
 mod examples;
 mod modules;
 mod names;
