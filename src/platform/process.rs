@@ -1,6 +1,6 @@
 //! This process: its memory, and the environment that the C libraries read before `main`.
 
-/// The most memory that this process had so far, in bytes, where the system tells.
+/// Returns the peak memory of this process in bytes; `None` where the system does not report it.
 pub(crate) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -34,7 +34,7 @@ const FLOORS: &[&[&str]] = &[
     &["interrupt"],
     &["platform", "stderr"],
     &["progress"],
-    &["exit", "sanitize", "table", "clock", "hex"],
+    &["exit", "sanitize", "table", "clock"],
     &["quantize"],
     &["vendor"],
 ];
