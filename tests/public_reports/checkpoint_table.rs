@@ -136,7 +136,7 @@ const ROWS: &[Row] = &[
             });
         },
         2,
-        "saved without the part that writes text",
+        "saved without its output matrix",
     ),
     (
         "P1 LlamaModel whose output matrix is the embedding",
@@ -162,11 +162,11 @@ const ROWS: &[Row] = &[
         2,
         "is a Git LFS pointer, not the file itself; fetch the files with git lfs pull",
     ),
-    ("P2 weights that are a page", |dir| write(dir, SHARDS[0], PAGE), 2, "is the page of a web server"),
+    ("P2 weights that are a page", |dir| write(dir, SHARDS[0], PAGE), 2, "is a web page"),
     ("P2 vocabulary", |dir| write(dir, "tokenizer.model", POINTER), 2, "is a Git LFS pointer"),
-    ("P2 vocabulary that is a page", |dir| write(dir, "tokenizer.model", PAGE), 2, "is the page of a web server"),
+    ("P2 vocabulary that is a page", |dir| write(dir, "tokenizer.model", PAGE), 2, "is a web page"),
     ("P2 configuration", |dir| write(dir, "config.json", POINTER), 2, "is a Git LFS pointer"),
-    ("P2 index", |dir| write(dir, INDEX, PAGE), 2, "is the page of a web server"),
+    ("P2 index", |dir| write(dir, INDEX, PAGE), 2, "is a web page"),
     ("P2 template", |dir| write(dir, "chat_template.jinja", POINTER), 2, "is a Git LFS pointer"),
     ("P2 tokenizer.json", |dir| write(dir, "tokenizer.json", POINTER), 2, "is a Git LFS pointer"),
     (
