@@ -1,4 +1,4 @@
-//! Opens and reads files safely: regular files only, small files with a limit, absence told apart from errors.
+//! Opens and reads files safely: only regular files, small files with a limit, and missing files distinguished from errors.
 
 use crate::error::{Code, Error, Result};
 use crate::platform;

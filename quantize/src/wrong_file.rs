@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn recognizes_failed_downloads() {
-        for (head, said) in [
+        for (head, expected) in [
             ("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", Some("Git LFS pointer")),
             ("\u{feff}\r\n<!DOCTYPE html><html>", Some("web page")),
             ("<HTML>", Some("web page")),
@@ -105,8 +105,11 @@ mod tests {
             ("", None),
         ] {
             let found = instead(head.as_bytes()).map(|(what, _)| what);
-            assert_eq!(found.is_some(), said.is_some(), "{head}");
-            assert!(said.is_none_or(|said| found.is_some_and(|what| what.contains(said))), "{head}: {found:?}");
+            assert_eq!(found.is_some(), expected.is_some(), "{head}");
+            assert!(
+                expected.is_none_or(|expected| found.is_some_and(|what| what.contains(expected))),
+                "{head}: {found:?}"
+            );
         }
     }
 

@@ -53,8 +53,10 @@ impl<'a> SourceHashes<'a> {
     pub(crate) fn hash_alongside(&self, done: &AtomicBool, place: impl Fn() -> (usize, u64)) -> Result<()> {
         while !done.load(Ordering::Relaxed) {
             let may_read = |file: usize, offset: u64| {
-                let (at, begun) = place();
-                done.load(Ordering::Relaxed) || file < at || (file == at && offset <= begun.saturating_add(AHEAD))
+                let (current, workers_at) = place();
+                done.load(Ordering::Relaxed)
+                    || file < current
+                    || (file == current && offset <= workers_at.saturating_add(AHEAD))
             };
             if !self.hash_next(may_read)? {
                 return Ok(());

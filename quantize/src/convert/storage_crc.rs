@@ -70,12 +70,12 @@ impl<'a> StorageCrcs<'a> {
                 all.covered.extend(covering.into_iter().map(|tensor| (tensor, storage)));
                 continue;
             }
-            let about = &source.shards[shard].crcs[crc];
+            let storage_crc = &source.shards[shard].crcs[crc];
             let mut done = 0;
-            while done < about.len {
-                let len = UNCOVERED_CHUNK.min(about.len - done);
+            while done < storage_crc.len {
+                let len = UNCOVERED_CHUNK.min(storage_crc.len - done);
                 let chunk = all.add_chunk(storage, len);
-                unread.push(UncoveredChunk { offset: about.offset + done, len, chunk });
+                unread.push(UncoveredChunk { offset: storage_crc.offset + done, len, chunk });
                 done += len;
             }
         }
@@ -124,17 +124,18 @@ impl<'a> StorageCrcs<'a> {
     pub(crate) fn mismatches(&self) -> Vec<Error> {
         let all = self.storages.iter().filter_map(|storage| {
             let shard = &self.source.shards[storage.shard];
-            let about = &shard.crcs[storage.crc];
+            let storage_crc = &shard.crcs[storage.crc];
             let mut all = crc32fast::Hasher::new();
             for (len, stored) in &storage.chunks {
                 let Some(crc) = stored.get() else {
-                    let what = format!("part of '{}' was not read", about.name);
+                    let what = format!("part of '{}' was not read", storage_crc.name);
                     return Some(Error::new(Code::Engine, &shard.path, what, "report this"));
                 };
                 all.combine(&crc32fast::Hasher::new_with_initial_len(*crc, *len));
             }
             let found = all.finalize();
-            (found != about.crc).then(|| crc_mismatch(&shard.path, &about.name, about.offset, about.crc, found))
+            (found != storage_crc.crc)
+                .then(|| crc_mismatch(&shard.path, &storage_crc.name, storage_crc.offset, storage_crc.crc, found))
         });
         all.collect()
     }

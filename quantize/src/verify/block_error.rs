@@ -113,9 +113,9 @@ pub(super) fn compare(
     let mut at = 0_usize;
     for (file, source) in file.chunks(columns.max(1)).zip(source.chunks(columns.max(1))) {
         for (file, source) in file.chunks(BLOCK).zip(source.chunks(BLOCK)) {
-            let here = ErrorSums::of(file, source);
-            sums.add(here);
-            if let Some(what) = check_block(file, source, here, between) {
+            let errors = ErrorSums::of(file, source);
+            sums.add(errors);
+            if let Some(what) = check_block(file, source, errors, between) {
                 first.get_or_insert(BadBlock { at, len: file.len(), what });
                 count = count.saturating_add(1);
             }
@@ -126,42 +126,43 @@ pub(super) fn compare(
 }
 
 /// Returns the problem of a block, if there is one.
-fn check_block(file: &[f32], source: &[f32], here: ErrorSums, between: StoredTypes) -> Option<String> {
-    if here.squared_difference == 0.0 {
+fn check_block(file: &[f32], source: &[f32], errors: ErrorSums, between: StoredTypes) -> Option<String> {
+    if errors.squared_difference == 0.0 {
         return None;
     }
     if let (Some(a), Some(b)) = (rounding(between.file), rounding(between.source)) {
         // the source is exact, or a GGUF file that was rounded too
         let off = |(a_value, b_value): &(&f32, &f32)| {
             let (part, step) = (a.0 + b.0, a.1 + b.1);
-            let far = (**a_value - **b_value).abs() > part * b_value.abs() + step;
-            far || a_value.is_nan() || b_value.is_nan()
+            let too_large = (**a_value - **b_value).abs() > part * b_value.abs() + step;
+            too_large || a_value.is_nan() || b_value.is_nan()
         };
         let (a, b) = file.iter().zip(source).find(off)?;
         return Some(format!("has {a}, the source has {b}"));
     }
     let usual = usual_error(between.file);
-    let relative = here.relative();
+    let relative = errors.relative();
     #[allow(clippy::cast_precision_loss, clippy::as_conversions, reason = "an average over 256")]
-    let size = (here.squared / file.len().max(1) as f64).sqrt();
-    if relative <= (1.5 * usual).min(ALL_LOST) && here.max <= 6.0 * usual * size {
+    let size = (errors.squared / file.len().max(1) as f64).sqrt();
+    if relative <= (1.5 * usual).min(ALL_LOST) && errors.max <= 6.0 * usual * size {
         return None;
     }
-    let spare = 2.0 * self::usual_error(between.source);
+    let reference_error = 2.0 * self::usual_error(between.source);
     let (own, own_max) = match requantized_error(between.file, source) {
         Some(own) => (own.relative(), own.max),
         None => (1.25 * usual, f64::INFINITY),
     };
-    let most = match between.has_imatrix {
+    let limit = match between.has_imatrix {
         true => (4.0 * own + 0.25).min(ALL_LOST.max(2.0 * own)),
         false => 2.0 * own,
     };
-    let far = (relative > most + spare || relative.is_nan()) && here.squared_difference.sqrt() > 1e-12;
-    let single = !between.has_imatrix && here.max > 4.0 * own_max + 4.0 * spare * size;
-    if !far && !single {
+    let too_large =
+        (relative > limit + reference_error || relative.is_nan()) && errors.squared_difference.sqrt() > 1e-12;
+    let outlier = !between.has_imatrix && errors.max > 4.0 * own_max + 4.0 * reference_error * size;
+    if !too_large && !outlier {
         return None;
     }
-    if far {
+    if too_large {
         return Some(format!(
             "has relative RMSE {relative:.4} against the source; {own:.4} is usual for {}",
             between.file
@@ -169,7 +170,7 @@ fn check_block(file: &[f32], source: &[f32], here: ErrorSums, between: StoredTyp
     }
     Some(format!(
         "has a weight with error {:.3e} against the source; {own_max:.3e} is usual for {}",
-        here.max, between.file
+        errors.max, between.file
     ))
 }
 
