@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Without a checkpoint the bundled one is used, which is too small for meaningful results. TYPES is a list such as
-//! Q4_K_M,Q8_0. Every stage uses as many threads as the conversion. "share" is the time of the stage divided by that of the
-//! conversion; a stage near 100 % is the bottleneck.
+//! Q4_K_M,Q8_0. Every stage uses as many threads as the conversion. "share" is the time of the stage divided by that of
+//! the conversion; a stage near 100 % is the bottleneck.
 
 #![allow(
     clippy::expect_used,

@@ -15,8 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl Checkpoint {
-    /// Opens a LLaMA model's GGUF file of type F32, F16 or BF16; with `allow_requantize` also a quantized one, which loses
-    /// quality a second time.
+    /// Opens a LLaMA model's GGUF file of type F32, F16 or BF16; with `allow_requantize` also a quantized one, which
+    /// loses quality a second time.
     ///
     /// # Errors
     /// [`Code::Gguf`] and [`Code::Config`] when the file or its model is not supported, [`Code::Requantize`] when it is
@@ -66,8 +66,8 @@ const MAX_WIDTH: u32 = 1 << 20;
 const MAX_CONTEXT: u32 = 1 << 30;
 
 impl Config {
-    /// Reads the configuration of the LLaMA model in a GGUF file. The numbers have the same limits as those of config.json, so
-    /// that nothing computed from them overflows.
+    /// Reads the configuration of the LLaMA model in a GGUF file. The numbers have the same limits as those of
+    /// config.json, so that nothing computed from them overflows.
     ///
     /// # Errors
     /// A message about the first key that is missing or invalid.

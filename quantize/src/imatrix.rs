@@ -1,5 +1,5 @@
-//! Reads importance matrices of llama-imatrix: for each tensor, the mean squared activation of every column. Both formats
-//! are supported: GGUF (tensors `NAME.in_sum2` and `NAME.counts`) and the older `.dat`.
+//! Reads importance matrices of llama-imatrix: for each tensor, the mean squared activation of every column. Both
+//! formats are supported: GGUF (tensors `NAME.in_sum2` and `NAME.counts`) and the older `.dat`.
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -65,8 +65,8 @@ fn bad(path: &Path, what: String) -> Error {
     Error::new(Code::Imatrix, path, what, "give a file made by llama-imatrix for this model")
 }
 
-/// Reads the GGUF format: sums of squares and a count for each expert (LLaMA has one). An expert that never ran gets the
-/// same importance for all columns.
+/// Reads the GGUF format: sums of squares and a count for each expert (LLaMA has one). An expert that never ran gets
+/// the same importance for all columns.
 fn from_gguf(path: &Path) -> Result<Imatrix> {
     let gguf = Gguf::open(path)?;
     let mut entries = BTreeMap::new();
@@ -109,8 +109,8 @@ fn floats(gguf: &Gguf, tensor: &crate::gguf::TensorInfo) -> Result<Vec<f32>> {
     read.map_err(|err| bad(&gguf.path, err.to_string())).map(|()| values)
 }
 
-/// Reads the `.dat` format: i32 number of entries; for each, i32 length and name, i32 calls, i32 count and that many f32;
-/// then, optionally, i32 chunks, i32 length and name of the dataset.
+/// Reads the `.dat` format: i32 number of entries; for each, i32 length and name, i32 calls, i32 count and that many
+/// f32; then, optionally, i32 chunks, i32 length and name of the dataset.
 fn from_dat(path: &Path, file: File) -> Result<Imatrix> {
     let mut bytes = Vec::new();
     let read = file.take(MAX_BYTES).read_to_end(&mut bytes);

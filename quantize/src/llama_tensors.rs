@@ -1,5 +1,5 @@
-//! The table of a LLaMA model's tensors: name in the checkpoint, name in a GGUF file, shape and row order. Tensors outside
-//! the table are errors, except those that no loader uses (`checkpoint/shard.rs`).
+//! The table of a LLaMA model's tensors: name in the checkpoint, name in a GGUF file, shape and row order. Tensors
+//! outside the table are errors, except those that no loader uses (`checkpoint/shard.rs`).
 
 use crate::checkpoint::config::Config;
 use llama_ext::ModelShape;
@@ -70,8 +70,8 @@ pub(crate) fn model_shape(config: &Config) -> ModelShape {
     }
 }
 
-/// Returns all tensors of the model in llama.cpp's order: those outside the layers first, then layer by layer, sorted by
-/// name (its quantizer counts layers in that order). Tied models have no output matrix.
+/// Returns all tensors of the model in llama.cpp's order: those outside the layers first, then layer by layer, sorted
+/// by name (its quantizer counts layers in that order). Tied models have no output matrix.
 pub(crate) fn expected(config: &Config) -> Vec<ExpectedTensor> {
     let vocab = u64::from(config.vocab_size);
     let outside = |source: &str, name: &str, shape| ExpectedTensor {

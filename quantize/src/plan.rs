@@ -216,8 +216,8 @@ fn wrong_shape(source: &Checkpoint, place: &Path, t: &SourceTensor, wanted: &[u6
 }
 
 /// Returns the importance of the columns of each tensor. As in llama-quantize, a tensor without an entry is quantized
-/// without importance. An entry of another length, except for the embedding, or an imatrix without any matching entry is
-/// of another model, which is an error.
+/// without importance. An entry of another length, except for the embedding, or an imatrix without any matching entry
+/// is of another model, which is an error.
 fn importance(
     source: &Checkpoint,
     tensors: &[PlannedTensor],

@@ -12,8 +12,8 @@ pub struct QuantizeOptions {
     pub output: Option<GgmlType>,
     /// Overrides the type of `token_embd.weight`.
     pub token_embedding: Option<GgmlType>,
-    /// Pattern (an ECMAScript regular expression that is searched in the GGUF name) and type; the first match decides. As in
-    /// llama-quantize, they apply to quantized mixes only.
+    /// Pattern (an ECMAScript regular expression that is searched in the GGUF name) and type; the first match decides.
+    /// As in llama-quantize, they apply to quantized mixes only.
     pub overrides: Vec<(String, GgmlType)>,
     /// The importance matrix.
     pub imatrix: Option<Imatrix>,

@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 /// Limit on threads; more would only take memory.
 pub(crate) const MAX_THREADS: usize = 1024;
 
-/// Calls `work(i, buffer)` for each `i` in `0..count` on `threads` threads, the caller's included, handing out indices in
-/// order. Every thread has its own buffer. If the system limits the number of threads, fewer are used.
+/// Calls `work(i, buffer)` for each `i` in `0..count` on `threads` threads, the caller's included, handing out indices
+/// in order. Every thread has its own buffer. If the system limits the number of threads, fewer are used.
 ///
 /// # Errors
 /// The first error of `work`; [`Code::Engine`] naming `file` when it panics.

@@ -11,8 +11,8 @@ use std::path::Path;
 /// Bytes at the start of a file that are enough to recognize it.
 pub(crate) const HEAD: usize = 512;
 
-/// Returns what a failed download left in place of a file that begins with `head`, and how to fix it; `None` when nothing
-/// is recognized.
+/// Returns what a failed download left in place of a file that begins with `head`, and how to fix it; `None` when
+/// nothing is recognized.
 pub(crate) fn instead(head: &[u8]) -> Option<(&'static str, &'static str)> {
     const AGAIN: &str = "download the file again, with a token where the repository asks for one";
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();

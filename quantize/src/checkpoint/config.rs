@@ -169,7 +169,8 @@ impl Config {
     }
 }
 
-/// Accepts causal LLaMA models. A `LlamaModel` is accepted here; whether it has an output matrix is checked by its tensors.
+/// Accepts causal LLaMA models. A `LlamaModel` is accepted here; whether it has an output matrix is checked by its
+/// tensors.
 fn check_architecture(path: &Path, json: &Map<String, Value>) -> Result<()> {
     let named = json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
     let kind = json.get("model_type").and_then(Value::as_str);

@@ -73,8 +73,8 @@ fn lines(path: &Path) -> Result<String> {
     read_small(path, MAX_BYTES, too_long).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Whether a file was modified after its download at `time` (in seconds). As in huggingface_hub's `read_download_metadata`,
-/// its metadata is then outdated; one second is tolerated.
+/// Whether a file was modified after its download at `time` (in seconds). As in huggingface_hub's
+/// `read_download_metadata`, its metadata is then outdated; one second is tolerated.
 fn is_newer(file: &Path, time: &str) -> bool {
     let written = std::fs::metadata(file).and_then(|found| found.modified()).ok();
     let written = written.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());

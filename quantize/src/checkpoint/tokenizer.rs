@@ -1,5 +1,5 @@
-//! Reads the vocabulary: tokenizer.model (SentencePiece) and the tokens that added_tokens.json and tokenizer_config.json
-//! add, one token for each row of the embedding.
+//! Reads the vocabulary: tokenizer.model (SentencePiece) and the tokens that added_tokens.json and
+//! tokenizer_config.json add, one token for each row of the embedding.
 //!
 //! Precedence, scores and token types are those of llama.cpp's converter (`_create_vocab_sentencepiece`). In addition,
 //! the pieces are checked for input that makes llama.cpp abort, and bos and eos are checked against the vocabulary: in

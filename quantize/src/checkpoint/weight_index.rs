@@ -144,8 +144,8 @@ fn open_sharded(
     Ok((shards, tensors))
 }
 
-/// Reads `weight_map`: tensor → shard. A shard must be a plain file name: an index that points out of the folder could put
-/// any file into the output.
+/// Reads `weight_map`: tensor → shard. A shard must be a plain file name: an index that points out of the folder could
+/// put any file into the output.
 fn read_index(index: &Path, ending: &str) -> Result<BTreeMap<String, String>> {
     let json = json::read_object(index)?;
     let bad = |code, what: String| Error::new(code, index, what, "download the file again");

@@ -18,8 +18,8 @@ pub(crate) struct QuantizedRows<'a> {
     pub(crate) importance: Option<&'a [f32]>,
 }
 
-/// Returns the index of a weight that was lost between `weights` and `quantized`: the largest of the block or, if that is small,
-/// of the row, over which some quantizers sum. `largest` is the largest magnitude in `weights`.
+/// Returns the index of a weight that was lost between `weights` and `quantized`: the largest of the block or, if that
+/// is small, of the row, over which some quantizers sum. `largest` is the largest magnitude in `weights`.
 pub(crate) fn find_lost(quantized: &QuantizedRows<'_>, weights: &[f32], largest: f32) -> Option<usize> {
     let size = quantized.ggml_type.block_size();
     let block = bad_scale(quantized.ggml_type, quantized.bytes)

@@ -45,8 +45,8 @@ impl<'a> SourceHashes<'a> {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Hashes file after file beside the workers, until `done` is set; the current file is then finished. `place` returns the
-    /// read position of the workers (shard and offset).
+    /// Hashes file after file beside the workers, until `done` is set; the current file is then finished. `place`
+    /// returns the read position of the workers (shard and offset).
     ///
     /// # Errors
     /// [`Code::Sha256`] when a file has another SHA-256.
@@ -74,8 +74,8 @@ impl<'a> SourceHashes<'a> {
         worker_pool::run(threads, remaining, &self.source.dir, |_, (): &mut ()| self.hash_next(|_, _| true).map(drop))
     }
 
-    /// Hashes the next file; false when there is none, or after [`Self::stop`]. Byte `offset` of file `number` is read when
-    /// `may_read(number, offset)`.
+    /// Hashes the next file; false when there is none, or after [`Self::stop`]. Byte `offset` of file `number` is read
+    /// when `may_read(number, offset)`.
     fn hash_next(&self, may_read: impl Fn(usize, u64) -> bool) -> Result<bool> {
         let Some((number, expected)) = self.expected.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
             return Ok(false);

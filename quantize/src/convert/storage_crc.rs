@@ -1,8 +1,8 @@
 //! Checks the CRC-32s of PyTorch's storages during a conversion, mostly without extra reads.
 //!
 //! Threads read the chunks of a storage in any order. The CRC-32 of each chunk is stored, and they are combined in file
-//! order at the end ([`StorageCrcs::check`]). A storage that tensors do not cover completely and in order (views, shared
-//! storages) is read separately. `streaming/checksum.rs` checks the CRC-32s of remote files.
+//! order at the end ([`StorageCrcs::check`]). A storage that tensors do not cover completely and in order (views,
+//! shared storages) is read separately. `streaming/checksum.rs` checks the CRC-32s of remote files.
 
 use crate::checkpoint::{Checkpoint, StorageCrc, crc_mismatch};
 use crate::convert::read_rows;
@@ -48,8 +48,8 @@ pub(crate) struct StorageCrcs<'a> {
 }
 
 impl<'a> StorageCrcs<'a> {
-    /// Finds the storages. Those that tensors cover get their chunks from [`Self::next_chunk`]; the chunks of the others are
-    /// returned.
+    /// Finds the storages. Those that tensors cover get their chunks from [`Self::next_chunk`]; the chunks of the
+    /// others are returned.
     pub(crate) fn new(source: &'a Checkpoint, plan: &Plan) -> (Self, Vec<UncoveredChunk>) {
         let mut found: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (number, planned) in plan.tensors.iter().enumerate() {
@@ -82,8 +82,8 @@ impl<'a> StorageCrcs<'a> {
         (all, unread)
     }
 
-    /// Adds the next `len` bytes of the planned tensor `tensor`; `None` if it does not cover a storage. Must be called in file
-    /// order.
+    /// Adds the next `len` bytes of the planned tensor `tensor`; `None` if it does not cover a storage. Must be called
+    /// in file order.
     pub(crate) fn next_chunk(&mut self, tensor: usize, len: u64) -> Option<CrcChunk> {
         let storage = *self.covered.get(&tensor)?;
         Some(self.add_chunk(storage, len))

@@ -1,5 +1,5 @@
-//! Opens GGUF files. All sizes are checked against the length of the file before anything is allocated. llama.cpp aborts or
-//! crashes on some invalid headers; a file that opens here is safe for it.
+//! Opens GGUF files. All sizes are checked against the length of the file before anything is allocated. llama.cpp
+//! aborts or crashes on some invalid headers; a file that opens here is safe for it.
 
 use super::header_reader::{HeaderReader, Listed};
 use super::layout::{ALIGNMENT, align};
@@ -49,8 +49,8 @@ impl Gguf {
     /// Opens `path` and reads its header.
     ///
     /// # Errors
-    /// [`crate::Code::Gguf`] with the offset of the first invalid value, [`crate::Code::GgufType`] for a tensor type that the
-    /// linked ggml does not know, [`crate::Code::NotFound`] and others for the file.
+    /// [`crate::Code::Gguf`] with the offset of the first invalid value, [`crate::Code::GgufType`] for a tensor type
+    /// that the linked ggml does not know, [`crate::Code::NotFound`] and others for the file.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, len) = open_regular(path)?;
         let mut head = HeaderReader::new(path, &file, len);
@@ -158,8 +158,8 @@ impl TensorInfo {
     }
 }
 
-/// Returns the bytes of a tensor; `None` when a dimension is 0, a row does not have whole blocks, or the number of weights
-/// or bytes exceeds ggml's 63 bits.
+/// Returns the bytes of a tensor; `None` when a dimension is 0, a row does not have whole blocks, or the number of
+/// weights or bytes exceeds ggml's 63 bits.
 fn size(dims: &[u64], ggml_type: GgmlType) -> Option<u64> {
     let row = ggml_type.row_bytes(usize::try_from(*dims.first()?).ok()?).ok()?;
     let times = |n: u64, d: &u64| n.checked_mul(*d).filter(|n| *d > 0 && i64::try_from(*n).is_ok());

@@ -41,8 +41,8 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Wraps little-endian elements of the type with the id `element`. `None` when the type has no fixed width, `bytes` has
-    /// incomplete elements, or a boolean is neither 0 nor 1.
+    /// Wraps little-endian elements of the type with the id `element`. `None` when the type has no fixed width, `bytes`
+    /// has incomplete elements, or a boolean is neither 0 nor 1.
     #[must_use]
     pub fn new(element: u32, bytes: Vec<u8>) -> Option<Self> {
         let width = width(element)?;

@@ -1,5 +1,5 @@
-//! iq4_nl and iq4_xs: four-bit levels on a fixed non-uniform grid, in sub-blocks of 32 weights. iq4_nl stores a half-precision
-//! scale for each; iq4_xs has super-blocks of eight with 6-bit scales.
+//! iq4_nl and iq4_xs: four-bit levels on a fixed non-uniform grid, in sub-blocks of 32 weights. iq4_nl stores a
+//! half-precision scale for each; iq4_xs has super-blocks of eight with 6-bit scales.
 //!
 //! | bytes | iq4_nl | iq4_xs |
 //! |---|---|---|

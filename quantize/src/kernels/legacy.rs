@@ -156,8 +156,8 @@ fn first<S: Simd>(at: Block<S>, value: f32, x: Block<S>) -> f32 {
     x[place / 16 % 2][place % 16]
 }
 
-/// Returns the inverse of a scale; zero for a scale of zero and for one whose inverse is infinite, where ggml's levels are
-/// zero.
+/// Returns the inverse of a scale; zero for a scale of zero and for one whose inverse is infinite, where ggml's levels
+/// are zero.
 #[inline(always)]
 fn inverse(d: f32) -> f32 {
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };

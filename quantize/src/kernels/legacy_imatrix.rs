@@ -119,7 +119,8 @@ fn for_each_block<S: Simd, const BYTES: usize>(
     });
 }
 
-/// Computes the mean square of every row, sixteen rows side by side, because each sum must follow the order of the columns.
+/// Computes the mean square of every row, sixteen rows side by side, because each sum must follow the order of the
+/// columns.
 #[inline(always)]
 fn mean_squares<S: Simd>(simd: S, src: &[f32], n_per_row: usize, out: &mut Vec<f32>) {
     for rows in src.chunks(LANES * n_per_row) {

@@ -1,10 +1,10 @@
 //! Quantizes f32 rows to blocks: the same bytes as ggml's quantizers, several times faster.
 //!
 //! ggml quantizes one sub-block after another, although they are independent. Here sixteen blocks are quantized side by
-//! side, one per SIMD lane, and every lane does ggml's arithmetic in ggml's order: IEEE multiplication and addition, never
-//! fused, never reordered. So the bytes equal ggml's on x86-64, whatever the instruction set, which is chosen at run time
-//! (`fearless_simd`; no `unsafe` here). On other architectures a compiler may fuse ggml's products, unless it is built as
-//! in `vendor/cmake`.
+//! side, one per SIMD lane, and every lane does ggml's arithmetic in ggml's order: IEEE multiplication and addition,
+//! never fused, never reordered. So the bytes equal ggml's on x86-64, whatever the instruction set, which is chosen at
+//! run time (`fearless_simd`; no `unsafe` here). On other architectures a compiler may fuse ggml's products, unless it
+//! is built as in `vendor/cmake`.
 //!
 //! | file | contents |
 //! |---|---|
@@ -37,7 +37,7 @@ use llama_ext::{Error, GgmlType};
 /// Quantizes whole rows of `n_per_row` weights into `dst`. `importance` weights the error of each column.
 ///
 /// # Errors
-/// Those of [`reference`].
+/// Those of [`reference()`].
 pub fn quantize(
     to: GgmlType,
     src: &[f32],

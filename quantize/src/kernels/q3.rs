@@ -70,8 +70,8 @@ fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u
     }
 }
 
-/// Returns the scale of a sub-block and its levels, counted from the lowest. The largest weight gets the lowest level; then
-/// one level after another is changed while the error decreases.
+/// Returns the scale of a sub-block and its levels, counted from the lowest. The largest weight gets the lowest level;
+/// then one level after another is changed while the error decreases.
 #[inline(always)]
 fn refined<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK]) -> (Lanes<S>, [Lanes<S>; SUB_BLOCK]) {
     let zero = Lanes::splat(simd, 0.0);

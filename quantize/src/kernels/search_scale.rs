@@ -1,5 +1,5 @@
-//! Search for the scale with the least weighted error among nineteen candidates, with signed levels (q6_K; q3_K, q4_0 and
-//! q5_0 with an imatrix), for one sub-block of every lane. The callers store it.
+//! Search for the scale with the least weighted error among nineteen candidates, with signed levels (q6_K; q3_K, q4_0
+//! and q5_0 with an imatrix), for one sub-block of every lane. The callers store it.
 
 use super::lanes::{Lanes, nearest_int, rounded};
 use super::superblock_scales::GROUP_MAX_EPS;
@@ -65,8 +65,8 @@ pub(super) fn search<S: Simd, const N: usize>(simd: S, x: &[Lanes<S>; N], w: &[L
     Best { scale: is_tiny.select(zero, scale), inverse: is_tiny.select(zero, inverse) }
 }
 
-/// Returns the two sums of the least-squares fit. The largest level before clamping is `top` + 0.9, in the range of the fast
-/// rounding. Lanes of tiny weights divide by zero, and the caller drops their results.
+/// Returns the two sums of the least-squares fit. The largest level before clamping is `top` + 0.9, in the range of the
+/// fast rounding. Lanes of tiny weights divide by zero, and the caller drops their results.
 #[inline(always)]
 fn sums<S: Simd, const N: usize>(
     x: &[Lanes<S>; N],

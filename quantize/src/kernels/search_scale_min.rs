@@ -1,8 +1,8 @@
-//! Search for the scale and the minimum with the least weighted error (q2_K, q4_K, q5_K; q4_1 and q5_1 with an imatrix),
-//! for one sub-block of every lane. The callers store them.
+//! Search for the scale and the minimum with the least weighted error (q2_K, q4_K, q5_K; q4_1 and q5_1 with an
+//! imatrix), for one sub-block of every lane. The callers store them.
 //!
-//! As in ggml, the best minimum so far influences the candidates of later steps. The order of all sums is ggml's too; with
-//! another order some blocks would differ.
+//! As in ggml, the best minimum so far influences the candidates of later steps. The order of all sums is ggml's too;
+//! with another order some blocks would differ.
 
 use super::lanes::{Lanes, ROUNDED_UP_TO, nearest, nearest_int, rounded};
 use fearless_simd::prelude::*;
@@ -139,8 +139,8 @@ enum Beyond {
     Saturates,
 }
 
-/// Whether all weights of all lanes are in the range of the fast rounding; false for NaN. Multiplication and subtraction are
-/// monotone, so it is sufficient to check the lowest and the highest weight.
+/// Whether all weights of all lanes are in the range of the fast rounding; false for NaN. Multiplication and
+/// subtraction are monotone, so it is sufficient to check the lowest and the highest weight.
 #[inline(always)]
 fn within<S: Simd>(low: Lanes<S>, high: Lanes<S>, min: Lanes<S>, inverse: Lanes<S>) -> bool {
     let ends =

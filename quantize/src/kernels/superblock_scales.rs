@@ -1,5 +1,5 @@
-//! Fits the scales of a super-block with an imatrix: integers times one factor, found by a search and then by changing one
-//! integer at a time while the error decreases. All lanes at once, in ggml's order.
+//! Fits the scales of a super-block with an imatrix: integers times one factor, found by a search and then by changing
+//! one integer at a time while the error decreases. All lanes at once, in ggml's order.
 
 use super::lanes::{LANES, Lanes, nearest, rounded};
 use fearless_simd::prelude::*;

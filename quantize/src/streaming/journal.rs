@@ -1,5 +1,5 @@
-//! The journal of a streaming conversion: one line per entry, each with a CRC-32, so that a torn last line is detected. It
-//! is locked during the conversion. (The journal of a batch is in the program's `batch/journal/`.)
+//! The journal of a streaming conversion: one line per entry, each with a CRC-32, so that a torn last line is detected.
+//! It is locked during the conversion. (The journal of a batch is in the program's `batch/journal/`.)
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -52,8 +52,9 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal at `path` for a conversion of `name` into the partial files `parts`. A journal of another
-    /// conversion (`identity`) or a damaged one is restarted, and the partial files that it names are deleted, with a note.
+    /// Opens or creates the journal at `path` for a conversion of `name` into the partial files `parts`. A journal of
+    /// another conversion (`identity`) or a damaged one is restarted, and the partial files that it names are deleted,
+    /// with a note.
     pub(super) fn open(
         path: &Path,
         identity: &str,
@@ -242,8 +243,8 @@ fn key(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Returns a hash of everything that must be equal to resume: the files, their segments, and all that decides the bytes of
-/// the outputs.
+/// Returns a hash of everything that must be equal to resume: the files, their segments, and all that decides the bytes
+/// of the outputs.
 pub(super) fn identity(source: &Checkpoint, plan: &Plan, remote: &RemoteCheckpoint, segments: &Segments) -> String {
     let mut all = Sha256::new();
     let mut put = |bytes: &[u8]| {

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Each segment is fetched once and used for both hashing and conversion. Headers and directories, which decide where
-//! tensors are, are read earlier, by `Checkpoint::open_with`; later they are compared with the hashed bytes. The journal
-//! records the segments that are complete and on disk, so that the next run resumes there. The outputs get their final
-//! names when the SHA-256 of every file is verified.
+//! tensors are, are read earlier, by `Checkpoint::open_with`; later they are compared with the hashed bytes. The
+//! journal records the segments that are complete and on disk, so that the next run resumes there. The outputs get
+//! their final names when the SHA-256 of every file is verified.
 //!
 //! Threads: the caller and `threads` − 1 workers, `connections` downloads, one for hashing, one for the journal.
 
@@ -55,8 +55,8 @@ pub struct StreamOptions {
 }
 
 impl StreamOptions {
-    /// Returns options for `total` bytes of weights: segments of some MiB for a real model, smaller ones for a small model, so
-    /// that there are enough points to resume from.
+    /// Returns options for `total` bytes of weights: segments of some MiB for a real model, smaller ones for a small
+    /// model, so that there are enough points to resume from.
     #[must_use]
     pub fn of(total: u64, journal: PathBuf) -> Self {
         let segment = (total / 256).clamp(256 << 10, 8 << 20);
@@ -79,20 +79,20 @@ pub fn stream_memory(stream: &StreamOptions) -> u64 {
     stream.buffer + stream.segment
 }
 
-/// Whether [`convert_streaming`] can convert the checkpoint: false if a tensor is a non-contiguous view, or if tensors share
-/// so large a storage that a segment would exceed 64 MiB.
+/// Whether [`convert_streaming`] can convert the checkpoint: false if a tensor is a non-contiguous view, or if tensors
+/// share so large a storage that a segment would exceed 64 MiB.
 #[must_use]
 pub fn can_stream(source: &Checkpoint, plan: &Plan, stream: &StreamOptions) -> bool {
     let chunks = convert::chunks(source, plan, None);
     Segments::split(source, plan, &chunks, stream.segment).is_some()
 }
 
-/// Converts like [`crate::convert`], with the weights of `remote`, with which `source` was opened. Resumes from the journal
-/// of an interrupted run.
+/// Converts like [`crate::convert()`], with the weights of `remote`, with which `source` was opened. Resumes from the
+/// journal of an interrupted run.
 ///
 /// # Errors
-/// [`Error`] naming the file and tensor; [`Code::Sha256`] when a file does not have the listed SHA-256, [`Code::Fetch`] from
-/// the [`RangeSource`], [`Code::Locked`] when another process uses the journal.
+/// [`Error`] naming the file and tensor; [`Code::Sha256`] when a file does not have the listed SHA-256, [`Code::Fetch`]
+/// from the [`RangeSource`], [`Code::Locked`] when another process uses the journal.
 pub fn convert_streaming(
     source: &Checkpoint,
     plan: &Plan,
@@ -123,8 +123,8 @@ pub fn convert_streaming(
     done
 }
 
-/// Returns the paths of the partial files. They contain a tag for the set of outputs, so that conversions to different sets
-/// do not overwrite each other's partial files.
+/// Returns the paths of the partial files. They contain a tag for the set of outputs, so that conversions to different
+/// sets do not overwrite each other's partial files.
 fn parts(plan: &Plan) -> Vec<PathBuf> {
     let mut names: Vec<_> = plan.outputs.iter().map(|o| o.path.as_os_str().as_encoded_bytes()).collect();
     names.sort_unstable();
@@ -175,8 +175,8 @@ impl Streaming<'_> {
         self.plan.outputs.iter().zip(self.parts.iter().map(PathBuf::as_path))
     }
 
-    /// Whether all outputs are complete on disk, under their final names or as partial files. Inode numbers, where there are
-    /// any, show that it is not an older output with the same name and length.
+    /// Whether all outputs are complete on disk, under their final names or as partial files. Inode numbers, where
+    /// there are any, show that it is not an older output with the same name and length.
     fn all_outputs_present(&self, journal: &Journal) -> bool {
         self.planned().all(|(o, part)| {
             let has = |path: &Path| {
@@ -282,8 +282,8 @@ impl Streaming<'_> {
         }
     }
 
-    /// After an error in the bytes of a file, which the transfer may have damaged, moves the journal back to the file's start,
-    /// so that the next run downloads it again.
+    /// After an error in the bytes of a file, which the transfer may have damaged, moves the journal back to the file's
+    /// start, so that the next run downloads it again.
     fn rewind_file(&self, err: &Error, journal: &mut Journal) {
         if !matches!(err.code, Code::Sha256 | Code::TensorValue | Code::ZipCrc) {
             return;

@@ -36,8 +36,8 @@ impl Segment {
 pub(super) struct Segments(Vec<Segment>);
 
 impl Segments {
-    /// Splits all files into segments of about `target` bytes. `None` when a tensor is a non-contiguous view, or when tensors
-    /// share so many bytes that a segment would be too long.
+    /// Splits all files into segments of about `target` bytes. `None` when a tensor is a non-contiguous view, or when
+    /// tensors share so many bytes that a segment would be too long.
     pub(super) fn split(source: &Checkpoint, plan: &Plan, chunks: &[Chunk], target: u64) -> Option<Self> {
         let total = source.shards.iter().try_fold(0_u64, |sum, shard| sum.checked_add(shard.len()))?;
         if total / target.max(1) > MAX_SEGMENTS {

@@ -1,9 +1,10 @@
 //! The error of a file's weights against the reference, block by block.
 //!
 //! The error of a whole tensor hides damage: with 8 % of its blocks zeroed, its relative RMSE is only 0.3. So every 256
-//! weights of a row are checked. The normal error depends on the weights (one outlier can increase the error of its block
-//! tenfold), so a block with a large error is quantized again from the reference, and the file's error may be twice that
-//! error. With an importance matrix, which moves error to unimportant columns, the limit is four times that error plus 0.25.
+//! weights of a row are checked. The normal error depends on the weights (one outlier can increase the error of its
+//! block tenfold), so a block with a large error is quantized again from the reference, and the file's error may be
+//! twice that error. With an importance matrix, which moves error to unimportant columns, the limit is four times that
+//! error plus 0.25.
 
 use crate::kernels;
 use llama_ext::GgmlType;
@@ -14,8 +15,8 @@ pub(super) const BLOCK: usize = 256;
 /// Relative RMSE of a block that has lost its weights; it is 1 for zeros.
 const ALL_LOST: f64 = 0.95;
 
-/// The relative RMSE (RMSE / root mean square) of normally distributed weights in a type, measured with ggml's kernels by
-/// the test below. Only blocks above 1.5 times this value are quantized again.
+/// The relative RMSE (RMSE / root mean square) of normally distributed weights in a type, measured with ggml's kernels
+/// by the test below. Only blocks above 1.5 times this value are quantized again.
 pub(super) const fn usual_error(ggml_type: GgmlType) -> f64 {
     use GgmlType as T;
     match ggml_type {
@@ -101,8 +102,8 @@ pub(super) struct BadBlock {
     pub(super) what: String,
 }
 
-/// Compares rows of `columns` weights, or a part of a row. Returns the sums over all weights, the first bad block, and the
-/// number of bad blocks.
+/// Compares rows of `columns` weights, or a part of a row. Returns the sums over all weights, the first bad block, and
+/// the number of bad blocks.
 pub(super) fn compare(
     file: &[f32],
     source: &[f32],

@@ -28,8 +28,8 @@ pub struct FileCheck {
 /// Checks every weight of `source` and the CRC-32s of its storages. Returns one result per weight file.
 ///
 /// # Errors
-/// [`Error`] when the tensors do not match the configuration, a file cannot be read, or the observer cancels. Problems of
-/// the contents are in the results.
+/// [`Error`] when the tensors do not match the configuration, a file cannot be read, or the observer cancels. Problems
+/// of the contents are in the results.
 pub fn verify_checkpoint(
     source: &Checkpoint,
     threads: NonZeroUsize,

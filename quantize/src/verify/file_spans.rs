@@ -24,8 +24,8 @@ pub(super) struct FileSpan {
     pub(super) weights: Option<WeightSpan>,
 }
 
-/// Splits the whole file, including header, padding and bytes after the last tensor. Spans have whole rows, in multiples of
-/// `unit(tensor)`, unless a row is longer than a span.
+/// Splits the whole file, including header, padding and bytes after the last tensor. Spans have whole rows, in
+/// multiples of `unit(tensor)`, unless a row is longer than a span.
 pub(super) fn split(file: &Gguf, unit: impl Fn(usize) -> u64) -> Vec<FileSpan> {
     let (mut all, mut at) = (Vec::new(), 0);
     for (tensor, t) in file.tensors.iter().enumerate() {

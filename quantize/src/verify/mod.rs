@@ -1,8 +1,8 @@
 //! Checks GGUF files and checkpoint folders.
 //!
-//! A GGUF file is read once: [`Gguf::open`] checks the header; here every block's scale and every weight is checked, the
-//! tensors are compared with those that the header asks for, and the SHA-256 is computed. With a [`Reference`], the error
-//! of each block (`block_error`) and the metadata are compared too. `checkpoint` checks checkpoint folders.
+//! A GGUF file is read once: [`Gguf::open`] checks the header; here every block's scale and every weight is checked,
+//! the tensors are compared with those that the header asks for, and the SHA-256 is computed. With a [`Reference`], the
+//! error of each block (`block_error`) and the metadata are compared too. `checkpoint` checks checkpoint folders.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
@@ -53,8 +53,8 @@ impl Verdict {
     }
 }
 
-/// Reads `file` once on `threads` threads, and hashes and checks it. With a reference, also compares the weights and the
-/// metadata.
+/// Reads `file` once on `threads` threads, and hashes and checks it. With a reference, also compares the weights and
+/// the metadata.
 ///
 /// # Errors
 /// [`Error`] when a file cannot be read, or the observer cancels. Problems of the contents are in the [`Verdict`].

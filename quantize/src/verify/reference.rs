@@ -76,7 +76,8 @@ impl Reference {
         }
     }
 
-    /// Returns the number of rows that must be read together: the rotary rows of a checkpoint are interleaved within a head.
+    /// Returns the number of rows that must be read together: the rotary rows of a checkpoint are interleaved within a
+    /// head.
     pub(super) fn unit(&self) -> u64 {
         match &self.0 {
             Kind::Checkpoint { source, .. } => u64::from(source.config.head_dim),

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 /// Most problems that are listed; the others are counted.
 const NAMED: usize = 5;
 
-/// Returns the problems of the tensor table of a LLaMA model's file: missing tensors, tensors with another shape than the
-/// header's numbers give, and unknown tensors. The engine rejects a file with any of them.
+/// Returns the problems of the tensor table of a LLaMA model's file: missing tensors, tensors with another shape than
+/// the header's numbers give, and unknown tensors. The engine rejects a file with any of them.
 ///
 /// # Errors
 /// The error of [`Config::from_gguf`], without which the expected tensors are unknown.
