@@ -24,10 +24,10 @@ pub(super) fn weights(dir: &Path, files: &HashSet<String>) -> Error {
                 .map(|n| format!("{}{n:05}-of-{count:05}{}", format.prefix, format.suffix))
                 .collect();
             let what = format!(
-                "has {} shards, neither {} nor {}",
+                "has {} shards, but neither {} nor {}",
                 shards.len(),
                 format.index,
-                if missing.is_empty() { "a set of one save".to_owned() } else { listed(&missing) }
+                if missing.is_empty() { "a complete set".to_owned() } else { listed(&missing) }
             );
             return error(what, format!("fetch the missing files and {} into the same folder", format.index));
         }

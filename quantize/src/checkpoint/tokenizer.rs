@@ -85,7 +85,7 @@ impl Tokenizer {
             if let Some(in_config) = in_config.filter(|in_config| *in_config != id) {
                 let text = display_text(&text);
                 notes.push(format!(
-                    "config.json says {key} is {in_config}; the vocabulary has {text} at {id}, which is written"
+                    "config.json has {key} {in_config}; the vocabulary has {text} at {id}, which is used"
                 ));
             }
             Ok((text, id))

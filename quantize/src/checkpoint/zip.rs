@@ -104,7 +104,7 @@ fn records(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8]) -> ZipResu
         let name = std::str::from_utf8(path.as_bytes()).ok().filter(|name| is_inside(name));
         let Some(name) = name.map(str::to_owned) else {
             let shown: String = path.as_bytes().escape_ascii().take(120).map(char::from).collect();
-            let what = format!("a member is named '{shown}'");
+            let what = format!("a member has the invalid name '{shown}'");
             return Err((Code::ZipName, what));
         };
         if !seen.insert(name.clone()) {

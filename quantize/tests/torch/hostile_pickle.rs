@@ -65,7 +65,7 @@ fn attacks_by_pickle_are_refused_by_name_and_offset() {
             "a text of 4 GiB",
             p().op(b"X\xff\xff\xff\xff"),
             Code::PickleLimit,
-            "+0x2 (byte 66): has a text of 4294967295 bytes",
+            "+0x2 (byte 66): has a string of 4294967295 bytes",
         ),
         ("a text beyond the end", p().op(b"X\x10\0\0\0abc"), Code::PickleEnd, "+0x2 "),
         ("a text that is none", p().op(b"X\x02\0\0\0\xff\xfe."), Code::PickleValue, "UTF-8"),

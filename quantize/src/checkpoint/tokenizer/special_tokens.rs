@@ -153,8 +153,8 @@ pub(super) fn prefix_space(
     }
     let place = if named == PrefixSpace::First { "only at the start of a prompt" } else { "nowhere" };
     notes.push(format!(
-        "the tokenizer puts a space before a text {place} (legacy: false), which is obeyed here; other programs put one \
-         after every special token, because a GGUF cannot say this, so their ids differ from Transformers'"
+        "the tokenizer puts a space before a text {place} (legacy: false), and so does this program; others put one \
+         after every special token, because a GGUF cannot store this, so their token ids differ from Transformers'"
     ));
     named
 }
