@@ -134,7 +134,7 @@ impl Journal {
         self.resume(run, input, retry)?;
         if self.index.is_lost() && !self.restart {
             let what = "has a damaged first line, and no record of this run";
-            let fix = "run the command that created it, pass --restart to discard it, or choose another -o";
+            let fix = "run the command that created it, give --restart to discard it, or another -o";
             return Err(Failure::input(Code::Journal, what, fix).at(&self.path));
         }
         if self.restart {
@@ -155,7 +155,8 @@ impl Journal {
 
     fn mismatch(&self, why: &str) -> Failure {
         let what = format!("holds {} records of another run: {why}", self.index.entries.len());
-        let fix = "restore the original input and settings, pass --restart to discard the finished records, or choose another -o";
+        let fix =
+            "restore the original input and settings, give --restart to discard the finished records, or another -o";
         Failure::input(Code::ResumeMismatch, what, fix).at(&self.path)
     }
 

@@ -1,5 +1,4 @@
-//! The checked options of a run, and what follows from them: its identity, the defaults of its records, and the number of
-//! slots.
+//! The checked options of a run. Its identity, the defaults of its records and the number of slots are derived from them.
 
 use super::defaults::Defaults;
 use super::files::is_file;
