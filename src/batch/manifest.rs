@@ -210,11 +210,3 @@ impl ProgramInfo {
 pub(crate) fn path(output: &Path) -> Result<PathBuf, Failure> {
     beside(output, "", ".manifest.json")
 }
-
-/// The most memory that this process had so far, in bytes, where the system tells.
-pub(crate) fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
-}

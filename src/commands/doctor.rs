@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             "the self-test failed ({why}): build again on this machine, and report it if that does not help"
         ));
     }
-    let memory = memory();
+    let memory = crate::platform::machine_memory();
     let cache = crate::model::app_dirs::cache_dir().map_or_else(|err| err.what, |dir| dir.display().to_string());
     let hub = HubSettings::from_env();
     if let Err(why) = &hub {
@@ -168,13 +168,6 @@ fn run_self_test() -> Result<Value, String> {
         None => Ok(results),
         Some(r) => Err(format!("{} in {}: error {}", r["type"], r["buffer"], r["error"])),
     }
-}
-
-/// Returns total and available memory, in bytes; zeros if the system does not report them.
-fn memory() -> (u64, u64) {
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    (system.total_memory(), system.available_memory())
 }
 
 /// The Hub settings as JSON; of the token only whether there is one.

@@ -2,10 +2,10 @@
 //! memory. Checked before the weights are loaded, so that an error can suggest a flag; otherwise the kernel would kill the
 //! process later. The formula is in `model_dims.rs`, the available memory in `available.rs`.
 
-use super::available::Available;
 use super::model_dims::ModelDims;
 use super::settings::{CacheType, EngineSettings, FlashAttn, N_CTX_MIN};
 use crate::error::{Code, Failure};
+use crate::platform::Available;
 use crate::table::gib;
 
 /// Maximum slots if the user gives no number: more slots gain little on a CPU, and the cost of the mask grows with the pool.

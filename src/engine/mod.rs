@@ -2,11 +2,8 @@
 //! misuse, so every precondition is checked here, in Rust, first. Not here: what is decoded when (`decode/`), and
 //! conversations (`chat/`, `batch/`).
 
-mod available;
 mod backend;
-mod cgroup;
 mod context;
-mod cores;
 mod gguf_preflight;
 mod kv_snapshot;
 mod memory_plan;
@@ -28,5 +25,4 @@ pub(crate) use model_dims::ModelDims;
 pub(crate) use sampler::Sampler;
 pub(crate) use sampling::{SAMPLING_VERSION, Sampling, random_seed};
 pub(crate) use settings::{CacheType, EngineSettings, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Numa, Repack};
-pub(crate) use threads::reexec_with_short_openmp_spin;
 pub(crate) use vocab::{Spaces, Vocab};

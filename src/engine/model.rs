@@ -1,7 +1,6 @@
 //! Loads a GGUF file. The path, the header (`gguf_preflight.rs`) and the memory (`memory_plan.rs`) are checked before
 //! llama.cpp opens it.
 
-use super::available::available_memory;
 use super::backend::{backend, gpus, start};
 use super::context::Context;
 use super::gguf_preflight::{self, Preflight};
@@ -13,6 +12,7 @@ use super::threads::default_threads;
 use super::vocab::{Rules, Vocab};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
+use crate::platform::available_memory;
 use llama_cpp_2::model::LlamaModel;
 use llama_ext::load::Load;
 use std::ffi::CString;

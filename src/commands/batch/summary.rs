@@ -129,7 +129,7 @@ pub(super) fn manifest(
         "cached_tokens": summary.stats.cached_tokens,
         "completion_tokens": summary.stats.completion_tokens,
         "tokens_per_second": summary.speed(),
-        "peak_memory_bytes": manifest::peak_memory(),
+        "peak_memory_bytes": crate::platform::peak_memory(),
     }));
     manifest
 }
