@@ -8,11 +8,12 @@
 mod index;
 mod line;
 
-use super::files::{beside, exists, is_folder, lock};
 use super::format::Format;
 use super::identity::{CONTEXT_SIZE, Identity};
+use super::lock::lock;
 use super::manifest::Manifest;
 use super::output::{OutputFile, WrittenOutput};
+use super::paths::{beside, exists, is_folder};
 use super::record_key::{InputIndex, Key};
 use super::shard::Shard;
 use super::sink::{FinishedRecord, RecordSink};

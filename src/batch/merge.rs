@@ -1,11 +1,11 @@
 //! Joins the outputs of all shards into the output that one run over the whole input would have written. Their manifests show
 //! whether they belong together, whether a shard is missing or duplicated, and whether one was modified.
 
-use super::files::{beside, exists};
 use super::format::Format;
 use super::input::{Framing, InputFile, RecordReader};
 use super::manifest::Manifest;
 use super::output::{OutputFile, WrittenOutput};
+use super::paths::{beside, exists};
 use super::shard::Shard;
 use crate::error::{Code, Failure};
 use crate::sanitize::shown;
