@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make demo` shows after the build: a checkpoint converted, chatted with and run in batch, in a folder of its own.
+# Runs `make demo` after the build: converts a checkpoint, chats with it and runs it in batch, in a temporary folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\033[1m' dim=$'\033[2m' plain=$'\033[0m'
 fi
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-show() { # the command as one would type it
+show() { # prints the command as a user types it
     local line='$ tulu-quant' arg
     for arg in "$@"; do
         case $arg in *' '*) line+=" '$arg'" ;; *) line+=" $arg" ;; esac
