@@ -3,9 +3,8 @@
 //! or stderr itself is locked.
 
 use crate::error::{Code, ErrorFormat, Exit, Failure};
+use crate::platform::{TerminalState, exit_now, write_unlocked};
 use crate::sanitize::one_line;
-use rustix::termios::{OptionalActions, Termios, tcsetattr};
-use std::io::stderr;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -21,7 +20,7 @@ static EXIT: OnceLock<Exit> = OnceLock::new();
 /// What the standard library and others say when the system has no room for one more thread.
 const NO_THREAD: &str = "failed to spawn thread: ";
 /// How the terminal was before an editor took it.
-static TERMINAL: OnceLock<Termios> = OnceLock::new();
+static TERMINAL: OnceLock<TerminalState> = OnceLock::new();
 /// How errors are written, once it is known.
 static FORMAT: OnceLock<ErrorFormat> = OnceLock::new();
 
@@ -36,16 +35,16 @@ pub(crate) fn guarded(work: impl FnOnce() -> ExitCode) -> ExitCode {
         let mine = GUARDED.get() == Some(&std::thread::current().id());
         if !mine || UNWINDING.swap(true, Ordering::SeqCst) {
             if let Some(before) = TERMINAL.get() {
-                let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+                before.restore();
             }
-            signal_hook::low_level::exit(failure.exit as i32);
+            exit_now(failure.exit as i32);
         }
     }));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| EXIT.get().copied().unwrap_or(Exit::Engine).into())
 }
 
 /// How the terminal is to be left when the process ends at once.
-pub(crate) fn terminal(before: &Termios) {
+pub(crate) fn terminal(before: &TerminalState) {
     let _ = TERMINAL.set(before.clone());
 }
 
@@ -68,14 +67,7 @@ fn failure(panic: &PanicHookInfo<'_>) -> Failure {
 /// Writes the line with nothing that could be locked. What cannot be written is lost.
 fn say(failure: &Failure) {
     let line = failure.line(FORMAT.get().copied().unwrap_or_default()) + "\n";
-    let mut rest = line.as_bytes();
-    while !rest.is_empty() {
-        match rustix::io::write(stderr(), rest) {
-            Ok(n @ 1..) => rest = &rest[n..],
-            Err(rustix::io::Errno::INTR) => {}
-            _ => return,
-        }
-    }
+    write_unlocked(line.as_bytes());
 }
 
 #[cfg(test)]

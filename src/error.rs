@@ -3,6 +3,7 @@
 
 mod code;
 
+pub(crate) use crate::exit::Exit;
 pub(crate) use code::Code;
 
 use crate::interrupt;
@@ -14,31 +15,6 @@ use std::process::ExitCode;
 
 /// What the library and [`Failure::interrupted`] say of work that a signal ended.
 const STOPPED: &str = "stopped";
-
-/// How a command ended. The numbers are a contract with scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// Everything asked for exists and is valid.
-    Done = 0,
-    /// Finished, but some records failed or `verify` found damage.
-    Partial = 1,
-    /// Fix your input or flags.
-    Input = 2,
-    /// The machine: disk full, permission, memory, lock.
-    Machine = 3,
-    /// The engine's failure or our defect.
-    Engine = 4,
-    /// Ctrl-C.
-    Interrupted = 130,
-    /// SIGTERM.
-    Terminated = 143,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
 
 /// How the error line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -132,6 +108,12 @@ impl Failure {
     pub(crate) fn report(&self, format: ErrorFormat) -> ExitCode {
         stderr::line(&self.line(format));
         self.exit.into()
+    }
+}
+
+impl From<interrupt::CannotInstall> for Failure {
+    fn from(err: interrupt::CannotInstall) -> Self {
+        Self::machine(Code::Signal, format!("cannot handle signals: {}", err.0), "report this")
     }
 }
 

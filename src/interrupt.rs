@@ -1,11 +1,13 @@
-//! Ctrl-C and SIGTERM. The first one asks: whoever works looks at [`Interrupt::asked`] at least four times a second, and
-//! puts things in order. The second one leaves at once, with 130 or 143. A signal that was ignored when the program
-//! started (`nohup`, a job that a script put into the background) stays ignored.
+//! Requests to stop: Ctrl-C and SIGTERM. The first one raises a flag; long work looks at [`Interrupt::asked`] at least four
+//! times a second and stops in order. The second one ends the process at once, with 130 or 143. How the system delivers
+//! signals is `platform/signals.rs`.
 
-use crate::error::{Code, Exit, Failure};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use crate::exit::Exit;
+use crate::platform::{self, Signal};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The one that was installed.
 static INSTALLED: OnceLock<Interrupt> = OnceLock::new();
@@ -15,28 +17,46 @@ static INSTALLED: OnceLock<Interrupt> = OnceLock::new();
 pub(crate) struct Interrupt {
     int: Arc<AtomicBool>,
     term: Arc<AtomicBool>,
+    /// Who wants to hear of every Ctrl-C.
+    listener: Arc<Mutex<Option<Sender<Signal>>>>,
 }
+
+/// The system does not let this process handle signals.
+#[derive(Debug)]
+pub(crate) struct CannotInstall(pub(crate) io::Error);
 
 impl Interrupt {
     /// Takes the signals over from the system; once, at the start of a command that runs long.
-    pub(crate) fn install() -> Result<Self, Failure> {
-        let this = Self { int: Arc::default(), term: Arc::default() };
-        for (signal, flag, exit) in [(SIGINT, &this.int, Exit::Interrupted), (SIGTERM, &this.term, Exit::Terminated)] {
-            if ignored(signal) {
-                continue;
-            }
-            // In this order: at the first signal the flag is still down when the first action looks at it.
-            signal_hook::flag::register_conditional_shutdown(signal, exit as i32, flag.clone())
-                .and_then(|_| signal_hook::flag::register(signal, flag.clone()))
-                .map_err(|err| {
-                    Failure::machine(Code::Signal, format!("cannot listen to signals: {err}"), "report this")
-                })?;
-        }
+    pub(crate) fn install() -> Result<Self, CannotInstall> {
+        let this = Self { int: Arc::default(), term: Arc::default(), listener: Arc::default() };
+        let handled = this.clone();
+        platform::set_ctrl_c(move || handled.ctrl_c()).map_err(CannotInstall)?;
+        platform::on_terminate(&this.term, Exit::Terminated as i32).map_err(CannotInstall)?;
         let _ = INSTALLED.set(this.clone());
         Ok(this)
     }
 
-    /// Whether somebody asked to stop, and what the process answers then.
+    /// One Ctrl-C: runs on the thread of the handler, which counts every one.
+    fn ctrl_c(&self) {
+        let second = self.int.swap(true, Ordering::SeqCst);
+        if let Some(listener) = &*self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = listener.send(Signal::CtrlC);
+        }
+        if second {
+            platform::exit_now(Exit::Interrupted as i32);
+        }
+    }
+
+    /// Returns a channel that receives every Ctrl-C, SIGTERM and SIGHUP from now on, after the flags are raised. For a
+    /// terminal, where somebody must react while nothing looks at the flags.
+    pub(crate) fn listen(&self) -> io::Result<Receiver<Signal>> {
+        let (sender, receiver) = channel();
+        platform::send_hangup_and_terminate(sender.clone())?;
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        Ok(receiver)
+    }
+
+    /// Returns the exit code of the request to stop, if there was one.
     pub(crate) fn asked(&self) -> Option<Exit> {
         if self.term.load(Ordering::SeqCst) {
             Some(Exit::Terminated)
@@ -47,21 +67,13 @@ impl Interrupt {
         }
     }
 
-    /// The request was obeyed (an answer was stopped) and work goes on: the next Ctrl-C is a first one again.
+    /// The request was obeyed (an answer was stopped) and work continues: the next Ctrl-C is a first one again.
     pub(crate) fn obeyed(&self) {
         self.int.store(false, Ordering::SeqCst);
     }
 }
 
-/// [`Interrupt::asked`] of the one that was installed.
+/// Returns [`Interrupt::asked`] of the one that was installed.
 pub(crate) fn asked() -> Option<Exit> {
     INSTALLED.get()?.asked()
-}
-
-/// Whether `signal` is ignored, which the program that started this one decided. Linux says so in /proc; elsewhere it is
-/// not known, and the answer is no. To be asked before a handler is installed.
-pub(crate) fn ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }

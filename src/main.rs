@@ -1,4 +1,4 @@
-//! `tulu-quant`: parse → dispatch → print the error → exit code. A table of contents; the rooms are beside it.
+//! Entry point of `tulu-quant`: parses the command line, runs the subcommand, prints the error, returns the exit code.
 #![forbid(unsafe_code)]
 
 mod atomic_file;
@@ -12,10 +12,12 @@ mod decode;
 mod defect;
 mod engine;
 mod error;
+mod exit;
 mod hex;
 mod interrupt;
 mod model;
 mod options;
+mod platform;
 mod progress;
 mod prompt;
 mod sanitize;
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
         return Exit::Machine.into();
     }
     defect::guarded(|| {
-        engine::spin_briefly();
+        platform::reexec_with_short_openmp_spin();
         let line = match cli::parse(std::env::args_os()) {
             Ok(line) => line,
             Err(refused) => return refused.report(),
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
         llama_ext::log::capture(None);
         match commands::run(line.command, || cli::command(false)) {
             Ok(exit) => exit.into(),
-            Err(failure) => line.variables.named(failure).report(line.error_format),
+            Err(failure) => line.variables.name_in(failure).report(line.error_format),
         }
     })
 }

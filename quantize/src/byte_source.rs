@@ -1,5 +1,5 @@
-//! Where the bytes of weight files are: the border that keeps the readers from knowing whether a file lies on this disk
-//! or is still on its way. Here is the file on disk; `arrive/` has the other one.
+//! [`ByteSource`], the abstraction over local and remote weight files, and its implementation for local ones. The one for
+//! remote files is in `streaming/remote.rs`.
 
 use crate::error::Result;
 use crate::files::open_regular;
@@ -11,12 +11,12 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// The bytes of one weight file, at any offset, from several threads at once.
+/// Reads the bytes of one weight file at any offset, from several threads at once.
 pub trait ByteSource: fmt::Debug + Send + Sync {
-    /// Length in bytes, as it was when the file was opened.
+    /// Returns the length in bytes when the file was opened.
     fn len(&self) -> u64;
 
-    /// Whether there is nothing in it.
+    /// Whether the file is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -24,22 +24,22 @@ pub trait ByteSource: fmt::Debug + Send + Sync {
     /// Fills `buf` from `offset`; an early end of the file is `UnexpectedEof`.
     ///
     /// # Errors
-    /// The operating system's, or one that carries an [`Error`].
+    /// The operating system's error, or one with a [`crate::Error`] inside.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// These small parts will be read soon: who has a long way to them can fetch them together.
+    /// Prefetches small ranges that will be read soon. Does nothing for local files.
     fn prefetch(&self, _parts: &[Range<u64>]) {}
 
-    /// `bytes`, which lie at `offset`, are about to be trusted because they pass the file's sum. Answers where they differ
-    /// from what was read before from the same place: the first such byte of the file.
+    /// Compares `bytes` at `offset`, whose checksum is verified, with the bytes that were read there before. Returns the
+    /// offset of the first difference.
     fn first_difference(&self, _offset: u64, _bytes: &[u8]) -> Option<u64> {
         None
     }
 
-    /// What is different now from when the file was opened.
+    /// Describes how the file changed since it was opened; `None` if it did not.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's error.
     fn changed(&self) -> io::Result<Option<String>> {
         Ok(None)
     }
@@ -48,21 +48,20 @@ pub trait ByteSource: fmt::Debug + Send + Sync {
 /// A file on this disk.
 #[derive(Debug)]
 pub(crate) struct FileOnDisk {
-    /// What was checked is what is read.
     file: File,
     len: u64,
-    /// When it had last been written when it was opened, where the system tells.
+    /// Modification time when the file was opened, where the system has one.
     modified: Option<SystemTime>,
 }
 
 impl FileOnDisk {
-    /// Opens a regular file: a folder, pipe or device would hang or lie about its length.
+    /// Opens a regular file; a folder, pipe or device is an error.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let (file, len) = open_regular(path)?;
         Ok(Self::new(file, len))
     }
 
-    /// An open file of `len` bytes.
+    /// Wraps an open file of `len` bytes.
     pub(crate) fn new(file: File, len: u64) -> Self {
         let modified = file.metadata().and_then(|found| found.modified()).ok();
         Self { file, len, modified }
@@ -83,7 +82,7 @@ impl ByteSource for FileOnDisk {
         Ok(if now.len() != self.len {
             Some(format!("had {} bytes when it was opened and has {} now", self.len, now.len()))
         } else if now.modified().ok() != self.modified {
-            Some("was written to after it was opened".to_owned())
+            Some("was modified after it was opened".to_owned())
         } else {
             None
         })

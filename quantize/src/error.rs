@@ -1,21 +1,21 @@
-//! Why a checkpoint or a GGUF file is refused, or a conversion stopped. One [`Code`] for each broken invariant.
+//! The errors of this crate: one [`Code`] for each invariant that can be broken.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What this crate answers.
+/// The result of the functions of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Who can mend it.
+/// Error class, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The input or the request: another file or flag helps.
+    /// The input or the request is wrong: another file or flag helps.
     Input,
-    /// The machine: space, permissions, memory.
+    /// System error: disk space, permissions, memory, network.
     Machine,
     /// The user asked to stop.
     Interrupted,
-    /// llama.cpp failed, or this crate is wrong.
+    /// A bug in llama.cpp or in this crate.
     Defect,
 }
 
@@ -26,13 +26,13 @@ macro_rules! codes {
         pub enum Code { $($(#[$doc])* $name,)* }
 
         impl Code {
-            /// The stable text, such as `ST_HOLE`.
+            /// Returns the stable text, such as `ST_HOLE`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// Who can mend it.
+            /// Returns the class, which decides the exit code.
             #[must_use]
             pub const fn class(self) -> Class {
                 match self { $(Self::$name => Class::$class,)* }
@@ -42,21 +42,21 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The folder, or a file that must be there, is not.
+    /// A folder or a required file does not exist.
     NotFound = "NOT_FOUND", Input;
-    /// The path is there but is not what is needed (a folder for a file, a pipe, …).
+    /// The path is of the wrong kind: a folder for a file, a file for a folder, a pipe, ….
     NotAFile = "NOT_A_FILE", Input;
     /// Reading, writing or creating failed.
     Io = "IO", Machine;
-    /// A JSON file does not parse, or is larger than any real one.
+    /// A JSON file does not parse, or is too large.
     Json = "JSON", Input;
-    /// config.json describes a model this is not for (reward model, other architecture, adapter).
+    /// config.json is of an unsupported model (reward model, other architecture, adapter).
     Architecture = "ARCHITECTURE", Input;
     /// A number in config.json is missing or impossible.
     Config = "CONFIG", Input;
     /// tokenizer.model is not a usable SentencePiece vocabulary.
     Tokenizer = "TOKENIZER", Input;
-    /// No weights in a format that is read.
+    /// The folder has no weights in a supported format.
     NoWeights = "NO_WEIGHTS", Input;
     /// The index names a shard that is not a plain file name.
     IndexPath = "INDEX_PATH", Input;
@@ -66,11 +66,11 @@ codes! {
     IndexTensors = "INDEX_TENSORS", Input;
     /// A safetensors header's length is impossible for the file.
     StLength = "ST_LENGTH", Input;
-    /// A safetensors header is not the JSON it has to be.
+    /// A safetensors header is not the expected JSON.
     StHeader = "ST_HEADER", Input;
-    /// A tensor stands twice in a header.
+    /// A header lists a tensor twice.
     StDuplicate = "ST_DUPLICATE", Input;
-    /// A tensor's type is not one that is read.
+    /// A tensor's type is not supported.
     StDtype = "ST_DTYPE", Input;
     /// A tensor's bytes do not match its shape and type.
     StSize = "ST_SIZE", Input;
@@ -78,49 +78,49 @@ codes! {
     StHole = "ST_HOLE", Input;
     /// The file is shorter or longer than its header says.
     StEnd = "ST_END", Input;
-    /// A `.bin` file that is not of the zip layout that torch.save writes since PyTorch 1.6.
+    /// A `.bin` file is not in the zip layout that torch.save writes since PyTorch 1.6.
     TorchFormat = "TORCH_FORMAT", Input;
-    /// The `version` member of a `.bin` file is not one that is known.
+    /// The `version` member of a `.bin` file is unknown.
     TorchVersion = "TORCH_VERSION", Input;
     /// A `.bin` file was written by a big-endian machine.
     TorchEndian = "TORCH_ENDIAN", Input;
-    /// What is pickled is no table of named tensors.
+    /// The pickle is not a table of named tensors (a state dict).
     TorchState = "TORCH_STATE", Input;
-    /// A tensor stands twice in a `.bin` file.
+    /// A `.bin` file lists a tensor twice.
     TorchDuplicate = "TORCH_DUPLICATE", Input;
-    /// A tensor's type is not one that is read.
+    /// A tensor's type is not supported.
     TorchDtype = "TORCH_DTYPE", Input;
-    /// A storage is not there, or is not as long as is said of it.
+    /// A storage is missing, or has the wrong length.
     TorchStorage = "TORCH_STORAGE", Input;
-    /// A tensor's shape, strides and offset do not lie within its storage.
+    /// A tensor's shape, strides and offset reach outside its storage.
     TorchView = "TORCH_VIEW", Input;
-    /// The end record or the directory of a zip file is cut or damaged.
+    /// The end record or the central directory of a zip file is truncated or damaged.
     ZipDirectory = "ZIP_DIRECTORY", Input;
-    /// A member of a zip file has a name that no `.bin` file has.
+    /// A member of a zip file has an invalid name.
     ZipName = "ZIP_NAME", Input;
-    /// A member stands twice, or there are several data.pkl.
+    /// Two members of a zip file have the same name, or there are several data.pkl.
     ZipDuplicate = "ZIP_DUPLICATE", Input;
     /// A member is compressed or encrypted.
     ZipMethod = "ZIP_METHOD", Input;
-    /// A member's own header says something else than the directory.
+    /// A member's local header contradicts the central directory.
     ZipHeader = "ZIP_HEADER", Input;
-    /// Members of a zip file overlap, or do not begin at its first byte.
+    /// Members of a zip file overlap, or the first does not begin at byte 0.
     ZipOverlap = "ZIP_OVERLAP", Input;
-    /// The bytes of a member do not have the CRC32 that was stored with them.
+    /// The bytes of a member do not match its CRC-32.
     ZipCrc = "ZIP_CRC", Input;
-    /// The pickle ends too early, or goes on after its end.
+    /// The pickle is truncated, or has bytes after its STOP opcode.
     PickleEnd = "PICKLE_END", Input;
-    /// The pickle has a protocol whose opcodes are not read.
+    /// The pickle has an unsupported protocol.
     PickleProtocol = "PICKLE_PROTOCOL", Input;
-    /// An opcode that no checkpoint needs.
+    /// The pickle has an opcode that no checkpoint needs.
     PickleOpcode = "PICKLE_OPCODE", Input;
-    /// The pickle names a function or class that no checkpoint needs. Nothing of a pickle is ever executed.
+    /// The pickle names a function or class that is not allowed. Nothing in a pickle is ever executed.
     PickleGlobal = "PICKLE_GLOBAL", Input;
-    /// The pickle takes from an empty stack, a mark or a memo entry that is not there.
+    /// The pickle uses a missing stack value, mark or memo entry.
     PickleStack = "PICKLE_STACK", Input;
-    /// An operand or argument is not of the kind or number it has to be.
+    /// An operand or argument of the pickle has the wrong type or number.
     PickleValue = "PICKLE_VALUE", Input;
-    /// The pickle is larger or deeper than any real one.
+    /// The pickle exceeds a limit on size or nesting.
     PickleLimit = "PICKLE_LIMIT", Input;
     /// A tensor that a LLaMA model does not have.
     TensorUnknown = "TENSOR_UNKNOWN", Input;
@@ -130,27 +130,27 @@ codes! {
     TensorShape = "TENSOR_SHAPE", Input;
     /// A weight is NaN or infinite.
     TensorValue = "TENSOR_VALUE", Input;
-    /// The rows of a tensor cannot be stored in the type asked for.
+    /// The rows of a tensor cannot be stored in the requested type.
     Type = "TYPE", Input;
-    /// A source that is quantized already.
+    /// The source is already quantized.
     Requantize = "REQUANTIZE", Input;
-    /// An importance matrix that is not one, or not of this model.
+    /// An importance matrix is invalid, or of another model.
     Imatrix = "IMATRIX", Input;
     /// The request contradicts itself (one output file for two types, …).
     Request = "REQUEST", Input;
-    /// The output exists and replacing it was not asked for.
+    /// The output exists, and `replace` is not set.
     OutputExists = "OUTPUT_EXISTS", Input;
     /// The output folder cannot be written.
     Output = "OUTPUT", Machine;
     /// The outputs do not fit on the disk.
     DiskFull = "DISK_FULL", Machine;
-    /// A distant file could not be fetched.
+    /// A remote file could not be fetched.
     Fetch = "FETCH", Machine;
-    /// What was fetched does not have the sha256 that was listed.
+    /// A SHA-256 does not match the known one.
     Sha256 = "SHA256", Machine;
-    /// The system starts no thread.
+    /// A thread could not be started.
     Threads = "THREADS", Machine;
-    /// Another process is at it.
+    /// Another process holds the lock.
     Locked = "LOCKED", Machine;
     /// A source file changed while it was read.
     InputChanged = "INPUT_CHANGED", Machine;
@@ -160,20 +160,20 @@ codes! {
     GgufType = "GGUF_TYPE", Input;
     /// The observer asked to stop.
     Interrupted = "INTERRUPTED", Interrupted;
-    /// llama.cpp refused what should have been right.
+    /// llama.cpp or this crate failed on valid input: a bug.
     Engine = "ENGINE", Defect;
 }
 
-/// A refusal with its place and its way out.
+/// An error: what is wrong in which file, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Which invariant.
+    /// The broken invariant.
     pub code: Code,
     /// The file at fault.
     pub file: PathBuf,
-    /// What is wrong: the tensor, the offset in bytes, the numbers.
+    /// What is wrong, with the tensor, the offset in bytes or the numbers. The file is its subject.
     pub what: String,
-    /// What to do about it.
+    /// How to fix it.
     pub fix: String,
 }
 
@@ -182,17 +182,16 @@ impl Error {
         Self { code, file: file.to_owned(), what: what.into(), fix: fix.into() }
     }
 
-    /// An operating-system error while `doing` something with `file`.
+    /// Describes an operating-system error: "cannot `doing`". An [`Error`] inside `err` is returned as it is.
     pub(crate) fn io(file: &Path, doing: &str, err: &std::io::Error) -> Self {
         use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, StorageFull};
-        // a medium that knows better than the operating system says it whole
         if let Some(known) = err.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
             return known.clone();
         }
         let (code, fix) = match err.kind() {
             NotFound | NotADirectory => (Code::NotFound, "check the path"),
             IsADirectory => (Code::NotAFile, "give a file"),
-            StorageFull => (Code::DiskFull, "free space or choose another disk with -o; nothing was kept"),
+            StorageFull => (Code::DiskFull, "free space or choose another disk with -o"),
             PermissionDenied => (Code::Io, "check the permissions"),
             _ => (Code::Io, "check the disk, then run it again"),
         };
@@ -201,7 +200,7 @@ impl Error {
 }
 
 impl Error {
-    /// A thread that is needed for `file` could not be started.
+    /// Describes a failure to start a thread that the work on `file` needs.
     pub(crate) fn thread(file: &Path, err: &std::io::Error) -> Self {
         let fix = "raise the limit on processes and threads (ulimit -u, the container's pids)";
         Self::new(Code::Threads, file, format!("cannot start a thread: {err}"), fix)

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// Opens a regular file and tells its length. It is opened once and looked at through the handle: what was checked is what
-/// is read, and a pipe that took the file's place does not hang.
+/// Opens a regular file and returns it with its length. The open file itself is checked, not the path, so a file that is
+/// replaced in between cannot escape the check.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let file = platform::for_reading(path).map_err(|err| cannot_open(path, &err))?;
     let found = file.metadata().map_err(|err| Error::io(path, "look at the file", &err))?;
@@ -17,7 +17,7 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     Ok((file, found.len()))
 }
 
-/// Why a file cannot be opened: a link whose target is gone is told apart from a name that is not there.
+/// The error for a file that cannot be opened; a dangling link has its own message.
 fn cannot_open(path: &Path, err: &io::Error) -> Error {
     let dangles = err.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata(path).is_ok();
     if !dangles {
@@ -27,22 +27,22 @@ fn cannot_open(path: &Path, err: &io::Error) -> Error {
     Error::new(Code::NotFound, path, "is a link whose target is missing", fix)
 }
 
-/// All of a small file, read through one handle; `too_long` is the error for one of so many bytes, more than `most`.
-pub(crate) fn read_small(path: &Path, most: u64, too_long: impl Fn(u64) -> Error) -> Result<Vec<u8>> {
+/// Reads a whole file of at most `max` bytes; `too_long(len)` makes the error for a longer one.
+pub(crate) fn read_small(path: &Path, max: u64, too_long: impl Fn(u64) -> Error) -> Result<Vec<u8>> {
     let (file, len) = open_regular(path)?;
-    if len > most {
+    if len > max {
         return Err(too_long(len));
     }
     let mut bytes = Vec::new();
-    // it may grow while it is read
-    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
+    // the file may grow while it is read
+    let read = file.take(max.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(|err| Error::io(path, "read the file", &err))?;
-    if bytes.len() as u64 > most { Err(too_long(bytes.len() as u64)) } else { Ok(bytes) }
+    if bytes.len() as u64 > max { Err(too_long(bytes.len() as u64)) } else { Ok(bytes) }
 }
 
-/// Whether something has the name `path`. Only "not found" is absence: a file that cannot be looked at is an error, and so
-/// is, for whoever reads it, a link whose target is gone.
-pub(crate) fn is_there(path: &Path) -> Result<bool> {
+/// Whether the name `path` exists. Only "not found" counts as absent; any other failure is an error. A dangling link exists,
+/// so that reading it reports the error.
+pub(crate) fn exists(path: &Path) -> Result<bool> {
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -50,7 +50,7 @@ pub(crate) fn is_there(path: &Path) -> Result<bool> {
     }
 }
 
-/// What `read` makes of the file `path`; `None` when there is none.
-pub(crate) fn if_there<T>(path: &Path, read: impl FnOnce(&Path) -> Result<T>) -> Result<Option<T>> {
-    if is_there(path)? { read(path).map(Some) } else { Ok(None) }
+/// Calls `read` on the file `path`; `None` if it does not exist.
+pub(crate) fn read_if_exists<T>(path: &Path, read: impl FnOnce(&Path) -> Result<T>) -> Result<Option<T>> {
+    if exists(path)? { read(path).map(Some) } else { Ok(None) }
 }

@@ -1,5 +1,5 @@
-//! The key-value pairs of a converted file: the keys, types and values that llama.cpp's `convert_hf_to_gguf.py` followed
-//! by `llama-quantize` leave in a LLaMA model's file, in that order.
+//! The metadata of an output: the same keys, types, values and order as `convert_hf_to_gguf.py` and then `llama-quantize`
+//! of llama.cpp write for a LLaMA model, and provenance under `tulu_quant.`.
 
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{Array, Value};
@@ -12,7 +12,7 @@ use std::collections::HashSet;
 /// `GGML_QNT_VERSION`: the layout of the quantized blocks.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// Every pair of the file for `ftype`.
+/// Returns all key-value pairs of the file for `ftype`.
 pub(crate) fn pairs(
     source: &Checkpoint,
     ftype: Ftype,
@@ -69,8 +69,8 @@ pub(crate) fn pairs(
     all
 }
 
-/// What the model is called and what its card says of it. A Tulu model's name says more than its card; the name itself
-/// stays the repository's, which is what people search for.
+/// The `general.` pairs. Those from a Tulu model's name replace those from the model card; `general.name` is the
+/// repository's name.
 fn general(source: &Checkpoint, n_params: u64) -> Vec<(String, Value)> {
     let named = match Naming::of(&source.name()) {
         None => Vec::new(),
@@ -93,7 +93,7 @@ fn general(source: &Checkpoint, n_params: u64) -> Vec<(String, Value)> {
     all
 }
 
-/// The chat templates: the default one where every program looks, the named ones beside it.
+/// The chat templates: the default one under the usual key, named ones under keys of their own.
 fn templates(source: &Checkpoint) -> Vec<(String, Value)> {
     let named = &source.extra_metadata.templates;
     let one = |(name, text): &(String, String)| (format!("tokenizer.chat_template.{name}"), Value::Str(text.clone()));
@@ -107,19 +107,19 @@ fn templates(source: &Checkpoint) -> Vec<(String, Value)> {
     all
 }
 
-/// What the blocks were chosen by, as llama-quantize records it.
+/// The imatrix metadata, as llama-quantize writes it.
 fn quantization(imatrix: Option<&Imatrix>) -> Vec<(String, Value)> {
     let Some(imatrix) = imatrix else { return Vec::new() };
     let count = u32::try_from(imatrix.entries.len()).unwrap_or(u32::MAX);
-    let mut all = vec![("file", Value::Str(cut(&imatrix.file).to_owned())), ("entries_count", Value::U32(count))];
-    all.extend(imatrix.dataset.as_deref().map(|dataset| ("dataset", Value::Str(cut(dataset).to_owned()))));
+    let mut all = vec![("file", Value::Str(truncated(&imatrix.file).to_owned())), ("entries_count", Value::U32(count))];
+    all.extend(imatrix.dataset.as_deref().map(|dataset| ("dataset", Value::Str(truncated(dataset).to_owned()))));
     if imatrix.chunks > 0 {
         all.push(("chunks_count", Value::U32(imatrix.chunks)));
     }
     all.into_iter().map(|(key, value)| (format!("quantize.imatrix.{key}"), value)).collect()
 }
 
-/// Where the file comes from, under keys of our own that no other tool reads.
+/// The provenance, under keys of this program.
 fn provenance(source: &Checkpoint) -> Vec<(String, Value)> {
     let p = &source.provenance;
     let mut all = vec![
@@ -136,13 +136,13 @@ fn provenance(source: &Checkpoint) -> Vec<(String, Value)> {
     all.into_iter().map(|(key, value)| (format!("tulu_quant.{key}"), value)).collect()
 }
 
-/// llama-quantize has room for 127 bytes in a value it adds.
-fn cut(text: &str) -> &str {
+/// Truncates `text` to the 127 bytes that llama-quantize can store.
+fn truncated(text: &str) -> &str {
     let end = text.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= 127).last();
     &text[..end.unwrap_or(0)]
 }
 
-/// `13B`, `6.7B`, `5.8M`: two significant digits, as gguf-py's `model_weight_count_rounded_notation` writes them.
+/// Formats the parameter count with two significant digits (`13B`, `6.7B`, `5.8M`), as gguf-py's `model_weight_count_rounded_notation` does.
 fn size_label(n_params: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "two digits are kept")]
     let n = n_params as f64;
@@ -162,7 +162,7 @@ mod tests {
     use super::size_label;
 
     #[test]
-    fn sizes_are_labelled_as_the_hub_does() {
+    fn formats_size_labels() {
         let labels = [13_015_864_320, 6_738_415_616, 68_976_648_192, 5_800_000, 400].map(size_label);
         assert_eq!(labels, ["13B", "6.7B", "69B", "5.8M", "0.40K"]);
     }

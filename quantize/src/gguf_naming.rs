@@ -1,24 +1,23 @@
-//! The parts of a Tulu model's name that GGUF's naming convention asks for:
+//! The parts of a Tulu model's name in GGUF's naming convention:
 //! `<BaseName>-<SizeLabel>-<FineTune>-<Version>-<Encoding>.gguf`
-//! (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#gguf-naming-convention>). Its pattern allows no dot in the
-//! base name, so Tulu's 2 and 2.5 go where the convention keeps versions. `general.name` stays the repository's name,
-//! which is what people search for.
+//! (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#gguf-naming-convention>). The convention
+//! allows no dot in the base name, so Tulu's 2 and 2.5 become the version. `general.name` stays the repository's name.
 
-/// `general.basename`, `general.size_label`, `general.finetune`, `general.version`.
+/// The values of `general.basename`, `general.size_label`, `general.finetune` and `general.version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Naming {
     /// `Tulu` or `CodeTulu`.
     pub basename: String,
-    /// `13B`.
+    /// Size, such as `13B`.
     pub size_label: String,
-    /// How it was tuned: `SFT`, `DPO`, `PPO-uf-mean-13b-uf-rm`.
+    /// Fine-tuning method: `SFT`, `DPO`, `PPO-uf-mean-13b-uf-rm`.
     pub finetune: String,
-    /// `v2.0`, `v2.5`.
+    /// Version: `v2.0`, `v2.5`.
     pub version: String,
 }
 
 impl Naming {
-    /// The parts of `name` if it is of the Tulu family, such as `tulu-2-dpo-13b` or `tulu-v2.5-ppo-13b-uf-mean`.
+    /// Splits a name of the Tulu family, such as `tulu-2-dpo-13b` or `tulu-v2.5-ppo-13b-uf-mean`; `None` for other names.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
@@ -47,20 +46,20 @@ impl Naming {
         Some(Self { basename: basename.to_owned(), size_label: size_label?, finetune, version })
     }
 
-    /// The file name's part before the encoding, such as `Tulu-13B-DPO-v2.0`.
+    /// Returns the file name before the encoding, such as `Tulu-13B-DPO-v2.0`.
     #[must_use]
     pub fn file_stem(&self) -> String {
         format!("{}-{}-{}-{}", self.basename, self.size_label, self.finetune, self.version)
     }
 }
 
-/// `2`, `v2.5`.
+/// Whether `part` is a version: `2`, `v2.5`.
 fn is_version(part: &str) -> bool {
     let digits = part.strip_prefix('v').unwrap_or(part);
     !digits.is_empty() && digits.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// `13b`, `6.7b`.
+/// Whether `part` is a size: `13b`, `6.7b`.
 fn is_size(part: &str) -> bool {
     part.strip_suffix(['k', 'm', 'b', 't']).is_some_and(|n| !n.starts_with('v') && is_version(n))
 }
@@ -70,8 +69,8 @@ mod tests {
     use super::Naming;
 
     #[test]
-    fn the_familys_names_become_what_the_convention_accepts() {
-        // the first three stems are given as passing in the convention's own pattern
+    fn names_follow_the_convention() {
+        // the first three stems match the regular expression of the convention
         for (name, stem) in [
             ("tulu-2-dpo-13b", "Tulu-13B-DPO-v2.0"),
             ("tulu-2-13b", "Tulu-13B-SFT-v2.0"),
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_left_alone() {
+    fn ignores_other_names() {
         for name in ["llama-2-13b", "tulu", "tulu-tiny", "tulu-2", "my tulu-2-13b", ""] {
             assert_eq!(Naming::of(name), None, "{name}");
         }

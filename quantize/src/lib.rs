@@ -1,13 +1,22 @@
-//! Hugging Face LLaMA checkpoints (the Tulu 2 and 2.5 models) to quantized GGUF files, in one pass.
+//! Converts Hugging Face LLaMA checkpoints (Tulu 2 and 2.5) to quantized GGUF files in one pass, and verifies them.
 //!
 //! ```text
-//! Checkpoint::open ─► Plan::new ─► convert()          one read of every tensor, all types written at once
-//!  checkpoint/         plan.rs       convert.rs
+//! Checkpoint::open ─► Plan::new ─► convert()      reads each tensor once, writes all types at once
+//!  checkpoint/         plan.rs      convert/
 //! ```
 //!
-//! Memory does not depend on the model: rows are read, quantized and written in chunks of a few MiB a thread, at offsets
-//! the plan knows before the first byte is read. There is no command line, no progress bar and no network here; progress
-//! goes out through [`Observer`]. Weights that are not on this disk come in through [`RangeSource`] (`streaming/`).
+//! Memory is a few MiB for each thread, whatever the size of the model. There is no command line, no progress bar and no
+//! network here: progress goes to an [`Observer`], and the program fetches remote weights through [`RangeSource`].
+//!
+//! | module | contents |
+//! |---|---|
+//! | `checkpoint/` | reads a checkpoint folder: config, tokenizer, safetensors and `.bin` files |
+//! | `gguf/`, `gguf_source`, `gguf_metadata`, `gguf_naming` | the GGUF container; a GGUF file as input; the metadata and the names of outputs |
+//! | `llama_tensors`, `plan`, `quantize_options`, `imatrix`, `size_estimate` | names, types and offsets of all output tensors |
+//! | `convert/`, `kernels/`, `worker_pool` | the conversion, on several threads |
+//! | `streaming/` | the conversion of weights that are still on a server |
+//! | `verify/` | checks of GGUF files and checkpoint folders |
+//! | `byte_source`, `files`, `wrong_file`, `atomic_file`, `output`, `space`, `platform/` | files |
 #![forbid(unsafe_code)]
 
 pub mod atomic_file;

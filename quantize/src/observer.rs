@@ -1,20 +1,21 @@
-//! Progress and cancellation across the crate's border: the program draws a bar, this crate knows of none.
+//! Progress and cancellation: the caller implements [`Observer`], for example with a progress bar.
 
-/// Watches a conversion. Called from worker threads: must be quick and must not panic.
+/// Receives the events of a conversion or a check. Worker threads call it: it must be fast and must not panic.
 pub trait Observer: Sync {
-    /// `bytes` more of the source have been read, quantized and written; `tensor` is the GGUF name they belong to.
+    /// `bytes` more of the source are done; `tensor` is the GGUF name of their tensor.
     fn advanced(&self, _tensor: &str, _bytes: u64) {}
-    /// Something that a user should know but need not mend, in one sentence.
+    /// A warning for the user, one sentence.
     fn note(&self, _text: &str) {}
-    /// Everything is written; the files are being flushed to disk and given their names.
+    /// Everything is written: the files are now flushed to disk and renamed.
     fn finishing(&self) {}
-    /// Asked between chunks; `true` stops the conversion with [`crate::Code::Interrupted`] and leaves no file.
+    /// Called between chunks; `true` stops the work with [`crate::Code::Interrupted`]. [`crate::convert`] then leaves no
+    /// file; [`crate::convert_streaming`] keeps its partial files to resume from.
     fn cancelled(&self) -> bool {
         false
     }
 }
 
-/// Watches nothing.
+/// An observer that ignores all events.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 

@@ -166,7 +166,7 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     for (name, i) in have {
         if tied && name == "lm_head.weight" { skipped.push(name.to_owned()) } else { unknown.push(i) }
     }
-    skipped.extend(source.shards.iter().flat_map(|s| s.left_out.iter().cloned()));
+    skipped.extend(source.shards.iter().flat_map(|s| s.unused_tensors.iter().cloned()));
     unknown.sort_unstable();
     if let Some(t) = unknown.first().map(|i| &source.tensors[*i]) {
         let what = format!("tensor '{}' is none that a LLaMA model has ({} such)", t.name, unknown.len());

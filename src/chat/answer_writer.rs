@@ -1,33 +1,33 @@
-//! Where an answer goes: stdout, piece by piece. A model can emit any byte, so a terminal is shown only characters that
-//! cannot move the cursor, hide text or talk to the terminal; a pipe gets everything. Markdown stays as the model wrote it.
+//! Writes an answer to stdout as it is generated. A model can emit any byte, so a terminal gets only characters that cannot
+//! move the cursor, hide text or send commands; a pipe gets everything. Markdown is not rendered.
 
 use crate::error::Failure;
 use crate::sanitize::visible;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 
-/// stdout.
+/// Writes answers to stdout.
 #[derive(Debug)]
 pub(crate) struct AnswerWriter {
     terminal: bool,
     closed: bool,
-    /// For `--json`: the answer is printed whole, later, by someone else.
+    /// For `--json`: text is dropped, because the caller prints the whole answer later.
     silent: bool,
     at_line_start: bool,
 }
 
 impl AnswerWriter {
-    /// stdout as it is; `silent` swallows the text.
+    /// A writer to stdout; `silent` drops the text.
     pub(crate) fn new(silent: bool) -> Self {
         Self { terminal: std::io::stdout().is_terminal(), closed: false, silent, at_line_start: true }
     }
 
-    /// Whether the reader has gone (`| head`): nothing more needs to be computed.
+    /// Returns whether the pipe is closed (`| head`), so that generation can stop.
     pub(crate) fn closed(&self) -> bool {
         self.closed
     }
 
-    /// Shows `text` at once.
+    /// Writes and flushes `text`.
     pub(crate) fn write(&mut self, text: &str) -> Result<(), Failure> {
         if self.silent || self.closed || text.is_empty() {
             return Ok(());
@@ -36,7 +36,7 @@ impl AnswerWriter {
         if self.terminal { self.put(&visible(text)) } else { self.put(text) }
     }
 
-    /// Ends the line that an answer left open.
+    /// Ends the line if the answer did not.
     pub(crate) fn end_line(&mut self) -> Result<(), Failure> {
         if self.at_line_start { Ok(()) } else { self.write("\n") }
     }
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(visible("a\u{1b}[31mb\r\n\tc\u{7f}\u{9b}d\u{202e}e\u{2066}f\0"), "a[31mb\n\tcdef");
     }
 
-    /// What terminals understand, as a model could write it, byte by byte.
+    /// Escape sequences of terminals, as a model could write them.
     const SEQUENCES: [&[u8]; 64] = [
         b"\x1b]52;c;cm0gLXJmIH4=\x07",
         b"\x1b]52;c;cm0gLXJmIH4=\x1b\\",
@@ -134,7 +134,7 @@ mod tests {
         b"\xe2\x81\xa6\xe2\x81\xa7\xe2\x81\xa8\xe2\x81\xa9",
     ];
 
-    /// What a terminal is sent of `parts`, which arrive one after the other as tokens do.
+    /// The text that a terminal gets for `parts`, which come one after the other as tokens do.
     fn shown(parts: &[&[u8]]) -> String {
         let mut utf8 = Utf8::default();
         let mut all: String = parts.iter().map(|part| visible(&utf8.push(part))).collect();
@@ -163,9 +163,9 @@ mod tests {
         }
     }
 
-    /// 200 strings of random bytes, with those of escape sequences often: the same, and showing twice changes nothing.
+    /// 200 strings of random bytes, often those of escape sequences: none passes, and filtering twice changes nothing.
     #[test]
-    fn nothing_random_passes_either() {
+    fn no_random_sequence_passes() {
         let seed = crate::engine::random_seed();
         println!("seed {seed}");
         let mut state = u64::from(seed) | 1;

@@ -1,5 +1,5 @@
-//! A conversation and the model that answers it: saying something, answering again, taking back, and what is sent when
-//! not everything fits. What it looks like on a terminal is `repl.rs`.
+//! A conversation and its model: send, regenerate, undo, and dropping old turns when the context is full. The terminal is in
+//! `session.rs` and `repl.rs`, the rules for dropping turns are in `overflow.rs`.
 
 use super::answer_writer::AnswerWriter;
 use super::overflow::{Overflow, extra_space, later_starts, messages_to_send, reserved_for_answer};
@@ -15,34 +15,35 @@ use crate::table::count;
 use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
-/// Reading a prompt shows a bar when it takes longer than this; below, it would only flicker.
+/// Prompt processing shows a bar when it takes longer than this; a shorter one would only flicker.
 const BAR_DELAY: Duration = Duration::from_millis(500);
 
-/// Begins what is said of a message that does not fit even without the turns before it.
+/// Begins the error of a message that does not fit even without earlier turns.
 pub(super) const ALONE: &str = "the message alone";
 
-/// A conversation and the model that answers it.
+/// A conversation and its model.
 pub(crate) struct Conversation<'m> {
     pub(super) model: &'m Model,
     pub(super) decoder: Decoder<'m>,
     prompts: Prompts<'m>,
-    /// Everything that was said; the system message first, if there is one.
+    /// All messages; the system message first, if there is one.
     pub(super) messages: Vec<Message>,
-    /// Messages before this one, the system message excepted, are no longer sent: the window was full.
+    /// Index of the first message that is sent, besides the system message: earlier ones were dropped when the context was
+    /// full.
     pub(super) start: usize,
     pub(super) parameters: Parameters,
     pub(super) overflow: Overflow,
     pub(super) interrupt: Interrupt,
-    /// How often the last message was answered again; each time with another seed.
+    /// How often the last message was regenerated; each time with another seed.
     attempt: u32,
-    /// The template's notice was printed.
+    /// Whether the notice about the template was printed.
     noticed: bool,
-    /// Of the model's file, once it was asked for.
+    /// Fingerprint of the model file, once computed.
     pub(super) fingerprint: OnceCell<String>,
 }
 
 impl<'m> Conversation<'m> {
-    /// A new conversation, with a system message if there is one.
+    /// Starts a conversation, with a system message if there is one.
     pub(crate) fn new(
         model: &'m Model,
         system: Option<&str>,
@@ -68,17 +69,17 @@ impl<'m> Conversation<'m> {
         Ok(chat)
     }
 
-    /// Window in tokens.
+    /// Context size in tokens.
     pub(crate) fn n_ctx(&self) -> usize {
         self.decoder.n_ctx()
     }
 
-    /// The system message, or nothing.
+    /// The system message, if there is one.
     pub(super) fn system(&self) -> Option<&str> {
         self.messages.first().filter(|message| message.role == Role::System).map(|message| message.content.as_str())
     }
 
-    /// Puts another system message in front of the conversation, or none when `text` is empty. What was said stays.
+    /// Replaces the system message; an empty `text` removes it. Other messages are kept.
     pub(super) fn set_system(&mut self, text: &str) {
         if self.system().is_some() {
             self.messages.remove(0);
@@ -90,19 +91,19 @@ impl<'m> Conversation<'m> {
         }
     }
 
-    /// Forgets everything but the system message.
+    /// Removes all messages but the system message.
     pub(super) fn clear(&mut self) {
         self.messages.retain(|message| message.role == Role::System);
         self.start = 0;
     }
 
-    /// Turns of the conversation: questions asked.
+    /// Number of turns: messages of the user.
     pub(super) fn turns(&self) -> usize {
         self.messages.iter().filter(|message| message.role == Role::User).count()
     }
 
-    /// Says `text` and writes the answer to `out` as it comes. Ctrl-C ends the answer; what came so far stays in the
-    /// conversation. After an error, or when stopped before the first character, the conversation is as it was before.
+    /// Sends `text`, and writes the answer to `out` as it is generated. Ctrl-C stops the answer; its text so far is kept.
+    /// After an error the conversation is unchanged; after a stop before the first character, the message is removed.
     pub(crate) fn send(&mut self, text: String, out: &mut AnswerWriter) -> Result<Answer, Failure> {
         let (turn, start) = (self.messages.len(), self.start);
         self.messages.push(Message::new(Role::User, text));
@@ -117,8 +118,8 @@ impl<'m> Conversation<'m> {
         answer
     }
 
-    /// Answers the last message again, with another seed; `None` when there is no answer to replace. The old answer stays
-    /// when nothing comes in its place.
+    /// Answers the last message again, with another seed; `None` when there is no answer to replace. The old answer is kept
+    /// after an error or a stop before the first character.
     pub(super) fn regenerate(&mut self, out: &mut AnswerWriter) -> Result<Option<Answer>, Failure> {
         let Some(old) = self.messages.pop_if(|message| message.role == Role::Assistant) else { return Ok(None) };
         self.attempt += 1;
@@ -129,30 +130,30 @@ impl<'m> Conversation<'m> {
         answer.map(Some)
     }
 
-    /// Takes the last message and its answer back; gives the message.
+    /// Removes the last message and its answer; returns the message.
     pub(super) fn undo(&mut self) -> Option<String> {
         let last = self.messages.iter().rposition(|message| message.role == Role::User)?;
         let text = std::mem::take(&mut self.messages[last].content);
         self.messages.truncate(last);
-        // The last turn was all that was sent: what was left out is needed again.
+        // The last turn was the only one sent, so the dropped turns are sent again.
         if self.start >= last {
             self.start = 0;
         }
         Some(text)
     }
 
-    /// The conversation as the model reads it.
+    /// The prompt of the conversation.
     pub(super) fn prompt(&self) -> Result<Prompt, Failure> {
         let waiting = self.messages.last().is_some_and(|message| message.role == Role::User);
         self.prompts.render(&messages_to_send(&self.messages, self.start), waiting)
     }
 
-    /// Puts an answer into the conversation; not when it was stopped before its first character.
+    /// Appends an answer; returns false for one that was stopped before its first character.
     fn push_answer(&mut self, answer: &Answer) -> bool {
         if answer.reason == FinishReason::Interrupted && answer.text.is_empty() {
             return false;
         }
-        // A control token spells nothing; one that the model wrote in mid-answer is none that the template wrote.
+        // Keep the ids only if none is a control token: those have no text, and only the template may write them.
         let vocab = self.model.vocab();
         let plain = |ids: &Vec<Token>| ids.iter().all(|id| !vocab.piece(*id).is_empty());
         self.messages.push(match answer.ids.clone().filter(plain) {
@@ -162,7 +163,10 @@ impl<'m> Conversation<'m> {
         true
     }
 
-    /// The prompt for an answer; makes max_prompt in the window first, where that is wanted.
+    /// The prompt for an answer. Drops old turns first when it does not fit, unless that is an error.
+    ///
+    /// # Errors
+    /// `CONTEXT_LENGTH` when the last message alone does not fit.
     fn fit_prompt(&mut self) -> Result<Prompt, Failure> {
         let whole = self.prompt()?;
         let n_ctx = self.n_ctx();
@@ -183,14 +187,15 @@ impl<'m> Conversation<'m> {
         let (start, prompt) = best.unwrap_or((self.start, whole));
         let (n, gone) = (prompt.ids.len(), self.dropped_turns(start));
         if n >= n_ctx {
-            let what = format!("{ALONE} makes a prompt of {n} tokens and the window holds {n_ctx}, answer included");
+            let what =
+                format!("{ALONE} makes a prompt of {n} tokens, but the context size is {n_ctx}, answer included");
             return Err(Failure::input(Code::ContextLength, what, "shorten it, or give a larger -c"));
         }
         if gone > self.dropped_turns(self.start) {
             let left = turns - gone;
             stderr::dim(&format!(
-                "the window of {n_ctx} tokens is full: the model no longer sees the {} before this; it reads the {left} \
-                 that {} left again ({n} tokens)",
+                "the context of {n_ctx} tokens is full: dropped the {}; the {left} that {} left will be processed again \
+                 ({n} tokens)",
                 count(gone, "oldest turn", "oldest turns"),
                 if left == 1 { "is" } else { "are" },
             ));
@@ -199,7 +204,7 @@ impl<'m> Conversation<'m> {
         Ok(prompt)
     }
 
-    /// Turns that are not sent when `start` comes first.
+    /// Number of turns that are not sent when `start` is the first one.
     pub(super) fn dropped_turns(&self, start: usize) -> usize {
         self.messages.iter().take(start).filter(|message| message.role == Role::User).count()
     }
@@ -210,7 +215,7 @@ impl<'m> Conversation<'m> {
             stderr::note(notice);
             self.noticed = true;
         }
-        // Another seed for each turn, or the same question would be answered the same way throughout a session.
+        // Each turn has another seed, or the same question would always get the same answer.
         let turn = u32::try_from(self.messages.len()).unwrap_or(0).wrapping_add(self.attempt.wrapping_mul(1_000_003));
         let sampling = &self.parameters.sampling;
         let seed = sampling.seed.wrapping_add(turn) % u32::MAX;
@@ -245,7 +250,7 @@ impl<'m> Conversation<'m> {
         }
     }
 
-    /// Answers once. The exit code says whether it was interrupted.
+    /// Sends `text` once. Returns the answer, and the exit code: whether it was interrupted.
     pub(crate) fn answer_once(&mut self, text: String, out: &mut AnswerWriter) -> Result<(Answer, Exit), Failure> {
         let answer = self.send(text, out)?;
         let exit = match (answer.reason, self.interrupt.asked()) {

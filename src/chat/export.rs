@@ -1,5 +1,5 @@
-//! `/export`: a conversation for other readers. The ending of the name chooses: `.md` for people, `.json` for `prompt`,
-//! `.jsonl` for `batch` (each question once more, to this or another model).
+//! `/export`: writes a conversation for other uses. The file extension chooses the format: `.md` for people, `.json` for
+//! `prompt`, `.jsonl` for `batch` (each question again, for this or another model).
 
 use super::conversation::Conversation;
 use crate::atomic_file::{self, Mode};
@@ -17,7 +17,7 @@ pub(super) fn export(chat: &Conversation<'_>, path: &Path) -> Result<(), Failure
         Some("jsonl") => records(chat),
         _ => {
             let fix = "end its name in .md (text), .json (messages) or .jsonl (records for batch)";
-            return Err(Failure::input(Code::Export, "does not say in which format", fix).at(path));
+            return Err(Failure::input(Code::Export, "has no extension of an export format", fix).at(path));
         }
     };
     atomic_file::write(path, text.as_bytes(), Mode::Umask)
@@ -39,7 +39,7 @@ fn messages(messages: &[Message]) -> Value {
     messages.iter().map(|message| json!({"role": message.role.name(), "content": message.content})).collect()
 }
 
-/// One record for each answer: everything that was said before it.
+/// Makes one record per answer, with all messages before it.
 fn records(chat: &Conversation<'_>) -> String {
     let said = &chat.messages;
     let answers = said.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant);

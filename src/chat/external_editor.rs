@@ -1,11 +1,11 @@
-//! `/edit`: a message written in the user's own editor.
+//! `/edit`: a message written in the editor of the user.
 
 use crate::error::{Code, Failure};
 use crate::sanitize::one_line;
 use std::io::{ErrorKind, Write as _};
 use std::process::Command;
 
-/// Opens the editor on `text` and gives what it leaves.
+/// Opens the editor with `text`, and returns what the user saved.
 pub(super) fn edit(text: &str) -> Result<String, Failure> {
     let failed = |what: String| Failure::machine(Code::Editor, what, "set VISUAL or EDITOR to an editor");
     let mut named = ["VISUAL", "EDITOR"].into_iter().filter_map(std::env::var_os);
@@ -14,7 +14,7 @@ pub(super) fn edit(text: &str) -> Result<String, Failure> {
     let io = |err: std::io::Error| failed(format!("cannot keep the text for the editor: {err}"));
     let mut file = tempfile::Builder::new().prefix("tulu-quant-").suffix(".md").tempfile().map_err(io)?;
     file.write_all(text.as_bytes()).map_err(io)?;
-    // The variable may hold flags and quotes, as in "code --wait": that is for the shell to read, as git does.
+    // The variable may contain flags and quotes, as in "code --wait", which the shell reads, as with git.
     let mut line = editor.clone();
     line.push(" \"$1\"");
     match Command::new("sh").arg("-c").arg(line).arg(&editor).arg(file.path()).status() {
@@ -22,9 +22,11 @@ pub(super) fn edit(text: &str) -> Result<String, Failure> {
         Ok(status) => return Err(failed(format!("the editor '{shown}' ended with {status}"))),
         Err(err) => return Err(failed(format!("cannot start the editor '{shown}': {err}"))),
     }
-    // By name: editors write a new file and put it in the place of the old one.
+    // Read by name: editors replace the file by a new one.
     std::fs::read_to_string(file.path()).map_err(|err| match err.kind() {
-        ErrorKind::InvalidData => Failure::input(Code::Editor, "the editor wrote no UTF-8 text", "write it as UTF-8"),
+        ErrorKind::InvalidData => {
+            Failure::input(Code::Editor, "the editor did not save UTF-8 text", "save it as UTF-8")
+        }
         _ => failed(format!("cannot read what the editor wrote: {err}")),
     })
 }

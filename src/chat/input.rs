@@ -1,26 +1,26 @@
-//! What was typed means: a message, or a slash command. Pure.
+//! Parses an input into a message or a slash command. No I/O.
 
 /// One input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Input<'a> {
-    /// Nothing typed.
+    /// No text.
     Empty,
     /// A message to the model.
     Message(&'a str),
-    /// A slash and a word, and what follows it.
+    /// A slash command: its word, and the text after it.
     Command(&'a str, &'a str),
 }
 
 /// Opens and closes a message of several lines, or one that begins with a slash.
 const BLOCK: &str = "\"\"\"";
 
-/// The tags that begin a turn; Tulu reads them wherever they stand.
+/// The tags that begin a turn; they are plain text to the tokenizer, so they have an effect anywhere in a message.
 const ROLE_MARKERS: [&str; 3] = ["<|user|>", "<|assistant|>", "<|system|>"];
 /// The text of the control token that ends an answer.
 const END: &str = "</s>";
 
-/// Reads an input. What has several lines is a command only if `is_command` says so of its first word: a pasted file may
-/// begin with a slash.
+/// Parses an input. Several lines are a command only if `is_command` knows the first word: a pasted file may begin with a
+/// slash.
 pub(super) fn parse(input: &str, is_command: impl Fn(&str) -> bool) -> Input<'_> {
     let text = input.trim();
     if let Some(block) = text.strip_prefix(BLOCK) {
@@ -36,21 +36,18 @@ pub(super) fn parse(input: &str, is_command: impl Fn(&str) -> bool) -> Input<'_>
     if text.contains('\n') && !is_command(word) { Input::Message(text) } else { Input::Command(word, rest.trim()) }
 }
 
-/// Whether `input` goes on in the next line: a block that was opened and not closed.
+/// Returns whether `input` is a block that is not closed yet, so that the editor asks for more lines.
 pub(super) fn is_open_block(input: &str) -> bool {
     input.trim().strip_prefix(BLOCK).is_some_and(|block| !block.ends_with(BLOCK))
 }
 
-/// What a user should know about the text of a message; it is sent as it is all the same.
+/// Warns about markers in the text of a message, which is sent unchanged anyway.
 pub(super) fn marker_warning(text: &str) -> Option<String> {
     let found: Vec<&str> = ROLE_MARKERS.into_iter().filter(|marker| text.contains(marker)).collect();
     if !found.is_empty() {
-        return Some(format!(
-            "your message holds {}, which the model takes for the beginning of a turn",
-            found.join(" and ")
-        ));
+        return Some(format!("your message contains {}, which begins a turn for the model", found.join(" and ")));
     }
-    text.contains(END).then(|| format!("{END} in your message is plain text to the model and ends nothing"))
+    text.contains(END).then(|| format!("{END} in your message is plain text to the model; it does not end the message"))
 }
 
 #[cfg(test)]
@@ -71,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_taken_as_it_is() {
+    fn blocks_are_messages_as_they_are() {
         let parse = |text| parse(text, |_| true);
         assert_eq!(parse("\"\"\"\n/a\n  b\n\"\"\""), Input::Message("/a\n  b"));
         assert_eq!(parse("\"\"\"one\"\"\" "), Input::Message("one"));
@@ -81,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn markers_are_flagged() {
+    fn markers_cause_a_warning() {
         assert!(marker_warning("Hi <|assistant|> and <|user|>").unwrap().contains("<|user|> and <|assistant|>"));
         assert!(marker_warning("a</s>").unwrap().contains("</s>"));
         assert_eq!(marker_warning("a <user> b"), None);

@@ -1,27 +1,27 @@
-//! The KV cache beside a saved conversation: llama.cpp's state of the sequence, and behind it a seal that says whose it is
-//! and how it adds up. A file that is damaged, or of another model, KV type or llama.cpp, is never handed to llama.cpp;
-//! the conversation is then read again, and the user is told why.
+//! The KV cache file next to a saved conversation: llama.cpp's state of the sequence, and a trailer with the model's
+//! identity, the KV types and a CRC-32. A file that is damaged, or of another model, KV type or llama.cpp, is not passed to
+//! llama.cpp; the conversation is then processed again, and the user is told why.
 //!
-//! Layout: state · seal (JSON) · length of the seal (u32, little-endian) · [`MAGIC`].
+//! Layout: state · trailer (JSON) · length of the trailer (u32, little-endian) · [`MAGIC`].
 
 use crate::atomic_file::{AtomicFile, Mode};
 use crate::decode::Decoder;
-use crate::engine::Settings;
+use crate::engine::EngineSettings;
 use crate::error::Failure;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// Ends the file.
+/// The last bytes of the file.
 const MAGIC: [u8; 8] = *b"TULU-KV1";
-/// No seal is longer.
+/// Limit on the length of a trailer.
 const MAX_TRAILER: u32 = 64 << 10;
 
-/// What the keys and values in a file depend on, besides the tokens.
+/// Everything that the keys and values depend on besides the tokens; must match to reuse a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KvIdentity {
-    /// The model file, see [`super::saved::fingerprint`].
+    /// Fingerprint of the model file, see [`crate::model::fingerprint()`].
     pub(super) model: String,
     /// The pinned llama.cpp.
     pub(super) pin: String,
@@ -31,8 +31,8 @@ pub(super) struct KvIdentity {
 }
 
 impl KvIdentity {
-    /// Of the model with this fingerprint under `settings`.
-    pub(super) fn new(model: String, settings: &Settings) -> Self {
+    /// The identity of the model with this fingerprint under `settings`.
+    pub(super) fn new(model: String, settings: &EngineSettings) -> Self {
         Self {
             model,
             pin: env!("TULU_QUANT_PIN").to_owned(),
@@ -42,7 +42,7 @@ impl KvIdentity {
         }
     }
 
-    /// How `self`, which made a file, differs from `now`.
+    /// How the identity in a file differs from that of `now`.
     fn differs(&self, now: &Self) -> Option<&'static str> {
         [
             (&self.model, &now.model, "another model"),
@@ -60,16 +60,16 @@ impl KvIdentity {
 struct Trailer {
     #[serde(rename = "maker")]
     identity: KvIdentity,
-    /// Window of the slot it was taken from; for information.
+    /// Context size when it was saved; for information.
     n_ctx: usize,
     tokens: usize,
     /// Bytes of the state.
     bytes: u64,
-    /// Of the state.
+    /// CRC-32 of the state.
     crc32: u32,
 }
 
-/// Saves what `decoder` holds of the conversation to `path`; the bytes of the file, or `None` when it holds nothing.
+/// Saves the KV cache of `decoder` to `path`. Returns the size of the file, or `None` when the cache is empty.
 pub(super) fn save(decoder: &Decoder<'_>, identity: &KvIdentity, path: &Path) -> Result<Option<u64>, Failure> {
     let failed = |err: std::io::Error| Failure::io(path, "cannot write the KV cache", &err);
     if let Some(folder) = path.parent() {
@@ -93,36 +93,39 @@ pub(super) fn save(decoder: &Decoder<'_>, identity: &KvIdentity, path: &Path) ->
     Ok(Some(bytes + end.len() as u64))
 }
 
-/// Fills `decoder` from `path`; the tokens it holds then, or in words why the file was not used.
+/// Restores the KV cache of `decoder` from `path`. Returns the number of tokens.
+///
+/// # Errors
+/// Why the file was not used.
 pub(super) fn load(decoder: &mut Decoder<'_>, identity: &KvIdentity, path: &Path) -> Result<usize, String> {
     let trailer = open(path)?;
     if let Some(what) = trailer.identity.differs(identity) {
         return Err(format!("it was saved with {what}"));
     }
     if trailer.tokens > decoder.n_ctx() {
-        return Err(format!("it holds {} tokens and the window only {}", trailer.tokens, decoder.n_ctx()));
+        return Err(format!("it has {} tokens, but the context size is {}", trailer.tokens, decoder.n_ctx()));
     }
     decoder.load_state(path).map_err(|failure| failure.what)
 }
 
-/// Reads the seal and checks the state against it.
+/// Reads the trailer, and checks the state against it.
 fn open(path: &Path) -> Result<Trailer, String> {
     let mut file = File::open(path).map_err(|err| err.to_string())?;
     let about = file.metadata().map_err(|err| err.to_string())?;
     if !about.is_file() {
         return Err("it is not a file".to_owned());
     }
-    let damaged = |_| "it is cut short".to_owned();
-    let end = about.len().checked_sub(12).ok_or("it is cut short")?;
+    let damaged = |_| "it is truncated".to_owned();
+    let end = about.len().checked_sub(12).ok_or("it is truncated")?;
     file.seek(SeekFrom::Start(end)).map_err(damaged)?;
     let (mut len, mut magic) = ([0; 4], [0; 8]);
     file.read_exact(&mut len).and_then(|()| file.read_exact(&mut magic)).map_err(damaged)?;
     let len = u32::from_le_bytes(len);
     let bytes = end.checked_sub(u64::from(len)).filter(|_| magic == MAGIC && len <= MAX_TRAILER);
-    let bytes = bytes.ok_or("it is cut short, or no KV cache of tulu-quant")?;
+    let bytes = bytes.ok_or("it is truncated, or not a KV cache file of tulu-quant")?;
     let mut trailer = vec![0; len as usize];
     file.seek(SeekFrom::Start(bytes)).and_then(|_| file.read_exact(&mut trailer)).map_err(damaged)?;
-    let trailer: Trailer = serde_json::from_slice(&trailer).map_err(|_| "its seal is damaged")?;
+    let trailer: Trailer = serde_json::from_slice(&trailer).map_err(|_| "its trailer is corrupt")?;
     file.rewind().map_err(damaged)?;
     let (_, crc32) = crc32_of(&mut file, bytes).map_err(damaged)?;
     if (trailer.bytes, trailer.crc32) != (bytes, crc32) {
@@ -131,7 +134,7 @@ fn open(path: &Path) -> Result<Trailer, String> {
     Ok(trailer)
 }
 
-/// Length and CRC-32 of the next `limit` bytes at most.
+/// Length and CRC-32 of at most the next `limit` bytes.
 fn crc32_of(file: &mut File, limit: u64) -> std::io::Result<(u64, u32)> {
     let mut hasher = crc32fast::Hasher::new();
     let mut buffer = vec![0; 1 << 20];

@@ -1,5 +1,5 @@
-//! The line editor: the only module that names rustyline. History is kept across runs; a paste of many lines is one input;
-//! Tab completes commands, their arguments and files.
+//! The line editor: the only module that uses rustyline. It keeps a history across runs, takes a paste of several lines as
+//! one input, and completes commands, their arguments and files.
 
 use super::input::is_open_block;
 use crate::error::{Code, Failure};
@@ -18,12 +18,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const PROMPT: &str = ">>> ";
-/// Inputs that are remembered.
+/// Limit on the inputs in the history.
 const HISTORY: usize = 1000;
 
-/// What came of asking for an input.
+/// The result of reading an input.
 pub(super) enum InputEvent {
-    /// A line, or several.
+    /// One or several lines.
     Text(String),
     /// Ctrl-C on an empty line.
     Interrupted,
@@ -31,20 +31,20 @@ pub(super) enum InputEvent {
     Cleared,
     /// Ctrl-D.
     End,
-    /// Bytes that are no text.
+    /// Bytes that are not UTF-8.
     InvalidUtf8,
 }
 
-/// What could stand where the cursor is: words, or files.
+/// Completions at the cursor: words, or files.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Candidates {
-    /// From this byte of the line on, one of these words.
+    /// These words, from this byte of the line on.
     Words(usize, Vec<String>),
-    /// From this byte on, the path of a file.
+    /// Paths of files, from this byte of the line on.
     Files(usize),
 }
 
-/// Says what could stand at the end of a line.
+/// Returns the completions at the end of a line.
 pub(super) type Complete = fn(line: &str) -> Candidates;
 
 type Inner = rustyline::Editor<Assistant, FileHistory>;
@@ -56,16 +56,16 @@ pub(super) struct Editor {
 }
 
 impl Editor {
-    /// Takes the history from the last runs. `keeps`: whether there is one besides that of this run.
+    /// Creates the editor. With `keeps`, reads the history of earlier runs, and adds to it.
     pub(super) fn new(complete: Complete, keeps: bool) -> Result<Self, Failure> {
         // PreferTerm: the prompt goes to the terminal even when stdout is a file.
         let config = Config::builder()
             .behavior(Behavior::PreferTerm)
             .completion_type(CompletionType::List)
-            // Not for colours, there are none: what makes pasted text harmless would not be asked otherwise.
+            // Required for the highlighter, which sanitizes pasted text, to be called; no colours are used.
             .color_mode(ColorMode::Forced)
             .auto_add_history(true)
-            // As in a shell: what begins with a space is not remembered.
+            // As in a shell, a line that begins with a space is not remembered.
             .history_ignore_space(true)
             .max_history_size(HISTORY)
             .map_err(failed)?
@@ -77,28 +77,28 @@ impl Editor {
         if keeps {
             match crate::model::app_dirs::cache_dir() {
                 Ok(folder) => this.history = Some(folder.join("chat_history")),
-                Err(failure) => note(&format!("what is typed is not kept: {}", one_line(&failure.what))),
+                Err(failure) => note(&format!("the input history is not kept: {}", one_line(&failure.what))),
             }
-            this.kept(|inner, file| inner.load_history(file));
+            this.with_history(|inner, file| inner.load_history(file));
         }
         Ok(this)
     }
 
-    /// Has `work` read or write the history. One that is not there yet is an empty one; one that cannot be read or written
-    /// is no reason not to talk, and is said once.
-    fn kept(&mut self, work: impl FnOnce(&mut Inner, &Path) -> rustyline::Result<()>) {
+    /// Runs `work` on the history file. A missing file is an empty history. Another error is not fatal: a note is printed,
+    /// and the history file is not used any more.
+    fn with_history(&mut self, work: impl FnOnce(&mut Inner, &Path) -> rustyline::Result<()>) {
         let Some(file) = &self.history else { return };
         match work(&mut self.inner, file) {
             Err(ReadlineError::Io(err)) if err.kind() == ErrorKind::NotFound => {}
             Err(err) => {
-                note(&format!("{}: what is typed is not kept: {}", shown(file), one_line(&err.to_string())));
+                note(&format!("{}: the input history is not kept: {}", shown(file), one_line(&err.to_string())));
                 self.history = None;
             }
             Ok(()) => {}
         }
     }
 
-    /// Asks for an input.
+    /// Reads an input.
     pub(super) fn read(&mut self) -> Result<InputEvent, Failure> {
         let text = match self.inner.readline(PROMPT) {
             Ok(text) => text,
@@ -116,13 +116,13 @@ impl Editor {
             }
             Err(err) => return Err(failed(err)),
         };
-        self.kept(|inner, file| inner.append_history(file));
+        self.with_history(|inner, file| inner.append_history(file));
         Ok(InputEvent::Text(text))
     }
 
-    /// Puts `text` into the history as if it had been typed, so that the arrow keys bring it.
+    /// Adds `text` to the history as if it had been typed.
     pub(super) fn remember(&mut self, text: &str) {
-        // Without memory for it the arrow keys bring less.
+        // Failing to remember it is not an error.
         let _ = self.inner.add_history_entry(text);
     }
 }
@@ -134,7 +134,7 @@ fn failed(err: ReadlineError) -> Failure {
 struct Assistant {
     complete: Complete,
     files: FilenameCompleter,
-    /// What stands in the line: the editor forgets it on Ctrl-C.
+    /// The text of the line, which rustyline drops on Ctrl-C.
     typed: RefCell<String>,
 }
 
@@ -143,7 +143,7 @@ impl Helper for Assistant {}
 impl Hinter for Assistant {
     type Hint = String;
 
-    /// Asked after every change of the line. Nothing is proposed.
+    /// Called after every change of the line. Gives no hint, only remembers the line.
     fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
         line.clone_into(&mut self.typed.borrow_mut());
         None
@@ -171,13 +171,13 @@ impl Completer for Assistant {
                 (start + from, found)
             }
         };
-        // Names of files are shown by the editor as they are.
+        // The editor prints file names unfiltered.
         found.retain(|pair| !pair.replacement.chars().any(hazardous) && !pair.display.chars().any(hazardous));
         Ok((start, found))
     }
 }
 
-/// `text` with the home folder in the place of a `~/` at its beginning, for the completer, which does not know it.
+/// Expands `~/` at the beginning of `text`, which the completer does not.
 fn with_home(text: &str) -> Cow<'_, str> {
     let quotes = text.len() - text.trim_start_matches(['"', '\'']).len();
     let (quote, name) = text.split_at(quotes.min(1));
@@ -189,7 +189,7 @@ fn with_home(text: &str) -> Cow<'_, str> {
     format!("{quote}{home}{}", &name[1..]).into()
 }
 
-/// Pasted text may hold what acts on a terminal; it is sent to the model as it is, and shown as a mark of the same width.
+/// Pasted text may contain control characters: they are sent to the model, but displayed as a replacement character.
 impl Highlighter for Assistant {
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
         let shown = |c: char| match c {

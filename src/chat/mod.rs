@@ -1,10 +1,9 @@
-//! Conversations with a person. `talk` (the conversation and its answers), `window` (what goes when it is full), `saved` and
-//! `kv` (kept for later), `keep` (what nobody saved), `export` (for others); on the terminal `repl` (the loop), `editor`, `line` and `path` (what is typed),
-//! `commands` and `parameter` (slash commands), `external` (the user's own editor), `output` (what may be shown). Decoding is
-//! `decode/`, the prompt is `prompt/`.
+//! Conversations with a person. `conversation` (messages and answers) and `overflow` (a full context) are the core; `saved`,
+//! `saved_files`, `kv_file`, `unsaved` and `export` write files; `repl` is the loop on a terminal, with `session`,
+//! `line_editor`, `input`, `typed_path`, `commands`, `parameters`, `external_editor` and `answer_writer`.
 //!
-//! A turn hands the whole conversation to the decoder. Messages of the model keep the tokens they were generated as, so
-//! the new prompt begins with what the cache holds, and only the new message is computed.
+//! Each turn sends the whole conversation to the decoder (`decode/`). Answers keep their generated token ids, so that the
+//! new prompt shares its prefix with the KV cache and only the new message is processed.
 
 mod answer_writer;
 mod commands;
@@ -18,6 +17,7 @@ mod overflow;
 mod parameters;
 mod repl;
 mod saved;
+mod saved_files;
 mod session;
 mod typed_path;
 mod unsaved;
@@ -27,5 +27,6 @@ pub(crate) use conversation::Conversation;
 pub(crate) use overflow::Overflow;
 pub(crate) use parameters::Parameters;
 pub(crate) use repl::run as run_interactive;
-pub(crate) use saved::{Saved, file, newest};
+pub(crate) use saved::Saved;
+pub(crate) use saved_files::{newest, path_of};
 pub(crate) use session::Habits;

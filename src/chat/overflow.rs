@@ -1,35 +1,35 @@
-//! What happens when a conversation outgrows its window: whole oldest turns go, never part of one. Pure; the prompts
-//! themselves are rendered by the caller.
+//! Rules for a conversation that does not fit into the context: whole turns are dropped, the oldest first. No I/O;
+//! `conversation.rs` renders the prompts and decides.
 
 use crate::prompt::{Message, Role};
 
-/// What to do when a conversation outgrows its window.
+/// What to do when a conversation does not fit into the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Overflow {
     /// Refuse the message.
     Error,
-    /// Leave out whole turns, the oldest first; the system message stays.
+    /// Drop whole turns, the oldest first; the system message is kept.
     DropOldest,
 }
 
-/// The part of the window that is kept free for an answer: as long as it may become, but no more than a quarter.
+/// Tokens of the context reserved for an answer: its maximum length, but at most a quarter of the context.
 pub(super) fn reserved_for_answer(max_tokens: u32, n_ctx: usize) -> usize {
     (max_tokens as usize).min(n_ctx / 4)
 }
 
-/// The part of the window that dropping makes free besides. After a drop everything behind the system message is at other
-/// positions and is read again; were only as much dropped as needed, the next message would do it again.
+/// Tokens freed on each drop in addition to what is needed. A drop shifts positions, so everything after the system message
+/// is processed again; this makes the next drop several turns away.
 pub(super) fn extra_space(n_ctx: usize) -> usize {
     n_ctx / 4
 }
 
-/// The messages that the model reads when those before `start` are left out: the system message, and all from `start` on.
+/// The messages that are sent: the system message, and all from `start` on.
 pub(super) fn messages_to_send(messages: &[Message], start: usize) -> Vec<Message> {
     let system = messages.iter().take(start).filter(|message| message.role == Role::System);
     system.chain(messages.iter().skip(start)).cloned().collect()
 }
 
-/// Where the turns begin that could come first instead of the one that does: every message of the user after `start`.
+/// Candidates for a later start: every message of the user after the first one from `start` on.
 pub(super) fn later_starts(messages: &[Message], start: usize) -> Vec<usize> {
     let first = messages.iter().skip(start).position(|message| message.role == Role::User).map(|at| start + at);
     let first = first.unwrap_or(messages.len());
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_go_whole_and_the_system_message_stays() {
+    fn whole_turns_are_dropped_and_the_system_message_is_kept() {
         let all = conversation();
         assert_eq!(later_starts(&all, 0), [3, 5, 7]);
         assert_eq!(later_starts(&all, 3), [5, 7]);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_claim_a_quarter_of_the_window() {
+    fn at_most_a_quarter_is_reserved_for_an_answer() {
         assert_eq!(reserved_for_answer(256, 4096), 256);
         assert_eq!(reserved_for_answer(u32::MAX, 4096), 1024);
     }

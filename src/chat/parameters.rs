@@ -1,4 +1,4 @@
-//! The settings of an answer that a user changes while talking: one table row for each.
+//! Settings of answers that a user can change in a conversation: one table row each.
 
 use crate::engine::Sampling;
 use crate::error::{Code, Failure};
@@ -6,89 +6,89 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::str::FromStr;
 
-/// How answers are made.
+/// Settings of answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Parameters {
-    /// How tokens are chosen; checked.
+    /// Sampling settings, checked.
     pub(crate) sampling: Sampling,
-    /// Tokens of an answer at most; `u32::MAX`: until the window is full.
+    /// Maximum tokens to generate; `u32::MAX`: until the context is full.
     pub(crate) max_tokens: u32,
-    /// An answer ends before the first of these, besides Tulu's own markers.
+    /// Stop strings, in addition to Tulu's own markers.
     pub(crate) stop: Vec<String>,
 }
 
-/// A row of the table: how it is called, what it does, and how it is read and written.
+/// A row of the table: names, help, and how to print and set the value.
 pub(super) struct Parameter {
     pub(super) name: &'static str,
-    /// What llama.cpp's users or others call it.
+    /// Names in llama.cpp and other programs.
     pub(super) aliases: &'static [&'static str],
     pub(super) help: &'static str,
     pub(super) show: fn(&Parameters) -> String,
     set: fn(&mut Parameters, &str) -> Option<()>,
 }
 
-/// In the order that `/show parameters` prints.
+/// All parameters, in the order of `/show parameters`.
 pub(super) const TABLE: [Parameter; 11] = [
     Parameter {
         name: "temperature",
         aliases: &["temp"],
-        help: "0 takes the likeliest token always",
+        help: "sampling temperature; 0 is greedy",
         show: |p| p.sampling.temperature.to_string(),
         set: |p, text| put(&mut p.sampling.temperature, text),
     },
     Parameter {
         name: "top_k",
         aliases: &["topk"],
-        help: "choose among the K likeliest tokens; 0: all",
+        help: "sample from the K most likely tokens; 0: from all",
         show: |p| p.sampling.top_k.to_string(),
         set: |p, text| put(&mut p.sampling.top_k, text),
     },
     Parameter {
         name: "top_p",
         aliases: &["topp"],
-        help: "choose among the likeliest that hold this probability together",
+        help: "sample from the smallest set of tokens whose probabilities add up to this",
         show: |p| p.sampling.top_p.to_string(),
         set: |p, text| put(&mut p.sampling.top_p, text),
     },
     Parameter {
         name: "min_p",
         aliases: &["minp"],
-        help: "choose among those at least this likely in relation to the likeliest",
+        help: "drop tokens less likely than this times the most likely one",
         show: |p| p.sampling.min_p.to_string(),
         set: |p, text| put(&mut p.sampling.min_p, text),
     },
     Parameter {
         name: "repeat_penalty",
         aliases: &[],
-        help: "divide the logits of tokens seen lately; 1 does nothing",
+        help: "penalty for recent tokens; 1 does nothing",
         show: |p| p.sampling.repeat_penalty.to_string(),
         set: |p, text| put(&mut p.sampling.repeat_penalty, text),
     },
     Parameter {
         name: "repeat_last_n",
         aliases: &[],
-        help: "how many of the last tokens count as seen lately",
+        help: "number of recent tokens that repeat_penalty looks at",
         show: |p| p.sampling.repeat_last_n.to_string(),
         set: |p, text| put(&mut p.sampling.repeat_last_n, text),
     },
     Parameter {
         name: "presence_penalty",
         aliases: &[],
-        help: "subtract from the logits of tokens that the answer has; 0 does nothing",
+        help: "subtract this from the logits of tokens that are in the answer; 0 does nothing",
         show: |p| p.sampling.presence_penalty.to_string(),
         set: |p, text| put(&mut p.sampling.presence_penalty, text),
     },
     Parameter {
         name: "frequency_penalty",
         aliases: &[],
-        help: "subtract once for every time that the answer has them; 0 does nothing",
+        help: "the same for each time that they are in the answer; 0 does nothing",
         show: |p| p.sampling.frequency_penalty.to_string(),
         set: |p, text| put(&mut p.sampling.frequency_penalty, text),
     },
     Parameter {
         name: "seed",
         aliases: &[],
-        help: "random seed; -1: another one",
+        help: "random seed; -1 picks a new one",
         show: |p| p.sampling.seed.to_string(),
         set: |p, text| match text {
             "-1" => {
@@ -101,7 +101,7 @@ pub(super) const TABLE: [Parameter; 11] = [
     Parameter {
         name: "num_predict",
         aliases: &["n_predict", "predict", "max_tokens", "n"],
-        help: "tokens of an answer at most; -1: until the window is full",
+        help: "maximum tokens to generate; -1: until the context is full",
         show: |p| if p.max_tokens == u32::MAX { "-1".to_owned() } else { p.max_tokens.to_string() },
         set: |p, text| match text {
             "-1" => {
@@ -115,12 +115,12 @@ pub(super) const TABLE: [Parameter; 11] = [
     Parameter {
         name: "stop",
         aliases: &[],
-        help: "one more text that ends an answer; without a value, none",
+        help: "add a stop string; without a value, remove all",
         show: |p| p.stop.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(" "),
         set: |p, text| {
             match text {
                 "" => p.stop.clear(),
-                // As typed, or with escapes as a JSON string, for what begins with a space or holds a newline.
+                // As typed, or as a JSON string, for text that begins with a space or contains a newline.
                 _ => p.stop.push(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())),
             }
             Some(())
@@ -133,16 +133,19 @@ fn put<T: FromStr + Display>(place: &mut T, text: &str) -> Option<()> {
     Some(())
 }
 
-/// The row that `name` names.
+/// The row with this name or alias.
 pub(super) fn find(name: &str) -> Option<&'static Parameter> {
     TABLE.iter().find(|row| row.name == name || row.aliases.contains(&name))
 }
 
 impl Parameter {
-    /// Reads `text`; what is out of range is refused and nothing changes.
+    /// Sets the value from `text`.
+    ///
+    /// # Errors
+    /// `PARAMETER` or `SAMPLING` for an invalid value; `parameters` are unchanged then.
     pub(super) fn set(&self, parameters: &mut Parameters, text: &str) -> Result<(), Failure> {
         let mut changed = parameters.clone();
-        let wrong = || Failure::input(Code::Parameter, format!("{} cannot be '{text}'", self.name), self.help);
+        let wrong = || Failure::input(Code::Parameter, format!("invalid value '{text}' for {}", self.name), self.help);
         (self.set)(&mut changed, text).ok_or_else(wrong)?;
         changed.sampling = changed.sampling.check()?;
         *parameters = changed;
@@ -206,11 +209,7 @@ impl Stored {
         };
         let max_tokens = self.max_tokens.unwrap_or(u32::MAX);
         if max_tokens == 0 {
-            return Err(Failure::input(
-                Code::Predict,
-                "an answer of 0 tokens is asked for",
-                "set max_tokens to 1 or more",
-            ));
+            return Err(Failure::input(Code::Predict, "max_tokens is 0", "set max_tokens to 1 or more"));
         }
         Ok(Parameters { sampling: sampling.check()?, max_tokens, stop: self.stop.clone() })
     }
@@ -222,11 +221,15 @@ mod tests {
     use crate::engine::Sampling;
 
     fn parameters() -> Parameters {
-        Parameters { sampling: Sampling { seed: 7, ..Sampling::card() }, max_tokens: 256, stop: Vec::new() }
+        Parameters {
+            sampling: Sampling { seed: 7, ..Sampling::model_card_defaults() },
+            max_tokens: 256,
+            stop: Vec::new(),
+        }
     }
 
     #[test]
-    fn every_parameter_is_set_shown_and_kept() {
+    fn every_parameter_is_set_printed_and_saved() {
         let values = ["0.25", "12", "0.5", "0.125", "1.5", "32", "0.75", "0.375", "99", "17", "###"];
         let mut changed = parameters();
         for (row, value) in TABLE.iter().zip(values) {
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_changes_nothing() {
+    fn invalid_values_change_nothing() {
         for (name, value) in [
             ("temperature", "-1"),
             ("temp", "nan"),

@@ -1,5 +1,5 @@
-//! The interactive loop: an input in, an answer out, a line about it. Prompt and notes go to the terminal, never to a
-//! redirected stdout.
+//! The interactive loop: reads an input, runs it, prints the answer and notes. Prompt and notes go to the terminal, never to
+//! a redirected stdout.
 
 use super::answer_writer::AnswerWriter;
 use super::commands;
@@ -11,11 +11,9 @@ use super::saved::Saved;
 use super::session::{Flags, Habits, Next, Session, one_line_of};
 use super::unsaved::{self, Unsaved};
 use crate::error::{Code, Exit, Failure};
-use crate::interrupt::{Interrupt, ignored};
+use crate::interrupt::Interrupt;
+use crate::platform::{self, Signal, TerminalState, is_raw};
 use crate::stderr::dim as note;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,7 +52,7 @@ pub(crate) fn run(
         unsaved_text: unsaved,
     });
     match kept.save() {
-        Some(Ok(_)) => note("the conversation is kept; `tulu-quant chat --continue` goes on with it"),
+        Some(Ok(_)) => note("the conversation is kept; `tulu-quant chat --continue` resumes it"),
         Some(Err(failure)) => note(&format!("the conversation could not be kept: {}", one_line_of(&failure))),
         None => {}
     }
@@ -63,7 +61,7 @@ pub(crate) fn run(
 
 /// Reads and runs inputs until the user leaves.
 fn read_inputs(session: &mut Session<'_, '_>) -> Result<Exit, Failure> {
-    // Whether the last thing was a Ctrl-C: the second one leaves.
+    // Whether the last input was Ctrl-C: the second one quits.
     let mut asked = false;
     loop {
         let typed = session.editor.read()?;
@@ -72,18 +70,18 @@ fn read_inputs(session: &mut Session<'_, '_>) -> Result<Exit, Failure> {
             InputEvent::End => return Ok(Exit::Done),
             InputEvent::Interrupted if asked => return Ok(Exit::Interrupted),
             InputEvent::Interrupted => {
-                note("Ctrl-C again, Ctrl-D or /exit leaves");
+                note("press Ctrl-C again, Ctrl-D or /exit to quit");
                 asked = true;
                 continue;
             }
             InputEvent::Cleared => Next::Prompt,
             InputEvent::InvalidUtf8 => {
-                note("that was not UTF-8 text, and is not sent");
+                note("the input is not valid UTF-8; it was not sent");
                 Next::Prompt
             }
             InputEvent::Text(text) => input(session, &text)?,
         };
-        // Without the model's file there is nothing to know it by, and the conversation is not kept.
+        // Without the model file there is no fingerprint, and the conversation is not kept.
         let unsaved = session.unsaved && session.habits.history && session.chat.turns() > 0;
         session.unsaved_text.set(unsaved.then(|| session.chat.text().ok()).flatten());
         if let Next::Leave(exit) = next {
@@ -92,7 +90,7 @@ fn read_inputs(session: &mut Session<'_, '_>) -> Result<Exit, Failure> {
         asked = session.flags.stopped.load(Ordering::SeqCst);
         match session.chat.interrupt.asked() {
             Some(exit) if asked => return Ok(exit),
-            // One that comes now is the second: the thread that listens to signals leaves.
+            // From here on, the signal thread treats a Ctrl-C as the second one and quits.
             None if asked => {}
             _ => session.chat.interrupt.obeyed(),
         }
@@ -104,12 +102,12 @@ fn input(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
     match parse(text, |word| commands::find(word).is_some()) {
         Input::Empty => Ok(Next::Prompt),
         Input::Message(word @ ("exit" | "quit" | "bye" | "help")) if !text.contains("\"\"\"") => {
-            note(&format!("the command is /{word}; to send the word, put \"\"\" round it"));
+            note(&format!("the command is /{word}; to send the word, put \"\"\" around it"));
             Ok(Next::Prompt)
         }
         Input::Message(text) => session.message(text.to_owned()),
         Input::Command(word, text) => match commands::run(session, word, text) {
-            // A command that cannot do its work is no reason to stop talking.
+            // A failed command does not end the session.
             Err(failure) if failure.exit != Exit::Engine => {
                 note(&one_line_of(&failure));
                 Ok(Next::Prompt)
@@ -119,42 +117,41 @@ fn input(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
     }
 }
 
-/// Hears the signals that [`Interrupt`] cannot act on, because nobody looks at it while the editor waits for a key:
+/// Reacts to signals while the editor waits for a key and nothing looks at [`Interrupt`]:
 ///
-/// | signal | an answer is being made | at the prompt |
+/// | signal | during an answer | at the prompt |
 /// |---|---|---|
-/// | SIGINT | stops it ([`Interrupt`] says so) | forgotten; the key is only a character there |
+/// | SIGINT | stops the answer (through [`Interrupt`]) | ignored: the key Ctrl-C is a character there |
 /// | SIGINT after one that stopped an answer, before the next input | – | leaves with 130 |
-/// | SIGTERM | stops it, then the loop leaves with 143 | leaves with 143 |
+/// | SIGTERM | stops the answer, then the loop leaves with 143 | leaves with 143 |
 /// | SIGHUP | leaves as the system would | leaves as the system would |
 ///
-/// To leave is to keep the conversation that nobody saved, and to put the terminal back as it was. What was ignored when
-/// the program started stays ignored.
+/// Before it leaves, it keeps the unsaved conversation and restores the terminal. Signals that were ignored when the
+/// program started stay ignored.
 fn guard_the_terminal(interrupt: Interrupt, flags: Arc<Flags>, kept: Unsaved) -> std::io::Result<()> {
-    let before = tcgetattr(std::io::stdin())?;
+    let before = TerminalState::save()?;
     crate::defect::terminal(&before);
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !ignored(*signal)))?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            let raw = tcgetattr(std::io::stdin()).is_ok_and(|now| !now.local_modes.contains(LocalModes::ISIG));
+    let signals = interrupt.listen()?;
+    std::thread::Builder::new().name("guard".to_owned()).spawn(move || {
+        for signal in signals {
             let answering = flags.answering.load(Ordering::SeqCst);
-            // One that stopped the answer was obeyed, even if it is heard of only now.
+            // A Ctrl-C that stopped the answer was obeyed, even if it is received only now.
             let second = !answering && flags.stopped.load(Ordering::SeqCst) && interrupt.asked().is_some();
-            if signal == SIGINT && raw && !second {
+            if signal == Signal::CtrlC && !second && is_raw() {
                 interrupt.obeyed();
             }
-            if signal != SIGHUP && answering || signal == SIGINT && !second {
+            if signal != Signal::Hangup && answering || signal == Signal::CtrlC && !second {
                 continue;
             }
             let _ = kept.save();
-            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &before);
-            if signal == SIGHUP {
-                let _ = signal_hook::low_level::emulate_default_handler(SIGHUP);
+            before.restore();
+            if signal == Signal::Hangup {
+                platform::end_as_hangup();
             }
-            // The editor had the terminal mark what is pasted.
+            // Ends the bracketed paste mode that the editor turned on.
             let _ = std::io::stderr().write_all(b"\x1b[?2004l\n");
-            let exit = if signal == SIGINT { Exit::Interrupted } else { Exit::Terminated };
-            signal_hook::low_level::exit(exit as i32);
+            let exit = if signal == Signal::CtrlC { Exit::Interrupted } else { Exit::Terminated };
+            platform::exit_now(exit as i32);
         }
     })?;
     Ok(())

@@ -1,11 +1,11 @@
-//! Saved conversations: readable JSON (who said what, the settings, which model), and beside it the KV cache (`kv.rs`), so
-//! that going on costs a second instead of reading everything again. The JSON is enough: without the KV cache, or with
-//! another model, only the reading takes longer.
+//! Saved conversations: readable JSON (messages, settings, model) and, next to it, the KV cache (`kv_file.rs`), so that a
+//! resumed conversation need not be processed again. The JSON is sufficient: without the KV cache, or with another model,
+//! resuming only takes longer.
 
 use super::conversation::Conversation;
 use super::kv_file::{self, KvIdentity};
 use super::parameters::{Parameters, Stored};
-use super::typed_path;
+use super::saved_files::kv_path;
 use crate::atomic_file::{self, Mode};
 use crate::engine::{Model, Token};
 use crate::error::{Code, Failure};
@@ -15,39 +15,39 @@ use crate::sanitize::one_line;
 use crate::stderr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// What `format` says in every file.
+/// The value of `format` in every file.
 const FORMAT: &str = "tulu-quant conversation";
-/// Raised when an older program could not read the file rightly.
+/// Format version; raised on incompatible changes.
 const VERSION: u32 = 1;
-/// A longer file is no conversation.
+/// Limit on the size of a file.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// A saved conversation, read and checked.
 #[derive(Debug)]
 pub(crate) struct Saved {
     path: PathBuf,
-    /// Its first question.
+    /// The beginning of its first message.
     pub(crate) title: String,
-    /// Where the model was.
+    /// The path of its model.
     pub(crate) model: PathBuf,
     fingerprint: String,
     template: String,
-    /// How answers were made.
+    /// Its settings.
     pub(crate) parameters: Parameters,
     start: usize,
     messages: Vec<Message>,
 }
 
-/// How [`Conversation::restore`] went.
+/// The result of [`Conversation::restore`].
 #[derive(Debug)]
 pub(crate) struct Restored {
-    /// Tokens in the cache, or why there are none; `None`: the conversation was saved without.
+    /// Tokens restored from the KV cache file, or why it is not used; `None`: there is no such file.
     pub(crate) cached: Option<Result<usize, String>>,
-    /// What else the user should know.
+    /// Notes for the user.
     pub(crate) notes: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ struct Document {
     saved_at: u64,
     model: ModelDocument,
     settings: Stored,
-    /// Messages before this one, the system message excepted, no longer fitted into the window.
+    /// Index of the first message that was still sent, besides the system message: earlier ones did not fit.
     #[serde(default)]
     first_sent: usize,
     messages: Vec<MessageDocument>,
@@ -85,55 +85,7 @@ struct MessageDocument {
     ids: Option<String>,
 }
 
-/// Where conversations are kept that are saved under a plain name; the folder may not be there yet.
-pub(crate) fn folder() -> Result<PathBuf, Failure> {
-    crate::model::app_dirs::conversations_dir()
-}
-
-/// The file that `name` means: a path as it is (it has a separator, or ends in .json), else a name in [`folder`].
-pub(crate) fn file(name: &str) -> Result<PathBuf, Failure> {
-    let path = typed_path::parse(name);
-    let is_path = path.components().count() > 1
-        || name.starts_with(['.', '~'])
-        || path.extension().is_some_and(|ending| ending == "json")
-        || path.is_absolute();
-    Ok(if is_path { path } else { folder()?.join(format!("{}.json", path.display())) })
-}
-
-/// The names in [`folder`], sorted.
-pub(super) fn names() -> Result<Vec<String>, Failure> {
-    let mut names: Vec<String> = entries()?.into_iter().map(|(name, _)| name).collect();
-    names.sort();
-    Ok(names)
-}
-
-/// The newest conversation in [`folder`].
-pub(crate) fn newest() -> Result<PathBuf, Failure> {
-    let newest = entries()?.into_iter().max_by_key(|(_, entry)| entry.metadata().and_then(|file| file.modified()).ok());
-    newest.map(|(_, entry)| entry.path()).ok_or_else(|| {
-        let what = "no conversation was kept yet";
-        Failure::input(Code::Conversation, what, "leave out --continue to begin one")
-    })
-}
-
-/// The conversations in [`folder`] by name. Where there is no folder there are none.
-fn entries() -> Result<Vec<(String, DirEntry)>, Failure> {
-    let folder = folder()?;
-    let failed = |err: std::io::Error| Failure::io(&folder, "cannot list the saved conversations", &err);
-    let entries = match fs::read_dir(&folder) {
-        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?,
-    };
-    let named = |entry: DirEntry| Some((entry.file_name().to_str()?.strip_suffix(".json")?.to_owned(), entry));
-    Ok(entries.into_iter().filter_map(named).collect())
-}
-
-/// The KV cache that belongs to a conversation.
-pub(super) fn kv_file(path: &Path) -> PathBuf {
-    path.with_extension("kv")
-}
-
-/// Knows a model file again: its size, and a hash of its metadata and samples of its weights.
+/// Identifies a model file: its size, and a hash of its metadata and samples of its weights.
 fn fingerprint(model: &Model) -> Result<String, Failure> {
     let known = crate::model::fingerprint(model.path())?;
     Ok(format!("{}-{}", known["bytes"], known["sha256_of_samples"].as_str().unwrap_or_default()))
@@ -144,7 +96,7 @@ fn template_hash(model: &Model) -> String {
     hex(&Sha256::digest(template))
 }
 
-/// The first line of the first question, short.
+/// The first line of the first message, shortened.
 fn title(messages: &[Message]) -> String {
     let first = messages.iter().find(|message| message.role == Role::User);
     let line = first.and_then(|message| message.content.lines().find(|line| !line.trim().is_empty()));
@@ -152,15 +104,15 @@ fn title(messages: &[Message]) -> String {
 }
 
 impl Conversation<'_> {
-    /// Writes the conversation to `path` and its KV cache beside it. The answer is the size of the latter, or why it could
-    /// not be written; `None` when there was nothing to write.
+    /// Writes the conversation to `path`, and its KV cache next to it. Returns the size of the KV cache file, or why it could
+    /// not be written; `None` when the KV cache is empty.
     pub(super) fn save(&self, path: &Path) -> Result<Option<Result<u64, Failure>>, Failure> {
         atomic_file::write(path, self.text()?.as_bytes(), Mode::Owner)?;
         let identity = KvIdentity::new(self.fingerprint()?.to_owned(), self.model.settings());
-        Ok(kv_file::save(&self.decoder, &identity, &kv_file(path)).transpose())
+        Ok(kv_file::save(&self.decoder, &identity, &kv_path(path)).transpose())
     }
 
-    /// The conversation as it is written to a file.
+    /// The conversation as JSON.
     pub(super) fn text(&self) -> Result<String, Failure> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let full = fs::canonicalize(self.model.path()).unwrap_or_else(|_| self.model.path().to_owned());
@@ -185,7 +137,7 @@ impl Conversation<'_> {
         Ok(text)
     }
 
-    /// The model's fingerprint, computed once.
+    /// The fingerprint of the model, computed once.
     fn fingerprint(&self) -> Result<&str, Failure> {
         match self.fingerprint.get() {
             Some(known) => Ok(known),
@@ -193,28 +145,28 @@ impl Conversation<'_> {
         }
     }
 
-    /// Goes on with `saved` instead of the conversation there is, under `parameters`.
+    /// Replaces the conversation by `saved`, with `parameters`.
     pub(crate) fn restore(&mut self, saved: Saved, parameters: Parameters) -> Result<Restored, Failure> {
         let mut notes = Vec::new();
         let fingerprint = self.fingerprint()?.to_owned();
         if fingerprint != saved.fingerprint {
             notes.push(format!("it was saved with another model: {}", saved.model.display()));
         } else if template_hash(self.model) != saved.template {
-            notes.push("the model's chat template is another one than when it was saved".to_owned());
+            notes.push("the chat template of the model has changed since it was saved".to_owned());
         }
         self.messages = saved.messages.into_iter().map(|message| self.with_valid_ids(message)).collect();
         self.start = saved.start;
         self.parameters = parameters;
-        let kv = kv_file(&saved.path);
+        let kv = kv_path(&saved.path);
         let identity = KvIdentity::new(fingerprint, self.model.settings());
-        // Only what is not there is no file: one that cannot be looked at is said.
+        // Only a missing file is skipped: another error is reported.
         let there = !matches!(fs::metadata(&kv), Err(err) if err.kind() == ErrorKind::NotFound);
         let cached = there.then(|| kv_file::load(&mut self.decoder, &identity, &kv));
         Ok(Restored { cached, notes })
     }
 
-    /// The message, with its ids only if they spell its text in this model's vocabulary: the text may have been edited. A
-    /// control token spells nothing, so ids that hold one are left out, or a file could put `</s>` into an answer.
+    /// Keeps the ids of a message only if they decode to its text with this vocabulary: the text may have been edited.
+    /// Control tokens have no text, so ids with one are dropped; otherwise a file could put `</s>` into an answer.
     fn with_valid_ids(&self, mut message: Message) -> Message {
         let vocab = self.model.vocab();
         message.generated = message.generated.filter(|ids| {
@@ -226,7 +178,10 @@ impl Conversation<'_> {
 }
 
 impl Saved {
-    /// Reads the conversation at `path`. What is wrong with it is said before a model is loaded.
+    /// Reads and checks the conversation at `path`.
+    ///
+    /// # Errors
+    /// `CONVERSATION` for a file that `/save` did not write, or `IO`.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let wrong = |what: String| Failure::input(Code::Conversation, what, "give a file that /save wrote").at(path);
         let about = fs::metadata(path).map_err(|err| Failure::io(path, "cannot open the conversation", &err))?;
@@ -236,7 +191,7 @@ impl Saved {
         let bytes = fs::read(path).map_err(|err| Failure::io(path, "cannot read the conversation", &err))?;
         let document: Document = serde_json::from_slice(&bytes).map_err(|err| {
             let text = String::from_utf8_lossy(&bytes);
-            let what = if text.contains(FORMAT) { "damaged" } else { "no saved conversation" };
+            let what = if text.contains(FORMAT) { "damaged" } else { "not a saved conversation" };
             wrong(format!("is {what}: {err}"))
         })?;
         if document.format != FORMAT {
@@ -252,7 +207,7 @@ impl Saved {
         check_order(&messages).map_err(wrong)?;
         let start = document.first_sent;
         if start > 0 && messages.get(start).is_none_or(|message| message.role != Role::User) {
-            return Err(wrong(format!("first_sent is {start}, where no turn begins")));
+            return Err(wrong(format!("first_sent is {start}, which is not a message of the user")));
         }
         Ok(Self {
             path: path.to_owned(),
@@ -266,34 +221,29 @@ impl Saved {
         })
     }
 
-    /// Turns that it holds.
+    /// Number of turns.
     pub(crate) fn turns(&self) -> usize {
         self.messages.iter().filter(|message| message.role == Role::User).count()
     }
 }
 
 impl Restored {
-    /// Says on stderr what will take longer than expected, and why.
+    /// Prints notes on stderr, and why the KV cache is not used.
     pub(crate) fn warn(&self, file: &Path) {
         let unused = self.cached.as_ref().and_then(|cached| cached.as_ref().err());
-        let unused = unused.map(|why| format!("its KV cache is not used ({why}): it is read again"));
+        let unused = unused.map(|why| format!("its KV cache is not used ({why}); the conversation is processed again"));
         for text in self.notes.iter().chain(&unused) {
             stderr::note(&format!("{}: {text}", file.display()));
         }
     }
 }
 
-/// A conversation that can go on: a system message first if at all, then questions and answers by turns.
+/// Checks that a conversation can be continued: an optional system message, then messages of user and assistant in turn.
 fn check_order(messages: &[Message]) -> Result<(), String> {
     let rest = messages.iter().enumerate().skip_while(|(i, message)| *i == 0 && message.role == Role::System);
     for ((i, message), wanted) in rest.zip([Role::User, Role::Assistant].into_iter().cycle()) {
         if message.role != wanted {
-            return Err(format!(
-                "message {} is of the {} instead of the {}",
-                i + 1,
-                message.role.name(),
-                wanted.name()
-            ));
+            return Err(format!("message {} has the role {} instead of {}", i + 1, message.role.name(), wanted.name()));
         }
     }
     match messages.last() {

@@ -1,4 +1,5 @@
-//! A conversation on a terminal: what the slash commands and the loop in `repl.rs` act on.
+//! The state of an interactive conversation, and sending messages in it. The loop is in `repl.rs`, the slash commands are in
+//! `commands/`; both act on a [`Session`].
 
 use super::answer_writer::AnswerWriter;
 use super::conversation::{ALONE, Conversation};
@@ -16,51 +17,51 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What happens after an input.
+/// What to do after an input.
 pub(super) enum Next {
-    /// The next one.
+    /// Read the next input.
     Prompt,
-    /// The session is over.
+    /// End the session.
     Leave(Exit),
 }
 
-/// How a user likes to talk.
+/// Preferences of the user.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {
-    /// Tokens and speed after every answer.
+    /// Print tokens and speed after every answer.
     pub(crate) verbose: bool,
-    /// What is typed is kept for the arrow keys, and a conversation that is left without /save as the last one.
+    /// Keep the input history, and a conversation that is left without /save.
     pub(crate) history: bool,
 }
 
-/// A conversation on a terminal.
+/// An interactive conversation.
 pub(super) struct Session<'c, 'm> {
     pub(super) chat: &'c mut Conversation<'m>,
     pub(super) out: &'c mut AnswerWriter,
     pub(super) editor: Editor,
     pub(super) habits: Habits,
-    /// Where the conversation was saved to or loaded from.
+    /// The file that the conversation was saved to or loaded from.
     pub(super) file: Option<PathBuf>,
-    /// Files for the next message, with their text.
+    /// Files that are added to the next message, with their text.
     pub(super) attached: Vec<(PathBuf, String)>,
-    /// Something was said, or taken back, that no file has.
+    /// Whether the conversation changed since it was saved.
     pub(super) unsaved: bool,
     pub(super) last: Option<String>,
     pub(super) flags: Arc<Flags>,
     pub(super) unsaved_text: Unsaved,
 }
 
-/// What the thread that listens to signals has to know.
+/// State for the thread that handles signals.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
-    /// An answer is being made, so SIGTERM is looked at.
+    /// An answer is being generated, and the generation checks for SIGTERM.
     pub(super) answering: AtomicBool,
-    /// Ctrl-C stopped the last answer and nothing was typed since: another one leaves.
+    /// Ctrl-C stopped the last answer and there was no input since: another one quits.
     pub(super) stopped: AtomicBool,
 }
 
 impl Session<'_, '_> {
-    /// One message and its answer.
+    /// Sends a message, with the attached files, and prints the answer.
     pub(super) fn message(&mut self, text: String) -> Result<Next, Failure> {
         let files = self.attached.iter().map(|(_, file)| format!("{file}\n\n"));
         let text = files.chain([text]).collect::<String>();
@@ -70,7 +71,7 @@ impl Session<'_, '_> {
         let answer = self.interruptible(|chat, out| chat.send(text.clone(), out).map(Some));
         match &answer {
             Ok(Some(answer)) if answer.reason == FinishReason::Interrupted && answer.text.is_empty() => {
-                note("stopped before the answer; the message is taken back (the up arrow brings it)");
+                note("stopped before the answer began; your message was removed (press the up arrow to edit it)");
             }
             Ok(_) => self.attached.clear(),
             Err(_) => {}
@@ -78,28 +79,28 @@ impl Session<'_, '_> {
         self.report_answer(answer)
     }
 
-    /// The last message answered again.
+    /// Answers the last message again.
     pub(super) fn regenerate(&mut self) -> Result<Next, Failure> {
         if self.chat.parameters.sampling.temperature == 0.0 {
             note("the temperature is 0: the answer will be the same");
         }
         let answer = self.interruptible(|chat, out| chat.regenerate(out));
         match &answer {
-            Ok(None) => note("there is no answer to make again"),
+            Ok(None) => note("there is no answer to regenerate"),
             Ok(Some(answer)) if answer.reason == FinishReason::Interrupted && answer.text.is_empty() => {
-                note("stopped; the answer there was stays");
+                note("stopped; the previous answer is kept");
             }
             _ => {}
         }
         self.report_answer(answer)
     }
 
-    /// A message from the user's editor.
+    /// Sends a message written in the user's editor.
     pub(super) fn edit(&mut self, text: &str) -> Result<Next, Failure> {
         let text = external_editor::edit(text)?;
         let text = text.trim();
         if text.is_empty() {
-            note("nothing was written, so nothing is sent");
+            note("the message is empty; nothing was sent");
             return Ok(Next::Prompt);
         }
         self.editor.remember(text);
@@ -107,19 +108,19 @@ impl Session<'_, '_> {
         self.message(text.to_owned())
     }
 
-    /// What the last answer took.
+    /// Tokens and speed of the last answer.
     pub(super) fn last_usage(&self) -> String {
         self.last.clone().unwrap_or_else(|| "there was no answer yet".to_owned())
     }
 
-    /// Has `work` make an answer, which Ctrl-C stops, also one that came right behind the input.
+    /// Runs `work`, which generates an answer. Ctrl-C stops it, also one pressed just before it started.
     fn interruptible(
         &mut self,
         work: impl FnOnce(&mut Conversation<'_>, &mut AnswerWriter) -> Result<Option<Answer>, Failure>,
     ) -> Result<Option<Answer>, Failure> {
         self.flags.answering.store(true, Ordering::SeqCst);
         let answer = work(self.chat, self.out);
-        // From here on another Ctrl-C is the second one, also before the editor has the terminal.
+        // From here on another Ctrl-C counts as the second one, also before the editor reads the next input.
         if self.chat.interrupt.asked() == Some(Exit::Interrupted) {
             self.chat.interrupt.obeyed();
             self.flags.stopped.store(true, Ordering::SeqCst);
@@ -128,7 +129,7 @@ impl Session<'_, '_> {
         answer
     }
 
-    /// What is to be said about an answer, and whether the session goes on.
+    /// Prints notes about an answer, and decides whether the session continues.
     fn report_answer(&mut self, answer: Result<Option<Answer>, Failure>) -> Result<Next, Failure> {
         match answer {
             Ok(Some(answer)) => {
@@ -144,15 +145,15 @@ impl Session<'_, '_> {
             }
             Ok(None) => {}
             Err(failure) if failure.code == Code::ContextLength => {
-                let drop = if self.attached.is_empty() { "" } else { "/read - drops what was read; " };
+                let drop = if self.attached.is_empty() { "" } else { "/read - removes the attached files; " };
                 note(&one_line(&match failure.what.starts_with(ALONE) {
                     true => format!("{}; {drop}{}", failure.what, failure.fix),
                     false => {
-                        format!("the conversation no longer fits: {}; {drop}/clear begins a new one", failure.what)
+                        format!("the conversation no longer fits: {}; {drop}/clear starts a new one", failure.what)
                     }
                 }));
             }
-            // What was typed cannot be said; the session goes on.
+            // Input errors do not end the session.
             Err(failure) if failure.exit == Exit::Input => note(&one_line_of(&failure)),
             Err(failure) => return Err(failure),
         }
@@ -164,13 +165,13 @@ impl Session<'_, '_> {
     }
 }
 
-/// A failure that does not end the session.
+/// Formats a failure that does not end the session.
 pub(super) fn one_line_of(failure: &Failure) -> String {
     let file = failure.file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default();
     one_line(&format!("{file}{}; {}", failure.what, failure.fix))
 }
 
-/// What an answer took.
+/// Formats tokens and speed of an answer.
 fn usage_text(answer: &Answer, n_ctx: usize) -> String {
     let usage = &answer.usage;
     format!(
@@ -184,13 +185,13 @@ fn usage_text(answer: &Answer, n_ctx: usize) -> String {
     )
 }
 
-/// Why an answer is shorter than the model wanted; nothing when it is not.
+/// Why an answer was cut off; empty when it was not.
 fn cutoff_text(answer: &Answer, n_ctx: usize) -> &'static str {
     let used = answer.usage.prompt_tokens + answer.usage.completion_tokens;
     match answer.reason {
         FinishReason::Stop => "",
-        FinishReason::Length if used >= n_ctx => "the window is full",
-        FinishReason::Length => "cut: num_predict (-n) allows no more",
+        FinishReason::Length if used >= n_ctx => "the context is full",
+        FinishReason::Length => "cut off at num_predict (-n) tokens",
         FinishReason::Interrupted => "stopped",
     }
 }

@@ -1,10 +1,9 @@
-//! Paths as they are typed after a slash command: `~/` is the home folder, a backslash or quotes keep a space, as in a
-//! shell and as the Tab key writes them.
+//! Parses paths typed after a slash command as a shell does: `~/` is the home folder, a backslash or quotes keep a space.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The path that `text` means. A file of exactly that name comes first.
+/// Returns the path that `text` means. An existing file with exactly this name wins.
 pub(super) fn parse(text: &str) -> PathBuf {
     let text = text.trim();
     if fs::symlink_metadata(text).is_ok() {
@@ -13,7 +12,7 @@ pub(super) fn parse(text: &str) -> PathBuf {
     expand_home(&unquote(text))
 }
 
-/// `text` with the home folder in the place of its `~`, or as it is.
+/// Replaces `~` or `~/` at the beginning by the home folder.
 pub(super) fn expand_home(text: &str) -> PathBuf {
     let home = || std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     let rest = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -24,7 +23,7 @@ pub(super) fn expand_home(text: &str) -> PathBuf {
     }
 }
 
-/// `text` without the quotes round it and the backslashes in it.
+/// Removes quotes around `text`, and backslashes in it.
 fn unquote(text: &str) -> String {
     for quote in ['\'', '"'] {
         if let Some(inner) = text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
@@ -44,7 +43,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     #[test]
-    fn a_path_is_read_as_a_shell_would() {
+    fn paths_are_parsed_as_in_a_shell() {
         let home = PathBuf::from(std::env::var_os("HOME").unwrap());
         for (typed, wanted) in [
             ("a b.txt", "a b.txt"),

@@ -1,26 +1,26 @@
-//! What is kept of a conversation that is left without /save: its text, as `last.json` beside the saved ones. It is made
-//! ready after every answer, so that whoever ends the program (the loop, or the thread that hears a signal) can write it.
+//! Keeps a conversation that is left without /save: its text, as `last.json` in the folder of saved ones. The text is
+//! prepared after every answer, so that the loop or the signal thread can write it when the program ends.
 
-use super::saved;
+use super::saved_files;
 use crate::atomic_file::{self, Mode};
 use crate::error::Failure;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The name under which it is kept; /save leaves it alone.
+/// The name of its file; /save does not write it.
 pub(super) const NAME: &str = "last";
 
-/// The text of a conversation that is nowhere yet.
+/// The text of a conversation that is not saved.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unsaved(Arc<Mutex<Option<String>>>);
 
 impl Unsaved {
-    /// Notes what the conversation is now; `None` when it is saved, or empty.
+    /// Sets the text; `None` when the conversation is saved, or empty.
     pub(super) fn set(&self, text: Option<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 
-    /// Writes it, once; where to, or `None` when there is nothing to keep. Others that want to keep it wait meanwhile.
+    /// Writes the text, once. Returns the path, or `None` when there is nothing to save. A second caller waits meanwhile.
     pub(super) fn save(&self) -> Option<Result<PathBuf, Failure>> {
         let mut unsaved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = unsaved.take()?;
@@ -29,12 +29,12 @@ impl Unsaved {
     }
 }
 
-/// Where it is kept.
+/// The path of the file.
 fn file() -> Result<PathBuf, Failure> {
-    Ok(saved::folder()?.join(format!("{NAME}.json")))
+    Ok(saved_files::folder()?.join(format!("{NAME}.json")))
 }
 
-/// Whether `path` is the place of conversations that nobody saved.
+/// Returns whether `path` is the file of unsaved conversations.
 pub(super) fn is_last(path: &Path) -> bool {
     file().is_ok_and(|file| file == path)
 }

@@ -1,13 +1,13 @@
-//! Flags as users of other programs write them, rewritten to ours before clap sees the line. clap knows only one letter
-//! after one dash; llama.cpp's users write `-ngl 20`, and `-m FILE` or `-hf OWNER/NAME` for what stands first here. Values
-//! of flags stay as they are: the definitions say which flags take one.
+//! Rewrites flags of other programs to ours before clap parses the line: llama.cpp's short flags of several letters
+//! (`-ngl 20`), which clap cannot define, and `-m FILE` or `-hf OWNER/NAME`, which are positional here. Values of flags are
+//! not rewritten; the definitions say which flags take one.
 
 use crate::error::{Code, Failure};
 use clap::{Arg, Command};
 use std::ffi::OsString;
 
-/// Short forms of several letters and their long twins.
-const TWINS: [(&str, &str); 7] = [
+/// Short flags of several letters, and their long forms.
+const SHORT_FLAGS: [(&str, &str); 7] = [
     ("-ngl", "gpu-layers"),
     ("-fa", "flash-attn"),
     ("-ctk", "cache-type-k"),
@@ -16,15 +16,18 @@ const TWINS: [(&str, &str); 7] = [
     ("-npl", "parallel-list"),
     ("-sys", "system"),
 ];
-/// What names the model elsewhere; here it is the first word behind the verb.
-const MODEL: [&str; 5] = ["-m", "--model", "-hf", "-hfr", "--hf-repo"];
-/// Verbs' first words that a model can be.
-const POSITIONS: [&str; 3] = ["model", "source", "file"];
+/// Flags of other programs that name the model; here it is the first positional argument.
+const MODEL_FLAGS: [&str; 5] = ["-m", "--model", "-hf", "-hfr", "--hf-repo"];
+/// Names of first positional arguments that take a model.
+const MODEL_POSITIONALS: [&str; 3] = ["model", "source", "file"];
 
-/// The line as clap understands it.
+/// Returns the line as clap understands it.
+///
+/// # Errors
+/// `USAGE` for a known short flag that the subcommand does not have.
 pub(super) fn normalise(args: impl IntoIterator<Item = OsString>, whole: &Command) -> Result<Vec<OsString>, Failure> {
     let mut args = args.into_iter();
-    let mut line = Line { out: args.next().into_iter().collect(), whole, verb: None, model: None };
+    let mut line = Rewriter { out: args.next().into_iter().collect(), whole, subcommand: None, model: None };
     while let Some(arg) = args.next() {
         if arg == "--" {
             line.out.push(arg);
@@ -32,91 +35,97 @@ pub(super) fn normalise(args: impl IntoIterator<Item = OsString>, whole: &Comman
             break;
         }
         match line.take(arg)? {
-            Wants::Nothing => {}
-            Wants::Value => line.out.extend(args.next()),
-            Wants::Model => line.model = args.next(),
+            NextArgument::Any => {}
+            NextArgument::Value => line.out.extend(args.next()),
+            NextArgument::Model => line.model = args.next(),
         }
     }
     Ok(line.finish())
 }
 
-/// What the next argument is.
-enum Wants {
-    /// An argument like others.
-    Nothing,
-    /// The value of the flag before it.
+/// How to read the next argument.
+enum NextArgument {
+    /// As any other argument.
+    Any,
+    /// As the value of the flag before it.
     Value,
-    /// The value of a flag that names the model.
+    /// As the model.
     Model,
 }
 
-struct Line<'c> {
+struct Rewriter<'c> {
     out: Vec<OsString>,
     whole: &'c Command,
-    /// The verb, and where what follows it begins in `out`.
-    verb: Option<(&'c Command, usize)>,
+    /// The subcommand, and the index in `out` of what follows it.
+    subcommand: Option<(&'c Command, usize)>,
     model: Option<OsString>,
 }
 
-impl<'c> Line<'c> {
-    fn take(&mut self, arg: OsString) -> Result<Wants, Failure> {
+impl<'c> Rewriter<'c> {
+    fn take(&mut self, arg: OsString) -> Result<NextArgument, Failure> {
         let Some(text) = arg.to_str() else {
             self.out.push(arg);
-            return Ok(Wants::Nothing);
+            return Ok(NextArgument::Any);
         };
         let (head, value) = text.split_once('=').map_or((text, None), |(head, value)| (head, Some(value)));
-        if MODEL.contains(&head) && self.names_a_model() && self.flag(head).is_none() {
+        if MODEL_FLAGS.contains(&head) && self.names_a_model() && self.flag(head).is_none() {
             self.model = value.map(OsString::from);
-            return Ok(if value.is_some() { Wants::Nothing } else { Wants::Model });
+            return Ok(if value.is_some() { NextArgument::Any } else { NextArgument::Model });
         }
-        if let (Some((_, long)), Some((verb, _))) = (TWINS.iter().find(|(short, _)| *short == head), self.verb) {
+        if let (Some((_, long)), Some((subcommand, _))) =
+            (SHORT_FLAGS.iter().find(|(short, _)| *short == head), self.subcommand)
+        {
             let Some(flag) = self.long(long) else {
-                let fix = format!("see `tulu-quant {} --help`", verb.get_name());
-                return Err(Failure::input(Code::Usage, format!("{} has no {head} (--{long})", verb.get_name()), fix));
+                let fix = format!("see `tulu-quant {} --help`", subcommand.get_name());
+                return Err(Failure::input(
+                    Code::Usage,
+                    format!("{} has no {head} (--{long})", subcommand.get_name()),
+                    fix,
+                ));
             };
-            let wants = wants(flag, value.is_none());
+            let next = next_after(flag, value.is_none());
             self.out.push(value.map_or_else(|| format!("--{long}"), |value| format!("--{long}={value}")).into());
-            return Ok(wants);
+            return Ok(next);
         }
-        let wants = match self.flag(head) {
-            Some(flag) => wants(flag, value.is_none()),
+        let next = match self.flag(head) {
+            Some(flag) => next_after(flag, value.is_none()),
             None if text.starts_with('-') && !text.starts_with("--") => self.cluster(text),
             None => {
-                let inner = self.verb.map_or(self.whole, |(verb, _)| verb);
-                if let Some(verb) = inner.find_subcommand(text).filter(|_| self.at_verb()) {
-                    self.verb = Some((verb, self.out.len() + 1));
+                let inner = self.subcommand.map_or(self.whole, |(subcommand, _)| subcommand);
+                if let Some(subcommand) = inner.find_subcommand(text).filter(|_| self.at_subcommand()) {
+                    self.subcommand = Some((subcommand, self.out.len() + 1));
                 }
-                Wants::Nothing
+                NextArgument::Any
             }
         };
         self.out.push(arg);
-        Ok(wants)
+        Ok(next)
     }
 
-    /// `-yn 5`: the last of several short flags may take a value.
-    fn cluster(&self, text: &str) -> Wants {
+    /// Reads joined short flags, such as `-yn 5`: the last one may take a value.
+    fn cluster(&self, text: &str) -> NextArgument {
         let mut letters = text.chars().skip(1);
         while let Some(letter) = letters.next() {
             match self.short(letter) {
-                Some(flag) if flag.get_action().takes_values() => return wants(flag, letters.next().is_none()),
+                Some(flag) if flag.get_action().takes_values() => return next_after(flag, letters.next().is_none()),
                 Some(_) => {}
                 None => break,
             }
         }
-        Wants::Nothing
+        NextArgument::Any
     }
 
-    /// Whether a word here would be a verb: nothing but flags stands before it.
-    fn at_verb(&self) -> bool {
-        self.verb.is_none_or(|(_, from)| self.out.len() == from)
+    /// Returns whether a word here would be a subcommand: only flags precede it.
+    fn at_subcommand(&self) -> bool {
+        self.subcommand.is_none_or(|(_, from)| self.out.len() == from)
     }
 
     fn names_a_model(&self) -> bool {
-        let first = self.verb.and_then(|(verb, _)| verb.get_positionals().next());
-        first.is_some_and(|first| POSITIONS.contains(&first.get_id().as_str()))
+        let first = self.subcommand.and_then(|(subcommand, _)| subcommand.get_positionals().next());
+        first.is_some_and(|first| MODEL_POSITIONALS.contains(&first.get_id().as_str()))
     }
 
-    /// The flag that is written `head`.
+    /// Returns the flag that is written `head`.
     fn flag(&self, head: &str) -> Option<&'c Arg> {
         match (head.strip_prefix("--"), head.strip_prefix('-')) {
             (Some(long), _) => self.long(long),
@@ -136,19 +145,22 @@ impl<'c> Line<'c> {
     }
 
     fn flags(&self) -> impl Iterator<Item = &'c Arg> + use<'c> {
-        self.verb.into_iter().flat_map(|(verb, _)| verb.get_arguments()).chain(self.whole.get_arguments())
+        self.subcommand
+            .into_iter()
+            .flat_map(|(subcommand, _)| subcommand.get_arguments())
+            .chain(self.whole.get_arguments())
     }
 
     fn finish(mut self) -> Vec<OsString> {
-        if let (Some(model), Some((_, at))) = (self.model, self.verb) {
+        if let (Some(model), Some((_, at))) = (self.model, self.subcommand) {
             self.out.insert(at, model);
         }
         self.out
     }
 }
 
-fn wants(flag: &Arg, alone: bool) -> Wants {
-    if alone && flag.get_action().takes_values() { Wants::Value } else { Wants::Nothing }
+fn next_after(flag: &Arg, alone: bool) -> NextArgument {
+    if alone && flag.get_action().takes_values() { NextArgument::Value } else { NextArgument::Any }
 }
 
 #[cfg(test)]
@@ -158,7 +170,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn flags_of_neighbours_become_ours_and_values_stay() {
+    fn flags_of_other_programs_are_rewritten_and_values_are_not() {
         for (typed, ours) in [
             ("chat -ngl 20 -ctk=q8_0 -n 5 -- -ngl", "chat --gpu-layers 20 --cache-type-k=q8_0 -n 5 -- -ngl"),
             ("chat -p -np", "chat -p -np"),

@@ -1,47 +1,48 @@
-//! What came from the environment instead of the command line. A failure about it names the variable: nobody typed the flag.
+//! Values of flags that came from environment variables. A failure about one names the variable, not the flag.
 
 use crate::error::{Exit, Failure};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use std::path::Path;
 
-/// The variables that set something.
+/// The environment variables that set a flag or an argument.
 #[derive(Debug, Default)]
 pub(crate) struct Variables(Vec<Variable>);
 
 #[derive(Debug)]
 struct Variable {
     name: String,
-    /// The flag's name, as messages write it.
+    /// The flag's long name; see [`with_dashes`].
     flag: Option<String>,
     value: String,
 }
 
 impl Variables {
-    /// Those that count in `found`, which `whole` made of the command line.
+    /// Collects the variables that `found`, parsed by `whole`, took values from.
     pub(super) fn of(found: &ArgMatches, whole: &Command) -> Self {
-        let (mut found, mut verb, mut all) = (found, whole, Vec::new());
+        let (mut found, mut subcommand, mut all) = (found, whole, Vec::new());
         loop {
             let set = |id: &str| found.value_source(id) == Some(ValueSource::EnvVariable);
             let known = |id: &str| found.ids().any(|known| known == id);
-            let args = verb.get_arguments().filter(|arg| known(arg.get_id().as_str()) && set(arg.get_id().as_str()));
+            let args =
+                subcommand.get_arguments().filter(|arg| known(arg.get_id().as_str()) && set(arg.get_id().as_str()));
             all.extend(args.filter(|arg| arg.get_action().takes_values()).filter_map(|arg| {
                 let name = arg.get_env()?;
                 Some(Variable {
                     name: name.to_string_lossy().into_owned(),
-                    flag: arg.get_long().map(plain),
+                    flag: arg.get_long().map(with_dashes),
                     value: std::env::var_os(name)?.to_string_lossy().into_owned(),
                 })
             }));
             let Some((name, inner)) = found.subcommand() else { return Self(all) };
-            let Some(inner_verb) = verb.find_subcommand(name) else { return Self(all) };
-            (found, verb) = (inner, inner_verb);
+            let Some(inner_subcommand) = subcommand.find_subcommand(name) else { return Self(all) };
+            (found, subcommand) = (inner, inner_subcommand);
         }
     }
 
-    /// `failure`, with the names of the variables that it is about.
-    pub(crate) fn named(&self, failure: Failure) -> Failure {
-        let text = plain(&failure.what);
+    /// Returns `failure` with the names of the variables that it is about.
+    pub(crate) fn name_in(&self, failure: Failure) -> Failure {
+        let text = with_dashes(&failure.what);
         let about = |variable: &&Variable| {
             failure.file.as_deref() == Some(Path::new(&variable.value))
                 || variable.flag.as_ref().is_some_and(|flag| flag.len() > 3 && text.contains(flag.as_str()))
@@ -54,7 +55,7 @@ impl Variables {
     }
 }
 
-/// Flags are written with dashes, settings with underscores.
-fn plain(text: &str) -> String {
+/// Writes names with dashes as flags have them, not with underscores as settings have them.
+fn with_dashes(text: &str) -> String {
     text.replace('_', "-")
 }

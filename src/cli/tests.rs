@@ -1,30 +1,31 @@
-//! What holds for every flag of every verb, whoever adds one.
+//! Rules that hold for every flag of every subcommand.
 
 use super::{Cli, command};
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use std::process::{Stdio, exit};
 
-/// Every verb, also those of verbs, with the words that lead to it.
-fn verbs(of: &Command, path: &[String]) -> Vec<(Vec<String>, Command)> {
-    let inner = of.get_subcommands().filter(|verb| verb.get_name() != "help");
-    let deeper = inner.flat_map(|verb| verbs(verb, &[path, &[verb.get_name().to_owned()]].concat()));
+/// Every subcommand, nested ones too, with the words that lead to it.
+fn subcommands(of: &Command, path: &[String]) -> Vec<(Vec<String>, Command)> {
+    let inner = of.get_subcommands().filter(|subcommand| subcommand.get_name() != "help");
+    let deeper =
+        inner.flat_map(|subcommand| subcommands(subcommand, &[path, &[subcommand.get_name().to_owned()]].concat()));
     std::iter::once((path.to_vec(), of.clone())).chain(deeper).collect()
 }
 
-fn optional(verb: Command) -> Command {
-    let verb = verb.subcommand_required(false).arg_required_else_help(false);
-    verb.mut_args(|arg| arg.required(false)).mut_subcommands(optional)
+fn optional(subcommand: Command) -> Command {
+    let subcommand = subcommand.subcommand_required(false).arg_required_else_help(false);
+    subcommand.mut_args(|arg| arg.required(false)).mut_subcommands(optional)
 }
 
-/// Not a test of its own: says how every switch stands that the environment sets.
+/// Not a test of its own: prints the value of every switch that the environment sets.
 #[test]
 #[ignore = "run by every_switch_takes_the_usual_words_from_the_environment"]
 fn switches() {
-    for (path, verb) in verbs(&Cli::command(), &["tulu-quant".to_owned()]) {
+    for (path, subcommand) in subcommands(&Cli::command(), &["tulu-quant".to_owned()]) {
         let whole = optional(command(true));
         let found = whole.try_get_matches_from(&path).map_err(|err| err.to_string());
         let switch = |arg: &&Arg| matches!(arg.get_action(), ArgAction::SetTrue) && arg.get_env().is_some();
-        for arg in verb.get_arguments().filter(switch) {
+        for arg in subcommand.get_arguments().filter(switch) {
             let stands = found.as_ref().map(|found| {
                 let mut found = found;
                 while let Some((_, inner)) = found.subcommand() {
@@ -40,14 +41,14 @@ fn switches() {
 
 #[test]
 fn every_switch_takes_the_usual_words_from_the_environment() {
-    let switches: Vec<Arg> = verbs(&Cli::command(), &[])
+    let switches: Vec<Arg> = subcommands(&Cli::command(), &[])
         .iter()
-        .flat_map(|(_, verb)| verb.get_arguments().cloned().collect::<Vec<_>>())
+        .flat_map(|(_, subcommand)| subcommand.get_arguments().cloned().collect::<Vec<_>>())
         .filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue) && !arg.is_hide_set())
         .collect();
     let alone: Vec<_> =
         switches.iter().filter(|arg| arg.get_env().is_none()).map(|arg| arg.get_id().as_str()).collect();
-    assert_eq!(alone, ["yes"], "`models --remove NAME --yes` removes files: no variable may say it for every run");
+    assert_eq!(alone, ["yes"], "`models --remove NAME --yes` removes files: no variable may set it for every run");
     let names: Vec<_> = switches.iter().filter_map(|arg| arg.get_env().map(ToOwned::to_owned)).collect();
     assert!(names.len() > 30, "{names:?}");
     let words = |on: bool, words: &[&'static str]| words.iter().map(|word| (*word, on)).collect::<Vec<_>>();
@@ -66,9 +67,9 @@ fn every_switch_takes_the_usual_words_from_the_environment() {
 }
 
 #[test]
-fn every_number_may_be_negative_until_its_check_says_otherwise() {
-    for (_, verb) in verbs(&command(true), &[]) {
-        for arg in verb.get_arguments().filter(|arg| arg.get_action().takes_values() && !arg.is_positional()) {
+fn every_value_may_be_negative_until_it_is_checked() {
+    for (_, subcommand) in subcommands(&command(true), &[]) {
+        for arg in subcommand.get_arguments().filter(|arg| arg.get_action().takes_values() && !arg.is_positional()) {
             assert!(arg.is_allow_negative_numbers_set() || arg.is_allow_hyphen_values_set(), "{}", arg.get_id());
         }
     }

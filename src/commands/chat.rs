@@ -1,6 +1,6 @@
-//! `tulu-quant chat`: talk to a model, or have one prompt answered.
+//! `chat`: an interactive conversation, or answers to prompts given by flags or stdin. The conversation itself is in `chat/`.
 
-use super::load;
+use super::load_model;
 use crate::chat::{AnswerWriter, Conversation, Habits, Overflow, Parameters, Saved, run_interactive};
 use crate::decode::{Answer, FinishReason};
 use crate::engine::Sampling;
@@ -16,18 +16,19 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Tokens of an answer when -n is not given: the model card's own example.
+/// Maximum tokens to generate without -n: the model card's own example.
 const PREDICT: u32 = 256;
 
-/// How long stdin may be silent before the user is told what is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long stdin may be silent before a note says that it is read.
+const STDIN_NOTE_DELAY: Duration = Duration::from_secs(2);
 
 /// Chat with a model
 ///
-/// Without -p and with a terminal: an interactive conversation; /help lists its commands. With -p, or with text piped in:
-/// one answer on stdout. With both, the piped text follows the text of -p. Several -p are the turns of one conversation.
-/// What is typed in a conversation is kept for the arrow keys (chat_history in the cache folder; a line that begins with a
-/// space is not), and a conversation that is left without /save as last.json; --no-history keeps neither.
+/// On a terminal and without -p, starts an interactive conversation; /help lists its commands. With -p, or with text piped
+/// in, prints one answer to stdout. With both, the piped text follows the text of -p. Several -p are the turns of one
+/// conversation. An interactive conversation keeps what you type for the arrow keys (chat_history in the cache folder, but
+/// no line that begins with a space) and, if you leave without /save, the conversation (last.json); --no-history keeps
+/// neither.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tulu-quant chat\n  tulu-quant chat tulu-2-13b-Q4_K_M.gguf\n  \
     tulu-quant chat tulu-2-13b-Q4_K_M.gguf -p 'Summarise this:' < article.txt\n  \
@@ -39,46 +40,46 @@ pub(crate) struct Args {
     /// A short name, Hub id, checkpoint folder or .gguf file; without it, the small demonstration model in the program
     #[arg(env = "TULU_QUANT_MODEL")]
     model: Option<OsString>,
-    /// The same as -p
+    /// Prompt, as with -p
     #[arg(value_name = "TEXT")]
     text: Vec<String>,
-    /// Answer this and exit; given again, it is the next turn of the same conversation
+    /// Answer this prompt and exit; repeat it for the next turns of the same conversation
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, env = "TULU_QUANT_PROMPT")]
     prompt: Vec<String>,
-    /// Answer the text of this file and exit; it follows the text of -p
+    /// Answer the text of this file and exit; it is appended to the text of -p
     #[arg(short, long, value_name = "FILE", env = "TULU_QUANT_FILE")]
     file: Option<PathBuf>,
-    /// Instructions before the conversation (-sys)
+    /// Set the system message (-sys)
     #[arg(long, alias = "system-prompt", value_name = "TEXT", allow_hyphen_values = true, env = "TULU_QUANT_SYSTEM")]
     system: Option<String>,
-    /// Go on with a conversation that /save kept, by its name or file; without MODEL, with the model it was saved with
+    /// Resume a conversation saved with /save, by its name or file; without MODEL, with the model it was saved with
     #[arg(long, visible_alias = "resume", value_name = "NAME|FILE", env = "TULU_QUANT_LOAD")]
     load: Option<String>,
-    /// Go on with the newest conversation that was kept: by /save under a name, or when it was left without
+    /// Resume the newest conversation: saved with /save, or kept when you left without it
     #[arg(long = "continue", conflicts_with = "load", env = "TULU_QUANT_CONTINUE")]
-    go_on: bool,
-    /// Keep neither what is typed for the arrow keys nor a conversation that is left without /save
+    continue_last: bool,
+    /// Keep neither what you type for the arrow keys nor a conversation that you leave without /save
     #[arg(long, env = "TULU_QUANT_NO_HISTORY")]
     no_history: bool,
-    /// When the conversation outgrows the window: refuse, or leave out whole turns, the oldest first (the system message
-    /// stays, and you are told) [default: drop-oldest on a terminal, error with -p]
+    /// Choose what happens when the conversation does not fit into the context: fail, or drop whole turns, the oldest first
+    /// (the system message is kept; a note says what was dropped) [default: drop-oldest on a terminal, error with -p]
     #[arg(long, value_enum, value_name = "WHAT", env = "TULU_QUANT_ON_OVERFLOW")]
     on_overflow: Option<Overflow>,
     /// Show tokens and speed after every answer on a terminal
     #[arg(long, env = "TULU_QUANT_VERBOSE")]
     verbose: bool,
-    /// Write each answer as a JSON object with its token counts and speeds
+    /// Print each answer as a JSON object with its token counts and speeds
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
-    /// End an answer before this text, besides Tulu's own markers; may be given several times
+    /// Stop an answer before this text, in addition to Tulu's own markers; repeatable
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, env = "TULU_QUANT_STOP")]
     stop: Vec<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Subtract this from the logits of tokens that the answer has [default: 0]
+    /// Subtract X from the logits of tokens that are in the answer [default: 0]
     #[arg(long, value_name = "X", help_heading = "Sampling", env = "TULU_QUANT_PRESENCE_PENALTY")]
     presence_penalty: Option<f32>,
-    /// Subtract this once for every time that the answer has them [default: 0]
+    /// Subtract X from the logits of tokens for each time that they are in the answer [default: 0]
     #[arg(long, value_name = "X", help_heading = "Sampling", env = "TULU_QUANT_FREQUENCY_PENALTY")]
     frequency_penalty: Option<f32>,
     #[command(flatten)]
@@ -87,29 +88,33 @@ pub(crate) struct Args {
     engine: EngineArgs,
 }
 
-/// Runs the command.
+/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = args.engine.settings()?;
-    let load = args.load.as_deref().map(crate::chat::file).transpose()?;
-    let load = if args.go_on { Some(crate::chat::newest()?) } else { load };
+    let load = args.load.as_deref().map(crate::chat::path_of).transpose()?;
+    let load = if args.continue_last { Some(crate::chat::newest()?) } else { load };
     let saved = load.map(|file| Saved::read(&file).map(|saved| (file, saved))).transpose()?;
     let parameters = parameters(args, saved.as_ref().map(|(_, saved)| &saved.parameters))?;
     if saved.is_some() && args.system.is_some() {
-        let what = "--load and --continue bring their own system message";
-        return Err(Failure::input(Code::Usage, what, "leave --system out; /system changes it in the conversation"));
+        let what = "--system cannot be combined with --load or --continue";
+        return Err(Failure::input(
+            Code::Usage,
+            what,
+            "leave --system out; /system changes the system message in the conversation",
+        ));
     }
-    // A model that is not there is said before anybody is asked for a prompt.
+    // A missing model is reported before the prompt is read.
     if let Some(model) = &args.model {
-        model_ref::parse(model).map_err(|failure| asked(failure, &model.to_string_lossy()))?;
+        model_ref::parse(model).map_err(|failure| hint_prompt(failure, &model.to_string_lossy()))?;
     }
     let turns = turns(args)?;
     if args.json && turns.is_empty() {
-        return Err(Failure::input(Code::Usage, "--json is for answers to -p", "give -p TEXT, or pipe the text in"));
+        return Err(Failure::input(Code::Usage, "--json needs a prompt", "give -p TEXT, or pipe the text in"));
     }
     let interrupt = Interrupt::install()?;
     let model = args.model.as_deref().or(saved.as_ref().map(|(_, saved)| saved.model.as_os_str()));
-    let path = load::resolve(model, &settings, &args.hub, &interrupt)?;
-    let model = load::model(&path, settings, Some(1), &interrupt)?;
+    let path = load_model::resolve(model, &settings, &args.hub, &interrupt)?;
+    let model = load_model::model(&path, settings, Some(1), &interrupt)?;
     let seed = parameters.sampling.seed;
     let overflow = if turns.is_empty() { Overflow::DropOldest } else { Overflow::Error };
     let overflow = args.on_overflow.unwrap_or(overflow);
@@ -141,17 +146,17 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The failure to find a model of this name. A question in its place is what other programs take there.
-fn asked(failure: Failure, model: &str) -> Failure {
+/// Adds a hint to the failure of a MODEL that looks like a question: other programs take a prompt in its place.
+fn hint_prompt(failure: Failure, model: &str) -> Failure {
     if failure.code != Code::NotFound || !model.trim().contains(char::is_whitespace) {
         return failure;
     }
     Failure { fix: "MODEL comes first; to ask the demonstration model this, give it with -p".to_owned(), ..failure }
 }
 
-/// As typed → checked. What is not given is as it was saved, or the model card's.
+/// Validates the parsed flags. Absent ones are as the conversation was saved, or as in the model card's example.
 fn parameters(args: &Args, saved: Option<&Parameters>) -> Result<Parameters, Failure> {
-    let mut default = saved.map_or_else(Sampling::card, |saved| saved.sampling.clone());
+    let mut default = saved.map_or_else(Sampling::model_card_defaults, |saved| saved.sampling.clone());
     default.presence_penalty = args.presence_penalty.unwrap_or(default.presence_penalty);
     default.frequency_penalty = args.frequency_penalty.unwrap_or(default.frequency_penalty);
     let mut stop = saved.map(|saved| saved.stop.clone()).unwrap_or_default();
@@ -166,27 +171,27 @@ fn parameters(args: &Args, saved: Option<&Parameters>) -> Result<Parameters, Fai
     })
 }
 
-/// The texts of -p and those behind MODEL, the last one followed by that of the file and by what is piped in; none asks for
-/// a conversation.
+/// Collects the prompts: the texts of -p and after MODEL, with the file's and the piped text appended to the last one. No
+/// prompt means an interactive conversation.
 fn turns(args: &Args) -> Result<Vec<String>, Failure> {
     let mut turns = args.prompt.clone();
     if !args.text.is_empty() {
         turns.push(args.text.join(" "));
     }
-    // `-f -` is what is piped in, which is read in any case.
+    // `-f -` is the piped text, which is read in any case.
     if let Some(file) = args.file.as_deref().filter(|file| *file != Path::new("-")) {
         let bytes = std::fs::read(file).map_err(|err| Failure::io(file, "cannot read", &err))?;
         let text = String::from_utf8(bytes)
             .map_err(|_| Failure::input(Code::Prompt, "is not UTF-8 text", "convert it to UTF-8").at(file))?;
-        follow(&mut turns, &text);
+        append(&mut turns, &text);
     }
     if !std::io::stdin().is_terminal() {
         let piped = piped(!turns.is_empty())?;
         if turns.is_empty() || !piped.trim().is_empty() {
-            follow(&mut turns, &piped);
+            append(&mut turns, &piped);
         }
     } else if args.file.as_deref() == Some(Path::new("-")) {
-        return Err(Failure::input(Code::Prompt, "-f - reads what is piped in, and nothing is", "pipe the text in"));
+        return Err(Failure::input(Code::Prompt, "-f - reads stdin, and no text is piped in", "pipe the text in"));
     }
     match turns.iter().find(|text| text.trim().is_empty()) {
         Some(_) => Err(Failure::input(Code::Prompt, "the prompt is empty", "give -p TEXT, or pipe the text in")),
@@ -194,8 +199,8 @@ fn turns(args: &Args) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// Puts `text` behind the last turn, or makes it the first.
-fn follow(turns: &mut Vec<String>, text: &str) {
+/// Appends `text` to the last turn, or makes it the first.
+fn append(turns: &mut Vec<String>, text: &str) {
     let text = text.trim_end_matches(['\r', '\n']);
     match turns.last_mut() {
         Some(last) => *last = format!("{last}\n\n{text}"),
@@ -203,13 +208,13 @@ fn follow(turns: &mut Vec<String>, text: &str) {
     }
 }
 
-/// What is piped in. `asked`: there is a prompt without it.
-fn piped(asked: bool) -> Result<String, Failure> {
+/// Reads the piped text. With `has_prompt`, a note says after a while that stdin is read.
+fn piped(has_prompt: bool) -> Result<String, Failure> {
     let (ended, end) = mpsc::channel::<()>();
-    // Under a program that leaves stdin open, -p would seem to hang. Without a thread for it nothing is said.
+    // Under a program that leaves stdin open, -p would seem to hang. If no thread can be started, there is no note.
     let _ = std::thread::Builder::new().spawn(move || {
-        if asked && end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            stderr::note("waiting for the end of stdin; give </dev/null if nothing comes from there");
+        if has_prompt && end.recv_timeout(STDIN_NOTE_DELAY) == Err(mpsc::RecvTimeoutError::Timeout) {
+            stderr::note("waiting for the end of input on stdin; redirect it from /dev/null if there is none");
         }
     });
     let mut piped = String::new();

@@ -1,9 +1,9 @@
-//! `inspect`: what is in a GGUF file, a checkpoint folder, or one weight file of a checkpoint.
+//! `inspect`: prints what is in a GGUF file, a checkpoint folder, or one weight file of a checkpoint.
 
 mod facts;
 mod json;
 
-use super::local_model::{Given, given};
+use super::local_model::{self, LocalModel};
 use crate::error::{Exit, Failure};
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
@@ -25,17 +25,17 @@ pub(crate) struct Args {
     /// A .gguf file, a checkpoint folder, a .safetensors or .bin file, or a model's name (with :TYPE for its GGUF file)
     #[arg(value_name = "MODEL")]
     path: OsString,
-    /// Print everything as one JSON object, arrays whole
+    /// Print everything as one JSON object, with whole arrays
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
 }
 
-/// Runs the verb.
+/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut notes = Vec::new();
-    let text = match given(&args.path)? {
-        Given::Folder(path) => folder(&path, args.json)?,
-        Given::File(path) => match open_shard(&path, &mut notes)? {
+    let text = match local_model::find(&args.path)? {
+        LocalModel::Folder(path) => folder(&path, args.json)?,
+        LocalModel::File(path) => match open_shard(&path, &mut notes)? {
             Some((_, tensors)) => shard(&path, &tensors, &notes, args.json),
             None if args.json => return json::print(&Gguf::open(&path)?),
             None => file(&Gguf::open(&path)?),
@@ -73,7 +73,7 @@ fn file(gguf: &Gguf) -> String {
     out + &tensor_table(tensors)
 }
 
-/// Weights in all tensors of a checkpoint.
+/// Counts the parameters of a checkpoint.
 fn n_params(tensors: &[SourceTensor]) -> u64 {
     let of = |t: &SourceTensor| match t.shape.contains(&0) {
         true => 0,
@@ -150,7 +150,7 @@ fn tensor_table<'a>(tensors: impl Iterator<Item = (&'a str, Vec<u64>, GgmlType, 
     table::render(&[Align::Left, Align::Right, Align::Left, Align::Right], &rows)
 }
 
-/// Values of one line that fit a terminal.
+/// Shortens a value to one line that fits a terminal.
 fn shortened(text: &str) -> String {
     const WIDTH: usize = 100;
     let line = one_line(text);

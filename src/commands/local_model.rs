@@ -1,5 +1,5 @@
-//! What `inspect` and `verify` look at: a path, or the name of a model whose files are on this machine already. Nothing is
-//! fetched and nothing is converted here.
+//! The argument of `inspect` and `verify`: a path, or the name of a model whose files are on this machine. Nothing is
+//! downloaded or converted here.
 
 use crate::error::{Code, Failure};
 use crate::model::converted_cache::ConvertedCache;
@@ -9,63 +9,66 @@ use crate::model::{app_dirs, bundled};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-/// Something on this machine.
+/// A file or folder on this machine.
 #[derive(Debug)]
-pub(super) enum Given {
-    /// A file, of whatever kind.
+pub(super) enum LocalModel {
+    /// A file of any kind.
     File(PathBuf),
-    /// A folder, which should be a checkpoint.
+    /// A folder, expected to be a checkpoint.
     Folder(PathBuf),
 }
 
-/// What is there comes first, as in every verb. A name stands for the model's checkpoint, and with `:TYPE` for the GGUF
-/// file that was made of it.
-pub(super) fn given(text: &OsStr) -> Result<Given, Failure> {
+/// Finds what `text` means. Existing paths win, as in every subcommand. A name stands for the model's checkpoint, and with
+/// `:TYPE` for the GGUF file made from it.
+///
+/// # Errors
+/// `NOT_FOUND` when no file of the model is on this machine.
+pub(super) fn find(text: &OsStr) -> Result<LocalModel, Failure> {
     let name = &*text.to_string_lossy();
     match model_ref::parse(text)? {
-        ModelRef::File(path) => Ok(Given::File(path)),
-        ModelRef::Folder(path, None) => Ok(Given::Folder(path)),
+        ModelRef::File(path) => Ok(LocalModel::File(path)),
+        ModelRef::Folder(path, None) => Ok(LocalModel::Folder(path)),
         ModelRef::Folder(path, Some(_)) => {
-            let fix = "give the folder, or a .gguf file that was made of it";
-            Err(Failure::input(Code::Usage, "a folder has no type", fix).at(path))
+            let fix = "give the folder, or a .gguf file made from it";
+            Err(Failure::input(Code::Usage, "inspect and verify do not accept FOLDER:TYPE", fix).at(path))
         }
-        ModelRef::Demo(None) => Ok(Given::Folder(bundled::folder()?)),
+        ModelRef::Demo(None) => Ok(LocalModel::Folder(bundled::folder()?)),
         ModelRef::Demo(Some(ftype)) => {
             let file =
                 app_dirs::cache_dir()?.join(format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::bundle_hash()));
-            there(file, name)
+            existing(file, name)
         }
         ModelRef::Hub(repo, Some(ftype)) => match ConvertedCache::for_repo(&repo)?.current(ftype)? {
-            Some((file, _)) => Ok(Given::File(file)),
+            Some((file, _)) => Ok(LocalModel::File(file)),
             None => Err(absent(name)),
         },
         ModelRef::Hub(repo, None) => {
             let cache = HubSettings::from_env()?.cache;
             if let Some(folder) = cache.complete_snapshot(&repo)? {
-                return Ok(Given::Folder(folder));
+                return Ok(LocalModel::Folder(folder));
             }
             if let Some(folder) = cache.partial_snapshot(&repo)? {
-                return Ok(Given::Folder(folder));
+                return Ok(LocalModel::Folder(folder));
             }
             let converted = ConvertedCache::for_repo(&repo)?;
             let Some(ftype) = converted.types()?.first().copied() else { return Err(absent(name)) };
-            converted.current(ftype)?.map(|(file, _)| Given::File(file)).ok_or_else(|| absent(name))
+            converted.current(ftype)?.map(|(file, _)| LocalModel::File(file)).ok_or_else(|| absent(name))
         }
     }
 }
 
-fn there(file: PathBuf, name: &str) -> Result<Given, Failure> {
+fn existing(file: PathBuf, name: &str) -> Result<LocalModel, Failure> {
     match file.try_exists() {
-        Ok(true) => Ok(Given::File(file)),
+        Ok(true) => Ok(LocalModel::File(file)),
         Ok(false) => Err(absent(name)),
-        Err(err) => Err(Failure::io(&file, "cannot look at the file", &err)),
+        Err(err) => Err(Failure::io(&file, "cannot access the file", &err)),
     }
 }
 
 fn absent(name: &str) -> Failure {
     let fix = match name.contains(':') {
         true => "`tulu-quant chat` with this name makes it, or give the path of a .gguf file",
-        false => "`tulu-quant pull` fetches its checkpoint; `tulu-quant models` lists what is here",
+        false => "`tulu-quant pull` downloads its checkpoint; `tulu-quant models` lists what is on this machine",
     };
     Failure::input(Code::NotFound, "no file of this model is on this machine", fix).at(name)
 }

@@ -1,4 +1,4 @@
-//! `tulu-quant man`: manual pages from the same definitions as the flags themselves.
+//! `man`: manual pages, made from the definition of the command line.
 
 use crate::error::{Code, Exit, Failure};
 use clap::Command;
@@ -11,19 +11,19 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:\n  tulu-quant man chat | man -l -\n  \
     tulu-quant man --dir ~/.local/share/man/man1")]
 pub(crate) struct Args {
-    /// The page of this verb; without it, the page of tulu-quant
-    #[arg(env = "TULU_QUANT_MAN_VERB")]
-    verb: Option<String>,
-    /// Write the pages of tulu-quant and of every verb into this folder
-    #[arg(long, value_name = "DIR", conflicts_with = "verb", env = "TULU_QUANT_MAN_DIR")]
+    /// Print the page of this subcommand; without it, the page of tulu-quant
+    #[arg(value_name = "SUBCOMMAND", env = "TULU_QUANT_MAN_VERB")]
+    subcommand: Option<String>,
+    /// Write the pages of tulu-quant and of every subcommand into this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "subcommand", env = "TULU_QUANT_MAN_DIR")]
     dir: Option<PathBuf>,
 }
 
-/// Runs the command.
+/// Runs the subcommand.
 pub(crate) fn run(args: &Args, mut whole: Command) -> Result<Exit, Failure> {
-    // Hands what is global down to the verbs.
+    // Adds the global flags to the subcommands.
     whole.build();
-    let shown = |verb: &&Command| verb.get_name() != "help" && !verb.is_hide_set();
+    let shown = |command: &&Command| command.get_name() != "help" && !command.is_hide_set();
     let pages: Vec<Command> = whole.get_subcommands().filter(shown).map(page).collect();
     if let Some(dir) = &args.dir {
         fs::create_dir_all(dir).map_err(|err| Failure::io(dir, "cannot create the folder", &err))?;
@@ -33,22 +33,22 @@ pub(crate) fn run(args: &Args, mut whole: Command) -> Result<Exit, Failure> {
         }
         return Ok(Exit::Done);
     }
-    let page = match &args.verb {
+    let page = match &args.subcommand {
         None => whole,
-        Some(verb) => {
-            let wanted = format!("tulu-quant-{verb}");
+        Some(name) => {
+            let wanted = format!("tulu-quant-{name}");
             pages.into_iter().find(|page| page.get_name() == wanted).ok_or_else(|| {
-                Failure::input(Code::Verb, format!("there is no verb '{verb}'"), "see `tulu-quant --help`")
+                Failure::input(Code::Verb, format!("unknown subcommand '{name}'"), "see `tulu-quant --help`")
             })?
         }
     };
     crate::stdout::print(&roff(page)?)
 }
 
-/// The verb as a command of its own, named as its page is.
-fn page(verb: &Command) -> Command {
-    let name: &'static str = Box::leak(format!("tulu-quant-{}", verb.get_name()).into_boxed_str());
-    verb.clone().name(name).bin_name(verb.get_bin_name().unwrap_or(name).to_owned())
+/// Returns the subcommand as a command of its own, with the name of its page.
+fn page(subcommand: &Command) -> Command {
+    let name: &'static str = Box::leak(format!("tulu-quant-{}", subcommand.get_name()).into_boxed_str());
+    subcommand.clone().name(name).bin_name(subcommand.get_bin_name().unwrap_or(name).to_owned())
 }
 
 fn roff(command: Command) -> Result<String, Failure> {

@@ -1,4 +1,5 @@
-//! One verb, one file: its `Args` and its `run`.
+//! The subcommands: one module each, with its `Args` and its `run`. `load` and `local_model` are shared. Options that
+//! several subcommands have are in `options.rs`.
 
 pub(crate) mod batch;
 pub(crate) mod bench;
@@ -7,7 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
-mod load;
+mod load_model;
 mod local_model;
 pub(crate) mod man;
 pub(crate) mod models;
@@ -18,7 +19,7 @@ pub(crate) mod verify;
 use crate::error::{Exit, Failure};
 use clap::Subcommand;
 
-/// One variant a verb; the fields are in the verb's own file.
+/// A subcommand; its arguments are in its own file.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Chat(chat::Args),
@@ -33,12 +34,12 @@ pub(crate) enum Command {
     Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
-    /// Print what was built, as --version does
+    /// Print the version, as --version does
     #[command(hide = true)]
     Version,
 }
 
-/// Runs the parsed subcommand. `definition` makes the whole command line's definition, for those that print it.
+/// Runs the parsed subcommand. `definition` makes the definition of the whole command line, for those that print it.
 pub(crate) fn run(command: Command, definition: impl FnOnce() -> clap::Command) -> Result<Exit, Failure> {
     match command {
         Command::Chat(args) => chat::run(&args),

@@ -1,4 +1,4 @@
-//! `models`: the Tulu family as a table, with the size of each type and what is here already; and everything that is here.
+//! `models`: the table of the Tulu family. `--here` and `--remove` are in `models/on_disk.rs`.
 
 mod on_disk;
 
@@ -13,28 +13,27 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use tulu_quantize::{Ftype, size_estimate};
 
-/// List the Tulu family and what is here: names, parameters, licence, weights, published scores, sizes
+/// List the Tulu family and the models on this machine: names, parameters, licences, published scores, sizes
 ///
-/// A name of the first column is understood wherever a MODEL or SOURCE is asked for. Without words the table has what a
-/// choice needs and leaves out models that write no text; with words, --all or --json it has everything. Sizes are those of
-/// the tensors, in powers of 1000; a file is up to a megabyte larger. The averages of Tulu 2 and Tulu 2.5 come from
-/// different tests.
+/// Names in the first column work wherever MODEL or SOURCE is accepted. Without words, the table is short and lacks models
+/// that cannot be converted; with words, --all or --json it has all columns and models. Sizes are those of the tensors, in
+/// powers of 1000; a file is up to a megabyte larger. The averages of Tulu 2 and Tulu 2.5 come from different tests.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  tulu-quant models\n  tulu-quant models 13b dpo\n  tulu-quant models uf-mean --json\n  \
     tulu-quant models --here\n  tulu-quant models --remove tulu-2-7b:Q8_0"
 )]
 pub(crate) struct Args {
-    /// Only models whose name, kind or size has all of these words in it
+    /// List only models whose name, kind or size contains all of these words
     #[arg(value_name = "WORD")]
     words: Vec<String>,
-    /// Every model and every column, also models that cannot be converted
+    /// List all models and all columns, also models that cannot be converted
     #[arg(long, env = "TULU_QUANT_ALL", value_parser = clap::builder::FalseyValueParser::new())]
     all: bool,
-    /// List everything on disk with its size: GGUF files in the program's cache, checkpoints in the shared one
+    /// List everything on disk with its size: GGUF files in the program's cache, checkpoints in the Hugging Face cache
     #[arg(long, env = "TULU_QUANT_HERE", value_parser = clap::builder::FalseyValueParser::new())]
     here: bool,
-    /// Remove the GGUF files of a model, or one type of it, from the program's cache; asks first
+    /// Remove the GGUF files of a model, or one type of it, from the program's cache, after a question
     #[arg(long, value_name = "NAME[:TYPE]", conflicts_with = "words")]
     remove: Option<String>,
     /// Remove without asking
@@ -45,13 +44,13 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Types that the table has a column for.
+/// Types with a column of their own.
 const SHOWN: [Ftype; 3] = [Ftype::Q4_K_M, Ftype::Q5_K_M, Ftype::Q8_0];
 
-/// A narrower column of names would tell nothing.
-const NARROWEST: usize = 20;
+/// Minimum width of the column of names.
+const MIN_NAME_WIDTH: usize = 20;
 
-/// Runs the verb.
+/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(name) = &args.remove {
         return on_disk::remove(name, args.yes);
@@ -70,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         let typed = args.words.join("-");
         let near = registry::nearest(&typed).map_or(String::new(), |near| format!("did you mean {near}? "));
         let fix = format!("{near}`tulu-quant models` without words lists all");
-        return Err(Failure::input(Code::NotFound, "no model of the family has that in its name", fix).at(typed));
+        return Err(Failure::input(Code::NotFound, "no Tulu model matches these words", fix).at(typed));
     }
     let cache = HubSettings::cache_from_env()?;
     if args.json {
@@ -85,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     crate::stdout::print(&text)
 }
 
-/// Models on disk that are not of the family.
+/// Makes the table of models on disk that are not of the family.
 fn others(all: &[StoredModel]) -> String {
     let mut names: Vec<(&str, Vec<String>)> = Vec::new();
     for kept in all.iter().filter(|kept| registry::find(&kept.name).is_none()) {
@@ -102,14 +101,14 @@ fn others(all: &[StoredModel]) -> String {
     format!("\n{}", table::render(&[Align::Left, Align::Left], &rows))
 }
 
-/// What of a model is here: types in our cache, and the checkpoint in the shared one.
+/// Returns the forms in which a model is on disk: the types in our cache, and the folder of its checkpoint.
 fn here(entry: &Entry, cache: &HubCache) -> Result<(Vec<Ftype>, Option<String>), Failure> {
     let repo = entry.repo(None);
     let folder = cache.complete_snapshot(&repo)?.map(|folder| folder.display().to_string());
     Ok((ConvertedCache::for_repo(&repo)?.types()?, folder))
 }
 
-/// The same in words.
+/// As [`here`], in words.
 fn here_text(entry: &Entry, cache: &HubCache) -> Result<String, Failure> {
     let (types, folder) = here(entry, cache)?;
     let mut words: Vec<String> = types.iter().map(Ftype::to_string).collect();
@@ -125,7 +124,7 @@ fn size(entry: &Entry, ftype: Ftype) -> Result<u64, Failure> {
         .map_err(|err| Failure::engine(Code::Forecast, err.to_string(), "report this"))
 }
 
-/// A column: heading, cells, where they stand, and how soon it is left out where the terminal is narrow (0: never).
+/// A column: heading and cells, their alignment, and how soon it is dropped on a narrow terminal (0: never).
 struct Column {
     cells: Vec<String>,
     align: Align,
@@ -142,7 +141,7 @@ impl Column {
     }
 }
 
-/// Sizes of one type; models of one shape have the same.
+/// Makes the column of sizes of one type; models with the same configuration have the same size.
 fn sizes(entries: &[Entry], ftype: Ftype, spare: u8) -> Result<Column, Failure> {
     let mut known = HashMap::new();
     let mut cells = Vec::new();
@@ -195,7 +194,7 @@ fn all_columns(entries: &[Entry], cache: &HubCache) -> Result<Vec<Column>, Failu
     Ok(columns)
 }
 
-/// The table, in `width` columns of a terminal: what is spared first is left out until it fits, then names are cut.
+/// Renders the table for a terminal of `width` columns: drops columns with the highest `spare`, then shortens names.
 fn fitted(mut columns: Vec<Column>, width: Option<usize>) -> String {
     let total =
         |columns: &[Column]| columns.iter().map(Column::width).sum::<usize>() + 2 * columns.len().saturating_sub(1);
@@ -207,7 +206,7 @@ fn fitted(mut columns: Vec<Column>, width: Option<usize>) -> String {
     }
     let over = total(&columns).saturating_sub(width);
     if let Some(names) = columns.first_mut().filter(|_| over > 0) {
-        let room = names.width().saturating_sub(over).max(NARROWEST);
+        let room = names.width().saturating_sub(over).max(MIN_NAME_WIDTH);
         for name in &mut names.cells {
             let chars: Vec<char> = name.chars().collect();
             if chars.len() > room {
@@ -232,7 +231,7 @@ fn described(entry: &Entry, cache: &HubCache) -> Result<Value, Failure> {
         }
     }
     let scores = entry.scores.map(|scores| {
-        // what was published has one or two decimals; as an f64 the f32 would show more
+        // published scores have one or two decimals; an f32 as f64 would show more
         let round = |value: f32| (f64::from(value) * 100.0).round() / 100.0;
         let values: serde_json::Map<String, Value> =
             scores.values.iter().map(|(name, value)| ((*name).to_owned(), json!(round(*value)))).collect();

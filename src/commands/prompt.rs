@@ -1,4 +1,4 @@
-//! `tulu-quant prompt`: shows what a model reads. Only its vocabulary is loaded.
+//! `prompt`: prints the exact prompt of conversations, as text or token ids. Only the vocabulary of the model is loaded.
 
 use crate::engine::VocabFile;
 use crate::error::{Code, Exit, Failure};
@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Show the exact prompt text of conversations, or its token ids
 ///
-/// The text of one conversation is written to stdout byte for byte, with no newline added. Several conversations need
-/// --json or --tokens, which write one line for each.
+/// Prints the text of one conversation to stdout byte for byte, without a newline at the end. Several conversations need
+/// --json or --tokens, which print one line per conversation.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tulu-quant prompt tulu-2-13b-Q4_K_M.gguf -i conversation.json\n  \
     tulu-quant prompt tulu-2-13b-Q4_K_M.gguf -i conversations.jsonl --json\n  \
@@ -24,30 +24,30 @@ pub(crate) struct Args {
     /// A short name, Hub id, folder or .gguf file
     #[arg(env = "TULU_QUANT_MODEL")]
     model: OsString,
-    /// JSON array of messages ({"role", "content"}), or one such array a line; - reads stdin
+    /// Read a JSON array of messages ({"role", "content"}), or one such array per line; - reads stdin
     #[arg(short, long, value_name = "FILE", env = "TULU_QUANT_INPUT")]
     input: PathBuf,
-    /// Write token ids instead of text: one line for each conversation, BOS included
+    /// Print token ids instead of text: one line per conversation, BOS included
     #[arg(long, env = "TULU_QUANT_TOKENS")]
     tokens: bool,
-    /// Write one line {"text": …, "ids": […]} for each conversation, BOS included
+    /// Print one line {"text": …, "ids": […]} per conversation, BOS included
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
-    /// Leave out the last tag, after which the model would answer
+    /// Omit the generation prompt (the <|assistant|> tag at the end)
     #[arg(long, env = "TULU_QUANT_NO_GENERATION_PROMPT")]
     no_generation_prompt: bool,
     #[command(flatten)]
     hub: HubArgs,
 }
 
-/// Runs the command.
+/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let input = open(&args.input)?;
     let path = model::resolve(Some(&args.model), &args.hub.options(), &Interrupt::install()?)?;
     let model = VocabFile::open(&path)?;
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;
-    // What cannot be written is no fault of the input.
+    // A failed write to stdout is not an error of the input.
     show(args, input, &prompts)
         .map_err(|failure| if failure.code == Code::Stdout { failure } else { failure.at(&args.input) })
 }
@@ -62,7 +62,7 @@ fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Fa
             .and_then(|messages| prompts.render(&messages, !args.no_generation_prompt))
             .map_err(|failure| Failure { what: format!("conversation {seen}: {}", failure.what), ..failure })?;
         if text_only && conversations.peek().is_some() {
-            let what = "holds several conversations, whose texts would run into one another";
+            let what = "contains several conversations; plain text output supports only one";
             return Err(Failure::input(Code::Several, what, "use --json or --tokens"));
         }
         if let (Some(notice), false) = (prompt.notice, noticed) {
@@ -72,12 +72,12 @@ fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Fa
         crate::stdout::print(&form(args, prompt))?;
     }
     if seen == 0 {
-        return Err(Failure::input(Code::Empty, "holds no conversation", "give a JSON array of messages"));
+        return Err(Failure::input(Code::Empty, "contains no conversation", "give a JSON array of messages"));
     }
     Ok(Exit::Done)
 }
 
-/// What is written for one conversation.
+/// Returns the output for one conversation.
 fn form(args: &Args, prompt: Prompt) -> String {
     let ids = prompt.ids.iter().map(|id| id.0);
     if args.json {
@@ -89,7 +89,10 @@ fn form(args: &Args, prompt: Prompt) -> String {
     }
 }
 
-/// The input without the mark that editors on Windows put before UTF-8.
+/// Opens the input and skips a UTF-8 byte order mark.
+///
+/// # Errors
+/// `ENCODING` for UTF-16.
 fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
     let mut input: Box<dyn BufRead> = if path == Path::new("-") {
         Box::new(io::stdin().lock())

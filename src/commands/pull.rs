@@ -1,4 +1,4 @@
-//! `pull`: a checkpoint from the Hub into the cache that is shared with `huggingface_hub`, without converting it.
+//! `pull`: downloads a checkpoint from the Hub into the cache shared with `huggingface_hub`, without converting it.
 
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-/// Fetch a checkpoint from the Hugging Face Hub without converting it
+/// Download a checkpoint from the Hugging Face Hub without converting it
 ///
-/// Only what a conversion needs is fetched: safetensors when there are some, else the .bin files, and the configuration,
-/// vocabulary, licence and model card. The folder (in the cache that is shared with huggingface_hub) is printed on stdout.
-/// Run it again after an interruption: it goes on where it was.
+/// Downloads what a conversion needs: the safetensors files, or else the .bin files, and the configuration, vocabulary,
+/// licence and model card. Prints the folder, which is in the cache shared with huggingface_hub. To resume after an
+/// interruption, run the same command again.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  tulu-quant pull tulu-2-dpo-13b\n  tulu-quant pull allenai/tulu-2-7b@main -j 8\n  \
@@ -24,41 +24,41 @@ use std::path::{Path, PathBuf};
     tulu-quant convert \"$(tulu-quant pull tulu-2-7b)\" -q Q5_K_M -o ."
 )]
 pub(crate) struct Args {
-    /// A short name of the family (see `tulu-quant models`), a Hub id, OWNER/NAME[@REVISION], or an address of the Hub
+    /// A short name of the family (see `tulu-quant models`), a Hub id, OWNER/NAME[@REVISION], or a URL of the Hub
     #[arg(env = "TULU_QUANT_MODEL")]
     model: String,
-    /// Say what would be fetched, file by file, and stop
+    /// Print what would be downloaded, file by file, and exit
     #[arg(long, env = "TULU_QUANT_DRY_RUN", value_parser = clap::builder::FalseyValueParser::new())]
     dry_run: bool,
     /// Print folder, commit and sizes as one JSON object
     #[arg(long, env = "TULU_QUANT_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     json: bool,
-    /// Ask the Hub whether the model has changed; otherwise what was fetched once is used without asking
-    #[arg(long, env = "TULU_QUANT_REFRESH", help_heading = "Hub", value_parser = clap::builder::FalseyValueParser::new())]
+    /// Check the Hub for a newer revision; by default a complete checkpoint in the cache is used without a request
+    #[arg(long, env = "TULU_QUANT_REFRESH", help_heading = "Hugging Face Hub", value_parser = clap::builder::FalseyValueParser::new())]
     refresh: bool,
-    /// Connections at the same time
+    /// Download over N connections at the same time
     #[arg(
         short = 'j',
         long,
         value_name = "N",
         default_value = "4",
         env = "TULU_QUANT_MAX_WORKERS",
-        help_heading = "Hub"
+        help_heading = "Hugging Face Hub"
     )]
     max_workers: NonZeroUsize,
 }
 
-/// Runs the verb.
+/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let Some(repo) = repo(&args.model)? else {
         let folder = bundled::folder()?;
-        return said(args, &json!(null), &folder, 0);
+        return print_result(args, &json!(null), &folder, 0);
     };
     let interrupt = Interrupt::install()?;
     let hub = Hub::from_env(&interrupt)?;
     let known = if args.refresh || args.dry_run { None } else { hub.settings().cache.complete_snapshot(&repo)? };
     if let Some(folder) = known {
-        return said(args, &json!(repo.id()), &folder, 0);
+        return print_result(args, &json!(repo.id()), &folder, 0);
     }
     let listing = resolve::list_repo(&hub, &repo)?;
     let needed = listing.needed()?;
@@ -76,15 +76,19 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         table::bytes(fetched),
     ));
     let folder = hub.pull(&listing, &files, args.max_workers)?;
-    said(args, &json!(repo.id()), &folder, fetched)
+    print_result(args, &json!(repo.id()), &folder, fetched)
 }
 
-/// What is to be fetched; `None` for the demonstration model, which the program carries.
+/// Returns the repository to download; `None` for the demonstration model, which is part of the program.
 fn repo(model: &str) -> Result<Option<RepoId>, Failure> {
     let typed = || {
-        let what = "a type after the name is not for pull, which fetches the checkpoint as it is";
-        Failure::input(Code::Request, what, "leave it out; `chat NAME:TYPE` and `convert NAME -q TYPE` make one")
-            .at(model)
+        let what = "pull does not accept NAME:TYPE; it downloads the checkpoint as it is";
+        Failure::input(
+            Code::Request,
+            what,
+            "leave the type out; `chat NAME:TYPE` and `convert NAME -q TYPE` convert to one",
+        )
+        .at(model)
     };
     match model_ref::parse_remote(model)
         .map_err(|failure| if failure.code == Code::Type { typed() } else { failure })?
@@ -95,8 +99,8 @@ fn repo(model: &str) -> Result<Option<RepoId>, Failure> {
     }
 }
 
-/// The result on stdout.
-fn said(args: &Args, repository: &Value, folder: &Path, fetched: u64) -> Result<Exit, Failure> {
+/// Prints the result to stdout.
+fn print_result(args: &Args, repository: &Value, folder: &Path, fetched: u64) -> Result<Exit, Failure> {
     let shown = folder.display().to_string();
     let commit = folder.file_name().filter(|_| !repository.is_null()).map(|name| name.to_string_lossy().into_owned());
     let text = if args.json {
@@ -107,7 +111,7 @@ fn said(args: &Args, repository: &Value, folder: &Path, fetched: u64) -> Result<
     crate::stdout::print(&(text + "\n"))
 }
 
-/// What would be fetched.
+/// Describes what would be downloaded.
 fn plan(args: &Args, hub: &Hub, listing: &Listing, needed: &NeededFiles<'_>) -> String {
     let files: Vec<(&str, u64, bool)> = needed
         .all()

@@ -1,8 +1,8 @@
-//! `verify`: is a GGUF file whole, and how far is it from what it was made from? Is a checkpoint what its hashes say?
+//! `verify`: checks a GGUF file, also against its source, or a checkpoint folder (`verify/folder.rs`).
 
 mod folder;
 
-use super::local_model::{Given, given};
+use super::local_model::{self, LocalModel};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::resolve::available_threads;
@@ -16,22 +16,22 @@ use tulu_quantize::gguf::Gguf;
 use tulu_quantize::{Check, Checkpoint, Reference, Verdict, verify};
 
 /// Check a GGUF file (structure, blocks, NaN and infinities, sha256; with --against also the error of every tensor, the
-/// numbers and the vocabulary) or a checkpoint (structure, NaN and infinities, the hashes that its folder names)
+/// configuration and the vocabulary) or a checkpoint (structure, NaN and infinities, the hashes recorded in its folder)
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code 1 when something is wrong.\n\nExamples:\n  \
+#[command(after_help = "The exit code is 1 when a check fails.\n\nExamples:\n  \
     tulu-quant verify tulu-2-13b-Q4_K_M.gguf\n  tulu-quant verify tulu-2-13b-Q4_K_M.gguf --against tulu-2-13b\n  \
     tulu-quant verify tulu-2-dpo-13b")]
 pub(crate) struct Args {
     /// A .gguf file, a checkpoint folder, or the name of a model on this machine (with :TYPE its GGUF file)
     #[arg(value_name = "MODEL")]
     file: OsString,
-    /// What it was made from: a checkpoint folder, a lossless .gguf file, or a model's name
+    /// Compare with the source: a checkpoint folder, a lossless .gguf file, or a model's name
     #[arg(long, value_name = "SOURCE", env = "TULU_QUANT_AGAINST")]
     against: Option<OsString>,
-    /// What the sha256 of the file must be: 64 hexadecimal digits
+    /// Require this sha256 of the file: 64 hexadecimal digits
     #[arg(long, value_name = "SUM", env = "TULU_QUANT_SHA256")]
     sha256: Option<String>,
-    /// Threads [default: every core]
+    /// Run on N threads [default: every core]
     #[arg(short, long, value_name = "N", env = "TULU_QUANT_THREADS")]
     threads: Option<NonZeroUsize>,
     /// Print the findings as one JSON object
@@ -39,27 +39,32 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Tensors listed as the worst.
+/// Number of tensors listed, those with the largest errors.
 const WORST: usize = 5;
 
-/// Runs the verb.
+/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     let expected = args.sha256.as_deref().map(digits).transpose()?;
     let n_threads = args.threads.unwrap_or_else(available_threads);
-    let path = match given(&args.file)? {
-        Given::File(path) => path,
-        Given::Folder(path) if args.against.is_some() || expected.is_some() => {
+    let path = match local_model::find(&args.file)? {
+        LocalModel::File(path) => path,
+        LocalModel::Folder(path) if args.against.is_some() || expected.is_some() => {
             let fix = "leave --against and --sha256 out, or give a .gguf file";
-            return Err(Failure::input(Code::Usage, "is a folder, which is checked for itself", fix).at(path));
+            return Err(Failure::input(
+                Code::Usage,
+                "--against and --sha256 are for GGUF files, and this is a folder",
+                fix,
+            )
+            .at(path));
         }
-        Given::Folder(path) => return folder::run(&path, n_threads, args.json, &interrupt),
+        LocalModel::Folder(path) => return folder::run(&path, n_threads, args.json, &interrupt),
     };
     let file = Gguf::open(&path)?;
-    let against = match args.against.as_deref().map(given).transpose()? {
+    let against = match args.against.as_deref().map(local_model::find).transpose()? {
         None => None,
-        Some(Given::Folder(path)) => Some(Reference::checkpoint(Checkpoint::open(&path)?)?),
-        Some(Given::File(path)) => Some(Reference::gguf(Gguf::open(&path)?)),
+        Some(LocalModel::Folder(path)) => Some(Reference::checkpoint(Checkpoint::open(&path)?)?),
+        Some(LocalModel::File(path)) => Some(Reference::gguf(Gguf::open(&path)?)),
     };
     let total = file.tensor_bytes();
     let watch = Watch::new("verifying", total, &interrupt);
@@ -83,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(if verdict.is_good() { Exit::Done } else { Exit::Partial })
 }
 
-/// A sha256 as it is typed: `sha256:` before it, capitals, and what `sha256sum` writes after it do not matter.
+/// Parses the value of `--sha256`: ignores case, a leading `sha256:`, and what `sha256sum` prints after the digits.
 fn digits(text: &str) -> Result<String, Failure> {
     let first = text.split_whitespace().next().unwrap_or_default().to_lowercase();
     let sum = first.strip_prefix("sha256:").unwrap_or(&first);
@@ -91,7 +96,7 @@ fn digits(text: &str) -> Result<String, Failure> {
         return Ok(sum.to_owned());
     }
     let what = format!("--sha256 is '{text}', which is not 64 hexadecimal digits");
-    Err(Failure::input(Code::Usage, what, "give the sum as sha256sum prints it"))
+    Err(Failure::input(Code::Usage, what, "give it as sha256sum prints it"))
 }
 
 fn report(file: &Gguf, verdict: &Verdict) -> String {

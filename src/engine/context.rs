@@ -4,7 +4,7 @@
 use super::Token;
 use super::backend::backend;
 use super::memory_plan::KvPlan;
-use super::settings::{FlashAttn, N_BATCH, N_UBATCH, Settings};
+use super::settings::{EngineSettings, FlashAttn, N_BATCH, N_UBATCH};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use llama_cpp_2::DecodeError;
@@ -37,7 +37,7 @@ impl<'m> Context<'m> {
     /// all sequences are computed in one pass over the weights. `decode/` decides which sequence uses which cells.
     pub(super) fn new(
         model: &'m LlamaModel,
-        settings: &Settings,
+        settings: &EngineSettings,
         n_threads: u32,
         plan: KvPlan,
         interrupt: Interrupt,

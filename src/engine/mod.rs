@@ -2,11 +2,8 @@
 //! misuse, so every precondition is checked here, in Rust, first. Not here: what is decoded when (`decode/`), and
 //! conversations (`chat/`, `batch/`).
 
-mod available;
 mod backend;
-mod cgroup;
 mod context;
-mod cores;
 mod gguf_preflight;
 mod kv_snapshot;
 mod memory_plan;
@@ -27,6 +24,5 @@ pub(crate) use model::{Model, VocabFile};
 pub(crate) use model_dims::ModelDims;
 pub(crate) use sampler::Sampler;
 pub(crate) use sampling::{SAMPLING_VERSION, Sampling, random_seed};
-pub(crate) use settings::{CacheType, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Numa, Repack, Settings};
-pub(crate) use threads::spin_briefly;
+pub(crate) use settings::{CacheType, EngineSettings, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Numa, Repack};
 pub(crate) use vocab::{Spaces, Vocab};

@@ -1,18 +1,18 @@
 //! Loads a GGUF file. The path, the header (`gguf_preflight.rs`) and the memory (`memory_plan.rs`) are checked before
 //! llama.cpp opens it.
 
-use super::available::available_memory;
 use super::backend::{backend, gpus, start};
 use super::context::Context;
 use super::gguf_preflight::{self, Preflight};
 use super::memory_plan::KvPlan;
 use super::model_dims::ModelDims;
 use super::repack;
-use super::settings::{N_SLOTS_MAX, Settings};
+use super::settings::{EngineSettings, N_SLOTS_MAX};
 use super::threads::default_threads;
 use super::vocab::{Rules, Vocab};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
+use crate::platform::available_memory;
 use llama_cpp_2::model::LlamaModel;
 use llama_ext::load::LoadOptions;
 use std::ffi::CString;
@@ -24,7 +24,7 @@ pub(crate) struct Model {
     inner: LlamaModel,
     path: PathBuf,
     dims: ModelDims,
-    settings: Settings,
+    settings: EngineSettings,
     kv_plan: KvPlan,
     n_threads: u32,
     repacked: bool,
@@ -37,7 +37,7 @@ impl Model {
     /// stops with the error `INTERRUPTED`.
     pub(crate) fn load(
         path: &Path,
-        settings: Settings,
+        settings: EngineSettings,
         n_slots: Option<u32>,
         progress: impl FnMut(f32) -> bool,
     ) -> Result<Self, Failure> {
@@ -60,7 +60,7 @@ impl Model {
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(dims.tensor_bytes));
         let repacked = repack::decide(settings.repack, main_type, dims.tensor_bytes, kv_plan.n_slots, n_threads);
         kv_plan.n_ahead = repack::n_ahead(repacked, kv_plan.n_slots);
-        let Settings { n_gpu_layers, mmap, mlock, .. } = settings;
+        let EngineSettings { n_gpu_layers, mmap, mlock, .. } = settings;
         let no_space_prefix = rules.spaces.is_some();
         let how = LoadOptions { vocab_only: false, n_gpu_layers, mmap, mlock, repack: repacked, no_space_prefix };
         let inner = load(path, how, progress)?;
@@ -91,7 +91,7 @@ impl Model {
     }
 
     /// The settings that it was loaded with.
-    pub(crate) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &EngineSettings {
         &self.settings
     }
 

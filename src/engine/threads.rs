@@ -1,52 +1,15 @@
-//! How many threads compute, and how they wait for one another.
+//! The number of compute threads.
 
-/// Weights that are worth a thread, in bytes: about a millisecond of reading for each token.
+/// Minimum weights per thread, in bytes: about a millisecond of reading for each token.
 const WEIGHTS_PER_THREAD: u64 = 16 << 20;
 
-/// Threads for a model of `weights` bytes. One for each physical core that this process may use: a second thread on a core
-/// shares its arithmetic units and its memory port. And no thread with less than [`WEIGHTS_PER_THREAD`] to read:
-/// all threads meet after every operation, and that costs more than such a thread computes.
+/// Returns the number of threads for a model of `weights` bytes: one for each physical core that this process may use,
+/// because a second thread on a core shares its arithmetic units and its memory port; but no thread with less than
+/// [`WEIGHTS_PER_THREAD`] to read, because all threads wait for each other after every operation, which takes longer than
+/// such a thread saves.
 pub(super) fn default_threads(weights: u64) -> u32 {
     let useful = usize::try_from(weights / WEIGHTS_PER_THREAD).unwrap_or(usize::MAX);
-    u32::try_from(super::cores::cores().min(useful)).unwrap_or(1).max(1)
-}
-
-/// Starts the program again, once (the process stays the same), with settings that the C libraries read from the environment
-/// before `main`; what the user has set is left alone.
-///
-/// GOMP_SPINCOUNT=30000: OpenMP's threads spin for a fraction of a millisecond before they sleep, not for several. Where
-/// something else runs on the machine too, a thread that spins keeps the core from the very thread it waits for: a 1.1B model
-/// with 2 threads on 2 busy cores generated 4 to 10 tokens a second with GNU OpenMP's own setting, and 16 with this one.
-/// Sleeping at once is no better there, and where the machine is idle it costs a tenth of a batch's speed and more of one
-/// answer's.
-///
-/// GLIBC_TUNABLES=glibc.malloc.hugetlb=1: the KV cache, scratch buffers and rearranged weights lie in huge pages where the kernel
-/// gives them on request only (Debian's default). A batch of a small model then had a quarter of the page faults.
-pub(crate) fn spin_briefly() {
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::unix::process::CommandExt as _;
-        const SETTING: &str = "GOMP_SPINCOUNT";
-        /// The library's own are 300,000, or 1,000 when it has more threads than cores.
-        const SPINS: &str = "30000";
-        const TUNABLES: &str = "GLIBC_TUNABLES";
-        const HUGE_PAGES: &str = "glibc.malloc.hugetlb=1";
-        let tunables = match std::env::var(TUNABLES) {
-            Err(std::env::VarError::NotPresent) => Some(HUGE_PAGES.to_owned()),
-            Ok(others) if !others.is_empty() && !others.contains("glibc.malloc.hugetlb") => {
-                Some(format!("{others}:{HUGE_PAGES}"))
-            }
-            _ => None,
-        };
-        let set = [SETTING, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some());
-        let mut args = std::env::args_os();
-        if let (false, Ok(program), Some(name)) = (set, std::env::current_exe(), args.next()) {
-            // When that fails, the program is only slower.
-            let mut again = std::process::Command::new(program);
-            again.arg0(name).args(args).env(SETTING, SPINS).envs(tunables.map(|text| (TUNABLES, text)));
-            let _ = again.exec();
-        }
-    }
+    u32::try_from(crate::platform::cores().min(useful)).unwrap_or(1).max(1)
 }
 
 #[cfg(test)]

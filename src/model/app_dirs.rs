@@ -1,9 +1,9 @@
-//! Where converted models, the chat history and saved conversations are kept.
+//! The folders of the program: the cache (converted models, chat history) and the saved conversations.
 
 use crate::error::{Code, Failure};
 use std::path::PathBuf;
 
-/// `$TULU_QUANT_CACHE`, else the platform's cache folder for this program; created when it is not there.
+/// The cache folder: `$TULU_QUANT_CACHE`, else the platform's cache folder for this program. Creates it if missing.
 pub(crate) fn cache_dir() -> Result<PathBuf, Failure> {
     let dir = match std::env::var_os("TULU_QUANT_CACHE").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
@@ -28,8 +28,8 @@ pub(crate) fn cache_dir() -> Result<PathBuf, Failure> {
     Ok(dir)
 }
 
-/// `$TULU_QUANT_CONVERSATIONS`, else the platform's data folder for this program: what people save is no cache. It may not
-/// be there yet.
+/// The folder of saved conversations: `$TULU_QUANT_CONVERSATIONS`, else in the platform's data folder for this program. It
+/// may not exist yet.
 pub(crate) fn conversations_dir() -> Result<PathBuf, Failure> {
     if let Some(dir) = std::env::var_os("TULU_QUANT_CONVERSATIONS").filter(|dir| !dir.is_empty()) {
         return Ok(dir.into());

@@ -1,12 +1,12 @@
-//! The demonstration model: the checkpoint of `tests/fixtures/tulu-tiny`, carried in the binary as it is and converted
-//! like any other, so that what answers is what this program made.
+//! The demonstration model: the checkpoint of `tests/fixtures/tulu-tiny`, part of the binary, and converted like any other
+//! checkpoint.
 
 use crate::atomic_file::{self, Mode};
 use crate::error::Failure;
 use crate::hex::hex;
 use std::path::{Path, PathBuf};
 
-/// What the model is called.
+/// The name of the model.
 pub(crate) const NAME: &str = "tulu-tiny";
 
 macro_rules! files {
@@ -15,7 +15,7 @@ macro_rules! files {
     };
 }
 
-/// The checkpoint's files, as the folder has them.
+/// The files of the checkpoint.
 const FILES: [(&str, &[u8]); 8] = files![
     "config.json",
     "generation_config.json",
@@ -27,7 +27,7 @@ const FILES: [(&str, &[u8]); 8] = files![
     "tokenizer_config.json"
 ];
 
-/// Short name of this very model, so that another version of the program does not take the file of this one.
+/// Short hash of the bundled checkpoint, for names in the cache: another version of the program may bundle another one.
 pub(crate) fn bundle_hash() -> String {
     use sha2::Digest as _;
     let mut hash = sha2::Sha256::new();
@@ -38,7 +38,7 @@ pub(crate) fn bundle_hash() -> String {
     hex(&hash.finalize()[..4])
 }
 
-/// The checkpoint as a folder in the cache, unpacked the first time.
+/// Returns the checkpoint as a folder in the cache; unpacks it the first time, or when a file differs.
 pub(crate) fn folder() -> Result<PathBuf, Failure> {
     let parent = super::app_dirs::cache_dir()?.join(format!("demo-{}", bundle_hash()));
     let dir = parent.join(NAME);
@@ -50,7 +50,7 @@ pub(crate) fn folder() -> Result<PathBuf, Failure> {
     Ok(dir)
 }
 
-/// Writes the checkpoint into `parent/tulu-tiny` and answers that folder.
+/// Writes the checkpoint into `parent/tulu-tiny`, and returns that folder.
 pub(crate) fn unpack(parent: &Path) -> Result<PathBuf, Failure> {
     let dir = parent.join(NAME);
     std::fs::create_dir_all(&dir).map_err(|err| Failure::io(&dir, "cannot create the folder", &err))?;

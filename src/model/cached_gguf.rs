@@ -1,4 +1,5 @@
-//! Whether a GGUF file in the program's cache is still what was put there: `.sums/` has its length and a hash. A file that was truncated or overwritten is made again; the user never made it and cannot mend it.
+//! GGUF files in the program's cache: `.sums/` has the length and a hash of each. A damaged file is made again, because the
+//! user cannot fix a file that the program made.
 
 use super::if_exists;
 use super::{fingerprint, lock};
@@ -16,11 +17,11 @@ use std::path::{Path, PathBuf};
 use tulu_quantize::gguf::Gguf;
 use tulu_quantize::{Class, Error};
 
-/// Files up to this length are hashed as a whole, larger ones by samples: it must take a moment at every start.
-const WHOLE: u64 = 64 << 20;
+/// Files up to this length are hashed completely, larger ones by samples, so that the check at each start is fast.
+const MAX_FULL_HASH: u64 = 64 << 20;
 
-/// The file at `kept`: as it is when it is sound and `refresh` is not asked for; else `make` makes it. One process at a time
-/// does that, the others wait and use what it made.
+/// Makes sure that the file at `path` exists and is intact, with `make` if needed; with `refresh`, always makes it. One
+/// process at a time makes it; the others wait and use its file.
 pub(crate) fn ensure(
     path: &Path,
     refresh: bool,
@@ -39,13 +40,13 @@ pub(crate) fn ensure(
         return Ok(());
     }
     if !refresh && if_exists::metadata(path)?.is_some() {
-        stderr::note(&format!("{} is damaged and is made again", shown(path)));
+        stderr::note(&format!("{} is damaged; it is made again", shown(path)));
     }
     make()?;
     atomic_file::write(&checksum_file(path)?, checksum(path)?.to_string().as_bytes(), Mode::Umask)
 }
 
-/// Whether the file is there as it was made. Of a file without a sum the header is read.
+/// Returns whether the file exists unchanged. Of a file without a checksum, only the header is checked.
 pub(crate) fn is_intact(path: &Path) -> Result<bool, Failure> {
     if !if_exists::metadata(path)?.is_some_and(|found| found.is_file()) {
         return Ok(false);
@@ -63,17 +64,17 @@ pub(crate) fn is_intact(path: &Path) -> Result<bool, Failure> {
     }
 }
 
-/// `.sums/…` in the cache.
+/// The checksum file of a cached file: `.sums/…` in the cache.
 pub(crate) fn checksum_file(path: &Path) -> Result<PathBuf, Failure> {
     beside(path, "sum")
 }
 
-/// `.locks/…` in the cache.
+/// The lock file of a cached file: `.locks/…` in the cache.
 pub(crate) fn lock_file(path: &Path) -> Result<PathBuf, Failure> {
     beside(path, "lock")
 }
 
-/// What goes with a file of the cache, under a name of its own for each file.
+/// The path of a companion file, named by a hash of the path in the cache.
 fn beside(path: &Path, what: &str) -> Result<PathBuf, Failure> {
     let cache = super::app_dirs::cache_dir()?;
     let name = path.strip_prefix(&cache).unwrap_or(path);
@@ -85,7 +86,7 @@ fn checksum(path: &Path) -> Result<Value, Failure> {
     let io = |err: std::io::Error| Failure::io(path, "cannot read the model", &err);
     let mut file = File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
-    if size > WHOLE {
+    if size > MAX_FULL_HASH {
         return fingerprint(path);
     }
     let mut all = Vec::new();

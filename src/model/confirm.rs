@@ -1,4 +1,4 @@
-//! What fetching a model will take, said before it begins, and the one question.
+//! Prints what a download and conversion will take (disk space, memory, licence), and asks for confirmation.
 
 use super::FetchOptions;
 use super::hub::{Hub, Listing, NeededFiles, check_disk_space};
@@ -17,24 +17,24 @@ use std::time::Duration;
 use tulu_quantize::checkpoint::Config;
 use tulu_quantize::{Ftype, part_of, platform, size_estimate};
 
-/// A GGUF file's header is mostly the vocabulary: about as much as this.
+/// Approximate size of a GGUF header, which is mostly the vocabulary.
 const HEADER: u64 = 1 << 20;
 
-/// What is about to happen.
+/// A download and conversion that is about to start.
 pub(crate) struct Confirmation<'a> {
     pub(crate) listing: &'a Listing,
     pub(crate) needed: &'a NeededFiles<'a>,
     pub(crate) config: Config,
-    /// Type, file, and its bytes.
+    /// Type, path and approximate bytes of each output.
     pub(crate) outputs: Vec<(Ftype, PathBuf, u64)>,
-    /// Bytes that are not here yet.
+    /// Bytes to download.
     pub(crate) to_fetch: u64,
     /// Whether the checkpoint stays on disk.
     pub(crate) keeps_checkpoint: bool,
 }
 
 impl<'a> Confirmation<'a> {
-    /// Reads config.json: what it describes is checked before anything large is fetched.
+    /// Downloads and checks config.json, before anything large is downloaded.
     pub(crate) fn new(
         hub: &Hub,
         listing: &'a Listing,
@@ -53,7 +53,7 @@ impl<'a> Confirmation<'a> {
         Ok(Self { listing, needed, config, outputs, to_fetch, keeps_checkpoint })
     }
 
-    /// Whether an earlier run was stopped in the middle of it: that was agreed to.
+    /// Returns whether this resumes an interrupted run, which was confirmed already.
     fn is_resumed(&self) -> Result<bool, Failure> {
         for (_, path, _) in &self.outputs {
             if if_exists::metadata(&part_of(path))?.is_some() {
@@ -63,7 +63,7 @@ impl<'a> Confirmation<'a> {
         Ok(false)
     }
 
-    /// The licence: as the family's table has it, else as the model card does.
+    /// The licence: from the table of the family, else from the model card.
     pub(crate) fn licence(&self) -> String {
         let known = registry::find_repo(&self.listing.repo).map(|entry| entry.licence.to_owned());
         known
@@ -71,13 +71,13 @@ impl<'a> Confirmation<'a> {
             .map_or_else(|| "not stated: see the model card".to_owned(), |text| one_line(&text))
     }
 
-    /// Memory to run the first output with the whole window, as the engine forecasts it.
+    /// Memory to run the first output with its whole context.
     fn memory(&self) -> u64 {
         let weights = self.outputs.first().map_or(0, |(.., bytes)| bytes.saturating_sub(HEADER));
         ModelDims::of(&self.config, weights).memory_with_defaults()
     }
 
-    /// The lines that say it.
+    /// The lines that are printed before the question.
     pub(crate) fn summary(&self, cache: &Path) -> String {
         let (listing, bytes) = (self.listing, table::bytes);
         let here = self.needed.bytes().saturating_sub(self.to_fetch);
@@ -107,8 +107,11 @@ impl<'a> Confirmation<'a> {
         out
     }
 
-    /// Says what will happen, checks the disks, and asks where there is somebody to ask. Without a terminal it goes on, as
-    /// `hf download` and `ollama` do: a batch job that waits for an answer helps nobody.
+    /// Prints the summary, checks the free disk space, and asks on a terminal. Without a terminal it does not ask, like
+    /// `hf download` and `ollama`: a batch job would wait forever.
+    ///
+    /// # Errors
+    /// `DISK_FULL`, `DECLINED`, `INTERRUPTED`.
     pub(crate) fn ask(&self, hub: &Hub, fetch: &FetchOptions) -> Result<(), Failure> {
         let cache = &hub.settings().cache.0;
         stderr::block(&self.summary(cache));
@@ -118,18 +121,18 @@ impl<'a> Confirmation<'a> {
         }
         let Some(terminal) = prompt_terminal() else { return Ok(()) };
         stderr::block("Go on? [Y/n] ");
-        let go_on = || hub.check_cancelled();
-        match read_answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+        let check_cancelled = || hub.check_cancelled();
+        match read_answer(terminal, &check_cancelled)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
             Some("" | "y" | "yes") => Ok(()),
-            _ => Err(Failure::input(Code::Declined, "nothing was fetched", "answer y, or give --yes")
+            _ => Err(Failure::input(Code::Declined, "nothing was downloaded", "answer y, or give --yes")
                 .at(self.listing.repo.id())),
         }
     }
 
-    /// Checkpoint and outputs may be on one disk, where both must fit.
+    /// Checks the free space for checkpoint and outputs, which may be on the same disk.
     fn check_disks(&self, cache: &Path) -> Result<(), Failure> {
         let fetched = if self.keeps_checkpoint { self.to_fetch } else { 0 };
-        // the space of an output that was begun is taken already
+        // the partial file of an output already uses its space
         let taken = |path: &Path| std::fs::metadata(part_of(path)).map_or(0, |found| found.len());
         let left = self.outputs.iter().map(|(_, path, bytes)| bytes.saturating_sub(taken(path)));
         let left = left.fold(0_u64, u64::saturating_add);
@@ -144,8 +147,8 @@ impl<'a> Confirmation<'a> {
     }
 }
 
-/// Where somebody can answer what is asked on stderr: stdin, or the terminal itself where stdin is a file or a pipe. `None`
-/// where nobody sees the question.
+/// Returns where to read the answer to a question on stderr: stdin, or the terminal itself when stdin is a file or a pipe.
+/// `None` when stderr is not a terminal.
 pub(crate) fn prompt_terminal() -> Option<Box<dyn BufRead + Send>> {
     if !std::io::stderr().is_terminal() {
         return None;
@@ -156,32 +159,32 @@ pub(crate) fn prompt_terminal() -> Option<Box<dyn BufRead + Send>> {
     Some(Box::new(BufReader::new(File::open("/dev/tty").ok()?)))
 }
 
-/// A line from the terminal, or `None` at its end. It is read by a thread of its own: a read does not look whether
-/// somebody asked to stop, which `go_on` does.
+/// Reads a line from the terminal; `None` at its end. A thread of its own reads it, so that this one can check for a request
+/// to stop.
 pub(crate) fn read_answer(
     mut terminal: Box<dyn BufRead + Send>,
-    go_on: &dyn Fn() -> Result<(), Failure>,
+    check_cancelled: &dyn Fn() -> Result<(), Failure>,
 ) -> Result<Option<String>, Failure> {
-    let (said, answered) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
         let read = terminal.read_line(&mut line);
-        let _ = said.send(matches!(read, Ok(1..)).then_some(line));
+        let _ = sender.send(matches!(read, Ok(1..)).then_some(line));
     });
     loop {
-        match answered.recv_timeout(Duration::from_millis(50)) {
+        match receiver.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => return Ok(line),
             Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(mpsc::RecvTimeoutError::Timeout) => go_on()?,
+            Err(mpsc::RecvTimeoutError::Timeout) => check_cancelled()?,
         }
     }
 }
 
-/// The repository's config.json, checked as a checkpoint's is.
+/// Downloads the repository's config.json, and checks it like that of a checkpoint folder.
 fn config(hub: &Hub, listing: &Listing) -> Result<Config, Failure> {
     let id = listing.repo.id();
     let file = listing.file("config.json").ok_or_else(|| {
-        Failure::input(Code::HubNoWeights, "has no config.json: it is no checkpoint", "check the repository").at(&id)
+        Failure::input(Code::HubNoWeights, "is not a checkpoint: it has no config.json", "check the repository").at(&id)
     })?;
     let folder = tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot make a folder", &err))?;
     let path = folder.path().join("config.json");

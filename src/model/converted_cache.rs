@@ -1,6 +1,6 @@
-//! GGUF files made of the Hub's models, in the program's own cache:
-//! `hub/OWNER--NAME/COMMIT/NAME-TYPE.gguf`, and `hub/OWNER--NAME/refs/REVISION` with the commit that a branch named when
-//! it was last asked for. A model is as fresh as that: nothing is asked again until `--refresh`.
+//! GGUF files converted from models of the Hub, in the program's own cache:
+//! `hub/OWNER--NAME/COMMIT/NAME-TYPE.gguf`, and `hub/OWNER--NAME/refs/REVISION` with the commit of a branch at the last
+//! request. The recorded commit is used until `--refresh`.
 
 use super::app_dirs;
 use super::hub::{RepoId, refs};
@@ -9,7 +9,7 @@ use crate::error::Failure;
 use std::path::PathBuf;
 use tulu_quantize::Ftype;
 
-/// The folder of one repository.
+/// The converted files of one repository.
 #[derive(Clone, Debug)]
 pub(crate) struct ConvertedCache {
     repo: RepoId,
@@ -17,18 +17,18 @@ pub(crate) struct ConvertedCache {
 }
 
 impl ConvertedCache {
-    /// Creates the cache's folder, but not the repository's.
+    /// The cache of `repo`. Creates the folder of the cache, but not that of the repository.
     pub(crate) fn for_repo(repo: &RepoId) -> Result<Self, Failure> {
         let dir = app_dirs::cache_dir()?.join("hub").join(format!("{}--{}", repo.owner, repo.name));
         Ok(Self { repo: repo.clone(), dir })
     }
 
-    /// Where the file of a commit is, or will be.
+    /// The path of the file of a commit, which may not exist.
     pub(crate) fn gguf_path(&self, commit: &str, ftype: Ftype) -> PathBuf {
         self.dir.join(commit).join(format!("{}-{ftype}.gguf", self.repo.name))
     }
 
-    /// The commit that the revision named when it was last asked for.
+    /// The commit of the revision at the last request.
     pub(crate) fn commit(&self) -> Result<Option<String>, Failure> {
         match self.repo.commit() {
             Some(commit) => Ok(Some(commit.to_owned())),
@@ -36,14 +36,14 @@ impl ConvertedCache {
         }
     }
 
-    /// The file and its commit, if it is here.
+    /// The existing file of the recorded commit, and that commit.
     pub(crate) fn current(&self, ftype: Ftype) -> Result<Option<(PathBuf, String)>, Failure> {
         let Some(commit) = self.commit()? else { return Ok(None) };
         let path = self.gguf_path(&commit, ftype);
         Ok(if_exists::is_file(&path)?.then_some((path, commit)))
     }
 
-    /// Remembers which commit the revision names.
+    /// Records the commit of the revision.
     pub(crate) fn record_commit(&self, commit: &str) -> Result<(), Failure> {
         if self.repo.commit().is_some() || self.commit()?.as_deref() == Some(commit) {
             return Ok(());
@@ -51,7 +51,7 @@ impl ConvertedCache {
         refs::write_commit(&self.dir.join("refs"), self.repo.revision(), commit)
     }
 
-    /// The types that are here.
+    /// The types of existing files.
     pub(crate) fn types(&self) -> Result<Vec<Ftype>, Failure> {
         let mut types = Vec::new();
         for (ftype, _) in Ftype::ALL {

@@ -1,4 +1,4 @@
-//! From a listing on the Hub to GGUF files, with a bar.
+//! Downloads a repository and converts it, with a progress bar.
 
 use super::FetchOptions;
 use super::hub::{Hub, Listing};
@@ -10,11 +10,11 @@ use crate::watch::Watch;
 use std::path::{Path, PathBuf};
 use tulu_quantize::{ConvertOptions, Ftype, Plan, QuantizeOptions, Report};
 
-/// What to fetch, and what to make of it.
+/// What to download, and what to convert it to.
 pub(crate) struct FetchJob<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) listing: &'a Listing,
-    /// Each type, and the file it goes to.
+    /// Each type, and its output file.
     pub(crate) outputs: &'a [(Ftype, PathBuf)],
     pub(crate) recipe: &'a QuantizeOptions,
     pub(crate) options: ConvertOptions,
@@ -22,19 +22,19 @@ pub(crate) struct FetchJob<'a> {
     pub(crate) interrupt: &'a Interrupt,
 }
 
-/// Fetches and converts. What had arrived is not fetched again after an interruption.
+/// Downloads and converts; resumes after an interruption.
 pub(crate) fn fetch_and_convert(job: &FetchJob<'_>) -> Result<Report, Failure> {
     let source = CheckpointSource::listed(job.hub, job.listing.clone(), job.fetch)?;
     let plan = Plan::new(source.checkpoint(), job.outputs, job.recipe)?;
     let refusals = crate::prompt::check_template(source.checkpoint())?;
     source.checkpoint().notes.iter().chain(&refusals).for_each(|note| stderr::note(note));
     let first = job.outputs.first().map_or(Path::new(""), |(_, path)| path);
-    // each type has its own file in the cache, and so its own journal
+    // each type has its own file in the cache, hence its own journal
     let journal = streaming::journal(&first.file_stem().unwrap_or_default().to_string_lossy(), first);
     let watch = Watch::new("converting", plan.source_bytes, job.interrupt);
     let converted = source.convert(&plan, job.options, &journal, &watch);
     watch.clear();
-    // the request to stop came as a signal, which decides between 130 and 143
+    // the signal decides between exit codes 130 and 143
     converted.map_err(|failure| match job.interrupt.asked() {
         Some(exit) if failure.code == Code::Interrupted => super::stopped::stopped(exit),
         Some(exit) => Failure { exit, ..failure },

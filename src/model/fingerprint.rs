@@ -1,4 +1,4 @@
-//! Knowing a model file again: at once by samples of it, and for the manifest by all of it.
+//! Identity of a model file: a fast hash of samples, and the full SHA-256 for the manifest.
 
 use crate::error::Failure;
 use crate::hex::hex;
@@ -12,15 +12,15 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-/// The beginning, where the metadata and the tensor table are.
+/// Bytes at the beginning, where the metadata and the tensor table are.
 const HEAD: u64 = 4 << 20;
-/// Samples of the weights.
+/// Number of samples of the weights.
 const SAMPLES: u64 = 64;
-/// Bytes of each.
+/// Bytes of each sample.
 const SAMPLE: u64 = 64 << 10;
 
-/// Size and a hash of the metadata and samples of the weights: two models, or two types of one, never have the same, and
-/// a 13B file takes a moment instead of half a minute. It is not proof against someone who wants to fool it.
+/// The size, and a hash of the metadata and samples of the weights, as JSON. It distinguishes models in practice, but is not
+/// safe against deliberate collisions. A 13B file takes a moment instead of half a minute.
 pub(crate) fn fingerprint(path: &Path) -> Result<Value, Failure> {
     let mut file = File::open(path).map_err(|err| Failure::io(path, "cannot open the model", &err))?;
     let read = |file: &mut File| -> io::Result<Value> {
@@ -44,29 +44,29 @@ pub(crate) fn fingerprint(path: &Path) -> Result<Value, Failure> {
     read(&mut file).map_err(|err| Failure::io(path, "cannot read the model", &err))
 }
 
-/// The sha256 of a whole file, computed while other work goes on.
+/// The SHA-256 of a file, computed by a background thread.
 #[derive(Debug)]
 pub(crate) struct FullHash(JoinHandle<Option<String>>);
 
 impl FullHash {
-    /// Begins to read. A request to stop ends it.
+    /// Starts the thread. A request to stop ends it.
     pub(crate) fn start(path: &Path, interrupt: &Interrupt) -> Self {
         let (path, interrupt): (PathBuf, Interrupt) = (path.to_owned(), interrupt.clone());
         Self(thread::spawn(move || match sha256_of_file(&path, &interrupt) {
             Ok(hash) => hash,
             Err(err) => {
-                stderr::note(&format!("{}: cannot read it for its sha256: {err}", shown(&path)));
+                stderr::note(&format!("{}: cannot compute its sha256: {err}", shown(&path)));
                 None
             }
         }))
     }
 
-    /// Whether waiting takes no time.
+    /// Returns whether the thread has finished.
     pub(crate) fn is_done(&self) -> bool {
         self.0.is_finished()
     }
 
-    /// Waits for it; `None` when the file could not be read to its end.
+    /// Waits for the hash; `None` when the file could not be read completely.
     pub(crate) fn wait(self) -> Option<String> {
         self.0.join().ok().flatten()
     }
@@ -92,7 +92,7 @@ mod tests {
     use super::{HEAD, fingerprint};
 
     #[test]
-    fn a_file_is_known_by_its_head_its_size_and_its_end() {
+    fn fingerprint_depends_on_size_head_and_end() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let of = |bytes: &[u8]| {
             std::fs::write(file.path(), bytes).unwrap();

@@ -1,15 +1,15 @@
-//! Addresses of repositories as people copy them: from a browser, from ollama's or huggingface_hub's commands.
+//! URLs of repositories as people copy them: from a browser, or from commands of ollama and huggingface_hub.
 
 use super::hub::{endpoint_address, percent_decode};
 use crate::error::{Code, Failure};
 
-/// Hosts whose pages are the Hub's; the one of HF_ENDPOINT is too.
+/// Hosts of the Hub, in addition to that of HF_ENDPOINT.
 const HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
 
-/// `OWNER/NAME[@REVISION][:TYPE]` for an address of the Hub; `None` for what is no address.
+/// Converts a URL of the Hub to `OWNER/NAME[@REVISION][:TYPE]`; `None` when `text` is not a URL.
 ///
 /// # Errors
-/// `NOT_FOUND` for an address of something else than a model.
+/// `NOT_FOUND` for a URL of anything but a model.
 pub(crate) fn to_model_name(text: &str) -> Result<Option<String>, Failure> {
     let refuse = |what: &str, fix: &str| Err(Failure::input(Code::NotFound, what, fix).at(text));
     let (scheme, rest) = match text.trim().split_once("://") {
@@ -25,10 +25,7 @@ pub(crate) fn to_model_name(text: &str) -> Result<Option<String>, Failure> {
         if scheme.is_empty() {
             return Ok(None);
         }
-        return refuse(
-            "is no address of the Hub",
-            "give a model as OWNER/NAME, or download the file and give its path",
-        );
+        return refuse("is not a URL of the Hub", "give a model as OWNER/NAME, or download the file and give its path");
     };
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let (path, ftype) = match path.rsplit_once(':') {
@@ -41,9 +38,9 @@ pub(crate) fn to_model_name(text: &str) -> Result<Option<String>, Failure> {
         parts.remove(0);
     }
     let (repo, below) = match parts.as_slice() {
-        [] => return refuse("is the Hub, and no model of it", "give a model as OWNER/NAME"),
+        [] => return refuse("is the Hub itself, not a model", "give a model as OWNER/NAME"),
         ["datasets" | "spaces" | "collections" | "papers" | "docs" | "blog" | "api", ..] => {
-            return refuse("is no model of the Hub", "give a model as OWNER/NAME");
+            return refuse("is not a model of the Hub", "give a model as OWNER/NAME");
         }
         [name] => return Ok(Some(format!("{name}{ftype}"))),
         [owner, name, below @ ..] => (format!("{owner}/{name}"), below),
@@ -61,8 +58,8 @@ pub(crate) fn to_model_name(text: &str) -> Result<Option<String>, Failure> {
     Ok(Some(format!("{repo}{revision}{ftype}")))
 }
 
-/// What follows the Hub's host; `None` for another host's address. A mirror's name without `http://` may also be the owner
-/// in a Hub id: then OWNER/NAME has to follow it.
+/// Returns what follows a host of the Hub; `None` for another host. A mirror's host without `http://` could also be the
+/// owner in a Hub id, so it counts only when OWNER/NAME follows.
 fn below_host(rest: &str, has_scheme: bool) -> Option<&str> {
     let user = rest.find('@').filter(|at| rest.find('/').is_none_or(|slash| *at < slash));
     let rest = user.and_then(|at| rest.get(at + 1..)).unwrap_or(rest);
@@ -81,7 +78,7 @@ mod tests {
     use crate::error::Code;
 
     #[test]
-    fn addresses_of_models_are_names() {
+    fn urls_of_models_become_names() {
         for (address, name) in [
             ("https://huggingface.co/me/mine", "me/mine"),
             ("http://huggingface.co/me/mine/", "me/mine"),
@@ -109,10 +106,10 @@ mod tests {
             assert_eq!(to_model_name(name).unwrap(), None, "{name}");
         }
         for (address, words) in [
-            ("https://huggingface.co/datasets/me/data", "no model"),
-            ("https://huggingface.co", "no model"),
-            ("https://example.com/me/mine", "no address of the Hub"),
-            ("ftp://huggingface.co/me/mine", "no address of the Hub"),
+            ("https://huggingface.co/datasets/me/data", "not a model"),
+            ("https://huggingface.co", "not a model"),
+            ("https://example.com/me/mine", "not a URL of the Hub"),
+            ("ftp://huggingface.co/me/mine", "not a URL of the Hub"),
             ("https://huggingface.co/me/mine-GGUF/blob/main/mine.Q4_K_M.gguf", "a GGUF file"),
         ] {
             let failure = to_model_name(address).unwrap_err();

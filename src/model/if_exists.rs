@@ -1,29 +1,29 @@
-//! What is at a path. Only an answer that says so means that nothing is: a disk that cannot be read is no absence.
+//! Reads paths that may not exist: absence is `None`, and any other error of the system stays an error.
 
 use crate::error::Failure;
 use std::fs::{self, Metadata};
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
-/// What is at `path`, links followed; `None` where nothing is.
+/// The metadata of `path`, with symlinks followed.
 ///
 /// # Errors
-/// Every other answer of the system, such as a permission that lacks or a disk that fails.
+/// `IO`, such as for a missing permission or a failing disk.
 pub(crate) fn metadata(path: &Path) -> Result<Option<Metadata>, Failure> {
     or_absent(path, fs::metadata(path))
 }
 
-/// Whether a file is at `path`; see [`metadata`].
+/// Returns whether `path` is a file; see [`metadata`].
 pub(crate) fn is_file(path: &Path) -> Result<bool, Failure> {
     Ok(metadata(path)?.is_some_and(|found| found.is_file()))
 }
 
-/// Whether a folder is at `path`; see [`metadata`].
+/// Returns whether `path` is a folder; see [`metadata`].
 pub(crate) fn is_dir(path: &Path) -> Result<bool, Failure> {
     Ok(metadata(path)?.is_some_and(|found| found.is_dir()))
 }
 
-/// The bytes of an optional file.
+/// The content of a file.
 ///
 /// # Errors
 /// As [`metadata`].
@@ -31,7 +31,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     or_absent(path, fs::read(path))
 }
 
-/// The names in a folder that may be missing, in order.
+/// The paths in a folder, sorted; none if the folder is missing.
 ///
 /// # Errors
 /// As [`metadata`].
@@ -51,7 +51,7 @@ fn or_absent<T>(path: &Path, found: Result<T, Error>) -> Result<Option<T>, Failu
     }
 }
 
-/// Nothing is there: also below a file, and under a name that no file can have.
+/// Returns whether the error means absence: also a path below a file, and a name that no file can have.
 fn is_absence(err: &Error) -> bool {
     use ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     matches!(err.kind(), NotFound | NotADirectory | InvalidFilename | InvalidInput)
@@ -64,7 +64,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn an_error_is_no_absence() {
+    fn errors_are_not_absence() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "x").unwrap();
@@ -73,7 +73,7 @@ mod tests {
             assert!(metadata(&nothing).unwrap().is_none() && read(&nothing).unwrap().is_none());
         }
         assert!(metadata(&file).unwrap().unwrap().is_file());
-        // a link that leads to itself can be looked at by nobody
+        // a symlink to itself cannot be resolved
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("link", &link).unwrap();
         assert_eq!(metadata(&link).unwrap_err().code, Code::Io);

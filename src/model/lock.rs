@@ -1,4 +1,4 @@
-//! One process at a time does what a lock stands for (`flock`, which the system lets go of when a process is killed).
+//! Lock files between processes (`flock`, which the system releases when a process is killed).
 
 use super::stopped::stopped;
 use crate::error::Failure;
@@ -10,19 +10,19 @@ use std::path::Path;
 use std::time::Duration;
 use tulu_quantize::platform;
 
-/// How often a lock that is taken is tried again.
+/// How often a taken lock is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// A lock that is held until this is dropped.
+/// A lock, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
-    /// Whether another process held it first: what is looked for may be there now.
+    /// Whether another process held it first, and may have done the work.
     pub(crate) waited: bool,
 }
 
-/// Waits for the lock at `path`, which is made when it is missing; says once what another process `does` when it has to
-/// wait. `failed` makes the error of it.
+/// Waits for the lock file at `path`, and creates it if missing. While it waits, a note says that another process `does`
+/// something. `failed` makes the error.
 pub(crate) fn wait(
     path: &Path,
     does: &str,

@@ -1,5 +1,5 @@
-//! From what a user types to a GGUF file: a file, a checkpoint folder or a model of the Hub (converted into the cache), or
-//! nothing at all (the demonstration model that the binary carries). Loading the file is the engine's.
+//! From a MODEL argument to a GGUF file: a file as it is; a checkpoint folder, a model of the Hub or the bundled
+//! demonstration model converted into the cache. Loading the file is in `engine/`.
 
 pub(crate) mod app_dirs;
 pub(crate) mod bundled;

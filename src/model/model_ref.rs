@@ -1,4 +1,4 @@
-//! What a MODEL or SOURCE on the command line names. Nothing is fetched here.
+//! Parses a MODEL or SOURCE argument. Nothing is downloaded here.
 
 use super::hub::RepoId;
 use super::if_exists;
@@ -10,20 +10,23 @@ use std::str::FromStr as _;
 use tulu_quantize::Ftype;
 use tulu_quantize::platform::split_at_last;
 
-/// A thing that can be made a GGUF file, and the type asked for after a colon.
+/// What a MODEL argument means, with the type after a colon.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ModelRef {
-    /// A file as it is.
+    /// An existing file.
     File(PathBuf),
     /// A checkpoint folder.
     Folder(PathBuf, Option<Ftype>),
     /// A repository on the Hub.
     Hub(RepoId, Option<Ftype>),
-    /// The model that the program carries.
+    /// The bundled demonstration model.
     Demo(Option<Ftype>),
 }
 
-/// What is there comes first: a file or folder of that name is never taken for a name on the Hub.
+/// Parses `model`. Existing paths win: a file or folder is never taken for a name on the Hub.
+///
+/// # Errors
+/// `NOT_FOUND`, `TYPE`, or `ARCHITECTURE` for a model that cannot be converted.
 pub(crate) fn parse(model: &OsStr) -> Result<ModelRef, Failure> {
     let path = Path::new(model);
     match if_exists::metadata(path)? {
@@ -44,7 +47,7 @@ pub(crate) fn parse(model: &OsStr) -> Result<ModelRef, Failure> {
     }
 }
 
-/// What a name stands for that is nothing on this machine: also an address as a browser shows it.
+/// Parses a name that is not a path on this machine, or a URL of the Hub.
 pub(crate) fn parse_remote(model: &str) -> Result<ModelRef, Failure> {
     let text = hub_url::to_model_name(model)?.unwrap_or_else(|| model.to_owned());
     let begins_as_path = text.starts_with(['.', '/', '~']);
@@ -68,19 +71,22 @@ fn no_such(path: &Path) -> Failure {
     Failure::input(Code::NotFound, "there is no such file or folder", "check the path").at(path)
 }
 
-/// The repository that a short name or a Hub id stands for; those that cannot be converted are refused with the reason.
+/// The repository of a short name or a Hub id.
+///
+/// # Errors
+/// `ARCHITECTURE` for a model of the family that cannot be converted.
 pub(crate) fn repo_id(name: &str) -> Result<RepoId, Failure> {
     let (short, revision) = name.split_once('@').map_or((name, None), |(n, revision)| (n, Some(revision)));
     let repo = match (name.contains('/'), registry::find(short)) {
-        // a revision may have a slash in it: the short name decides
+        // a revision may contain a slash, so short names are looked up first
         (_, Some(entry)) => RepoId::parse(&entry.repo(revision).to_string()),
         (true, None) => RepoId::parse(name),
         (false, None) => None,
     };
     let repo = repo.ok_or_else(|| {
         let near = registry::nearest(short).map_or(String::new(), |near| format!("did you mean {near}? "));
-        let fix = format!("{near}`tulu-quant models` lists the family; others are written OWNER/NAME[@REVISION]");
-        Failure::input(Code::NotFound, "is no file, folder or model of the family", fix).at(name)
+        let fix = format!("{near}`tulu-quant models` lists the Tulu models; write others as OWNER/NAME[@REVISION]");
+        Failure::input(Code::NotFound, "is not a file, folder or known model name", fix).at(name)
     })?;
     match registry::find_repo(&repo).and_then(|entry| entry.kind.unsupported()) {
         Some((what, fix)) => Err(Failure::input(Code::Architecture, what, fix).at(repo.id())),
@@ -88,7 +94,10 @@ pub(crate) fn repo_id(name: &str) -> Result<RepoId, Failure> {
     }
 }
 
-/// A type's name or alias, or the one that was meant and the list of them.
+/// Parses the name or alias of a type.
+///
+/// # Errors
+/// `TYPE`, with a suggestion and the list of types.
 pub(crate) fn parse_type(name: &str) -> Result<Ftype, Failure> {
     if let Some(ftype) = Ftype::from_alias(name) {
         return Ok(ftype);
@@ -102,7 +111,7 @@ pub(crate) fn parse_type(name: &str) -> Result<Ftype, Failure> {
     })
 }
 
-/// The type that was most likely meant: `Q4`, `q4km`, `4bit`, `fp16`, ollama's `latest`.
+/// Suggests a type for a mistyped or unusual name: `Q4`, `q4km`, `4bit`, `fp16`, ollama's `latest`.
 fn suggested_type(name: &str) -> Option<Ftype> {
     let squeezed = |text: &str| text.to_uppercase().replace(['_', '-', '.', ' '], "");
     let typed = squeezed(name);
@@ -146,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn names_ids_addresses_and_types_are_told_apart() {
+    fn names_ids_urls_and_types_are_parsed() {
         for (text, id, ftype) in [
             ("tulu-2-DPO-13b", "allenai/tulu-2-dpo-13b", None),
             ("tulu-2-7b:q5_k_m", "allenai/tulu-2-7b", Some(Ftype::Q5_K_M)),
@@ -167,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nothing_is_said_with_what_was_meant() {
+    fn unknown_names_get_suggestions() {
         for (text, code, words) in [
             ("tulu-2-13b-dpo", Code::NotFound, "did you mean tulu-2-dpo-13b?"),
             ("./nothing", Code::NotFound, "check the path"),
@@ -187,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_typed_wrong_is_recognised() {
+    fn mistyped_types_get_suggestions() {
         for (typed, wanted) in [
             ("Q4", "Q4_K_M"),
             ("q4km", "Q4_K_M"),

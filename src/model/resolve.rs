@@ -1,4 +1,5 @@
-//! MODEL on the command line → a GGUF file on this machine.
+//! Resolves a MODEL argument to a GGUF file on this machine: downloads and converts if needed. What an argument means is in
+//! `model_ref.rs`.
 
 use super::FetchOptions;
 use super::confirm::Confirmation;
@@ -20,11 +21,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, convert};
 
-/// The type a checkpoint is converted to when none is named with `:TYPE`.
+/// The type to convert to without `:TYPE`.
 const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
 
-/// The GGUF file that `model` means: a `.gguf` file as it is, a checkpoint folder or a model of the Hub converted into the
-/// cache, and the demonstration model for `None`. What is fetched and converted is said on stderr first.
+/// Returns the GGUF file that `model` means: a `.gguf` file as it is, a checkpoint folder or a model of the Hub converted
+/// into the cache, and the demonstration model for `None`. Prints to stderr what is downloaded and converted.
 pub(crate) fn resolve(model: Option<&OsStr>, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let Some(model) = model else { return bundled_gguf(DEFAULT_TYPE, fetch.refresh, interrupt) };
     match model_ref::parse(model)? {
@@ -35,19 +36,19 @@ pub(crate) fn resolve(model: Option<&OsStr>, fetch: &FetchOptions, interrupt: &I
     }
 }
 
-/// The window that `model` was trained for, as far as that is known before anything is fetched or converted.
+/// The context size that `model` was trained for, if it is known without a download or a conversion.
 pub(crate) fn trained_context(model: Option<&OsStr>) -> Option<u32> {
     match model_ref::parse(model?).ok()? {
         ModelRef::Folder(dir, _) => {
             tulu_quantize::checkpoint::Config::read(&dir).ok().map(|config| config.max_position_embeddings)
         }
         ModelRef::Hub(repo, _) => registry::find_repo(&repo)?.n_ctx,
-        // A file is loaded at once, and says it itself; the demonstration model is made in no time.
+        // A file is loaded at once anyway, and the demonstration model is converted at once.
         ModelRef::File(_) | ModelRef::Demo(_) => None,
     }
 }
 
-/// A model of the Hub. ConvertedCache once, it is taken from the cache without asking the network, until `--refresh`.
+/// A model of the Hub. Once converted, the cached file is used without a request, until `--refresh`.
 fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let converted = ConvertedCache::for_repo(repo)?;
     let mut repo = repo.clone();
@@ -55,7 +56,7 @@ fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
         if cached_gguf::is_intact(&kept)? {
             return Ok(kept);
         }
-        // the same model, not what the branch has become since
+        // the recorded commit, not a newer one of the branch
         repo.revision = Some(commit);
     }
     let hub = Hub::from_env(interrupt)?;
@@ -89,7 +90,7 @@ fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
     Ok(kept)
 }
 
-/// What the repository holds; a failure says what is missing here, or which name was meant.
+/// Lists a repository. A failure names missing files when offline, or suggests a similar name.
 pub(crate) fn list_repo(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
     hub.listing(repo).map_err(|failure| match failure.code {
         Code::HubOffline => missing_offline(hub, repo, failure).unwrap_or_else(|other| other),
@@ -101,7 +102,7 @@ pub(crate) fn list_repo(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
     })
 }
 
-/// Offline, with a part of the checkpoint in the cache: which files lack.
+/// Adds the names of missing files to the failure when a part of the checkpoint is in the cache.
 fn missing_offline(hub: &Hub, repo: &RepoId, failure: Failure) -> Result<Failure, Failure> {
     let Some(folder) = hub.settings().cache.partial_snapshot(repo)? else { return Ok(failure) };
     let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", missing_files(&folder)?.join(", "));
@@ -127,9 +128,12 @@ fn folder_gguf(dir: &Path, ftype: Ftype, refresh: bool, interrupt: &Interrupt) -
     Ok(kept)
 }
 
-/// Refuses a folder that is something else, and says what it is.
+/// Checks that a folder looks like a checkpoint.
+///
+/// # Errors
+/// `NOT_FOUND`, with the GGUF file to use instead, if there is one.
 pub(crate) fn check_is_checkpoint(dir: &Path) -> Result<(), Failure> {
-    // the reader says by name what a folder with one of the others is: an adapter, a repository of the shared cache
+    // with one of the other two, the reader reports what the folder is: an adapter, a repository of the Hugging Face cache
     for name in ["config.json", "adapter_config.json", "snapshots"] {
         if if_exists::metadata(&dir.join(name))?.is_some() {
             return Ok(());
@@ -140,11 +144,11 @@ pub(crate) fn check_is_checkpoint(dir: &Path) -> Result<(), Failure> {
         Some(file) => format!("give the file: {}", file.display()),
         None => "give the folder of a Hugging Face checkpoint, or a .gguf file".to_owned(),
     };
-    Err(Failure::input(Code::NotFound, "is no checkpoint folder: config.json is missing", fix).at(dir))
+    Err(Failure::input(Code::NotFound, "is not a checkpoint folder: config.json is missing", fix).at(dir))
 }
 
-/// The cached file's name holds what it was made from: folder, type, and size and time of every file in the folder, so
-/// that a changed checkpoint is converted again.
+/// The name of a folder's cached file. It has a hash of the folder's path and of size and time of its files, so that a
+/// changed checkpoint is converted again.
 fn cached_name(dir: &Path, ftype: Ftype) -> Result<String, Failure> {
     use sha2::Digest as _;
     let io = |err: std::io::Error| Failure::io(dir, "cannot list the folder", &err);
@@ -163,7 +167,7 @@ fn cached_name(dir: &Path, ftype: Ftype) -> Result<String, Failure> {
     Ok(format!("{name}-{short}-{ftype}.gguf"))
 }
 
-/// Converts `dir` into the one file `to`, with a bar.
+/// Converts `dir` to the file `to`, with a progress bar.
 fn convert_folder(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) -> Result<(), Failure> {
     let source = Checkpoint::open(dir)?;
     let plan = Plan::new(&source, &[(ftype, to.to_owned())], &QuantizeOptions::default())?;
@@ -178,7 +182,7 @@ fn convert_folder(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) ->
     source.notes.iter().chain(&crate::prompt::check_template(&source)?).for_each(|note| stderr::note(note));
     create_parent(to)?;
     let watch = Watch::new("converting", plan.source_bytes, interrupt);
-    // another process may have made the same file meanwhile: it is the same, so replacing it is right
+    // a file that another process made meanwhile is the same
     let options = ConvertOptions { threads: available_threads(), replace: true, reference_kernels: false };
     convert(&source, &plan, options, &watch)?;
     Ok(())
@@ -192,7 +196,7 @@ fn create_parent(file: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Every core: conversion is all computing.
+/// The number of cores: conversion is compute-bound.
 pub(crate) fn available_threads() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

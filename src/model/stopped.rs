@@ -1,10 +1,10 @@
-//! The error of work on a model that a signal ended.
+//! The error when a signal stops a download or a conversion.
 
 use crate::error::{Exit, Failure};
 
-/// Somebody asked to stop while something was fetched or waited for: what has arrived is kept.
+/// The error when a signal stops work that can be resumed.
 pub(crate) fn stopped(exit: Exit) -> Failure {
     let what = if exit == Exit::Terminated { "stopped by SIGTERM" } else { "stopped by Ctrl-C" };
-    let fix = "the same command goes on where it was";
+    let fix = "run the same command again to resume";
     Failure { exit, what: what.to_owned(), fix: fix.to_owned(), ..Failure::interrupted() }
 }

@@ -1,5 +1,5 @@
-//! What is on disk: GGUF files in the program's own cache, which it may remove, and checkpoints in the cache that is shared
-//! with `huggingface_hub`, which it only lists.
+//! Models on disk: GGUF files in the program's own cache, which it may remove, and checkpoints in the cache shared with
+//! `huggingface_hub`, which it only lists.
 
 use super::cached_gguf::{checksum_file, lock_file};
 use super::hub::{HubCache, RepoId, is_hex};
@@ -16,11 +16,11 @@ use tulu_quantize::{Ftype, part_of};
 /// A model on disk, in one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredModel {
-    /// What a user types to have it: a short name, a Hub id, or the name of a converted folder.
+    /// A short name, a Hub id, or the name of a converted folder.
     pub(crate) name: String,
     /// The type of a GGUF file; `None` for a checkpoint.
     pub(crate) ftype: Option<Ftype>,
-    /// Whether it was begun and is not finished.
+    /// Whether it is the partial file of an interrupted conversion.
     pub(crate) unfinished: bool,
     /// Bytes on disk.
     pub(crate) bytes: u64,
@@ -35,12 +35,12 @@ impl StoredModel {
         if self.unfinished { what + " unfinished" } else { what }
     }
 
-    /// Whether it is the program's own: a GGUF file that can be made again.
+    /// Returns whether the program may remove it: a GGUF file of its own cache.
     pub(crate) fn is_removable(&self) -> bool {
         self.ftype.is_some()
     }
 
-    /// Whether `typed` means it: its name, its Hub id, or its file, in any case.
+    /// Returns whether `typed` is its name, Hub id or file name, in any case.
     pub(crate) fn is_named(&self, typed: &str) -> bool {
         let id = registry::find(&self.name).map(|entry| entry.repo(None).id());
         let file = self.path.file_name().map(|name| name.to_string_lossy());
@@ -49,7 +49,7 @@ impl StoredModel {
     }
 }
 
-/// Everything, in the order of names.
+/// All models on disk, sorted by name.
 pub(crate) fn all(shared: &HubCache) -> Result<Vec<StoredModel>, Failure> {
     let own = app_dirs::cache_dir()?;
     let mut all = Vec::new();
@@ -70,7 +70,7 @@ pub(crate) fn all(shared: &HubCache) -> Result<Vec<StoredModel>, Failure> {
     for repo in shared.list_repos()? {
         let whole = shared.complete_snapshot(&repo)?.is_some();
         let bytes = shared.disk_usage(&repo)?;
-        // others' models that this program has no use for are not its business
+        // incomplete repositories of other models are not listed
         if bytes > 0 && (whole || registry::find_repo(&repo).is_some()) {
             let (name, path) = (name_of(&repo), shared.repo(&repo));
             all.push(StoredModel { name, ftype: None, unfinished: !whole, bytes, path });
@@ -80,12 +80,13 @@ pub(crate) fn all(shared: &HubCache) -> Result<Vec<StoredModel>, Failure> {
     Ok(all)
 }
 
-/// The short name, or else the Hub id.
+/// The short name of a model of the family, else the Hub id.
 fn name_of(repo: &RepoId) -> String {
     registry::find_repo(repo).map_or_else(|| repo.id(), |entry| entry.name.to_owned())
 }
 
-/// `NAME-TYPE.gguf`, also on its way; in the cache's own folder the name ends in what tells folders of one name apart.
+/// Parses the name of a cached file: `NAME-TYPE.gguf`, also partial. Directly in the cache, NAME ends in a hash (see
+/// `resolve.rs`), which is dropped.
 fn file(path: &Path, name: Option<&str>) -> Result<Option<StoredModel>, Failure> {
     let Some(text) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Ok(None) };
     let end = part_of(Path::new(""));
@@ -108,7 +109,7 @@ fn file(path: &Path, name: Option<&str>) -> Result<Option<StoredModel>, Failure>
     }))
 }
 
-/// Removes a GGUF file of the program's cache with what belongs to it; waits for a process that is making it.
+/// Removes a cached GGUF file with its companion files; waits for a process that is making it.
 pub(crate) fn remove(kept: &StoredModel, interrupt: &Interrupt) -> Result<(), Failure> {
     let failed = |err: &std::io::Error| Failure::io(&kept.path, "cannot remove the file", err);
     let _lock = lock::wait(&lock_file(&kept.path)?, "is making this file", interrupt, &failed)?;
@@ -123,7 +124,7 @@ pub(crate) fn remove(kept: &StoredModel, interrupt: &Interrupt) -> Result<(), Fa
             _ => {}
         }
     }
-    // the commit's folder, when nothing else is in it
+    // the folder of the commit, if it is empty now
     let own = app_dirs::cache_dir()?;
     if let Some(folder) = kept.path.parent().filter(|folder| **folder != *own)
         && if_exists::is_dir(folder)?

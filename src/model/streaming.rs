@@ -1,6 +1,5 @@
-//! A checkpoint to convert, wherever it is: in a folder, in a GGUF file, in the shared cache, or still on the Hub, from
-//! where its weights are converted as they arrive. What is fetched and how is `hub/`'s, the conversion is the library's;
-//! here the two meet.
+//! A checkpoint to convert: in a folder, in a GGUF file, in the Hugging Face cache, or on the Hub with its weights converted
+//! while they are downloaded (streaming conversion). Connects the downloads of `hub/` with the `tulu_quantize` library.
 
 use super::FetchOptions;
 use super::hub::{FileHash, Hub, Listing};
@@ -14,14 +13,14 @@ use tulu_quantize::{
     StreamOptions, can_stream, convert, convert_streaming, stream_memory,
 };
 
-/// A checkpoint whose configuration is here, and its weights or the way to them.
+/// A checkpoint whose small files are on disk, and its weights or the way to download them.
 #[derive(Debug)]
 pub(crate) struct CheckpointSource {
     checkpoint: Checkpoint,
     remote: Option<RemoteWeights>,
 }
 
-/// Weights that are on the Hub.
+/// Remote weights: where to download them.
 #[derive(Debug)]
 struct RemoteWeights {
     ranges: Arc<HubRangeSource>,
@@ -36,8 +35,8 @@ impl From<Checkpoint> for CheckpointSource {
 }
 
 impl CheckpointSource {
-    /// Opens what was listed. Only the small files are fetched, into the shared cache; the weights are not, unless
-    /// `fetch` says that the checkpoint is to be kept. One that is in the cache as a whole is taken from there.
+    /// Opens a listed repository. Downloads the small files into the Hugging Face cache, and the weights only when `fetch`
+    /// keeps the checkpoint. A complete checkpoint in the cache is used as it is.
     pub(crate) fn listed(hub: &Hub, listing: Listing, fetch: &FetchOptions) -> Result<Self, Failure> {
         let connections = fetch.connections;
         let needed = listing.needed()?;
@@ -65,24 +64,23 @@ impl CheckpointSource {
         Ok(Self { checkpoint, remote: Some(RemoteWeights { ranges, distant, connections }) })
     }
 
-    /// What is known of it before any weight is read.
+    /// Configuration, tokenizer and list of tensors.
     pub(crate) fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// `owner/name@commit`, when its weights are to be fetched.
+    /// `owner/name@commit`, if the weights are remote.
     pub(crate) fn remote_name(&self) -> Option<String> {
         let listing = &self.remote.as_ref()?.ranges.listing;
         Some(format!("{}@{}", listing.repo.id(), listing.commit))
     }
 
-    /// Bytes of memory that a streaming conversion takes, beside what converting takes.
+    /// Additional bytes of memory for a streaming conversion.
     pub(crate) fn stream_memory(&self, plan: &Plan) -> u64 {
         self.remote.as_ref().map_or(0, |remote| stream_memory(&remote.arrival(plan, Path::new(""))))
     }
 
-    /// Makes the outputs of `plan`. How far weights from the Hub are converted is kept in `journal`, which is there only
-    /// while this is not finished.
+    /// Writes the outputs of `plan`. A streaming conversion keeps its progress in the file `journal` until it is finished.
     pub(crate) fn convert(
         &self,
         plan: &Plan,
@@ -97,22 +95,22 @@ impl CheckpointSource {
             let needed = remote.ranges.listing.needed()?;
             let folder = remote.ranges.hub.pull(&remote.ranges.listing, &needed.all(), remote.connections)?;
             let whole = Checkpoint::open(&folder)?;
-            // the plan is of what was read of the files' headers before
+            // the plan was made from the headers that were read before
             if whole.tensors != self.checkpoint.tensors {
-                let what = "the headers of the weight files came differently when they were read first";
+                let what = "the headers of the weight files differ from those read before";
                 return Err(Failure::machine(Code::HubHash, what, "run it again").at(&folder));
             }
             return Ok(convert(&whole, plan, options, observer)?);
         }
         for other in other_journals(&self.checkpoint.name(), journal) {
-            let what = "is of a conversion to other types that was stopped: its own command goes on with it";
+            let what = "belongs to an interrupted conversion to other types, which its own command resumes";
             observer.note(&format!("{} {what}", other.display()));
         }
         convert_streaming(&self.checkpoint, plan, &remote.distant, options, &arrival, observer).map_err(|err| match err
             .code
         {
             tulu_quantize::Code::Fetch => remote.ranges.failed().unwrap_or_else(|| err.into()),
-            // the same as when the file is kept
+            // the same code as for a file in the cache
             tulu_quantize::Code::Sha256 => Failure { code: Code::HubHash, ..err.into() },
             _ => err.into(),
         })
@@ -125,8 +123,8 @@ impl RemoteWeights {
     }
 }
 
-/// The journal of `plan`, a conversion of `name`: beside the output whose type comes first in a list of types. The types
-/// are in its name, so that a conversion to others leaves it alone.
+/// The journal of `plan`, a conversion of `name`, next to the first output in the order of types. Its name contains the
+/// types, so that a conversion to other types does not use it.
 pub(crate) fn journal_of(name: &str, plan: &Plan) -> PathBuf {
     let mut outputs: Vec<_> = plan.outputs.iter().collect();
     outputs.sort_by_key(|output| output.ftype);
@@ -140,7 +138,7 @@ pub(crate) fn journal(name: &str, output: &Path) -> PathBuf {
     output.with_file_name(format!("{name}.tulu-journal"))
 }
 
-/// Journals of `name` beside `journal`.
+/// Other journals of `name` in the folder of `journal`.
 fn other_journals(name: &str, journal: &Path) -> Vec<PathBuf> {
     let folder = journal.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -153,8 +151,8 @@ fn other_journals(name: &str, journal: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Ranges of the Hub's files as the library asks for them. Its errors have no room for the Hub's own codes, so the first
-/// failure is kept here.
+/// Adapter that serves ranges of the Hub's files to the library. It keeps the first failure, because the library's errors
+/// cannot carry the codes of the Hub.
 #[derive(Debug)]
 struct HubRangeSource {
     hub: Hub,

@@ -49,18 +49,18 @@ fn a_finished_run_is_finished() {
         assert!(code == Some(2) && last.contains("error[OUTPUT_EXISTS]") && last.contains(why), "{flags:?}: {last}");
     };
     there(&["-n", "9"], "settings changed");
-    there(&["-n", "8", "-c", "256"], "window changed");
+    there(&["-n", "8", "-c", "256"], "context size changed");
     there(&["-n", "8", "--generator", "me"], "name of the model and settings changed");
-    there(&["-n", "8", "--restart"], "is there already;");
+    there(&["-n", "8", "--restart"], "already exists;");
     fs::write(job.output(), [&whole[..], b"\n"].concat()).unwrap();
-    there(&["-n", "8"], "not as its run wrote it");
+    there(&["-n", "8"], "was modified after its run finished");
     fs::write(job.output(), &whole).unwrap();
     fs::write(job.input(), many(5).join(&b'\n')).unwrap();
-    there(&["-n", "8"], "of another input");
+    there(&["-n", "8"], "for another input");
     assert_eq!(job.run(&["-n", "8", "--force"]).0, Some(0));
     assert_eq!(ids(&job.records()), expected_ids(5));
     fs::remove_file(job.folder.path().join("out.jsonl.manifest.json")).unwrap();
-    there(&["-n", "8"], "is there already;");
+    there(&["-n", "8"], "already exists;");
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn one_damaged_byte_costs_one_record() {
     let kept: Vec<String> = job.journaled().into_iter().enumerate().filter(|(i, _)| *i != 2).map(|(_, r)| r).collect();
     let done = run(&mut job.command(&["-np", "1"]), b"");
     assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
-    assert!(stderr(&done).contains("1 damaged lines of the journal were skipped"), "{}", stderr(&done));
-    assert!(stderr(&done).contains(&format!("going on after {} of 40 records", whole - 1)), "{}", stderr(&done));
+    assert!(stderr(&done).contains("skipped 1 damaged lines of the journal"), "{}", stderr(&done));
+    assert!(stderr(&done).contains(&format!("resuming: {} of 40 records are done", whole - 1)), "{}", stderr(&done));
     assert_eq!(ids(&job.records()), expected_ids(40));
     let text = fs::read_to_string(job.output()).unwrap();
     assert!(kept.iter().all(|record| text.lines().any(|line| line == record)), "the others are as they were");
@@ -111,7 +111,7 @@ fn a_journal_is_not_touched_before_it_is_known_to_be_of_this_run() {
     unchanged(&["--restart"], Path::new("mistyped.gguf"), "mistyped.gguf");
     unchanged(&[], Path::new("mistyped.gguf"), "mistyped.gguf");
     unchanged(&["--temp", "0.5"], demo_model(), "error[RESUME_MISMATCH]");
-    unchanged(&["-c", "256"], demo_model(), "window changed");
+    unchanged(&["-c", "256"], demo_model(), "context size changed");
     unchanged(&["--generator", "x"], demo_model(), "name of the model");
 }
 
@@ -233,7 +233,7 @@ fn parts_with_other_windows_are_not_merged() {
         merge(&job, &[one.clone(), two.clone()])
     };
     let (code, last) = of(json!(256), 2);
-    assert!(code == Some(2) && last.contains("error[PART_MISMATCH]") && last.contains("window differ"), "{last}");
+    assert!(code == Some(2) && last.contains("error[PART_MISMATCH]") && last.contains("context size differ"), "{last}");
     let (code, last) = of(Value::Null, 1);
     assert!(code == Some(2) && last.contains("error[MANIFEST]") && last.contains("is of version 1"), "{last}");
     let (code, last) = of(json!("wide"), 2);
@@ -311,5 +311,5 @@ fn what_was_cached_is_never_more_than_what_was_asked() {
     let number = |name: &str| summary[name].as_u64().unwrap();
     assert!(number("cached_tokens") <= number("prompt_tokens"), "{summary}");
     assert!(stderr(&done).contains("note: 1 records ask for another model, such as 'any'; "), "{}", stderr(&done));
-    assert!(stderr(&done).contains("note: 1 of 1 records have an answer that a limit ended"), "{}", stderr(&done));
+    assert!(stderr(&done).contains("note: 1 of 1 records have an answer that was cut off"), "{}", stderr(&done));
 }

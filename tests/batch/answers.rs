@@ -132,7 +132,7 @@ fn a_killed_run_goes_on_where_it_was() {
     let output = run(&mut job.command(&["-np", "2"]), b"");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
-    assert!(stderr.contains(&format!("going on after {} of {N} records", kept.len())), "{stderr}");
+    assert!(stderr.contains(&format!("resuming: {} of {N} records are done", kept.len())), "{stderr}");
     assert_eq!(ids(&job.records()), expected_ids(N), "none lost, none doubled");
     let text = fs::read_to_string(job.output()).unwrap();
     assert!(kept.iter().all(|record| text.lines().any(|line| line == record)), "what was finished is in the output");

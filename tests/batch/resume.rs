@@ -22,7 +22,7 @@ fn an_input_may_grow_and_change_its_order() {
     let done = run(&mut job.command(&[]), b"");
     let stderr = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(0), "{stderr}");
-    assert!(stderr.contains(&format!("going on after {} of 15 records", kept.len())), "{stderr}");
+    assert!(stderr.contains(&format!("resuming: {} of 15 records are done", kept.len())), "{stderr}");
     let mut expected = expected_ids(15);
     expected.reverse();
     assert_eq!(ids(&job.records()), expected);
@@ -165,7 +165,7 @@ fn root_a_full_disk_ends_the_run_and_nothing_is_lost() {
     let text = fs::read_to_string(disk.join("out.jsonl")).unwrap_or_default();
     assert!(Command::new("umount").arg(&disk).status().unwrap().success());
     assert_eq!(done.status.code(), Some(0), "{stderr}");
-    assert!(stderr.contains(&format!("going on after {whole} of 60 records")), "{stderr}");
+    assert!(stderr.contains(&format!("resuming: {whole} of 60 records are done")), "{stderr}");
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(ids(&records), expected_ids(60));
 }

@@ -104,7 +104,7 @@ const BROKEN: &[Case] = &[
             });
         },
         "ST_DUPLICATE",
-        "stands twice",
+        "the header lists tensor",
     ),
     ("hole", |dir| fs::write(dir.join(SHARDS[0]), hole()).unwrap(), "ST_HOLE", "leaves a hole"),
     (

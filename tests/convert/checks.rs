@@ -1,4 +1,4 @@
-//! What `convert` checks while it reads: weights that a type cannot hold, and known hashes of the weight files.
+//! What `convert` checks while it reads: weights that a type cannot represent, and known hashes of the weight files.
 
 use crate::support::checkpoint::{SHARDS, convert, copy, inspect, listing};
 use crate::support::{assert_error, assert_success, sha256};
@@ -40,7 +40,7 @@ fn a_weight_that_the_type_cannot_hold_is_an_error_with_its_place_and_no_file() {
         let file = set(&source, tensor, row, column, value);
         let place = format!("row {row}, column {column}, ");
         let output = convert(&source, &out, &["-q", types]);
-        assert_error(&output, 2, "TENSOR_VALUE", &[file, tensor, &place, "cannot hold"]);
+        assert_error(&output, 2, "TENSOR_VALUE", &[file, tensor, &place, "cannot represent"]);
         assert!(listing(&out).is_empty(), "{types} left {:?}", listing(&out));
     }
     // what a type can hold is no error

@@ -124,7 +124,7 @@ const ROWS: &[Row] = &[
             });
         },
         2,
-        "is of a LoRA adapter that is not merged into the model",
+        "is of a LoRA adapter that was not merged",
     ),
     (
         "P1 LlamaModel without an output matrix",
@@ -201,7 +201,7 @@ const ROWS: &[Row] = &[
             });
         },
         2,
-        "is a part of a quantized weight",
+        "is part of a quantized weight",
     ),
     ("a stale quantization_config", |dir| config(dir, json!({"quantization_config": {"quant_method": "awq"}})), 0, ""),
     (

@@ -1,13 +1,13 @@
-//! The small JSON files of a checkpoint, read with a limit on their size.
+//! Reads the JSON files of a checkpoint, with a limit on their size.
 
 use crate::error::{Code, Error, Result};
-use crate::files::{if_there, read_small};
+use crate::files::{read_if_exists, read_small};
 use crate::wrong_file;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The largest real one, a tokenizer.json, is under 10 MB; an index of the 70B model is 67 kB.
+/// The largest real file, a tokenizer.json, is under 10 MB; the index of the 70B model has 67 kB.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Reads a JSON object.
@@ -15,25 +15,24 @@ pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>> {
     read_as(path)
 }
 
-/// Reads what a JSON object holds. A byte order mark, which Windows editors write, is passed over.
+/// Reads a JSON file as a `T`. A byte order mark, which Windows editors write, is skipped.
 pub(crate) fn read_as<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bad = |what: String, fix: &str| Error::new(Code::Json, path, what, fix);
     let again = "download the file again";
-    let bytes = read_small(path, MAX_BYTES, |len| {
-        bad(format!("has {len} bytes, more than the {MAX_BYTES} that such a file can need"), again)
-    })?;
+    let bytes =
+        read_small(path, MAX_BYTES, |len| bad(format!("has {len} bytes, more than the limit of {MAX_BYTES}"), again))?;
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(bad("is UTF-16 text, not UTF-8".to_owned(), "save it as UTF-8"));
     }
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     serde_json::from_slice(text).map_err(|err| match wrong_file::instead(&bytes) {
         Some((what, fix)) => bad(what.to_owned(), fix),
-        None if err.is_data() => bad(format!("is JSON, but not what it should hold: {err}"), again),
-        None => bad(format!("is not JSON: {err}"), again),
+        None if err.is_data() => bad(format!("is valid JSON with unexpected content: {err}"), again),
+        None => bad(format!("is not valid JSON: {err}"), again),
     })
 }
 
-/// As [`read_object`]; `None` when there is no such file.
+/// Like [`read_object`]; `None` when the file does not exist.
 pub(crate) fn read_optional(path: &Path) -> Result<Option<Map<String, Value>>> {
-    if_there(path, read_object)
+    read_if_exists(path, read_object)
 }

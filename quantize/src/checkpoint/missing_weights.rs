@@ -1,4 +1,4 @@
-//! Why a folder has no weights that could be read, by what it has instead.
+//! The errors for a folder without readable weights: they name what is missing and what is there instead.
 
 use super::config::adapter;
 use super::weight_formats::WEIGHT_FORMATS;
@@ -6,10 +6,10 @@ use crate::error::{Code, Error};
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
-/// Names that are listed in a message; the rest is counted.
+/// Most names in a message; the others are counted.
 const LISTED: usize = 4;
 
-/// The folder `dir`, of which `here` are the files, has no weights of either format.
+/// The error for the folder `dir` with the files `here`, which has no complete weights of either format.
 pub(super) fn weights(dir: &Path, here: &HashSet<String>) -> Error {
     let error = |what: String, fix: String| Error::new(Code::NoWeights, dir, what, fix);
     for format in &WEIGHT_FORMATS {
@@ -45,7 +45,7 @@ pub(super) fn weights(dir: &Path, here: &HashSet<String>) -> Error {
     error(what, "give the folder that holds the weights".to_owned())
 }
 
-/// Shards that the index names are not here.
+/// The error for shards that the index names and that are missing.
 pub(super) fn shards(dir: &Path, index: &Path, absent: &BTreeSet<&str>, count: usize) -> Error {
     if let Some(err) = absent.iter().find_map(|name| dangling(dir, name)) {
         return err;
@@ -55,7 +55,7 @@ pub(super) fn shards(dir: &Path, index: &Path, absent: &BTreeSet<&str>, count: u
     Error::new(Code::IndexShards, index, what, "download them into the same folder")
 }
 
-/// A link of the shared cache whose file is gone.
+/// The error for a dangling link of the shared cache; `None` when `name` is not a link.
 fn dangling(dir: &Path, name: &str) -> Option<Error> {
     let path = dir.join(name);
     let is_link = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
@@ -63,6 +63,7 @@ fn dangling(dir: &Path, name: &str) -> Option<Error> {
     is_link.then(|| Error::new(Code::NotFound, &path, "is a link whose target is missing", fix))
 }
 
+/// Joins the first names and counts the others.
 fn listed(names: &[String]) -> String {
     match names.len().checked_sub(LISTED) {
         Some(more) if more > 0 => format!("{} and {more} more", names[..LISTED].join(", ")),

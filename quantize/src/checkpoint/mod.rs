@@ -1,5 +1,6 @@
-//! A Hugging Face checkpoint folder, opened and checked: what is in it, and where each tensor's bytes are.
-//! (`copied_metadata.rs` makes one of a GGUF file.)
+//! Opens and checks a Hugging Face checkpoint folder: `config`, `tokenizer` and `chat_template` read the small files;
+//! `weight_index` finds the weight files, `safetensors` and `torch/` (with `zip` and `pickle/`) read their headers.
+//! Weights themselves are read in `convert/`. `gguf_source.rs` makes a [`Checkpoint`] of a GGUF file.
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -14,10 +15,10 @@ mod provenance;
 mod quantized;
 mod safetensors;
 mod sampling_defaults;
+mod shard;
 mod tied_embeddings;
 pub mod tokenizer;
 mod torch;
-mod weight_file;
 mod weight_files;
 mod weight_formats;
 mod weight_index;
@@ -25,9 +26,9 @@ mod zip;
 
 pub use config::Config;
 pub use provenance::Provenance;
+pub use shard::{Shard, SourceTensor};
+pub(crate) use shard::{StorageCrc, crc_mismatch, is_unused_tensor};
 pub use tokenizer::{Token, TokenKind, Tokenizer};
-pub use weight_file::{Shard, SourceTensor};
-pub(crate) use weight_file::{StorageCrc, crc_mismatch, is_unused_tensor};
 pub use weight_files::WeightFiles;
 pub use weight_formats::{Container, WEIGHT_FORMATS, WeightFormat};
 pub use weight_index::{Opened, open_shard};
@@ -38,41 +39,41 @@ use llama_ext::Ftype;
 use std::path::{Path, PathBuf};
 use weight_files::Folder;
 
-/// A checkpoint that holds together: configuration, vocabulary, template, and tensors that lie where they should.
+/// An open checkpoint: configuration, vocabulary, chat template, and the position of every tensor.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The folder.
+    /// The folder, or the GGUF file.
     pub dir: PathBuf,
-    /// config.json.
+    /// The numbers in config.json.
     pub config: Config,
-    /// tokenizer.model with what the JSON files add to it.
+    /// The vocabulary: tokenizer.model and the tokens that the JSON files add.
     pub tokenizer: Tokenizer,
-    /// The chat template, when the folder has one.
+    /// The default chat template, if there is one.
     pub chat_template: Option<String>,
     /// The weight files.
     pub shards: Vec<Shard>,
-    /// Every tensor, in the order of the files.
+    /// All tensors, in file order.
     pub tensors: Vec<SourceTensor>,
-    /// Where it came from, as far as the folder tells.
+    /// Repository, revision and checksums, as far as the folder has them.
     pub provenance: Provenance,
-    /// What a user should know but need not mend, one sentence each.
+    /// Warnings for the user, one sentence each.
     pub notes: Vec<String>,
-    /// What the metadata says extras these.
+    /// Further key-value pairs for the outputs.
     pub(crate) extra_metadata: ExtraMetadata,
-    /// Key-value pairs to carry over, when the source is a GGUF file; its tensors then have their GGUF names.
+    /// All key-value pairs of the source, when it is a GGUF file. Its tensors then have GGUF names.
     pub(crate) copied_metadata: Option<Vec<(String, Value)>>,
 }
 
-/// What the small files say that goes into the metadata as it is, in its order there.
+/// Key-value pairs from the small files that are written unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ExtraMetadata {
-    /// Of generation_config.json.
+    /// Sampling defaults from generation_config.json.
     pub(crate) sampling: Vec<(String, Value)>,
-    /// Of the front matter of README.md.
+    /// Pairs from the front matter of README.md.
     pub(crate) card: Vec<(String, Value)>,
-    /// Of the tokenizer's files.
+    /// Pairs from the tokenizer's files.
     pub(crate) tokenizer: tokenizer::TokenizerMetadata,
-    /// Chat templates besides the default one, by name.
+    /// Named chat templates besides the default one.
     pub(crate) templates: Vec<(String, String)>,
 }
 
@@ -85,7 +86,7 @@ impl Checkpoint {
         Self::open_with(dir, &Folder(dir))
     }
 
-    /// As [`Self::open`], with the weight files from elsewhere and only the small files in `dir`.
+    /// Like [`Self::open`], with only the small files in `dir` and the weights in `weights`.
     ///
     /// # Errors
     /// [`Error`] naming the file and the invariant that does not hold.
@@ -108,8 +109,8 @@ impl Checkpoint {
         };
         let opened = weight_index::open_weights(dir, weights, &mut notes);
         let (mut shards, mut tensors) = opened.map_err(|err| quantized::explain(err, &extras))?;
-        let left_out = shards.iter_mut().flat_map(|shard| &mut shard.left_out);
-        name_prefixes::take_off(&mut tensors, left_out, &mut notes);
+        let unused = shards.iter_mut().flat_map(|shard| &mut shard.unused_tensors);
+        name_prefixes::remove_prefix(&mut tensors, unused, &mut notes);
         quantized::check(dir, &tensors, &extras)?;
         tied_embeddings::untie(&mut config, &shards, &tensors, &mut notes)?;
         let names: Vec<&str> = shards.iter().filter_map(|s| s.path.file_name()?.to_str()).collect();
@@ -129,7 +130,7 @@ impl Checkpoint {
         })
     }
 
-    /// The model's name: the repository's, where it is known, else the folder's.
+    /// Returns the model's name: the repository's if it is known, else the folder's.
     #[must_use]
     pub fn name(&self) -> String {
         if let Some((_, name)) = self.provenance.repository.as_deref().and_then(|r| r.split_once('/')) {
@@ -142,20 +143,24 @@ impl Checkpoint {
         full.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
     }
 
-    /// Checks that no weight file changed since it was opened: length and time of change.
+    /// Checks that no weight file changed (length, modification time) since it was opened.
     pub(crate) fn unchanged(&self) -> Result<()> {
         for shard in &self.shards {
             let changed = shard.bytes.changed();
-            if let Some(what) = changed.map_err(|err| Error::io(&shard.path, "look at the file again", &err))? {
-                return Err(Error::new(Code::InputChanged, &shard.path, what, "run it again when the file is at rest"));
+            if let Some(what) = changed.map_err(|err| Error::io(&shard.path, "read the file's metadata", &err))? {
+                return Err(Error::new(
+                    Code::InputChanged,
+                    &shard.path,
+                    what,
+                    "run it again when nothing writes to the file",
+                ));
             }
         }
         Ok(())
     }
 }
 
-/// A file's name without `.gguf` and the type at its end: `tulu-2-13b-F16.gguf` and `tulu-2-13b.Q8_0.gguf` are of
-/// `tulu-2-13b`.
+/// Returns a file name without `.gguf` and type: `tulu-2-13b` for `tulu-2-13b-F16.gguf` and `tulu-2-13b.Q8_0.gguf`.
 fn without_type(path: &Path) -> String {
     let stem = path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
     match stem.rsplit_once(['-', '.']) {
@@ -170,7 +175,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn a_files_name_loses_its_type() {
+    fn removes_the_type_from_a_file_name() {
         for (file, name) in [
             ("a/tulu-2-13b-F16.gguf", "tulu-2-13b"),
             ("tulu-2-13b.q8_0.gguf", "tulu-2-13b"),

@@ -1,23 +1,23 @@
-//! What the front matter of a model card (README.md) says, under the keys that llama.cpp's converter gives it (gguf-py's
-//! `metadata.py`): licence, author, base models, data sets, tags, languages. A card that cannot be read is no reason to
-//! stop: it is left out with a note. [`names`] takes repository names apart.
+//! Converts the front matter of the model card (README.md) to metadata: licence, author, base models, data sets, tags,
+//! languages. Keys and values are those of llama.cpp's converter (gguf-py's `metadata.py`). An unreadable card is ignored
+//! with a note. `repo_name` splits repository names.
 
 mod repo_name;
 
 use crate::error::{Error, Result};
-use crate::files::{if_there, read_small};
+use crate::files::{read_if_exists, read_small};
 use crate::gguf::{Array, Value};
 use serde_json::{Map, Value as Json};
 use std::path::Path;
 
-/// The longest published cards have some hundred kB.
+/// Limit on the length of README.md. The longest published cards have some hundred kB.
 const MAX_BYTES: u64 = 16 << 20;
-/// Front matter longer than this is none.
+/// Limit on the length of the front matter.
 const MAX_FRONT: usize = 256 << 10;
-/// More base models or data sets than any card names.
+/// Limit on base models and on data sets.
 const MAX_LISTED: usize = 256;
 
-/// Key in a GGUF below `general.`, and the keys of a card that it is taken from: the first one that is there.
+/// Key in a GGUF below `general.`, and the keys of a card for it; the first that exists is used.
 const TEXTS: [(&str, &[&str]); 10] = [
     ("author", &["author", "model_author", "model_creator"]),
     ("version", &["version", "model_version"]),
@@ -30,54 +30,55 @@ const TEXTS: [(&str, &[&str]); 10] = [
     ("license.name", &["license_name"]),
     ("license.link", &["license_link"]),
 ];
-/// As [`TEXTS`], below `general.source.`.
+/// Like [`TEXTS`], below `general.source.`.
 const SOURCES: [(&str, &[&str]); 4] = [
     ("url", &["url", "model_url"]),
     ("doi", &["doi", "model_doi"]),
     ("uuid", &["uuid", "model_uuid"]),
     ("repo_url", &["repo_url", "model_repo_url"]),
 ];
-/// What an entry of a list of models or data sets may say of itself, in the converter's order.
+/// Keys of an entry in a list of base models or data sets, in the converter's order.
 const ENTRY: [&str; 9] = ["name", "author", "version", "organization", "description", "url", "doi", "uuid", "repo_url"];
 
-/// The pairs for README.md in `dir`.
+/// Returns the pairs for README.md in `dir`.
 pub(super) fn read(dir: &Path, notes: &mut Vec<String>) -> Result<Vec<(String, Value)>> {
     let too_long =
         |path: &Path, len| Error::new(crate::error::Code::Json, path, format!("has {len} bytes"), "shorten it");
     let read = |path: &Path| read_small(path, MAX_BYTES, |len| too_long(path, len));
-    let bytes = match if_there(&dir.join("README.md"), read) {
+    let bytes = match read_if_exists(&dir.join("README.md"), read) {
         Ok(bytes) => bytes.unwrap_or_default(),
-        Err(err) if err.code == crate::error::Code::Json => return Ok(left_out(&err.what, notes)),
+        Err(err) if err.code == crate::error::Code::Json => return Ok(ignored(&err.what, notes)),
         Err(err) => return Err(err),
     };
-    let Ok(text) = String::from_utf8(bytes) else { return Ok(left_out("is not UTF-8", notes)) };
+    let Ok(text) = String::from_utf8(bytes) else { return Ok(ignored("is not UTF-8", notes)) };
     let Some(front) = front_matter(&text) else { return Ok(Vec::new()) };
     if front.len() > MAX_FRONT {
-        return Ok(left_out("has a front matter that is too long", notes));
+        return Ok(ignored("has a front matter that is too long", notes));
     }
     match parse(&front) {
         Ok(card) => Ok(pairs(&card)),
-        Err(why) => Ok(left_out(&format!("has a front matter that is not YAML ({why})"), notes)),
+        Err(why) => Ok(ignored(&format!("has a front matter that is not YAML ({why})"), notes)),
     }
 }
 
-fn left_out(why: &str, notes: &mut Vec<String>) -> Vec<(String, Value)> {
+/// Adds a note that the card is ignored.
+fn ignored(why: &str, notes: &mut Vec<String>) -> Vec<(String, Value)> {
     notes.push(format!("README.md {why}; licence, base model and tags are not written"));
     Vec::new()
 }
 
-/// The lines between the first one, which is `---`, and the next such line.
+/// Returns the lines between the first line, which must be `---`, and the next such line.
 fn front_matter(text: &str) -> Option<String> {
     let mut lines = text.lines();
     if lines.next() != Some("---") {
         return None;
     }
     let front: Vec<&str> = lines.take_while(|line| *line != "---").collect();
-    // as the converter mends them: Norwegian is no "no", and YAML indents with spaces
+    // like the converter: keep the language code "no" a string, and replace tabs, which YAML forbids
     Some((front.join("\n") + "\n").replace("- no\n", "- \"no\"\n").replace('\t', "  "))
 }
 
-/// The front matter as an object; empty when it is none.
+/// Parses the front matter; another value than an object counts as empty.
 fn parse(front: &str) -> std::result::Result<Map<String, Json>, String> {
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
     let parsed: Json = serde_saphyr::from_str_with_options(front, options)
@@ -100,7 +101,7 @@ fn pairs(card: &Map<String, Json>) -> Vec<(String, Value)> {
     all
 }
 
-/// A text, a number as it is written, or several texts with commas between them.
+/// Returns a scalar as text; the elements of a list are joined with commas.
 fn text(value: &Json) -> Option<String> {
     match value {
         Json::String(text) => Some(text.clone()),
@@ -111,16 +112,17 @@ fn text(value: &Json) -> Option<String> {
     }
 }
 
+/// Returns the value of the first key that exists.
 fn first<'a>(card: &'a Map<String, Json>, keys: &[&str]) -> Option<&'a Json> {
     keys.iter().find_map(|key| card.get(*key))
 }
 
-/// Base models or data sets: their number, and what is known of each.
-fn listed(kind: &str, said: Option<&Json>) -> Vec<(String, Value)> {
-    let Some(said) = said else { return Vec::new() };
-    let entries: Vec<&Json> = match said {
-        Json::String(_) => vec![said],
-        Json::Array(list) => list.iter().take(MAX_LISTED).collect(),
+/// Returns the pairs for base models or data sets: their number and the known facts about each.
+fn listed(kind: &str, list: Option<&Json>) -> Vec<(String, Value)> {
+    let Some(list) = list else { return Vec::new() };
+    let entries: Vec<&Json> = match list {
+        Json::String(_) => vec![list],
+        Json::Array(all) => all.iter().take(MAX_LISTED).collect(),
         _ => Vec::new(),
     };
     let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
@@ -140,7 +142,7 @@ fn listed(kind: &str, said: Option<&Json>) -> Vec<(String, Value)> {
     all
 }
 
-/// Words of both keys, one after the other.
+/// Returns the words of both keys, concatenated.
 fn words(key: &str, card: &Map<String, Json>, from: [&str; 2]) -> Option<(String, Value)> {
     let mut all = Vec::new();
     for value in from.iter().filter_map(|key| card.get(*key)) {

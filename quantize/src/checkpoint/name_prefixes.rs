@@ -1,20 +1,19 @@
-//! Tensor names as Transformers has them (`model.layers.0.…`, `lm_head.weight`), out of the names that wrappers make of
-//! them: DDP (`module.`), torch.compile (`_orig_mod.`), PEFT (`base_model.model.`), a model saved inside another one
-//! (`model.`), and a model that was saved without the part that writes text (no prefix).
+//! Restores Transformers' tensor names (`model.layers.0.…`, `lm_head.weight`) by removing the prefixes of wrappers: DDP
+//! (`module.`), torch.compile (`_orig_mod.`), PEFT (`base_model.model.`), and a model inside another one (`model.`). A
+//! model that was saved without its head has no prefix at all; it gets `model.`.
 
-use super::weight_file::SourceTensor;
+use super::shard::SourceTensor;
 use std::collections::HashSet;
 
-/// What may stand before a name, in any order and number.
+/// Prefixes that wrappers add, in any order and number.
 const WRAPPERS: [&str; 4] = ["module.", "_orig_mod.", "base_model.", "model."];
-/// How the names of the model's inner part begin.
+/// Beginnings of the names inside `model.`.
 const INNER: [&str; 3] = ["layers.", "embed_tokens.", "norm."];
 
-/// Renames `tensors` and the names of those `left_out`; a note says which prefix was taken off. Names in which nothing is
-/// recognised stay as they are.
-pub(super) fn take_off<'a>(
+/// Renames `tensors` and `unused`, and adds a note about the removed prefix. Unrecognized names stay unchanged.
+pub(super) fn remove_prefix<'a>(
     tensors: &'a mut [SourceTensor],
-    left_out: impl Iterator<Item = &'a mut String>,
+    unused: impl Iterator<Item = &'a mut String>,
     notes: &mut Vec<String>,
 ) {
     let usual = |name: &str| name == "lm_head.weight" || INNER.iter().any(|part| is_inner(name, "model.", part));
@@ -38,9 +37,9 @@ pub(super) fn take_off<'a>(
         (prefix.starts_with(before)).then(|| "lm_head.weight".to_owned())
     };
     let mut changed = false;
-    // two tensors never become one
+    // never give two tensors the same name
     let known: HashSet<String> = tensors.iter().map(|t| t.name.clone()).collect();
-    for name in tensors.iter_mut().map(|t| &mut t.name).chain(left_out) {
+    for name in tensors.iter_mut().map(|t| &mut t.name).chain(unused) {
         if let Some(new) = head(name).or_else(|| renamed(name)).filter(|new| !known.contains(new)) {
             changed = true;
             *name = new;
@@ -68,7 +67,7 @@ fn is_wrapper(mut prefix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::take_off;
+    use super::remove_prefix;
     use crate::checkpoint::SourceTensor;
     use llama_ext::GgmlType;
 
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn wrappers_are_taken_off_and_other_names_are_left() {
+    fn removes_wrapper_prefixes_and_keeps_other_names() {
         const PLAIN: [&str; 4] =
             ["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "model.norm.weight", "lm_head.weight"];
         for (model, head) in [
@@ -106,13 +105,13 @@ mod tests {
             });
             let mut tensors = tensors(&names.each_ref().map(String::as_str));
             let mut notes = Vec::new();
-            take_off(&mut tensors, std::iter::empty(), &mut notes);
+            remove_prefix(&mut tensors, std::iter::empty(), &mut notes);
             assert_eq!(tensors.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), PLAIN, "{model}");
             assert_eq!(notes.len(), usize::from(model != "model."), "{model}: {notes:?}");
         }
         let odd = ["other.embed_tokens.weight", "other.norm.weight"];
         let mut tensors = tensors(&odd);
-        take_off(&mut tensors, std::iter::empty(), &mut Vec::new());
+        remove_prefix(&mut tensors, std::iter::empty(), &mut Vec::new());
         assert_eq!(tensors.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), odd);
     }
 }

@@ -1,32 +1,31 @@
-//! Where a checkpoint folder came from, as far as the folder itself tells: the shared Hugging Face cache
-//! (`models--OWNER--NAME/snapshots/REVISION/FILE` → `blobs/SHA256`) and `hf download --local-dir`
-//! (`.cache/huggingface/download/FILE.metadata`) both keep repository or revision and the hash of every large file.
-//! Nothing is hashed here and nothing is asked of the network.
+//! Finds repository, revision and SHA-256s of a checkpoint folder in the files that download tools leave: the shared
+//! Hugging Face cache (`models--OWNER--NAME/snapshots/REVISION/FILE` → `blobs/SHA256`) and `hf download --local-dir`
+//! (`.cache/huggingface/download/FILE.metadata`). Nothing is hashed here, and there is no network access.
 
 use crate::error::{Code, Error, Result};
-use crate::files::{if_there, read_small};
+use crate::files::{read_if_exists, read_small};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// A file of the download folder has three short lines.
+/// Limit on a `.metadata` file, which has three short lines.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// What is known; all of it may be missing.
+/// The known origin of a checkpoint; everything may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
     /// `owner/name` on the Hub.
     pub repository: Option<String>,
     /// Commit of the repository, 40 hexadecimal digits.
     pub revision: Option<String>,
-    /// (file, sha256) of the weight files.
+    /// (file name, SHA-256) of the weight files.
     pub sha256: Vec<(String, String)>,
 }
 
 impl Provenance {
-    /// Reads what the folder `dir` tells about its weight files `names`.
+    /// Reads the provenance of the folder `dir` and its weight files `names`.
     ///
     /// # Errors
-    /// [`Error`] when a file that tells it cannot be read.
+    /// [`Error`] when a file with that information cannot be read.
     pub fn of<'a>(dir: &Path, names: impl Iterator<Item = &'a str>) -> Result<Self> {
         let full = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
         let mut found = Self::default();
@@ -40,8 +39,8 @@ impl Provenance {
             let link = link(&full.join(name))?;
             let blob = link.as_deref().and_then(Path::file_name).and_then(|n| n.to_str()).map(str::to_owned);
             let kept = full.join(".cache/huggingface/download").join(format!("{name}.metadata"));
-            // three lines: commit, etag (the sha256 of a large file), time
-            let lines = if_there(&kept, lines)?.unwrap_or_default();
+            // three lines: commit, ETag (the SHA-256 of a large file), time
+            let lines = read_if_exists(&kept, lines)?.unwrap_or_default();
             let mut lines = lines.lines();
             if lines.clone().nth(2).is_some_and(|time| is_newer(&full.join(name), time)) {
                 continue;
@@ -57,7 +56,7 @@ impl Provenance {
     }
 }
 
-/// Where a link leads; `None` when the file is no link, or not there.
+/// Returns the target of a link; `None` when the file is not a link or does not exist.
 fn link(path: &Path) -> Result<Option<PathBuf>> {
     use std::io::ErrorKind::{InvalidInput, NotFound};
     match std::fs::read_link(path) {
@@ -68,20 +67,21 @@ fn link(path: &Path) -> Result<Option<PathBuf>> {
 }
 
 fn lines(path: &Path) -> Result<String> {
-    let too_long =
-        |len| Error::new(Code::NotAFile, path, format!("has {len} bytes"), "remove it: no download writes it");
+    let too_long = |len| {
+        Error::new(Code::NotAFile, path, format!("has {len} bytes"), "remove it: no download tool writes such a file")
+    };
     read_small(path, MAX_BYTES, too_long).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Whether a file was written after it was downloaded at `time`, in seconds. huggingface_hub takes what it noted of such a
-/// file for outdated too (`read_download_metadata`, which allows a second).
+/// Whether a file was modified after its download at `time` (in seconds). As in huggingface_hub's `read_download_metadata`,
+/// its metadata is then outdated; one second is tolerated.
 fn is_newer(file: &Path, time: &str) -> bool {
     let written = std::fs::metadata(file).and_then(|found| found.modified()).ok();
     let written = written.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
     matches!((written, time.trim().parse::<f64>()), (Some(at), Ok(time)) if at.as_secs_f64() - 1.0 > time)
 }
 
-/// The last three parts of a path, last first.
+/// Returns the last three components of a path, last first.
 fn ends(path: &Path) -> [Option<&str>; 3] {
     let mut parts = path.components().rev().map(|part| part.as_os_str().to_str());
     [(); 3].map(|()| parts.next().flatten())
@@ -96,7 +96,7 @@ mod tests {
     use super::Provenance;
 
     #[test]
-    fn the_shared_cache_tells_repository_revision_and_hashes() {
+    fn reads_the_shared_cache() {
         let dir = tempfile::tempdir().unwrap();
         let (revision, hash) = ("0123456789".repeat(4), "ab".repeat(32));
         let snapshot = dir.path().join("models--allenai--tulu-2-dpo-13b/snapshots").join(&revision);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_download_folder_tells_revision_and_hashes_and_a_plain_one_nothing() {
+    fn reads_a_download_folder_and_finds_nothing_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
         let kept = dir.path().join(".cache/huggingface/download");
         std::fs::create_dir_all(&kept).unwrap();

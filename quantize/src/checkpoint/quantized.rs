@@ -1,15 +1,15 @@
-//! Checkpoints that are quantized, or hold an adapter that was not merged: said by what they are, where the reader only
-//! sees a type or a name that it does not know.
+//! Recognizes checkpoints that are already quantized or hold an unmerged LoRA adapter. Without this, the errors would only
+//! name an unknown type or tensor.
 
 use super::config::ConfigExtras;
-use super::weight_file::SourceTensor;
+use super::shard::SourceTensor;
 use crate::error::{Code, Error, Result};
 use std::path::Path;
 
-/// The way out.
+/// How to fix it.
 pub(super) const FIX: &str =
     "start from the model's unquantized weights, or dequantize it (model.dequantize() of Transformers) and save that";
-/// Ends of the names that quantizers give to what they store beside a weight.
+/// Suffixes of the tensors that quantizers store beside a weight.
 const PARTS: [&str; 11] = [
     ".qweight",
     ".qzeros",
@@ -24,7 +24,7 @@ const PARTS: [&str; 11] = [
     ".absmax",
 ];
 
-/// An error about a tensor's type, with what config.json says of the quantization.
+/// Adds the quantization method in config.json to an error about a tensor's type.
 pub(super) fn explain(err: Error, extras: &ConfigExtras) -> Error {
     match (&extras.quantized, err.code) {
         (Some(how), Code::StDtype | Code::TorchDtype) => {
@@ -35,17 +35,17 @@ pub(super) fn explain(err: Error, extras: &ConfigExtras) -> Error {
     }
 }
 
-/// Refuses parts of quantized weights, and adapters beside the weights they change.
+/// Rejects parts of quantized weights and unmerged adapters.
 pub(super) fn check(dir: &Path, tensors: &[SourceTensor], extras: &ConfigExtras) -> Result<()> {
     let part = |t: &&SourceTensor| PARTS.iter().any(|end| t.name.ends_with(end)) || t.name.contains(".absmax");
     if let Some(t) = tensors.iter().find(part) {
         let how = extras.quantized.as_deref().unwrap_or("a method that config.json does not name");
-        let what = format!("tensor '{}' is a part of a quantized weight ({how})", t.name);
+        let what = format!("tensor '{}' is part of a quantized weight ({how})", t.name);
         return Err(Error::new(Code::Requantize, dir, what, FIX));
     }
     let adapter = |t: &&SourceTensor| [".base_layer.", ".lora_A.", ".lora_B."].iter().any(|p| t.name.contains(p));
     if let Some(t) = tensors.iter().find(adapter) {
-        let what = format!("tensor '{}' is of a LoRA adapter that is not merged into the model", t.name);
+        let what = format!("tensor '{}' is of a LoRA adapter that was not merged", t.name);
         let fix = "merge it (peft's merge_and_unload), save the result, and convert that";
         return Err(Error::new(Code::Architecture, dir, what, fix));
     }

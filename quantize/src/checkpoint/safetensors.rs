@@ -1,11 +1,11 @@
-//! The header of a safetensors file, checked to the last byte.
+//! Reads and checks the header of a safetensors file.
 //!
 //! Layout (huggingface/safetensors README): u64 little-endian n, n bytes of JSON, data. The JSON maps each name to dtype,
-//! shape and `data_offsets` into the data; the ranges must fill it without hole or overlap. Beyond the reference crate
-//! this refuses names that stand twice and keeps every error's offset.
+//! shape and `data_offsets` into the data; the ranges must fill it without holes or overlaps. Unlike the reference crate,
+//! this reader rejects duplicate names and names the offset in every error.
 
 use super::quantized;
-use super::weight_file::{Shard, SourceTensor, is_unused_tensor};
+use super::shard::{Shard, SourceTensor, is_unused_tensor};
 use crate::error::{Code, Error, Result};
 use crate::wrong_file;
 use llama_ext::GgmlType;
@@ -14,15 +14,15 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
-/// The 70B model's headers have 100 kB; the reference crate stops at 100 MB, which is 150 times what any file needs.
+/// Longest header in bytes. Those of the 70B model have 100 kB; the reference crate allows 100 MB.
 const MAX_HEADER: u64 = 16 << 20;
-/// Every tensor of a LLaMA model is a vector or a matrix.
+/// Every tensor of a LLaMA model is a vector or a matrix; old exports have masks of four dimensions.
 const MAX_DIMS: usize = 4;
 
 /// Reads the header of `file` and lists its tensors as those of shard number `shard`.
 pub(crate) fn open(mut file: Shard, shard: usize) -> Result<(Shard, Vec<SourceTensor>)> {
     let (path, len) = (file.path.clone(), file.len());
-    let bad = |code, what: String| Error::new(code, &path, what, "the file is damaged or cut: download it again");
+    let bad = |code, what: String| Error::new(code, &path, what, "the file is damaged or truncated: download it again");
     let mut first = [0; 8];
     if len < 8 {
         return Err(bad(Code::StLength, format!("has {len} bytes, too few for a safetensors file")));
@@ -36,7 +36,7 @@ pub(crate) fn open(mut file: Shard, shard: usize) -> Result<(Shard, Vec<SourceTe
             return Err(Error::new(Code::StLength, &path, what, fix));
         }
         let what =
-            format!("the header claims {n} bytes at offset 0, the file has {len} (at most {MAX_HEADER} are read)");
+            format!("the header claims {n} bytes at offset 0, the file has {len}, and the limit is {MAX_HEADER}");
         return Err(bad(Code::StLength, what));
     }
     let mut text = vec![0; usize::try_from(n).unwrap_or(0)];
@@ -51,9 +51,9 @@ pub(crate) fn open(mut file: Shard, shard: usize) -> Result<(Shard, Vec<SourceTe
     let (mut tensors, mut spans) = (Vec::with_capacity(header.0.len()), Vec::with_capacity(header.0.len()));
     for (name, entry) in header.0 {
         if !seen.insert(name.clone()) {
-            return Err(bad(Code::StDuplicate, format!("tensor '{name}' stands twice in the header")));
+            return Err(bad(Code::StDuplicate, format!("the header lists tensor '{name}' twice")));
         }
-        let Some(width) = width(&entry.dtype) else { return Err(unread(&path, &name, &entry.dtype)) };
+        let Some(width) = width(&entry.dtype) else { return Err(unsupported_type(&path, &name, &entry.dtype)) };
         let [begin, end] = span(&name, &entry, width, n.saturating_add(8)).map_err(|(code, what)| bad(code, what))?;
         spans.push((begin, end, name.clone()));
         match dtype(&entry.dtype) {
@@ -61,9 +61,9 @@ pub(crate) fn open(mut file: Shard, shard: usize) -> Result<(Shard, Vec<SourceTe
                 let (shape, bytes) = (entry.shape, end.saturating_sub(begin));
                 tensors.push(SourceTensor { name, dtype, shape, shard, offset: begin, bytes, strides: None });
             }
-            // masks and frequencies of other types: every loader skips them, so their type is no reason to stop
-            None if is_unused_tensor(&name) => file.left_out.push(name),
-            None => return Err(unread(&path, &name, &entry.dtype)),
+            // masks and frequencies: no loader uses them, so their type does not matter
+            None if is_unused_tensor(&name) => file.unused_tensors.push(name),
+            None => return Err(unsupported_type(&path, &name, &entry.dtype)),
         }
     }
     spans.sort();
@@ -83,20 +83,20 @@ pub(crate) fn open(mut file: Shard, shard: usize) -> Result<(Shard, Vec<SourceTe
     Ok((file, tensors))
 }
 
-/// The file may be whole, but is not made of the types that are read.
-fn unread(path: &Path, name: &str, dtype: &str) -> Error {
-    let what = format!("tensor '{name}' has type {dtype}; F32, F16 and BF16 are read");
+/// The error for a type that is not supported.
+fn unsupported_type(path: &Path, name: &str, dtype: &str) -> Error {
+    let what = format!("tensor '{name}' has type {dtype}; F32, F16 and BF16 are supported");
     let small = ["F8_", "F6_", "F4"].iter().any(|begin| dtype.starts_with(begin));
     let (why, fix) = match dtype {
         "F64" | "C64" => ("", "convert the weights to float32 or bfloat16 and save them again"),
         "U8" | "I8" | "U16" | "I16" | "U32" | "I32" => (": the checkpoint is quantized", quantized::FIX),
         _ if small => (": the checkpoint is quantized", quantized::FIX),
-        _ => ("", "the file is damaged, or of another kind of model: download it again"),
+        _ => ("", "the file is damaged or of another kind of model: download it again"),
     };
     Error::new(Code::StDtype, path, what + why, fix)
 }
 
-/// Checks one entry: first byte and end of its data, from the start of the file.
+/// Checks one entry and returns begin and end of its data, from the start of the file.
 fn span(name: &str, entry: &Entry, width: u64, data: u64) -> std::result::Result<[u64; 2], (Code, String)> {
     let [begin, end] = entry.data_offsets;
     if entry.shape.len() > MAX_DIMS {
@@ -108,13 +108,13 @@ fn span(name: &str, entry: &Entry, width: u64, data: u64) -> std::result::Result
         _ => {
             let (shape, dtype) = (&entry.shape, &entry.dtype);
             let what =
-                format!("tensor '{name}' of shape {shape:?} {dtype} cannot lie at data_offsets {begin} to {end}");
+                format!("tensor '{name}' of shape {shape:?} {dtype} does not fit its data_offsets {begin} to {end}");
             Err((Code::StSize, what))
         }
     }
 }
 
-/// The types that weights have.
+/// The ggml type of a supported dtype.
 fn dtype(name: &str) -> Option<GgmlType> {
     match name {
         "F32" => Some(GgmlType::F32),
@@ -124,7 +124,7 @@ fn dtype(name: &str) -> Option<GgmlType> {
     }
 }
 
-/// Bytes of one element of each type that the format has in whole bytes.
+/// Bytes per element of the dtypes with whole bytes.
 fn width(name: &str) -> Option<u64> {
     match name {
         "BOOL" | "U8" | "I8" | "F8_E5M2" | "F8_E4M3" | "F8_E8M0" => Some(1),
@@ -143,7 +143,7 @@ struct Entry {
     data_offsets: [u64; 2],
 }
 
-/// Names with their entries in file order, duplicates kept so that they can be refused; `__metadata__` is left out.
+/// Names and entries in file order, without `__metadata__`. Duplicates are kept, to be rejected later.
 struct Header(Vec<(String, Entry)>);
 
 impl<'de> Deserialize<'de> for Header {

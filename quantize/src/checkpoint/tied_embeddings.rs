@@ -1,14 +1,14 @@
-//! An output matrix beside `tie_word_embeddings: true`. Transformers 5 and llama.cpp keep one that differs from the
-//! embedding; one that is the embedding again is left out.
+//! Handles an output matrix (`lm_head.weight`) in a checkpoint with `tie_word_embeddings: true`. Transformers 5 and
+//! llama.cpp keep it if it differs from the embedding; a copy of the embedding is left out.
 
 use super::config::Config;
-use super::weight_file::{Shard, SourceTensor};
+use super::shard::{Shard, SourceTensor};
 use crate::error::Result;
 
-/// Bytes compared at once.
+/// Bytes compared at a time.
 const COMPARED: usize = 1 << 20;
 
-/// Unties `config` when the checkpoint has an output matrix of its own.
+/// Clears `tie_word_embeddings` when the checkpoint has an output matrix that differs from the embedding.
 pub(crate) fn untie(
     config: &mut Config,
     shards: &[Shard],
@@ -33,7 +33,7 @@ pub(crate) fn untie(
     Ok(())
 }
 
-/// Whether two tensors have the same bytes; ones of different types or layouts count as different.
+/// Whether two tensors have the same type, shape and bytes.
 fn same(shards: &[Shard], a: &SourceTensor, b: &SourceTensor) -> Result<bool> {
     if (&a.shape, a.dtype, &a.strides, a.bytes) != (&b.shape, b.dtype, &b.strides, b.bytes) {
         return Ok(false);

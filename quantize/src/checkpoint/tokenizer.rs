@@ -1,10 +1,9 @@
-//! tokenizer.model (a SentencePiece protobuf) with what added_tokens.json and tokenizer_config.json say on top, as a list
-//! of as many tokens as the embedding has rows.
+//! Reads the vocabulary: tokenizer.model (SentencePiece) and the tokens that added_tokens.json and tokenizer_config.json
+//! add, one token for each row of the embedding.
 //!
-//! The order of precedence, the scores of added and padding tokens, and their kinds are those of llama.cpp's converter
-//! (`_create_vocab_sentencepiece`), so that the GGUF has the same vocabulary. ConfigExtras it, the pieces are checked for what
-//! llama.cpp aborts on, and bos and eos are checked against the vocabulary: the generation_config.json of some Tulu 2.5
-//! repositories says bos 0 / eos 1, and a model converted with those never stops.
+//! Precedence, scores and token types are those of llama.cpp's converter (`_create_vocab_sentencepiece`). In addition,
+//! the pieces are checked for input that makes llama.cpp abort, and bos and eos are checked against the vocabulary: in
+//! some Tulu 2.5 repositories generation_config.json has bos 0 and eos 1, with which a model never stops.
 
 mod added_tokens;
 mod sentencepiece;
@@ -15,25 +14,25 @@ mod tokenizer_json;
 use super::config::{Config, ConfigExtras};
 use super::json;
 use crate::error::{Code, Error, Result};
-use crate::files::is_there;
+use crate::files::exists;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
 pub(crate) use token::TokenizerMetadata;
-use token::{SCORE_PADDING, shown};
+use token::{SCORE_PADDING, display_text};
 pub use token::{Token, TokenKind};
 use tokenizer_json::TokenizerJson;
 
-/// The vocabulary and the ids with a meaning.
+/// The vocabulary and the ids of its special tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tokenizer {
-    /// One for each row of the embedding.
+    /// One token for each row of the embedding.
     pub tokens: Vec<Token>,
-    /// `<s>`.
+    /// Id of `<s>`.
     pub bos: u32,
-    /// `</s>`.
+    /// Id of `</s>`.
     pub eos: u32,
-    /// Padding, when config.json names one in range.
+    /// Id of the padding token, if there is one.
     pub pad: Option<u32>,
     /// `add_bos_token` of tokenizer_config.json.
     pub add_bos: Option<bool>,
@@ -44,10 +43,10 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the vocabulary of the checkpoint in `dir`, with what its metadata says besides.
+    /// Reads the vocabulary of the checkpoint in `dir`, and further metadata of the tokenizer.
     ///
     /// # Errors
-    /// [`Code::Tokenizer`] when the file is missing, damaged or not usable, [`Code::Json`] for the JSON files.
+    /// [`Code::Tokenizer`] when tokenizer.model is missing, damaged or unsupported, [`Code::Json`] for the JSON files.
     pub(crate) fn read(
         dir: &Path,
         config: &Config,
@@ -55,8 +54,8 @@ impl Tokenizer {
         notes: &mut Vec<String>,
     ) -> Result<(Self, TokenizerMetadata)> {
         let path = dir.join("tokenizer.model");
-        if !is_there(&path)? {
-            let only = is_there(&dir.join("tokenizer.json"))?;
+        if !exists(&path)? {
+            let only = exists(&dir.join("tokenizer.json"))?;
             let what = if only { "has only tokenizer.json" } else { "has no tokenizer.model" };
             let fix = "take tokenizer.model from the model's repository, or from its base model (Llama 2)";
             return Err(Error::new(Code::Tokenizer, dir, what, fix));
@@ -70,49 +69,49 @@ impl Tokenizer {
         for id in tokens.len()..rows {
             tokens.push(Token { text: format!("[PAD{id}]"), score: SCORE_PADDING, kind: TokenKind::Unused });
         }
-        added_tokens::from_list(dir, &mut tokens, notes)?;
+        added_tokens::from_added_tokens_json(dir, &mut tokens, notes)?;
         let settings_path = dir.join("tokenizer_config.json");
         let settings = json::read_optional(&settings_path)?.unwrap_or_default();
-        added_tokens::from_decoder(&settings_path, &settings, &mut tokens, notes)?;
-        let fast = TokenizerJson::read(dir)?;
-        if let Some(fast) = &fast {
-            fast.check(&tokens, notes)?;
+        added_tokens::from_tokenizer_config(&settings_path, &settings, &mut tokens, notes)?;
+        let json_file = TokenizerJson::read(dir)?;
+        if let Some(json_file) = &json_file {
+            json_file.check(&tokens, notes)?;
         }
         check_unique(&path, &tokens)?;
 
-        let named = special_tokens::named(dir, &settings)?;
-        let find = |key: &str, usual: &str, said: Option<u32>, notes: &mut Vec<String>| {
+        let named = special_tokens::with_special_tokens_map(dir, &settings)?;
+        let find = |key: &str, usual: &str, in_config: Option<u32>, notes: &mut Vec<String>| {
             let (text, id) = special_tokens::find(&path, &named, &tokens, key, usual)?;
-            if let Some(said) = said.filter(|said| *said != id) {
-                let text = shown(&text);
+            if let Some(in_config) = in_config.filter(|in_config| *in_config != id) {
+                let text = display_text(&text);
                 notes.push(format!(
-                    "config.json says {key} is {said}; the vocabulary has {text} at {id}, which is written"
+                    "config.json says {key} is {in_config}; the vocabulary has {text} at {id}, which is written"
                 ));
             }
             Ok((text, id))
         };
         let (bos_text, bos) = find("bos_token", "<s>", config.bos_token_id, notes)?;
         let (eos_text, eos) = find("eos_token", "</s>", config.eos_token_id, notes)?;
-        let around = special_tokens::adds(&settings, fast.as_ref(), &bos_text, &eos_text);
-        let ids = special_tokens::ids(&settings, fast.as_ref(), &extras.json, rows);
+        let around = special_tokens::added_around(&settings, json_file.as_ref(), &bos_text, &eos_text);
+        let ids = special_tokens::ids(&settings, json_file.as_ref(), &extras.json, rows);
         let pad = ids.iter().find(|(kind, _)| *kind == "padding").map(|(_, id)| *id);
-        let ends = special_tokens::ends(&extras.ends, &mut tokens, [bos, eos], pad, notes);
+        let ends = special_tokens::end_tokens(&extras.end_tokens, &mut tokens, [bos, eos], pad, notes);
         let flag = |key: &str| settings.get(key).and_then(Value::as_bool);
         let add_space_prefix = flag("add_prefix_space");
-        let spaces = special_tokens::spaces(&settings, fast.as_ref(), add_space_prefix, notes);
+        let spaces = special_tokens::prefix_space(&settings, json_file.as_ref(), add_space_prefix, notes);
         let added = |kind: &str| around.iter().find(|(k, _)| *k == kind).map(|(_, add)| *add);
         let tokenizer = Self { bos, eos, pad, add_bos: added("bos"), add_eos: added("eos"), add_space_prefix, tokens };
-        Ok((tokenizer, special_tokens::extra(ids, around, ends, spaces, rows)))
+        Ok((tokenizer, special_tokens::metadata(ids, around, ends, spaces, rows)))
     }
 }
 
-/// llama.cpp keeps texts in a map and aborts when two tokens share one.
+/// Checks that no two tokens have the same text, on which llama.cpp aborts.
 fn check_unique(path: &Path, tokens: &[Token]) -> Result<()> {
     let mut seen = HashSet::new();
     match tokens.iter().position(|t| !seen.insert(t.text.as_str())) {
         None => Ok(()),
         Some(id) => {
-            let what = format!("token {id} has the text '{}', which another token has", shown(&tokens[id].text));
+            let what = format!("token {id} has the text '{}', which another token has", display_text(&tokens[id].text));
             Err(Error::new(Code::Tokenizer, path, what, "take the tokenizer files of one repository"))
         }
     }

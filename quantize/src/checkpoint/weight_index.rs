@@ -1,25 +1,28 @@
-//! Which weight files a folder has, and that index and shards agree about every tensor. [`missing`](super::missing_weights) says
-//! what is wrong when there are none.
+//! Finds the weight files of a checkpoint and checks that the index and the shards agree about every tensor. The errors
+//! for missing files are in `missing_weights.rs`.
 
-use super::weight_file::{Shard, SourceTensor};
+use super::shard::{Shard, SourceTensor};
 use super::weight_files::WeightFiles;
 use super::weight_formats::{Container, WEIGHT_FORMATS, WeightFormat};
 use super::{json, missing_weights, safetensors, torch};
 use crate::byte_source::FileOnDisk;
 use crate::error::{Code, Error, Result};
-use crate::files::is_there;
+use crate::files::exists;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+/// How to fix an index that contradicts its shards.
+const DIFFERENT_UPLOADS: &str = "index and shards are of different uploads: download them again";
+
 /// A weight file with its tensors.
 pub type Opened = (Shard, Vec<SourceTensor>);
 
-/// Opens one weight file by itself, in the format that its name ends with; `None` when that is neither.
+/// Opens one weight file; its name decides the format. `None` when it is neither.
 ///
 /// # Errors
-/// [`Error`] naming the invariant that does not hold.
+/// [`Error`] naming the broken invariant.
 pub fn open_shard(path: &Path, notes: &mut Vec<String>) -> Result<Option<Opened>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match WEIGHT_FORMATS.iter().find(|f| name.ends_with(f.suffix)) {
@@ -28,7 +31,7 @@ pub fn open_shard(path: &Path, notes: &mut Vec<String>) -> Result<Option<Opened>
     }
 }
 
-/// Reads the header of `file`, which gets the number `number`, and lists its tensors.
+/// Reads the header of `file`, shard number `number`, and lists its tensors.
 fn open_file(format: &WeightFormat, file: Shard, number: usize, notes: &mut Vec<String>) -> Result<Opened> {
     match format.container {
         Container::Safetensors => safetensors::open(file, number),
@@ -36,7 +39,7 @@ fn open_file(format: &WeightFormat, file: Shard, number: usize, notes: &mut Vec<
     }
 }
 
-/// Opens every weight file of the checkpoint whose index lies in `dir`; tensors come in the order of the files.
+/// Opens all weight files of the checkpoint whose index is in `dir`; tensors are in file order.
 pub(crate) fn open_weights(
     dir: &Path,
     weights: &dyn WeightFiles,
@@ -45,13 +48,13 @@ pub(crate) fn open_weights(
     let here: HashSet<String> = weights.names()?.into_iter().collect();
     let mut named = Vec::new();
     for format in &WEIGHT_FORMATS {
-        let indexed = is_there(&dir.join(format.index))?;
+        let indexed = exists(&dir.join(format.index))?;
         if indexed || here.contains(format.single) || format.complete_set(here.iter().map(String::as_str)).is_some() {
             named.push((format, indexed));
         }
     }
     let [(first, _), ..] = named.as_slice() else { return Err(missing_weights::weights(dir, &here)) };
-    // who downloads one format of two often gets the index of the other with it
+    // a folder may have the index of a format whose shards were not downloaded
     let (format, indexed) =
         *named.iter().find(|(format, _)| format.is_among(here.iter().map(String::as_str))).unwrap_or(&named[0]);
     if format.index != first.index {
@@ -86,7 +89,7 @@ pub(crate) fn open_weights(
     open_unlisted(dir, &names, open, notes)
 }
 
-/// Shards without an index: a tensor stands in one of them only.
+/// Opens shards without an index; each tensor must be in one of them only.
 fn open_unlisted(
     dir: &Path,
     names: &[&str],
@@ -107,6 +110,7 @@ fn open_unlisted(
     Ok((shards, tensors))
 }
 
+/// Opens the shards of an index; `wanted` maps each tensor to its shard.
 fn open_sharded(
     index: &Path,
     wanted: &BTreeMap<String, String>,
@@ -118,17 +122,14 @@ fn open_sharded(
     let mut found: HashMap<String, usize> = HashMap::new();
     for (number, name) in names.iter().enumerate() {
         let (shard, listed) = open(name, number, notes)?;
-        for tensor in listed.iter().map(|t| &t.name).chain(&shard.left_out) {
-            let said = wanted.get(tensor).map(String::as_str);
-            if said != Some(*name) || found.insert(tensor.clone(), number).is_some() {
-                let what =
-                    format!("tensor '{tensor}' is in {name}, but the index has it in {}", said.unwrap_or("no shard"));
-                return Err(Error::new(
-                    Code::IndexTensors,
-                    index,
-                    what,
-                    "index and shards are of different uploads: download them again",
-                ));
+        for tensor in listed.iter().map(|t| &t.name).chain(&shard.unused_tensors) {
+            let listed_in = wanted.get(tensor).map(String::as_str);
+            if listed_in != Some(*name) || found.insert(tensor.clone(), number).is_some() {
+                let what = format!(
+                    "tensor '{tensor}' is in {name}, but the index has it in {}",
+                    listed_in.unwrap_or("no shard")
+                );
+                return Err(Error::new(Code::IndexTensors, index, what, DIFFERENT_UPLOADS));
             }
         }
         shards.push(shard);
@@ -136,18 +137,13 @@ fn open_sharded(
     }
     if let Some((name, shard)) = wanted.iter().find(|(name, _)| !found.contains_key(*name)) {
         let what = format!("tensor '{name}' is not in {shard}, where the index has it");
-        return Err(Error::new(
-            Code::IndexTensors,
-            index,
-            what,
-            "index and shards are of different uploads: download them again",
-        ));
+        return Err(Error::new(Code::IndexTensors, index, what, DIFFERENT_UPLOADS));
     }
     Ok((shards, tensors))
 }
 
-/// `weight_map`: tensor → shard. A shard is a plain file name in the same folder: an index that could point elsewhere
-/// would put another model's weights (or any file) into the output.
+/// Reads `weight_map`: tensor → shard. A shard must be a plain file name: an index that points out of the folder could put
+/// any file into the output.
 fn read_index(index: &Path, ending: &str) -> Result<BTreeMap<String, String>> {
     let json = json::read_object(index)?;
     let bad = |code, what: String| Error::new(code, index, what, "download the file again");
@@ -159,7 +155,7 @@ fn read_index(index: &Path, ending: &str) -> Result<BTreeMap<String, String>> {
         let Some(name) = shard.as_str().filter(|name| is_plain(name, ending)) else {
             return Err(bad(
                 Code::IndexPath,
-                format!("tensor '{tensor}' is said to be in {shard}, which is no shard's file name"),
+                format!("tensor '{tensor}' is listed in {shard}, which is not a valid shard file name"),
             ));
         };
         wanted.insert(tensor.clone(), name.to_owned());
@@ -170,6 +166,7 @@ fn read_index(index: &Path, ending: &str) -> Result<BTreeMap<String, String>> {
     Ok(wanted)
 }
 
+/// Whether `name` is a plain file name with the format's suffix.
 fn is_plain(name: &str, ending: &str) -> bool {
     let chars = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
     chars && name.ends_with(ending) && !name.starts_with('.')

@@ -1,27 +1,26 @@
-//! The members of a `.bin` file: a zip file as torch.save writes it, and no other.
+//! Lists the members of a zip file as torch.save writes it. The rawzip crate decodes the records.
 //!
-//! The rawzip crate finds and decodes the records; the rules are ours. Two programs that read one zip file differently
-//! is how checkpoints have been smuggled past scanners, so what could be read in two ways is refused: a member that
-//! stands twice, a header that contradicts the directory, members that overlap, bytes before or after the archive.
-//! PyTorch stores members uncompressed, which is what lets weights be read in place.
+//! Attacks use zip files that two programs read differently, so ambiguous archives are rejected: duplicate members, local
+//! headers that contradict the central directory, overlapping members, bytes before or after the archive. Members must be
+//! uncompressed, as PyTorch writes them; weights are read in place.
 
-use super::weight_file::Shard;
+use super::shard::{DAMAGED, Shard};
 use crate::byte_source::ByteSource;
 use crate::error::{Code, Error, Result};
 use rawzip::{CompressionMethod, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ReaderAt, ZipArchive, ZipLocator};
 use std::collections::HashSet;
 
-/// A shard has a member for each tensor (723 in the 70B model) and a few more.
+/// Limit on members; a shard has one for each tensor (723 in the 70B model) and a few more.
 const MAX_MEMBERS: usize = 100_000;
-/// A name and its numbers take some hundred bytes.
+/// Limit on the directory in bytes; a record has some hundred.
 const MAX_DIRECTORY: u64 = 64 << 20;
-/// An archive's comment, which PyTorch leaves empty, ends with the file; the end record stands right before it.
+/// Bytes searched for the end record. It is at the end of the file, before the comment, which PyTorch leaves empty.
 const MAX_COMMENT: u64 = (1 << 16) + 64;
-/// The root has the name that the file had, so a file system's limit and a few more.
+/// Limit on a member's name. The root folder is named after the file, so this is above a file system's limit.
 const MAX_NAME: usize = 512;
 const DESCRIPTOR: [u8; 4] = *b"PK\x07\x08";
 
-/// One member, stored as it is.
+/// An uncompressed member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) name: String,
@@ -29,14 +28,14 @@ pub(crate) struct Member {
     pub(crate) offset: u64,
     /// Length of its data.
     pub(crate) len: u64,
-    /// As the directory has it; 0 when PyTorch was told to compute none.
+    /// CRC-32 in the directory; 0 when PyTorch did not compute one.
     pub(crate) crc: u32,
 }
 
-/// Lists the members of the zip file `file` in the order of the file.
+/// Lists the members of the zip file `file` in file order.
 pub(crate) fn members(file: &Shard) -> Result<Vec<Member>> {
     let (path, len) = (&file.path, file.len());
-    let bad = |code, what: String| Error::new(code, path, what, "the file is damaged or cut: download it again");
+    let bad = |code, what: String| Error::new(code, path, what, DAMAGED);
     let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
     let archive = ZipLocator::new()
         .max_search_space(MAX_COMMENT)
@@ -44,7 +43,7 @@ pub(crate) fn members(file: &Shard) -> Result<Vec<Member>> {
         .map_err(|(_, err)| bad(Code::ZipDirectory, format!("has no end record at byte {len}, its end: {err}")))?;
     let (directory, end) = (archive.directory_offset(), archive.end_offset());
     if end != len {
-        return Err(bad(Code::ZipDirectory, format!("ends at byte {end} by its own account, the file has {len}")));
+        return Err(bad(Code::ZipDirectory, format!("the zip end record says {end} bytes, the file has {len}")));
     }
     if archive.eocd_offset().saturating_sub(directory) > MAX_DIRECTORY {
         return Err(bad(
@@ -54,7 +53,7 @@ pub(crate) fn members(file: &Shard) -> Result<Vec<Member>> {
     }
 
     let records = records(&archive, &mut buffer).map_err(|(code, what)| bad(code, what))?;
-    // the numbers after a member's data stand right before the next one's header
+    // a range has a member's local header and, before it, the previous member's data descriptor
     let headers: Vec<_> = records.iter().map(|r| r.header.saturating_sub(24)..r.header.saturating_add(512)).collect();
     file.bytes.prefetch(&headers);
     let mut spans = Vec::with_capacity(records.len());
@@ -81,7 +80,7 @@ pub(crate) fn members(file: &Shard) -> Result<Vec<Member>> {
     Ok(spans.into_iter().map(|(.., member)| member).collect())
 }
 
-/// One line of the directory.
+/// A record of the central directory.
 struct Record {
     name: String,
     header: u64,
@@ -109,7 +108,7 @@ fn records(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8]) -> ZipResu
             return Err((Code::ZipName, what));
         };
         if !seen.insert(name.clone()) {
-            return Err((Code::ZipDuplicate, format!("member '{name}' stands twice in the directory")));
+            return Err((Code::ZipDuplicate, format!("the directory lists member '{name}' twice")));
         }
         if all.len() == MAX_MEMBERS {
             return Err((Code::ZipDirectory, format!("the directory has over {MAX_MEMBERS} members")));
@@ -132,13 +131,14 @@ fn records(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8]) -> ZipResu
     Ok(all)
 }
 
-/// Names are never used as paths, but a reader that unpacks would; an honest archive has none of these.
+/// Whether a name stays inside the archive's folder. Names are not used as paths here, but other programs unpack archives.
 fn is_inside(name: &str) -> bool {
     let plain = name.len() <= MAX_NAME && !name.contains('\\') && !name.contains(char::is_control);
     plain && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// The member's own header against its record: (first byte of the header, end of everything that is its own, member).
+/// Checks a member's local header against its record. Returns the first byte of the header, the end of the member with
+/// its data descriptor, and the member.
 fn member(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8], record: Record) -> ZipResult<(u64, u64, Member)> {
     let Record { name, header, flags, method, stored, len, crc, place } = record;
     if method != CompressionMethod::STORE || stored != len {
@@ -151,19 +151,19 @@ fn member(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8], record: Rec
         return Err((Code::ZipMethod, format!("member '{name}' is encrypted")));
     }
     if local.file_path().as_bytes() != name.as_bytes() {
-        return Err(bad_header("its header has another name than the directory"));
+        return Err(bad_header("its header has a different name than the directory"));
     }
     if local.flags().bits() != flags || local.compression_method() != method {
-        return Err(bad_header("its header has other flags or another method than the directory"));
+        return Err(bad_header("its header has different flags or a different method than the directory"));
     }
-    // PyTorch writes the numbers after the data (a descriptor) and leaves zeros in the header
+    // PyTorch writes lengths and CRC-32 into a data descriptor after the data, and zeros into the header
     let deferred = local.flags().has_data_descriptor();
-    let agrees = |said: u64, is: u64| said == is || (deferred && said == 0);
+    let agrees = |in_header: u64, value: u64| in_header == value || (deferred && in_header == 0);
     if !agrees(local.compressed_size_hint(), len)
         || !agrees(local.uncompressed_size_hint(), len)
         || !agrees(u64::from(local.crc32()), u64::from(crc))
     {
-        return Err(bad_header("its header has another length or CRC32 than the directory"));
+        return Err(bad_header("its header has a different length or CRC-32 than the directory"));
     }
     let (offset, end) = entry.compressed_data_range();
     let file = archive.get_ref();
@@ -173,13 +173,13 @@ fn member(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8], record: Rec
     }
     let after = if deferred { descriptor(file, end, len, crc) } else { Some(0) };
     let Some(end) = after.and_then(|n| end.checked_add(n)) else {
-        return Err(bad_header("the numbers after its data are not those of the directory"));
+        return Err(bad_header("its data descriptor does not match the directory"));
     };
     Ok((header, end, Member { name, offset, len, crc }))
 }
 
-/// Length of the descriptor at `at` when it has these numbers. Its lengths have 4 or 8 bytes; PyTorch takes 8 also for a
-/// small member beyond the first 4 GiB, which the directory does not tell.
+/// Returns the length of the data descriptor at `at` if it has these values. Its lengths have 4 or 8 bytes: PyTorch uses 8
+/// also for small members beyond the first 4 GiB, and the directory does not record which.
 fn descriptor(file: &SourceReader<'_>, at: u64, len: u64, crc: u32) -> Option<u64> {
     let mut bytes = [0; 24];
     let n = file.read_at(&mut bytes, at).ok()?;
@@ -191,7 +191,7 @@ fn descriptor(file: &SourceReader<'_>, at: u64, len: u64, crc: u32) -> Option<u6
     narrow.or_else(|| starts(&[&head[..], &wide, &wide].concat()))
 }
 
-/// The file without its cursor, for rawzip.
+/// A byte source for rawzip.
 struct SourceReader<'a>(&'a dyn ByteSource);
 
 impl ReaderAt for SourceReader<'_> {

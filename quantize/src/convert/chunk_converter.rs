@@ -1,4 +1,4 @@
-//! Converts chunks on a pool of threads: read, widen, quantize to every type, write.
+//! Converts chunks on several threads: reads rows, converts them to f32, quantizes them to every type, writes them.
 
 use super::chunks::Chunk;
 use super::f32_rows::RowReader;
@@ -7,6 +7,7 @@ use super::overflow_check;
 use super::storage_crc::{StorageCrcs, UncoveredChunk};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
+use crate::integers::to_usize;
 use crate::kernels;
 use crate::llama_tensors::{Layout, rotary_source_row};
 use crate::observer::Observer;
@@ -20,21 +21,20 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// Where the bytes of the chunks come from.
+/// Source of the bytes of the chunks: a local checkpoint, or the segments of a remote one.
 pub(crate) trait ChunkSource: Sync {
-    /// Fills `buf` with the bytes of a shard from `offset`.
+    /// Fills `buf` with the bytes of shard number `shard` from `offset`.
     fn read(&self, shard: usize, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// A chunk is converted and written.
-    fn done(&self, _chunk: usize) {}
+    /// Called when chunk number `_chunk` is written.
+    fn on_written(&self, _chunk: usize) {}
 
-    /// What is said when it is stopped.
+    /// The error text after a cancellation.
     fn cancel_message(&self) -> &'static str {
         "stopped; no file was kept"
     }
 }
 
-/// The shards are all here.
 impl ChunkSource for Checkpoint {
     fn read(&self, shard: usize, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.shards[shard].bytes.read_exact_at(buf, offset)
@@ -44,26 +44,26 @@ impl ChunkSource for Checkpoint {
 /// [`kernels::quantize`] or [`kernels::reference`].
 type Kernel = fn(GgmlType, &[f32], usize, Option<&[f32]>, &mut [u8]) -> std::result::Result<(), llama_ext::Error>;
 
-/// Chunks to be converted into outputs.
+/// A conversion of chunks into outputs.
 pub(crate) struct ChunkConverter<'a> {
     source: &'a Checkpoint,
     plan: &'a Plan,
     outputs: &'a [Output],
     chunks: &'a [Chunk],
     chunk_source: &'a dyn ChunkSource,
-    /// The sums to take, and what is read for them alone.
-    sums: Option<(&'a StorageCrcs<'a>, &'a [UncoveredChunk])>,
+    /// Storages whose CRC-32 is checked, and their parts outside all chunks.
+    crcs: Option<(&'a StorageCrcs<'a>, &'a [UncoveredChunk])>,
     kernel: Kernel,
     observer: &'a dyn Observer,
-    /// Bytes written so far, all outputs together.
+    /// Bytes written to all outputs so far.
     pub(super) written: AtomicU64,
-    /// The last chunk that was begun.
+    /// Highest chunk that was started.
     begun: AtomicUsize,
-    /// Something that runs beside the workers failed.
+    /// Whether a thread beside the workers failed.
     broken: AtomicBool,
 }
 
-/// One thread's memory.
+/// The buffers of a thread.
 #[derive(Default)]
 struct Buffers {
     reader: RowReader,
@@ -71,7 +71,7 @@ struct Buffers {
 }
 
 impl<'a> ChunkConverter<'a> {
-    /// All of `chunks`, without sums.
+    /// Prepares the conversion of `chunks`, without checking CRC-32s.
     pub(crate) fn new(
         source: &'a Checkpoint,
         plan: &'a Plan,
@@ -83,41 +83,41 @@ impl<'a> ChunkConverter<'a> {
     ) -> Self {
         let kernel: Kernel = if options.reference_kernels { kernels::reference } else { kernels::quantize };
         let (written, begun, broken) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Self { source, plan, outputs, chunks, chunk_source, sums: None, kernel, observer, written, begun, broken }
+        Self { source, plan, outputs, chunks, chunk_source, crcs: None, kernel, observer, written, begun, broken }
     }
 
-    /// Checks the CRC32 of the source's storages too; `unread` is read for its checksum only.
-    pub(super) fn with_sums(self, sums: &'a StorageCrcs<'a>, unread: &'a [UncoveredChunk]) -> Self {
-        Self { sums: Some((sums, unread)), ..self }
+    /// Also checks the CRC-32s of the storages; `uncovered` is read for this only.
+    pub(super) fn with_crcs(self, crcs: &'a StorageCrcs<'a>, uncovered: &'a [UncoveredChunk]) -> Self {
+        Self { crcs: Some((crcs, uncovered)), ..self }
     }
 
-    /// Runs all chunks from number `first`, then what no chunk reads of storages whose sums are checked.
+    /// Converts all chunks from number `first` on, then reads the parts of storages outside all chunks.
     pub(crate) fn run(&self, threads: NonZeroUsize, first: usize) -> Result<()> {
         let rest = self.chunks.len() - first.min(self.chunks.len());
-        let count = rest + self.sums.map_or(0, |(_, unread)| unread.len());
+        let count = rest + self.crcs.map_or(0, |(_, uncovered)| uncovered.len());
         worker_pool::run(threads, count, &self.source.dir, |number, buffers: &mut Buffers| {
             self.check_cancelled()?;
-            match (self.chunks.get(first + number), self.sums) {
+            match (self.chunks.get(first + number), self.crcs) {
                 (Some(chunk), _) => {
                     self.begun.fetch_max(first + number, Ordering::Relaxed);
                     self.convert_chunk(*chunk, buffers)?;
-                    self.chunk_source.done(first + number);
+                    self.chunk_source.on_written(first + number);
                     Ok(())
                 }
-                (None, Some((sums, unread))) => sums.read(unread[number - rest], buffers.reader.bytes()),
+                (None, Some((crcs, uncovered))) => crcs.read(uncovered[number - rest], buffers.reader.bytes()),
                 (None, None) => Ok(()),
             }
         })
     }
 
-    /// Runs `work` on a thread beside the workers; when it fails, they stop.
-    pub(super) fn alongside(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Runs `work` in a thread beside the workers. An error or panic of it stops them.
+    pub(super) fn run_alongside(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let died = |_| Err(Error::new(Code::Engine, &self.source.dir, "a thread died", "report this"));
         let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(died);
         done.inspect_err(|_| self.broken.store(true, Ordering::Relaxed))
     }
 
-    /// Where in the source the workers are: file and offset.
+    /// Returns the read position of the workers: shard and offset.
     pub(super) fn position(&self) -> (usize, u64) {
         let Some(chunk) = self.chunks.get(self.begun.load(Ordering::Relaxed)) else { return (0, 0) };
         let tensor = &self.plan.tensors[chunk.tensor];
@@ -125,33 +125,23 @@ impl<'a> ChunkConverter<'a> {
         (from.shard, from.offset.saturating_add(tensor.source_bytes / tensor.n_rows().max(1) * chunk.first_row))
     }
 
+    /// Returns an error when the observer cancels or a thread beside the workers failed.
     fn check_cancelled(&self) -> Result<()> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(Error::new(
-                Code::Interrupted,
-                &self.source.dir,
-                self.chunk_source.cancel_message(),
-                "run it again",
-            ));
-        }
-        if self.observer.cancelled() {
-            return Err(Error::new(
-                Code::Interrupted,
-                &self.source.dir,
-                self.chunk_source.cancel_message(),
-                "run it again",
-            ));
+        if self.broken.load(Ordering::Relaxed) || self.observer.cancelled() {
+            let what = self.chunk_source.cancel_message();
+            return Err(Error::new(Code::Interrupted, &self.source.dir, what, "run it again"));
         }
         Ok(())
     }
 
+    /// Converts one chunk and writes it to all outputs.
     fn convert_chunk(&self, chunk: Chunk, buffers: &mut Buffers) -> Result<()> {
         let tensor = &self.plan.tensors[chunk.tensor];
         let from = &self.source.tensors[tensor.source];
         let bytes = |buf: &mut [u8], offset| self.chunk_source.read(from.shard, buf, offset);
         let read = buffers.reader.read(self.source, &bytes, tensor, (chunk.first_row, chunk.rows))?;
-        if let (Some(crc_chunk), Some((sums, _))) = (chunk.crc_chunk, self.sums) {
-            sums.store(crc_chunk, read.bytes);
+        if let (Some(crc_chunk), Some((crcs, _))) = (chunk.crc_chunk, self.crcs) {
+            crcs.store(crc_chunk, read.bytes);
         }
         let n_per_row = to_usize(tensor.n_per_row());
         let importance = self.plan.importance[chunk.tensor].as_deref();
@@ -159,7 +149,7 @@ impl<'a> ChunkConverter<'a> {
             let planned = &self.plan.outputs[number];
             let ggml_type = planned.types[chunk.tensor];
             let row_bytes = planned.sizes[chunk.tensor] / tensor.n_rows();
-            // blocks that have the type already are taken over, as llama-quantize does
+            // blocks that already have the type are copied, as in llama-quantize
             let bytes = if ggml_type == from.dtype && ggml_type.block_size() > 1 {
                 read.bytes
             } else {
@@ -182,7 +172,7 @@ impl<'a> ChunkConverter<'a> {
         Ok(())
     }
 
-    /// The weight number `at` of a chunk cannot be stored.
+    /// The error for weight number `at` of a chunk, which the type cannot represent.
     fn out_of_range(&self, chunk: Chunk, ggml_type: GgmlType, at: usize, value: f32) -> Error {
         let tensor = &self.plan.tensors[chunk.tensor];
         let from = &self.source.tensors[tensor.source];
@@ -192,15 +182,11 @@ impl<'a> ChunkConverter<'a> {
             row = rotary_source_row(row, self.source.config.head_dim as usize);
         }
         let row = chunk.first_row + row as u64;
-        let what =
-            format!("tensor '{}' has {value} at row {row}, column {column}, which {ggml_type} cannot hold", from.name);
-        let fix =
-            "name a type that can (BF16 or F32), or download the checkpoint again: a weight this large is often damage";
+        let what = format!(
+            "tensor '{}' has {value} at row {row}, column {column}, which {ggml_type} cannot represent",
+            from.name
+        );
+        let fix = "choose BF16 or F32, or download the checkpoint again: so large a weight is often a sign of damage";
         Error::new(Code::TensorValue, &self.source.shards[from.shard].path, what, fix)
     }
-}
-
-/// Sizes of one chunk: bounded by [`CHUNK`] and by one head's rows.
-fn to_usize(n: u64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
 }

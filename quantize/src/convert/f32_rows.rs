@@ -1,14 +1,15 @@
-//! Rows of a planned tensor as f32, in the order of the GGUF file: bytes read, widened, checked for NaN and infinity, and
-//! for a rotary tensor interleaved.
+//! Reads rows of a planned tensor as f32 in the order of the GGUF file: converts them, checks for NaN and infinity, and
+//! interleaves the rows of rotary tensors. The bytes come from `read_rows`.
 
 use crate::checkpoint::Checkpoint;
 use crate::convert::read_rows::{self, ReadAt, RowRange};
 use crate::error::{Code, Error, Result};
+use crate::integers::to_usize;
 use crate::llama_tensors::{Layout, rotary_source_row};
 use crate::plan::PlannedTensor;
 use llama_ext::GgmlType;
 
-/// One thread's memory, grown once to the largest chunk.
+/// Reads rows; it keeps the buffers of a thread, which grow to the largest chunk.
 #[derive(Debug, Default)]
 pub(crate) struct RowReader {
     bytes: Vec<u8>,
@@ -16,25 +17,25 @@ pub(crate) struct RowReader {
     ordered: Vec<f32>,
 }
 
-/// Rows of a tensor.
+/// Rows that were read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct F32Rows<'a> {
-    /// As they are in the source.
+    /// Their bytes in the source.
     pub(crate) bytes: &'a [u8],
-    /// As numbers, in the order of the GGUF file.
+    /// Their weights, in the order of the GGUF file.
     pub(crate) weights: &'a [f32],
-    /// The largest magnitude among them.
+    /// The largest magnitude of a weight.
     pub(crate) largest: f32,
 }
 
 impl RowReader {
-    /// The bytes last read, for the check sums of their storage.
+    /// The bytes that were read last.
     pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// `count` rows from `first` of `tensor`, of whose shard `read` gives the bytes; of a rotary tensor they have to be
-    /// whole heads.
+    /// Reads `count` rows of `tensor` from row `first`; `read` reads from its shard. The rows of a rotary tensor must be whole
+    /// heads.
     pub(crate) fn read(
         &mut self,
         source: &Checkpoint,
@@ -73,21 +74,16 @@ impl RowReader {
     }
 }
 
-/// The largest magnitude; infinite or NaN if there is one such weight. One pass without an exit on the way, at the speed
-/// of memory: the bits of floats without their sign are in the order of their magnitudes, infinity and NaN last.
+/// Returns the largest magnitude; infinity or NaN if there is one. Works at memory speed: without their sign, the bits of
+/// floats are in the order of their magnitudes, with infinity and NaN last.
 pub(crate) fn largest(weights: &[f32]) -> f32 {
     f32::from_bits(weights.iter().fold(0, |most, w| most.max(w.to_bits() & !SIGN)))
 }
 
-/// The bit of an f32 that is its sign.
+/// The sign bit of an f32.
 const SIGN: u32 = 1 << 31;
 
-/// Index of the first NaN or infinity. Where the culprit is, is asked only if there is one.
+/// Returns the index of the first NaN or infinity. The position is searched only if there is one.
 pub(crate) fn first_not_finite(weights: &[f32]) -> Option<usize> {
     if largest(weights).is_finite() { None } else { weights.iter().position(|w| !w.is_finite()) }
-}
-
-/// Bounded by a chunk or by one head's rows.
-fn to_usize(n: u64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -1,7 +1,8 @@
-//! The one pass: every tensor is read once, in chunks of rows, and written to every output at the offset the plan gave.
+//! Converts a local checkpoint in one pass: each tensor is read once, in chunks of rows, and written to every output at
+//! its planned offset.
 //!
-//! Chunks go over a pool of threads. Each thread has its own three buffers (source bytes, f32, quantized bytes), so the
-//! memory is threads × a few MiB whatever the model's size, and while one thread waits for the disk another computes.
+//! Threads: the caller and `threads` − 1 workers convert chunks; one thread flushes the outputs, one computes the SHA-256s
+//! of the weight files. Each converting thread owns four buffers of a few MiB. Remote weights: `streaming/`.
 
 mod chunk_converter;
 mod chunks;
@@ -24,19 +25,18 @@ use crate::plan::{Plan, PlannedTensor};
 use crate::platform::write_all_at;
 use crate::space;
 use crate::worker_pool;
-use chunks::step;
+use chunks::rows_per_chunk;
 use source_sha256::SourceHashes;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use storage_crc::StorageCrcs;
 
-/// Bytes written between two flushes.
+/// Bytes written between two fsyncs.
 const FLUSH: u64 = 128 << 20;
 
-/// Writes every output of `plan`. They appear under their names only when all of them are complete and on disk; on any
-/// error, and when the observer cancels, none does. Where a weight file's sha256 is known, the file has it, or there is no
-/// output.
+/// Writes all outputs of `plan`. They are renamed to their final names when all are complete and on disk; after an error or
+/// a cancellation before that, there is no output. If the SHA-256 of a weight file is known, it is verified.
 ///
 /// # Errors
 /// [`Error`] naming the file and tensor.
@@ -49,29 +49,34 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: ConvertOptions, observ
             .map_err(|err| Error::io(output.path(), "write the header", &err))?;
         outputs.push(output);
     }
-    let (mut sums, unread) = StorageCrcs::new(source, plan);
-    let chunks = chunks(source, plan, Some(&mut sums));
+    let (mut crcs, uncovered) = StorageCrcs::new(source, plan);
+    let chunks = chunks(source, plan, Some(&mut crcs));
     let hashes = SourceHashes::new(source, observer);
-    let job = ChunkConverter::new(source, plan, &outputs, &chunks, source, options, observer).with_sums(&sums, &unread);
+    let converter =
+        ChunkConverter::new(source, plan, &outputs, &chunks, source, options, observer).with_crcs(&crcs, &uncovered);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // without a thread for it, all is flushed and hashed at the end
+        // if these threads cannot be started, everything is flushed and hashed at the end
         let alongside = std::thread::Builder::new();
-        let flusher =
-            alongside.spawn_scoped(scope, || job.alongside(|| flush_alongside(&outputs, &job.written, &done))).ok();
+        let flusher = alongside
+            .spawn_scoped(scope, || {
+                converter.run_alongside(|| flush_while_converting(&outputs, &converter.written, &done))
+            })
+            .ok();
         let alongside = std::thread::Builder::new();
-        let hasher =
-            alongside.spawn_scoped(scope, || job.alongside(|| hashes.hash_alongside(&done, || job.position()))).ok();
-        let worked = job.run(options.threads, 0);
+        let hasher = alongside
+            .spawn_scoped(scope, || converter.run_alongside(|| hashes.hash_alongside(&done, || converter.position())))
+            .ok();
+        let worked = converter.run(options.threads, 0);
         done.store(true, Ordering::Relaxed);
         let worked = worked.and_then(|()| hashes.hash_remaining(options.threads)).inspect_err(|_| hashes.stop());
         let defect = || Error::new(Code::Engine, &source.dir, "a thread died", "report this");
         let alongside =
             [flusher, hasher].map(|thread| thread.map_or(Ok(()), |t| t.join().unwrap_or_else(|_| Err(defect()))));
-        // what went wrong alongside stopped the workers
+        // an error of these threads stopped the workers, so it takes precedence
         alongside.into_iter().collect::<Result<()>>().and(worked)
     })?;
-    sums.check()?;
+    crcs.check()?;
     source.unchanged()?;
     observer.finishing();
     for output in &outputs {
@@ -81,9 +86,9 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: ConvertOptions, observ
     Ok(Report { read: plan.source_bytes, written: plan.output_bytes() })
 }
 
-/// Flushes what is written while the threads still compute: left to the system, most of it would wait in memory for the
-/// last flush, and the disk would stand idle until then. A failed flush is reported only once, so its error is kept.
-fn flush_alongside(outputs: &[Output], written: &AtomicU64, done: &AtomicBool) -> Result<()> {
+/// Fsyncs the outputs during the conversion; otherwise the system would delay most writes until the last fsync. The
+/// operating system reports a failed fsync only once, so its error is returned.
+fn flush_while_converting(outputs: &[Output], written: &AtomicU64, done: &AtomicBool) -> Result<()> {
     let mut flushed = 0;
     while !done.load(Ordering::Relaxed) {
         let now = written.load(Ordering::Relaxed);
@@ -99,11 +104,11 @@ fn flush_alongside(outputs: &[Output], written: &AtomicU64, done: &AtomicBool) -
     Ok(())
 }
 
-/// Bytes of memory a conversion takes, at most and roughly: what each thread holds of a chunk (source, f32, f32 in order,
-/// blocks), the headers, and the program itself.
+/// Returns an upper estimate of the memory of a conversion in bytes: four buffers for each thread (source bytes, f32,
+/// reordered f32, blocks), the headers, and the program itself.
 #[must_use]
 pub fn memory_needed(plan: &Plan, threads: NonZeroUsize) -> u64 {
-    let weights = |t: &PlannedTensor| t.n_per_row().saturating_mul(step(t, plan.head_dim).min(t.n_rows()));
+    let weights = |t: &PlannedTensor| t.n_per_row().saturating_mul(rows_per_chunk(t, plan.head_dim).min(t.n_rows()));
     let chunk = plan.tensors.iter().map(weights).max().unwrap_or(0);
     let headers = plan.outputs.iter().fold(0_u64, |sum, o| sum.saturating_add(o.header.len() as u64));
     let threads = threads.get().min(worker_pool::MAX_THREADS) as u64;

@@ -1,23 +1,23 @@
-//! What a conversion is asked for, and what it reports.
+//! Options and report of a conversion.
 
 use std::num::NonZeroUsize;
 
-/// How to convert.
+/// Options of a conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvertOptions {
-    /// Worker threads.
+    /// Threads that convert, the caller included.
     pub threads: NonZeroUsize,
-    /// Replace outputs that exist.
+    /// Replaces outputs that exist.
     pub replace: bool,
-    /// Quantize with ggml's own code: slower, the same bytes.
+    /// Quantizes with ggml's code: slower, same bytes.
     pub reference_kernels: bool,
 }
 
-/// What a conversion did.
+/// Report of a finished conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Bytes of weights read.
+    /// Bytes of weights that were read.
     pub read: u64,
-    /// Bytes written, all outputs together.
+    /// Bytes that were written to all outputs.
     pub written: u64,
 }

@@ -1,15 +1,15 @@
-//! Whether what was written holds the weights it was made of. A half float ends at 65504, so a large weight becomes an
-//! infinity, or the scale of its block does; and in the quantizers' sums of squares a very large one becomes an infinity
-//! that can end in a scale of zero. llama-quantize checks the scales (`ggml_validate_row_data`) when a tensor is done.
+//! Finds weights that were lost in quantization. f16 ends at 65504, so a large weight, or the scale of its block, can
+//! become infinite; in the quantizers' sums of squares a very large one can overflow and end in a scale of zero.
+//! llama-quantize only checks the scales of finished tensors (`ggml_validate_row_data`).
 
 use llama_ext::{GgmlType, blocks};
 use std::ops::Range;
 
-/// No weight of a model is as large. From here on a block is compared with its weights; below, no sum of a quantizer can
-/// overflow ([`crate::Imatrix`] bounds the other factor).
+/// Magnitude above all weights of real models. Blocks with larger weights are compared with them; below, no sum in a
+/// quantizer can overflow ([`crate::Imatrix`] bounds the other factor).
 const LARGE: f32 = 1e4;
 
-/// Rows that were quantized.
+/// Quantized rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QuantizedRows<'a> {
     pub(crate) ggml_type: GgmlType,
@@ -18,8 +18,8 @@ pub(crate) struct QuantizedRows<'a> {
     pub(crate) importance: Option<&'a [f32]>,
 }
 
-/// Index of a weight that was lost on the way from `weights` to `made`: the largest of its block or, where that is an
-/// ordinary one, of its row, over which some quantizers take sums; `largest` is the largest magnitude among all of them.
+/// Returns the index of a weight that was lost between `weights` and `made`: the largest of the block or, if that is small,
+/// of the row, over which some quantizers sum. `largest` is the largest magnitude in `weights`.
 pub(crate) fn find_lost(made: &QuantizedRows<'_>, weights: &[f32], largest: f32) -> Option<usize> {
     let size = made.ggml_type.block_size();
     let block = bad_scale(made.ggml_type, made.bytes)
@@ -34,7 +34,7 @@ pub(crate) fn find_lost(made: &QuantizedRows<'_>, weights: &[f32], largest: f32)
     if size == 1 || weights[in_block].abs() >= LARGE { Some(in_block) } else { most(row..row + columns) }
 }
 
-/// The first block with a scale that is no number.
+/// Returns the first block with a NaN or infinite scale.
 fn bad_scale(ggml_type: GgmlType, bytes: &[u8]) -> Option<usize> {
     let exponent: u16 = match ggml_type {
         GgmlType::F32 => return None,
@@ -43,13 +43,13 @@ fn bad_scale(ggml_type: GgmlType, bytes: &[u8]) -> Option<usize> {
         _ => return blocks::first_bad(ggml_type, bytes),
     };
     let is_bad = |half: [u8; 2]| u16::from_le_bytes(half) & exponent == exponent;
-    // without an exit on the way, at the speed of memory
+    // no early exit: this way it works at memory speed
     let halves = bytes.as_chunks::<2>().0;
     let any = halves.iter().fold(false, |any, half| any | is_bad(*half));
     if any { halves.iter().position(|half| is_bad(*half)) } else { None }
 }
 
-/// The first block of large weights that is no nearer to them than zeros would be.
+/// Returns the first block with large weights whose error is at least that of zeros.
 fn worse_than_zeros(made: &QuantizedRows<'_>, weights: &[f32]) -> Option<usize> {
     let size = made.ggml_type.block_size();
     if size == 1 {
@@ -70,7 +70,7 @@ fn worse_than_zeros(made: &QuantizedRows<'_>, weights: &[f32]) -> Option<usize> 
             error += weight(i) * (a - b) * (a - b);
             all += weight(i) * b * b;
         }
-        // all is zero where the importance is: nothing is lost there, unless a number is none
+        // `all` is zero where the importance is zero: nothing is lost there unless the error is NaN
         let near = error < all || (all == 0.0 && error == 0.0);
         (read.is_err() || !near).then_some(number)
     })

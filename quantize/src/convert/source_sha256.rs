@@ -1,8 +1,6 @@
-//! The sha256 of weight files, where the folder tells it (the shared Hugging Face cache names a file by it). Each such
-//! file is hashed from first to last byte on a thread of its own while it is converted, and nothing gets its name when a
-//! hash is not the one that is known.
-//!
-//! The hash keeps near the workers, so that the disk reads a byte once: what one of them read, the other finds in memory.
+//! Checks the SHA-256s of local weight files, where they are known (the shared Hugging Face cache names files by them).
+//! One thread hashes them in file order during the conversion. It stays close to the read position of the workers, so
+//! that the disk reads each byte once and the other reader finds it in the page cache.
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -19,15 +17,15 @@ use std::time::Duration;
 /// Bytes that the hash may be ahead of the workers.
 const AHEAD: u64 = 64 << 20;
 
-/// The files that are to be hashed.
+/// The files to hash.
 pub(crate) struct SourceHashes<'a> {
     source: &'a Checkpoint,
     observer: &'a dyn Observer,
-    /// Number of the file, and the sha256 it has to have.
-    wanted: Vec<(usize, &'a str)>,
-    /// The next of them.
+    /// Index of the shard and its expected SHA-256.
+    expected: Vec<(usize, &'a str)>,
+    /// Index of the next file in `expected`.
     next: AtomicUsize,
-    /// There will be no output, so no hash matters.
+    /// Whether the conversion failed, so that hashing is pointless.
     stopped: AtomicBool,
 }
 
@@ -38,20 +36,20 @@ impl<'a> SourceHashes<'a> {
             source.provenance.sha256.iter().find(|(file, _)| file == name).map(|(_, sha256)| sha256.as_str())
         };
         let files = source.shards.iter().enumerate();
-        let wanted = files.filter_map(|(number, shard)| Some((number, known(shard)?))).collect();
-        Self { source, observer, wanted, next: AtomicUsize::new(0), stopped: AtomicBool::new(false) }
+        let expected = files.filter_map(|(number, shard)| Some((number, known(shard)?))).collect();
+        Self { source, observer, expected, next: AtomicUsize::new(0), stopped: AtomicBool::new(false) }
     }
 
-    /// Ends all hashing.
+    /// Stops hashing.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// SourceHashes file after file beside the workers, who are at `place` (file and offset), until `done` says that they have
-    /// read everything; the file that is begun then is finished.
+    /// Hashes file after file beside the workers, until `done` is set; the current file is then finished. `place` returns the
+    /// read position of the workers (shard and offset).
     ///
     /// # Errors
-    /// [`Code::Sha256`] when a file is not what it was.
+    /// [`Code::Sha256`] when a file has another SHA-256.
     pub(crate) fn hash_alongside(&self, done: &AtomicBool, place: impl Fn() -> (usize, u64)) -> Result<()> {
         while !done.load(Ordering::Relaxed) {
             let may_read = |file: usize, offset: u64| {
@@ -65,19 +63,19 @@ impl<'a> SourceHashes<'a> {
         Ok(())
     }
 
-    /// SourceHashes the files that are left, several at a time.
+    /// Hashes the remaining files, several at a time.
     ///
     /// # Errors
-    /// As [`Self::hash_alongside`].
+    /// Like [`Self::hash_alongside`].
     pub(crate) fn hash_remaining(&self, threads: NonZeroUsize) -> Result<()> {
-        let left = self.wanted.len().saturating_sub(self.next.load(Ordering::Relaxed));
-        worker_pool::run(threads, left, &self.source.dir, |_, (): &mut ()| self.hash_next(|_, _| true).map(drop))
+        let remaining = self.expected.len().saturating_sub(self.next.load(Ordering::Relaxed));
+        worker_pool::run(threads, remaining, &self.source.dir, |_, (): &mut ()| self.hash_next(|_, _| true).map(drop))
     }
 
     /// Hashes the next file; false when there is none, or after [`Self::stop`]. Byte `offset` of file `number` is read when
     /// `may_read(number, offset)`.
     fn hash_next(&self, may_read: impl Fn(usize, u64) -> bool) -> Result<bool> {
-        let Some((number, wanted)) = self.wanted.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+        let Some((number, expected)) = self.expected.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
             return Ok(false);
         };
         let shard = &self.source.shards[*number];
@@ -101,10 +99,10 @@ impl<'a> SourceHashes<'a> {
             Err(Ended::Stopped) => return Ok(false),
             Err(Ended::Failed(err)) => return Err(err),
         };
-        if found.eq_ignore_ascii_case(wanted) {
+        if found.eq_ignore_ascii_case(expected) {
             return Ok(true);
         }
-        let what = format!("has sha256 {found}; when it was downloaded it had {wanted}");
+        let what = format!("has SHA-256 {found}, expected {expected} (recorded at the download)");
         let fix = "the file is damaged or was changed: delete it and download it again";
         Err(Error::new(Code::Sha256, &shard.path, what, fix))
     }

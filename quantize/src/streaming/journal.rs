@@ -1,5 +1,5 @@
-//! How far a conversion is, on disk: one line for each entry, each with its own sum, so that a torn last line is seen and
-//! left out. The file is locked while somebody converts.
+//! The journal of a streaming conversion: one line per entry, each with a CRC-32, so that a torn last line is detected. It
+//! is locked during the conversion. (The journal of a batch is in the program's `batch/journal/`.)
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -19,31 +19,30 @@ use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-/// More than the entries of any model can take.
+/// Limit on the length of the journal, above that of any model.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Everything before `segment` is done and on disk.
+/// The point from which a run resumes: everything before `segment` is complete and on disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ResumePoint {
     pub(super) segment: usize,
-    /// The sums of the file that `segment` is of, up to it.
+    /// The checksum of the current file before `segment`.
     pub(super) checksum: RunningChecksum,
 }
 
-/// What the file says.
+/// The state of the conversion in the journal.
 #[derive(Clone, Debug, Default)]
 enum JournalState {
-    /// Nothing yet.
+    /// No resume point yet.
     #[default]
     Nothing,
-    /// Everything before the point is done.
+    /// Everything before the point is complete.
     Until(ResumePoint),
-    /// All is done and right; the outputs are being given their names. Of each its name and its number in the file
-    /// system, where it has one.
+    /// All outputs are complete and verified, and are being renamed. The value maps their paths to inode numbers.
     Publishing(Value),
 }
 
-/// The journal of one conversion, locked.
+/// The locked journal of a conversion.
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
@@ -53,8 +52,8 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens or begins the journal at `path` of a conversion into `parts`. One that is of another conversion, or damaged,
-    /// is begun anew, and what that conversion had begun is taken away; the observer is told.
+    /// Opens or creates the journal at `path` for a conversion of `name` into the partial files `parts`. A journal of another
+    /// conversion (`identity`) or a damaged one is restarted, and the partial files that it names are deleted, with a note.
     pub(super) fn open(
         path: &Path,
         identity: &str,
@@ -73,7 +72,7 @@ impl Journal {
             LoadedJournal::Nothing => journal.restart()?,
             LoadedJournal::JournalState(state) => journal.state = state,
             LoadedJournal::Other(why, head) => {
-                observer.note(&format!("{}: {why}; it begins anew", path.display()));
+                observer.note(&format!("{}: {why}; starting over", path.display()));
                 delete_partial_files(path, &head);
                 journal.restart()?;
             }
@@ -81,7 +80,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Where to go on, when there is something to go on from.
+    /// Returns the point to resume from, if there is one.
     pub(super) fn resume_point(&self) -> Option<ResumePoint> {
         match &self.state {
             JournalState::Until(point) if point.segment > 0 => Some(point.clone()),
@@ -89,28 +88,28 @@ impl Journal {
         }
     }
 
-    /// Whether the outputs were being given their names.
+    /// Whether the outputs were being renamed.
     pub(super) fn is_publishing(&self) -> bool {
         matches!(self.state, JournalState::Publishing(_))
     }
 
-    /// Forgets everything.
+    /// Empties the journal.
     pub(super) fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).map_err(|err| self.failed(&err))?;
         self.state = JournalState::Nothing;
         self.write_line(&self.head.clone())
     }
 
-    /// Says that everything before `point` is done and on disk: `arrived` bytes.
+    /// Records that everything before `point`, `arrived` bytes, is complete and on disk.
     pub(super) fn append_point(&mut self, point: ResumePoint, arrived: u64) -> Result<()> {
-        let (sha256, crc) = point.checksum.write();
-        // the bytes are for people
+        let (sha256, crc) = point.checksum.save();
+        // `arrived` is only informational
         self.write_line(&json!({"segment": point.segment, "arrived": arrived, "sha256": sha256, "crc": crc}))?;
         self.state = JournalState::Until(point);
         Ok(())
     }
 
-    /// Says that all is done, right and on disk.
+    /// Records that all outputs are complete, verified and on disk.
     pub(super) fn publish(&mut self, outputs: &[Output]) -> Result<()> {
         let number = |output: &Output| output.file().metadata().ok().as_ref().and_then(inode);
         let files: Value = outputs.iter().map(|o| (key(o.path()), json!(number(o)))).collect::<Map<_, _>>().into();
@@ -119,13 +118,13 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether the file that was `found` can be the output `path` that [`Self::publish`] was about.
+    /// Whether a file with the metadata `found` can be the output `path` of [`Self::publish`].
     pub(super) fn wrote(&self, path: &Path, found: &Metadata) -> bool {
         let JournalState::Publishing(files) = &self.state else { return false };
         files.get(key(path)).and_then(Value::as_u64).is_none_or(|wrote| inode(found) == Some(wrote))
     }
 
-    /// Takes the journal away.
+    /// Deletes the journal.
     pub(super) fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.path).map_err(|err| Error::io(&self.path, "remove the journal", &err))
     }
@@ -151,7 +150,7 @@ impl Journal {
         let lines = bytes.split_inclusive(|b| *b == b'\n').enumerate();
         for (number, line) in lines {
             let Some(value) = parse(line) else {
-                // the last line was torn by whatever ended the run; another one is damage
+                // a torn last line is normal after a kill; any other invalid line is damage
                 if end.saturating_add(line.len()) < bytes.len() {
                     return Ok(LoadedJournal::Other("is damaged", first));
                 }
@@ -159,13 +158,13 @@ impl Journal {
             };
             if number == 0 {
                 if value != self.head {
-                    let why = "is of another conversion (other types, options, files or version)";
+                    let why = "is of a different conversion (other types, options, files or version)";
                     return Ok(LoadedJournal::Other(why, first));
                 }
             } else {
                 match parse_state(&value) {
                     Some(new) => state = new,
-                    None => return Ok(LoadedJournal::Other("has an entry that is none", first)),
+                    None => return Ok(LoadedJournal::Other("contains an invalid entry", first)),
                 }
             }
             end = end.saturating_add(line.len());
@@ -181,26 +180,26 @@ impl Journal {
 enum LoadedJournal {
     Nothing,
     JournalState(JournalState),
-    /// Not a journal to go on from, why, and its first line.
+    /// A journal that cannot be resumed: the reason, and its first line.
     Other(&'static str, Value),
 }
 
-/// Takes away the files that another conversion began and that nobody will finish: those its journal names, beside it.
+/// Deletes the partial files of an abandoned conversion, which the first line of its journal names.
 fn delete_partial_files(path: &Path, head: &Value) {
     for part in head["parts"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if Path::new(part).file_name().is_some_and(|name| name == part) && part.ends_with(Output::PART) {
-            // what cannot be taken away is in nobody's way
+            // ignore deletion errors
             drop(std::fs::remove_file(path.with_file_name(part)));
         }
     }
 }
 
-/// A whole line whose sum is right.
+/// Parses a complete line with the right CRC-32.
 fn parse(line: &[u8]) -> Option<Value> {
     let line = line.strip_suffix(b"\n")?;
-    let (sum, text) = (line.get(..8)?, line.get(9..)?);
-    let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
-    if sum != crc32fast::hash(text) { None } else { serde_json::from_slice(text).ok() }
+    let (crc, text) = (line.get(..8)?, line.get(9..)?);
+    let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?, 16).ok()?;
+    if crc != crc32fast::hash(text) { None } else { serde_json::from_slice(text).ok() }
 }
 
 fn parse_state(value: &Value) -> Option<JournalState> {
@@ -209,11 +208,11 @@ fn parse_state(value: &Value) -> Option<JournalState> {
     }
     let segment = usize::try_from(value.get("segment")?.as_u64()?).ok()?;
     let crc = u32::try_from(value.get("crc")?.as_u64()?).ok()?;
-    let checksum = RunningChecksum::read(value.get("sha256")?.as_str()?, crc)?;
+    let checksum = RunningChecksum::restore(value.get("sha256")?.as_str()?, crc)?;
     Some(JournalState::Until(ResumePoint { segment, checksum }))
 }
 
-/// Opens and locks the file. A lock on a file that was taken away meanwhile locks nothing, so the name is looked at again.
+/// Opens and locks the file. If it was deleted in between, the lock is useless, so the path is checked afterwards.
 fn lock(path: &Path, name: &str) -> Result<File> {
     let io = |err: &std::io::Error| {
         let fix = "choose a folder that can be written with -o";
@@ -225,10 +224,10 @@ fn lock(path: &Path, name: &str) -> Result<File> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let what = format!("another process converts {name} here");
+                let what = format!("another process is converting {name} here");
                 return Err(Error::new(Code::Locked, path, what, "wait for it, or choose another folder"));
             }
-            // some network folders have no locks; then two at once is the user's to prevent
+            // some network file systems have no locks
             Err(TryLockError::Error(err)) if is_unsupported(&err) => {}
             Err(TryLockError::Error(err)) => return Err(io(&err)),
         }
@@ -238,13 +237,13 @@ fn lock(path: &Path, name: &str) -> Result<File> {
     }
 }
 
-/// What an output is called in the journal.
+/// The key of an output in the journal.
 fn key(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// What has to be the same for a run to go on from another: the files, how they are cut, and everything that decides a
-/// byte of the outputs.
+/// Returns a hash of everything that must be equal to resume: the files, their segments, and all that decides the bytes of
+/// the outputs.
 pub(super) fn identity(source: &Checkpoint, plan: &Plan, remote: &RemoteCheckpoint, segments: &Segments) -> String {
     let mut all = Sha256::new();
     let mut put = |bytes: &[u8]| {
@@ -257,7 +256,7 @@ pub(super) fn identity(source: &Checkpoint, plan: &Plan, remote: &RemoteCheckpoi
         put(name.as_bytes());
         put(remote.file(&name).map_or("", |file| file.sha256.as_str()).as_bytes());
     }
-    // where a header that was read now has every tensor: what an earlier run converted by another one is of no use
+    // the positions of the tensors: another header makes the earlier chunks useless
     for tensor in &source.tensors {
         put(format!("{tensor:?}").as_bytes());
     }

@@ -1,15 +1,17 @@
-//! Conversion of weights that are still on their way: from a server straight to GGUF, without ever holding the checkpoint.
+//! Converts the weights of a remote checkpoint while they are downloaded, without storing the checkpoint.
 //!
 //! ```text
-//! RangeSource ─► segments, several at once ─► SegmentBuffer ─┬─► sha256 and CRC32, in the order of the file
-//! (HTTP is     cut at chunks              bounded └─► chunks: the same workers as for a file on disk ─► NAME.tulu-part
-//!  elsewhere)                             memory
+//! RangeSource ─► segments ─► SegmentBuffer ─┬─► SHA-256 and CRC-32, in file order
+//! (HTTP is in     split at     bounded      └─► chunks ─► the workers of convert/ ─► NAME.tulu-part
+//!  the program)   chunks       memory
 //! ```
 //!
-//! Every byte that is converted has checksum through its file's sha256: a segment is fetched once and serves both. Headers
-//! and directories, which decide where a tensor's bytes are, are read before that; when their bytes pass, they are
-//! compared with what was read. The journal says up to which segment everything is done and on disk; whoever runs it again goes on
-//! from there. Outputs get their names when every file's sha256 was right.
+//! Each segment is fetched once and used for both hashing and conversion. Headers and directories, which decide where
+//! tensors are, are read earlier, by `Checkpoint::open_with`; later they are compared with the hashed bytes. The journal
+//! records the segments that are complete and on disk, so that the next run resumes there. The outputs get their final
+//! names when the SHA-256 of every file is verified.
+//!
+//! Threads: the caller and `threads` − 1 workers, `connections` downloads, one for hashing, one for the journal.
 
 mod checksum;
 mod journal;
@@ -37,24 +39,24 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How weights are fetched, and where is kept how far that is.
+/// Options of a streaming conversion.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
-    /// The journal's file; beside the outputs, and another one for other outputs.
+    /// Path of the journal, beside the outputs; must be unique for each set of outputs.
     pub journal: PathBuf,
-    /// Requests at a time.
+    /// Parallel requests.
     pub connections: NonZeroUsize,
-    /// Bytes in one request, about.
+    /// Approximate bytes per request.
     pub segment: u64,
-    /// Bytes that are held in memory at capacity.
+    /// Most bytes of segments in memory.
     pub buffer: u64,
-    /// Bytes that arrive between two entries in the journal, at capacity and about; there is one every two seconds at least.
+    /// Approximate bytes between journal entries. While data arrives, an entry is also written every two seconds.
     pub entry: u64,
 }
 
 impl StreamOptions {
-    /// What suits `total` bytes of weights: requests of some MiB for a real model, smaller ones for a small one, so that
-    /// there are enough of them to go on from.
+    /// Returns options for `total` bytes of weights: segments of some MiB for a real model, smaller ones for a small model, so
+    /// that there are enough points to resume from.
     #[must_use]
     pub fn of(total: u64, journal: PathBuf) -> Self {
         let segment = (total / 256).clamp(256 << 10, 8 << 20);
@@ -68,29 +70,29 @@ impl StreamOptions {
     }
 }
 
-/// Time between two entries in the journal.
-const ENTRY_TIME: Duration = Duration::from_secs(2);
+/// Longest time between journal entries.
+const ENTRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Bytes of memory that the weights on their way take beside [`crate::memory_needed`].
+/// Returns the memory for segments in bytes, in addition to [`crate::memory_needed`].
 #[must_use]
 pub fn stream_memory(stream: &StreamOptions) -> u64 {
     stream.buffer + stream.segment
 }
 
-/// Whether [`arrive`] can convert this checkpoint: no if a tensor is a view, whose bytes lie all over its storage, or if
-/// many tensors share one.
+/// Whether [`convert_streaming`] can convert the checkpoint: false if a tensor is a non-contiguous view, or if tensors share
+/// so large a storage that a segment would exceed 64 MiB.
 #[must_use]
 pub fn can_stream(source: &Checkpoint, plan: &Plan, stream: &StreamOptions) -> bool {
     let chunks = convert::chunks(source, plan, None);
     Segments::split(source, plan, &chunks, stream.segment).is_some()
 }
 
-/// As [`crate::convert`], with weights that come from `remote`, which `source` was opened with. What a run that was
-/// stopped or killed had done and written to its journal is not done again.
+/// Converts like [`crate::convert`], with the weights of `remote`, with which `source` was opened. Resumes from the journal
+/// of an interrupted run.
 ///
 /// # Errors
-/// [`Error`] naming the file and tensor; [`Code::Sha256`] when what arrived is not what was listed, [`Code::Fetch`] as
-/// the supply gives it, [`Code::Locked`] when another process converts with the same journal.
+/// [`Error`] naming the file and tensor; [`Code::Sha256`] when a file does not have the listed SHA-256, [`Code::Fetch`] from
+/// the [`RangeSource`], [`Code::Locked`] when another process uses the journal.
 pub fn convert_streaming(
     source: &Checkpoint,
     plan: &Plan,
@@ -101,28 +103,28 @@ pub fn convert_streaming(
 ) -> Result<Report> {
     let chunks = convert::chunks(source, plan, None);
     let segments = Segments::split(source, plan, &chunks, stream.segment).ok_or_else(|| {
-        let what = "has tensors that share storages or are views, which cannot be converted as they arrive";
+        let what = "has tensors that share storages or are views, which a streaming conversion does not support";
         Error::new(Code::Request, &source.dir, what, "download the checkpoint, then convert the folder")
     })?;
     let identity = journal::identity(source, plan, remote, &segments);
     let parts = parts(plan);
     let mut journal = Journal::open(&stream.journal, &identity, &source.name(), &parts, observer)?;
     let (chunks, segments, parts) = (&chunks[..], &segments, &parts[..]);
-    let run = Streaming { source, plan, remote, options, stream, observer, chunks, segments, parts };
-    let done = run.run(&mut journal);
+    let streaming = Streaming { source, plan, remote, options, stream, observer, chunks, segments, parts };
+    let done = streaming.run(&mut journal);
     if done.is_err() {
         if journal.resume_point().is_some() || journal.is_publishing() {
             return done;
         }
-        // nothing to go on from
-        run.parts.iter().for_each(|part| Output::forget(part));
+        // nothing to resume from
+        streaming.parts.iter().for_each(|part| Output::forget(part));
     }
     journal.remove()?;
     done
 }
 
-/// Where each output is until it is complete. Conversions to other sets of outputs have other names there, so that one
-/// does not write over what another, which was stopped, goes on from.
+/// Returns the paths of the partial files. They contain a tag for the set of outputs, so that conversions to different sets
+/// do not overwrite each other's partial files.
 fn parts(plan: &Plan) -> Vec<PathBuf> {
     let mut names: Vec<_> = plan.outputs.iter().map(|o| o.path.as_os_str().as_encoded_bytes()).collect();
     names.sort_unstable();
@@ -130,7 +132,7 @@ fn parts(plan: &Plan) -> Vec<PathBuf> {
     plan.outputs.iter().map(|o| Output::part(&o.path, &tag)).collect()
 }
 
-/// Everything that a run needs.
+/// A streaming conversion.
 struct Streaming<'a> {
     source: &'a Checkpoint,
     plan: &'a Plan,
@@ -140,12 +142,12 @@ struct Streaming<'a> {
     observer: &'a dyn Observer,
     chunks: &'a [Chunk],
     segments: &'a Segments,
-    /// Of each output, until it has its name.
+    /// Path of the partial file of each output.
     parts: &'a [PathBuf],
 }
 
 impl Streaming<'_> {
-    /// From wherever the journal stands to outputs under their names.
+    /// Runs or resumes the conversion through to the final rename.
     fn run(&self, journal: &mut Journal) -> Result<Report> {
         let replace = self.options.replace;
         if journal.is_publishing() && !self.all_outputs_present(journal) {
@@ -161,20 +163,20 @@ impl Streaming<'_> {
             }
             journal.publish(&outputs)?;
         }
-        // one that has its name already was published by the run that was killed while it did this
-        let unnamed = self.planned().map(|(o, part)| Output::reopen(&o.path, part, o.len, replace));
-        let unnamed = unnamed.filter_map(Result::transpose).collect::<Result<_>>()?;
-        output::publish(unnamed)?;
+        // an output without a partial file was renamed by a run that was killed during the renames
+        let pending = self.planned().map(|(o, part)| Output::reopen(&o.path, part, o.len, replace));
+        let pending = pending.filter_map(Result::transpose).collect::<Result<_>>()?;
+        output::publish(pending)?;
         Ok(Report { read: self.plan.source_bytes, written: self.plan.output_bytes() })
     }
 
-    /// Every output and the name that it has until it is complete.
+    /// Returns every output with the path of its partial file.
     fn planned(&self) -> impl Iterator<Item = (&OutputPlan, &Path)> {
         self.plan.outputs.iter().zip(self.parts.iter().map(PathBuf::as_path))
     }
 
-    /// Whether every output is there, under its own name or still under the other: the very file that was written, where
-    /// the system numbers files, for an older output may have the same name and length.
+    /// Whether all outputs are complete on disk, under their final names or as partial files. Inode numbers, where there are
+    /// any, show that it is not an older output with the same name and length.
     fn all_outputs_present(&self, journal: &Journal) -> bool {
         self.planned().all(|(o, part)| {
             let has = |path: &Path| {
@@ -185,21 +187,21 @@ impl Streaming<'_> {
         })
     }
 
-    /// Forgets what the journal says, because the files it is about are not there.
+    /// Restarts the journal, because its partial files are missing.
     fn restart(&self, journal: &mut Journal) -> Result<()> {
-        let what = "the files that an earlier run began are not there as it left them";
-        self.observer.note(&format!("{}: {what}; it begins anew", self.stream.journal.display()));
+        let what = "partial files of the earlier run are missing or changed";
+        self.observer.note(&format!("{}: {what}; starting over", self.stream.journal.display()));
         journal.restart()
     }
 
-    /// The outputs as an earlier run left them, or new ones.
+    /// Reopens the partial files of an earlier run, or creates new ones.
     fn outputs(&self, journal: &mut Journal) -> Result<Vec<Output>> {
         let replace = self.options.replace;
         if journal.resume_point().is_some() {
-            let begun = self.planned().map(|(o, part)| Output::reopen(&o.path, part, o.len, replace));
-            let begun = begun.collect::<Result<Option<Vec<_>>>>();
-            if let Some(begun) = begun? {
-                return Ok(begun);
+            let reopened = self.planned().map(|(o, part)| Output::reopen(&o.path, part, o.len, replace));
+            let reopened = reopened.collect::<Result<Option<Vec<_>>>>();
+            if let Some(reopened) = reopened? {
+                return Ok(reopened);
             }
             self.restart(journal)?;
         }
@@ -215,26 +217,25 @@ impl Streaming<'_> {
         Ok(outputs)
     }
 
-    /// Fetches, sums and converts everything from `point`.
+    /// Fetches, hashes and converts everything from `point` on.
     fn convert(&self, outputs: &[Output], journal: &mut Journal, point: ResumePoint) -> Result<()> {
         let first = self.segments.first_chunk(point.segment);
         if point.segment > 0 {
             let bytes = self.chunks[..first].iter().map(|chunk| chunk.bytes(self.plan)).sum();
             self.observer.advanced("", bytes);
-            self.observer
-                .note(&format!("goes on where an earlier run stopped, at {bytes} of {} bytes", self.plan.source_bytes));
+            self.observer.note(&format!("resuming at {bytes} of {} bytes", self.plan.source_bytes));
         }
         let buffer = SegmentBuffer::new(self.source, self.segments, self.observer, self.stream.buffer, point);
-        let job =
+        let converter =
             ChunkConverter::new(self.source, self.plan, outputs, self.chunks, &buffer, self.options, self.observer);
         let worked = std::thread::scope(|scope| {
-            // whatever happens in here, the threads end
-            let _closed = buffer.close_at_the_end();
+            // ends the threads, also on an early return
+            let _closed = buffer.close_on_drop();
             let start = std::thread::Builder::new;
             let cannot = |err: std::io::Error| Error::thread(&self.source.dir, &err);
             for number in 0..self.stream.connections.get() {
                 let connection = start().spawn_scoped(scope, || buffer.fetch(self.remote));
-                // fewer will do
+                // fewer connections are enough
                 match connection {
                     Err(err) if number == 0 => return Err(cannot(err)),
                     Err(_) => break,
@@ -242,23 +243,22 @@ impl Streaming<'_> {
                 }
             }
             start().spawn_scoped(scope, || buffer.hash_in_order(self.remote)).map_err(cannot)?;
-            let keeper =
+            let journal_thread =
                 start().spawn_scoped(scope, || self.journal_loop(&buffer, outputs, journal)).map_err(cannot)?;
-            let worked = job.run(self.options.threads, first).and_then(|()| buffer.wait_for_all());
+            let worked = converter.run(self.options.threads, first).and_then(|()| buffer.wait_for_all());
             match &worked {
                 Ok(()) => buffer.close(),
                 Err(err) => buffer.stop(err.clone()),
             }
-            let died =
-                |_| Err(Error::new(Code::Engine, &self.source.dir, "the thread of the journal died", "report this"));
-            // whatever stopped the buffer first is why the workers stopped
-            let worked = worked.map_err(|err| buffer.reason().unwrap_or(err));
-            worked.and(keeper.join().unwrap_or_else(died))
+            let died = |_| Err(Error::new(Code::Engine, &self.source.dir, "the journal thread died", "report this"));
+            // report the error that stopped the buffer first
+            let worked = worked.map_err(|err| buffer.stop_reason().unwrap_or(err));
+            worked.and(journal_thread.join().unwrap_or_else(died))
         });
         worked.inspect_err(|err| self.rewind_file(err, journal))
     }
 
-    /// Makes entries in the journal, each after what it claims is on disk.
+    /// Appends resume points to the journal, each after an fsync of the outputs.
     fn journal_loop(&self, buffer: &SegmentBuffer<'_>, outputs: &[Output], journal: &mut Journal) -> Result<()> {
         let _stop_on_panic = buffer.stop_on_panic();
         let mut last = journal.resume_point().map_or(0, |point| point.segment);
@@ -267,13 +267,13 @@ impl Streaming<'_> {
             let more = buffer.wait_for_change();
             let point = buffer.resume_point();
             let bytes = self.segments.bytes_before(point.segment) - self.segments.bytes_before(last);
-            if bytes > 0 && (!more || bytes >= self.stream.entry || when.elapsed() >= ENTRY_TIME) {
+            if bytes > 0 && (!more || bytes >= self.stream.entry || when.elapsed() >= ENTRY_INTERVAL) {
                 last = point.segment;
-                let kept = outputs
+                let appended = outputs
                     .iter()
                     .try_for_each(Output::sync_data)
                     .and_then(|()| journal.append_point(point, self.segments.bytes_before(last)));
-                kept.inspect_err(|err| buffer.stop(err.clone()))?;
+                appended.inspect_err(|err| buffer.stop(err.clone()))?;
                 when = Instant::now();
             }
             if !more {
@@ -282,8 +282,8 @@ impl Streaming<'_> {
         }
     }
 
-    /// What is wrong with a file's bytes may have come on the way: all of that file is in doubt then, and is fetched
-    /// again by the next run.
+    /// After an error in the bytes of a file, which the transfer may have damaged, moves the journal back to the file's start,
+    /// so that the next run downloads it again.
     fn rewind_file(&self, err: &Error, journal: &mut Journal) {
         if !matches!(err.code, Code::Sha256 | Code::TensorValue | Code::ZipCrc) {
             return;
@@ -291,7 +291,7 @@ impl Streaming<'_> {
         let Some(shard) = self.source.shards.iter().position(|shard| shard.path == err.file) else { return };
         let first = self.segments.first_of_shard(shard);
         if journal.resume_point().is_some_and(|point| point.segment > first) {
-            // an entry that cannot be made leaves the doubtful one, and the sha256 finds the damage again
+            // if this fails, the next run resumes within the file, and its SHA-256 finds the damage again
             let point = ResumePoint { segment: first, checksum: RunningChecksum::default() };
             drop(journal.append_point(point, self.segments.bytes_before(first)));
         }

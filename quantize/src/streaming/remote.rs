@@ -1,5 +1,5 @@
-//! Weight files that are elsewhere: their names, lengths and hashes are known, their bytes are asked for. Here is what
-//! opening a checkpoint reads of them, which are headers and directories; the weights come through the window.
+//! Remote weight files: their names, lengths and hashes are known, their bytes are fetched by range. The readers of
+//! `checkpoint/` read headers and directories through this module; weights come through `segment_buffer`.
 
 use crate::byte_source::ByteSource;
 use crate::checkpoint::{Provenance, WeightFiles};
@@ -12,36 +12,36 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Fetches bytes of files by their names. Retries, redirects and secrets are its own business.
+/// Fetches byte ranges of files. Implementations handle retries, redirects and credentials.
 pub trait RangeSource: fmt::Debug + Send + Sync {
-    /// Gives the bytes `range` of `name` to `sink`, in order and each exactly once; ends at once when `sink` refuses.
-    /// Called from several threads.
+    /// Passes the bytes `range` of the file `name` to `sink`, in order and each once. Returns as soon as `sink` fails. Called
+    /// from several threads.
     ///
     /// # Errors
-    /// [`Code::Fetch`], or the sink's own error.
+    /// [`Code::Fetch`], or the error of `sink`.
     fn fetch(&self, name: &str, range: Range<u64>, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
 }
 
 impl Error {
-    /// What a [`RangeSource`] answers when it cannot go on.
+    /// The error of a [`RangeSource`] that cannot fetch the file `name`.
     #[must_use]
     pub fn fetch(name: &str, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::new(Code::Fetch, Path::new(name), what, fix)
     }
 }
 
-/// A weight file as it is listed.
+/// A weight file in the server's listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteFile {
-    /// Its name.
+    /// File name.
     pub name: String,
     /// Length in bytes.
     pub len: u64,
-    /// Of its bytes: 64 hexadecimal digits in lower case.
+    /// SHA-256: 64 lower-case hexadecimal digits.
     pub sha256: String,
 }
 
-/// The weight files of a checkpoint that is elsewhere.
+/// The weight files of a remote checkpoint.
 #[derive(Clone, Debug)]
 pub struct RemoteCheckpoint {
     pub(super) ranges: Arc<dyn RangeSource>,
@@ -51,7 +51,7 @@ pub struct RemoteCheckpoint {
 }
 
 impl RemoteCheckpoint {
-    /// The files of `repository` (`owner/name`) at the commit `revision`.
+    /// Describes the files of `repository` (`owner/name`) at the commit `revision`.
     #[must_use]
     pub fn new(ranges: Arc<dyn RangeSource>, repository: &str, revision: &str, files: Vec<RemoteFile>) -> Self {
         Self { ranges, files, repository: repository.to_owned(), revision: revision.to_owned() }
@@ -61,7 +61,7 @@ impl RemoteCheckpoint {
         self.files.iter().find(|file| file.name == name)
     }
 
-    /// `owner/name@commit`.
+    /// Returns `owner/name@commit`.
     pub(super) fn place(&self) -> String {
         format!("{}@{}", self.repository, self.revision)
     }
@@ -88,27 +88,27 @@ impl WeightFiles for RemoteCheckpoint {
     }
 }
 
-/// Parts fetched together by [`ByteSource::prefetch`].
+/// Threads of [`ByteSource::prefetch`].
 const PREFETCH_THREADS: usize = 8;
-/// Parts nearer than this are one request.
+/// Ranges closer than this, in bytes, are joined into one request.
 const JOIN_DISTANCE: u64 = 4 << 10;
 
-/// One file, read here and there. What was fetched is cached: the header or the directory, and what lies around it.
+/// Sparse reader of a remote file; it caches the ranges that it fetched.
 #[derive(Debug)]
 struct RemoteReader {
     ranges: Arc<dyn RangeSource>,
     file: RemoteFile,
-    /// By first byte; several when a place was read again, further than before.
+    /// Fetched ranges by offset; several when a longer range was fetched from the same offset.
     cached: Mutex<BTreeMap<u64, Vec<Vec<u8>>>>,
 }
 
 impl RemoteReader {
-    /// What one request fetches at the beginning or the end: all of a usual header or directory.
+    /// Returns the bytes that a request at the start or the end of the file fetches: a whole header or directory, usually.
     fn read_ahead(&self) -> u64 {
         (self.file.len / 64).clamp(8 << 10, 256 << 10)
     }
 
-    /// Copies what is asked for out of what is cached, if it is there in one part.
+    /// Fills `buf` from the cache; false if no cached range has all of it.
     fn copy(&self, buf: &mut [u8], offset: u64) -> bool {
         let Ok(cached) = self.cached.lock() else { return false };
         let Some((first, parts)) = cached.range(..=offset).next_back() else { return false };
@@ -117,7 +117,7 @@ impl RemoteReader {
         part.inspect(|part| buf.copy_from_slice(part)).is_some()
     }
 
-    /// Fetches a part and keeps it.
+    /// Fetches a range into the cache.
     fn fetch(&self, range: Range<u64>) -> Result<()> {
         let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
         self.ranges.fetch(&self.file.name, range.clone(), &mut |part| {
@@ -125,7 +125,7 @@ impl RemoteReader {
             Ok(())
         })?;
         if let Ok(mut cached) = self.cached.lock() {
-            // a part that was read stays: all that was ever read is compared with what passes the sum
+            // keep all ranges: everything that was read is compared with the hashed bytes later
             let parts = cached.entry(range.start).or_default();
             let is_new = |part: &Vec<u8>| !part.starts_with(&bytes);
             if parts.iter().all(is_new) {
@@ -188,13 +188,13 @@ impl ByteSource for RemoteReader {
             for _ in 0..PREFETCH_THREADS.min(joined.len()) {
                 let fetcher = std::thread::Builder::new().spawn_scoped(scope, || {
                     while let Some(part) = joined.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        // what fails here is asked for again by who needs it, and is reported then
+                        // the reader fetches the range again and reports the error
                         if self.fetch(part.clone()).is_err() {
                             return;
                         }
                     }
                 });
-                // without a thread it is fetched later, by who needs it
+                // without a thread the reader fetches the range later
                 if fetcher.is_err() {
                     break;
                 }

@@ -1,8 +1,7 @@
-//! The segments that are in memory: fetched a little ahead of the workers, hashed in the order of the files, dropped when
-//! both are done with them.
+//! Bounded prefetch buffer of segments between the download threads, the hashing thread and the workers.
 //!
-//! There is no deadlock: segments enter in order, so the first one that is not done is always in, and nothing waits for
-//! anything behind it.
+//! It cannot deadlock: segments are reserved in order, so the first unfinished segment is always in the buffer, and no
+//! thread that works on it waits for a later one.
 
 use super::checksum::RunningChecksum;
 use super::journal::ResumePoint;
@@ -18,45 +17,46 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often one who waits looks whether the user asked to stop.
+/// Poll interval for cancellation while waiting.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The window over the segments of a checkpoint.
+/// The segments of a checkpoint that are in memory.
 pub(super) struct SegmentBuffer<'a> {
     source: &'a Checkpoint,
     segments: &'a Segments,
     observer: &'a dyn Observer,
-    /// Bytes held at capacity.
+    /// Most bytes in memory.
     capacity: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    /// Everything before it is done: its chunks are written, its bytes have checksum.
+    /// The first unfinished segment; all earlier ones are written and hashed.
     first: usize,
-    /// The sums at `first`.
+    /// The checksum before `first`.
     checksum: RunningChecksum,
     /// The next segment to fetch.
     next: usize,
-    /// Those from `first` to `next`.
+    /// The segments from `first` to `next`.
     entries: VecDeque<Entry>,
-    /// Bytes of the entries.
+    /// Bytes of all entries.
     held: u64,
-    /// Memory of segments that are done, for the next ones: allocated anew each time, it would be spread over the
-    /// allocator's arenas, and the process would hold twice the window.
+    /// Memory of finished segments, for reuse. New allocations would spread over the allocator's arenas and double the
+    /// memory of the process.
     free_buffers: Vec<Vec<u8>>,
-    /// Why everything stops; the first reason counts.
+    /// The error that stopped everything; the first one is kept.
     stopped: Option<Error>,
-    /// There is nothing more to do.
+    /// Whether the conversion is over.
     closed: bool,
 }
 
+/// A segment in the buffer.
 #[derive(Default)]
 struct Entry {
     bytes: Option<Arc<Vec<u8>>>,
     chunks_done: usize,
-    /// The sums behind it.
+    /// The checksum after the segment, once it is hashed.
     checksum: Option<RunningChecksum>,
 }
 
@@ -82,7 +82,7 @@ impl<'a> SegmentBuffer<'a> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // a thread that died said so with `stop`, and the numbers are whole after each step
+        // a thread that panics calls `stop`, and the state is consistent after each step
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,20 +90,20 @@ impl<'a> SegmentBuffer<'a> {
         self.changed.wait_timeout(state, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Stops everything for this reason, if there is none yet.
-    pub(super) fn stop(&self, why: Error) {
-        self.lock().stopped.get_or_insert(why);
+    /// Stops all threads because of `err`, unless they are already stopped.
+    pub(super) fn stop(&self, err: Error) {
+        self.lock().stopped.get_or_insert(err);
         self.changed.notify_all();
     }
 
-    /// Ends the threads that serve the window.
+    /// Ends the download and hashing threads.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Ends them when the answer is dropped, however that comes.
-    pub(super) fn close_at_the_end(&self) -> impl Drop + '_ {
+    /// Returns a guard that calls [`Self::close`] when it is dropped.
+    pub(super) fn close_on_drop(&self) -> impl Drop + '_ {
         struct Closed<'w, 'a>(&'w SegmentBuffer<'a>);
         impl Drop for Closed<'_, '_> {
             fn drop(&mut self) {
@@ -113,25 +113,25 @@ impl<'a> SegmentBuffer<'a> {
         Closed(self)
     }
 
-    /// Why it stopped.
-    pub(super) fn reason(&self) -> Option<Error> {
+    /// Returns the error that stopped the buffer.
+    pub(super) fn stop_reason(&self) -> Option<Error> {
         self.lock().stopped.clone()
     }
 
-    /// How far everything is done.
+    /// Returns the point up to which everything is written and hashed.
     pub(super) fn resume_point(&self) -> ResumePoint {
         let state = self.lock();
         ResumePoint { segment: state.first, checksum: state.checksum.clone() }
     }
 
-    /// Waits for a change, or until it is time to look; whether there is more to wait for.
+    /// Waits for a state change or the poll interval. Returns false once the buffer is closed or stopped.
     pub(super) fn wait_for_change(&self) -> bool {
         let over = |state: &State| state.closed || state.stopped.is_some();
         let state = self.lock();
         !over(&state) && !over(&self.wait(state))
     }
 
-    /// One connection: fetches segment after segment while there is room.
+    /// Fetches segment after segment; each download thread runs this.
     pub(super) fn fetch(&self, remote: &RemoteCheckpoint) {
         let _stop_on_panic = self.stop_on_panic();
         while let Some((number, segment)) = self.reserve_next() {
@@ -150,7 +150,7 @@ impl<'a> SegmentBuffer<'a> {
         }
     }
 
-    /// The next segment, when there is room for it.
+    /// Waits until the next segment fits into the buffer, and reserves it; `None` when there is none, or when stopped.
     fn reserve_next(&self) -> Option<(usize, &Segment)> {
         let mut state = self.lock();
         loop {
@@ -169,6 +169,7 @@ impl<'a> SegmentBuffer<'a> {
         }
     }
 
+    /// Fetches the bytes of a segment.
     fn fetch_segment(&self, remote: &RemoteCheckpoint, segment: &Segment) -> Result<Vec<u8>> {
         let path = &self.source.shards[segment.shard].path;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -176,25 +177,30 @@ impl<'a> SegmentBuffer<'a> {
         let mut bytes = self.lock().free_buffers.pop().unwrap_or_default();
         bytes.clear();
         bytes.try_reserve_exact(len).map_err(|_| {
-            Error::new(Code::Io, path, format!("no memory for {len} bytes"), "close other programs, then run it again")
+            Error::new(
+                Code::Io,
+                path,
+                format!("cannot allocate {len} bytes"),
+                "close other programs, then run it again",
+            )
         })?;
         remote.ranges.fetch(&name, segment.span.clone(), &mut |part| {
             bytes.extend_from_slice(part);
             let state = self.lock();
             match (&state.stopped, state.closed) {
-                (Some(why), _) => Err(why.clone()),
+                (Some(err), _) => Err(err.clone()),
                 (None, true) => Err(Error::new(Code::Interrupted, path, "stopped", "run it again")),
                 (None, false) => Ok(()),
             }
         })?;
         if bytes.len() != len {
-            let what = format!("{} bytes came for the {len} from byte {}", bytes.len(), segment.span.start);
+            let what = format!("expected {len} bytes at offset {}, got {}", segment.span.start, bytes.len());
             return Err(Error::new(Code::Engine, path, what, "report this"));
         }
         Ok(bytes)
     }
 
-    /// The one thread that takes the sums, in the order of the files.
+    /// Hashes the segments in file order; the hashing thread runs this.
     pub(super) fn hash_in_order(&self, remote: &RemoteCheckpoint) {
         let _stop_on_panic = self.stop_on_panic();
         let (first, mut checksum) = {
@@ -204,12 +210,12 @@ impl<'a> SegmentBuffer<'a> {
         for (number, segment) in self.segments.iter().enumerate().skip(first) {
             let Ok(bytes) = self.wait_for(number) else { return };
             let shard = &self.source.shards[segment.shard];
-            let mut summed = check_same_as_read(shard, segment, &bytes);
-            summed = summed.and_then(|()| checksum.update(shard, segment.span.clone(), &bytes));
-            if segment.last && summed.is_ok() {
-                summed = std::mem::take(&mut checksum).check(shard, listed(remote, &shard.path));
+            let mut verified = check_same_as_read(shard, segment, &bytes);
+            verified = verified.and_then(|()| checksum.update(shard, segment.span.clone(), &bytes));
+            if segment.last && verified.is_ok() {
+                verified = std::mem::take(&mut checksum).check(shard, expected_sha256(remote, &shard.path));
             }
-            if let Err(err) = summed {
+            if let Err(err) = verified {
                 return self.stop(err);
             }
             drop(bytes);
@@ -222,23 +228,23 @@ impl<'a> SegmentBuffer<'a> {
         }
     }
 
-    /// The bytes of a segment, once they are there.
+    /// Waits for the bytes of segment `number`.
     fn wait_for(&self, number: usize) -> Result<Arc<Vec<u8>>> {
         let mut state = self.lock();
         loop {
-            if let Some(why) = &state.stopped {
-                return Err(why.clone());
+            if let Some(err) = &state.stopped {
+                return Err(err.clone());
             }
             if state.closed || self.observer.cancelled() {
                 return Err(Error::new(
                     Code::Interrupted,
                     &self.source.dir,
                     self.cancel_message(),
-                    "run it again to go on",
+                    "run it again to resume",
                 ));
             }
             let Some(at) = number.checked_sub(state.first) else {
-                return Err(self.defect("a segment was asked for after it was done"));
+                return Err(self.defect("a finished segment was requested"));
             };
             if let Some(bytes) = state.entries.get(at).and_then(|entry| entry.bytes.clone()) {
                 return Ok(bytes);
@@ -247,19 +253,19 @@ impl<'a> SegmentBuffer<'a> {
         }
     }
 
-    /// Waits until everything is done.
+    /// Waits until all segments are finished.
     pub(super) fn wait_for_all(&self) -> Result<()> {
         let mut state = self.lock();
         while state.first < self.segments.len() {
-            if let Some(why) = &state.stopped {
-                return Err(why.clone());
+            if let Some(err) = &state.stopped {
+                return Err(err.clone());
             }
             if self.observer.cancelled() {
                 return Err(Error::new(
                     Code::Interrupted,
                     &self.source.dir,
                     self.cancel_message(),
-                    "run it again to go on",
+                    "run it again to resume",
                 ));
             }
             state = self.wait(state);
@@ -267,7 +273,7 @@ impl<'a> SegmentBuffer<'a> {
         Ok(())
     }
 
-    /// Drops the first segments that everyone is done with.
+    /// Removes finished segments from the front of the buffer.
     fn release(&self, mut state: MutexGuard<'_, State>) {
         while let Some(segment) = self.segments.get(state.first) {
             let Some(entry) = state.entries.front_mut() else { break };
@@ -290,7 +296,7 @@ impl<'a> SegmentBuffer<'a> {
         Error::new(Code::Engine, &self.source.dir, what, "report this")
     }
 
-    /// Stops the others when the thread that holds it dies.
+    /// Returns a guard that stops the other threads when the current one panics.
     pub(super) fn stop_on_panic(&self) -> impl Drop + '_ {
         struct StopOnPanic<'w, 'a>(&'w SegmentBuffer<'a>);
         impl Drop for StopOnPanic<'_, '_> {
@@ -304,20 +310,20 @@ impl<'a> SegmentBuffer<'a> {
     }
 }
 
-/// Compares with what was read of the file when it was opened: a header or a directory decides where every tensor lies, so
-/// its bytes have to be those that pass the sum.
+/// Compares the bytes of a segment with those that were read when the file was opened: the header or directory decides
+/// where tensors are, so it must be the one whose SHA-256 is verified.
 ///
 /// # Errors
-/// [`Code::Sha256`]: one of the two answers was wrong, and the sum can speak for the second only.
+/// [`Code::Sha256`] when they differ: one of the two downloads was wrong.
 fn check_same_as_read(shard: &Shard, segment: &Segment, bytes: &[u8]) -> Result<()> {
     let Some(at) = shard.bytes.first_difference(segment.span.start, bytes) else { return Ok(()) };
-    let what = format!("byte {at} came differently when the file's header was read");
-    let fix = "run it again; if it stays so, the server or a proxy gives different bytes for one file";
+    let what = format!("byte {at} differs from an earlier download of it");
+    let fix = "run it again; if the error persists, the server or a proxy delivers varying bytes for the file";
     Err(Error::new(Code::Sha256, &shard.path, what, fix))
 }
 
-/// The sha256 that a file has to have.
-fn listed<'d>(remote: &'d RemoteCheckpoint, path: &Path) -> &'d str {
+/// Returns the expected SHA-256 of a file.
+fn expected_sha256<'d>(remote: &'d RemoteCheckpoint, path: &Path) -> &'d str {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     remote.file(&name).map_or("", |file| file.sha256.as_str())
 }
@@ -333,7 +339,7 @@ impl ChunkSource for SegmentBuffer<'_> {
         Ok(())
     }
 
-    fn done(&self, chunk: usize) {
+    fn on_written(&self, chunk: usize) {
         let Some(number) = self.segments.of_chunk(chunk) else {
             return self.stop(self.defect("a chunk is in no segment"));
         };
@@ -346,6 +352,6 @@ impl ChunkSource for SegmentBuffer<'_> {
     }
 
     fn cancel_message(&self) -> &'static str {
-        "stopped; what has arrived is kept"
+        "stopped; the downloaded part is kept"
     }
 }

@@ -1,26 +1,27 @@
-//! The weight files cut into segments: all of their bytes, in order, with the cuts where no chunk of a tensor is cut.
+//! Splits the weight files into segments, the unit of download. Segments cover all bytes in file order, and their
+//! boundaries never split a tensor chunk.
 
 use crate::checkpoint::Checkpoint;
 use crate::convert::Chunk;
 use crate::plan::Plan;
 use std::ops::Range;
 
-/// A segment is no longer than this: tensors that share a storage are in one, as they need the same bytes.
+/// Longest segment in bytes. Tensors that share a storage are in one segment, because they need the same bytes.
 const MAX_SEGMENT: u64 = 64 << 20;
 
-/// Segments of a checkpoint, at most: the lengths are a server's word, and real files make some thousands.
+/// Limit on the number of segments, because the lengths come from a server. Real files have some thousands.
 const MAX_SEGMENTS: u64 = 1 << 20;
 
-/// A run of bytes of one file that is fetched at once.
+/// A range of one file that is fetched in one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     /// Index into [`Checkpoint::shards`].
     pub(super) shard: usize,
-    /// Where it lies in the file.
+    /// Position in the file.
     pub(super) span: Range<u64>,
-    /// The chunks that lie in it; none in a header, a directory, or what is skipped.
+    /// The chunks in it; none in a header, a directory or unused bytes.
     pub(super) chunks: Range<usize>,
-    /// Whether the file ends with it.
+    /// Whether it is the last segment of its file.
     pub(super) last: bool,
 }
 
@@ -30,13 +31,13 @@ impl Segment {
     }
 }
 
-/// All segments, in the order of the files.
+/// All segments, in file order.
 #[derive(Debug)]
 pub(super) struct Segments(Vec<Segment>);
 
 impl Segments {
-    /// Cuts all files into segments of about `target` bytes. `None` when a tensor does not lie in one piece, or so many
-    /// share their bytes that a segment would be too long.
+    /// Splits all files into segments of about `target` bytes. `None` when a tensor is a non-contiguous view, or when tensors
+    /// share so many bytes that a segment would be too long.
     pub(super) fn split(source: &Checkpoint, plan: &Plan, chunks: &[Chunk], target: u64) -> Option<Self> {
         let total = source.shards.iter().try_fold(0_u64, |sum, shard| sum.checked_add(shard.len()))?;
         if total / target.max(1) > MAX_SEGMENTS {
@@ -57,7 +58,7 @@ impl Segments {
                         (open.start, begun) = (open.end, next);
                     }
                     if span.start - open.start >= 2 * target {
-                        // what is skipped is fetched for the sake of the file's hash, in segments of its own
+                        // unused bytes are fetched too, because the file's hash covers them
                         splitter.push(shard, open.clone(), begun..next);
                         splitter.fill(shard, open.end..span.start, next);
                         (open.start, begun) = (span.start, next);
@@ -86,28 +87,28 @@ impl Segments {
         self.0.iter()
     }
 
-    /// The segment of `shard` that byte `offset` lies in.
+    /// Returns the segment of `shard` with byte `offset`.
     pub(super) fn at_offset(&self, shard: usize, offset: u64) -> Option<usize> {
         self.0.partition_point(|s| (s.shard, s.span.start) <= (shard, offset)).checked_sub(1)
     }
 
-    /// The segment that holds chunk `chunk`.
+    /// Returns the segment with chunk `chunk`.
     pub(super) fn of_chunk(&self, chunk: usize) -> Option<usize> {
         let number = self.0.partition_point(|s| s.chunks.end <= chunk);
         self.0.get(number).is_some_and(|s| s.chunks.contains(&chunk)).then_some(number)
     }
 
-    /// Bytes before segment `number`.
+    /// Returns the bytes before segment `number`.
     pub(super) fn bytes_before(&self, number: usize) -> u64 {
         self.0.iter().take(number).map(Segment::len).sum()
     }
 
-    /// The first segment of a file.
+    /// Returns the first segment of a file.
     pub(super) fn first_of_shard(&self, shard: usize) -> usize {
         self.0.partition_point(|s| s.shard < shard)
     }
 
-    /// The first chunk that does not lie before segment `number`.
+    /// Returns the first chunk in segment `number` or later.
     pub(super) fn first_chunk(&self, number: usize) -> usize {
         self.0
             .get(number)
@@ -128,7 +129,7 @@ impl Splitter {
         }
     }
 
-    /// Cuts bytes without chunks.
+    /// Adds segments for bytes without chunks.
     fn fill(&mut self, shard: usize, span: Range<u64>, chunk: usize) {
         let mut at = span.start;
         while at < span.end {
@@ -139,7 +140,7 @@ impl Splitter {
     }
 }
 
-/// Which file a chunk's bytes are in, and where; `None` when they do not lie one after another.
+/// Returns shard and position of a chunk; `None` when its bytes are not contiguous.
 fn span(source: &Checkpoint, plan: &Plan, chunk: &Chunk) -> Option<(usize, Range<u64>)> {
     let planned = &plan.tensors[chunk.tensor];
     let tensor = &source.tensors[planned.source];

@@ -25,7 +25,7 @@ pub struct FileCheck {
     pub problems: Vec<String>,
 }
 
-/// Looks at every weight of `source`, and at the sums that its files carry. The hashes of the files are left to the caller.
+/// Looks at every weight of `source`, and at the crcs that its files carry. The hashes of the files are left to the caller.
 ///
 /// # Errors
 /// [`Error`] when the tensors are not those of the configuration, a file cannot be read, or the observer cancels. What is
@@ -36,8 +36,8 @@ pub fn verify_checkpoint(
     observer: &dyn Observer,
 ) -> Result<Vec<FileCheck>> {
     let plan = Plan::new(source, &[(Ftype::F32, PathBuf::from("unused.gguf"))], &QuantizeOptions::default())?;
-    let (mut sums, unread) = StorageCrcs::new(source, &plan);
-    let chunks = crate::convert::chunks(source, &plan, Some(&mut sums));
+    let (mut crcs, uncovered) = StorageCrcs::new(source, &plan);
+    let chunks = crate::convert::chunks(source, &plan, Some(&mut crcs));
     let found: Mutex<Vec<FileCheck>> = Mutex::new(
         source
             .shards
@@ -58,15 +58,15 @@ pub fn verify_checkpoint(
     };
     worker_pool::run(
         threads,
-        chunks.len().saturating_add(unread.len()),
+        chunks.len().saturating_add(uncovered.len()),
         &source.dir,
         |number, reader: &mut RowReader| {
             if observer.cancelled() {
                 return Err(Error::new(Code::Interrupted, &source.dir, "stopped", "run it again"));
             }
             let Some(chunk) = chunks.get(number) else {
-                let rest = number.checked_sub(chunks.len()).and_then(|rest| unread.get(rest));
-                return rest.map_or(Ok(()), |crc_chunk| sums.read(*crc_chunk, reader.bytes()));
+                let rest = number.checked_sub(chunks.len()).and_then(|rest| uncovered.get(rest));
+                return rest.map_or(Ok(()), |crc_chunk| crcs.read(*crc_chunk, reader.bytes()));
             };
             let Some(tensor) = plan.tensors.get(chunk.tensor) else { return Ok(()) };
             let shard = source.tensors.get(tensor.source).and_then(|from| source.shards.get(from.shard));
@@ -78,13 +78,13 @@ pub fn verify_checkpoint(
                 Ok(_) => {}
             }
             if let Some(crc_chunk) = chunk.crc_chunk {
-                sums.store(crc_chunk, reader.bytes());
+                crcs.store(crc_chunk, reader.bytes());
             }
             observer.advanced(&tensor.name, chunk.bytes(&plan));
             Ok(())
         },
     )?;
-    sums.wrong().iter().for_each(wrong);
+    crcs.mismatches().iter().for_each(wrong);
     source.unchanged()?;
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.iter_mut().for_each(|file| file.problems.sort());

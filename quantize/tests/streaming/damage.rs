@@ -71,7 +71,7 @@ fn wrong_header_is_found_by_the_hash_of_the_file() {
         case.server.lies.lock().unwrap().insert(name.clone(), lie(bytes));
         let err = case.run().unwrap_err();
         assert_eq!(err.code, Code::Sha256, "{err}");
-        assert!(err.file.ends_with(name) && err.what.contains("came differently"), "{err}");
+        assert!(err.file.ends_with(name) && err.what.contains("differs from an earlier download"), "{err}");
         case.is_not_done();
         case.run().unwrap();
         case.is_done();

@@ -105,7 +105,7 @@ fn truncated_journal_resumes_and_damaged_journal_restarts() {
         let mut damaged = journal.clone();
         damaged[at] ^= 4;
         let notes = again(&damaged);
-        assert!(matches!(notes.as_slice(), [note] if note.contains("begins anew")), "{at}: {notes:?}");
+        assert!(matches!(notes.as_slice(), [note] if note.contains("starting over")), "{at}: {notes:?}");
     }
 }
 
@@ -116,7 +116,7 @@ fn restarts_if_partial_files_are_missing() {
     let notes = Notes::default();
     case.run_with(options(3), &notes).unwrap();
     case.is_done();
-    assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("begins anew")));
+    assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("starting over")));
 }
 
 #[test]
@@ -185,6 +185,6 @@ fn resumes_with_the_types_in_another_order() {
     let notes = Notes::default();
     convert_streaming(&source, &plan, &case.remote, options(3), &case.stream_options(), &notes).unwrap();
     case.is_done();
-    assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("goes on where")));
+    assert!(matches!(notes.0.lock().unwrap().as_slice(), [note] if note.contains("resuming at")));
     assert!(case.given() < case.total());
 }

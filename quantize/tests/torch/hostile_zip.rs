@@ -151,7 +151,7 @@ fn lies_of_the_zip_file_are_refused() {
             Code::ZipDirectory,
             "3",
         ),
-        ("bytes behind", [patched(|_| {}), b"more".to_vec()].concat(), Code::ZipDirectory, "ends at byte"),
+        ("bytes behind", [patched(|_| {}), b"more".to_vec()].concat(), Code::ZipDirectory, "the zip end record says"),
         ("bytes before", [b"PK\x03\x04".to_vec(), patched(|_| {})].concat(), Code::ZipDirectory, "directory"),
         ("a directory that overlaps", overlapping(), Code::ZipOverlap, "archive/data/0"),
     ];

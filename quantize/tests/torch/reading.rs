@@ -105,7 +105,7 @@ fn what_transformers_saved_is_read() {
 #[test]
 fn files_without_sums_are_read_with_a_note() {
     let notes = assert_golden("no-crc.bin", Ftype::F32, |_| {});
-    assert_eq!(notes, ["12 storages of pytorch_model.bin carry no CRC32: damage in them cannot be seen"]);
+    assert_eq!(notes, ["12 storages of pytorch_model.bin have no CRC-32: damage in them cannot be detected"]);
 }
 
 #[test]

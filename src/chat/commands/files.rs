@@ -1,7 +1,8 @@
-//! The commands that read and write files.
+//! The commands that read and write files: `/save`, `/load`, `/read`, `/export`.
 
 use super::hint::first_line;
-use crate::chat::saved::{self, Saved, kv_file};
+use crate::chat::saved::Saved;
+use crate::chat::saved_files::{self, kv_path};
 use crate::chat::session::{Next, Session};
 use crate::chat::typed_path;
 use crate::chat::unsaved;
@@ -13,10 +14,10 @@ use crate::table::{self, count};
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// A file that `/read` takes is at most this long: no window holds more.
+/// Limit on the size of a file for `/read`; more does not fit into any context.
 const MAX_READ: u64 = 4 << 20;
 
-/// `-f` and the rest.
+/// Splits `-f` from the rest.
 fn forced(text: &str) -> (bool, &str) {
     match text.strip_prefix("-f") {
         Some("") => (true, ""),
@@ -25,13 +26,13 @@ fn forced(text: &str) -> (bool, &str) {
     }
 }
 
-/// Refuses to replace what is there.
+/// Checks that `path` does not exist, unless `force`.
 fn free(path: &Path, force: bool) -> Result<(), Failure> {
-    // Only what is not there is free: a path that cannot be looked at may be somebody's file.
+    // Only a missing file is free: a path that cannot be accessed may exist.
     match std::fs::symlink_metadata(path) {
         _ if force => Ok(()),
         Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
-        Err(err) => Err(Failure::io(path, "cannot look whether it exists", &err)),
+        Err(err) => Err(Failure::io(path, "cannot check whether it exists", &err)),
         Ok(_) => {
             let fix = "give another name, or -f before it to replace the file";
             Err(Failure::input(Code::Exists, "already exists", fix).at(path))
@@ -52,14 +53,14 @@ pub(super) fn save(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
             return Ok(Next::Prompt);
         }
         ("", Some(file)) => file.clone(),
-        (name, _) => saved::file(name)?,
+        (name, _) => saved_files::path_of(name)?,
     };
     if path.extension().is_some_and(|ending| ending == "kv") {
-        let what = "is the name of a KV cache, which is written beside the conversation";
+        let what = "is the name of a KV cache file, which is written next to the conversation";
         return Err(Failure::input(Code::Exists, what, "end the name in .json").at(&path));
     }
     if unsaved::is_last(&path) {
-        let what = "is where a conversation is kept that is left without /save";
+        let what = "is reserved for the conversation that was left without /save";
         return Err(Failure::input(Code::Exists, what, "give another name").at(&path));
     }
     free(&path, force || session.file.as_ref() == Some(&path))?;
@@ -87,13 +88,13 @@ pub(super) fn load(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
         note(&list()?);
         return Ok(Next::Prompt);
     }
-    let path = saved::file(text)?;
-    // A name is of the folder of saved conversations; where none has it, the names there are help more than the path.
-    let is_name = saved::folder().is_ok_and(|folder| path.parent() == Some(folder.as_path()));
-    let names = if is_name { saved::names()? } else { Vec::new() };
+    let path = saved_files::path_of(text)?;
+    // For an unknown name in the folder of saved conversations, the list of names helps more than the path.
+    let is_name = saved_files::folder().is_ok_and(|folder| path.parent() == Some(folder.as_path()));
+    let names = if is_name { saved_files::names()? } else { Vec::new() };
     if is_name && !names.iter().any(|name| path.file_stem().is_some_and(|stem| *stem == **name)) {
-        let there = if names.is_empty() { "none is saved yet".to_owned() } else { one_line(&names.join(", ")) };
-        note(&format!("there is no saved conversation '{}'; there is: {there}", one_line(text)));
+        let there = if names.is_empty() { "none yet".to_owned() } else { one_line(&names.join(", ")) };
+        note(&format!("there is no saved conversation '{}'; saved ones: {there}", one_line(text)));
         return Ok(Next::Prompt);
     }
     let saved = Saved::read(&path)?;
@@ -105,7 +106,7 @@ pub(super) fn load(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
     Ok(Next::Prompt)
 }
 
-/// Goes on with `saved` under `parameters` and says where it stood.
+/// Resumes `saved` with `parameters`, and prints its last turn.
 pub(in crate::chat) fn restore(
     chat: &mut Conversation<'_>,
     saved: Saved,
@@ -117,8 +118,8 @@ pub(in crate::chat) fn restore(
     let cache = match restored.cached {
         Some(Ok(1)) => "1 token needs no reading".to_owned(),
         Some(Ok(tokens)) => format!("{tokens} tokens need no reading"),
-        Some(Err(why)) => format!("its KV cache is not used ({}): it is read again", one_line(&why)),
-        None => "it is read again".to_owned(),
+        Some(Err(why)) => format!("its KV cache is not used ({}); it will be processed again", one_line(&why)),
+        None => "it will be processed again".to_owned(),
     };
     note(&format!("\"{}\", {}; {cache}", one_line(&title), count(turns, "turn", "turns")));
     if let [.., question, answer] = chat.messages.as_slice()
@@ -129,16 +130,16 @@ pub(in crate::chat) fn restore(
     Ok(())
 }
 
-/// The saved conversations by name, with their titles.
+/// Lists the saved conversations: names, turns, sizes of KV cache files, titles.
 fn list() -> Result<String, Failure> {
-    let names = saved::names()?;
+    let names = saved_files::names()?;
     if names.is_empty() {
-        return Ok(format!("nothing is saved in {}", shown(&saved::folder()?)));
+        return Ok(format!("nothing is saved in {}", shown(&saved_files::folder()?)));
     }
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let rows = names.iter().map(|name| {
-        let about = saved::file(name).and_then(|path| {
-            let kept = kv_file(&path).metadata().map_or(0, |file| file.len());
+        let about = saved_files::path_of(name).and_then(|path| {
+            let kept = kv_path(&path).metadata().map_or(0, |file| file.len());
             let saved = Saved::read(&path)?;
             let turns = count(saved.turns(), "turn ", "turns");
             Ok(format!("{turns:>9}  {:>9}  {}", table::bytes(kept), saved.title))
@@ -158,15 +159,15 @@ pub(super) fn read(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
     if text == "-" {
         let files = std::mem::take(&mut session.attached).len();
         note(&match files {
-            0 => "nothing was read".to_owned(),
-            n => format!("{} dropped", count(n, "file is", "files are")),
+            0 => "there are no attached files".to_owned(),
+            n => format!("{} removed", count(n, "file was", "files were")),
         });
         return Ok(Next::Prompt);
     }
     let path = typed_path::parse(text);
     let about = std::fs::metadata(&path).map_err(|err| Failure::io(&path, "cannot open", &err))?;
     if !about.is_file() || about.len() > MAX_READ {
-        let what = format!("is no file of {} at most", table::bytes(MAX_READ));
+        let what = format!("is not a file of at most {}", table::bytes(MAX_READ));
         return Err(Failure::input(Code::Read, what, "give a text file").at(&path));
     }
     let bytes = std::fs::read(&path).map_err(|err| Failure::io(&path, "cannot read", &err))?;

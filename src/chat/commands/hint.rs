@@ -1,8 +1,8 @@
-//! Small texts that several commands print.
+//! Hints in the notes of several commands.
 
 use crate::sanitize::one_line;
 
-/// `, did you mean /clear?` when one of `names` is near `word`.
+/// Returns `, did you mean /clear?` when one of `names` is similar to `word`, else an empty text.
 pub(super) fn did_you_mean<'n>(sign: &str, word: &str, names: impl Iterator<Item = &'n str>) -> String {
     let near = names.map(|name| (strsim::osa_distance(word, name), name)).min();
     match near {
@@ -11,7 +11,7 @@ pub(super) fn did_you_mean<'n>(sign: &str, word: &str, names: impl Iterator<Item
     }
 }
 
-/// The first line of `text`, for a note.
+/// Returns the first line of `text`, shortened.
 pub(super) fn first_line(text: &str) -> String {
     const LIMIT: usize = 60;
     let line = text.trim().lines().next().unwrap_or_default();

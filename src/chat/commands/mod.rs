@@ -1,5 +1,5 @@
-//! The slash commands: one row of a table for each (name, argument, help, handler). What a handler does beyond a few lines
-//! is in the modules it calls; typing and answers are in `repl.rs`.
+//! The slash commands: a table with name, argument, help and handler of each. Longer handlers are in `files.rs`, `set.rs`,
+//! `show.rs` and `session.rs`.
 
 mod files;
 mod hint;
@@ -9,7 +9,7 @@ mod show;
 pub(super) use files::restore;
 
 use super::line_editor::Candidates;
-use super::saved;
+use super::saved_files;
 use super::session::{Next, Session};
 use crate::error::Failure;
 use crate::sanitize::one_line;
@@ -17,7 +17,7 @@ use crate::stderr;
 use crate::stderr::dim as note;
 use hint::{did_you_mean, first_line};
 
-/// What follows a command.
+/// The argument of a command.
 enum Argument {
     /// Nothing.
     None,
@@ -27,7 +27,7 @@ enum Argument {
     File(&'static str),
     /// A saved conversation: its name, or a file.
     Saved(&'static str),
-    /// One of some words, perhaps with more behind it.
+    /// One of some words, with optional text after it.
     Words(&'static str, fn() -> Vec<&'static str>),
 }
 
@@ -40,13 +40,13 @@ pub(super) struct Command {
     run: fn(&mut Session<'_, '_>, &str) -> Result<Next, Failure>,
 }
 
-/// In the order that `/help` prints.
+/// All commands, in the order of `/help`.
 const TABLE: [Command; 14] = [
     Command {
         name: "help",
         aliases: &["?"],
         argument: Argument::None,
-        help: "this list",
+        help: "print this list",
         run: |_, _| {
             stderr::block(&help());
             Ok(Next::Prompt)
@@ -56,14 +56,14 @@ const TABLE: [Command; 14] = [
         name: "exit",
         aliases: &["bye", "quit"],
         argument: Argument::None,
-        help: "leave; so does Ctrl-D",
+        help: "quit, like Ctrl-D",
         run: |_, _| Ok(Next::Leave(crate::error::Exit::Done)),
     },
     Command {
         name: "clear",
         aliases: &["new"],
         argument: Argument::None,
-        help: "begin a new conversation; the system message stays",
+        help: "start a new conversation; the system message is kept",
         run: |session, _| {
             session.chat.clear();
             session.file = None;
@@ -84,15 +84,15 @@ const TABLE: [Command; 14] = [
         name: "undo",
         aliases: &[],
         argument: Argument::None,
-        help: "take the last message and its answer back",
+        help: "remove the last message and its answer",
         run: |session, _| {
             match session.chat.undo() {
                 Some(text) => {
                     session.editor.remember(&text);
                     session.unsaved = true;
-                    note(&format!("taken back: {} (the up arrow brings it)", first_line(&text)));
+                    note(&format!("removed: {} (press the up arrow to edit it)", first_line(&text)));
                 }
-                None => note("there is nothing to take back"),
+                None => note("there is no message to remove"),
             }
             Ok(Next::Prompt)
         },
@@ -101,7 +101,7 @@ const TABLE: [Command; 14] = [
         name: "system",
         aliases: &[],
         argument: Argument::Text("[TEXT]"),
-        help: "another system message for this conversation; - for none; alone, shows it",
+        help: "set the system message; - removes it; without TEXT, print it",
         run: |session, text| {
             set::system(session, text);
             Ok(Next::Prompt)
@@ -111,35 +111,35 @@ const TABLE: [Command; 14] = [
         name: "set",
         aliases: &[],
         argument: Argument::Words("[NAME VALUE]", set::words),
-        help: "change how answers are made, and what is shown; alone, lists what there is",
+        help: "change a setting; without arguments, list all settings",
         run: |session, text| set::run(session, text),
     },
     Command {
         name: "show",
         aliases: &[],
         argument: Argument::Words("[WHAT]", show::words),
-        help: "info, template, parameters, system or prompt",
+        help: "print info, template, parameters, system or prompt",
         run: |session, text| show::run(session, text),
     },
     Command {
         name: "save",
         aliases: &[],
         argument: Argument::Saved("[-f] [NAME|FILE]"),
-        help: "keep the conversation, with what the model computed of it; -f replaces another one",
+        help: "save the conversation and its KV cache; -f overwrites",
         run: |session, text| files::save(session, text),
     },
     Command {
         name: "load",
         aliases: &[],
         argument: Argument::Saved("[NAME|FILE]"),
-        help: "go on with a saved conversation; alone, lists them",
+        help: "resume a saved conversation; without NAME, list them",
         run: |session, text| files::load(session, text),
     },
     Command {
         name: "read",
         aliases: &[],
         argument: Argument::File("FILE"),
-        help: "put the text of a file in front of your next message; - drops what was read",
+        help: "add the text of a file to your next message; - removes the added files",
         run: |session, text| files::read(session, text),
     },
     Command {
@@ -160,7 +160,7 @@ const TABLE: [Command; 14] = [
         name: "last",
         aliases: &[],
         argument: Argument::None,
-        help: "what the last answer took: tokens, speed, window",
+        help: "print tokens, speed and context use of the last answer",
         run: |session, _| {
             note(&session.last_usage());
             Ok(Next::Prompt)
@@ -168,7 +168,7 @@ const TABLE: [Command; 14] = [
     },
 ];
 
-/// The row that `word` names.
+/// The command with this name or alias.
 pub(super) fn find(word: &str) -> Option<&'static Command> {
     TABLE.iter().find(|row| row.name == word || row.aliases.contains(&word))
 }
@@ -179,7 +179,7 @@ pub(super) fn run(session: &mut Session<'_, '_>, word: &str, text: &str) -> Resu
         if word.contains('/') {
             let message = one_line(format!("/{word} {text}").trim_end());
             note(&format!(
-                "this begins with / and is no command; to send it, put \"\"\" round it: \"\"\"{message}\"\"\""
+                "this begins with / but is not a command; to send it, put \"\"\" around it: \"\"\"{message}\"\"\""
             ));
             return Ok(Next::Prompt);
         }
@@ -188,7 +188,7 @@ pub(super) fn run(session: &mut Session<'_, '_>, word: &str, text: &str) -> Resu
         return Ok(Next::Prompt);
     };
     if matches!(command.argument, Argument::None) && !text.is_empty() {
-        note(&format!("/{} takes nothing after it", command.name));
+        note(&format!("/{} takes no argument", command.name));
         return Ok(Next::Prompt);
     }
     (command.run)(session, text)
@@ -206,10 +206,10 @@ fn help() -> String {
         text.push_str(&format!("{left:width$}  {}{also}\n", row.help));
     }
     for (left, right) in [
-        ("\"\"\"", "opens a message of several lines; \"\"\" closes it"),
-        ("paste", "one message when pasted at the prompt of a terminal that marks pastes, as most do"),
-        ("Tab, arrows", "complete commands and files; bring earlier input"),
-        ("Ctrl-C", "stops the answer, or clears the line; twice leaves"),
+        ("\"\"\"", "begin a message of several lines; \"\"\" ends it"),
+        ("paste", "paste several lines as one message, in terminals with bracketed paste"),
+        ("Tab, arrows", "complete commands and file names; recall earlier input"),
+        ("Ctrl-C", "stop the answer, or clear the line; press twice to quit"),
     ] {
         text.push_str(&format!("{left:width$}  {right}\n"));
     }
@@ -225,7 +225,7 @@ impl Argument {
     }
 }
 
-/// What could stand at the end of `line`, for the Tab key.
+/// Returns the completions at the end of `line`, for the Tab key.
 pub(super) fn complete(line: &str) -> Candidates {
     let nothing = Candidates::Words(line.len(), Vec::new());
     let Some(command) = line.strip_prefix('/') else { return nothing };
@@ -239,7 +239,7 @@ pub(super) fn complete(line: &str) -> Candidates {
         Some(Argument::File(_)) => Candidates::Files(start),
         Some(Argument::Saved(_)) if begun.contains(['/', '.', '~', '"', '\'']) => Candidates::Files(start),
         Some(Argument::Saved(_)) => {
-            let names = saved::names().unwrap_or_default();
+            let names = saved_files::names().unwrap_or_default();
             Candidates::Words(start, names.into_iter().filter(|name| name.starts_with(begun)).collect())
         }
         Some(Argument::Words(_, words)) => {
@@ -256,7 +256,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_name_names_one_command() {
+    fn names_and_aliases_are_unique() {
         let names: Vec<&str> = TABLE.iter().flat_map(|row| row.aliases.iter().copied().chain([row.name])).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
         for name in names {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_understood() {
+    fn mistyped_names_get_suggestions() {
         let names = || TABLE.iter().map(|row| row.name);
         assert_eq!(did_you_mean("/", "claer", names()), ", did you mean /clear?");
         assert_eq!(did_you_mean("/", "nonsense", names()), "");

@@ -9,16 +9,16 @@ use crate::sanitize::one_line;
 use crate::stderr::dim as note;
 use clap::ValueEnum as _;
 
-/// What `/set` takes besides parameters.
+/// Names that `/set` takes besides parameters.
 const OTHERS: [(&str, &str); 5] = [
-    ("verbose", "show tokens and speed after every answer"),
-    ("quiet", "show them only on /last"),
+    ("verbose", "print tokens and speed after every answer"),
+    ("quiet", "print them only on /last"),
     ("system", "the same as /system"),
-    ("overflow", "drop-oldest or error: what to do when the window is full"),
-    ("parameter", "may stand before the name of a parameter"),
+    ("overflow", "what to do when the context is full: drop-oldest or error"),
+    ("parameter", "optional keyword: /set parameter NAME VALUE"),
 ];
 
-/// For the Tab key.
+/// The names, for the Tab key.
 pub(super) fn words() -> Vec<&'static str> {
     TABLE.iter().map(|row| row.name).chain(OTHERS.iter().map(|(name, _)| *name)).collect()
 }
@@ -47,17 +47,17 @@ pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fai
                 session.chat.overflow = overflow;
                 note(&format!("when the window is full: {value}"));
             }
-            Err(_) => note("overflow is drop-oldest or error"),
+            Err(_) => note("invalid value for overflow: use drop-oldest or error"),
         },
         "parameter" if !value.is_empty() => return run(session, value),
         "parameter" => note(&list()),
         "num_ctx" | "ctx_size" | "ctx-size" | "n_ctx" => {
             note(
-                "the window is chosen when chat starts: leave, and give -c N; --continue goes on with the conversation",
+                "the context size is set when chat starts: quit, then run chat with -c N; --continue resumes the conversation",
             );
         }
         _ => match parameters::find(name) {
-            // Nothing but the name asks for the value. /set stop is the one that takes nothing, and means none.
+            // The name alone prints the value, except for /set stop, which removes all stop strings.
             Some(row) if value.is_empty() && row.name != "stop" => {
                 note(&format!("{} is {}; {}", row.name, (row.show)(&session.chat.parameters), row.help));
             }
@@ -79,7 +79,7 @@ fn list() -> String {
     rows.map(|(name, help)| format!("{name:<19}{help}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Another system message; `-` for none. With nothing, shows the one there is.
+/// Sets the system message; `-` removes it. Without text, prints it.
 pub(super) fn system(session: &mut Session<'_, '_>, text: &str) {
     match text {
         "" => match session.chat.system() {
@@ -88,10 +88,12 @@ pub(super) fn system(session: &mut Session<'_, '_>, text: &str) {
         },
         text => {
             session.chat.set_system(if text == "-" { "" } else { text });
-            let what = if text == "-" { "no system message" } else { "another system message" };
+            let what = if text == "-" { "system message removed" } else { "system message changed" };
             match session.chat.turns() {
                 0 => note(what),
-                _ => note(&format!("{what}; the conversation goes on and is read again under it (/clear begins anew)")),
+                _ => note(&format!(
+                    "{what}; the conversation continues and will be processed again (/clear starts over)"
+                )),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `/show`: what is set and what is sent. Everything shown comes from files or people, and goes through [`note`]'s filter.
+//! `/show`: prints settings and the prompt. All text passes the filter of [`note`], because it comes from files or people.
 
 use super::hint::did_you_mean;
 use crate::chat::parameters::TABLE;
@@ -8,10 +8,10 @@ use crate::sanitize::{one_line, shown};
 use crate::stderr::dim as note;
 use crate::table::{self, count};
 
-/// Says one thing.
+/// Returns one text.
 type Show = fn(&Session<'_, '_>) -> Result<String, Failure>;
 
-/// One row for each thing that can be shown.
+/// The texts that can be shown, by name.
 const WHAT: [(&str, Show); 5] = [
     ("info", |session| Ok(info(session))),
     ("template", |session| {
@@ -27,7 +27,7 @@ const WHAT: [(&str, Show); 5] = [
     ("prompt", |session| Ok(session.chat.prompt()?.text)),
 ];
 
-/// For the Tab key.
+/// The names, for the Tab key.
 pub(super) fn words() -> Vec<&'static str> {
     WHAT.iter().map(|(name, _)| *name).collect()
 }
@@ -39,7 +39,7 @@ pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fai
         Some((_, show)) => note(&show(session)?),
         None => {
             let near = did_you_mean("", wanted, words().into_iter());
-            note(&format!("cannot show '{}'{near}; there is {}", one_line(wanted), words().join(", ")));
+            note(&format!("cannot show '{}'{near}; use one of {}", one_line(wanted), words().join(", ")));
         }
     }
     Ok(Next::Prompt)
@@ -69,11 +69,11 @@ fn info(session: &Session<'_, '_>) -> String {
         ("turns", turns.to_string()),
     ];
     if gone > 0 {
-        rows.push(("not sent", format!("the {}: the window was full", count(gone, "oldest turn", "oldest turns"))));
+        rows.push(("not sent", format!("the {}: the context was full", count(gone, "oldest turn", "oldest turns"))));
     }
     for (path, text) in &session.attached {
         let lines = count(text.lines().count(), "line", "lines");
-        rows.push(("read", format!("{}: {lines} before your next message; /read - drops it", shown(path))));
+        rows.push(("read", format!("{}: {lines} before your next message; /read - removes it", shown(path))));
     }
     if let Some(file) = &session.file {
         rows.push(("saved as", shown(file)));

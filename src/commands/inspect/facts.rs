@@ -1,16 +1,16 @@
-//! What the text and the JSON of `inspect` both say of a GGUF file.
+//! Facts about a GGUF file that both the text and the JSON of `inspect` have.
 
 use crate::engine::{CacheType, ModelDims};
 use tulu_quantize::Ftype;
 use tulu_quantize::checkpoint::Config;
 use tulu_quantize::gguf::Gguf;
 
-/// The type that a file says it has, as a name.
+/// Returns the name of the file type in the metadata, `?` if there is none.
 pub(super) fn type_name(gguf: &Gguf) -> &'static str {
     gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("?", Ftype::name)
 }
 
-/// The numbers that memory follows from. `Err` says why they are not known; `Ok(None)` when it is no LLaMA model.
+/// Returns the numbers that memory use depends on. `Err` says why they are unknown; `Ok(None)`: not a LLaMA model.
 pub(super) fn shape(gguf: &Gguf) -> Result<Option<ModelDims>, String> {
     if gguf.str("general.architecture") != Some("llama") {
         return Ok(None);
@@ -18,7 +18,7 @@ pub(super) fn shape(gguf: &Gguf) -> Result<Option<ModelDims>, String> {
     Config::from_gguf(gguf).map(|config| Some(ModelDims::of(&config, gguf.tensor_bytes())))
 }
 
-/// Keys and values of one token over all layers, in f16.
+/// Bytes of the keys and values of one token over all layers, in f16.
 pub(super) fn kv_bytes_per_token(shape: &ModelDims) -> u64 {
     shape.kv_bytes_per_cell(CacheType::F16, CacheType::F16)
 }

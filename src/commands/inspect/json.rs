@@ -1,4 +1,4 @@
-//! A GGUF file as one JSON object. It is written as it is made: an array may have a hundred million elements.
+//! A GGUF file as one JSON object. It is streamed to stdout, because an array may have a hundred million elements.
 
 use super::facts::{kv_bytes_per_token, shape, type_name};
 use crate::engine::ModelDims;
@@ -8,7 +8,7 @@ use serde_json::json;
 use std::io::{self, BufWriter, Write as _};
 use tulu_quantize::gguf::{Array, Gguf, TensorInfo, Value};
 
-/// Prints all of it on stdout.
+/// Prints the object to stdout.
 pub(super) fn print(gguf: &Gguf) -> Result<Exit, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let written = serde_json::to_writer(&mut out, &File(gguf)).map_err(io::Error::from);

@@ -1,4 +1,4 @@
-//! `models --here` and `models --remove`: what is on disk, and taking it away.
+//! `models --here` and `models --remove`: lists models on disk, and removes GGUF files.
 
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -11,7 +11,7 @@ use crate::stderr;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
 
-/// Lists everything that is on disk.
+/// Lists everything on disk.
 pub(super) fn list(words: &[String], as_json: bool) -> Result<Exit, Failure> {
     let shared = HubSettings::cache_from_env()?;
     let all = stored_models::all(&shared)?;
@@ -52,7 +52,7 @@ fn table(all: &[&StoredModel], shared: &HubCache) -> Result<String, Failure> {
     Ok(out)
 }
 
-/// Removes the GGUF files of one model, or one type of it, from the program's cache: says which, and asks.
+/// Removes the GGUF files of one model, or one type of it, from the program's cache: lists them and asks first.
 pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
     let (name, ftype) = match typed.rsplit_once(':') {
         Some((name, ftype)) => (name, Some(parse_type(ftype)?)),
@@ -65,12 +65,12 @@ pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
     if going.is_empty() {
         let (what, fix) = match named.iter().find(|kept| !kept.is_removable()) {
             Some(kept) => {
-                let what = "is here as a checkpoint only, in the cache that huggingface_hub shares".to_owned();
+                let what = "is only on disk as a checkpoint, in the Hugging Face cache".to_owned();
                 (what, format!("remove it with `hf cache rm`, or the folder {}", kept.path.display()))
             }
             None => (
-                "no GGUF file of that name is in the cache".to_owned(),
-                "`tulu-quant models --here` lists what is".to_owned(),
+                "no GGUF file in the cache has this name".to_owned(),
+                "`tulu-quant models --here` lists those that are".to_owned(),
             ),
         };
         return Err(Failure::input(Code::NotFound, what, fix).at(typed));
@@ -86,11 +86,15 @@ pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     if !yes {
         let declined = || Failure::input(Code::Declined, "nothing was removed", "answer y, or give --yes").at(typed);
-        // what is gone is gone: without somebody to ask it does not go on
+        // removing cannot be undone, so without a terminal to ask on nothing is removed
         let terminal = confirm::prompt_terminal().ok_or_else(declined)?;
         stderr::block("Remove them? [y/N] ");
-        let go_on = || interrupt.asked().map_or(Ok(()), |exit| Err(stopped(exit)));
-        match confirm::read_answer(terminal, &go_on)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+        let check_cancelled = || interrupt.asked().map_or(Ok(()), |exit| Err(stopped(exit)));
+        match confirm::read_answer(terminal, &check_cancelled)?
+            .as_deref()
+            .map(|text| text.trim().to_lowercase())
+            .as_deref()
+        {
             Some("y" | "yes") => {}
             _ => return Err(declined()),
         }

@@ -1,7 +1,8 @@
-//! `verify` of a checkpoint folder: every file whose hash the folder names is hashed, then the weights are looked at.
+//! `verify` of a checkpoint folder: hashes every file whose hash is recorded in the folder, then checks the weights.
 //!
-//! The shared cache names a file's blob by its hash, and `hf download --local-dir` keeps it in
-//! `.cache/huggingface/download/FILE.metadata`: the sha256 of a large file, git's sha1 of a small one.
+//! Recorded hashes: in the Hugging Face cache, the name of the blob that a file links to; in a folder of
+//! `hf download --local-dir`, `.cache/huggingface/download/FILE.metadata`. It is the sha256 of a large file, git's sha1 of a
+//! small one.
 
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -18,21 +19,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tulu_quantize::{Checkpoint, Class, Code, Observer as _, verify_checkpoint};
 
-/// A file of the folder.
-struct Checked {
+/// A file of the folder, with what is known and found about it.
+struct CheckedFile {
     path: PathBuf,
     bytes: u64,
     hash: Option<FileHash>,
     problems: Vec<String>,
 }
 
-/// Runs the verb on the folder `dir`.
+/// Runs the subcommand on the folder `dir`.
 pub(super) fn run(dir: &Path, n_threads: NonZeroUsize, as_json: bool, interrupt: &Interrupt) -> Result<Exit, Failure> {
     let mut files = list(dir)?;
     let known = files.iter().filter(|file| file.hash.is_some()).map(|file| file.bytes);
     let total = files.iter().map(|file| file.bytes).chain(known).fold(0, u64::saturating_add);
     let watch = Watch::new("verifying", total, interrupt);
-    let done = hash_all(&mut files, n_threads.get(), &watch).and_then(|()| look(dir, &mut files, n_threads, &watch));
+    let done =
+        hash_all(&mut files, n_threads.get(), &watch).and_then(|()| check_weights(dir, &mut files, n_threads, &watch));
     watch.clear();
     let notes = done.map_err(|failure| Failure { exit: interrupt.asked().unwrap_or(failure.exit), ..failure })?;
     let good = files.iter().all(|file| file.problems.is_empty());
@@ -40,8 +42,8 @@ pub(super) fn run(dir: &Path, n_threads: NonZeroUsize, as_json: bool, interrupt:
     Ok(if good { Exit::Done } else { Exit::Partial })
 }
 
-/// The files of the folder, with the hashes that it names.
-fn list(dir: &Path) -> Result<Vec<Checked>, Failure> {
+/// Lists the files of the folder with their recorded hashes.
+fn list(dir: &Path) -> Result<Vec<CheckedFile>, Failure> {
     let io = |err: std::io::Error| Failure::io(dir, "cannot list the folder", &err);
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
@@ -49,19 +51,17 @@ fn list(dir: &Path) -> Result<Vec<Checked>, Failure> {
         let (bytes, problems) = match fs::metadata(&path) {
             Ok(found) if found.is_file() => (found.len(), Vec::new()),
             Ok(_) => continue,
-            Err(err) if err.kind() == ErrorKind::NotFound => {
-                (0, vec!["is a link to a file that is not there".to_owned()])
-            }
-            Err(err) => return Err(Failure::io(&path, "cannot look at the file", &err)),
+            Err(err) if err.kind() == ErrorKind::NotFound => (0, vec!["is a symlink to a missing file".to_owned()]),
+            Err(err) => return Err(Failure::io(&path, "cannot access the file", &err)),
         };
         let hash = expected(dir, &path)?;
-        files.push(Checked { path, bytes, hash, problems });
+        files.push(CheckedFile { path, bytes, hash, problems });
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
 }
 
-/// What a file must hash to, where the folder says it.
+/// Returns the recorded hash of a file, if there is one.
 fn expected(dir: &Path, path: &Path) -> Result<Option<FileHash>, Failure> {
     let hash = |text: &str| match text.len() {
         64 if text.bytes().all(|byte| byte.is_ascii_hexdigit()) => Some(FileHash::Sha256(text.to_lowercase())),
@@ -87,9 +87,9 @@ fn expected(dir: &Path, path: &Path) -> Result<Option<FileHash>, Failure> {
     }
 }
 
-/// Hashes the files whose hash is known, each on one thread.
-fn hash_all(files: &mut [Checked], n_threads: usize, watch: &Watch) -> Result<(), Failure> {
-    let jobs: Vec<Mutex<&mut Checked>> = files.iter_mut().map(Mutex::new).collect();
+/// Hashes the files with a recorded hash, each on one thread.
+fn hash_all(files: &mut [CheckedFile], n_threads: usize, watch: &Watch) -> Result<(), Failure> {
+    let jobs: Vec<Mutex<&mut CheckedFile>> = files.iter_mut().map(Mutex::new).collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
     let work = || {
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -102,7 +102,7 @@ fn hash_all(files: &mut [Checked], n_threads: usize, watch: &Watch) -> Result<()
     };
     std::thread::scope(|scope| {
         for _ in 1..n_threads.min(jobs.len()) {
-            // this thread works too, so fewer are enough
+            // without a further thread, this one does the rest
             if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
                 break;
             }
@@ -112,7 +112,7 @@ fn hash_all(files: &mut [Checked], n_threads: usize, watch: &Watch) -> Result<()
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-fn hash_one(checked: &mut Checked, watch: &Watch) -> Result<(), Failure> {
+fn hash_one(checked: &mut CheckedFile, watch: &Watch) -> Result<(), Failure> {
     let Some(hash) = checked.hash.as_ref().filter(|_| checked.problems.is_empty()) else { return Ok(()) };
     let io = |err: std::io::Error| Failure::io(&checked.path, "cannot read the file", &err);
     let name = checked.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -136,12 +136,17 @@ fn hash_one(checked: &mut Checked, watch: &Watch) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens the checkpoint and looks at every weight; what is wrong is put to its file. Answers what else is to be said.
-fn look(dir: &Path, files: &mut Vec<Checked>, n_threads: NonZeroUsize, watch: &Watch) -> Result<Vec<String>, Failure> {
+/// Opens the checkpoint and checks every weight. Adds problems to their files; returns notes.
+fn check_weights(
+    dir: &Path,
+    files: &mut Vec<CheckedFile>,
+    n_threads: NonZeroUsize,
+    watch: &Watch,
+) -> Result<Vec<String>, Failure> {
     let sound = files.iter().all(|file| file.problems.is_empty());
     let mut put = |path: &Path, what: String| match files.iter_mut().find(|file| file.path == path) {
         Some(file) => file.problems.push(what),
-        None => files.push(Checked { path: path.to_owned(), bytes: 0, hash: None, problems: vec![what] }),
+        None => files.push(CheckedFile { path: path.to_owned(), bytes: 0, hash: None, problems: vec![what] }),
     };
     let found = Checkpoint::open(dir).and_then(|source| {
         let found = verify_checkpoint(&source, n_threads, watch)?;
@@ -154,7 +159,7 @@ fn look(dir: &Path, files: &mut Vec<Checked>, n_threads: NonZeroUsize, watch: &W
             }
             Ok(notes)
         }
-        // these are about what was given, and no damage
+        // errors about the argument, not damage
         Err(err)
             if sound && matches!(err.code, Code::NotFound | Code::NotAFile | Code::NoWeights | Code::Architecture) =>
         {
@@ -168,11 +173,11 @@ fn look(dir: &Path, files: &mut Vec<Checked>, n_threads: NonZeroUsize, watch: &W
     }
 }
 
-fn name(file: &Checked) -> String {
+fn name(file: &CheckedFile) -> String {
     one_line(&file.path.file_name().unwrap_or_default().to_string_lossy())
 }
 
-fn report(dir: &Path, files: &[Checked], notes: &[String]) -> String {
+fn report(dir: &Path, files: &[CheckedFile], notes: &[String]) -> String {
     let mut rows = vec![["file", "bytes", "hash"].map(str::to_owned).to_vec()];
     rows.extend(files.iter().map(|file| {
         let hash = file.hash.as_ref().map_or("not known".to_owned(), |hash| format!("{} {}", hash.kind(), hash.hex()));
@@ -195,7 +200,7 @@ fn report(dir: &Path, files: &[Checked], notes: &[String]) -> String {
     out
 }
 
-fn to_json(files: &[Checked], notes: &[String]) -> String {
+fn to_json(files: &[CheckedFile], notes: &[String]) -> String {
     let all: Vec<_> = files
         .iter()
         .map(|file| {

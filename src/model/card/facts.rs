@@ -1,26 +1,26 @@
-//! What the card says, before it is written as text.
+//! The facts of a model card, before they are rendered as text.
 
 use super::licence::Licence;
 use crate::model::hub::RepoId;
 use crate::model::registry::Entry;
 use tulu_quantize::{Checkpoint, Ftype};
 
-/// Tells a card that this program wrote from one that somebody wrote.
+/// Marks cards written by this program; only those are overwritten without `--force`.
 pub(super) const GENERATED_BY: &str =
     "<!-- written by tulu-quant convert --card; with this line it is replaced by the next one -->";
 
-/// One of the files the card is about.
+/// A GGUF file in the card.
 pub(super) struct CardFile {
     pub(super) ftype: Ftype,
     pub(super) name: String,
     pub(super) bytes: u64,
     pub(super) bits_per_weight: f64,
-    /// To run it with the whole window.
+    /// Bytes of memory to run it with the whole context.
     pub(super) memory: u64,
     pub(super) sha256: String,
 }
 
-/// Everything the card says.
+/// All facts of a card.
 pub(super) struct Card<'a> {
     pub(super) source: &'a Checkpoint,
     pub(super) n_params: u64,
@@ -30,13 +30,13 @@ pub(super) struct Card<'a> {
     /// Names of licence and notice files that came with the checkpoint.
     pub(super) licence_files: Vec<String>,
     pub(super) files: Vec<CardFile>,
-    /// A question as the model reads it, and a conversation of two.
+    /// The prompts of one question, and of a conversation with two.
     pub(super) prompts: [String; 2],
     /// Whether the template writes system messages.
     pub(super) has_system: bool,
 }
 
-/// The special tokens' texts.
+/// The texts of BOS and EOS.
 pub(super) fn specials(source: &Checkpoint) -> [&str; 2] {
     let text = |id: u32| source.tokenizer.tokens.get(id as usize).map_or("", |token| token.text.as_str());
     [text(source.tokenizer.bos), text(source.tokenizer.eos)]

@@ -1,34 +1,34 @@
-//! Licences: what the family's are and ask for, and what another source says of its own. Nothing is guessed: a source that
-//! says nothing has an unknown licence.
+//! Licences in the model card: the terms of the family's licences, and what the card of another source says. Nothing is
+//! guessed: without a statement, the licence is unknown.
 
 use crate::error::Failure;
 use crate::model::if_exists;
 use crate::model::registry::Entry;
 use std::path::Path;
 
-/// Front matter longer than this is none.
+/// Longer front matter is ignored.
 const MAX_FRONT: usize = 64 << 10;
 
-/// What is known of a licence.
+/// A licence, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Licence {
     /// The Hub's identifier, such as `apache-2.0`.
     pub(super) id: Option<String>,
-    /// Its name, where the identifier is `other`.
+    /// Its name, if the identifier is `other`.
     pub(super) name: Option<String>,
-    /// Where it can be read.
+    /// Its URL.
     pub(super) link: Option<String>,
-    /// What it is and asks for, in paragraphs.
+    /// A description of its terms, in Markdown.
     pub(super) terms: String,
     /// Languages of the model.
     pub(super) languages: Vec<String>,
 }
 
-/// For every model that is made of Llama 2's weights.
+/// For every model derived from Llama 2.
 const LLAMA_2: &str = "\
 The weights are derived from Llama 2, so the [Llama 2 Community License](https://ai.meta.com/llama/license/) and its \
-[Acceptable Use Policy](https://ai.meta.com/llama/use-policy/) hold for these files too. Who passes them on has to give \
-a copy of that agreement with them, and a notice file with the line
+[Acceptable Use Policy](https://ai.meta.com/llama/use-policy/) hold for these files too. If you redistribute them, \
+include a copy of that agreement, and a notice file with the line
 
 > Llama 2 is licensed under the LLAMA 2 Community License, Copyright (c) Meta Platforms, Inc. All Rights Reserved.";
 
@@ -43,14 +43,14 @@ files on gives a copy of it with them and says that they were changed (they were
 of the preference data were published for non-commercial use only; see the source's card.";
 
 impl Licence {
-    /// The licence of a model of the family, or else what the README.md in `dir` says of itself.
+    /// The licence of a model of the family, or else that in the README.md in `dir`.
     pub(super) fn of(entry: Option<&Entry>, dir: &Path) -> Result<Self, Failure> {
         let card = if_exists::read(&dir.join("README.md"))?.unwrap_or_default();
         let said = Self::from_card(&String::from_utf8_lossy(&card));
         Ok(entry.map_or(said.clone(), |entry| Self::of_family(entry, said)))
     }
 
-    /// The licence of a model of the family, whose own card says `said`.
+    /// The licence of a model of the family; `said` is that in its own card.
     fn of_family(entry: &Entry, said: Self) -> Self {
         let languages = if said.languages.is_empty() { vec!["en".to_owned()] } else { said.languages };
         let text = |text: &str| Some(text.to_owned());
@@ -67,7 +67,7 @@ impl Licence {
         }
     }
 
-    /// What a model card's front matter says.
+    /// Reads the licence in a model card's front matter.
     fn from_card(card: &str) -> Self {
         let mut found = Self::default();
         let front = card.strip_prefix("---").and_then(|rest| rest.split_once("\n---")).map_or("", |(front, _)| front);
@@ -104,14 +104,14 @@ impl Licence {
     }
 }
 
-/// A YAML scalar of the simple kinds that cards have; anything else is left out.
+/// Parses a simple YAML scalar; anything else is an empty text.
 fn yaml_scalar(text: &str) -> String {
     let text = text.trim().trim_matches(['"', '\'']);
     let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._/:+ ".contains(c)) && text.len() <= 200;
     if fits { text.to_owned() } else { String::new() }
 }
 
-/// Files of the checkpoint's folder that a licence may want to travel with the weights.
+/// Licence and notice files in the checkpoint's folder, which may have to be distributed with the weights.
 pub(super) fn licence_files(dir: &Path) -> Result<Vec<String>, Failure> {
     let names = if_exists::list(dir)?.into_iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
     let is_paper = |name: &String| {
@@ -127,7 +127,7 @@ mod tests {
     use super::Licence;
 
     #[test]
-    fn a_card_says_its_licence_and_nothing_is_made_up() {
+    fn licences_are_read_from_cards_and_not_guessed() {
         let found = Licence::from_card(
             "---\nlanguage:\n- en\n- de\nlicense: other\nlicense_name: \"my-own\"\n---\nlicense: mit\n",
         );

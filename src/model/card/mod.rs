@@ -1,6 +1,5 @@
-//! The model card: a README.md beside converted files, fit to be published with them as it is. What it says of files is
-//! measured, what it says of a source is what the source itself or the family's table says; what is not known is said to be
-//! so. The words are in `render.rs`, licences in `licence.rs`.
+//! The model card: a README.md next to converted files, ready to be published with them. Facts about files are measured,
+//! facts about a source come from the source or the family's table, and unknown facts are stated as unknown.
 
 mod facts;
 mod licence;

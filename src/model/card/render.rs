@@ -1,4 +1,4 @@
-//! The words of the card.
+//! Renders the card as Markdown.
 
 use super::facts::{Card, GENERATED_BY, specials};
 use crate::model::registry::ModelKind;
@@ -28,7 +28,7 @@ const TULU_2_5: &str = "\
 ";
 
 impl Card<'_> {
-    /// All of it.
+    /// The whole text.
     pub(super) fn text(&self) -> String {
         let parts = [
             self.front(),
@@ -44,9 +44,9 @@ impl Card<'_> {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
     }
 
-    /// What the Hub reads.
+    /// The YAML front matter, which the Hub reads.
     fn front(&self) -> String {
-        // a JSON string is a YAML string
+        // a JSON string is a valid YAML string
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let mut out = "---\n".to_owned();
         let mut put = |key: &str, value: Option<&str>| {
@@ -221,7 +221,7 @@ impl Card<'_> {
     }
 }
 
-/// A name in running text: nothing in it is a mark.
+/// Escapes a name for Markdown text.
 fn markdown(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().filter(|c| !c.is_control()) {

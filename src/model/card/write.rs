@@ -1,4 +1,4 @@
-//! Collects the facts of the card and writes it beside the files.
+//! Collects the facts of the card, and writes it next to the files.
 
 use super::facts::{Card, CardFile, GENERATED_BY, specials};
 use super::licence::{Licence, licence_files};
@@ -13,7 +13,10 @@ use crate::prompt::{self, Message, Role};
 use std::path::{Path, PathBuf};
 use tulu_quantize::{Checkpoint, Plan};
 
-/// Where the card goes: beside the first output. One that somebody else wrote is not replaced unless `force` says so.
+/// The path of the card: next to the first output.
+///
+/// # Errors
+/// `OUTPUT_EXISTS` for a README.md that this program did not write, without `force`.
 pub(crate) fn place(plan: &Plan, force: bool) -> Result<PathBuf, Failure> {
     let path = plan.outputs.first().map_or(Path::new("README.md").to_owned(), |o| o.path.with_file_name("README.md"));
     let written = match std::fs::read(&path) {
@@ -25,10 +28,10 @@ pub(crate) fn place(plan: &Plan, force: bool) -> Result<PathBuf, Failure> {
         return Ok(path);
     }
     let fix = "move it away, pass --force to replace it, or leave --card out";
-    Err(Failure::input(Code::OutputExists, "exists, and was not written by this program", fix).at(path))
+    Err(Failure::input(Code::OutputExists, "exists and was not written by this program", fix).at(path))
 }
 
-/// Writes the card of the finished files of `plan`, whole or not at all.
+/// Writes the card of the finished files of `plan`, atomically.
 pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &Interrupt) -> Result<(), Failure> {
     let files = plan.outputs.iter().map(|output| {
         let weights = output.sizes.iter().sum::<u64>();

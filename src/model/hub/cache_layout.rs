@@ -1,4 +1,4 @@
-//! The cache that is shared with `huggingface_hub`, as paths:
+//! Paths and files of the cache that `huggingface_hub` shares, named as hf-hub names them:
 //! `models--OWNER--NAME/{blobs/HASH, snapshots/COMMIT/FILE → ../../blobs/HASH, refs/REVISION}` and `.locks`.
 
 use super::hash::FileHash;
@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use tulu_quantize::platform;
 
-/// The cache's folder.
+/// The folder of the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct HubCache(pub(crate) PathBuf);
 
@@ -23,7 +23,7 @@ impl HubCache {
         self.0.join(hf_repo(repo).folder_name())
     }
 
-    /// Where a file's bytes are, once they are all there and right.
+    /// The file of a blob: exists only when it is complete and its hash is right.
     pub(super) fn blob(&self, repo: &RepoId, hash: &FileHash) -> PathBuf {
         self.repo(repo).join("blobs").join(hash.hex())
     }
@@ -38,7 +38,7 @@ impl HubCache {
         self.0.join(".locks").join(hf_repo(repo).folder_name()).join(format!("{}.lock", hash.hex()))
     }
 
-    /// The commit that `repo` named when it was last fetched.
+    /// The commit of the revision at the last download.
     pub(crate) fn commit(&self, repo: &RepoId) -> Result<Option<String>, Failure> {
         match repo.commit() {
             Some(commit) => Ok(Some(commit.to_owned())),
@@ -46,20 +46,20 @@ impl HubCache {
         }
     }
 
-    /// The folder of a checkpoint that is here as a whole; nothing is asked of the network.
+    /// The folder of a complete checkpoint; the network is not used.
     pub(crate) fn complete_snapshot(&self, repo: &RepoId) -> Result<Option<PathBuf>, Failure> {
         let Some(folder) = self.partial_snapshot(repo)? else { return Ok(None) };
         Ok(missing_files(&folder)?.is_empty().then_some(folder))
     }
 
-    /// The folder of what is here of a checkpoint, whole or not.
+    /// The folder of a checkpoint, complete or not.
     pub(crate) fn partial_snapshot(&self, repo: &RepoId) -> Result<Option<PathBuf>, Failure> {
         let Some(commit) = self.commit(repo)? else { return Ok(None) };
         let folder = self.snapshot(repo, &commit);
         Ok(if_exists::is_dir(&folder)?.then_some(folder))
     }
 
-    /// Bytes on disk of everything that is here of a repository, unfinished downloads too.
+    /// Bytes on disk of a repository, unfinished downloads included.
     pub(crate) fn disk_usage(&self, repo: &RepoId) -> Result<u64, Failure> {
         let mut sum = 0_u64;
         for blob in if_exists::list(&self.repo(repo).join("blobs"))? {
@@ -69,7 +69,7 @@ impl HubCache {
         Ok(sum)
     }
 
-    /// The repositories of models that are here.
+    /// The repositories of models in the cache.
     pub(crate) fn list_repos(&self) -> Result<Vec<RepoId>, Failure> {
         let of = |path: PathBuf| {
             let (owner, name) = path.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
@@ -78,7 +78,7 @@ impl HubCache {
         Ok(if_exists::list(&self.0)?.into_iter().filter_map(of).collect())
     }
 
-    /// Remembers that `repo` named `commit`.
+    /// Records the commit of the revision.
     pub(super) fn record_commit(&self, repo: &RepoId, commit: &str) -> Result<(), Failure> {
         if repo.commit().is_some() {
             return Ok(());
@@ -86,7 +86,7 @@ impl HubCache {
         refs::write_commit(&self.repo(repo).join("refs"), repo.revision(), commit)
     }
 
-    /// Makes `path` of the snapshot the blob's other name.
+    /// Symlinks `path` in the snapshot to the blob.
     pub(super) fn link(&self, repo: &RepoId, commit: &str, path: &str, hash: &FileHash) -> Result<(), Failure> {
         let link = self.snapshot(repo, commit).join(path);
         let up = "../".repeat(2 + path.matches('/').count());
@@ -103,7 +103,7 @@ impl HubCache {
             _ => {}
         }
         match platform::symlink(&to, &link) {
-            // another process makes the same link
+            // another process made the same link
             Err(err) if err.kind() == ErrorKind::AlreadyExists => Ok(()),
             other => other.map_err(io),
         }
@@ -115,7 +115,7 @@ fn hf_repo(repo: &RepoId) -> hf_hub::Repo {
     hf_hub::Repo::with_revision(repo.id(), hf_hub::RepoType::Model, repo.revision().to_owned())
 }
 
-/// What a checkpoint's folder lacks of the least that a conversion needs; the names, for a message.
+/// Returns the names of files that a conversion needs and the folder lacks.
 pub(crate) fn missing_files(folder: &Path) -> Result<Vec<String>, Failure> {
     let lacking = |names: &mut dyn Iterator<Item = &str>| {
         let mut all: Vec<String> = Vec::new();

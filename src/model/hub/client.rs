@@ -1,5 +1,5 @@
-//! One request and the head of its answer: the only module that names ureq's client. What an answer means is decided by
-//! others; here it is sent, with the token only where it belongs, and redirects are left to the caller.
+//! Sends one HTTP request and returns the head of its response: the only module that uses ureq's client. The token is sent
+//! only to the endpoint. Redirects are left to `range_fetch.rs`, the meaning of a status to `http_error.rs`.
 
 use super::env::HubSettings;
 use super::redirect_cache::RedirectCache;
@@ -14,19 +14,18 @@ use ureq::http::{HeaderMap, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
 use ureq::{Agent, Proxy};
 
-/// Time to find a host and connect to it.
+/// Timeout for resolving a host, and for connecting to it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// In so much time…
+/// A body has to bring in this time…
 const STALL_WINDOW: Duration = Duration::from_secs(60);
 
-/// …so many bytes have to come.
+/// …at least so many bytes.
 const MIN_BYTES: usize = 1024;
 
-/// Who we say we are.
 const USER_AGENT: &str = concat!("tulu-quant/", env!("CARGO_PKG_VERSION"));
 
-/// An answer that has begun: the body has not been read.
+/// A response whose body has not been read yet.
 pub(super) struct Response {
     pub(super) status: u16,
     headers: HeaderMap,
@@ -34,28 +33,28 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// A header's text.
+    /// The text of a header.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
     }
 
-    /// The header as a number.
+    /// A header as a number.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         self.header(name).and_then(|text| text.parse().ok())
     }
 
-    /// The bytes that follow.
+    /// The body.
     pub(super) fn body(&mut self) -> &mut dyn Read {
         &mut self.body
     }
 }
 
-/// Connections, kept open between requests.
+/// The HTTP client; connections are kept open between requests.
 pub(super) struct Client {
     settings: Arc<HubSettings>,
     https: Agent,
     http: Agent,
-    /// Where files were last found.
+    /// Where files were last redirected to.
     pub(super) redirects: RedirectCache,
 }
 
@@ -71,7 +70,7 @@ impl Client {
                 .accept_encoding("identity")
                 .timeout_resolve(Some(CONNECT_TIMEOUT))
                 .timeout_connect(Some(CONNECT_TIMEOUT))
-                .timeout_recv_response(Some(settings.answer_timeout))
+                .timeout_recv_response(Some(settings.response_timeout))
                 .timeout_per_read(Some(settings.read_timeout))
                 .timeout_per_write(Some(settings.read_timeout))
                 .proxy(proxy)
@@ -84,13 +83,13 @@ impl Client {
         Ok(Self { settings: settings.clone(), https, http, redirects: RedirectCache::default() })
     }
 
-    /// Ends every request that is under way.
+    /// Aborts all running requests.
     pub(super) fn shutdown(&self) {
         self.https.clone().shutdown();
         self.http.clone().shutdown();
     }
 
-    /// Asks for `url`, or the part of it that `range` (`bytes=0-99`) names.
+    /// Sends a GET request for `url`, with `range` (`bytes=0-99`) as its Range header.
     pub(super) fn get(&self, url: &Uri, range: Option<&str>) -> Result<Response, TransportError> {
         let agent = if url.scheme_str() == Some("https") { &self.https } else { &self.http };
         let mut request = agent.get(url);
@@ -106,7 +105,7 @@ impl Client {
     }
 }
 
-/// A body that has to bring something: a server that sends a byte now and then is never silent, and never done.
+/// A body that fails when it is too slow: a server that sends a byte now and then would never reach the read timeout.
 struct StallGuard<R> {
     body: R,
     window: Duration,
@@ -135,13 +134,13 @@ impl<R: Read> Read for StallGuard<R> {
     }
 }
 
-/// Why there was no answer, or why it broke off.
+/// Why there was no response, or why it was incomplete.
 #[derive(Clone, Debug)]
 pub(super) struct TransportError {
     pub(super) code: Code,
     pub(super) what: String,
     pub(super) fix: &'static str,
-    /// Whether the next try may go better.
+    /// Whether a retry may help.
     pub(super) transient: bool,
 }
 
@@ -153,46 +152,46 @@ impl TransportError {
         const TLS: &str = "check the clock, and SSL_CERT_FILE where a company's own certificates are used";
         let host = origin(url);
         let (code, what, fix, transient) = match err {
-            E::HostNotFound => (Code::HubConnect, format!("cannot find {host}"), REACH, true),
+            E::HostNotFound => (Code::HubConnect, format!("cannot resolve {host}"), REACH, true),
             E::ConnectProxyFailed(why) => {
-                (Code::HubProxy, format!("the proxy does not connect to {host}: {why}"), PROXY_FIX, true)
+                (Code::HubProxy, format!("the proxy cannot connect to {host}: {why}"), PROXY_FIX, true)
             }
             E::InvalidProxyUrl => (Code::HubProxy, "the proxy's address is not valid".to_owned(), PROXY_FIX, false),
             E::Tls(_) | E::Rustls(_) | E::Pem(_) | E::TlsRequired => {
-                (Code::HubTls, format!("no safe connection to {host}: {err}"), TLS, false)
+                (Code::HubTls, format!("TLS connection to {host} failed: {err}"), TLS, false)
             }
-            // rustls' own errors come through std's Read
+            // rustls reports its errors through std's Read
             E::Io(why) if why.kind() == ErrorKind::InvalidData && url.scheme_str() == Some("https") => {
-                (Code::HubTls, format!("no safe connection to {host}: {why}"), TLS, false)
+                (Code::HubTls, format!("TLS connection to {host} failed: {why}"), TLS, false)
             }
-            E::Timeout(which) => (Code::HubTimeout, format!("{host} was silent for too long ({which})"), REACH, true),
-            E::Io(why) => (Code::HubConnect, format!("no connection to {host}: {why}"), REACH, true),
-            _ => (Code::HubAnswer, format!("{host} does not answer as a web server: {err}"), REACH, true),
+            E::Timeout(which) => (Code::HubTimeout, format!("{host} timed out ({which})"), REACH, true),
+            E::Io(why) => (Code::HubConnect, format!("cannot connect to {host}: {why}"), REACH, true),
+            _ => (Code::HubAnswer, format!("{host} sent an invalid HTTP response: {err}"), REACH, true),
         };
         Self { code, what, fix, transient }
     }
 
-    /// The body broke off.
+    /// The connection was lost within a body.
     pub(super) fn disconnected(err: &std::io::Error, url: &Uri, got: u64, wanted: u64) -> Self {
-        let what = format!("the connection to {} broke after {got} of {wanted} bytes: {err}", origin(url));
-        Self { code: Code::HubCut, what, fix: "run it again: it goes on where it was", transient: true }
+        let what = format!("lost the connection to {} after {got} of {wanted} bytes: {err}", origin(url));
+        Self { code: Code::HubCut, what, fix: "run it again to resume", transient: true }
     }
 
-    /// A listing broke off: nothing is kept of it.
+    /// The connection was lost within a listing, of which nothing is kept.
     pub(super) fn listing_disconnected(err: &std::io::Error, url: &Uri, got: usize) -> Self {
-        let what = format!("the connection to {} broke after {got} bytes of the listing: {err}", origin(url));
+        let what = format!("lost the connection to {} after {got} bytes of the listing: {err}", origin(url));
         Self { code: Code::HubCut, what, fix: "run it again", transient: true }
     }
 }
 
 const PROXY_FIX: &str = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY";
 
-/// The first of `names` that is set, with NO_PROXY's exceptions.
+/// Returns the proxy that the first set variable of `names` gives, with NO_PROXY's exceptions.
 fn proxy(names: &[&str]) -> Result<Option<Proxy>, Failure> {
     let set = |name: &&str| std::env::var(name).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
     let Some((name, address)) = names.iter().find_map(|name| Some((name, set(name)?))) else { return Ok(None) };
     let bad = |_| {
-        let what = format!("{name} is '{}', which is no proxy's address", redacted(&address));
+        let what = format!("{name} is '{}', which is not a proxy address", redacted(&address));
         Failure::input(Code::HubProxy, what, "write it like http://proxy:3128")
     };
     let given = Proxy::new(&address).map_err(bad)?;
@@ -209,14 +208,14 @@ fn proxy(names: &[&str]) -> Result<Option<Proxy>, Failure> {
     proxy.build().map(Some).map_err(bad)
 }
 
-/// Whom to trust: the certificates in the files that variables name, all of them together, else the system's, else (in a
-/// container without any) those of Mozilla that are built in.
+/// Returns the trusted certificates: those in the files that variables name, together; else the system's; else, in a
+/// container without any, the built-in ones of Mozilla.
 fn roots() -> Result<RootCerts, Failure> {
     let mut named = Vec::new();
     for name in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
         let Some(file) = std::env::var_os(name).filter(|file| !file.is_empty()) else { continue };
         let file = Path::new(&file);
-        // a folder, or a file that is not there, is left to the system's own store
+        // folders and missing files are left to the system's store
         let Some(pem) = if_exists::is_file(file)?.then(|| if_exists::read(file)).transpose()?.flatten() else {
             continue;
         };
@@ -243,11 +242,10 @@ mod tests {
     use std::io::Read as _;
 
     #[test]
-    fn a_body_that_brings_too_little_ends() {
+    fn a_body_that_is_too_slow_fails() {
         let mut text = String::new();
         let full = vec![b'x'; 100_000];
         assert!(StallGuard::new(&full[..], Duration::from_secs(60)).read_to_string(&mut text).is_ok());
-        // of every read something is wanted
         let slow = StallGuard::new(&full[..], Duration::ZERO).take(100_000).read_exact(&mut [0; 8]);
         assert_eq!(slow.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
         assert_eq!(StallGuard::new(&full[..], Duration::ZERO).read(&mut [0; MIN_BYTES]).unwrap(), MIN_BYTES);

@@ -1,5 +1,5 @@
-//! Several files at once into the cache, over several connections: a queue of segments, one thread for each connection.
-//! A file is checked against its hash when its last segment has arrived, and takes its name only then.
+//! Downloads several files into the cache over several connections: a queue of segments, one thread per connection. A file
+//! is hashed when its last segment is complete, and gets its name in the cache only when the hash is right.
 
 use super::handle::Hub;
 use super::hash::FileHash;
@@ -16,33 +16,33 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// What one connection is asked for at a time.
+/// Bytes of a segment: what one thread requests at a time.
 const SEGMENT: u64 = 64 << 20;
 
-/// A file on its way.
+/// A file that is being downloaded.
 struct FileDownload<'a> {
     file: &'a RemoteFile,
     blob: PathBuf,
     partial: Partial,
-    /// Pieces that have not arrived.
-    left: AtomicUsize,
-    /// Its bytes hashed to something else once.
-    failed: AtomicBool,
+    /// Segments that are not complete.
+    remaining: AtomicUsize,
+    /// Whether the hash was wrong once.
+    hash_failed: AtomicBool,
 }
 
-/// What the threads share.
+/// State that the threads share.
 struct Download<'a> {
     hub: &'a Hub,
     listing: &'a Listing,
     downloads: Vec<FileDownload<'a>>,
     queue: Mutex<VecDeque<(usize, Range<u64>)>>,
-    /// Why it ends early.
+    /// The first failure, which stops all threads.
     failure: Mutex<Option<Failure>>,
     stop: AtomicBool,
     bar: Bar,
 }
 
-/// Downloads `files`; their locks are held by the caller.
+/// Downloads `files`; the caller holds their locks.
 pub(super) fn download_files(
     hub: &Hub,
     listing: &Listing,
@@ -53,11 +53,17 @@ pub(super) fn download_files(
     for file in files {
         let blob = hub.settings.cache.blob(&listing.repo, &file.hash);
         let partial = Partial::open(&blob, file.size, &|| hub.check_cancelled())?;
-        downloads.push(FileDownload { file, blob, partial, left: AtomicUsize::new(0), failed: AtomicBool::new(false) });
+        downloads.push(FileDownload {
+            file,
+            blob,
+            partial,
+            remaining: AtomicUsize::new(0),
+            hash_failed: AtomicBool::new(false),
+        });
     }
-    let (total, arrived) = downloads.iter().fold((0, 0), |(t, a), w| (t + w.file.size, a + w.partial.arrived()));
+    let (total, completed) = downloads.iter().fold((0, 0), |(t, a), w| (t + w.file.size, a + w.partial.completed()));
     let bar = Bar::bytes("downloading", total);
-    bar.begin_at(arrived);
+    bar.begin_at(completed);
     let job = Download {
         hub,
         listing,
@@ -84,7 +90,7 @@ pub(super) fn download_files(
 }
 
 impl Download<'_> {
-    /// Puts what is missing of a file on the queue; checks it when nothing is.
+    /// Queues the missing segments of a file; checks its hash when none is missing.
     fn enqueue(&self, number: usize) -> Result<(), Failure> {
         let Some(file_download) = self.downloads.get(number) else { return Ok(()) };
         let starts = (0..file_download.file.size).step_by(usize::try_from(SEGMENT).unwrap_or(usize::MAX));
@@ -95,13 +101,13 @@ impl Download<'_> {
         if segments.is_empty() {
             return self.check(number, file_download);
         }
-        file_download.left.store(segments.len(), Ordering::SeqCst);
+        file_download.remaining.store(segments.len(), Ordering::SeqCst);
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.extend(segments.into_iter().map(|segment| (number, segment)));
         Ok(())
     }
 
-    /// Works until the queue is empty or something failed.
+    /// Works until the queue is empty or a thread fails.
     fn run(&self) {
         while !self.stop.load(Ordering::SeqCst) {
             let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -113,17 +119,21 @@ impl Download<'_> {
         }
     }
 
-    /// Fetches what is missing of a segment; with a file's last one, checks the file.
+    /// Downloads what is missing of a segment; after the last one of a file, checks its hash.
     fn segment(&self, number: usize, segment: &Range<u64>) -> Result<(), Failure> {
         let Some(file_download) = self.downloads.get(number) else { return Ok(()) };
         self.bar.message(file_download.file.path.clone());
         for gap in file_download.partial.gaps(segment) {
             self.gap(file_download, gap)?;
         }
-        if file_download.left.fetch_sub(1, Ordering::SeqCst) == 1 { self.check(number, file_download) } else { Ok(()) }
+        if file_download.remaining.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.check(number, file_download)
+        } else {
+            Ok(())
+        }
     }
 
-    /// Fetches a range, and records it step by step: also what had arrived before something went wrong.
+    /// Downloads a range and records it step by step, also what was complete before a failure.
     fn gap(&self, file_download: &FileDownload<'_>, gap: Range<u64>) -> Result<(), Failure> {
         let step = file_download.partial.step();
         let (mut begun, mut at, mut crc) = (gap.start, gap.start, crc32fast::Hasher::new());
@@ -145,7 +155,7 @@ impl Download<'_> {
         fetched.and(recorded)
     }
 
-    /// All bytes are here: they must be the right ones. When they are not, the file is fetched once more.
+    /// Checks the hash of a complete file. When it is wrong, the file is downloaded once more.
     fn check(&self, number: usize, file_download: &FileDownload<'_>) -> Result<(), Failure> {
         let mut checker = file_download.file.hash.checker(file_download.file.size);
         file_download.partial.read(&mut |bytes| {
@@ -154,15 +164,15 @@ impl Download<'_> {
         })?;
         let Err(found) = checker.finish() else { return file_download.partial.finish(&file_download.blob) };
         file_download.partial.clear()?;
-        if file_download.failed.swap(true, Ordering::SeqCst) {
+        if file_download.hash_failed.swap(true, Ordering::SeqCst) {
             return Err(hash_mismatch(self.listing, file_download.file, &found));
         }
-        stderr::note(&format!("{} arrived damaged and is fetched again", file_download.file.path));
+        stderr::note(&format!("{} was damaged in transfer and is downloaded again", file_download.file.path));
         self.enqueue(number)
     }
 }
 
-/// Bytes that must still be written for `file`.
+/// Disk space that a file of `size` bytes still needs.
 pub(super) fn bytes_to_write(hub: &Hub, listing: &Listing, size: u64, hash: &FileHash) -> u64 {
     let blob = hub.settings.cache.blob(&listing.repo, hash);
     size.saturating_sub(super::partial::allocated(&blob))

@@ -1,4 +1,4 @@
-//! The environment variables that `huggingface_hub` reads, with its meaning of them.
+//! Settings from the environment variables of `huggingface_hub`, with the meaning that they have there.
 
 use super::cache_layout::HubCache;
 use super::secrets::{Secrets, base64};
@@ -13,10 +13,10 @@ use ureq::http::Uri;
 /// The Hub when HF_ENDPOINT names no mirror.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// Retries without any progress before a transfer is given up.
+/// Default number of tries without progress before a request fails.
 const TRIES: u32 = 5;
 
-/// A secret: there is no way to print it.
+/// A secret; it cannot be printed.
 #[derive(Clone)]
 pub(crate) struct Token(String);
 
@@ -26,39 +26,42 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What the environment says about the Hub.
+/// The settings of the Hub.
 #[derive(Clone, Debug)]
 pub(crate) struct HubSettings {
-    /// HF_ENDPOINT, without a slash at its end, and without a user's name and password.
+    /// HF_ENDPOINT, without a slash at its end, and without user name and password.
     pub(crate) endpoint: String,
-    /// What stood there before the `@`, as the header's value.
+    /// User name and password of HF_ENDPOINT, in base64, for the Authorization header.
     basic: Option<Token>,
-    /// What no message may say.
+    /// Secrets that no message may contain.
     secrets: Secrets,
-    /// The same, parsed.
+    /// The endpoint, parsed.
     pub(super) base: Uri,
     /// HF_TOKEN, the file HF_TOKEN_PATH, or `$HF_HOME/token`.
     pub(crate) token: Option<Token>,
     /// The cache that is shared with `huggingface_hub`.
     pub(crate) cache: HubCache,
-    /// HF_HUB_OFFLINE: nothing is asked of the network.
+    /// HF_HUB_OFFLINE: the network is not used.
     pub(crate) offline: bool,
-    /// HF_HUB_ETAG_TIMEOUT: how long the answer to a request may take to begin.
-    pub(super) answer_timeout: Duration,
-    /// HF_HUB_DOWNLOAD_TIMEOUT: how long a body may be silent.
+    /// HF_HUB_ETAG_TIMEOUT: timeout for the head of a response.
+    pub(super) response_timeout: Duration,
+    /// HF_HUB_DOWNLOAD_TIMEOUT: timeout for each read of a body.
     pub(super) read_timeout: Duration,
-    /// TULU_QUANT_HUB_TRIES: tries without any progress before a transfer is given up.
+    /// TULU_QUANT_HUB_TRIES: tries without progress before a request fails.
     pub(super) tries: u32,
 }
 
 impl HubSettings {
-    /// Reads them; says which one cannot be used.
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// `HUB_ENDPOINT`, `HUB_TOKEN` or `USAGE` for a variable that cannot be used.
     pub(crate) fn from_env() -> Result<Self, Failure> {
         let given = endpoint_given();
         let (endpoint, user) = url::split_userinfo(&given);
         let parsed = endpoint.parse::<Uri>().ok().filter(|url| url::is_http_url(url) && !endpoint.contains(['?', '#']));
         let base = parsed.ok_or_else(|| {
-            let what = format!("HF_ENDPOINT is '{}', which is no http or https address", url::redacted(&given));
+            let what = format!("HF_ENDPOINT is '{}', which is not an http or https URL", url::redacted(&given));
             Failure::input(Code::HubEndpoint, what, "set it to something like https://huggingface.co, or unset it")
         })?;
         let token = token(&home()?)?;
@@ -67,7 +70,7 @@ impl HubSettings {
         let proxies = Self::proxies().into_iter().filter_map(text);
         let users = proxies.filter_map(|address| url::split_userinfo(&address).1).chain(user.clone());
         for user in users {
-            // a name alone may be a token
+            // a user name alone may be a token
             let password = user.split_once(':').map_or(user.as_str(), |(_, password)| password);
             secrets.add(password);
             secrets.add(&url::percent_decode(password));
@@ -80,13 +83,13 @@ impl HubSettings {
             token,
             cache: Self::cache_from_env()?,
             offline: is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
-            answer_timeout: seconds("HF_HUB_ETAG_TIMEOUT", 10)?,
+            response_timeout: seconds("HF_HUB_ETAG_TIMEOUT", 10)?,
             read_timeout: seconds("HF_HUB_DOWNLOAD_TIMEOUT", 20)?,
             tries: u32::try_from(number("TULU_QUANT_HUB_TRIES", u64::from(TRIES))?.max(1)).unwrap_or(TRIES),
         })
     }
 
-    /// The cache that is shared with `huggingface_hub`; it needs neither an endpoint nor a token.
+    /// Finds the cache that `huggingface_hub` shares; needs neither an endpoint nor a token.
     pub(crate) fn cache_from_env() -> Result<HubCache, Failure> {
         match ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].into_iter().find_map(path) {
             Some(cache) => Ok(HubCache(cache)),
@@ -94,7 +97,7 @@ impl HubSettings {
         }
     }
 
-    /// Whether a token or password goes to the endpoint, and can be read on the way.
+    /// Returns whether a token or password is sent to a non-local endpoint over plain HTTP.
     pub(crate) fn sends_secret_unencrypted(&self) -> bool {
         let host = self.base.host().unwrap_or_default();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
@@ -103,7 +106,7 @@ impl HubSettings {
         secret && self.base.scheme_str() == Some("http") && !loopback
     }
 
-    /// Names of the proxy variables that are set; their values may hold passwords.
+    /// Names of the proxy variables that are set; their values may contain passwords.
     pub(crate) fn proxies() -> Vec<&'static str> {
         let names = [
             "HTTPS_PROXY",
@@ -118,43 +121,43 @@ impl HubSettings {
         names.into_iter().filter(|name| text(name).is_some()).collect()
     }
 
-    /// The Authorization header's value where requests to `url` may carry one: at the endpoint itself, and nowhere else.
-    /// The token, or else the name and password of HF_ENDPOINT.
+    /// Returns the Authorization header for requests to `url`, which only the endpoint itself gets: the token, or else user
+    /// name and password of HF_ENDPOINT.
     pub(super) fn authorization(&self, url: &Uri) -> Option<String> {
         let token = self.token.as_ref().map(|token| format!("Bearer {}", token.0));
         let given = token.or_else(|| Some(format!("Basic {}", self.basic.as_ref()?.0)));
         given.filter(|_| url::same_origin(url, &self.base))
     }
 
-    /// Text from a server, on its way to the user: without secrets, and then cut.
+    /// Removes secrets from a text of a server, then shortens it for a message.
     pub(super) fn scrub(&self, text: &str) -> String {
         self.secrets.hide(text).chars().take(300).collect()
     }
 
-    /// A failure without secrets, and no longer than a message should be.
+    /// Removes secrets from a failure, and shortens it.
     pub(super) fn redact(&self, failure: Failure) -> Failure {
         let what = self.secrets.hide(&failure.what).chars().take(1000).collect();
         Failure { what, fix: self.secrets.hide(&failure.fix), ..failure }
     }
 
-    /// Whether a secret stands in `text`.
+    /// Returns whether `text` contains a secret.
     pub(super) fn contains_secret(&self, text: &str) -> bool {
         self.secrets.are_contained_in(text)
     }
 }
 
-/// HF_ENDPOINT or the Hub, without a slash at its end.
+/// HF_ENDPOINT or else the Hub, without a slash at its end.
 fn endpoint_given() -> String {
     text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()).trim_end_matches('/').to_owned()
 }
 
-/// Host and port of HF_ENDPOINT, and the path that addresses there begin with: `mirror.example:8080/hf`.
+/// Host, port and path of HF_ENDPOINT, such as `mirror.example:8080/hf`.
 pub(crate) fn endpoint_address() -> String {
     let (endpoint, _) = url::split_userinfo(&endpoint_given());
     endpoint.split_once("://").map_or(endpoint.clone(), |(_, place)| place.to_owned())
 }
 
-/// A variable that is set to something.
+/// The trimmed value of a variable; `None` when it is unset or empty.
 fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
@@ -181,7 +184,7 @@ fn home() -> Result<PathBuf, Failure> {
     })
 }
 
-/// What counts as yes in `huggingface_hub`.
+/// Returns whether a variable is set to what `huggingface_hub` reads as yes.
 fn is_on(name: &str) -> bool {
     text(name).is_some_and(|value| matches!(value.to_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
 }
@@ -189,8 +192,8 @@ fn is_on(name: &str) -> bool {
 fn number(name: &str, default: u64) -> Result<u64, Failure> {
     let Some(value) = text(name) else { return Ok(default) };
     value.parse().map_err(|_| {
-        let what = format!("{name} is '{value}', which is no whole number");
-        Failure::input(Code::Usage, what, "set it to one, or unset it")
+        let what = format!("{name} is '{value}', which is not a whole number");
+        Failure::input(Code::Usage, what, "set it to a number, or unset it")
     })
 }
 
@@ -214,7 +217,7 @@ fn token(home: &std::path::Path) -> Result<Option<Token>, Failure> {
     if token.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(Some(Token(token)))
     } else {
-        let what = "the Hub token has characters in it that no token has";
+        let what = "the Hub token contains invalid characters";
         Err(Failure::input(Code::HubToken, what, "copy it again from https://huggingface.co/settings/tokens"))
     }
 }

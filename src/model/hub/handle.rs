@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often a waiting thread looks whether somebody asked to stop.
+/// How often a waiting thread checks for a request to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The Hub as the environment describes it. Cheap to clone, and shared by threads.
@@ -19,8 +19,8 @@ pub(crate) struct Hub {
     pub(super) settings: Arc<HubSettings>,
     pub(super) client: Arc<Client>,
     pub(super) interrupt: Interrupt,
-    /// What was said last, and how long it holds.
-    said: Arc<Mutex<Option<(String, Instant)>>>,
+    /// The last note about waiting, and until when it is not repeated.
+    last_note: Arc<Mutex<Option<(String, Instant)>>>,
 }
 
 impl fmt::Debug for Hub {
@@ -30,15 +30,15 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// Reads the environment; nothing is asked of the network yet.
+    /// Reads the environment; sends no request.
     pub(crate) fn from_env(interrupt: &Interrupt) -> Result<Self, Failure> {
         let settings = Arc::new(HubSettings::from_env()?);
         if settings.sends_secret_unencrypted() && !settings.offline {
             let endpoint = &settings.endpoint;
-            stderr::note(&format!("the token goes to {endpoint} without encryption: give HF_ENDPOINT as https"));
+            stderr::note(&format!("the token is sent to {endpoint} without encryption; use https in HF_ENDPOINT"));
         }
         let client = Arc::new(Client::new(&settings)?);
-        // A read that waits for a silent server does not look at the interrupt: its socket is shut instead.
+        // A blocking read cannot check for the request to stop; shutting the sockets down ends it.
         let (watched, asked) = (Arc::downgrade(&client), interrupt.clone());
         std::thread::spawn(move || {
             loop {
@@ -49,15 +49,16 @@ impl Hub {
                 }
             }
         });
-        Ok(Self { settings, client, interrupt: interrupt.clone(), said: Arc::default() })
+        Ok(Self { settings, client, interrupt: interrupt.clone(), last_note: Arc::default() })
     }
 
-    /// What the environment says.
+    /// The settings.
     pub(crate) fn settings(&self) -> &HubSettings {
         &self.settings
     }
 
-    /// [`Failure::interrupted`] when somebody asked to stop.
+    /// # Errors
+    /// `INTERRUPTED` when a signal asked to stop.
     pub(crate) fn check_cancelled(&self) -> Result<(), Failure> {
         match self.interrupt.asked() {
             None => Ok(()),
@@ -65,17 +66,17 @@ impl Hub {
         }
     }
 
-    /// Says that something is waited for: once, however many connections wait for it.
+    /// Prints a note about waiting before a retry: once, however many connections wait.
     pub(super) fn note_once(&self, what: &str, wait: Duration) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.as_ref().is_some_and(|(known, until)| known == what && Instant::now() < *until) {
+        let mut last = self.last_note.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_some_and(|(known, until)| known == what && Instant::now() < *until) {
             return;
         }
-        *said = Some((what.to_owned(), Instant::now() + wait));
+        *last = Some((what.to_owned(), Instant::now() + wait));
         stderr::note(&format!("{what}; trying again in {} s", wait.as_secs()));
     }
 
-    /// Sleeps, but no longer than somebody asks to stop.
+    /// Sleeps for `time`; ends early with an error when a signal asks to stop.
     pub(super) fn pause(&self, time: Duration) -> Result<(), Failure> {
         let end = Instant::now() + time;
         loop {

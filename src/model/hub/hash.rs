@@ -4,24 +4,24 @@ use crate::hex::hex;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-/// The hash that the listing has for a file; also the name of its blob in the cache.
+/// The hash of a file in the listing; also the name of its blob in the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FileHash {
-    /// Of an LFS file's bytes: 64 hexadecimal digits.
+    /// SHA-256 of an LFS file: 64 hexadecimal digits.
     Sha256(String),
-    /// Git's name for any other file: the sha1 of `blob LENGTH\0` and the bytes, 40 digits.
+    /// Git's object id of any other file: the SHA-1 of `blob LENGTH\0` and the bytes, 40 digits.
     GitSha1(String),
 }
 
 impl FileHash {
-    /// The digits.
+    /// The hexadecimal digits.
     pub(crate) fn hex(&self) -> &str {
         match self {
             Self::Sha256(hex) | Self::GitSha1(hex) => hex,
         }
     }
 
-    /// What it is called.
+    /// The name of the hash, for messages.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::Sha256(_) => "sha256",
@@ -29,7 +29,7 @@ impl FileHash {
         }
     }
 
-    /// Begins to check a file of `size` bytes.
+    /// Starts to hash a file of `size` bytes.
     pub(crate) fn checker(&self, size: u64) -> Checker {
         let state = match self {
             Self::Sha256(_) => State::Sha256(Sha256::new()),
@@ -39,7 +39,7 @@ impl FileHash {
     }
 }
 
-/// A hash on its way.
+/// A hash that is being computed.
 #[derive(Clone, Debug)]
 pub(crate) struct Checker {
     state: State,
@@ -53,7 +53,7 @@ enum State {
 }
 
 impl Checker {
-    /// The next bytes of the file.
+    /// Hashes the next bytes of the file.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         match &mut self.state {
             State::Sha256(hash) => hash.update(bytes),
@@ -61,7 +61,10 @@ impl Checker {
         }
     }
 
-    /// Whether the bytes were the file's. `Err` holds what they hash to instead.
+    /// Compares with the expected hash.
+    ///
+    /// # Errors
+    /// The hash that was found instead.
     pub(crate) fn finish(self) -> Result<(), String> {
         let found = match self.state {
             State::Sha256(hash) => hex(&hash.finalize()),

@@ -1,22 +1,22 @@
-//! What an answer that is not the data means, as one line with the way out; and what may be tried again.
+//! Maps HTTP errors to failures with a hint, and says which requests can be retried.
 
 use super::client::{Response, TransportError};
 use super::env::HubSettings;
 use super::url::origin;
-use crate::error::{Code, Exit, Failure};
+use crate::error::{Code, Failure};
 use std::time::Duration;
 use ureq::http::Uri;
 
-/// A request that did not give what it was to give.
+/// A failed request.
 pub(super) enum RequestError {
-    /// Asking again does not help.
+    /// A retry does not help.
     Permanent(Failure),
-    /// It may pass; the failure to report if it does not, and how long the server asks to wait.
+    /// A retry may help: the failure to report if it does not, and the Retry-After of the server.
     Transient(Failure, Option<Duration>),
 }
 
 impl RequestError {
-    /// The same, without secrets.
+    /// Removes secrets from the failure.
     pub(super) fn redact(self, settings: &HubSettings) -> Self {
         match self {
             Self::Permanent(failure) => Self::Permanent(settings.redact(failure)),
@@ -32,14 +32,14 @@ impl From<TransportError> for RequestError {
     }
 }
 
-/// What was asked for: for the messages.
+/// What was requested, for messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestInfo<'a> {
     /// `owner/name`.
     pub(super) id: &'a str,
     /// Branch, tag or commit.
     pub(super) revision: &'a str,
-    /// The file, when it was one.
+    /// The path of a file; `None` for a listing.
     pub(super) file: Option<&'a str>,
 }
 
@@ -49,9 +49,18 @@ impl RequestInfo<'_> {
         self.file.map_or_else(|| self.id.to_owned(), |file| format!("{}/{file}", self.id))
     }
 
-    /// An answer that is not what the protocol makes it; the next one may be.
+    fn permanent(&self, code: Code, what: impl Into<String>, fix: impl Into<String>) -> RequestError {
+        RequestError::Permanent(Failure::input(code, what, fix).at(self.name()))
+    }
+
+    fn transient(&self, code: Code, response: &Response, what: String, fix: &str) -> RequestError {
+        let wait = response.number("retry-after").map(Duration::from_secs);
+        RequestError::Transient(Failure::machine(code, what, fix).at(self.name()), wait)
+    }
+
+    /// The error for a response that violates the protocol; the next one may be right.
     pub(super) fn invalid_response(&self, url: &Uri, what: &str) -> RequestError {
-        let what = format!("{} gave an invalid answer: {what}", origin(url));
+        let what = format!("unexpected response from {}: {what}", origin(url));
         let fix = match self.file {
             Some(_) => "check HF_ENDPOINT and the proxy; the file was not used",
             None => "check HF_ENDPOINT and the proxy",
@@ -59,88 +68,101 @@ impl RequestInfo<'_> {
         RequestError::Transient(Failure::machine(Code::HubAnswer, what, fix).at(self.name()), None)
     }
 
-    /// What the status of `reply` means. `signed`: the answer came from an address that the Hub had redirected to.
-    pub(super) fn error_of(&self, settings: &HubSettings, url: &Uri, reply: &Response, signed: bool) -> RequestError {
-        let status = reply.status;
-        let code = reply.header("x-error-code").unwrap_or_default();
-        let said = reply.header("x-error-message").map(|text| settings.scrub(text)).unwrap_or_default();
-        let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
+    /// The error for the status of `response`. `signed`: it came from a URL that the Hub had redirected to.
+    pub(super) fn error_of(
+        &self,
+        settings: &HubSettings,
+        url: &Uri,
+        response: &Response,
+        signed: bool,
+    ) -> RequestError {
+        let status = response.status;
+        let code = response.header("x-error-code").unwrap_or_default();
+        let message = response.header("x-error-message").map(|text| settings.scrub(text)).unwrap_or_default();
+        let message = if message.is_empty() { String::new() } else { format!(" ({message})") };
         let token = settings.token.is_some();
-        let (id, revision, site) = (self.id, self.revision, settings.endpoint.as_str());
-        // of a listing nothing is kept
-        let later =
-            if self.file.is_some() { "run it again later: it goes on where it was" } else { "run it again later" };
-        let input = |code, what: String, fix: String| {
-            let failure = Failure { exit: Exit::Input, ..Failure::machine(code, what, fix) };
-            RequestError::Permanent(failure.at(self.name()))
-        };
-        let transient = |code, what: String, fix: &str| {
-            let wait = reply.number("retry-after").map(Duration::from_secs);
-            RequestError::Transient(Failure::machine(code, what, fix).at(self.name()), wait)
-        };
+        let files = format!("{}/{}/tree/main", settings.endpoint, self.id);
+        // nothing of a listing is kept
+        let later = if self.file.is_some() { "run it again later to resume" } else { "run it again later" };
         match (status, code) {
-            (401 | 403, "GatedRepo") => {
-                let fix = if token {
-                    format!(
-                        "accept the licence at {site}/{id} with the account that the token is of, then run it again"
-                    )
-                } else {
-                    format!("accept the licence at {site}/{id}, then set HF_TOKEN to a token of that account")
-                };
-                input(Code::HubGated, format!("is gated: its owners ask for an agreement{said}"), fix)
-            }
+            (401 | 403, "GatedRepo") => self.gated(settings, &message),
             (_, "RevisionNotFound") => {
-                let fix = format!("see the branches at {site}/{id}/tree/main");
-                input(Code::HubRevision, format!("has no revision '{revision}'"), fix)
+                let what = format!("has no revision '{}'", self.revision);
+                self.permanent(Code::HubRevision, what, format!("see the branches at {files}"))
             }
-            (_, "EntryNotFound") => input(
-                Code::HubFile,
-                format!("is not there at revision {revision}"),
-                format!("see {site}/{id}/tree/main"),
-            ),
-            // the signature of the address ran out: the Hub gives a new one
+            (_, "EntryNotFound") => {
+                let what = format!("not found in revision {}", self.revision);
+                self.permanent(Code::HubFile, what, format!("see {files}"))
+            }
+            // the signature in the URL expired: the Hub makes a new one
             (401 | 403 | 404 | 410, _) if signed => {
-                let what = format!("{} refuses with status {status}", origin(url));
-                transient(Code::HubServer, what, "run it again: it goes on where it was")
+                let what = format!("{} refused the request with status {status}", origin(url));
+                self.transient(Code::HubServer, response, what, "run it again to resume")
             }
-            // without a token the Hub does not tell a missing repository from a private one
-            (404, _) | (401, "RepoNotFound") => {
-                let what = format!("there is no such repository{}", if token { " for this token" } else { "" });
-                let way = if token {
-                    format!("a private one needs a token that may read it: see {site}/settings/tokens")
-                } else {
-                    "a private one needs HF_TOKEN".to_owned()
-                };
-                let fix = format!("check the name (tulu-quant models lists the family's); {way}");
-                input(Code::HubNotFound, what, fix)
-            }
-            (401, _) if token => {
-                let fix = format!("make a new token at {site}/settings/tokens and set HF_TOKEN, or unset it");
-                input(Code::HubAuth, format!("the Hub does not accept the token{said}"), fix)
-            }
-            (401 | 403, _) => {
-                let fix = if token {
-                    "give the token read access to this repository".to_owned()
-                } else {
-                    format!("check the name; if it is right, set HF_TOKEN to a token from {site}/settings/tokens")
-                };
-                input(Code::HubAuth, format!("access is refused with status {status}{said}"), fix)
-            }
+            // without a token, the Hub does not distinguish a missing repository from a private one
+            (404, _) | (401, "RepoNotFound") => self.not_found(settings),
+            (401 | 403, _) => self.unauthorized(settings, status, &message),
             (429, _) => {
-                let wait = reply.number("retry-after").map_or(String::new(), |s| format!(" for {s} s"));
+                let wait = response.number("retry-after").map_or(String::new(), |s| format!(", retry after {s} s"));
                 let fix = if token { "run it again later" } else { "run it again later; HF_TOKEN raises the limit" };
-                transient(Code::HubRate, format!("the Hub asks to wait{wait}: too many requests{said}"), fix)
+                self.transient(Code::HubRate, response, format!("rate limited by the Hub{wait}{message}"), fix)
             }
             (407, _) => {
-                let failure =
-                    Failure::machine(Code::HubProxy, "the proxy asks for a password", "put it into HTTPS_PROXY");
+                let what = "the proxy requires a password";
+                let failure = Failure::machine(Code::HubProxy, what, "add it to HTTPS_PROXY");
                 RequestError::Permanent(failure.at(self.name()))
             }
             (408 | 500.., _) => {
-                let what = format!("{} answers with status {status}{said}", origin(url));
-                transient(Code::HubServer, what, later)
+                let what = format!("{} returned status {status}{message}", origin(url));
+                self.transient(Code::HubServer, response, what, later)
             }
-            (status, _) => self.invalid_response(url, &format!("status {status}{said}")),
+            (status, _) => self.invalid_response(url, &format!("status {status}{message}")),
+        }
+    }
+
+    fn gated(&self, settings: &HubSettings, message: &str) -> RequestError {
+        let page = format!("{}/{}", settings.endpoint, self.id);
+        let fix = if settings.token.is_some() {
+            format!("accept the licence at {page} with the account of the token, then run it again")
+        } else {
+            format!("accept the licence at {page}, then set HF_TOKEN to a token of that account")
+        };
+        let what = format!("is gated: its terms have to be accepted on the model page first{message}");
+        self.permanent(Code::HubGated, what, fix)
+    }
+
+    fn not_found(&self, settings: &HubSettings) -> RequestError {
+        let (what, hint) = if settings.token.is_some() {
+            let hint =
+                format!("a private one needs a token that may read it: see {}/settings/tokens", settings.endpoint);
+            ("there is no such repository for this token", hint)
+        } else {
+            ("there is no such repository", "a private one needs HF_TOKEN".to_owned())
+        };
+        self.permanent(
+            Code::HubNotFound,
+            what,
+            format!("check the name (tulu-quant models lists the family's); {hint}"),
+        )
+    }
+
+    fn unauthorized(&self, settings: &HubSettings, status: u16, message: &str) -> RequestError {
+        let tokens = format!("{}/settings/tokens", settings.endpoint);
+        match (status, settings.token.is_some()) {
+            (401, true) => {
+                let what = format!("the Hub does not accept the token{message}");
+                let fix = format!("make a new token at {tokens} and set HF_TOKEN, or unset it");
+                self.permanent(Code::HubAuth, what, fix)
+            }
+            (_, true) => {
+                let what = format!("access denied with status {status}{message}");
+                self.permanent(Code::HubAuth, what, "give the token read access to this repository")
+            }
+            (_, false) => {
+                let what = format!("access denied with status {status}{message}");
+                let fix = format!("check the name; if it is right, set HF_TOKEN to a token from {tokens}");
+                self.permanent(Code::HubAuth, what, fix)
+            }
         }
     }
 }

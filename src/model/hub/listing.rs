@@ -1,50 +1,50 @@
-//! What a repository holds at a commit: every file with its size and hash; and which of them a conversion needs. How it is
-//! asked for is in `model_info.rs`.
+//! The files of a repository at a commit, with sizes and hashes, and which of them a conversion needs. The request is in
+//! `model_info.rs`.
 
 use super::hash::FileHash;
 use super::repo_id::RepoId;
 use crate::error::{Code, Failure};
 
-/// A larger "small" file is none: weights have their own rules.
+/// Larger files that are not weights are not needed.
 const MAX_OTHER: u64 = 64 << 20;
 
 /// A file of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RemoteFile {
-    /// Path in the repository; parts are plain names.
+    /// Path in the repository; no part is `.` or `..`.
     pub(crate) path: String,
     /// Length in bytes.
     pub(crate) size: u64,
-    /// What it hashes to.
+    /// Hash of the content.
     pub(crate) hash: FileHash,
 }
 
 /// A repository at one commit.
 #[derive(Clone, Debug)]
 pub(crate) struct Listing {
-    /// As it was asked for.
+    /// The repository and revision of the request.
     pub(crate) repo: RepoId,
-    /// The commit that the revision named: 40 hexadecimal digits.
+    /// The commit of the revision: 40 hexadecimal digits.
     pub(crate) commit: String,
-    /// Whether an agreement is asked for before files can be downloaded.
+    /// Whether the terms on the model page have to be accepted before a download.
     pub(crate) gated: bool,
-    /// The licence that the model card names.
+    /// The licence in the model card.
     pub(crate) licence: Option<String>,
     /// Every file.
     pub(crate) files: Vec<RemoteFile>,
 }
 
-/// What a conversion needs of a repository.
+/// The files of a repository that a conversion needs.
 #[derive(Clone, Debug)]
 pub(crate) struct NeededFiles<'a> {
-    /// safetensors, or else `.bin` files.
+    /// The safetensors files, or else the `.bin` files.
     pub(crate) weights: Vec<&'a RemoteFile>,
     /// Configuration, vocabulary, index, licence and model card.
     pub(crate) others: Vec<&'a RemoteFile>,
 }
 
 impl<'a> NeededFiles<'a> {
-    /// Small files first: a broken configuration is found before gigabytes are fetched.
+    /// All files, small ones first: a broken configuration is found before gigabytes are downloaded.
     pub(crate) fn all(&self) -> Vec<&'a RemoteFile> {
         self.others.iter().chain(&self.weights).copied().collect()
     }
@@ -55,7 +55,7 @@ impl<'a> NeededFiles<'a> {
     }
 }
 
-/// How weights are named, in order of preference: (single file, before the shard's number, ending, the index of either).
+/// Names of weight files, in order of preference: (single file, prefix of a shard, suffix of a shard, index).
 const FORMATS: [(&str, &str, &str, &str); 2] = [
     ("model.safetensors", "model-", ".safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model-", ".bin", "pytorch_model.bin.index.json"),
@@ -67,12 +67,16 @@ impl Listing {
         self.files.iter().find(|file| file.path == path)
     }
 
-    /// What a conversion needs: safetensors when the index and all shards are there, else `.bin`; and the small files.
+    /// Selects the files that a conversion needs: safetensors when the index and all shards are listed, else `.bin`; and the
+    /// small files.
+    ///
+    /// # Errors
+    /// `HUB_NO_WEIGHTS` when no format is complete.
     pub(crate) fn needed(&self) -> Result<NeededFiles<'_>, Failure> {
         let found = FORMATS.iter().find_map(|format| Some((format, self.weights(format)?)));
         let Some(((.., index), weights)) = found else {
             let (what, fix) = if self.files.iter().any(|file| file.path.ends_with(".gguf")) {
-                ("holds GGUF files and no checkpoint", "download one of them and give its path")
+                ("contains GGUF files and no checkpoint", "download one of them and give its path")
             } else if self.file("adapter_config.json").is_some() {
                 ("is a LoRA adapter, not a model", "merge it into its base model first (peft's merge_and_unload)")
             } else {
@@ -91,7 +95,7 @@ impl Listing {
         Ok(NeededFiles { weights, others: self.files.iter().filter(is_wanted).collect() })
     }
 
-    /// Every file of one format, when they are all there.
+    /// Returns the weight files of one format, if all of them are listed.
     fn weights(&self, (single, before, ending, index): &(&str, &str, &str, &str)) -> Option<Vec<&RemoteFile>> {
         let shard = |file: &RemoteFile| -> Option<(u32, u32)> {
             let (n, of) = file.path.strip_prefix(before)?.strip_suffix(ending)?.split_once("-of-")?;

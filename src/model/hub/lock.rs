@@ -1,4 +1,4 @@
-//! One process at a time fetches a blob: the lock that `huggingface_hub` takes too.
+//! The lock of a blob, which `huggingface_hub` takes too: one process at a time downloads it.
 
 use super::handle::Hub;
 use super::hash::FileHash;
@@ -7,7 +7,7 @@ use crate::error::{Code, Failure};
 use crate::model::lock::{self, Lock};
 
 impl Hub {
-    /// Waits for the lock of a blob; it is let go of when it is dropped.
+    /// Waits for the lock of a blob; dropping it unlocks.
     pub(super) fn lock(&self, repo: &RepoId, hash: &FileHash) -> Result<Lock, Failure> {
         let path = self.settings.cache.lock(repo, hash);
         lock::wait(&path, &format!("is fetching {}", repo.id()), &self.interrupt, &|err| {

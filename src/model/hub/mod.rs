@@ -9,11 +9,11 @@
 //!   cancelled, and it brings 148 crates (tokio, hyper, Xet).
 //! - 0.5.0 renames a file before it is hashed, and appends the whole file when a server ignores the requested range.
 //!
-//! What holds here, whatever a server does:
-//! - a byte counts only under the status, range and length that were asked for, and a file appears in the cache only when
-//!   its sha256 (git's sha1 for small files) is the listed one;
-//! - the token goes to the endpoint and nowhere else, redirects are followed by hand, and nothing prints it;
-//! - what has arrived stays: a cut, Ctrl-C or a kill costs what had not been recorded, not the file.
+//! Guarantees, whatever a server does:
+//! - bytes are accepted only with the expected status, range and length, and a file appears in the cache only when its
+//!   sha256 (git's sha1 for small files) is the listed one;
+//! - the token is sent to the endpoint and nowhere else, redirects are followed here, and no message contains the token;
+//! - downloads resume: a lost connection, Ctrl-C or a kill costs only the bytes that were not yet recorded.
 
 mod cache_layout;
 mod client;

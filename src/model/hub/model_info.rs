@@ -14,22 +14,24 @@ use std::collections::HashMap;
 use std::io::Read as _;
 use ureq::http::Uri;
 
-/// No listing comes near this.
+/// Limit on the bytes of a listing.
 const MAX_BODY: u64 = 64 << 20;
 
-/// Pages of a tree at most.
+/// Limit on the pages of a tree.
 const MAX_PAGES: u32 = 100;
 
-/// No file is larger, and no repository: 16 TiB and 1 PiB. Below, sums of sizes that a server lists cannot overflow.
+/// Limits on the size of a file (16 TiB) and a repository (1 PiB), so that sums of listed sizes cannot overflow.
 const MAX_FILE: u64 = 1 << 44;
 const MAX_ALL: u64 = 1 << 50;
 
 impl Hub {
-    /// What `repo` holds. The commit is fixed here: everything fetched with the listing is of that commit.
+    /// Lists the files of `repo`. Everything downloaded with the listing is of its commit.
     pub(crate) fn listing(&self, repo: &RepoId) -> Result<Listing, Failure> {
         if self.settings.offline {
             let what = "is not in the cache, and HF_HUB_OFFLINE is set";
-            return Err(Failure::input(Code::HubOffline, what, "unset HF_HUB_OFFLINE to fetch it").at(repo.to_string()));
+            return Err(
+                Failure::input(Code::HubOffline, what, "unset HF_HUB_OFFLINE to download it").at(repo.to_string())
+            );
         }
         let id = repo.id();
         let info = RequestInfo { id: &id, revision: repo.revision(), file: None };
@@ -38,8 +40,8 @@ impl Hub {
         let wrong = |what: &str| match info.invalid_response(&url, what) {
             RequestError::Permanent(failure) | RequestError::Transient(failure, _) => failure,
         };
-        let commit = model["sha"].as_str().filter(|sha| is_hex(sha, 40)).ok_or_else(|| wrong("no commit is named"))?;
-        let siblings = model["siblings"].as_array().ok_or_else(|| wrong("no files are listed"))?;
+        let commit = model["sha"].as_str().filter(|sha| is_hex(sha, 40)).ok_or_else(|| wrong("no commit"))?;
+        let siblings = model["siblings"].as_array().ok_or_else(|| wrong("no list of files"))?;
         let paths: Vec<&str> = siblings.iter().filter_map(|file| file["rfilename"].as_str()).collect();
         let mut known: HashMap<String, (u64, FileHash)> = HashMap::new();
         for file in siblings {
@@ -49,15 +51,15 @@ impl Hub {
             self.list_tree(&info, commit, &mut known)?;
         }
         let (mut files, mut all) = (Vec::new(), 0_u64);
-        // a name with the token in it would become a file's name here
+        // a path that contains the token would become a file name here
         let is_usable = |path: &&str| is_safe_path(path) && !self.settings.contains_secret(path);
         for path in paths.into_iter().filter(is_usable) {
             let Some((size, hash)) = known.remove(path) else {
-                return Err(wrong(&format!("it tells no size or hash of {path}")));
+                return Err(wrong(&format!("no size or hash of {path}")));
             };
             all = match all.checked_add(size).filter(|all| size <= MAX_FILE && *all <= MAX_ALL) {
                 Some(all) => all,
-                None => return Err(wrong(&format!("it lists {path} with {size} bytes, which no repository has"))),
+                None => return Err(wrong(&format!("it lists {path} with {size} bytes, which is too large"))),
             };
             files.push(RemoteFile { path: path.to_owned(), size, hash });
         }
@@ -66,7 +68,7 @@ impl Hub {
         Ok(Listing { repo: repo.clone(), commit: commit.to_owned(), gated, licence, files })
     }
 
-    /// Sizes and hashes from the other address that tells them, for servers that leave them out of the first.
+    /// Reads sizes and hashes from the tree API, for mirrors that omit them in the model info.
     fn list_tree(
         &self,
         info: &RequestInfo<'_>,
@@ -85,13 +87,13 @@ impl Hub {
         Ok(())
     }
 
-    /// A JSON answer, where it came from, and the address of the next page.
+    /// Requests JSON, with retries. Returns the value, the URL that it came from, and the URL of the next page.
     fn get_json(&self, info: &RequestInfo<'_>, at: &str) -> Result<(Value, Uri, Option<String>), Failure> {
         let mut tries = Retries::new(self);
         loop {
             match self.try_get_json(info, at) {
                 Ok(answer) => return Ok(answer),
-                Err(trouble) => tries.again(trouble)?,
+                Err(error) => tries.wait(error)?,
             }
         }
     }
@@ -102,22 +104,21 @@ impl Hub {
                 Failure::input(Code::HubEndpoint, format!("{err}"), "check HF_ENDPOINT").at(info.id),
             )
         })?;
-        let (mut reply, url) = self.get_following_redirects(info, &url, None, None)?;
-        let next = reply
+        let (mut response, url) = self.get_following_redirects(info, &url, None, None)?;
+        let next = response
             .header("link")
             .and_then(next_page)
             .filter(|next| next.parse::<Uri>().is_ok_and(|next| super::url::same_origin(&next, &self.settings.base)));
         let mut body = Vec::new();
-        let read = reply.body().take(MAX_BODY).read_to_end(&mut body);
+        let read = response.body().take(MAX_BODY).read_to_end(&mut body);
         self.check_cancelled().map_err(RequestError::Permanent)?;
         read.map_err(|err| TransportError::listing_disconnected(&err, &url, body.len()))?;
-        let value = serde_json::from_slice(&body)
-            .map_err(|_| info.invalid_response(&url, "no JSON where a listing is expected"))?;
+        let value = serde_json::from_slice(&body).map_err(|_| info.invalid_response(&url, "not JSON"))?;
         Ok((value, url, next))
     }
 }
 
-/// One file as either address describes it; `oid` is what the LFS part calls its sha256.
+/// Parses the entry of a file in either API; `oid` is the name of the sha256 in its LFS part.
 fn parse_file(path: &Value, size: &Value, git: &Value, lfs: &Value, oid: &str) -> Option<(String, (u64, FileHash))> {
     let hash = match lfs {
         Value::Object(_) => FileHash::Sha256(lfs[oid].as_str().filter(|hex| is_hex(hex, 64))?.to_owned()),
@@ -127,13 +128,13 @@ fn parse_file(path: &Value, size: &Value, git: &Value, lfs: &Value, oid: &str) -
     Some((path.as_str()?.to_owned(), (size, hash)))
 }
 
-/// Below the snapshot's folder, and nothing else: what is listed becomes a path on this machine.
+/// Returns whether a listed path is safe to use below the snapshot's folder.
 fn is_safe_path(path: &str) -> bool {
     let part = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':']);
     path.split('/').all(part) && !path.chars().any(hazardous) && path.len() <= 500
 }
 
-/// `<https://…>; rel="next"`.
+/// The URL of the next page in a Link header: `<https://…>; rel="next"`.
 fn next_page(link: &str) -> Option<String> {
     let next = link.split(',').find(|part| part.contains("rel=\"next\""))?;
     Some(next.split_once('<')?.1.split_once('>')?.0.to_owned())

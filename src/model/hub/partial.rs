@@ -1,10 +1,9 @@
-//! A file that is not all there yet: `blobs/HASH.tulu-quant.part` with its bytes at their final offsets, and
-//! `….tulu-quant.done`, a line for each range that has arrived (`START END CRC32`).
+//! A partially downloaded blob: `blobs/HASH.tulu-quant.part` with the bytes at their final offsets, and
+//! `….tulu-quant.done` with a line `START END CRC32` for each complete range.
 //!
-//! The names differ from `huggingface_hub`'s `HASH.incomplete` on purpose: it takes the length of that file for the
-//! number of bytes that have arrived. Lines are appended after their bytes are written, so a killed process loses only
-//! what has no line; and what has one is read again and compared before it is believed, so that a power cut that kept the
-//! line and lost the bytes is noticed.
+//! `huggingface_hub`'s name `HASH.incomplete` is not used: it takes the length of that file for the number of bytes. A line
+//! is appended after its bytes are written, so a kill loses only ranges without a line; each range is compared with its
+//! CRC-32 before it is reused, because a power failure may keep the line and lose the bytes.
 
 use crate::atomic_file::{self, Mode, folder_of};
 use crate::error::{Code, Failure};
@@ -15,16 +14,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tulu_quantize::platform;
 
-/// Bytes read at once when what is on disk is checked.
+/// Bytes per read when ranges on disk are checked.
 const BUFFER: usize = 1 << 20;
 
-/// Ranges are recorded in steps of at most this many bytes…
+/// Upper limit of [`Partial::step`].
 const MAX_STEP: u64 = 8 << 20;
 
-/// …and in smaller files of a 64th, but not less than this.
+/// Lower limit of [`Partial::step`].
 const MIN_STEP: u64 = 64 << 10;
 
-/// The file on its way.
+/// A file that is being downloaded.
 #[derive(Debug)]
 pub(super) struct Partial {
     path: PathBuf,
@@ -37,7 +36,7 @@ pub(super) struct Partial {
 struct RangeLog {
     path: PathBuf,
     file: File,
-    /// What has arrived, in order, without overlaps.
+    /// The complete ranges, sorted, without overlaps.
     done: Vec<Range<u64>>,
 }
 
@@ -50,14 +49,14 @@ fn names(blob: &Path) -> [PathBuf; 2] {
     })
 }
 
-/// Bytes on disk that an interrupted download of `blob` has taken already.
+/// Bytes on disk that an interrupted download of `blob` uses.
 pub(super) fn allocated(blob: &Path) -> u64 {
     let [part, _] = names(blob);
     fs::symlink_metadata(part).map_or(0, |found| platform::allocated(&found))
 }
 
-/// Opens a file of ours, or makes it. Where others can write to the cache too, what has its name may be a link that leads
-/// to somebody's file: that is taken away and not written through.
+/// Opens or creates a file of ours. In a cache that others can write to, its name may be a link to another file: the link
+/// is removed, not followed.
 fn open_own(path: &Path) -> std::io::Result<File> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() || platform::links(&found) > 1 => fs::remove_file(path)?,
@@ -70,7 +69,10 @@ fn open_own(path: &Path) -> std::io::Result<File> {
 }
 
 impl Partial {
-    /// Opens what an earlier process left of `blob`, or begins anew; `check_cancelled` is asked while what is there is checked.
+    /// Opens the partial file of `blob` that an earlier process left, and checks its ranges; or creates it.
+    ///
+    /// # Errors
+    /// `DISK_FULL`, `HUB_CACHE`, and the error of `check_cancelled`, which is called between the ranges.
     pub(super) fn open(
         blob: &Path,
         size: u64,
@@ -103,44 +105,46 @@ impl Partial {
         if let Some(failure) = wrong {
             return Err(failure);
         }
-        file.set_len(size).map_err(|err| cannot(&path, "cannot make room for the file", &err))?;
+        file.set_len(size).map_err(|err| cannot(&path, "cannot extend the file", &err))?;
         let this = Self { path, file, size, log: Mutex::new(RangeLog { path: log_path, file: log, done: Vec::new() }) };
         this.rewrite(&done)?;
         Ok(this)
     }
 
-    /// Bytes between two records.
+    /// Bytes per line of the range log: a 64th of the file, within limits.
     pub(super) fn step(&self) -> u64 {
         (self.size / 64).clamp(MIN_STEP, MAX_STEP)
     }
 
-    /// Bytes that have arrived.
-    pub(super) fn arrived(&self) -> u64 {
+    /// Bytes in complete ranges.
+    pub(super) fn completed(&self) -> u64 {
         self.log().done.iter().map(|range| range.end - range.start).sum()
     }
 
-    /// What of `range` has not arrived.
+    /// The parts of `range` that are not complete.
     pub(super) fn gaps(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let (mut gaps, mut at) = (Vec::new(), range.start);
-        for range in &self.log().done {
-            if range.start > at && range.start < range.end {
-                gaps.push(at..range.start);
+        for done in &self.log().done {
+            if done.start >= range.end {
+                break;
             }
-            at = at.max(range.end);
+            if done.start > at {
+                gaps.push(at..done.start);
+            }
+            at = at.max(done.end);
         }
         if at < range.end {
             gaps.push(at..range.end);
         }
-        gaps.retain(|gap| gap.start < gap.end);
         gaps
     }
 
-    /// Writes bytes at their place.
+    /// Writes bytes at their final offset.
     pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
         platform::write_all_at(&self.file, bytes, at).map_err(|err| cannot(&self.path, "cannot write", &err))
     }
 
-    /// Records that `range`, whose bytes have this CRC32, is written.
+    /// Records that `range` is written; `crc` is the CRC-32 of its bytes.
     pub(super) fn record(&self, range: Range<u64>, crc: u32) -> Result<(), Failure> {
         let mut log = self.log();
         let line = format!("{} {} {crc:08x}\n", range.start, range.end);
@@ -149,25 +153,25 @@ impl Partial {
         Ok(())
     }
 
-    /// Gives every byte to `take`, in order.
+    /// Reads the whole file and passes its bytes to `take`, in order.
     pub(super) fn read(&self, take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
         let (mut buffer, mut at) = (vec![0; BUFFER], 0);
         while at < self.size {
-            let room = usize::try_from(self.size - at).unwrap_or(BUFFER).min(BUFFER);
-            let part = buffer.get_mut(..room).unwrap_or_default();
+            let len = usize::try_from(self.size - at).unwrap_or(BUFFER).min(BUFFER);
+            let part = buffer.get_mut(..len).unwrap_or_default();
             platform::read_exact_at(&self.file, part, at).map_err(|err| cannot(&self.path, "cannot read", &err))?;
             take(part)?;
-            at += room as u64;
+            at += len as u64;
         }
         Ok(())
     }
 
-    /// Forgets everything that has arrived.
+    /// Forgets all complete ranges.
     pub(super) fn clear(&self) -> Result<(), Failure> {
         self.rewrite(&[])
     }
 
-    /// The file is right: it takes its name.
+    /// Flushes the file and renames it to `blob`.
     pub(super) fn finish(&self, blob: &Path) -> Result<(), Failure> {
         self.file.sync_all().map_err(|err| cannot(&self.path, "cannot flush", &err))?;
         fs::rename(&self.path, blob).map_err(|err| cannot(blob, "cannot rename the file", &err))?;
@@ -180,7 +184,7 @@ impl Partial {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the lines, so that no torn one stays.
+    /// Rewrites the range log, so that no torn line remains.
     fn rewrite(&self, done: &[(Range<u64>, u32)]) -> Result<(), Failure> {
         let mut log = self.log();
         log.done.clear();
@@ -195,7 +199,7 @@ impl Partial {
     }
 }
 
-/// Whole lines that make sense; the rest may be torn.
+/// Parses the whole, valid lines; the last one may be torn.
 fn lines(text: &str, size: u64) -> Vec<(Range<u64>, u32)> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let parse = |line: &str| {
@@ -207,21 +211,21 @@ fn lines(text: &str, size: u64) -> Vec<(Range<u64>, u32)> {
     whole.lines().filter_map(parse).collect()
 }
 
-/// CRC32 of a range of the file.
+/// The CRC-32 of a range of the file.
 fn crc32_of(file: &File, range: &Range<u64>, buffer: &mut [u8]) -> std::io::Result<u32> {
     let mut hash = crc32fast::Hasher::new();
     let mut at = range.start;
     while at < range.end {
-        let room = usize::try_from(range.end - at).unwrap_or(BUFFER).min(buffer.len());
-        let part = buffer.get_mut(..room).unwrap_or_default();
+        let len = usize::try_from(range.end - at).unwrap_or(BUFFER).min(buffer.len());
+        let part = buffer.get_mut(..len).unwrap_or_default();
         platform::read_exact_at(file, part, at)?;
         hash.update(part);
-        at += room as u64;
+        at += len as u64;
     }
     Ok(hash.finalize())
 }
 
-/// Adds `range`, joining what touches.
+/// Adds `range` and joins adjacent ranges.
 fn insert(done: &mut Vec<Range<u64>>, range: Range<u64>) {
     done.push(range);
     done.sort_by_key(|range| range.start);
@@ -234,10 +238,10 @@ fn insert(done: &mut Vec<Range<u64>>, range: Range<u64>) {
     });
 }
 
-/// A full disk has a code of its own: what has arrived is kept.
+/// The error of a file operation. A full disk has a code of its own; the partial file is kept.
 fn cannot(path: &Path, doing: &str, err: &std::io::Error) -> Failure {
     if matches!(err.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-        let fix = "make room, or set HF_HUB_CACHE to another disk; run it again: it goes on where it was";
+        let fix = "free disk space, or set HF_HUB_CACHE to a folder on another disk; then run it again to resume";
         return Failure::machine(Code::DiskFull, format!("{doing}: {err}"), fix).at(path);
     }
     Failure::machine(Code::HubCache, format!("{doing}: {err}"), "check the folder's permissions, or set HF_HUB_CACHE")
@@ -250,7 +254,7 @@ mod tests {
     use std::io::Write as _;
 
     #[test]
-    fn what_was_recorded_is_there_again_unless_its_bytes_are_not() {
+    fn reopening_keeps_only_ranges_with_the_right_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let blob = dir.path().join("ab");
         let partial = Partial::open(&blob, 100, &|| Ok(())).unwrap();
@@ -262,22 +266,23 @@ mod tests {
         partial.record(10..20, crc32fast::hash(&[9; 10])).unwrap();
         assert_eq!(partial.gaps(&(0..100)), [30..50, 60..100]);
         assert_eq!(partial.gaps(&(25..55)), std::slice::from_ref(&(30..50)));
+        assert_eq!(partial.gaps(&(0..40)), std::slice::from_ref(&(30..40)));
         drop(partial);
-        // a torn line, and bytes that were lost
+        // a torn line, and lost bytes
         let [part, done] = names(&blob);
         std::fs::File::options().append(true).open(&done).unwrap().write_all(b"60 100 1234").unwrap();
         let bytes = std::fs::read(&part).unwrap();
         std::fs::write(&part, [&bytes[..55], &[7], &bytes[56..]].concat()).unwrap();
         let partial = Partial::open(&blob, 100, &|| Ok(())).unwrap();
         assert_eq!(partial.gaps(&(0..100)), std::slice::from_ref(&(30..100)));
-        assert_eq!(partial.arrived(), 30);
-        // another size: nothing of it can be used
+        assert_eq!(partial.completed(), 30);
+        // another size: nothing is reused
         drop(partial);
-        assert_eq!(Partial::open(&blob, 101, &|| Ok(())).unwrap().arrived(), 0);
+        assert_eq!(Partial::open(&blob, 101, &|| Ok(())).unwrap().completed(), 0);
     }
 
     #[test]
-    fn what_is_no_file_of_ours_is_not_written_through() {
+    fn links_are_not_written_through() {
         let dir = tempfile::tempdir().unwrap();
         let blob = dir.path().join("ab");
         let other = dir.path().join("other");

@@ -1,4 +1,4 @@
-//! Files of a repository as a folder in the shared cache.
+//! Downloads files of a repository into the Hugging Face cache. The transfer is in `download.rs`.
 
 use super::download;
 use super::handle::Hub;
@@ -10,11 +10,14 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-/// Left free on the disk for others.
+/// Bytes that a download leaves free on the disk.
 const SPARE: u64 = 32 << 20;
 
 impl Hub {
-    /// Brings `files` into the shared cache, what is there already excepted, and answers the snapshot's folder.
+    /// Downloads those of `files` that the cache lacks. Returns the folder of the snapshot.
+    ///
+    /// # Errors
+    /// `HUB_OFFLINE` when a file is missing offline, `DISK_FULL` before anything is downloaded, and the errors of a transfer.
     pub(crate) fn pull(
         &self,
         listing: &Listing,
@@ -34,11 +37,11 @@ impl Hub {
                 let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", names.join(", "));
                 return Err(Failure::input(Code::HubOffline, what, "unset HF_HUB_OFFLINE").at(repo.to_string()));
             }
-            // always in this order, so that two processes do not wait for each other
+            // always in the same order, so that two processes cannot deadlock
             let mut ordered = wanted.clone();
             ordered.sort_by_key(|file| file.hash.hex());
             let locks = ordered.iter().map(|file| self.lock(repo, &file.hash)).collect::<Result<Vec<_>, _>>()?;
-            // another process may have brought some of them meanwhile
+            // another process may have downloaded some of them meanwhile
             wanted = self.absent(listing, files);
             let bytes = wanted.iter().map(|file| download::bytes_to_write(self, listing, file.size, &file.hash)).sum();
             check_disk_space(&blobs, bytes, "HF_HUB_CACHE")?;
@@ -52,7 +55,7 @@ impl Hub {
         Ok(cache.snapshot(repo, &listing.commit))
     }
 
-    /// The files whose blobs are not there, each blob once.
+    /// The files whose blobs are missing, each blob once.
     fn absent<'a>(&self, listing: &Listing, files: &[&'a RemoteFile]) -> Vec<&'a RemoteFile> {
         let mut seen = HashSet::new();
         let is_there = |file: &RemoteFile| {
@@ -62,19 +65,28 @@ impl Hub {
         files.iter().copied().filter(|file| seen.insert(file.hash.hex()) && !is_there(file)).collect()
     }
 
-    /// Bytes of `files` that are not in the cache.
+    /// Bytes of `files` that the cache lacks.
     pub(crate) fn to_fetch(&self, listing: &Listing, files: &[&RemoteFile]) -> u64 {
         self.absent(listing, files).iter().map(|file| file.size).sum()
     }
 }
 
-/// Fails before anything is written when `folder`'s disk has no room for `bytes`; `variable` moves it elsewhere.
+/// Checks that the disk of `folder` has `bytes` free. `variable` names the environment variable in the hint.
+///
+/// # Errors
+/// `DISK_FULL`.
 pub(crate) fn check_disk_space(folder: &Path, bytes: u64, variable: &str) -> Result<(), Failure> {
     // a file system that does not tell is found full when it is
     let Some(free) = tulu_quantize::platform::free_space(folder) else { return Ok(()) };
     if bytes == 0 || free >= bytes.saturating_add(SPARE) {
         return Ok(());
     }
-    let what = format!("needs {} of disk ({bytes} bytes), and {} are free", table::bytes(bytes), table::bytes(free));
-    Err(Failure::machine(Code::DiskFull, what, format!("make room, or set {variable} to another disk")).at(folder))
+    let what =
+        format!("needs {} of disk space ({bytes} bytes), but {} are free", table::bytes(bytes), table::bytes(free));
+    Err(Failure::machine(
+        Code::DiskFull,
+        what,
+        format!("free disk space, or set {variable} to a folder on another disk"),
+    )
+    .at(folder))
 }

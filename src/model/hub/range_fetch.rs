@@ -1,5 +1,5 @@
-//! A range of a file, whatever happens on the way: tried again, gone on with after a cut, redirected. The bytes reach the
-//! sink in order, each once, and only under a status, a range and a length that fit what was asked.
+//! Downloads a byte range with retries, resumption and redirects. Bytes reach the sink in order, each once, and only from a
+//! response with the expected status, range and length.
 
 use super::client::{Response, TransportError};
 use super::handle::Hub;
@@ -14,21 +14,23 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use ureq::http::Uri;
 
-/// Redirects of one request.
+/// Limit on the redirects of one request.
 const MAX_REDIRECTS: u32 = 8;
 
-/// Bytes read at once.
+/// Bytes per read.
 const BUFFER: usize = 64 << 10;
 
-/// The largest file that is held in memory.
+/// Limit on the size of a file that is held in memory.
 const MAX_SMALL_FILE: u64 = 64 << 20;
 
-/// Takes bytes as they come.
+/// Takes the bytes in order.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Failure>;
 
 impl Hub {
-    /// Bytes `range` of `file` at the listing's commit, given to `sink` in order and each once. Retries again and goes on
-    /// where the sink stands after a cut; an `Err` of the sink ends it and is passed on.
+    /// Downloads `range` of `file` at the listing's commit into `sink`. Resumes where the sink is after a lost connection.
+    ///
+    /// # Errors
+    /// An error of the sink ends the download and is returned.
     pub(crate) fn get_range(
         &self,
         listing: &Listing,
@@ -45,21 +47,21 @@ impl Hub {
                 at += bytes.len() as u64;
                 Ok(())
             });
-            tries.arrived(at - before);
-            if let Err(trouble) = tried {
-                tries.again(trouble)?;
+            tries.received(at - before);
+            if let Err(error) = tried {
+                tries.wait(error)?;
             }
         }
         Ok(())
     }
 
-    /// A small file as a whole; its size and hash are checked.
+    /// Downloads a small file into memory; checks its size and hash.
     pub(crate) fn get_small_file(&self, listing: &Listing, file: &RemoteFile) -> Result<Vec<u8>, Failure> {
         if file.size > MAX_SMALL_FILE {
-            let what = format!("{} is {} bytes long, which no such file is", file.path, file.size);
+            let what = format!("{} is {} bytes, too large for a configuration file", file.path, file.size);
             return Err(Failure::input(Code::HubFile, what, "check the repository").at(listing.repo.id()));
         }
-        let mut again = true;
+        let mut retry = true;
         loop {
             let (mut bytes, mut checker) = (Vec::new(), file.hash.checker(file.size));
             self.get_range(listing, file, 0..file.size, &mut |part| {
@@ -69,13 +71,13 @@ impl Hub {
             })?;
             match checker.finish() {
                 Ok(()) => return Ok(bytes),
-                Err(_) if again => again = false,
+                Err(_) if retry => retry = false,
                 Err(found) => return Err(hash_mismatch(listing, file, &found)),
             }
         }
     }
 
-    /// One try at `range`.
+    /// Tries once to download `range`.
     fn attempt(
         &self,
         listing: &Listing,
@@ -88,16 +90,16 @@ impl Hub {
         let resolve = self.resolve_url(listing, &file.path)?;
         let whole = range.start == 0 && range.end == file.size;
         let header = (!whole).then(|| format!("bytes={}-{}", range.start, range.end - 1));
-        let (reply, url) = self.get_following_redirects(&info, &resolve, header.as_deref(), Some(&file.hash))?;
-        let checked = check_response(&info, &url, &reply, file, &range, whole);
-        let copied = checked.and_then(|()| self.copy_body(reply, &url, &range, sink));
+        let (response, url) = self.get_following_redirects(&info, &resolve, header.as_deref(), Some(&file.hash))?;
+        let checked = check_response(&info, &url, &response, file, &range, whole);
+        let copied = checked.and_then(|()| self.copy_body(response, &url, &range, sink));
         if copied.is_err() {
-            self.client.redirects.remember(&resolve, None);
+            self.client.redirects.set(&resolve, None);
         }
         copied
     }
 
-    /// Where the Hub serves a file.
+    /// Returns the URL of a file.
     fn resolve_url(&self, listing: &Listing, path: &str) -> Result<Uri, RequestError> {
         let mut url = format!("{}/{}/resolve/{}", self.settings.endpoint, listing.repo.id(), listing.commit);
         for part in path.split('/') {
@@ -105,12 +107,12 @@ impl Hub {
             percent_encode(part, &mut url);
         }
         url.parse().map_err(|err| {
-            let what = format!("'{path}' makes no address: {err}");
+            let what = format!("'{path}' does not make a valid URL: {err}");
             RequestError::Permanent(Failure::input(Code::HubFile, what, "check the repository").at(listing.repo.id()))
         })
     }
 
-    /// Asks for `url` and goes where it redirects to; answers the reply of status 2xx and where it came from.
+    /// Requests `url` and follows redirects. Returns the response of status 2xx, and the URL that it came from.
     pub(super) fn get_following_redirects(
         &self,
         info: &RequestInfo<'_>,
@@ -118,44 +120,44 @@ impl Hub {
         range: Option<&str>,
         hash: Option<&FileHash>,
     ) -> Result<(Response, Uri), RequestError> {
-        let remembered = self.client.redirects.of(url);
+        let remembered = self.client.redirects.get(url);
         let mut redirected = remembered.is_some();
         let mut at = remembered.unwrap_or_else(|| url.clone());
         for _ in 0..=MAX_REDIRECTS {
             self.check_cancelled().map_err(RequestError::Permanent)?;
-            let reply = self.client.get(&at, range).inspect_err(|_| self.client.redirects.remember(url, None))?;
+            let response = self.client.get(&at, range).inspect_err(|_| self.client.redirects.set(url, None))?;
             if at == *url {
-                check_etag(info, &at, &reply, hash)?;
+                check_etag(info, &at, &response, hash)?;
             }
-            match reply.status {
-                200..=299 => return Ok((reply, at)),
+            match response.status {
+                200..=299 => return Ok((response, at)),
                 301 | 302 | 303 | 307 | 308 => {
-                    let location = reply.header("location").unwrap_or_default();
+                    let location = response.header("location").unwrap_or_default();
                     let Some(to) = redirect_target(&at, location) else {
-                        let what = format!("{} redirects to a place that is not followed", origin(&at));
+                        let what = format!("{} redirects to an address that is not allowed", origin(&at));
                         let fix = "check HF_ENDPOINT and the proxy";
                         return Err(RequestError::Permanent(Failure::machine(Code::HubRedirect, what, fix)));
                     };
                     at = to;
                     redirected = true;
-                    self.client.redirects.remember(url, Some(&at));
+                    self.client.redirects.set(url, Some(&at));
                 }
                 _ => {
-                    self.client.redirects.remember(url, None);
+                    self.client.redirects.set(url, None);
                     let signed = redirected && !super::url::same_origin(&at, &self.settings.base);
-                    return Err(info.error_of(&self.settings, &at, &reply, signed));
+                    return Err(info.error_of(&self.settings, &at, &response, signed));
                 }
             }
         }
-        self.client.redirects.remember(url, None);
+        self.client.redirects.set(url, None);
         let what = format!("{} redirects more than {MAX_REDIRECTS} times", origin(url));
         Err(RequestError::Permanent(Failure::machine(Code::HubRedirect, what, "check HF_ENDPOINT and the proxy")))
     }
 
-    /// The body into the sink: exactly as many bytes as were asked for.
+    /// Passes the body to the sink: exactly the bytes of `range`.
     fn copy_body(
         &self,
-        mut reply: Response,
+        mut response: Response,
         url: &Uri,
         range: &Range<u64>,
         sink: Sink<'_>,
@@ -163,9 +165,9 @@ impl Hub {
         let wanted = range.end - range.start;
         let (mut buffer, mut got) = (vec![0; BUFFER], 0);
         while got < wanted {
-            let room = usize::try_from(wanted - got).unwrap_or(BUFFER).min(BUFFER);
-            let part = buffer.get_mut(..room).unwrap_or_default();
-            let read = match reply.body().read(part) {
+            let len = usize::try_from(wanted - got).unwrap_or(BUFFER).min(BUFFER);
+            let part = buffer.get_mut(..len).unwrap_or_default();
+            let read = match response.body().read(part) {
                 Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
                 Err(err) if err.kind() == ErrorKind::Interrupted => continue,
                 other => other,
@@ -181,60 +183,57 @@ impl Hub {
     }
 }
 
-/// The bytes of a file are not what the Hub says they are.
+/// The error for a file whose hash is not the listed one.
 pub(super) fn hash_mismatch(listing: &Listing, file: &RemoteFile, found: &str) -> Failure {
-    let what = format!("what arrived has {} {found} and not {}; it was thrown away", file.hash.kind(), file.hash.hex());
-    Failure::machine(Code::HubHash, what, "run it again; if it stays, a proxy or the mirror changes files").at(format!(
-        "{}/{}",
-        listing.repo.id(),
-        file.path
-    ))
+    let what =
+        format!("{} mismatch: expected {}, got {found}; the download was discarded", file.hash.kind(), file.hash.hex());
+    Failure::machine(Code::HubHash, what, "run it again; if this persists, a proxy or the mirror changes files")
+        .at(format!("{}/{}", listing.repo.id(), file.path))
 }
 
-/// The Hub names the file that it is about to serve: it must be the listed one. A mirror may say nothing.
+/// Checks that the ETag is the hash of the listed file. A mirror may send none.
 fn check_etag(
     info: &RequestInfo<'_>,
     url: &Uri,
-    reply: &Response,
+    response: &Response,
     hash: Option<&FileHash>,
 ) -> Result<(), RequestError> {
-    let Some(hash) = hash.filter(|_| reply.status < 400) else { return Ok(()) };
-    let etag = reply.header("x-linked-etag").or_else(|| reply.header("etag")).unwrap_or_default();
+    let Some(hash) = hash.filter(|_| response.status < 400) else { return Ok(()) };
+    let etag = response.header("x-linked-etag").or_else(|| response.header("etag")).unwrap_or_default();
     let etag = etag.trim_start_matches("W/").trim_matches('"');
-    // an etag of another form is a server's own business
+    // other servers use ETags of other forms
     if is_hex(etag, hash.hex().len()) && etag != hash.hex() {
-        return Err(info
-            .invalid_response(url, &format!("its ETag {etag} is another file's than the one listed, {}", hash.hex())));
+        return Err(info.invalid_response(url, &format!("its ETag is {etag}, but the listed hash is {}", hash.hex())));
     }
     Ok(())
 }
 
-/// Status, range and length against what was asked.
+/// Checks status, range and length of a response.
 fn check_response(
     info: &RequestInfo<'_>,
     url: &Uri,
-    reply: &Response,
+    response: &Response,
     file: &RemoteFile,
     range: &Range<u64>,
     whole: bool,
 ) -> Result<(), RequestError> {
     let wanted = range.end - range.start;
-    if let Some(length) = reply.number("content-length").filter(|length| *length != wanted) {
-        return Err(info.invalid_response(url, &format!("{length} bytes where {wanted} were asked for")));
+    if let Some(length) = response.number("content-length").filter(|length| *length != wanted) {
+        return Err(info.invalid_response(url, &format!("{length} bytes instead of {wanted}")));
     }
-    match reply.status {
+    match response.status {
         200 if whole => Ok(()),
         206 => {
-            let said = reply.header("content-range").unwrap_or_default();
+            let range_header = response.header("content-range").unwrap_or_default();
             let right = format!("bytes {}-{}/{}", range.start, range.end - 1, file.size);
             let unknown = format!("bytes {}-{}/*", range.start, range.end - 1);
-            if said == right || said == unknown {
+            if range_header == right || range_header == unknown {
                 Ok(())
             } else {
-                Err(info.invalid_response(url, &format!("Content-Range '{said}', not '{right}'")))
+                Err(info.invalid_response(url, &format!("Content-Range '{range_header}' instead of '{right}'")))
             }
         }
-        200 => Err(info.invalid_response(url, "the whole file where a range was asked for")),
+        200 => Err(info.invalid_response(url, "the whole file instead of a range")),
         status => Err(info.invalid_response(url, &format!("status {status}"))),
     }
 }

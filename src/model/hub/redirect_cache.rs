@@ -1,24 +1,26 @@
-//! Where the Hub last redirected the request for a file.
+//! Remembers where the Hub redirected requests for files, so that each segment needs one request instead of two.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use ureq::http::Uri;
 
-/// How long the address that the Hub redirected to is used again; its signature holds for an hour.
-const ADDRESS_LIFE: Duration = Duration::from_secs(10 * 60);
+/// How long a redirect is reused; its signature is valid for an hour.
+const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-/// Where the Hub redirected to, for each file.
+/// The last redirect of each URL.
 #[derive(Default)]
 pub(super) struct RedirectCache(Mutex<HashMap<String, (Uri, Instant)>>);
 
 impl RedirectCache {
-    pub(super) fn of(&self, url: &Uri) -> Option<Uri> {
+    /// The target for `url`, if it is still valid.
+    pub(super) fn get(&self, url: &Uri) -> Option<Uri> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&url.to_string()).filter(|(_, since)| since.elapsed() < ADDRESS_LIFE).map(|(to, _)| to.clone())
+        known.get(&url.to_string()).filter(|(_, since)| since.elapsed() < LIFETIME).map(|(to, _)| to.clone())
     }
 
-    pub(super) fn remember(&self, url: &Uri, to: Option<&Uri>) {
+    /// Records the target for `url`; `None` forgets it.
+    pub(super) fn set(&self, url: &Uri, to: Option<&Uri>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match to {
             Some(to) => known.insert(url.to_string(), (to.clone(), Instant::now())),

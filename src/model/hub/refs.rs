@@ -1,5 +1,5 @@
-//! Which commit a branch or tag named when it was last asked for: `refs/REVISION`, a file with 40 digits in it. Both caches
-//! have it, `huggingface_hub`'s and the program's own.
+//! The commit of a branch or tag at the last request: `refs/REVISION`, a file with 40 hexadecimal digits, in the cache of
+//! `huggingface_hub` and in the program's own.
 
 use super::repo_id::is_hex;
 use crate::atomic_file::{self, Mode};
@@ -9,7 +9,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// The commit in `refs`; anything but one is none.
+/// Reads the commit of `revision`; `None` when the file is missing or does not contain a commit.
 pub(crate) fn read_commit(refs: &Path, revision: &str) -> Result<Option<String>, Failure> {
     let path = refs.join(revision);
     if path.is_dir() {
@@ -19,8 +19,8 @@ pub(crate) fn read_commit(refs: &Path, revision: &str) -> Result<Option<String>,
     Ok(text.filter(|commit| is_hex(commit, 40)))
 }
 
-/// Remembers that `revision` is at `commit`. Git knows no branch `v1` beside a branch `v1/x`: what stands in the way was
-/// deleted there, and is taken away here.
+/// Records that `revision` is at `commit`. Git does not allow a branch `v1` next to a branch `v1/x`, so a ref in the way
+/// belongs to a deleted branch, and is removed.
 pub(crate) fn write_commit(refs: &Path, revision: &str, commit: &str) -> Result<(), Failure> {
     let path = refs.join(revision);
     for part in path.ancestors().skip(1).take_while(|part| part.starts_with(refs) && *part != refs) {
@@ -44,7 +44,7 @@ mod tests {
     use super::{read_commit, write_commit};
 
     #[test]
-    fn a_ref_that_stands_in_the_way_is_replaced() {
+    fn refs_of_deleted_branches_are_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let (refs, [a, b]) = (dir.path(), ["a", "b"].map(|digit| digit.repeat(40)));
         assert_eq!(read_commit(refs, "v1").unwrap(), None);

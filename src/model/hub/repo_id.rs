@@ -1,4 +1,4 @@
-//! `owner/name[@revision]`.
+//! The id of a repository: `owner/name[@revision]`.
 
 use super::url::percent_encode;
 use std::fmt;
@@ -15,7 +15,7 @@ pub(crate) struct RepoId {
 }
 
 impl RepoId {
-    /// What `text` names, if it has the form of a Hub id.
+    /// Parses a Hub id; `None` when `text` does not have its form.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (id, revision) = text.split_once('@').map_or((text, None), |(id, revision)| (id, Some(revision)));
         let (owner, name) = id.split_once('/')?;
@@ -36,12 +36,12 @@ impl RepoId {
         self.revision.as_deref().unwrap_or("main")
     }
 
-    /// The commit, when that is what the revision is: it can never change.
+    /// The revision, if it is a commit, which cannot change.
     pub(crate) fn commit(&self) -> Option<&str> {
         self.revision.as_deref().filter(|revision| is_hex(revision, 40))
     }
 
-    /// The revision as one part of a path.
+    /// The revision, percent-encoded as one part of a path.
     pub(super) fn encoded_revision(&self) -> String {
         let mut out = String::new();
         percent_encode(self.revision(), &mut out);
@@ -56,21 +56,21 @@ impl fmt::Display for RepoId {
     }
 }
 
-/// The Hub's own rule: letters, digits, `-`, `_`, `.`; no `--` (the cache's folders use it), no `..`, 96 at most.
+/// The Hub's rule for names: letters, digits, `-`, `_`, `.`; no `--` (the cache's folders use it), no `..`, at most 96.
 fn is_part(part: &str) -> bool {
     let chars = part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     let ends = !part.starts_with(['-', '.']) && !part.ends_with(['-', '.']);
     chars && ends && !part.is_empty() && part.len() <= 96 && !part.contains("--") && !part.contains("..")
 }
 
-/// Git's rule for branches and tags, roughly, and safe as a path below `refs/`.
+/// Roughly git's rule for branches and tags; safe as a path below `refs/`.
 fn is_revision(text: &str) -> bool {
     let chars = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b'+'));
     let parts = text.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
     chars && parts && text.len() <= 200 && !text.contains("..")
 }
 
-/// Exactly so many lower-case hexadecimal digits.
+/// Returns whether `text` has exactly `digits` lower-case hexadecimal digits.
 pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

@@ -1,18 +1,18 @@
-//! Text without the secrets of the environment. A server may send back what it was sent, in any form in which that can
-//! stand in a message: as it is, percent-encoded, in base64, and cut off anywhere.
+//! Removes secrets from messages. A server may send back what it was sent: as it is, percent-encoded, in base64, and
+//! truncated anywhere.
 
 use std::fmt;
 
-/// Pieces of a secret that are shorter than this are left alone: they are part of ordinary words.
+/// Shorter fragments of a secret are not hidden: they occur in ordinary words.
 const MIN_FRAGMENT: usize = 8;
 
-/// A secret that is shorter than this is no secret, and would hide half of every message.
+/// Shorter secrets are not hidden: that would hide half of every message.
 const MIN_SECRET: usize = 4;
 
-/// What stands in place of a secret.
+/// Replaces a secret in messages.
 const PLACEHOLDER: &str = "(token)";
 
-/// Secrets in the forms to look for, in lower case. There is no way to print them.
+/// Secrets in all forms that are searched for, in lower case. They cannot be printed.
 #[derive(Clone, Default)]
 pub(super) struct Secrets(Vec<Vec<u8>>);
 
@@ -23,14 +23,14 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Hides `secret` from now on.
+    /// Adds a secret in all its forms.
     pub(super) fn add(&mut self, secret: &str) {
         if secret.len() < MIN_SECRET {
             return;
         }
         self.0.push(secret.to_ascii_lowercase().into_bytes());
         for shift in 0..3 {
-            // inside of a longer text: only the characters that depend on nothing else
+            // within a longer text, only the characters that depend on the secret alone
             let mut bytes = vec![0; shift];
             bytes.extend_from_slice(secret.as_bytes());
             let (first, last) = ((shift * 8).div_ceil(6), bytes.len() * 8 / 6);
@@ -44,13 +44,13 @@ impl Secrets {
         }
     }
 
-    /// Whether a secret stands in `text` as a whole, in any form.
+    /// Returns whether `text` contains a whole secret, in any form.
     pub(super) fn are_contained_in(&self, text: &str) -> bool {
         let plain: Vec<u8> = decoded(text).into_iter().map(|(byte, _)| byte.to_ascii_lowercase()).collect();
         self.0.iter().any(|form| plain.windows(form.len()).any(|part| part == form))
     }
 
-    /// `text` without the secrets and without pieces of them.
+    /// Replaces the secrets and fragments of them in `text`.
     pub(super) fn hide(&self, text: &str) -> String {
         let read = decoded(text);
         let mut hidden = vec![false; text.len()];
@@ -80,12 +80,12 @@ impl Secrets {
     }
 }
 
-/// How many bytes agree from the beginning of both.
+/// Length of the common prefix.
 fn common_prefix(read: &[(u8, (usize, usize))], form: &[u8]) -> usize {
     read.iter().zip(form).take_while(|((a, _), b)| a.to_ascii_lowercase() == **b).count()
 }
 
-/// The bytes of `text` with what is percent-encoded (also several times) decoded, and where each stands.
+/// Percent-decodes `text`, also what is encoded several times. Returns each byte with its range in `text`.
 fn decoded(text: &str) -> Vec<(u8, (usize, usize))> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -107,7 +107,7 @@ fn decoded(text: &str) -> Vec<(u8, (usize, usize))> {
     out
 }
 
-/// Base64 without padding, of the alphabet with `+/` or `-_`.
+/// Base64 without padding, with `+/` or the URL-safe `-_`.
 pub(super) fn base64(bytes: &[u8], urlsafe: bool) -> String {
     const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let last = if urlsafe { [b'-', b'_'] } else { [b'+', b'/'] };
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_hidden_in_every_form_and_cut_off_anywhere() {
+    fn secrets_are_hidden_in_every_form_and_truncated_anywhere() {
         const TOKEN: &str = "hf_SeCrEtToKeN0123456789";
         let mut secrets = Secrets::default();
         secrets.add(TOKEN);

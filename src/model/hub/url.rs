@@ -1,8 +1,8 @@
-//! Addresses: where a redirect leads, and whether two of them are the same place.
+//! URLs: redirect targets, origins, percent-encoding, and URLs as messages may show them.
 
 use ureq::http::Uri;
 
-/// `http://…` or `https://…` with a host, and with a port that is one, if any.
+/// Returns whether `url` is http or https, with a host and a valid port, if any.
 pub(super) fn is_http_url(url: &Uri) -> bool {
     let Some(host) = url.host().filter(|host| !host.is_empty()) else { return false };
     let place = url.authority().map_or("", |all| all.as_str());
@@ -11,7 +11,7 @@ pub(super) fn is_http_url(url: &Uri) -> bool {
     matches!(url.scheme_str(), Some("http" | "https")) && (port.is_empty() || port.parse::<u16>().is_ok())
 }
 
-/// Scheme, host and port agree: the only place a token for one may go to when asked for the other.
+/// Returns whether scheme, host and port are the same: only then a token for one is sent to the other.
 pub(super) fn same_origin(a: &Uri, b: &Uri) -> bool {
     let host = |url: &Uri| url.host().map(str::to_ascii_lowercase);
     a.scheme_str() == b.scheme_str() && host(a) == host(b) && port(a) == port(b)
@@ -25,8 +25,8 @@ fn port(url: &Uri) -> Option<u16> {
     })
 }
 
-/// Where the `Location` of an answer from `from` leads; `None` when that is no web address, or leaves https for http.
-/// A scheme is what stands before a colon that comes before any `/`, `?` and `#` (RFC 3986, section 4.2).
+/// Resolves the `Location` header of a response from `from`; `None` when the target is not http or https, or leaves https
+/// for http. A scheme ends at a colon before any `/`, `?` and `#` (RFC 3986, section 4.2).
 pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     let (scheme, authority) = (from.scheme_str()?, from.authority()?);
     let first = location.find([':', '/', '?', '#']).and_then(|at| location.get(at..)?.chars().next());
@@ -49,14 +49,14 @@ pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     (!weaker).then_some(to)
 }
 
-/// Scheme, host and port, for messages: the rest of an address may be a signature, what stands before `@` a password.
+/// Scheme, host and port, for messages: the rest of a URL may contain a signature or a password.
 pub(super) fn origin(url: &Uri) -> String {
     let port = url.port_u16().map_or(String::new(), |port| format!(":{port}"));
     format!("{}://{}{port}", url.scheme_str().unwrap_or("?"), url.host().unwrap_or("?"))
 }
 
-/// An address from the environment, for messages: without user name and password, and without a query, which may be one.
-/// Also of an address that is none, such as `http://me:secret` with its host forgotten.
+/// A URL from the environment, for messages: without user name, password and query. Handles invalid ones too, such as
+/// `http://me:secret` without a host.
 pub(super) fn redacted(address: &str) -> String {
     let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
     let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
@@ -71,16 +71,16 @@ pub(super) fn redacted(address: &str) -> String {
     format!("{scheme}{colon}{user}{host}{path}{query}")
 }
 
-/// An address without the name and password before its `@`, and those.
+/// Splits a URL into the part without user name and password, and these.
 pub(super) fn split_userinfo(address: &str) -> (String, Option<String>) {
     let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
-    // a password may have a slash in it that nobody encoded: then everything up to the last @ is taken
+    // a password may contain an unencoded slash: it ends at the last @
     let Some((user, host)) = rest.rsplit_once('@') else { return (address.to_owned(), None) };
     let colon = if scheme.is_empty() { "" } else { "://" };
     (format!("{scheme}{colon}{host}"), Some(user.to_owned()))
 }
 
-/// Text with what is percent-encoded in it decoded.
+/// Percent-decodes `text`.
 pub(crate) fn percent_decode(text: &str) -> String {
     let (bytes, mut out, mut at) = (text.as_bytes(), Vec::new(), 0);
     while let Some(byte) = bytes.get(at) {
@@ -92,7 +92,7 @@ pub(crate) fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// One part of a path, percent-encoded.
+/// Percent-encodes one part of a path, and appends it to `out`.
 pub(super) fn percent_encode(part: &str, out: &mut String) {
     for byte in part.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_lead_where_they_say() {
+    fn redirect_targets_are_resolved() {
         let from = url("https://hub.example/o/n/resolve/main/a.bin");
         for (location, to) in [
             ("https://cdn.example:444/x?y=1", Some("https://cdn.example:444/x?y=1")),
@@ -126,7 +126,7 @@ mod tests {
             ("mailto:me@x", None),
             ("https:cdn.example/x", None),
             ("https://cdn.example:port/x", None),
-            // a colon elsewhere is no scheme's
+            // a colon elsewhere does not end a scheme
             ("/api/x?from=https://x/", Some("https://hub.example/api/x?from=https://x/")),
             ("b.bin?from=ftp://x/", Some("https://hub.example/o/n/resolve/main/b.bin?from=ftp://x/")),
             ("/a:b/c", Some("https://hub.example/a:b/c")),

@@ -1,12 +1,12 @@
-//! What the table of the Tulu family says of a model.
+//! Types of the table of the Tulu family.
 
 use crate::model::hub::RepoId;
 use tulu_quantize::checkpoint::Config;
 
-/// Every model of the family is AllenAI's.
+/// The owner of all models of the family.
 pub(super) const OWNER: &str = "allenai";
 
-/// How a model was made, and whether it writes text.
+/// How a model was trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ModelKind {
     /// Supervised fine-tuning.
@@ -19,12 +19,12 @@ pub(crate) enum ModelKind {
     Reward,
     /// Scores tokens: it has no output matrix.
     Value,
-    /// WeightFormat to be added to another model.
+    /// Weights that are added to another model.
     Adapter,
 }
 
 impl ModelKind {
-    /// For tables.
+    /// The name in tables.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sft => "SFT",
@@ -36,7 +36,7 @@ impl ModelKind {
         }
     }
 
-    /// Why such a model cannot be converted, and what to do; `None` when it can.
+    /// Why such a model cannot be converted, and what to use instead; `None` when it can.
     pub(crate) const fn unsupported(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Sft | Self::Dpo | Self::Ppo => None,
@@ -56,18 +56,18 @@ impl ModelKind {
     }
 }
 
-/// Files that the weights are in, as far as is known.
+/// The formats of the weight files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WeightFormat {
     Bin,
     Safetensors,
     Both,
-    /// Not established: the repository tells.
+    /// Unknown here; the listing of the repository decides.
     Unknown,
 }
 
 impl WeightFormat {
-    /// For tables.
+    /// The name in tables.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bin => ".bin",
@@ -78,7 +78,7 @@ impl WeightFormat {
     }
 }
 
-/// Published results: where they are from, and (name of the measure, value) in the order of that table.
+/// Published results: their source, and (name of the measure, value) in the order of that table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scores {
     pub(crate) source: &'static str,
@@ -88,14 +88,14 @@ pub(crate) struct Scores {
 /// A model of the family.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    /// The repository's name, which is also the short name.
+    /// The name of the repository, which is also the short name.
     pub(crate) name: &'static str,
     pub(crate) kind: ModelKind,
-    /// `13B`.
+    /// Size as in the name, such as `13B`.
     pub(crate) size: &'static str,
-    /// The numbers of its architecture.
+    /// The configuration of its architecture.
     pub(crate) config: &'static Config,
-    /// Tokens it was trained for; `None` where that is not established.
+    /// Training context in tokens; `None` if unknown.
     pub(crate) n_ctx: Option<u32>,
     pub(crate) licence: &'static str,
     pub(crate) weights: WeightFormat,

@@ -1,5 +1,5 @@
-//! The table. Sources: the repositories' pages, config.json files and model cards on the Hub; scores from the papers named
-//! with them. What was not established is `Unknown` or `None`, and the repository itself decides when it is fetched.
+//! The table of the Tulu family. Sources: the pages, config.json files and model cards of the repositories on the Hub; scores
+//! are from the papers named with them. Unknown facts are `Unknown` or `None`; the repository decides when it is listed.
 
 use super::entry::{Entry, ModelKind, Scores, WeightFormat};
 use tulu_quantize::checkpoint::Config;
@@ -177,7 +177,7 @@ const PPO: [Policy; 9] = [
     ("tulu-v2.5-ppo-13b-chatbot-arena-2023", WeightFormat::Unknown, tulu25!(55.9)),
 ];
 
-/// Models that write no text: (name, kind, size, numbers).
+/// Models that generate no text: (name, kind, size, configuration).
 const SCORERS: [(&str, ModelKind, &str, &Config); 11] = [
     ("tulu-v2.5-13b-uf-rm", ModelKind::Reward, "13B", &S13B),
     ("tulu-v2.5-13b-preference-mix-rm", ModelKind::Reward, "13B", &S13B),
@@ -192,7 +192,7 @@ const SCORERS: [(&str, ModelKind, &str, &Config); 11] = [
     ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm-value", ModelKind::Value, "13B", &S13B),
 ];
 
-/// Every row as an entry.
+/// All entries.
 pub(super) fn all() -> impl Iterator<Item = Entry> {
     let older = TULU_2.iter().map(|&(name, kind, size, config, n_ctx, weights, scores)| Entry {
         name,

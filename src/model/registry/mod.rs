@@ -1,5 +1,5 @@
-//! The Tulu family: what a short name stands for. The facts are in `family.rs`, their types in `entry.rs`; here they are looked up, and a name that
-//! is not among them gets the nearest one suggested.
+//! Looks up models of the Tulu family by name, and suggests similar names. The table is in `family.rs`, its types in
+//! `entry.rs`.
 
 mod entry;
 mod family;
@@ -9,23 +9,23 @@ pub(crate) use entry::{Entry, ModelKind};
 use super::hub::RepoId;
 use entry::OWNER;
 
-/// Every model, in the order they are shown.
+/// All models, in the order of the table.
 pub(crate) fn all() -> impl Iterator<Item = Entry> {
     family::all()
 }
 
-/// The model with this short name, any case.
+/// The model with this short name, in any case.
 pub(crate) fn find(name: &str) -> Option<Entry> {
     all().find(|entry| entry.name.eq_ignore_ascii_case(name))
 }
 
-/// The model of this repository.
+/// The model of a repository.
 pub(crate) fn find_repo(repo: &RepoId) -> Option<Entry> {
-    // the Hub finds a repository in any case too
+    // the Hub ignores case too
     find(&repo.name).filter(|_| repo.owner.eq_ignore_ascii_case(OWNER))
 }
 
-/// The name that was most likely meant by `typed`, if one is near.
+/// The name most similar to `typed`, if one is similar enough.
 pub(crate) fn nearest(typed: &str) -> Option<&'static str> {
     let typed = typed.to_lowercase();
     let typed = typed.rsplit_once('/').map_or(typed.as_str(), |(_, name)| name);
@@ -37,7 +37,7 @@ pub(crate) fn nearest(typed: &str) -> Option<&'static str> {
     (best <= (typed.len() / 4).max(2)).then_some(name)
 }
 
-/// The parts in alphabetical order: `tulu-2-13b-dpo` is meant for `tulu-2-dpo-13b`.
+/// Sorts the parts of a name: `tulu-2-13b-dpo` stands for `tulu-2-dpo-13b`.
 fn in_order(name: &str) -> String {
     let mut parts: Vec<&str> = name.split(['-', '_', ' ']).collect();
     parts.sort_unstable();
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn names_typed_wrong_are_recognised() {
+    fn mistyped_names_get_suggestions() {
         for (typed, meant) in [
             ("tulu-2-13b-dpo", "tulu-2-dpo-13b"),
             ("tulu2-13b", "tulu-2-13b"),

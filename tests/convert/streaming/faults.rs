@@ -67,7 +67,10 @@ fn a_header_that_comes_differently_the_first_time_is_one_line_and_no_file() {
     let output = case.convert();
     let line = last_line(&output);
     assert_eq!(output.status.code(), Some(3), "{line}");
-    assert!(line.starts_with("tulu-quant: error[HUB_HASH]:") && line.contains("came differently"), "{line}");
+    assert!(
+        line.starts_with("tulu-quant: error[HUB_HASH]:") && line.contains("differs from an earlier download"),
+        "{line}"
+    );
     case.is_not_done(&output);
     let output = case.convert();
     case.is_done(&output);

@@ -27,7 +27,7 @@ fn another_type_leaves_what_was_stopped_alone() {
     ["tulu-tiny-Q4_0.gguf", "tulu-tiny-Q8_0.gguf"].iter().for_each(|n| fs::remove_file(case.out().join(n)).unwrap());
     case.served();
     let output = run(&mut command_to(&case.hub, &case.out(), "Q8_0,Q4_K_M"), b"");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("goes on where"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("resuming at"), "{output:?}");
     case.is_done(&output);
     assert!(case.served() < case.total + case.around, "something was kept");
 }
@@ -63,7 +63,7 @@ fn ctrl_c_keeps_what_has_arrived() {
     let claims = claimed(&case.out());
     case.served();
     let output = case.convert();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("goes on where"), "it says so");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("resuming at"), "it says so");
     case.is_done(&output);
     assert!(claims > 0 && case.served() <= case.total - claims + case.around);
 }

@@ -1,20 +1,19 @@
-//! Ids that end an answer. Transformers' `generate` stops at every id of `eos_token_id`, a number or a list, of
-//! generation_config.json, or of config.json where that file is not there.
+//! Reads the token ids that end an answer: `eos_token_id`, a number or a list, in config.json and generation_config.json.
+//! Transformers' `generate` stops at each of them.
 
 use serde_json::{Map, Value};
 
-/// One id, and how much it is to be believed.
+/// A token id in `eos_token_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EndToken {
-    /// The token.
+    /// The id.
     pub(crate) id: u64,
-    /// Whether it stands in a list. A single number may be a leftover: some Tulu 2.5 repositories say that `<s>` ends an
-    /// answer.
+    /// Whether it comes from a list. A single number can be wrong: in some Tulu 2.5 repositories it is the id of `<s>`.
     pub(crate) listed: bool,
 }
 
-/// What the files name, each id once, in the order of the files.
-pub(super) fn of(files: [&Map<String, Value>; 2]) -> Vec<EndToken> {
+/// Returns the ids in `files`, without duplicates.
+pub(super) fn read(files: [&Map<String, Value>; 2]) -> Vec<EndToken> {
     let mut all: Vec<EndToken> = Vec::new();
     for json in files {
         let found = match json.get("eos_token_id") {

@@ -33,7 +33,7 @@ impl Fields<'_> {
         self.positive_in(self.json, key)
     }
 
-    /// As [`Self::positive`], of an object inside.
+    /// Like [`Self::positive`], for the nested object `json`.
     pub(super) fn positive_in(&self, json: &Map<String, Value>, key: &str) -> Result<Option<f32>> {
         match json.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -45,12 +45,12 @@ impl Fields<'_> {
         }
     }
 
-    /// Ids are checked against the vocabulary later; anything that is no id counts as absent.
+    /// Reads a token id; an invalid one counts as absent. The range is checked later, against the vocabulary.
     pub(super) fn token(&self, key: &str) -> Option<u32> {
         self.json.get(key).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
     }
 
-    /// `true` or `false`; anything else is an error.
+    /// Reads `true` or `false`; another value is an error.
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
         match self.json.get(key) {
             None | Some(Value::Null) => Ok(None),

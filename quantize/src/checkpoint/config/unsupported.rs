@@ -1,33 +1,33 @@
-//! Keys of config.json that change what a LLaMA model computes, and that a GGUF of the `llama` architecture (or the engine
-//! here) cannot follow. `LlamaModel` of Transformers reads no others.
+//! Rejects keys of config.json that change the computation and that a GGUF of the `llama` architecture, or the engine,
+//! does not support. Transformers' `LlamaModel` reads no other such keys.
 
 use super::fields::Fields;
 use super::rope;
 use crate::error::Result;
 use serde_json::{Map, Value};
 
-/// Refuses a model that would compute something else once it is converted.
-pub(super) fn check(read: &Fields<'_>) -> Result<()> {
-    match read.json.get("hidden_act") {
+/// Rejects a model whose converted file would compute something else.
+pub(super) fn check(fields: &Fields<'_>) -> Result<()> {
+    match fields.json.get("hidden_act") {
         None | Some(Value::Null) => {}
         Some(Value::String(name)) if matches!(name.as_str(), "silu" | "swish") => {}
         Some(other) => {
-            return Err(read.bad(format!("hidden_act is {other}; only silu is computed for this architecture")));
+            return Err(fields.bad(format!("hidden_act is {other}; only silu is supported")));
         }
     }
     for key in ["attention_bias", "mlp_bias"] {
-        if read.flag(key)? == Some(true) {
-            return Err(read.bad(format!("{key} is true; layers with biases are not converted")));
+        if fields.flag(key)? == Some(true) {
+            return Err(fields.bad(format!("{key} is true; layers with biases are not supported")));
         }
     }
-    match read.json.get("partial_rotary_factor") {
+    match fields.json.get("partial_rotary_factor") {
         None | Some(Value::Null) => Ok(()),
         Some(factor) if factor.as_f64() == Some(1.0) => Ok(()),
-        Some(factor) => Err(rope::partial(read, factor)),
+        Some(factor) => Err(rope::partial(fields, factor)),
     }
 }
 
-/// How `quantization_config` says that the weights are quantized: `bitsandbytes, 4 bits`.
+/// Describes the method in `quantization_config`, such as `bitsandbytes, 4 bits`.
 pub(super) fn quantization(json: &Map<String, Value>) -> Option<String> {
     let config = json.get("quantization_config").or_else(|| json.get("compression_config"))?.as_object()?;
     let method = config.get("quant_method").and_then(Value::as_str).unwrap_or("an unnamed method");

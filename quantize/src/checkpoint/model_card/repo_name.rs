@@ -1,6 +1,6 @@
-//! A repository's name, taken apart as gguf-py's `Metadata.get_model_id_components` and `id_to_title` do.
+//! Splits a repository name like gguf-py's `Metadata.get_model_id_components` and `id_to_title`.
 
-/// What is known of the model or data set that a card names: name, organization, version, address.
+/// Returns name, organization, version and address of the model or data set `id`.
 pub(super) fn describe(id: &str) -> Vec<(&'static str, String)> {
     const HUB: [&str; 2] = ["https://huggingface.co/", "http://huggingface.co/"];
     let is_address = ["http://", "https://", "ssh://"].iter().any(|scheme| id.starts_with(scheme));
@@ -35,7 +35,7 @@ fn parts(
     all
 }
 
-/// Name, owner and version of `owner/name`. A text with spaces is a name as a whole.
+/// Returns name, owner and version of `owner/name`. A text with spaces is one name.
 fn components(id: &str) -> (&str, Option<&str>, Option<String>) {
     if id.contains(' ') {
         return (id, None, None);
@@ -44,11 +44,11 @@ fn components(id: &str) -> (&str, Option<&str>, Option<String>) {
     (name, owner.filter(|owner| !owner.starts_with('.')), version(name))
 }
 
-/// What a part of a name is, as far as it matters for the version.
+/// The meaning of one part of a name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Version,
-    /// A number of weights.
+    /// A parameter count.
     Size,
     /// `mini`, `large`.
     SizeWord,
@@ -57,7 +57,7 @@ enum Part {
     Unknown,
 }
 
-/// The version that a name has behind its first words: `2` of `tulu-2`; in `tulu-2-13b` it belongs to the words.
+/// Returns the version after the first words of a name: `2` of `tulu-2`. In `tulu-2-13b` the `2` counts as a word.
 fn version(name: &str) -> Option<String> {
     let parts: Vec<&str> = name.split('-').filter(|part| !part.is_empty()).collect();
     let mut kinds: Vec<Part> = parts.iter().enumerate().map(|(i, part)| kind(i, part)).collect();
@@ -73,7 +73,7 @@ fn version(name: &str) -> Option<String> {
             _ => false,
         })
         .count();
-    // versions at the very end are no part of the words
+    // versions at the end do not count as words
     let words = if first_words == parts.len() {
         kinds.iter().rposition(|kind| *kind != Part::Version).map_or(0, |last| last.saturating_add(1))
     } else {
@@ -84,6 +84,7 @@ fn version(name: &str) -> Option<String> {
     (!versions.is_empty()).then(|| versions.join("-"))
 }
 
+/// Classifies part number `i` of a name.
 fn kind(i: usize, part: &str) -> Part {
     let lower = part.to_ascii_lowercase();
     let is_word = |words: &[&str]| i > 0 && words.contains(&lower.as_str());
@@ -172,7 +173,7 @@ mod tests {
     use super::{components, describe, title};
 
     #[test]
-    fn names_are_taken_apart_as_gguf_py_does() {
+    fn splits_names_as_gguf_py_does() {
         // name, title, version: of gguf 0.19.0
         for (name, titled, version) in CASES {
             assert_eq!(title(name), *titled, "{name}");
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_ids_are_described() {
+    fn describes_addresses_and_ids() {
         let said = |id| describe(id).into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
         assert_eq!(
             said("meta-llama/Llama-2-13b-hf"),
@@ -218,7 +219,7 @@ mod tests {
         ("a-q8_0-2", "A Q8_0 2", Some("2")),
         ("UPPER-lower-Mixed", "UPPER Lower Mixed", None),
         ("v1.5", "v1.5", Some("v1.5")),
-        ("phi-3-medium-128k", "Phi 3 ByteSource 128k", None),
+        ("phi-3-medium-128k", "Phi 3 Medium 128k", None),
         ("llama3.1-8B", "Llama3.1 8B", None),
         ("7b", "7b", None),
         ("2", "2", Some("2")),

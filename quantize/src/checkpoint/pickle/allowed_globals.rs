@@ -1,9 +1,9 @@
-//! The functions and classes that a checkpoint's pickle may name. Nothing here is ever called: a name becomes one of
-//! these variants, and a call of it is written down.
+//! The functions and classes that the pickle of a checkpoint may use. None is ever called: a name becomes a [`Global`],
+//! and a call of it is recorded.
 
 use std::ops::RangeInclusive;
 
-/// What a GLOBAL opcode may name.
+/// An allowed operand of the GLOBAL opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Global {
     OrderedDict,
@@ -11,7 +11,7 @@ pub(crate) enum Global {
     Tensor,
     /// `_rebuild_parameter` and `Parameter`: (tensor, …).
     Parameter,
-    /// `torch.Size` and `_get_layout`: nothing that is read.
+    /// `torch.Size` and `_get_layout`, whose results are not used.
     Ignored,
     Storage(StorageType),
 }
@@ -33,7 +33,7 @@ pub(crate) enum StorageType {
 }
 
 impl StorageType {
-    /// Bytes of an element.
+    /// Returns the bytes of an element.
     pub(crate) fn width(self) -> u64 {
         match self {
             Self::Double | Self::Long => 8,
@@ -44,10 +44,10 @@ impl StorageType {
     }
 }
 
-/// (module, name, what it is, how many arguments a call may have)
+/// (module, name, meaning, allowed numbers of arguments)
 type AllowedGlobal = (&'static str, &'static str, Global, RangeInclusive<usize>);
 
-/// No call has this many arguments.
+/// For globals that cannot be called.
 #[allow(clippy::reversed_empty_ranges, reason = "a storage type is named, never called")]
 const NEVER: RangeInclusive<usize> = 1..=0;
 
@@ -55,7 +55,8 @@ const fn storage(name: &'static str, kind: StorageType) -> AllowedGlobal {
     ("torch", name, Global::Storage(kind), NEVER)
 }
 
-/// torch/_weights_only_unpickler.py allows more; a LLaMA checkpoint needs no more, and most need the first four.
+/// All allowed globals. torch/_weights_only_unpickler.py allows more; LLaMA checkpoints need only these, and most only the
+/// first four.
 const ALLOWED: [AllowedGlobal; 18] = [
     ("collections", "OrderedDict", Global::OrderedDict, 0..=0),
     ("torch._utils", "_rebuild_tensor_v2", Global::Tensor, 6..=7),
@@ -78,12 +79,12 @@ const ALLOWED: [AllowedGlobal; 18] = [
 ];
 
 impl Global {
-    /// The entry of the list with these names.
+    /// Looks up a global.
     pub(crate) fn from_name(module: &[u8], name: &[u8]) -> Option<Self> {
         ALLOWED.iter().find(|k| k.0.as_bytes() == module && k.1.as_bytes() == name).map(|k| k.2)
     }
 
-    /// Whether a call with `n` arguments is one that PyTorch writes.
+    /// Whether PyTorch writes calls with `n` arguments.
     pub(crate) fn takes(self, n: usize) -> bool {
         ALLOWED.iter().any(|k| k.2 == self && k.3.contains(&n))
     }

@@ -3,7 +3,7 @@
 use super::allowed_globals::Global;
 use crate::error::Code;
 
-/// What stands on the stack. Floats, lists and sets are in no tensor: that there was one is all that is kept.
+/// A value on the stack. No tensor contains floats, lists or sets, so their contents are not kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value {
     None,
@@ -12,14 +12,14 @@ pub(crate) enum Value {
     Float,
     List,
     Set,
-    /// Bytes of the pickle: where and how many.
+    /// A string: offset and length in the pickle.
     Text(u32, u32),
     Global(Global),
     /// Index into the list of nodes.
     Node(usize),
 }
 
-/// What holds other values.
+/// A value that contains other values.
 #[derive(Debug)]
 pub(crate) enum Node {
     Tuple(Vec<Value>),
@@ -27,20 +27,20 @@ pub(crate) enum Node {
         pairs: Vec<(Value, Value)>,
         ordered: bool,
     },
-    /// A call that Python would make here.
+    /// A call that Python would execute here.
     Call {
         global: Global,
         args: Vec<Value>,
         at: usize,
     },
-    /// A storage of the archive, by a tuple that names it.
+    /// A storage of the archive: the tuple that identifies it.
     Persistent {
         id: Vec<Value>,
         at: usize,
     },
 }
 
-/// A broken invariant at an offset in the pickle.
+/// An error at an offset in the pickle.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PickleError {
     pub(crate) code: Code,

@@ -1,4 +1,4 @@
-//! The stack machine: one method for each kind of opcode, and the limits.
+//! The pickle machine: opcodes, stack, memo, and their limits.
 
 use super::allowed_globals::Global;
 use super::data::{Node, PickleError, Value};
@@ -7,31 +7,31 @@ use crate::error::Code;
 const MAX_OPCODES: usize = 2_000_000;
 const MAX_MEMO: usize = 1_000_000;
 const MAX_TEXT: usize = 64 << 10;
-/// Of tuples and calls in one another, and of open marks.
+/// Limit on nested tuples and calls, and on open marks.
 const MAX_DEPTH: u8 = 64;
-/// Bytes of an integer.
+/// Longest integer in bytes.
 const MAX_LONG: usize = 8;
-/// Of a GLOBAL: module and name each.
+/// Longest module and name of a GLOBAL, in bytes.
 const MAX_NAME: usize = 1 << 10;
 
 struct Machine<'a> {
     bytes: &'a [u8],
-    /// Next byte.
+    /// Offset of the next byte.
     at: usize,
-    /// Where the opcode stands that is at work.
+    /// Offset of the current opcode.
     op: usize,
     stack: Vec<Value>,
-    /// Heights of the stack at the open marks.
+    /// Stack heights at the open marks.
     marks: Vec<usize>,
     memo: Vec<Option<Value>>,
     nodes: Vec<Node>,
-    /// For each node, how many tuples and calls are in one another.
+    /// Nesting depth of each node.
     depths: Vec<u8>,
 }
 
 type PickleResult<T> = Result<T, PickleError>;
 
-/// Runs over all of `bytes`: the nodes that were made, and what the pickle is of.
+/// Runs the pickle `bytes` and returns all nodes and the result.
 pub(super) fn run(bytes: &[u8]) -> PickleResult<(Vec<Node>, Value)> {
     let (stack, marks, memo, nodes, depths) = (vec![], vec![], vec![], vec![], vec![]);
     let mut machine = Machine { bytes, at: 0, op: 0, stack, marks, memo, nodes, depths };
@@ -55,9 +55,9 @@ impl<'a> Machine<'a> {
     fn step(&mut self, opcode: u8) -> PickleResult<()> {
         match opcode {
             0x80 => match self.byte()? {
-                // 3 differs from 2 in opcodes for bytes, which are refused where they stand
+                // protocol 3 adds opcodes for bytes, which are errors in `step`
                 2 | 3 => Ok(()),
-                n => Err(self.error(Code::PickleProtocol, format!("is of pickle protocol {n}; 2 and 3 are read"))),
+                n => Err(self.error(Code::PickleProtocol, format!("is of pickle protocol {n}; 2 and 3 are supported"))),
             },
             b'(' => {
                 if self.marks.len() >= usize::from(MAX_DEPTH) {
@@ -98,7 +98,7 @@ impl<'a> Machine<'a> {
             b'Q' => self.persistent(),
             other => {
                 let name = opcode_name(other);
-                let what = format!("has opcode 0x{other:02x}{name}, which no checkpoint needs");
+                let what = format!("has the unsupported opcode 0x{other:02x}{name}");
                 Err(self.error(Code::PickleOpcode, what))
             }
         }
@@ -106,7 +106,7 @@ impl<'a> Machine<'a> {
 
     fn stop(&mut self) -> PickleResult<Value> {
         if self.at != self.bytes.len() {
-            let what = format!("goes on for {} bytes after its end", self.bytes.len().saturating_sub(self.at));
+            let what = format!("has {} bytes after its end", self.bytes.len().saturating_sub(self.at));
             return Err(self.error(Code::PickleEnd, what));
         }
         match (self.stack.as_slice(), self.marks.is_empty()) {
@@ -123,7 +123,7 @@ impl<'a> Machine<'a> {
         self.error(Code::PickleLimit, format!("nests deeper than {MAX_DEPTH}"))
     }
 
-    // the bytes
+    // reading bytes
 
     fn bytes(&mut self, n: usize) -> PickleResult<&'a [u8]> {
         let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len());
@@ -156,7 +156,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    // the stack
+    // stack and memo
 
     fn push(&mut self, value: Value) -> PickleResult<()> {
         self.stack.push(value);
@@ -170,7 +170,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// One more than the deepest of `items`.
+    /// Returns the depth of a node that contains `items`.
     fn depth(&self, items: &[Value]) -> PickleResult<u8> {
         let of = |value: &Value| if let Value::Node(i) = value { self.depths.get(*i).copied() } else { None };
         let depth = items.iter().filter_map(of).max().unwrap_or(0);
@@ -190,11 +190,11 @@ impl<'a> Machine<'a> {
         if std::str::from_utf8(self.bytes(n)?).is_err() {
             return Err(self.error(Code::PickleValue, "has a text that is not UTF-8"));
         }
-        // both under MAX_BYTES
+        // both are below MAX_BYTES
         self.push(Value::Text(u32::try_from(start).unwrap_or(u32::MAX), u32::try_from(n).unwrap_or(u32::MAX)))
     }
 
-    /// Little-endian two's complement of as many bytes as the number needs.
+    /// LONG1: a little-endian two's complement integer of any length.
     fn long(&mut self) -> PickleResult<()> {
         let n = usize::from(self.byte()?);
         if n > MAX_LONG {
@@ -207,12 +207,12 @@ impl<'a> Machine<'a> {
         self.push(Value::Int(i64::from_le_bytes(wide)))
     }
 
-    /// The upper `n` values, which must be above the last mark. Not `split_off`: that keeps the capacity of the stack.
+    /// Pops `n` values, which must be above the last mark. (`split_off` would keep the capacity of the stack.)
     fn pop(&mut self, n: usize) -> PickleResult<Vec<Value>> {
         let floor = self.marks.last().copied().unwrap_or(0);
         match self.stack.len().checked_sub(n).filter(|at| *at >= floor) {
             Some(at) => Ok(self.stack.drain(at..).collect()),
-            None => Err(self.error(Code::PickleStack, format!("takes {n} values from a stack that has fewer"))),
+            None => Err(self.error(Code::PickleStack, format!("pops {n} values from a stack that has fewer"))),
         }
     }
 
@@ -224,20 +224,20 @@ impl<'a> Machine<'a> {
     fn pop_to_mark(&mut self) -> PickleResult<Vec<Value>> {
         match self.marks.pop() {
             Some(at) => Ok(self.stack.drain(at.min(self.stack.len())..).collect()),
-            None => Err(self.error(Code::PickleStack, "takes all values since a mark, and there is none")),
+            None => Err(self.error(Code::PickleStack, "pops to a mark that does not exist")),
         }
     }
 
     fn top(&self) -> PickleResult<Value> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let top = self.stack.last().filter(|_| self.stack.len() > floor);
-        top.copied().ok_or_else(|| self.error(Code::PickleStack, "looks at an empty stack"))
+        top.copied().ok_or_else(|| self.error(Code::PickleStack, "uses the top of an empty stack"))
     }
 
     fn memo_put(&mut self, i: usize) -> PickleResult<()> {
         let top = self.top()?;
         if i >= MAX_MEMO {
-            return Err(self.error(Code::PickleLimit, format!("has memo entry {i}, at most {MAX_MEMO} are kept")));
+            return Err(self.error(Code::PickleLimit, format!("has memo entry {i}, at most {MAX_MEMO} are supported")));
         }
         if i >= self.memo.len() {
             self.memo.resize(i.saturating_add(1), None);
@@ -249,11 +249,11 @@ impl<'a> Machine<'a> {
     fn memo_get(&mut self, i: usize) -> PickleResult<()> {
         match self.memo.get(i).copied().flatten() {
             Some(value) => self.push(value),
-            None => Err(self.error(Code::PickleStack, format!("fetches memo entry {i}, which was not stored"))),
+            None => Err(self.error(Code::PickleStack, format!("reads memo entry {i}, which does not exist"))),
         }
     }
 
-    // what Python would do
+    // opcodes with an effect in Python
 
     fn global(&mut self) -> PickleResult<()> {
         let (module, name) = (self.line()?, self.line()?);
@@ -262,7 +262,7 @@ impl<'a> Machine<'a> {
             None => {
                 let full = [module, b".", name].concat();
                 let shown: String = full.escape_ascii().to_string().chars().take(120).collect();
-                Err(self.error(Code::PickleGlobal, format!("names '{shown}', which no checkpoint needs")))
+                Err(self.error(Code::PickleGlobal, format!("uses '{shown}', which is not allowed")))
             }
         }
     }
@@ -270,7 +270,7 @@ impl<'a> Machine<'a> {
     fn call(&mut self) -> PickleResult<()> {
         let taken = self.pop(2)?;
         let (Some(Value::Global(global)), Some(args)) = (taken.first().copied(), taken.get(1)) else {
-            return Err(self.error(Code::PickleValue, "calls what is no function"));
+            return Err(self.error(Code::PickleValue, "calls a value that is not a function"));
         };
         let args = match args {
             Value::Node(i) => match self.nodes.get(*i) {
@@ -279,9 +279,9 @@ impl<'a> Machine<'a> {
                     let what = format!("calls {global:?} with {} arguments", args.len());
                     return Err(self.error(Code::PickleValue, what));
                 }
-                _ => return Err(self.error(Code::PickleValue, "calls with arguments that are no tuple")),
+                _ => return Err(self.error(Code::PickleValue, "calls with arguments that are not a tuple")),
             },
-            _ => return Err(self.error(Code::PickleValue, "calls with arguments that are no tuple")),
+            _ => return Err(self.error(Code::PickleValue, "calls with arguments that are not a tuple")),
         };
         if global == Global::OrderedDict {
             return self.push_node(Node::Dict { pairs: vec![], ordered: true }, 0);
@@ -294,21 +294,21 @@ impl<'a> Machine<'a> {
         let id = self.pop_one()?;
         let items = if let Value::Node(i) = id { self.nodes.get(i) } else { None };
         let Some(Node::Tuple(items)) = items else {
-            return Err(self.error(Code::PickleValue, "names a storage by what is no tuple"));
+            return Err(self.error(Code::PickleValue, "has a persistent id that is not a tuple"));
         };
         if items.len() > 8 {
-            return Err(self.error(Code::PickleValue, format!("names a storage by {} values", items.len())));
+            return Err(self.error(Code::PickleValue, format!("has a persistent id of {} values", items.len())));
         }
         let id = items.clone();
         self.push_node(Node::Persistent { id, at: self.op }, 1)
     }
 
-    /// Attributes of an OrderedDict (`_metadata`, the versions of modules); nothing that is read.
+    /// BUILD: sets attributes of an OrderedDict (`_metadata`, the versions of modules), which are not used.
     fn build(&mut self) -> PickleResult<()> {
         self.pop(1)?;
         match self.top()? {
             Value::Node(i) if matches!(self.nodes.get(i), Some(Node::Dict { ordered: true, .. })) => Ok(()),
-            _ => Err(self.error(Code::PickleValue, "sets attributes of what is no OrderedDict")),
+            _ => Err(self.error(Code::PickleValue, "sets attributes on a value that is not an OrderedDict")),
         }
     }
 
@@ -316,7 +316,7 @@ impl<'a> Machine<'a> {
         if self.top()? == Value::List {
             Ok(())
         } else {
-            Err(self.error(Code::PickleValue, "appends to what is no list"))
+            Err(self.error(Code::PickleValue, "appends to a value that is not a list"))
         }
     }
 
@@ -327,14 +327,14 @@ impl<'a> Machine<'a> {
         }
         let node = if let Value::Node(i) = top { self.nodes.get_mut(i) } else { None };
         let Some(Node::Dict { pairs, .. }) = node else {
-            return Err(self.error(Code::PickleValue, "sets keys of what is no dict"));
+            return Err(self.error(Code::PickleValue, "sets keys on a value that is not a dict"));
         };
         pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
         Ok(())
     }
 }
 
-/// Names of the opcodes that attacks and other writers use, for the message.
+/// Names of the opcodes that attacks and other writers use, for error messages.
 fn opcode_name(opcode: u8) -> &'static str {
     match opcode {
         b'i' => " (INST)",

@@ -1,4 +1,4 @@
-//! tokenizer.model: the pieces of a SentencePiece protobuf, each checked for what llama.cpp aborts on.
+//! Reads the pieces of tokenizer.model (a SentencePiece protobuf) and checks each for input on which llama.cpp aborts.
 
 use super::token::{Token, TokenKind};
 use crate::error::{Code, Error, Result};
@@ -7,12 +7,12 @@ use crate::wrong_file;
 use prost::Message as _;
 use std::path::Path;
 
-/// Llama 2's file has 500 kB and 32,000 pieces.
+/// Limits on the file; Llama 2's has 500 kB and 32,000 pieces.
 const MAX_BYTES: u64 = 16 << 20;
 const MAX_PIECES: usize = 1 << 18;
 const MAX_PIECE_BYTES: usize = 1 << 10;
 
-/// sentencepiece_model.proto, the fields that are read.
+/// The fields of sentencepiece_model.proto that are used.
 #[derive(Clone, PartialEq, prost::Message)]
 struct ModelProto {
     #[prost(message, repeated, tag = "1")]
@@ -37,7 +37,7 @@ struct TrainerSpec {
     model_type: Option<i32>,
 }
 
-/// The pieces of tokenizer.model, each checked.
+/// Reads and checks the pieces of tokenizer.model.
 pub(super) fn read(path: &Path) -> Result<Vec<Token>> {
     let bad =
         |what: String| Error::new(Code::Tokenizer, path, what, "download the file again (Llama 2's has 499,723 bytes)");
@@ -57,7 +57,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Token>> {
             1 => TokenKind::Normal,
             2 => TokenKind::Unknown,
             3 => TokenKind::Control,
-            // llama.cpp's converter keeps these as ordinary text, which its tokenizer then never finds
+            // llama.cpp's converter stores these as normal tokens, which its tokenizer then never produces
             4 => TokenKind::UserDefined,
             5 => TokenKind::Unused,
             6 => TokenKind::Byte,
@@ -65,27 +65,29 @@ pub(super) fn read(path: &Path) -> Result<Vec<Token>> {
         };
         let score = piece.score.unwrap_or(0.0);
         if text.is_empty() || text.contains('\0') || text.len() > MAX_PIECE_BYTES || !score.is_finite() {
-            return Err(bad(format!("piece {id} is empty, too long, has a NUL or no finite score")));
+            return Err(bad(format!(
+                "piece {id} is empty or too long, contains a NUL, or has an infinite or NaN score"
+            )));
         }
         tokens.push(Token { text, score, kind });
     }
     let bytes = tokens.iter().filter(|t| t.kind == TokenKind::Byte).count();
     if bytes != 256 {
-        return Err(bad(format!("has {bytes} of the 256 byte pieces; without them some text cannot be spelled")));
+        return Err(bad(format!("has {bytes} of the 256 byte pieces; without them some text has no tokens")));
     }
     Ok(tokens)
 }
 
-/// llama.cpp merges pairs, as SentencePiece's BPE does; the other algorithms give other ids for the same pieces.
+/// Accepts BPE models only. llama.cpp merges pairs like SentencePiece's BPE; other algorithms give other ids.
 fn check_algorithm(path: &Path, trainer: Option<&TrainerSpec>) -> Result<()> {
     let name = match trainer.map(|spec| spec.model_type.unwrap_or(1)) {
-        // a file without the settings it was trained with does not say
+        // a file without trainer settings does not name its algorithm
         None | Some(2) => return Ok(()),
         Some(1) => "UNIGRAM",
         Some(3) => "WORD",
         Some(4) => "CHAR",
         Some(_) => "unknown",
     };
-    let what = format!("is a SentencePiece model of type {name}; BPE is read, as Llama 2 has it");
-    Err(Error::new(Code::Tokenizer, path, what, "only LLaMA models with a BPE vocabulary are converted"))
+    let what = format!("is a SentencePiece model of type {name}; only BPE, as in Llama 2, is supported");
+    Err(Error::new(Code::Tokenizer, path, what, "only LLaMA models with a BPE vocabulary are supported"))
 }

@@ -1,6 +1,6 @@
-//! Which tokens have a meaning (begin, end, unknown, padding), and what else a GGUF's metadata says of the vocabulary.
+//! Finds the special tokens (bos, eos, unknown, padding, …) and builds the tokenizer's metadata.
 
-use super::token::{PrefixSpace, Token, TokenKind, TokenizerMetadata, shown};
+use super::token::{PrefixSpace, Token, TokenKind, TokenizerMetadata, display_text};
 use super::tokenizer_json::TokenizerJson;
 use crate::checkpoint::config::EndToken;
 use crate::checkpoint::json;
@@ -9,14 +9,14 @@ use crate::gguf;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// CodeLlama's vocabulary, and CodeTulu's: llama.cpp's converter knows it by its size.
+/// Vocabulary size by which llama.cpp's converter recognizes CodeLlama (and so CodeTulu).
 const CODE_LLAMA_ROWS: usize = 32_016;
-/// `<EOT>` there.
+/// Id of `<EOT>` in that vocabulary.
 const CODE_LLAMA_EOT: u32 = 32_010;
 
-/// The settings with the special tokens by name. In a folder from before `added_tokens_decoder`, special_tokens_map.json
-/// has the last word, as in Transformers (`_from_pretrained`); in later ones nobody reads that file.
-pub(super) fn named(dir: &Path, settings: &Map<String, Value>) -> Result<Map<String, Value>> {
+/// Returns the settings, with special_tokens_map.json merged in when there is no `added_tokens_decoder`. Transformers
+/// (`_from_pretrained`) reads that file only then.
+pub(super) fn with_special_tokens_map(dir: &Path, settings: &Map<String, Value>) -> Result<Map<String, Value>> {
     let mut named = settings.clone();
     if !settings.contains_key("added_tokens_decoder") {
         named.extend(json::read_optional(&dir.join("special_tokens_map.json"))?.unwrap_or_default());
@@ -24,7 +24,7 @@ pub(super) fn named(dir: &Path, settings: &Map<String, Value>) -> Result<Map<Str
     Ok(named)
 }
 
-/// Text and id of the special token `key`, which is `usual` where the files do not say.
+/// Returns text and id of the special token `key`; its text is `usual` if the files do not define it.
 pub(super) fn find(
     path: &Path,
     named: &Map<String, Value>,
@@ -37,30 +37,30 @@ pub(super) fn find(
     match id {
         Some(id) => Ok((text, id)),
         None => {
-            let what = format!("has no {}, the {key}", shown(&text));
+            let what = format!("has no {}, the {key}", display_text(&text));
             Err(Error::new(Code::Tokenizer, path, what, "take the tokenizer files of one repository"))
         }
     }
 }
 
-/// A special token is written as a string or as an object with `content`.
+/// Returns the text of a special token, which is a string or an object with `content`.
 fn content(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value.get("content").and_then(Value::as_str)).map(str::to_owned)
 }
 
-/// Ids besides bos and eos, under the names of GGUF's keys. As in gguf-py's `SpecialVocab`: from the added tokens of
-/// tokenizer.json by the names in tokenizer_config.json, else from config.json.
+/// Returns the ids besides bos and eos, by GGUF's names. Like gguf-py's `SpecialVocab`: the text in tokenizer_config.json
+/// is looked up in the added tokens of tokenizer.json; otherwise the id in config.json is used.
 pub(super) fn ids(
     settings: &Map<String, Value>,
-    fast: Option<&TokenizerJson>,
+    json_file: Option<&TokenizerJson>,
     config: &Map<String, Value>,
     rows: usize,
 ) -> Vec<(&'static str, u32)> {
-    // the third is spelled so in GGUF
+    // "seperator" is the spelling in GGUF
     const KINDS: [(&str, &str); 4] = [("unk", "unknown"), ("sep", "seperator"), ("pad", "padding"), ("mask", "mask")];
     let by_name = KINDS.iter().filter_map(|(kind, key)| {
         let text = settings.get(&format!("{kind}_token")).and_then(content)?;
-        Some((*key, fast?.id(&text)?))
+        Some((*key, json_file?.id(&text)?))
     });
     let by_number = KINDS.iter().filter_map(|(kind, key)| {
         Some((*key, u32::try_from(config.get(&format!("{kind}_token_id"))?.as_u64()?).ok()?))
@@ -74,10 +74,10 @@ pub(super) fn ids(
     ids
 }
 
-/// Which special tokens are put around a text: tokenizer.json says it, and tokenizer_config.json has the last word.
-pub(super) fn adds(
+/// Returns which special tokens are added around a text; tokenizer_config.json overrides tokenizer.json.
+pub(super) fn added_around(
     settings: &Map<String, Value>,
-    fast: Option<&TokenizerJson>,
+    json_file: Option<&TokenizerJson>,
     bos: &str,
     eos: &str,
 ) -> Vec<(&'static str, bool)> {
@@ -85,7 +85,9 @@ pub(super) fn adds(
         .into_iter()
         .filter_map(|kind| Some((kind, settings.get(&format!("add_{kind}_token"))?.as_bool()?)));
     let mut adds: Vec<(&'static str, bool)> = Vec::new();
-    for (kind, add) in fast.map(|fast| fast.adds(bos, eos)).unwrap_or_default().into_iter().chain(by_settings) {
+    for (kind, add) in
+        json_file.map(|json_file| json_file.added_around(bos, eos)).unwrap_or_default().into_iter().chain(by_settings)
+    {
         match adds.iter_mut().find(|(known, _)| *known == kind) {
             Some(known) => known.1 = add,
             None => adds.push((kind, add)),
@@ -94,23 +96,23 @@ pub(super) fn adds(
     adds
 }
 
-/// Ids besides eos that end an answer. What begins or ends a text becomes a control token, so that no message can write
-/// it (added_tokens.json does not tell one from the other).
-pub(super) fn ends(
-    said: &[EndToken],
+/// Returns the ids besides eos that end an answer. They, bos and eos become control tokens, so that no message can contain
+/// them (added_tokens.json has no token types).
+pub(super) fn end_tokens(
+    named: &[EndToken],
     tokens: &mut [Token],
     [bos, eos]: [u32; 2],
     pad: Option<u32>,
     notes: &mut Vec<String>,
 ) -> Vec<u32> {
     let mut ends = Vec::new();
-    for end in said {
+    for end in named {
         let known = u32::try_from(end.id).ok().filter(|id| (*id as usize) < tokens.len());
         let Some(id) = known else {
-            notes.push(format!("eos_token_id {} is past the embedding; left out", end.id));
+            notes.push(format!("eos_token_id {} is past the embedding; ignored", end.id));
             continue;
         };
-        // a single number that is no token of its own is a leftover: models with it would never stop
+        // ignore a single id of an ordinary token: it is a mistake in the file, and the model would never stop
         let kind = tokens[id as usize].kind;
         let own = matches!(kind, TokenKind::Control | TokenKind::UserDefined) && id != bos && Some(id) != pad;
         if id != eos && (end.listed || own) {
@@ -124,38 +126,40 @@ pub(super) fn ends(
         }
     }
     if !ends.is_empty() {
-        let name = |id: &u32| format!("{} ({id})", shown(&tokens[*id as usize].text));
+        let name = |id: &u32| format!("{} ({id})", display_text(&tokens[*id as usize].text));
         let all: Vec<String> = [eos].iter().chain(&ends).map(name).collect();
         notes.push(format!("answers end at each of {}, as eos_token_id says", all.join(", ")));
     }
     ends
 }
 
-/// Where a space is put before a text. tokenizer.json is what Transformers' fast tokenizer is made of, so it is asked
-/// first.
-pub(super) fn spaces(
+/// Returns where a space is put before a text. tokenizer.json, which defines Transformers' fast tokenizer, takes precedence.
+pub(super) fn prefix_space(
     settings: &Map<String, Value>,
-    fast: Option<&TokenizerJson>,
+    json_file: Option<&TokenizerJson>,
     add_space_prefix: Option<bool>,
     notes: &mut Vec<String>,
 ) -> PrefixSpace {
     let modern = settings.get("legacy") == Some(&Value::Bool(false));
-    let said =
-        fast.and_then(TokenizerJson::spaces).unwrap_or(if modern { PrefixSpace::First } else { PrefixSpace::Always });
-    // the GGUF has a key for no space at all, and the converter writes it
-    if add_space_prefix == Some(false) || said == PrefixSpace::Always {
+    let named = json_file.and_then(TokenizerJson::prefix_space).unwrap_or(if modern {
+        PrefixSpace::First
+    } else {
+        PrefixSpace::Always
+    });
+    // GGUF has a key for "no space at all", which the converter writes
+    if add_space_prefix == Some(false) || named == PrefixSpace::Always {
         return PrefixSpace::Always;
     }
-    let place = if said == PrefixSpace::First { "only at the start of a prompt" } else { "nowhere" };
+    let place = if named == PrefixSpace::First { "only at the start of a prompt" } else { "nowhere" };
     notes.push(format!(
         "the tokenizer puts a space before a text {place} (legacy: false), which is obeyed here; other programs put one \
          after every special token, because a GGUF cannot say this, so their ids differ from Transformers'"
     ));
-    said
+    named
 }
 
-/// All of it as metadata.
-pub(super) fn extra(
+/// Builds the key-value pairs.
+pub(super) fn metadata(
     ids: Vec<(&'static str, u32)>,
     adds: Vec<(&'static str, bool)>,
     mut ends: Vec<u32>,
@@ -163,7 +167,7 @@ pub(super) fn extra(
     rows: usize,
 ) -> TokenizerMetadata {
     let mut keys = vec!["eot", "eom"].into_iter();
-    let mut extra = TokenizerMetadata {
+    let mut all = TokenizerMetadata {
         ids: ids.into_iter().map(|(key, id)| number(key, id)).collect(),
         adds: adds
             .into_iter()
@@ -176,10 +180,10 @@ pub(super) fn extra(
         ends.insert(0, CODE_LLAMA_EOT);
     }
     let mut ends = ends.into_iter();
-    extra.ends = keys.by_ref().zip(ends.by_ref()).map(|(key, id)| number(key, id)).collect();
+    all.ends = keys.by_ref().zip(ends.by_ref()).map(|(key, id)| number(key, id)).collect();
     let rest: Vec<String> = ends.map(|id| id.to_string()).collect();
     let mut own = |key: &str, value: String| {
-        extra.own.push((format!("tulu_quant.tokenizer.{key}"), gguf::Value::Str(value)));
+        all.own.push((format!("tulu_quant.tokenizer.{key}"), gguf::Value::Str(value)));
     };
     if !rest.is_empty() {
         own("end_token_ids", rest.join(","));
@@ -189,7 +193,7 @@ pub(super) fn extra(
         PrefixSpace::First => own("prefix_space", "first".to_owned()),
         PrefixSpace::Never => own("prefix_space", "never".to_owned()),
     }
-    extra
+    all
 }
 
 fn number(key: &str, id: u32) -> (String, gguf::Value) {

@@ -1,33 +1,33 @@
-//! The plain data of a vocabulary: tokens, their types and scores, and what the metadata says of them.
+//! The plain data of a vocabulary: tokens, their types and scores, and their metadata.
 
 use crate::gguf;
 
-/// What a token is. The discriminant is the number in SentencePiece's protobuf and in `tokenizer.ggml.token_type`.
+/// The type of a token. Its number is that of SentencePiece's protobuf and of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum TokenKind {
-    /// Text.
+    /// Ordinary text.
     Normal = 1,
     /// The unknown token.
     Unknown = 2,
-    /// Written by templates only: `<s>`, `</s>`.
+    /// Special tokens, which only templates write: `<s>`, `</s>`.
     Control = 3,
     /// Text that is never split.
     UserDefined = 4,
-    /// A row of the embedding that no text reaches.
+    /// A row of the embedding without a text.
     Unused = 5,
-    /// One byte, for what the vocabulary cannot spell.
+    /// One byte, for text outside the vocabulary.
     Byte = 6,
 }
 
-/// One row of the vocabulary.
+/// One token of the vocabulary.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
-    /// Its text; SentencePiece writes a space as U+2581.
+    /// Text of the token; SentencePiece writes a space as U+2581.
     pub text: String,
-    /// Log probability, or merge rank negated: higher is merged first.
+    /// Log probability or negated merge rank: the higher score is merged first.
     pub score: f32,
-    /// What it is.
+    /// Type of the token.
     pub kind: TokenKind,
 }
 
@@ -35,35 +35,35 @@ pub struct Token {
 pub(super) const SCORE_PADDING: f32 = -10_000.0;
 pub(super) const SCORE_ADDED: f32 = -1_000.0;
 
-/// Where a space is put before a text, so that its first word is the one that stands within a sentence.
+/// Where the tokenizer puts a space before a text, so that the first word is tokenized like one within a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PrefixSpace {
-    /// Before every text between two special tokens: what llama.cpp and Transformers' `legacy` tokenizer do.
+    /// Before every text between two special tokens, like llama.cpp and Transformers' `legacy` tokenizer.
     Always,
-    /// Only before a text that begins the prompt (`legacy: false`).
+    /// Only at the start of a prompt (`legacy: false`).
     First,
     /// Nowhere.
     Never,
 }
 
-/// Keys of the metadata that [`Tokenizer`] has no field for.
+/// Key-value pairs of the tokenizer that [`super::Tokenizer`] has no field for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct TokenizerMetadata {
-    /// Ids of further special tokens, which follow bos and eos.
+    /// Ids of special tokens besides bos and eos.
     pub(crate) ids: Vec<(String, gguf::Value)>,
-    /// Which special tokens are put around a text.
+    /// Which special tokens are added around a text.
     pub(crate) adds: Vec<(String, gguf::Value)>,
     /// Further tokens that end an answer.
     pub(crate) ends: Vec<(String, gguf::Value)>,
-    /// Under keys of our own.
+    /// Pairs under `tulu_quant.`.
     pub(crate) own: Vec<(String, gguf::Value)>,
 }
 
-/// The text of a token in a message: on one line, and no longer than a line.
-pub(super) fn shown(text: &str) -> String {
-    const MOST: usize = 80;
-    let mut shown: String = text.escape_debug().take(MOST).collect();
-    if text.escape_debug().nth(MOST).is_some() {
+/// Returns the text of a token for a message: escaped, on one line, truncated.
+pub(super) fn display_text(text: &str) -> String {
+    const MAX_CHARS: usize = 80;
+    let mut shown: String = text.escape_debug().take(MAX_CHARS).collect();
+    if text.escape_debug().nth(MAX_CHARS).is_some() {
         shown.push('…');
     }
     shown

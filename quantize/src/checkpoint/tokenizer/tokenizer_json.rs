@@ -1,14 +1,14 @@
-//! What tokenizer.json says beside tokenizer.model: tokens that the other files do not have, what is put around a text,
-//! and where a space is put before it. The vocabulary itself is not read from it.
+//! Reads tokenizer.json: added tokens, the special tokens around a text, and where a space is put before it. The
+//! vocabulary itself is read from tokenizer.model.
 
-use super::token::{PrefixSpace, Token, shown};
+use super::token::{PrefixSpace, Token, display_text};
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};
-use crate::files::if_there;
+use crate::files::read_if_exists;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// The parts of the file that are read.
+/// The parts of tokenizer.json that are used.
 #[derive(Debug)]
 pub(super) struct TokenizerJson {
     path: PathBuf,
@@ -34,32 +34,34 @@ struct Added {
 }
 
 impl TokenizerJson {
-    /// Reads the file of the checkpoint in `dir`; `None` when it has none.
+    /// Reads the file in the folder `dir`; `None` when there is none.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
-        if_there(&dir.join("tokenizer.json"), |path| Ok(Self { path: path.to_owned(), file: json::read_as(path)? }))
+        read_if_exists(&dir.join("tokenizer.json"), |path| {
+            Ok(Self { path: path.to_owned(), file: json::read_as(path)? })
+        })
     }
 
-    /// The id of the added token with this text.
+    /// Returns the id of the added token `text`.
     pub(super) fn id(&self, text: &str) -> Option<u32> {
         let found = self.file.added_tokens.iter().find(|token| token.content == text)?;
         u32::try_from(found.id).ok()
     }
 
-    /// Every added token must be where `tokens` has it: one that is not would be a row that no text reaches.
+    /// Checks that `tokens` has every added token at the same id; otherwise no text could produce it.
     pub(super) fn check(&self, tokens: &[Token], notes: &mut Vec<String>) -> Result<()> {
         for Added { id, content } in &self.file.added_tokens {
             let known = usize::try_from(*id).ok().and_then(|id| tokens.get(id));
             match known {
                 None => {
-                    let text = shown(content);
-                    notes.push(format!("tokenizer.json: '{text}' has id {id}, past the embedding; left out"));
+                    let text = display_text(content);
+                    notes.push(format!("tokenizer.json: '{text}' has id {id}, past the embedding; ignored"));
                 }
                 Some(token) if token.text == *content || token.text == content.replace('\u{2581}', " ") => {}
                 Some(token) => {
                     let what = format!(
                         "has the added token '{}' at {id}, where the other tokenizer files have '{}'",
-                        shown(content),
-                        shown(&token.text)
+                        display_text(content),
+                        display_text(&token.text)
                     );
                     let fix = "added tokens are read from added_tokens.json or added_tokens_decoder in \
                                tokenizer_config.json: save the tokenizer with Transformers 4, which writes them";
@@ -70,8 +72,8 @@ impl TokenizerJson {
         Ok(())
     }
 
-    /// Where a space goes before a text, if the file says it.
-    pub(super) fn spaces(&self) -> Option<PrefixSpace> {
+    /// Returns where a space is put before a text, if the file defines it.
+    pub(super) fn prefix_space(&self) -> Option<PrefixSpace> {
         let parts = |value: &Value, list: &str| match value.get(list) {
             Some(Value::Array(parts)) => parts.clone(),
             _ => vec![value.clone()],
@@ -95,9 +97,9 @@ impl TokenizerJson {
         Some(scheme.unwrap_or(PrefixSpace::Never))
     }
 
-    /// Which special tokens are put around a text, by the kinds `bos`, `eos` and `sep`, as gguf-py's `SpecialVocab` reads
-    /// a `TemplateProcessing`: `bos` and `eos` are the texts of these tokens.
-    pub(super) fn adds(&self, bos: &str, eos: &str) -> Vec<(&'static str, bool)> {
+    /// Returns which of the special tokens `bos`, `eos` and `sep` are added around a text, read from `TemplateProcessing`
+    /// like gguf-py's `SpecialVocab`. The arguments are the texts of the tokens.
+    pub(super) fn added_around(&self, bos: &str, eos: &str) -> Vec<(&'static str, bool)> {
         let mut adds: Vec<(&'static str, bool)> = Vec::new();
         let processors = match self.file.post_processor.get("processors") {
             Some(Value::Array(all)) => all.clone(),

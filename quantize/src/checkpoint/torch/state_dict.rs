@@ -1,10 +1,10 @@
-//! The pickled table of tensors. The machine gives calls as data; here they are checked against the members, with numbers
-//! that cannot wrap. Several tensors may share a storage, and a tensor may be any view of it.
+//! Reads the tensors from the pickled state dict. The calls that the pickle machine recorded are checked against the
+//! members, with arithmetic that cannot overflow. Tensors may share a storage, and may be any view of it.
 
 use super::archive::Archive;
 use crate::checkpoint::pickle::allowed_globals::{Global, StorageType};
 use crate::checkpoint::pickle::{Node, Pickle, PickleError, Value};
-use crate::checkpoint::weight_file::{SourceTensor, is_unused_tensor};
+use crate::checkpoint::shard::{SourceTensor, is_unused_tensor};
 use crate::checkpoint::zip::Member;
 use crate::error::Code;
 use llama_ext::GgmlType;
@@ -13,21 +13,21 @@ use std::fmt::{self, Write as _};
 
 /// Every tensor of a LLaMA model is a vector or a matrix; old exports have masks of four dimensions.
 const MAX_DIMS: usize = 4;
-/// A storage is named by a number.
+/// Limit on the name of a storage, which is a number.
 const MAX_KEY: usize = 64;
 
-/// The pickled table with the members it is about.
+/// The pickled table and the members that it refers to.
 struct Table<'a> {
     archive: &'a Archive<'a>,
     pickle: &'a Pickle<'a>,
     shard: usize,
 }
 
-/// Tensors, names of the members they invalid_view in, and names of tensors that are left out.
+/// Tensors, names of their members, and names of unused tensors.
 pub(super) type Listed<'a> = (Vec<SourceTensor>, HashSet<&'a str>, Vec<String>);
 pub(super) type PickleResult<T> = std::result::Result<T, PickleError>;
 
-/// What a tensor's call says.
+/// The arguments of the call that rebuilds a tensor.
 struct View<'a> {
     storage: Value,
     offset: Value,
@@ -44,17 +44,17 @@ pub(super) fn tensors<'a>(archive: &'a Archive<'a>, pickle: &'a Pickle<'a>, shar
 impl<'a> Table<'a> {
     fn tensors(&self) -> PickleResult<Listed<'a>> {
         let Some(Node::Dict { pairs, .. }) = self.pickle.node(self.pickle.root) else {
-            return Err(pickle_error(Code::TorchState, 0, "is not a table of tensors"));
+            return Err(pickle_error(Code::TorchState, 0, "is not a dict of tensors"));
         };
-        let (mut tensors, mut used, mut left_out) = (Vec::new(), HashSet::new(), Vec::new());
+        let (mut tensors, mut used, mut unused) = (Vec::new(), HashSet::new(), Vec::new());
         let mut seen = HashSet::new();
         for (key, value) in pairs {
             let Some(name) = self.pickle.text(*key) else {
-                return Err(pickle_error(Code::TorchState, 0, "has an entry whose key is no text"));
+                return Err(pickle_error(Code::TorchState, 0, "has an entry whose key is not a string"));
             };
-            let (at, shown) = (self.pickle.place(*key), Escaped(name));
+            let (at, shown) = (self.pickle.offset_of(*key), Escaped(name));
             if !seen.insert(name) {
-                return Err(pickle_error(Code::TorchDuplicate, at, format!("tensor '{shown}' stands twice")));
+                return Err(pickle_error(Code::TorchDuplicate, at, format!("duplicate tensor '{shown}'")));
             }
             let view = self.view(shown, at, *value)?;
             let (kind, member) = self.storage(shown, &view)?;
@@ -63,19 +63,20 @@ impl<'a> Table<'a> {
                     used.insert(member.name.as_str());
                     tensors.push(self.tensor(name, dtype, &view, member)?);
                 }
-                // masks of booleans and the like: every loader skips them, so their type is no reason to stop
-                None if is_unused_tensor(name) => left_out.push(name.to_owned()),
+                // masks of booleans: no loader uses them, so their type does not matter
+                None if is_unused_tensor(name) => unused.push(name.to_owned()),
                 None => {
-                    let what =
-                        format!("tensor '{shown}' has elements of type {kind:?}; BFloat16, Half and Float are read");
+                    let what = format!(
+                        "tensor '{shown}' has elements of type {kind:?}; BFloat16, Half and Float are supported"
+                    );
                     return Err(pickle_error(Code::TorchDtype, view.at, what));
                 }
             }
         }
-        Ok((tensors, used, left_out))
+        Ok((tensors, used, unused))
     }
 
-    /// The tensor's call, out of the parameters it may be wrapped in. Nesting is bounded by the machine.
+    /// Returns the arguments of the tensor's call, inside any wrapping parameters. The machine bounds their nesting.
     fn view(&self, name: Escaped<'_>, key: usize, mut value: Value) -> PickleResult<View<'a>> {
         loop {
             let Some(Node::Call { global, args, at }) = self.pickle.node(value) else {
@@ -84,19 +85,19 @@ impl<'a> Table<'a> {
             match (global, args.as_slice()) {
                 (Global::Parameter, [inner, ..]) => value = *inner,
                 (Global::Tensor, [storage, offset, shape, strides, more @ ..]) => {
-                    // the conjugate and negative bits of a view: values that are not what the bytes say
-                    if !more.get(2).is_none_or(|meta| self.is_nothing(*meta)) {
+                    // conjugate and negative bits of a view change the values
+                    if !more.get(2).is_none_or(|meta| self.is_none_or_empty(*meta)) {
                         return Err(pickle_error(
                             Code::TorchView,
                             *at,
-                            format!("tensor '{name}' has metadata that would change its values"),
+                            format!("tensor '{name}' has metadata that changes its values"),
                         ));
                     }
                     let (Some(shape), Some(strides)) = (self.pickle.tuple(*shape), self.pickle.tuple(*strides)) else {
                         return Err(pickle_error(
                             Code::PickleValue,
                             *at,
-                            format!("tensor '{name}' has a shape or strides that are no tuple"),
+                            format!("tensor '{name}' has a shape or strides that are not a tuple"),
                         ));
                     };
                     return Ok(View { storage: *storage, offset: *offset, shape, strides, at: *at });
@@ -106,37 +107,30 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn is_nothing(&self, value: Value) -> bool {
+    /// Whether `value` is None or an empty dict.
+    fn is_none_or_empty(&self, value: Value) -> bool {
         match self.pickle.node(value) {
             Some(Node::Dict { pairs, .. }) => pairs.is_empty(),
             _ => value == Value::None,
         }
     }
 
-    /// The member that `('storage', type, key, location, numel)` names, as long as it has to be.
+    /// Returns type and member of the storage `('storage', type, key, location, numel)`, and checks its length.
     fn storage(&self, name: Escaped<'_>, view: &View<'_>) -> PickleResult<(StorageType, &'a Member)> {
         let Some(Node::Persistent { id, at }) = self.pickle.node(view.storage) else {
             return Err(pickle_error(
                 Code::PickleValue,
                 view.at,
-                format!("tensor '{name}' lies in what is no storage"),
+                format!("tensor '{name}' does not refer to a storage"),
             ));
         };
         let [tag, Value::Global(Global::Storage(kind)), key, location, Value::Int(numel)] = id.as_slice() else {
-            return Err(pickle_error(
-                Code::PickleValue,
-                *at,
-                format!("tensor '{name}' has a storage that is named as none is"),
-            ));
+            return Err(pickle_error(Code::PickleValue, *at, format!("tensor '{name}' has a malformed storage id")));
         };
         let (Some("storage"), Some(key), Some(_)) =
             (self.pickle.text(*tag), self.pickle.text(*key), self.pickle.text(*location))
         else {
-            return Err(pickle_error(
-                Code::PickleValue,
-                *at,
-                format!("tensor '{name}' has a storage that is named as none is"),
-            ));
+            return Err(pickle_error(Code::PickleValue, *at, format!("tensor '{name}' has a malformed storage id")));
         };
         let member =
             Some(key).filter(|key| key.len() <= MAX_KEY).and_then(|key| self.archive.member(&format!("data/{key}")));
@@ -144,12 +138,12 @@ impl<'a> Table<'a> {
             return Err(pickle_error(
                 Code::TorchStorage,
                 *at,
-                format!("tensor '{name}' lies in storage '{}', which is not in the file", Escaped(key)),
+                format!("tensor '{name}' is in storage '{}', which is missing in the file", Escaped(key)),
             ));
         };
         if i128::from(*numel).saturating_mul(i128::from(kind.width())) != i128::from(member.len) {
             let what = format!(
-                "tensor '{name}' lies in {numel} elements of {kind:?}, but member '{}' has {} bytes",
+                "tensor '{name}' is in {numel} elements of {kind:?}, but member '{}' has {} bytes",
                 member.name, member.len
             );
             return Err(pickle_error(Code::TorchStorage, *at, what));
@@ -172,15 +166,15 @@ impl<'a> Table<'a> {
         let (Some(shape), Some(strides), Some(first)) =
             (numbers(view.shape), numbers(view.strides), number(&view.offset))
         else {
-            return Err(invalid_view("has a shape, stride or offset that is no number of elements"));
+            return Err(invalid_view("has a shape, stride or offset that is not a number of elements"));
         };
         let width = dtype.block_bytes() as u64;
         let outside = || {
             invalid_view(&format!(
-                "of shape {shape:?} with strides {strides:?} from element {first} is not within its storage"
+                "of shape {shape:?} with strides {strides:?} from element {first} reaches outside its storage"
             ))
         };
-        // every factor has 63 bits, so products fit into 128 and so do sums of four
+        // factors have 63 bits, so products, and sums of four products, fit into 128 bits
         let empty = shape.contains(&0);
         let steps =
             shape.iter().zip(&strides).map(|(n, s)| u128::from(n.saturating_sub(1)).saturating_mul(u128::from(*s)));
@@ -189,7 +183,7 @@ impl<'a> Table<'a> {
         if last > held || (last == held && !empty) {
             return Err(outside());
         }
-        // a stride of 0 makes a tensor larger than its storage, so the bytes need their own check
+        // with a stride of 0 a tensor can be larger than its storage, so its size is checked separately
         let count = shape.iter().try_fold(1_u64, |n, d| n.checked_mul(*d)).and_then(|n| n.checked_mul(width));
         let bytes = count.filter(|n| i64::try_from(*n).is_ok()).ok_or_else(outside)?;
         let offset = member.offset.saturating_add(first.saturating_mul(width));
@@ -198,15 +192,15 @@ impl<'a> Table<'a> {
     }
 }
 
-/// A name from the file in a message: on one line, and no longer than a line.
+/// Displays a name from the file: escaped, on one line, truncated.
 #[derive(Clone, Copy)]
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MOST: usize = 120;
-        self.0.escape_debug().take(MOST).try_for_each(|c| f.write_char(c))?;
-        if self.0.escape_debug().nth(MOST).is_some() { f.write_str("…") } else { Ok(()) }
+        const MAX_CHARS: usize = 120;
+        self.0.escape_debug().take(MAX_CHARS).try_for_each(|c| f.write_char(c))?;
+        if self.0.escape_debug().nth(MAX_CHARS).is_some() { f.write_str("…") } else { Ok(()) }
     }
 }
 
@@ -223,7 +217,7 @@ fn dtype(kind: StorageType) -> Option<GgmlType> {
     }
 }
 
-/// Whether the elements invalid_view one after another. The stride of a dimension of one means nothing.
+/// Whether the tensor is contiguous. The stride of a dimension of size 1 does not matter.
 fn is_contiguous(shape: &[u64], strides: &[u64]) -> bool {
     let mut expected = 1_u64;
     shape.iter().zip(strides).rev().all(|(n, stride)| {

@@ -23,11 +23,11 @@ fn text(extra: &Value) -> Vec<u8> {
 }
 
 fn code(line: &[u8]) -> &'static str {
-    parse(line).map_or_else(|error_record| error_record.code, |_| "ok")
+    parse(line).map_or_else(|error| error.code, |_| "ok")
 }
 
 #[test]
-fn a_record_is_read() {
+fn parses_a_record() {
     let line = chat(&json!({
         "max_completion_tokens": 7, "max_tokens": 7, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "seed": -1,
         "stop": "END", "n": 2, "logprobs": true, "top_logprobs": 5, "user": "x", "tools": [], "frequency_penalty": 0.5,
@@ -36,7 +36,7 @@ fn a_record_is_read() {
     }));
     let record = parse(&line).unwrap();
     assert_eq!((record.id.as_deref(), record.model.as_deref()), (Some("a"), Some("m")));
-    assert_eq!(record.asks, [PromptInput::Chat(vec![Message::new(Role::User, "Hello")])]);
+    assert_eq!(record.prompts, [PromptInput::Chat(vec![Message::new(Role::User, "Hello")])]);
     let expected = RequestOptions {
         n: Some(2),
         max_tokens: Some(7),
@@ -63,20 +63,20 @@ fn a_record_is_read() {
 }
 
 #[test]
-fn prompts_and_content_come_in_parts() {
-    let asks = |extra: &Value| parse(&text(extra)).unwrap().asks;
-    assert_eq!(asks(&json!({"prompt": "a"})), [PromptInput::Text("a".into())]);
-    assert_eq!(asks(&json!({"prompt": ["a", "b"]})), [PromptInput::Text("a".into()), PromptInput::Text("b".into())]);
+fn prompts_and_content_may_have_several_parts() {
+    let prompts = |extra: &Value| parse(&text(extra)).unwrap().prompts;
+    assert_eq!(prompts(&json!({"prompt": "a"})), [PromptInput::Text("a".into())]);
+    assert_eq!(prompts(&json!({"prompt": ["a", "b"]})), [PromptInput::Text("a".into()), PromptInput::Text("b".into())]);
     let ids = |ids: &[i32]| PromptInput::Ids(ids.iter().map(|id| Token::new(*id)).collect());
-    assert_eq!(asks(&json!({"prompt": [1, 415]})), [ids(&[1, 415])]);
-    assert_eq!(asks(&json!({"prompt": [[1, 415], [7]]})), [ids(&[1, 415]), ids(&[7])]);
+    assert_eq!(prompts(&json!({"prompt": [1, 415]})), [ids(&[1, 415])]);
+    assert_eq!(prompts(&json!({"prompt": [[1, 415], [7]]})), [ids(&[1, 415]), ids(&[7])]);
     let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
     let messages = json!([{"role": "developer", "content": "s"}, {"role": "user", "content": parts}]);
     let expected = PromptInput::Chat(vec![Message::new(Role::System, "s"), Message::new(Role::User, "a\nb")]);
-    assert_eq!(parse(&chat(&json!({"messages": messages}))).unwrap().asks, [expected]);
+    assert_eq!(parse(&chat(&json!({"messages": messages}))).unwrap().prompts, [expected]);
     let exported = json!([{"role": "user", "content": "a", "name": "Ann"}, {"role": "assistant", "content": null}]);
     let expected = PromptInput::Chat(vec![Message::new(Role::User, "a"), Message::new(Role::Assistant, "")]);
-    assert_eq!(parse(&chat(&json!({"messages": exported}))).unwrap().asks, [expected]);
+    assert_eq!(parse(&chat(&json!({"messages": exported}))).unwrap().prompts, [expected]);
     for wrong in [json!({"role": "user", "content": null}), json!({"role": "user", "content": "a", "name": 7})] {
         assert_eq!(code(&chat(&json!({"messages": [wrong]}))), "invalid_messages", "{wrong}");
     }

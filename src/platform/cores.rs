@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Cores, at least 1.
-pub(super) fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     #[cfg(target_os = "linux")]
     {
         let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -50,7 +50,7 @@ fn list(text: &str) -> Option<BTreeSet<usize>> {
 #[cfg(test)]
 mod tests {
     use super::{cores_of, list};
-    use crate::engine::available::fake::Tree;
+    use crate::platform::available::fake::Tree;
 
     #[test]
     fn a_list_of_cpus_has_ranges() {

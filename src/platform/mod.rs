@@ -1,0 +1,16 @@
+//! All code about processes that differs between operating systems: signals, the terminal, cores and memory limits. Each
+//! function works everywhere; where a system lacks a feature, its documentation says what happens instead. The same for
+//! files is in `quantize/src/platform/`.
+
+mod available;
+mod cgroup;
+mod cores;
+mod process;
+mod signals;
+mod terminal;
+
+pub(crate) use available::{Available, available_memory};
+pub(crate) use cores::cores;
+pub(crate) use process::{machine_memory, peak_memory, reexec_with_short_openmp_spin};
+pub(crate) use signals::{Signal, end_as_hangup, exit_now, on_terminate, send_hangup_and_terminate, set_ctrl_c};
+pub(crate) use terminal::{TerminalState, is_raw, write_unlocked};

@@ -1,0 +1,95 @@
+//! Ctrl-C on every system; SIGTERM and SIGHUP on Unix.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
+
+/// A request to stop, as the system sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// SIGINT, or Ctrl-C on Windows.
+    CtrlC,
+    /// SIGTERM.
+    Terminate,
+    /// SIGHUP: the terminal is gone.
+    Hangup,
+}
+
+/// Calls `handler` on a thread of its own, once for each Ctrl-C, in order. A SIGINT that was ignored when the program
+/// started (`nohup`, a background job of a script) stays ignored. May be called once for each process.
+pub(crate) fn set_ctrl_c(handler: impl FnMut() + Send + 'static) -> io::Result<()> {
+    if is_ignored(Signal::CtrlC) {
+        return Ok(());
+    }
+    match ctrlc::try_set_handler(handler) {
+        Ok(()) => Ok(()),
+        // Somebody else's handler, or an ignored signal where the system does not tell which are ignored.
+        Err(ctrlc::Error::MultipleHandlers) => Ok(()),
+        Err(err) => Err(io::Error::other(err)),
+    }
+}
+
+/// Raises `flag` at the first SIGTERM, and ends the process with `exit_code` at once at the second.
+pub(crate) fn on_terminate(flag: &Arc<AtomicBool>, exit_code: i32) -> io::Result<()> {
+    #[cfg(unix)]
+    if !is_ignored(Signal::Terminate) {
+        use signal_hook::consts::SIGTERM;
+        // In this order: at the first signal the flag is still down when the first action looks at it.
+        signal_hook::flag::register_conditional_shutdown(SIGTERM, exit_code, flag.clone())?;
+        signal_hook::flag::register(SIGTERM, flag.clone())?;
+    }
+    #[cfg(not(unix))]
+    let _ = (flag, exit_code);
+    Ok(())
+}
+
+/// Sends every SIGTERM and SIGHUP to `receiver` from now on, unless they were ignored when the program started.
+pub(crate) fn send_hangup_and_terminate(receiver: Sender<Signal>) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use signal_hook::consts::{SIGHUP, SIGTERM};
+        let heard = [(SIGTERM, Signal::Terminate), (SIGHUP, Signal::Hangup)];
+        let wanted = heard.into_iter().filter(|(_, signal)| !is_ignored(*signal)).map(|(number, _)| number);
+        let mut signals = signal_hook::iterator::Signals::new(wanted)?;
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for number in signals.forever() {
+                let signal = if number == SIGHUP { Signal::Hangup } else { Signal::Terminate };
+                if receiver.send(signal).is_err() {
+                    return;
+                }
+            }
+        })?;
+    }
+    #[cfg(not(unix))]
+    drop(receiver);
+    Ok(())
+}
+
+/// Ends the process at once: no destructors, no exit handlers of C libraries, which may wait for threads.
+pub(crate) fn exit_now(exit_code: i32) -> ! {
+    #[cfg(unix)]
+    signal_hook::low_level::exit(exit_code);
+    #[cfg(not(unix))]
+    std::process::exit(exit_code)
+}
+
+/// Ends the process as SIGHUP does by default. Does nothing on Windows, where no hangup is ever reported.
+pub(crate) fn end_as_hangup() {
+    #[cfg(unix)]
+    let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGHUP);
+}
+
+/// Returns whether the program that started this one had `signal` ignored. Linux tells in /proc; elsewhere the answer is
+/// false. Valid before a handler is set.
+pub(crate) fn is_ignored(signal: Signal) -> bool {
+    // The numbers of signal(7).
+    let number = match signal {
+        Signal::Hangup => 1,
+        Signal::CtrlC => 2,
+        Signal::Terminate => 15,
+    };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (number - 1) & 1 == 1)
+}
