@@ -33,6 +33,7 @@ build:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --release --locked --test structure
 
 clean:
 	$(CARGO) clean
