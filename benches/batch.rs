@@ -99,7 +99,7 @@ fn batch(model: &str, slots: usize, prompts: &[String]) -> (f64, u64) {
     let text = fs::read_to_string(output).unwrap();
     let tokens = text.lines().map(|line| {
         let record: Value = serde_json::from_str(line).unwrap();
-        record["response"]["body"]["usage"]["completion_tokens"].as_u64().expect("an answer")
+        record["response"]["body"]["usage"]["completion_tokens"].as_u64().expect("a response")
     });
     (seconds, tokens.sum())
 }
@@ -130,15 +130,15 @@ fn llama_server(program: &str, flags: &[&str], model: &str, slots: usize, prompt
                 while let Some(text) = { waiting.lock().unwrap().next() } {
                     // The prompt is rendered here: this bench does not test the server's chat template.
                     let prompt = format!("<|user|>\n{text}\n<|assistant|>\n");
-                    let ask =
+                    let request =
                         json!({"prompt": prompt, "n_predict": MAX_TOKENS, "temperature": 0, "cache_prompt": true});
-                    let mut answer = ureq::post(format!("{address}/completion"))
+                    let mut response = ureq::post(format!("{address}/completion"))
                         .header("Content-Type", "application/json")
-                        .send(ask.to_string())
-                        .expect("an answer");
-                    let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
-                    let tokens = answer["tokens_predicted"].as_u64().filter(|n| *n > 0);
-                    written.fetch_add(tokens.unwrap_or_else(|| panic!("{answer}")), Ordering::Relaxed);
+                        .send(request.to_string())
+                        .expect("a response");
+                    let response: Value = serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap();
+                    let tokens = response["tokens_predicted"].as_u64().filter(|n| *n > 0);
+                    written.fetch_add(tokens.unwrap_or_else(|| panic!("{response}")), Ordering::Relaxed);
                 }
             });
         }

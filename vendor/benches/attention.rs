@@ -17,14 +17,14 @@ fn own(token: usize, cell: usize) -> bool {
 }
 
 const PATTERNS: [Pattern; 5] = [
-    ("16 answers, nothing shared", 16, 1792, own),
-    ("16 answers, 650 tokens shared", 16, 2560, |token, cell| cell < 650 || (cell < 2090 && cell % 16 == token)),
-    ("14 answers and two prompts of 57", 128, 1792, |token, cell| match token.checked_sub(14) {
+    ("16 sequences, no common prefix", 16, 1792, own),
+    ("16 sequences, common prefix of 650", 16, 2560, |token, cell| cell < 650 || (cell < 2090 && cell % 16 == token)),
+    ("14 sequences and two prompts of 57", 128, 1792, |token, cell| match token.checked_sub(14) {
         None => own(token, cell),
         Some(n) => cell < 912 && cell / 57 == 14 + n / 57 && cell % 57 <= n % 57,
     }),
     ("one prompt of 128", 128, 256, |token, cell| cell <= token),
-    ("a prompt's last 512 of 2048", 512, 2048, |token, cell| cell <= 1536 + token),
+    ("last 512 tokens of a prompt of 2048", 512, 2048, |token, cell| cell <= 1536 + token),
 ];
 
 fn main() {
@@ -51,9 +51,9 @@ fn main() {
             let ggml = milliseconds(false).expect("ggml supports all inputs");
             match milliseconds(true) {
                 Some(ours) => {
-                    println!("  {name:<34} ours {ours:>8.3} ms  ggml {ggml:>8.3} ms  {:>5.2} times", ggml / ours)
+                    println!("  {name:<35} ours {ours:>8.3} ms  ggml {ggml:>8.3} ms  {:>5.2} times", ggml / ours)
                 }
-                None => println!("  {name:<34} not in this build; ggml {ggml:>8.3} ms"),
+                None => println!("  {name:<35} not in this build; ggml {ggml:>8.3} ms"),
             }
         }
     }
