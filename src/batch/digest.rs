@@ -1,11 +1,11 @@
 //! SHA-256 as the batch uses it: over a stream while it is read or written, over a whole file, and shortened to 16 bytes.
 
 use crate::error::Failure;
-use crate::hex::hex;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use tulu_quantize::hex;
 
 /// A reader or writer whose bytes are hashed as they pass.
 #[derive(Debug)]

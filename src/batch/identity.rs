@@ -3,9 +3,9 @@
 
 use super::format::Format;
 use super::shard::Shard;
-use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tulu_quantize::hex;
 
 /// The identity of a run. Threads and slots are not part of it, so that another machine can resume a run; in deterministic
 /// runs they are.

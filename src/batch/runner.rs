@@ -12,12 +12,12 @@ use super::sink::{FinishedRecord, RecordSink};
 use crate::clock;
 use crate::decode::{Answer, Decoder, Event, FinishReason, RequestId};
 use crate::error::{Code, Exit, Failure};
-use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
 use crate::sanitize::one_line;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet, VecDeque};
+use tulu_quantize::hex;
 
 /// Error code of a record whose id occurred before.
 const DUPLICATE: &str = "duplicate_custom_id";
