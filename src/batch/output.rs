@@ -2,9 +2,9 @@
 //! run writes to are `journal` and `stdout_sink`.
 
 use super::digest::Hashed;
-use super::files::beside;
 use super::format::Format;
 use super::output_framing::OutputFraming;
+use super::paths::beside;
 use crate::atomic_file::{self, AtomicFile, Mode};
 use crate::error::Failure;
 use std::fs;

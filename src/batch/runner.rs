@@ -274,7 +274,7 @@ impl<'r, 'm> Runner<'r, 'm> {
         let largest = self.defaults.n_ctx_train.is_some_and(|trained| self.decoder.n_ctx() >= trained as usize);
         let (code, fix) = match failure.code {
             Code::ContextLength if largest => ("context_length_exceeded", "shorten the prompt"),
-            Code::ContextLength => ("context_length_exceeded", "shorten the prompt, or pass a larger -c"),
+            Code::ContextLength => ("context_length_exceeded", "shorten the prompt, or give a larger -c"),
             Code::Sampling => ("invalid_parameter", failure.fix.as_str()),
             _ => ("invalid_prompt", failure.fix.as_str()),
         };

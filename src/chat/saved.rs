@@ -265,7 +265,7 @@ impl From<&Message> for MessageDocument {
 
 impl MessageDocument {
     fn read(self) -> Result<Message, String> {
-        let role = Role::named(&self.role).ok_or("its role is not system, user or assistant")?;
+        let role = Role::from_name(&self.role).ok_or("its role is not system, user or assistant")?;
         let Some(ids) = self.ids.filter(|_| role == Role::Assistant) else {
             return Ok(Message::new(role, self.content));
         };
