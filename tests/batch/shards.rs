@@ -107,7 +107,7 @@ fn shards_that_do_not_match_are_refused() {
     };
     refused(&[&one], "error[PART_MISSING]", "shard 2 of 2 is missing");
     refused(&[&two], "error[PART_MISSING]", "shard 1 of 2 is missing");
-    refused(&[&one, &two, &one], "error[PART_DOUBLE]", "shard 1/2 again");
+    refused(&[&one, &two, &one], "error[PART_DOUBLE]", "duplicate of shard 1/2");
     let other = shard(&job, "2/2", "other", &["--temp", "0.5"]);
     refused(&[&one, &other], "error[PART_MISMATCH]", "parameters differ");
     let third = shard(&job, "2/3", "third", &[]);
