@@ -222,7 +222,7 @@ fn a_new_conversation_or_system_message_keeps_what_it_can_of_the_cache() {
     session.send_line("/clear").unwrap();
     session.exp_string("a new conversation").unwrap();
     session.send_line("/system Be brief.").unwrap();
-    session.exp_string("another system message").unwrap();
+    session.exp_string("system message changed").unwrap();
     let (new, cached, _) = say(&mut session, "Hello");
     assert!(new + cached > first);
     session.send_line("/exit").unwrap();
@@ -245,7 +245,7 @@ fn ctrl_c_stops_an_answer_and_not_the_session() {
 fn a_full_window_says_so() {
     let mut session = terminal(&[&ENDLESS[..], &["-c", "256", "--on-overflow", "error"]].concat());
     session.send_line("Tell me a story.").unwrap();
-    session.exp_string("the window is full").unwrap();
+    session.exp_string("the context is full").unwrap();
     session.send_line("Go on.").unwrap();
     session.exp_string("no longer fits").unwrap();
     session.send_line("/clear").unwrap();

@@ -279,7 +279,7 @@ fn a_folder_that_is_no_checkpoint_is_said_to_be_none() {
     for verb in [&["chat"][..], &["convert"]] {
         let output = run(hub.command().args(verb).arg(&folder), b"x");
         let line = last_line(&output);
-        let wanted = format!("{}: is no checkpoint folder: config.json is missing; ", folder.display());
+        let wanted = format!("{}: is not a checkpoint folder: config.json is missing; ", folder.display());
         assert!(line.contains(&wanted), "{line}");
     }
     fs::write(folder.join("a.gguf"), "").unwrap();
