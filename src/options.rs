@@ -1,7 +1,7 @@
 //! Option groups that several subcommands share. Each subcommand's `Args` flattens those that it needs; options of one
 //! subcommand alone are in its own file.
 
-use crate::engine::{CacheType, FlashAttn, Numa, Repack, Sampling, Settings, random_seed};
+use crate::engine::{CacheType, EngineSettings, FlashAttn, Numa, Repack, Sampling, random_seed};
 use crate::error::{Code, Failure};
 use crate::model::FetchOptions;
 use std::num::NonZeroUsize;
@@ -90,8 +90,8 @@ pub(crate) struct EngineArgs {
 
 impl EngineArgs {
     /// Validates the parsed flags.
-    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
-        let settings = Settings {
+    pub(crate) fn settings(&self) -> Result<EngineSettings, Failure> {
+        let settings = EngineSettings {
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
             n_cells: None,
             n_needed: None,

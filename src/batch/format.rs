@@ -1,5 +1,4 @@
-//! The formats, and what tells them apart: how records stand in the input, how results stand in the output. What is in a
-//! record is in the format's own file.
+//! Input and output formats: detection, framing, and dispatch to the parser and writer of each format in `formats/`.
 
 use super::formats::{alpaca_eval, mt_bench, openai, text};
 use super::input::Framing;
@@ -9,22 +8,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// How input and output are written.
+/// The format of input and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Format {
     /// OpenAI batch lines
     Openai,
-    /// Instruction sets of AlpacaEval (a JSON array or JSON lines); a JSON array for its judge out
+    /// AlpacaEval instructions (a JSON array or JSON lines); writes a JSON array for its judge
     AlpacaEval,
-    /// MT-Bench's question.jsonl; a FastChat answer file out
+    /// MT-Bench's question.jsonl; writes a FastChat answer file
     MtBench,
-    /// One prompt a line; JSON lines {"prompt", "output"} out
+    /// One prompt per line; writes JSON lines {"prompt", "output"}
     Text,
 }
 
 impl Format {
-    /// What a file that begins with `head` is, if that is plain: by the fields of its first records, else by its name.
+    /// Detects the format of a file that begins with `head`: by the fields of its records, otherwise by its name.
     pub(crate) fn detect(head: &[u8], path: &Path) -> Option<Self> {
         let text = String::from_utf8_lossy(head);
         let text = text.trim_start_matches('\u{feff}');
@@ -42,7 +41,7 @@ impl Format {
             return Some(format);
         }
         let array = text.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(['{', ']']));
-        // Not one a line; `check` says what to do.
+        // Not one record per line; `check` returns the error.
         if array || text.lines().next().is_some_and(|line| line.trim() == "{") {
             match () {
                 () if text.contains("\"custom_id\"") => return Some(Self::Openai),
@@ -59,19 +58,19 @@ impl Format {
         }
     }
 
-    /// How the records of a file that begins with `head` are told apart.
+    /// Returns how the records of a file that begins with `head` are delimited.
     pub(crate) fn framing(self, head: &[u8]) -> Framing {
         let first = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).iter().find(|byte| !byte.is_ascii_whitespace());
         match self {
             Self::AlpacaEval if first == Some(&b'[') => Framing::JsonArray,
-            // Line 5,000 is prompt 5,000, also where it is empty.
+            // Line 5,000 is prompt 5,000, even if lines before it are empty.
             Self::Text => Framing::Lines,
-            // As vLLM reads them.
+            // As in vLLM.
             Self::Openai | Self::AlpacaEval | Self::MtBench => Framing::NonBlankLines,
         }
     }
 
-    /// Refuses a whole file whose every line would be refused, with what to do about it.
+    /// Refuses a file whose records are not one per line, because every line of it would fail.
     pub(crate) fn check(self, head: &[u8]) -> Result<(), Failure> {
         let text = String::from_utf8_lossy(head);
         let text = text.trim_start_matches('\u{feff}').trim_start();
@@ -81,32 +80,32 @@ impl Format {
             Self::AlpacaEval | Self::Text => return Ok(()),
         };
         let array = text.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
-        let laid_out = text.lines().next().is_some_and(|line| line.trim() == "{");
+        let multi_line = text.lines().next().is_some_and(|line| line.trim() == "{");
         let lines = || text.lines().filter(|line| !line.trim().is_empty());
         let whole = lines().filter(|line| matches!(serde_json::from_str(line), Ok(Value::Object(_)))).count();
-        if !known || !array && !laid_out || whole * 2 >= lines().count() {
+        if !known || !array && !multi_line || whole * 2 >= lines().count() {
             return Ok(());
         }
         let (what, fix) = if array {
-            ("are in a JSON array", "put each on a line of its own, such as with jq -c '.[]'")
+            ("are in a JSON array", "put one record on each line, for example with jq -c '.[]'")
         } else {
-            ("are laid out over several lines each", "put each on a line of its own, such as with jq -c .")
+            ("span several lines each", "put one record on each line, for example with jq -c .")
         };
         Err(Failure::input(Code::Format, format!("looks like {name}, but they {what}"), fix))
     }
 
-    /// How results are written to `output`.
+    /// Returns how results are delimited in `output`.
     pub(crate) fn output_framing(self, output: &Path) -> Framing {
         let lines = output.extension().is_some_and(|end| end == "jsonl");
         if self == Self::AlpacaEval && !lines { Framing::JsonArray } else { Framing::Lines }
     }
 
-    /// Tokens of an answer at most, where neither record nor flag says; `u32::MAX`: what the window leaves.
+    /// Default of the maximum tokens to generate; `u32::MAX`: until the context is full.
     pub(crate) fn max_tokens(self) -> u32 {
         if self == Self::MtBench { mt_bench::MAX_TOKENS } else { u32::MAX }
     }
 
-    /// Reads one record.
+    /// Parses one record.
     pub(crate) fn parse(self, bytes: &[u8]) -> Result<Record, RecordError> {
         match self {
             Self::Openai => openai::parse(bytes),
@@ -116,7 +115,7 @@ impl Format {
         }
     }
 
-    /// The output record of answers.
+    /// Returns the output record of an answered record.
     pub(crate) fn output_record(self, answered: &AnsweredRecord<'_>) -> Value {
         match self {
             Self::Openai => openai::output_record(answered),
@@ -126,7 +125,7 @@ impl Format {
         }
     }
 
-    /// The output record of a refusal; `name` as in [`AnsweredRecord`].
+    /// Returns the output record of a failed record; `name` as in [`AnsweredRecord`].
     pub(crate) fn error_record(self, name: &str, number: u64, line: u64, error_record: &RecordError) -> Value {
         let error = json!({"code": error_record.code, "message": error_record.message, "line": line});
         match self {
@@ -136,12 +135,12 @@ impl Format {
         }
     }
 
-    /// Whether refusals go to a file of their own, because the format's readers take every record for an answer.
+    /// Returns whether failed records go to a separate file, because readers of the format expect only answers.
     pub(crate) fn separates_errors(self) -> bool {
         matches!(self, Self::AlpacaEval | Self::MtBench)
     }
 
-    /// The place of an output record; `None` in formats that keep the order of the input.
+    /// Returns the sort key of an output record; `None` in formats that keep the order of the input.
     pub(crate) fn sort_key(self, record: &[u8]) -> Option<SortKey> {
         (self == Self::MtBench).then(|| mt_bench::sort_key(record))
     }
@@ -153,7 +152,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn plain_files_are_known() {
+    fn detects_formats() {
         let detect = |text: &str, path: &str| Format::detect(text.as_bytes(), Path::new(path));
         assert_eq!(detect("{\"custom_id\":\"a\"}", "x"), Some(Format::Openai));
         assert_eq!(detect("\u{feff}{\"instruction\":\"a\"}\n", "-"), Some(Format::AlpacaEval));
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_which_no_line_is_a_record_is_refused_as_a_whole() {
+    fn a_file_without_one_record_per_line_is_refused() {
         let ok = |format: Format, text: &str| format.check(text.as_bytes()).is_ok();
         for refused in [
             "[\n {\n  \"custom_id\": \"a\"\n }\n]\n",
@@ -183,7 +182,7 @@ mod tests {
         }
         let record = "{\"custom_id\": \"a\"}\n";
         for bad_line in ["{\n", "[{\n", "[]\n", "{\n{\n", ""] {
-            assert!(ok(Format::Openai, &(bad_line.to_owned() + &record.repeat(3))), "{bad_line} costs itself");
+            assert!(ok(Format::Openai, &(bad_line.to_owned() + &record.repeat(3))), "{bad_line} fails only itself");
         }
         assert!(ok(Format::Text, "{\n\"custom_id\"\n"));
     }

@@ -1,80 +1,81 @@
-//! What the answers of a run depend on, as one value. The journal keeps it to know its run again, the manifest tells it, a
-//! merge compares it from part to part.
+//! The identity of a run: everything that its answers depend on. The journal and the manifest store it; resume, `merge` and a
+//! repeated command compare it.
 
 use super::format::Format;
 use super::shard::Shard;
-use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tulu_quantize::hex;
 
-/// What run this is. Threads and slots are left out: another machine may go on with a run, unless the last bit counts.
+/// The identity of a run. Threads and slots are not part of it, so that another machine can resume a run; in deterministic
+/// runs they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Identity {
-    /// Of this program.
+    /// Version of this program.
     pub(crate) version: String,
-    /// The model's file.
+    /// The model file.
     pub(crate) model: Fingerprint,
-    /// The model's name in the answers.
+    /// The model's name in the results.
     pub(crate) name: String,
-    /// How records and results are written.
+    /// Format of input and output.
     pub(crate) format: Format,
-    /// What the flags say about every record.
+    /// Settings for records that do not set them.
     pub(crate) settings: Parameters,
-    /// How tokens are drawn ([`crate::engine::SAMPLING_VERSION`]); journals of the first version do not say it.
+    /// Version of the sampler ([`crate::engine::SAMPLING_VERSION`]); not in journals of version 1.
     #[serde(default)]
     pub(crate) sampling: u32,
-    /// With `--deterministic`: what else the bytes depend on.
+    /// In deterministic runs: everything else that the bytes depend on.
     pub(crate) exact: Option<Exact>,
-    /// Tokens of the window that was used (`n_ctx`), typed or not; `None` before a model was loaded.
+    /// Context size (`n_ctx`) of the run, given or not; `None` before a model is loaded.
     pub(crate) window: Option<u32>,
     /// `None`: the whole input.
     pub(crate) shard: Option<Shard>,
 }
 
-/// A model's file, known by its size and a hash of parts of it.
+/// Identifies a model file by its size and a hash of samples.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fingerprint {
-    /// Of the file.
+    /// Size of the file.
     pub(crate) bytes: u64,
-    /// In hexadecimal.
+    /// SHA-256 of samples, in hexadecimal.
     pub(crate) sha256_of_samples: String,
 }
 
-/// The flags that hold for every record which does not say otherwise. A field that is added is left out where it has no
-/// effect: names of answers are hashes of this.
+/// Settings for records that do not set them. Result ids are hashes of these values, so a new field must not be serialized
+/// when it has no effect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Parameters {
-    /// As everywhere.
+    /// Sampling temperature.
     pub(crate) temperature: f32,
-    /// As everywhere.
+    /// Top-k.
     pub(crate) top_k: u32,
-    /// As everywhere.
+    /// Nucleus sampling.
     pub(crate) top_p: f32,
-    /// As everywhere.
+    /// Min-p.
     pub(crate) min_p: f32,
-    /// llama.cpp's.
+    /// Repetition penalty over the last tokens (llama.cpp's).
     pub(crate) repeat_penalty: f32,
-    /// llama.cpp's.
+    /// Number of tokens for `repeat_penalty`.
     pub(crate) repeat_last_n: u32,
-    /// Where random numbers begin.
+    /// Random seed.
     pub(crate) seed: u32,
-    /// Tokens of an answer at most.
+    /// Maximum tokens to generate.
     pub(crate) max_tokens: u32,
-    /// Answers to each prompt.
+    /// Completions for each prompt.
     pub(crate) num_choices: u32,
     /// Types of the KV cache: keys, values.
     pub(crate) cache_types: [String; 2],
     /// `--generator`.
     pub(crate) generator: Option<String>,
-    /// With `--deterministic`: what computes.
+    /// In deterministic runs: the part of the machine that matters.
     pub(crate) deterministic: Option<MachineSettings>,
-    /// vLLM's.
+    /// Repetition penalty over prompt and answer (vLLM's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) repetition_penalty: Option<f32>,
-    /// OpenAI's.
+    /// Presence penalty.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) presence_penalty: f32,
-    /// OpenAI's.
+    /// Frequency penalty.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) frequency_penalty: f32,
     /// `--stop`.
@@ -82,38 +83,38 @@ pub(crate) struct Parameters {
     pub(crate) stop: Vec<String>,
 }
 
-/// The part of a machine that the last bits of a logit depend on.
+/// The settings of a machine that the last bits of the logits depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MachineSettings {
     /// `--threads`.
     pub(crate) threads: Option<u32>,
     /// `--repack`.
     pub(crate) repack: String,
-    /// Cores that the process may use.
+    /// CPUs that the process may use.
     pub(crate) cores: Option<usize>,
 }
 
-/// The rest of what the bytes depend on.
+/// Everything else that the bytes of a deterministic run depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Exact {
     /// `--flash-attn`.
     pub(crate) flash_attn: String,
     /// `--gpu-layers`.
     pub(crate) gpu_layers: u32,
-    /// Of this program, from version control.
+    /// Git revision of this program.
     pub(crate) revision: String,
-    /// The pinned commit.
+    /// Commit of the pinned llama.cpp.
     pub(crate) llama_cpp: String,
-    /// The time in the answers, in seconds since 1970.
+    /// Timestamp of the results, in seconds since 1970.
     pub(crate) stamp: f64,
 }
 
 impl Identity {
-    /// What differs from `other`, in words; the shard is not looked at. Windows are compared where both are known.
+    /// Returns the names of what differs from `other`. The shard is not compared; the context size only if both are known.
     pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
         let exact = |of: fn(&Exact) -> String| self.exact.as_ref().map(of) != other.exact.as_ref().map(of);
         let both = self.exact.is_some() && other.exact.is_some();
-        let windows = self.window.zip(other.window).is_some_and(|(ours, theirs)| ours != theirs);
+        let context_sizes = self.window.zip(other.window).is_some_and(|(ours, theirs)| ours != theirs);
         let fields = [
             ("version of the program", self.version != other.version),
             ("model", self.model != other.model),
@@ -126,30 +127,30 @@ impl Identity {
             ("build of the program", both && exact(|exact| exact.revision.clone())),
             ("llama.cpp", both && exact(|exact| exact.llama_cpp.clone())),
             ("SOURCE_DATE_EPOCH", both && exact(|exact| exact.stamp.to_string())),
-            (WINDOW, windows),
+            (CONTEXT_SIZE, context_sizes),
         ];
         fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 
-    /// Names the model file and the program in the answers.
+    /// Returns the `system_fingerprint` of the results: identifies the model file and the program.
     pub(crate) fn fingerprint(&self) -> String {
         format!("fp_{}", &digest(&[json(&self.model), json(&self.version)])[..10])
     }
 
-    /// Mixed into the names of answers, which no other run gives.
+    /// Returns the hash that is mixed into result ids.
     pub(crate) fn salt(&self) -> String {
         digest(&[json(&self.model), json(&self.format), json(&self.settings), json(&self.version)])
     }
 }
 
-/// The one difference that a retry may have.
-pub(super) const WINDOW: &str = "window";
+/// Name of the only difference that --retry-errors allows.
+pub(super) const CONTEXT_SIZE: &str = "context size";
 
 fn digest(fields: &[String]) -> String {
     hex(&fields.iter().fold(Sha256::new(), |hash, field| hash.chain_update(field)).finalize())
 }
 
-/// As a value first, which writes an f32 with the digits of an f64: names of answers depend on them.
+/// Serializes through a JSON value, which writes an f32 with the digits of an f64: result ids depend on these digits.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_value(value).unwrap_or_default().to_string()
 }
@@ -162,7 +163,7 @@ fn is_zero(value: &f32) -> bool {
 pub(super) mod tests {
     use super::{Exact, Fingerprint, Format, Identity, Parameters};
 
-    /// A run of the model `model`.
+    /// A run of this model.
     pub(in crate::batch) fn identity(model: &str) -> Identity {
         Identity {
             version: "0.1.0".to_owned(),
@@ -195,13 +196,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn names_of_answers_are_those_of_the_first_version() {
+    fn result_ids_are_stable() {
         let json = r#"{"bytes":7,"sha256_of_samples":"m"}"openai"{"temperature":0.699999988079071,"top_k":0,"top_p":1.0,"min_p":0.0,"repeat_penalty":1.0,"repeat_last_n":64,"seed":0,"max_tokens":4294967295,"num_choices":1,"cache_types":["f16","f16"],"generator":null,"deterministic":null}"0.1.0""#;
         assert_eq!(identity("m").salt(), super::digest(&[json.to_owned()]));
     }
 
     #[test]
-    fn every_difference_has_its_name() {
+    fn every_difference_has_a_name() {
         let exact = Exact {
             flash_attn: "auto".to_owned(),
             gpu_layers: 0,
@@ -211,7 +212,7 @@ pub(super) mod tests {
         };
         let one = Identity { exact: Some(exact.clone()), ..identity("m") };
         let text = serde_json::to_string(&one).unwrap();
-        assert_eq!(serde_json::from_str::<Identity>(&text).unwrap(), one, "read as it was written");
+        assert_eq!(serde_json::from_str::<Identity>(&text).unwrap(), one, "serialization round trip");
         assert!(one.differences(&one).is_empty());
         let with = |change: fn(&mut Identity)| {
             let mut other = one.clone();
@@ -221,7 +222,7 @@ pub(super) mod tests {
         assert_eq!(with(|other| other.model.bytes = 8), ["model"]);
         assert_eq!(with(|other| other.name.push('x')), ["name of the model"]);
         assert_eq!(with(|other| other.settings.stop.push("x".into())), ["settings"]);
-        assert_eq!(with(|other| other.window = Some(256)), ["window"]);
+        assert_eq!(with(|other| other.window = Some(256)), ["context size"]);
         assert!(with(|other| other.window = None).is_empty(), "not known yet");
         let engine = |change: fn(&mut Exact)| {
             let mut other = exact.clone();

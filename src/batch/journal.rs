@@ -1,19 +1,19 @@
-//! The journal beside the output: what a run has finished so far. It is append-only, one write a record, so that a kill at
-//! any moment loses at most the record being written: a last line without its end is cut off when the run goes on. Any
-//! other damaged line costs itself, and its record is answered anew. Nothing is changed before it is known that the journal
-//! is of this run. The output itself is made of it at the end, whole and in its
-//! order. Its lines are in `line`, how they are read again in `read`.
+//! The journal next to the output (`OUT.journal`): the finished records of a run. It is append-only, one write per record, so a
+//! kill loses at most the record being written; an incomplete last line is truncated on resume. Other damaged lines are
+//! skipped, and their records answered again. A journal of another run is never changed. At the end, the output is written
+//! from it. Lines: `line`; reading: `index`. (The journal of streaming conversions is in the `tulu_quantize` crate.)
 
 #![warn(clippy::arithmetic_side_effects)]
 
 mod index;
 mod line;
 
-use super::files::{beside, exists, is_folder, lock};
 use super::format::Format;
-use super::identity::{Identity, WINDOW};
+use super::identity::{CONTEXT_SIZE, Identity};
+use super::lock::lock;
 use super::manifest::Manifest;
 use super::output::{OutputFile, WrittenOutput};
+use super::paths::{beside, exists, is_folder};
 use super::record_key::{InputIndex, Key};
 use super::shard::Shard;
 use super::sink::{FinishedRecord, RecordSink};
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tulu_quantize::platform;
 
-/// A power failure costs at most this much work: so long after a record was written it is on the disk.
+/// The journal is fsynced when this time has passed since the last fsync; a power failure loses at most this much work.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 
 /// The open, locked journal of one output.
@@ -46,20 +46,20 @@ pub(crate) struct Journal {
     unsynced: bool,
 }
 
-/// Sums over the finished records.
+/// Totals of the finished records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    /// How many are refusals.
+    /// Number of failed records.
     pub(crate) failed: u64,
-    /// Tokens of the prompts.
+    /// Prompt tokens.
     pub(crate) prompt_tokens: u64,
-    /// Tokens of the answers.
+    /// Generated tokens.
     pub(crate) completion_tokens: u64,
 }
 
 impl Journal {
-    /// Opens the journal of `output`, or makes one. What is in it stays until [`Journal::begin`], also with `restart`, which
-    /// forgets it.
+    /// Opens and locks the journal of `output`, or creates one. The file is not changed before [`Journal::begin`], even with
+    /// `restart`, which ignores its records.
     pub(crate) fn open(output: &Path, restart: bool) -> Result<Self, Failure> {
         let path = beside(output, "", ".journal")?;
         if is_folder(output)? {
@@ -83,28 +83,28 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Whether an earlier run left something in it, discarded or not.
+    /// Returns whether the journal has no line of an earlier run.
     pub(crate) fn is_new(&self) -> bool {
         self.index.end == 0
     }
 
-    /// The window of the run that it is of, in tokens.
-    pub(crate) fn window(&self) -> Option<u32> {
+    /// The context size of the run that the journal is of, in tokens.
+    pub(crate) fn n_ctx(&self) -> Option<u32> {
         self.index.header.as_ref().and_then(|header| header.run.window)
     }
 
-    /// Finds what is finished of `run`, and refuses a journal of another one. The input may have got more records and
-    /// another order, but what is answered must be in it unchanged; what belongs to another shard now does not count. Refusals are
-    /// forgotten with `retry`, which may also come with another window, and when the input is another one, because then
-    /// their lines are.
-    pub(crate) fn resume(&mut self, run: &Identity, contents: &InputIndex, retry: bool) -> Result<(), Failure> {
+    /// Finds the finished records of `run`, and refuses a journal of a different run (`RESUME_MISMATCH`). Records may have been
+    /// added to the input or reordered, but finished ones must be unchanged; those of other shards are ignored. Failed records
+    /// are dropped on `retry` (which may also change the context size) and whenever the input changed, because their line
+    /// numbers are then stale.
+    pub(crate) fn resume(&mut self, run: &Identity, input: &InputIndex, retry: bool) -> Result<(), Failure> {
         let known = self.index.header.as_ref().map(|header| {
             let mut names = header.run.differences(run);
-            names.retain(|name| !(retry && *name == WINDOW));
+            names.retain(|name| !(retry && *name == CONTEXT_SIZE));
             if header.run.shard != run.shard {
                 names.push("shard");
             }
-            (names, header.input == mark(contents))
+            (names, header.input == input_id(input))
         });
         if let Some((names, _)) = known.as_ref().filter(|(names, _)| !names.is_empty()) {
             return Err(self.mismatch(&format!("{} changed", names.join(" and "))));
@@ -114,33 +114,35 @@ impl Journal {
             self.index.entries.retain(|_, entry| entry.ok);
         }
         let shard = run.shard.unwrap_or(Shard::WHOLE);
-        for (number, key) in (1..).zip(&contents.keys) {
+        for (number, key) in (1..).zip(&input.keys) {
             if let Some(entry) = self.index.entries.get_mut(key) {
                 entry.place = if shard.has(number) { Place::ThisShard } else { Place::OtherShard };
             }
         }
         let gone = self.index.entries.values().filter(|entry| entry.place == Place::NotInInput).count();
         if gone > 0 {
-            return Err(self.mismatch(&format!("input changed: {gone} of them are not in it as they were")));
+            return Err(
+                self.mismatch(&format!("input changed: {gone} finished records are missing from it or were changed"))
+            );
         }
         self.index.entries.retain(|_, entry| entry.place == Place::ThisShard);
         Ok(())
     }
 
-    /// As [`Journal::resume`], and then says in the journal what run this is: from here on it is written. `run`: with its window.
-    /// The manifest of an earlier output goes, because a new one is being made.
-    pub(crate) fn begin(&mut self, run: &Identity, contents: &InputIndex, retry: bool) -> Result<(), Failure> {
-        self.resume(run, contents, retry)?;
+    /// As [`Journal::resume`]; then truncates damage, and writes the header of `run`, whose context size is known now. Deletes
+    /// the manifest of an earlier output, because a new one will be written.
+    pub(crate) fn begin(&mut self, run: &Identity, input: &InputIndex, retry: bool) -> Result<(), Failure> {
+        self.resume(run, input, retry)?;
         if self.index.is_lost() && !self.restart {
-            let what = "its first line is damaged, and no record in it is shown to be of this run";
-            let fix = "run the command that began it, give --restart to discard it, or another -o";
+            let what = "has a damaged first line, and no record of this run";
+            let fix = "run the command that created it, give --restart to discard it, or another -o";
             return Err(Failure::input(Code::Journal, what, fix).at(&self.path));
         }
         if self.restart {
             (self.index.end, self.restart) = (0, false);
         }
         self.file.set_len(self.index.end).map_err(|err| Failure::io(&self.path, "cannot repair", &err))?;
-        let header = Header { input: mark(contents), run: run.clone() };
+        let header = Header { input: input_id(input), run: run.clone() };
         if self.index.header.as_ref() != Some(&header) {
             self.write(header.line().as_bytes())?;
             self.sync()?;
@@ -154,25 +156,26 @@ impl Journal {
 
     fn mismatch(&self, why: &str) -> Failure {
         let what = format!("holds {} records of another run: {why}", self.index.entries.len());
-        let fix = "restore what it was, give --restart to discard them, or another -o";
+        let fix =
+            "restore the original input and settings, give --restart to discard the finished records, or another -o";
         Failure::input(Code::ResumeMismatch, what, fix).at(&self.path)
     }
 
-    /// Over all finished records.
-    pub(crate) fn sums(&self) -> Totals {
-        self.index.entries.values().fold(Totals::default(), |sums, entry| Totals {
-            failed: sums.failed.saturating_add(u64::from(!entry.ok)),
-            prompt_tokens: sums.prompt_tokens.saturating_add(u64::from(entry.tokens.0)),
-            completion_tokens: sums.completion_tokens.saturating_add(u64::from(entry.tokens.1)),
+    /// Returns the totals of all finished records.
+    pub(crate) fn totals(&self) -> Totals {
+        self.index.entries.values().fold(Totals::default(), |totals, entry| Totals {
+            failed: totals.failed.saturating_add(u64::from(!entry.ok)),
+            prompt_tokens: totals.prompt_tokens.saturating_add(u64::from(entry.tokens.0)),
+            completion_tokens: totals.completion_tokens.saturating_add(u64::from(entry.tokens.1)),
         })
     }
 
-    /// Bytes of a last line that had no end, and damaged lines in between.
+    /// Returns the bytes of an incomplete last line, and the number of other damaged lines.
     pub(crate) fn damage(&self) -> (u64, u64) {
         (self.index.torn, self.index.n_damaged())
     }
 
-    /// Writes the output of the records `keys`, whole.
+    /// Writes the output: the records of `keys`, in this order.
     pub(crate) fn assemble(
         &mut self,
         format: Format,
@@ -185,9 +188,12 @@ impl Journal {
         let mut record = Vec::new();
         for key in keys {
             let Some(entry) = self.index.entries.get(&key) else {
-                return Err(
-                    Failure::engine(Code::Defect, "a finished run lacks a record", "report this").at(&self.path)
-                );
+                return Err(Failure::engine(
+                    Code::Defect,
+                    "internal error: a record is missing from the journal",
+                    "report this",
+                )
+                .at(&self.path));
             };
             record.resize(entry.len as usize, 0);
             source.seek(SeekFrom::Start(entry.offset)).map_err(failed)?;
@@ -197,7 +203,7 @@ impl Journal {
         output.finish()
     }
 
-    /// Takes the journal away: there is nothing left to do.
+    /// Deletes the journal, after the output was written.
     pub(crate) fn remove(self) -> Result<(), Failure> {
         fs::remove_file(&self.path).map_err(|err| Failure::io(&self.path, "cannot remove", &err))
     }
@@ -215,14 +221,14 @@ impl RecordSink for Journal {
     }
 
     fn put(&mut self, done: &FinishedRecord<'_>) -> Result<(), Failure> {
-        let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let tokens = (narrow(done.tokens.0), narrow(done.tokens.1));
+        let saturating_u32 = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let tokens = (saturating_u32(done.tokens.0), saturating_u32(done.tokens.1));
         let record = done.record.to_string();
         let (line, at) = line::line(self.seed, done.key, done.ok, tokens, &record);
         let offset = self.index.end.saturating_add(at as u64);
         let len = u32::try_from(record.len());
         let len =
-            len.map_err(|_| Failure::input(Code::Output, "a record has 4 GiB or more", "ask for fewer answers"))?;
+            len.map_err(|_| Failure::input(Code::Output, "a record has 4 GiB or more", "ask for fewer completions"))?;
         self.write(line.as_bytes())?;
         self.unsynced = true;
         self.index.entries.insert(done.key, Entry { offset, len, tokens, ok: done.ok, place: Place::ThisShard });
@@ -240,12 +246,12 @@ impl RecordSink for Journal {
     fn sync(&mut self) -> Result<(), Failure> {
         (self.synced, self.unsynced) = (Instant::now(), false);
         self.file.sync_data().map_err(|err| Failure::io(&self.path, "cannot write", &err))?;
-        // A journal in a folder that was deleted takes writes, and nobody would find them.
+        // Writing to a deleted file succeeds, so check that the journal still exists.
         if exists(&self.path)? {
             return Ok(());
         }
-        let what = "the journal is gone";
-        let fix = "leave the folder in place while a run goes on; run it again to begin anew";
+        let what = "the journal was deleted";
+        let fix = "do not delete the output folder during a run; start the run again";
         Err(Failure::machine(Code::OutputGone, what, fix).at(&self.path))
     }
 
@@ -255,7 +261,7 @@ impl RecordSink for Journal {
 }
 
 impl Drop for Journal {
-    /// A run that ended before it began leaves nothing behind.
+    /// Deletes the journal if nothing was written.
     fn drop(&mut self) {
         if self.file.metadata().is_ok_and(|about| about.len() == 0) {
             let _ = fs::remove_file(&self.path);
@@ -263,8 +269,8 @@ impl Drop for Journal {
     }
 }
 
-fn mark(contents: &InputIndex) -> InputId {
-    InputId { sha256: contents.sha256.clone(), records: contents.len() }
+fn input_id(input: &InputIndex) -> InputId {
+    InputId { sha256: input.sha256.clone(), records: input.len() }
 }
 
 #[cfg(test)]

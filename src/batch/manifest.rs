@@ -1,9 +1,9 @@
-//! The manifest beside an output: what it was made of, with what and how. It is written after the output, whole or absent;
-//! a merge goes by it, and a run that is started again after it has finished.
+//! The manifest next to an output: input, model, program and settings of its run. It is written atomically after the output.
+//! `merge` and a repeated command compare it.
 
-use super::files::beside;
 use super::format::Format;
 use super::identity::{Exact, Fingerprint, Identity, Parameters};
+use super::paths::beside;
 use super::shard::Shard;
 use crate::atomic_file::{self, Mode};
 use crate::error::{Code, Failure};
@@ -13,41 +13,41 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How a manifest says what it is, in the version that is written now. Version 1 had no window that was not typed.
+/// Manifest format version. Version 1 recorded the context size only if the user gave one.
 const VERSION: u64 = 2;
 
 /// The manifest of an output.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     tulu_quant_manifest: u64,
-    /// What wrote it.
+    /// The program that wrote it.
     pub(crate) program: ProgramInfo,
-    /// How the output is written.
+    /// Format of the output.
     pub(crate) format: Format,
     /// `None`: the whole input.
     pub(crate) shard: Option<Shard>,
-    /// What was answered.
+    /// The input.
     pub(crate) input: InputInfo,
-    /// What came of it.
+    /// The output.
     pub(crate) output: OutputInfo,
-    /// What answered.
+    /// The model.
     pub(crate) model: ModelInfo,
-    /// What the flags said about every record.
+    /// Settings for records that do not set them.
     pub(crate) parameters: Parameters,
     /// [`Identity::exact`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exact: Option<Exact>,
-    /// How tokens were drawn ([`crate::engine::SAMPLING_VERSION`]).
+    /// Version of the sampler ([`crate::engine::SAMPLING_VERSION`]).
     #[serde(default)]
     pub(crate) sampling: u32,
-    /// Tokens of the window that was used; `None` where no record was answered.
+    /// Context size (`n_ctx`) of the run; `None` if no record was answered.
     pub(crate) window: Option<u32>,
-    /// Of all runs together.
+    /// Totals of all runs of this output.
     pub(crate) tokens: Tokens,
-    /// How the last run went.
+    /// Figures of the last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_run: Option<Value>,
-    /// The manifests of what was merged.
+    /// The manifests of the merged shards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) parts: Vec<Manifest>,
 }
@@ -55,50 +55,50 @@ pub(crate) struct Manifest {
 /// The program that made an output.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ProgramInfo {
-    /// As `--version` has it.
+    /// Version, as in `--version`.
     pub(crate) version: String,
-    /// From version control.
+    /// Git revision.
     pub(crate) revision: String,
-    /// The pinned commit of llama.cpp.
+    /// Commit of the pinned llama.cpp.
     pub(crate) llama_cpp: String,
 }
 
 /// The input of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InputInfo {
-    /// `-` for stdin.
+    /// Path; `-` for stdin.
     pub(crate) path: String,
-    /// Of all its bytes.
+    /// SHA-256, in hexadecimal.
     pub(crate) sha256: String,
-    /// In all of it, other shards' included.
+    /// Number of records, including those of other shards.
     pub(crate) records: u64,
 }
 
 /// The output of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct OutputInfo {
-    /// As typed.
+    /// Path as typed.
     pub(crate) path: String,
-    /// Of all its bytes.
+    /// SHA-256, in hexadecimal.
     pub(crate) sha256: String,
-    /// Refusals included.
+    /// Number of records, including failed ones.
     pub(crate) records: u64,
-    /// How many are refusals.
+    /// Number of failed records.
     pub(crate) failed: u64,
-    /// Where refusals are, if they are in a file of their own.
+    /// Path of the file with the failed records, if they are not in the output.
     pub(crate) errors: Option<String>,
 }
 
 /// The model of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ModelInfo {
-    /// Where it was.
+    /// Path of the GGUF file.
     pub(crate) path: String,
-    /// In the answers.
+    /// Name in the results.
     pub(crate) name: String,
-    /// Of the whole file; `None` when it could not be read to its end.
+    /// SHA-256 of the whole file; `None` if it could not be read.
     pub(crate) sha256: Option<String>,
-    /// What it is known by.
+    /// Size and hash of samples.
     #[serde(flatten)]
     pub(crate) fingerprint: Fingerprint,
 }
@@ -106,14 +106,14 @@ pub(crate) struct ModelInfo {
 /// Tokens of the finished records.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Tokens {
-    /// Of the prompts.
+    /// Prompt tokens.
     pub(crate) prompt: u64,
-    /// Of the answers.
+    /// Generated tokens.
     pub(crate) completion: u64,
 }
 
 impl Manifest {
-    /// The manifest of a run.
+    /// Creates the manifest of a run.
     pub(crate) fn new(run: &Identity, input: InputInfo, output: OutputInfo, model: ModelInfo, tokens: Tokens) -> Self {
         Self {
             tulu_quant_manifest: VERSION,
@@ -133,7 +133,7 @@ impl Manifest {
         }
     }
 
-    /// What its answers depend on.
+    /// Returns what the answers depend on.
     pub(crate) fn identity(&self) -> Identity {
         Identity {
             version: self.program.version.clone(),
@@ -148,7 +148,7 @@ impl Manifest {
         }
     }
 
-    /// Writes it beside `output`.
+    /// Writes the manifest of `output`.
     pub(crate) fn write(&self, output: &Path) -> Result<(), Failure> {
         let value = serde_json::to_value(self).map_err(|err| {
             Failure::engine(Code::Defect, format!("the manifest cannot be written: {err}"), "report this").at(output)
@@ -156,7 +156,8 @@ impl Manifest {
         atomic_file::write(&path(output)?, format!("{value:#}\n").as_bytes(), Mode::Umask)
     }
 
-    /// The manifest of `output`; `None` where there is none. One of another version is an error.
+    /// Reads the manifest of `output`; `None` if there is none. A damaged manifest, or one of another version, is an error
+    /// (`MANIFEST`).
     pub(crate) fn find(output: &Path) -> Result<Option<Self>, Failure> {
         let path = path(output)?;
         let bytes = match fs::read(&path) {
@@ -164,18 +165,18 @@ impl Manifest {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(err) => return Err(Failure::io(&path, "cannot read the manifest", &err)),
         };
-        let fix = "make the output again with this version";
+        let fix = "create the output again with this version";
         let refuse = |what: String| Failure::input(Code::Manifest, what, fix).at(&path);
         let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         match value["tulu_quant_manifest"].as_u64() {
             Some(VERSION) => {}
             Some(other) => return Err(refuse(format!("is of version {other}; this program reads version {VERSION}"))),
-            None => return Err(refuse("is not a manifest that this version knows".to_owned())),
+            None => return Err(refuse("is not a manifest of a known version".to_owned())),
         }
         serde_json::from_value(value).map(Some).map_err(|err| refuse(format!("is damaged: {err}")))
     }
 
-    /// The manifest of `output`, which must be there.
+    /// Reads the manifest of `output`; an error if there is none.
     pub(crate) fn read(output: &Path) -> Result<Self, Failure> {
         let missing = io::Error::from(io::ErrorKind::NotFound);
         Self::find(output)?.ok_or_else(|| match path(output) {
@@ -184,7 +185,7 @@ impl Manifest {
         })
     }
 
-    /// Takes the manifest of `output` away: what it tells of is being made anew.
+    /// Deletes the manifest of `output`, because the output is created again.
     pub(super) fn remove(output: &Path) -> Result<(), Failure> {
         let path = path(output)?;
         match fs::remove_file(&path) {
@@ -195,7 +196,7 @@ impl Manifest {
 }
 
 impl ProgramInfo {
-    /// This one.
+    /// This program.
     pub(crate) fn this() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -205,7 +206,7 @@ impl ProgramInfo {
     }
 }
 
-/// Where the manifest of `output` is.
+/// Returns the path of the manifest of `output`.
 pub(crate) fn path(output: &Path) -> Result<PathBuf, Failure> {
     beside(output, "", ".manifest.json")
 }

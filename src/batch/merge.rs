@@ -1,11 +1,11 @@
-//! Joining the outputs of all shards into the output that one run over the whole input would have given. Their manifests
-//! say whether they belong together, whether one is missing or there twice, and whether one was changed since.
+//! Joins the outputs of all shards into the output that one run over the whole input would have written. Their manifests show
+//! whether they belong together, whether a shard is missing or duplicated, and whether one was modified.
 
-use super::files::{beside, exists};
 use super::format::Format;
 use super::input::{Framing, InputFile, RecordReader};
 use super::manifest::Manifest;
 use super::output::{OutputFile, WrittenOutput};
+use super::paths::{beside, exists};
 use super::shard::Shard;
 use crate::error::{Code, Failure};
 use crate::sanitize::shown;
@@ -16,27 +16,26 @@ use std::path::{Path, PathBuf};
 /// The output of one shard.
 #[derive(Debug)]
 pub(crate) struct ShardOutput {
-    /// Where it is.
+    /// Its path.
     pub(crate) path: PathBuf,
-    /// What its manifest says.
+    /// Its manifest.
     pub(crate) manifest: Manifest,
     shard: Shard,
 }
 
-/// All parts of one output, in the order of their shards.
+/// The outputs of all shards, in the order of the shards.
 #[derive(Debug)]
 pub(crate) struct ShardOutputs {
-    /// They are complete, and each once.
+    /// Every shard exactly once, in order.
     pub(crate) list: Vec<ShardOutput>,
-    /// What they are written in.
+    /// Their format.
     pub(crate) format: Format,
-    /// How many records they have together.
+    /// Number of records of all shards.
     pub(crate) total: u64,
 }
 
 impl ShardOutputs {
-    /// Reads the manifests and checks that nothing is missing or double. The outputs themselves are read when they are
-    /// joined.
+    /// Reads the manifests and checks that no shard is missing or duplicated. The outputs are read by [`Self::join`].
     pub(crate) fn open(paths: &[PathBuf]) -> Result<Self, Failure> {
         let mut parts: BTreeMap<u64, ShardOutput> = BTreeMap::new();
         for path in paths {
@@ -45,13 +44,13 @@ impl ShardOutputs {
                 part.belongs_to(other)?;
             }
             if let Some(other) = parts.get(&part.shard.index()) {
-                let what = format!("is shard {} again, after {}", part.shard, shown(&other.path));
+                let what = format!("is shard {}, as {} is", part.shard, shown(&other.path));
                 return Err(Failure::input(Code::PartDouble, what, "give each shard once").at(path));
             }
             parts.insert(part.shard.index(), part);
         }
         let Some(first) = parts.values().next() else {
-            return Err(Failure::input(Code::PartMissing, "no part is given", "give the outputs of all shards"));
+            return Err(Failure::input(Code::PartMissing, "no shard is given", "give the outputs of all shards"));
         };
         let count = first.shard.count();
         let missing: Vec<String> = (1..=count).filter(|i| !parts.contains_key(i)).map(|i| i.to_string()).collect();
@@ -67,20 +66,20 @@ impl ShardOutputs {
         Ok(Self { list: parts.into_values().collect(), format, total })
     }
 
-    /// Writes all of them to `output`, in the order of the input or of the format; also how many records are refusals.
+    /// Writes all records to `output`, in the order of the input or of the format. Also returns the number of failed records.
     pub(crate) fn join(&self, output: &Path) -> Result<(WrittenOutput, u64), Failure> {
         let mut readers = self.list.iter().map(|part| part.reader(self.format)).collect::<Result<Vec<_>, _>>()?;
         let mut out = OutputFile::create(output, self.format)?;
         let mut failed = 0;
         for number in 1..=self.total {
-            // The first shard has the first record, and so on around.
+            // Records are dealt to the shards in turn.
             let turn = usize::try_from((number - 1) % self.list.len() as u64).unwrap_or(0);
             let reader = &mut readers[turn];
             if let Some(error) = reader.errors.remove(&number) {
                 failed += 1;
                 out.put(false, &error)?;
-            } else if let Some(bytes) = reader.items.next()?.and_then(|item| item.bytes) {
-                failed += u64::from(is_refusal(bytes, self.format));
+            } else if let Some(bytes) = reader.records.next()?.and_then(|item| item.bytes) {
+                failed += u64::from(is_failed(bytes, self.format));
                 out.put(true, bytes)?;
             } else {
                 return Err(self.list[turn].changed());
@@ -94,47 +93,47 @@ impl ShardOutputs {
         Ok((out.finish()?, failed))
     }
 
-    /// The sum of a number that every manifest has; numbers from files do not overflow it.
+    /// Returns the sum of a number over all manifests; saturating, because the numbers are untrusted.
     pub(crate) fn sum(&self, of: fn(&Manifest) -> u64) -> u64 {
         self.list.iter().fold(0, |sum, part| sum.saturating_add(of(&part.manifest)))
     }
 
-    /// The window of all parts, in tokens; a part without records has none.
-    pub(crate) fn window(&self) -> Option<u32> {
+    /// Returns the context size of the shards, in tokens; a shard without records has none.
+    pub(crate) fn n_ctx(&self) -> Option<u32> {
         self.list.iter().find_map(|part| part.manifest.window)
     }
 }
 
-/// An output being read again.
+/// Reads the records of a shard's output.
 struct ShardReader {
-    items: RecordReader,
-    /// Refusals that are in a file of their own, by their number in the input.
+    records: RecordReader,
+    /// Failed records from the separate file, by their number in the input.
     errors: HashMap<u64, Vec<u8>>,
 }
 
 impl ShardReader {
-    /// Nothing may follow; gives the hash of what was read.
+    /// Checks for trailing records and returns the SHA-256 of the output; empty if something follows.
     fn finish(mut self) -> Result<String, Failure> {
-        if self.items.next()?.is_some() || !self.errors.is_empty() {
+        if self.records.next()?.is_some() || !self.errors.is_empty() {
             return Ok(String::new());
         }
-        Ok(self.items.sha256())
+        Ok(self.records.sha256())
     }
 }
 
 impl ShardOutput {
     fn open(path: &Path) -> Result<Self, Failure> {
-        // A finished run keeps its journal only for the records that failed.
+        // A finished run keeps its journal only if records failed.
         let kept = || Manifest::find(path).map(|found| found.is_some_and(|manifest| manifest.output.failed > 0));
         if exists(&beside(path, "", ".journal")?)? && !(exists(path)? && kept()?) {
-            let fix = "run its command again: it goes on where it was";
+            let fix = "run its command again to resume it";
             return Err(Failure::input(Code::PartUnfinished, "this shard is not finished", fix).at(path));
         }
         InputFile::open(path)?;
         let manifest = Manifest::read(path)?;
         let Some(shard) = manifest.shard else {
             let fix = "give outputs of runs with --shard I/N";
-            return Err(Failure::input(Code::Part, "is no part: it was made without --shard", fix).at(path));
+            return Err(Failure::input(Code::Part, "was not written with --shard", fix).at(path));
         };
         Ok(Self { path: path.to_owned(), manifest, shard })
     }
@@ -142,7 +141,7 @@ impl ShardOutput {
     fn belongs_to(&self, other: &Self) -> Result<(), Failure> {
         let (ours, theirs) = (&self.manifest, &other.manifest);
         let mut differs = ours.identity().differences(&theirs.identity());
-        // As the manifest has it.
+        // The name of this field in the manifest.
         differs.iter_mut().filter(|name| **name == "settings").for_each(|name| *name = "parameters");
         if (&ours.input.sha256, ours.input.records) != (&theirs.input.sha256, theirs.input.records) {
             differs.push("input");
@@ -153,8 +152,8 @@ impl ShardOutput {
         if differs.is_empty() {
             return Ok(());
         }
-        let what = format!("was not made by the same run as {}: {} differ", shown(&other.path), differs.join(", "));
-        let fix = "give parts of one input, made with one model and the same settings";
+        let what = format!("was not written by the same run as {}: {} differ", shown(&other.path), differs.join(", "));
+        let fix = "give the shards of one input, written with the same model and settings";
         Err(Failure::input(Code::PartMismatch, what, fix).at(&self.path))
     }
 
@@ -163,30 +162,30 @@ impl ShardOutput {
         let mut errors = HashMap::new();
         if format.separates_errors() && self.manifest.output.failed != 0 {
             let path = beside(&self.path, "", ".errors")?;
-            let mut items = InputFile::open(&path)?.records(Framing::Lines)?;
-            while let Some(item) = items.next()? {
+            let mut records = InputFile::open(&path)?.records(Framing::Lines)?;
+            while let Some(item) = records.next()? {
                 let bytes = item.bytes.unwrap_or_default();
                 let error: Value = serde_json::from_slice(bytes).unwrap_or_default();
                 let number = error["record"].as_u64().ok_or_else(|| self.changed())?;
                 errors.insert(number, bytes.to_owned());
             }
         }
-        // A format with an order of its own: the part is sorted, and so is what it becomes.
-        Ok(ShardReader { items: source.records(format.output_framing(&self.path))?, errors })
+        // In a format with its own order, the output of each shard is sorted, and the joined output too.
+        Ok(ShardReader { records: source.records(format.output_framing(&self.path))?, errors })
     }
 
     fn changed(&self) -> Failure {
-        let what = "is not as its run wrote it";
-        Failure::input(Code::PartChanged, what, "restore it, or make it again").at(&self.path)
+        let what = "was modified after its run finished";
+        Failure::input(Code::PartChanged, what, "restore it, or create it again").at(&self.path)
     }
 }
 
-fn is_refusal(record: &[u8], format: Format) -> bool {
+fn is_failed(record: &[u8], format: Format) -> bool {
     !format.separates_errors()
         && serde_json::from_slice::<Value>(record).is_ok_and(|record| record.get("error").is_some_and(|e| !e.is_null()))
 }
 
-/// The first few of a list.
+/// Formats the first few of a list.
 fn brief(list: &[String]) -> String {
     const SHOWN: usize = 10;
     let more = if list.len() > SHOWN { ", …" } else { "" };

@@ -5,7 +5,8 @@
 
 mod defaults;
 mod digest;
-pub(crate) mod files;
+
+mod finished_output;
 mod format;
 mod formats;
 pub(crate) mod identity;
@@ -13,10 +14,13 @@ mod input;
 mod journal;
 mod json_array;
 mod line_reader;
+mod lock;
 pub(crate) mod manifest;
 mod merge;
+mod options;
 mod output;
 mod output_framing;
+pub(crate) mod paths;
 mod record;
 mod record_buffer;
 mod record_key;
@@ -28,12 +32,13 @@ mod stdout_sink;
 mod workload;
 
 pub(crate) use defaults::Defaults;
-pub(crate) use digest::sha256_of;
+pub(crate) use finished_output::{check_unchanged, find_finished, output_exists};
 pub(crate) use format::Format;
 pub(crate) use input::{Framing, InputFile, check_encoding};
 pub(crate) use journal::{Journal, Totals};
 pub(crate) use manifest::Manifest;
 pub(crate) use merge::ShardOutputs;
+pub(crate) use options::RunOptions;
 pub(crate) use output::WrittenOutput;
 pub(crate) use record_key::InputIndex;
 pub(crate) use runner::{RunObserver, RunStats, Runner};

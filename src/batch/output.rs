@@ -2,25 +2,25 @@
 //! run writes to are `journal` and `stdout_sink`.
 
 use super::digest::Hashed;
-use super::files::beside;
 use super::format::Format;
 use super::output_framing::OutputFraming;
+use super::paths::beside;
 use crate::atomic_file::{self, AtomicFile, Mode};
 use crate::error::Failure;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// What an output turned out to be.
+/// Summary of a written output.
 #[derive(Clone, Debug)]
 pub(crate) struct WrittenOutput {
-    /// Of its bytes, in hexadecimal.
+    /// SHA-256, in hexadecimal.
     pub(crate) sha256: String,
-    /// Where refusals are, if they are not in the output itself and there are some.
+    /// Path of the file with the failed records, if there are some and they are not in the output.
     pub(crate) errors: Option<PathBuf>,
 }
 
-/// An output file being written: whole or absent.
+/// An output file that is written atomically.
 #[derive(Debug)]
 pub(crate) struct OutputFile {
     path: PathBuf,
@@ -31,7 +31,7 @@ pub(crate) struct OutputFile {
 }
 
 impl OutputFile {
-    /// Begins the output at `path`, which is not touched before [`OutputFile::finish`].
+    /// Starts the output at `path`, which is not changed before [`OutputFile::finish`].
     pub(crate) fn create(path: &Path, format: Format) -> Result<Self, Failure> {
         let file = AtomicFile::create(path, Mode::Umask).map_err(|err| Failure::io(path, "cannot write", &err))?;
         Ok(Self {
@@ -43,7 +43,7 @@ impl OutputFile {
         })
     }
 
-    /// Takes the next record in: in the order of the input, unless the format has its own.
+    /// Appends the next record. Call it in the order of the input; a format with its own order sorts them.
     pub(crate) fn put(&mut self, ok: bool, record: &[u8]) -> Result<(), Failure> {
         if !ok && self.frame.format.separates_errors() {
             self.errors.extend_from_slice(record);
@@ -53,14 +53,14 @@ impl OutputFile {
         self.frame.put(record, &mut self.out).map_err(|err| Failure::io(&self.path, "cannot write", &err))
     }
 
-    /// Gives the output its name.
+    /// Commits the output and the file of failed records.
     pub(crate) fn finish(mut self) -> Result<WrittenOutput, Failure> {
         let failed = |path: &Path, err: &io::Error| Failure::io(path, "cannot write", err);
         self.frame.end(&mut self.out).map_err(|err| failed(&self.path, &err))?;
         self.out.flush().map_err(|err| failed(&self.path, &err))?;
         let sha256 = self.out.get_ref().sha256();
         let errors = match self.errors.is_empty() {
-            // Those of an earlier run are mended.
+            // No failures this time: remove the errors file that an earlier run left.
             true => fs::remove_file(&self.errors_path).map(|()| None).or_else(|err| match err.kind() {
                 io::ErrorKind::NotFound => Ok(None),
                 _ => Err(failed(&self.errors_path, &err)),
@@ -82,7 +82,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_file_is_whole_or_absent() {
+    fn output_is_written_atomically() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.json");
         let mut output = OutputFile::create(&path, Format::AlpacaEval).unwrap();
@@ -92,7 +92,10 @@ mod tests {
         let written = output.finish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "[\n{\"a\":1}\n]\n");
         assert_eq!(fs::read_to_string(written.errors.unwrap()).unwrap(), "{\"b\":1}\n");
-        assert_eq!(written.sha256, crate::hex::hex(&<sha2::Sha256 as sha2::Digest>::digest(fs::read(&path).unwrap())));
+        assert_eq!(
+            written.sha256,
+            tulu_quantize::hex(&<sha2::Sha256 as sha2::Digest>::digest(fs::read(&path).unwrap()))
+        );
 
         drop(OutputFile::create(&path, Format::AlpacaEval).unwrap());
         let output = OutputFile::create(&path, Format::AlpacaEval).unwrap();

@@ -1,4 +1,4 @@
-//! What stands around and between the records of an output: an array's brackets and commas, or line ends; and their order.
+//! Writes the separators of an output: array brackets and commas, or newlines. Sorts the records of formats with an order.
 
 use super::format::Format;
 use super::input::Framing;
@@ -6,24 +6,24 @@ use super::record::SortKey;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// The frame around output records: an array's brackets and commas, or lines; and their order.
+/// Writes records with their separators.
 #[derive(Debug)]
 pub(super) struct OutputFraming {
     pub(super) format: Format,
     array: bool,
     n: u64,
-    /// Records of a format with an order of its own, kept until all are there.
-    ranked: Vec<(SortKey, Vec<u8>)>,
+    /// Records of a format with its own order, kept until the end.
+    to_sort: Vec<(SortKey, Vec<u8>)>,
 }
 
 impl OutputFraming {
     pub(super) fn new(format: Format, output: &Path) -> Self {
-        Self { format, array: format.output_framing(output) == Framing::JsonArray, n: 0, ranked: Vec::new() }
+        Self { format, array: format.output_framing(output) == Framing::JsonArray, n: 0, to_sort: Vec::new() }
     }
 
     pub(super) fn put(&mut self, record: &[u8], out: &mut impl Write) -> io::Result<()> {
         match self.format.sort_key(record) {
-            Some(sort_key) => self.ranked.push((sort_key, record.to_owned())),
+            Some(sort_key) => self.to_sort.push((sort_key, record.to_owned())),
             None => self.write(record, out)?,
         }
         Ok(())
@@ -39,9 +39,9 @@ impl OutputFraming {
     }
 
     pub(super) fn end(&mut self, out: &mut impl Write) -> io::Result<()> {
-        let mut ranked = std::mem::take(&mut self.ranked);
-        ranked.sort();
-        for (_, record) in ranked {
+        let mut sorted = std::mem::take(&mut self.to_sort);
+        sorted.sort();
+        for (_, record) in sorted {
             self.write(&record, out)?;
         }
         match (self.array, self.n) {

@@ -1,40 +1,40 @@
-//! A record between the formats: what is asked, and what came of it. How it is written in a file is a format's affair.
+//! Format-independent representation of a request and its result. How they are written in a file is in `formats/`.
 
 use crate::decode::Answer;
 use crate::engine::Token;
 use crate::prompt::Message;
 use serde_json::{Map, Value};
 
-/// A record that can be answered. It gets `n` answers to each prompt, and each answer goes on through the turns.
+/// A request. Each prompt is answered `n` times; each answer continues with the follow-up turns.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Record {
-    /// The caller's name for it, which no other record has; `None` in a format without names.
+    /// The id that the caller gave it, unique in the input; `None` in a format without ids.
     pub(crate) id: Option<String>,
-    /// The model that it asks for, where its format has such a field.
+    /// The model that it asks for, if its format has such a field.
     pub(crate) model: Option<String>,
-    /// What to answer; at least one.
-    pub(crate) asks: Vec<PromptInput>,
-    /// What the user says after the first answer, and after the next ones.
+    /// The prompts; at least one.
+    pub(crate) prompts: Vec<PromptInput>,
+    /// Follow-up user messages: after the first answer, and after the next ones.
     pub(crate) turns: Vec<String>,
-    /// How.
+    /// Parameters.
     pub(crate) options: RequestOptions,
-    /// What the output repeats of the input.
+    /// Input fields that are copied to the output; the id is the first.
     pub(crate) fields: Map<String, Value>,
 }
 
-/// What the model is given.
+/// A prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum PromptInput {
     /// A conversation.
     Chat(Vec<Message>),
-    /// A text to go on with, as its template has rendered it: control tokens in it count as such.
+    /// A rendered text to complete: control tokens in it are parsed.
     Text(String),
-    /// Ids to go on with.
+    /// Token ids to complete.
     Ids(Vec<Token>),
 }
 
 impl PromptInput {
-    /// Bytes of its text; none where there are ids.
+    /// Bytes of its text; 0 for ids.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
@@ -44,97 +44,97 @@ impl PromptInput {
     }
 }
 
-/// What the record says about its answers; the rest is up to the flags.
+/// Parameters that the record sets; the flags set the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RequestOptions {
-    /// Answers to each prompt.
+    /// Completions for each prompt.
     pub(crate) n: Option<u32>,
-    /// Tokens of an answer at most.
+    /// Maximum tokens to generate.
     pub(crate) max_tokens: Option<u32>,
-    /// As everywhere.
+    /// Sampling temperature.
     pub(crate) temperature: Option<f32>,
-    /// As everywhere.
+    /// Nucleus sampling.
     pub(crate) top_p: Option<f32>,
-    /// vLLM's and llama.cpp's.
+    /// Top-k (not in OpenAI's API).
     pub(crate) top_k: Option<u32>,
-    /// vLLM's and llama.cpp's.
+    /// Min-p (not in OpenAI's API).
     pub(crate) min_p: Option<f32>,
-    /// llama.cpp's.
+    /// Repetition penalty over the last tokens (llama.cpp's).
     pub(crate) repeat_penalty: Option<f32>,
-    /// vLLM's: as `repeat_penalty`, over the whole prompt and answer.
+    /// Repetition penalty over the whole prompt and answer (vLLM's).
     pub(crate) repetition_penalty: Option<f32>,
-    /// As everywhere.
+    /// Presence penalty.
     pub(crate) presence_penalty: Option<f32>,
-    /// As everywhere.
+    /// Frequency penalty.
     pub(crate) frequency_penalty: Option<f32>,
-    /// Where its random numbers begin.
+    /// Random seed.
     pub(crate) seed: Seed,
-    /// The answer ends before any of these.
+    /// Stop strings.
     pub(crate) stop: Vec<String>,
-    /// Put BOS before a text; yes, unless it says no.
+    /// Prepend BOS to a text; `None`: yes.
     pub(crate) add_bos: Option<bool>,
-    /// Say how likely each token was, and this many others at its place.
+    /// Return log probabilities, with this many of the most likely tokens at each position.
     pub(crate) logprobs: Option<u8>,
 }
 
-/// Where the random numbers of a record begin.
+/// Random seed of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Seed {
-    /// At a number of its own: of the flag's and of its name.
+    /// Derived from --seed and the record's id.
     #[default]
     Own,
-    /// At the flag's.
+    /// --seed.
     Shared,
-    /// At this one.
+    /// Set by the record.
     Given(u32),
 }
 
-/// Why a record is not answered.
+/// Why a record failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecordError {
-    /// The record's name as far as it could be read.
+    /// The record's id, if it could be read.
     pub(crate) id: Option<Value>,
-    /// Stable, lower case.
+    /// Stable code, lower case.
     pub(crate) code: &'static str,
-    /// What is wrong.
+    /// Message for the user.
     pub(crate) message: String,
 }
 
-/// Code and message of a refusal.
+/// Code and message of a [`RecordError`].
 pub(crate) type CodeAndMessage = (&'static str, String);
 
-/// Everything that an output record is made of.
+/// An answered record, with everything that its output record contains.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AnsweredRecord<'a> {
-    /// What was asked.
+    /// The request.
     pub(crate) record: &'a Record,
     /// For each prompt and each of its `n` answers, the answers of its turns.
     pub(crate) choices: &'a [Vec<Answer>],
-    /// A name for the record that no other record of any run has: hexadecimal digits.
+    /// Result id: a hash of the run's settings and the record (hexadecimal).
     pub(crate) name: &'a str,
-    /// The model that answered.
+    /// Name of the model.
     pub(crate) model: &'a str,
-    /// Names the model file and the program.
+    /// `system_fingerprint`: identifies the model file and the program.
     pub(crate) fingerprint: &'a str,
-    /// Seconds since 1970.
+    /// Timestamp, in seconds since 1970.
     pub(crate) stamp: f64,
 }
 
 impl AnsweredRecord<'_> {
-    /// Tokens of the prompts, each counted once however many answers it has, and of the answers.
+    /// Returns the tokens of the prompts, each counted once for all its answers, and of the answers.
     pub(crate) fn tokens(&self) -> (u64, u64) {
         let answers = self.choices.iter().flatten().map(|answer| answer.usage.completion_tokens as u64).sum();
-        (self.once(|answer| answer.usage.prompt_tokens), answers)
+        (self.sum_over_prompts(|answer| answer.usage.prompt_tokens), answers)
     }
 
-    /// Of the tokens of the prompts, counted likewise, those that were in the KV cache already.
+    /// Returns the prompt tokens, counted in the same way, that were in the KV cache already.
     pub(crate) fn cached_tokens(&self) -> u64 {
-        self.once(|answer| answer.usage.cached_tokens)
+        self.sum_over_prompts(|answer| answer.usage.cached_tokens)
     }
 
-    /// A number of the first answer to each prompt, summed.
-    fn once(&self, of: fn(&Answer) -> usize) -> u64 {
-        let n = (self.choices.len() / self.record.asks.len().max(1)).max(1);
+    /// Sums a number over the first answer of each prompt.
+    fn sum_over_prompts(&self, of: fn(&Answer) -> usize) -> u64 {
+        let n = (self.choices.len() / self.record.prompts.len().max(1)).max(1);
         self.choices.iter().step_by(n).flatten().map(|answer| of(answer) as u64).sum()
     }
 }

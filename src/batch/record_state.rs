@@ -1,4 +1,4 @@
-//! One record while it is being answered: the conversations it has become, and what each asks for next.
+//! A record in progress: its conversations, their answers so far, and the next request of each.
 
 use super::defaults::Defaults;
 use super::digest::first_half;
@@ -8,6 +8,7 @@ use crate::decode::{Answer, Request, TURN_MARKERS};
 use crate::engine::Sampling;
 use crate::error::{Code, Failure};
 use crate::prompt::{Message, Prompts, Role};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// A record with its answers so far.
@@ -15,52 +16,58 @@ use sha2::{Digest, Sha256};
 pub(super) struct RecordState {
     pub(super) line: u64,
     pub(super) key: Key,
-    pub(super) record: Record,
-    talks: Vec<Conversation>,
+    record: Record,
+    conversations: Vec<Conversation>,
     /// Conversations for each prompt.
     n: usize,
-    /// How often the output has each of them.
+    /// How often each conversation is written to the output.
     copies: usize,
     unfinished: usize,
 }
 
-/// One of its conversations.
+/// A conversation of the record.
 #[derive(Debug)]
 struct Conversation {
-    ask: PromptInput,
+    prompt: PromptInput,
     answers: Vec<Answer>,
 }
 
-/// What an answer means for its record.
+/// What follows an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerOutcome {
-    /// Its conversation goes on with another turn.
-    Turn,
+    /// The conversation has another turn.
+    NextTurn,
     /// Other conversations of the record are unfinished.
-    Wait,
+    Incomplete,
     /// The record is answered.
-    FinishedRecord,
+    Complete,
 }
 
 impl RecordState {
-    /// Every prompt gets `n` answers. Where nothing is left to chance they are the same, so they are computed once.
+    /// Creates `n` conversations for each prompt. With greedy decoding all of them are equal, so one is computed and copied.
     pub(super) fn new(line: u64, key: Key, record: Record, n: u32, defaults: &Defaults) -> Self {
         let temperature = record.options.temperature.unwrap_or(defaults.sampling.temperature);
         let greedy = Sampling { temperature, ..defaults.sampling.clone() }.is_greedy();
         let n = n.max(1) as usize;
         let (n, copies) = if greedy { (1, n) } else { (n, 1) };
-        let asks = record.asks.iter().flat_map(|ask| std::iter::repeat_n(ask, n));
-        let talks: Vec<Conversation> = asks.map(|ask| Conversation { ask: ask.clone(), answers: Vec::new() }).collect();
-        Self { line, key, record, n, copies, unfinished: talks.len(), talks }
+        let prompts = record.prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt, n));
+        let conversations: Vec<Conversation> =
+            prompts.map(|prompt| Conversation { prompt: prompt.clone(), answers: Vec::new() }).collect();
+        Self { line, key, record, n, copies, unfinished: conversations.len(), conversations }
     }
 
-    /// How many conversations there are.
+    /// Number of conversations.
     pub(super) fn len(&self) -> usize {
-        self.talks.len()
+        self.conversations.len()
     }
 
-    /// What the conversation `choice` asks for next, and something the user should know. A prompt that is far too long for
-    /// a window of `n_ctx` tokens is refused before it is tokenized.
+    /// The id of the record, as it is in the input.
+    pub(super) fn id(&self) -> Option<Value> {
+        self.record.fields.iter().next().map(|(_, value)| value.clone())
+    }
+
+    /// Returns the next request of conversation `choice`, and a note for the user. A prompt that is certainly too long for
+    /// a context of `n_ctx` tokens is refused before it is tokenized.
     pub(super) fn request(
         &self,
         choice: usize,
@@ -68,26 +75,36 @@ impl RecordState {
         defaults: &Defaults,
         n_ctx: usize,
     ) -> Result<(Request, Option<&'static str>), Failure> {
-        let talk = &self.talks[choice];
-        let n_least = prompts.at_least(talk.ask.len());
+        let conversation = &self.conversations[choice];
+        let n_least = prompts.at_least(conversation.prompt.len());
         if n_least >= n_ctx {
-            let what = format!("the prompt has {n_least} tokens or more and the window holds {n_ctx}, answer included");
-            return Err(Failure::input(Code::ContextLength, what, "shorten it, or give a larger -c"));
+            let what = format!(
+                "the prompt has at least {n_least} tokens; the context is {n_ctx} tokens, including the answer"
+            );
+            return Err(Failure::input(Code::ContextLength, what, "shorten the prompt, or give a larger -c"));
         }
-        let (ids, mut stop, notice) = match &talk.ask {
+        let options = &self.record.options;
+        let (ids, mut stop, notice) = match &conversation.prompt {
             PromptInput::Chat(messages) => {
                 let prompt = prompts.render(messages, true)?;
                 (prompt.ids, TURN_MARKERS.map(str::to_owned).to_vec(), prompt.notice)
             }
             PromptInput::Text(text) => {
-                let (ids, notice) = prompts.rendered(text, self.record.options.add_bos.unwrap_or(true))?;
+                let (ids, notice) = prompts.rendered(text, options.add_bos.unwrap_or(true))?;
                 (ids, Vec::new(), notice)
             }
             PromptInput::Ids(ids) => (prompts.checked(ids)?, Vec::new(), None),
         };
-        let options = &self.record.options;
         stop.extend(options.stop.iter().cloned());
-        let default = &defaults.sampling;
+        let sampling = self.sampling(choice, &defaults.sampling).check()?;
+        let max_tokens = options.max_tokens.unwrap_or(defaults.max_tokens);
+        Ok((Request { ids, sampling, max_tokens, stop, logprobs: options.logprobs }, notice))
+    }
+
+    /// Returns the sampling parameters of conversation `choice`.
+    fn sampling(&self, choice: usize, default: &Sampling) -> Sampling {
+        let options = &self.record.options;
+        let turn = self.conversations[choice].answers.len();
         let mut sampling = Sampling {
             temperature: options.temperature.unwrap_or(default.temperature),
             top_k: options.top_k.unwrap_or(default.top_k),
@@ -96,51 +113,50 @@ impl RecordState {
             repeat_penalty: options.repeat_penalty.unwrap_or(default.repeat_penalty),
             presence_penalty: options.presence_penalty.unwrap_or(default.presence_penalty),
             frequency_penalty: options.frequency_penalty.unwrap_or(default.frequency_penalty),
-            seed: self.seed(default.seed, choice % self.n, talk.answers.len()),
+            seed: self.seed(default.seed, choice % self.n, turn),
             ..default.clone()
         };
         if let Some(penalty) = options.repetition_penalty {
-            // Over all of the prompt and the answer, however long it becomes.
+            // vLLM's penalty counts the whole prompt and answer, however long it becomes.
             (sampling.repeat_penalty, sampling.repeat_last_n) = (penalty, Sampling::REPEAT_LAST_N_MAX);
         }
-        let max_tokens = options.max_tokens.unwrap_or(defaults.max_tokens);
-        Ok((Request { ids, sampling: sampling.check()?, max_tokens, stop, logprobs: options.logprobs }, notice))
+        sampling
     }
 
-    /// Takes an answer of the conversation `choice` in.
-    pub(super) fn take(&mut self, choice: usize, answer: Answer) -> AnswerOutcome {
-        let talk = &mut self.talks[choice];
-        let said = said(&answer);
-        talk.answers.push(answer);
-        if let (PromptInput::Chat(messages), Some(turn)) =
-            (&mut talk.ask, self.record.turns.get(talk.answers.len() - 1))
-        {
-            messages.extend([said, Message::new(Role::User, turn.as_str())]);
-            return AnswerOutcome::Turn;
+    /// Adds an answer of conversation `choice`.
+    pub(super) fn add_answer(&mut self, choice: usize, answer: Answer) -> AnswerOutcome {
+        let conversation = &mut self.conversations[choice];
+        let message = assistant_message(&answer);
+        conversation.answers.push(answer);
+        let next_turn = self.record.turns.get(conversation.answers.len() - 1);
+        if let (PromptInput::Chat(messages), Some(turn)) = (&mut conversation.prompt, next_turn) {
+            messages.extend([message, Message::new(Role::User, turn.as_str())]);
+            return AnswerOutcome::NextTurn;
         }
         self.unfinished -= 1;
-        if self.unfinished == 0 { AnswerOutcome::FinishedRecord } else { AnswerOutcome::Wait }
+        if self.unfinished == 0 { AnswerOutcome::Complete } else { AnswerOutcome::Incomplete }
     }
 
-    /// The record and, for each conversation, its answers.
+    /// Returns the record and, for each conversation, its answers.
     pub(super) fn finish(self) -> (Record, Vec<Vec<Answer>>) {
-        let answers = self.talks.into_iter().flat_map(|talk| {
-            let copies: Vec<Vec<Answer>> = (1..self.copies).map(|_| talk.answers.iter().map(copy).collect()).collect();
-            std::iter::once(talk.answers).chain(copies)
+        let answers = self.conversations.into_iter().flat_map(|conversation| {
+            let copies: Vec<Vec<Answer>> =
+                (1..self.copies).map(|_| conversation.answers.iter().map(copy).collect()).collect();
+            std::iter::once(conversation.answers).chain(copies)
         });
         (self.record, answers.collect())
     }
 
-    /// Which part of the record `choice` is at, where there are several.
+    /// Returns "prompt 2" or "turn 3", for error messages; `None` if the record has only one request.
     pub(super) fn place(&self, choice: usize) -> Option<String> {
-        match (self.talks[choice].answers.len(), self.record.asks.len()) {
+        match (self.conversations[choice].answers.len(), self.record.prompts.len()) {
             (0, 1) => None,
             (0, _) => Some(format!("prompt {}", choice / self.n + 1)),
             (n, _) => Some(format!("turn {}", n + 1)),
         }
     }
 
-    /// Depends neither on the line of the record nor on the slot it gets.
+    /// Returns the seed of a turn. It depends neither on the line of the record nor on its slot.
     fn seed(&self, seed: u32, sample: usize, turn: usize) -> u32 {
         let first = match self.record.options.seed {
             Seed::Given(seed) => seed,
@@ -155,7 +171,7 @@ impl RecordState {
     }
 }
 
-/// The same answer once more: its prompt is in the cache, and it takes no time.
+/// Returns a copy of the answer. Its prompt counts as cached, and it takes no time.
 fn copy(answer: &Answer) -> Answer {
     let mut copy = answer.clone();
     copy.usage.cached_tokens = copy.usage.prompt_tokens;
@@ -168,9 +184,9 @@ fn mixed(seed: u32, name: &[u8]) -> u32 {
     u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]) % u32::MAX
 }
 
-/// An answer as the next turn sees it: stripped, as FastChat does it, and with the ids that the cache holds where stripping
-/// takes nothing away.
-fn said(answer: &Answer) -> Message {
+/// Returns the assistant message for the next turn: trimmed as in FastChat. The generated ids are kept only if trimming
+/// removed nothing, so that they match the KV cache.
+fn assistant_message(answer: &Answer) -> Message {
     let text = answer.text.trim();
     match &answer.ids {
         Some(ids) if text.len() == answer.text.len() => Message::answer(text, ids.clone()),

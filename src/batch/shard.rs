@@ -1,15 +1,15 @@
-//! One of several machines that share an input: shard I of N has every N-th record, from the I-th on. So an input that
-//! grows at its end leaves every record in its shard, and long records that stand together are spread out.
+//! Input shards, for several machines: shard I of N has the records I, I+N, I+2N, … So records appended to the input do not
+//! change the shards of the others, and neighbouring long records are spread over all shards.
 
 use crate::error::{Code, Failure};
 use crate::sanitize::one_line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The most machines.
+/// Maximum number of shards.
 const COUNT_MAX: u64 = 99_999;
 
-/// A part of the input.
+/// A shard of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Numbers")]
 pub(crate) struct Shard {
@@ -18,7 +18,7 @@ pub(crate) struct Shard {
     count: u64,
 }
 
-/// A shard as it was written down, unchecked.
+/// Index and count as recorded in a manifest or journal, unchecked.
 #[derive(Deserialize)]
 struct Numbers {
     index: u64,
@@ -34,15 +34,15 @@ impl TryFrom<Numbers> for Shard {
 }
 
 impl Shard {
-    /// All of it.
+    /// The whole input.
     pub(crate) const WHOLE: Self = Self { index: 1, count: 1 };
 
-    /// `I/N`; `auto/N` with I, or `auto` with both, from what Slurm and Kubernetes put into the environment, which `env`
-    /// reads. Nothing is ever taken from there unasked.
+    /// Parses `I/N`, `auto/N` (I from Slurm or Kubernetes) or `auto` (both from Slurm). `env` reads an environment variable;
+    /// without `auto` it is not called.
     pub(crate) fn parse(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let (index, count) = text.split_once('/').map_or((text, None), |(index, count)| (index, Some(count)));
         let fix = "give I/N with I from 1 to N, auto/N, or auto";
-        let bad = || Failure::input(Code::Shard, format!("'{}' does not say which part this is", one_line(text)), fix);
+        let bad = || Failure::input(Code::Shard, format!("invalid --shard value '{}'", one_line(text)), fix);
         let count = count.map(|count| count.parse().map_err(|_| bad())).transpose()?;
         let (index, count) = match (index, count) {
             ("auto", count) => from_env(count, env)?,
@@ -53,42 +53,42 @@ impl Shard {
             .ok_or_else(|| Failure::input(Code::Shard, format!("there is no shard {index} of {count}"), fix))
     }
 
-    /// `None` where there is no such shard.
+    /// Returns `None` if there is no such shard.
     fn new(index: u64, count: u64) -> Option<Self> {
         (count <= COUNT_MAX && (1..=count).contains(&index)).then_some(Self { index, count })
     }
 
-    /// `None` for the whole input.
+    /// Returns `None` for the whole input.
     pub(crate) fn part(self) -> Option<Self> {
         (self != Self::WHOLE).then_some(self)
     }
 
-    /// From 1.
+    /// The index, from 1.
     pub(crate) fn index(self) -> u64 {
         self.index
     }
 
-    /// How many there are.
+    /// The number of shards.
     pub(crate) fn count(self) -> u64 {
         self.count
     }
 
-    /// Whether it has the record `number`, from 1.
+    /// Returns whether the record `number`, from 1, is in this shard.
     pub(crate) fn has(self, number: u64) -> bool {
         (number - 1) % self.count == self.index - 1
     }
 
-    /// The place of its record `number` among its own, from 0.
+    /// Returns the position of its record `number` within the shard, from 0.
     pub(crate) fn place(self, number: u64) -> u64 {
         (number - 1) / self.count
     }
 
-    /// How many of `total` records it has.
+    /// Returns how many of `total` records are in this shard.
     pub(crate) fn len(self, total: u64) -> u64 {
         (total + self.count - self.index) / self.count
     }
 
-    /// For file names, which sort in its order: `00003-of-00008`.
+    /// Returns a tag for file names, such as `00003-of-00008`; it sorts by the index.
     pub(crate) fn tag(self) -> String {
         format!("{:05}-of-{:05}", self.index, self.count)
     }
@@ -106,30 +106,31 @@ fn from_env(count: Option<u64>, env: impl Fn(&str) -> Option<String>) -> Result<
     if let Some(id) = number("SLURM_ARRAY_TASK_ID") {
         let min = number("SLURM_ARRAY_TASK_MIN").unwrap_or(1);
         let Some(count) = count else {
-            // A few tasks of an array that are submitted again would look like a smaller array.
+            // If only some tasks of an array are submitted again, the array looks smaller: refuse it.
             let max = number("SLURM_ARRAY_TASK_MAX").unwrap_or(id);
             let all = number("SLURM_ARRAY_TASK_COUNT").unwrap_or(1);
             if min > 1 || !(min..=max).contains(&id) || (max - min).checked_add(1) != Some(all) {
-                let what =
-                    format!("the Slurm array has {all} tasks from {min} to {max}, which are no whole number of parts");
-                return refuse(what, "number it from 1 without gaps (--array=1-N), or give --shard auto/N");
+                let what = format!(
+                    "the Slurm array has {all} tasks from {min} to {max}: it has gaps or does not start at 0 or 1"
+                );
+                return refuse(what, "use --array=1-N, or give --shard auto/N");
             }
             return Ok((id - min + 1, all));
         };
         if min == 0 {
             let what = "the Slurm array is numbered from 0".to_owned();
-            return refuse(what, "number it from 1 (--array=1-N), or give --shard I/N");
+            return refuse(what, "use --array=1-N, or give --shard I/N");
         }
         return Ok((id, count));
     }
     if let Some(id) = number("JOB_COMPLETION_INDEX") {
         let Some(count) = count else {
-            let what = "Kubernetes says which part this is, but not how many there are".to_owned();
-            return refuse(what, "give --shard auto/N with the job's completions as N");
+            let what = "Kubernetes sets the index of this shard, but not the number of shards".to_owned();
+            return refuse(what, "give --shard auto/N, where N is the job's completions");
         };
         return Ok((id.saturating_add(1), count));
     }
-    let what = "neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX says which part this is".to_owned();
+    let what = "neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set".to_owned();
     refuse(what, "give --shard I/N")
 }
 
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_record_is_in_one_shard() {
+    fn every_record_is_in_exactly_one_shard() {
         for (count, total) in [(1, 0), (1, 7), (3, 7), (8, 3), (7, 700)] {
             let shards: Vec<Shard> = (1..=count).map(|index| Shard::new(index, count).unwrap()).collect();
             for number in 1..=total {
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_given_or_found() {
+    fn parses_values_and_the_environment() {
         assert_eq!(parse("3/8", &[]).unwrap(), "3/8");
         for bad in ["0/8", "9/8", "3", "3/0", "a/b", "-1/2", "", "/", "1/100000"] {
             assert!(parse(bad, &[]).is_err(), "{bad}");

@@ -1,4 +1,4 @@
-//! Results on stdout.
+//! Writes results to stdout, in the order of the input. Nothing is stored, so such a run cannot be resumed.
 
 use super::format::Format;
 use super::output_framing::OutputFraming;
@@ -10,52 +10,53 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Results on stdout: in the order of the input, each as soon as all before it are there. Nothing is kept, so there is no
-/// going on after an interruption.
+/// Writes each record as soon as all records before it are finished.
 pub(crate) struct StdoutSink<W> {
     out: W,
     frame: OutputFraming,
     shard: Shard,
+    /// Position of the next record to write, within the shard, from 0.
     next: u64,
-    early: BTreeMap<u64, (bool, String)>,
+    /// Finished records that wait for an earlier one.
+    out_of_order: BTreeMap<u64, (bool, String)>,
     finished: u64,
     failed: u64,
-    /// Refusals that do not go into the output.
-    apart: Vec<String>,
+    /// Failed records that are not part of the output.
+    separate_errors: Vec<String>,
     closed: bool,
 }
 
 impl<W: Write> StdoutSink<W> {
-    /// `shard`: whose records come.
+    /// `shard`: the shard of the records.
     pub(crate) fn new(out: W, format: Format, shard: Shard) -> Self {
         Self {
             out,
             frame: OutputFraming::new(format, Path::new("-")),
             shard,
             next: 0,
-            early: BTreeMap::new(),
+            out_of_order: BTreeMap::new(),
             finished: 0,
             failed: 0,
-            apart: Vec::new(),
+            separate_errors: Vec::new(),
             closed: false,
         }
     }
 
-    /// How many records are refusals.
+    /// Number of failed records.
     pub(crate) fn failed(&self) -> u64 {
         self.failed
     }
 
-    /// Writes what is left; gives the refusals that are not in the output.
+    /// Writes what is left; returns the failed records that are not part of the output.
     pub(crate) fn finish(mut self) -> Result<Vec<String>, Failure> {
         let ended = self.frame.end(&mut self.out).and_then(|()| self.out.flush());
         self.check(ended)?;
-        Ok(self.apart)
+        Ok(self.separate_errors)
     }
 
     fn check(&mut self, written: io::Result<()>) -> Result<(), Failure> {
         match written {
-            // A reader that left (`| head`) is no error.
+            // A closed pipe (`| head`) is not an error.
             Err(err) if err.kind() == io::ErrorKind::BrokenPipe => self.closed = true,
             Err(err) => {
                 let what = format!("cannot write the output: {err}");
@@ -75,11 +76,11 @@ impl<W: Write> RecordSink for StdoutSink<W> {
     fn put(&mut self, done: &FinishedRecord<'_>) -> Result<(), Failure> {
         self.finished += 1;
         self.failed += u64::from(!done.ok);
-        self.early.insert(self.shard.place(done.number), (done.ok, done.record.to_string()));
-        while let Some((ok, record)) = self.early.remove(&self.next) {
+        self.out_of_order.insert(self.shard.place(done.number), (done.ok, done.record.to_string()));
+        while let Some((ok, record)) = self.out_of_order.remove(&self.next) {
             self.next += 1;
             if !ok && self.frame.format.separates_errors() {
-                self.apart.push(record);
+                self.separate_errors.push(record);
                 continue;
             }
             let written = self.frame.put(record.as_bytes(), &mut self.out).and_then(|()| self.out.flush());
@@ -121,12 +122,12 @@ mod tests {
                 .put(&FinishedRecord { number: *number, key: Key([0; 16]), ok, tokens: (0, 0), record: &record })
                 .unwrap();
         }
-        let apart = stream.finish().unwrap();
-        (String::from_utf8(out).unwrap(), apart)
+        let separate_errors = stream.finish().unwrap();
+        (String::from_utf8(out).unwrap(), separate_errors)
     }
 
     #[test]
-    fn a_stream_keeps_the_order_of_the_input_or_of_the_format() {
+    fn stdout_has_the_order_of_the_input_or_of_the_format() {
         let line = |n: u64| format!("{{\"question_id\":{}}}", 100 - n);
         let lines = |list: &[u64]| list.iter().map(|n| line(*n) + "\n").collect::<String>();
         assert_eq!(stream(Format::Openai, &[2, 3, 1]).0, lines(&[1, 2, 3]));

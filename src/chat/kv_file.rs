@@ -6,7 +6,7 @@
 
 use crate::atomic_file::{AtomicFile, Mode};
 use crate::decode::Decoder;
-use crate::engine::Settings;
+use crate::engine::EngineSettings;
 use crate::error::Failure;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -32,7 +32,7 @@ pub(super) struct KvIdentity {
 
 impl KvIdentity {
     /// The identity of the model with this fingerprint under `settings`.
-    pub(super) fn new(model: String, settings: &Settings) -> Self {
+    pub(super) fn new(model: String, settings: &EngineSettings) -> Self {
         Self {
             model,
             pin: env!("TULU_QUANT_PIN").to_owned(),

@@ -224,7 +224,11 @@ mod tests {
     use crate::engine::Sampling;
 
     fn parameters() -> Parameters {
-        Parameters { sampling: Sampling { seed: 7, ..Sampling::card() }, max_tokens: 256, stop: Vec::new() }
+        Parameters {
+            sampling: Sampling { seed: 7, ..Sampling::model_card_defaults() },
+            max_tokens: 256,
+            stop: Vec::new(),
+        }
     }
 
     #[test]

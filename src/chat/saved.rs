@@ -9,7 +9,6 @@ use super::saved_files::kv_path;
 use crate::atomic_file::{self, Mode};
 use crate::engine::{Model, Token};
 use crate::error::{Code, Failure};
-use crate::hex::hex;
 use crate::prompt::{Message, Role};
 use crate::sanitize::one_line;
 use crate::stderr;
@@ -18,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use tulu_quantize::hex;
 
 /// The value of `format` in every file.
 const FORMAT: &str = "tulu-quant conversation";

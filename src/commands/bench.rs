@@ -1,8 +1,8 @@
-//! `tulu-quant bench`: how fast a model runs here, in the shape of llama-bench.
+//! `tulu-quant bench`: measures the speed of a model in the shape of llama-bench. The measurement is in `bench/`.
 
-use super::load;
+use super::load_model;
 use crate::bench::{self, Subject, Test};
-use crate::engine::{Context, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Settings, gpus};
+use crate::engine::{Context, EngineSettings, Model, N_BATCH, N_CTX_MIN, N_UBATCH, gpus};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::options::{EngineArgs, HubArgs};
@@ -11,18 +11,18 @@ use std::ffi::OsString;
 use tulu_quantize::Ftype;
 use tulu_quantize::gguf::Gguf;
 
-/// Measure how fast a model reads prompts (pp) and generates (tg)
+/// Measure the speed of prompt processing (pp) and generation (tg)
 ///
-/// The method is llama-bench's, so the numbers compare: random tokens, a warm-up, then -r runs. For generation the table
-/// also says which share of the memory bandwidth measured here it reached; reading the weights is what bounds it.
+/// The method is that of llama-bench, so the numbers can be compared: random tokens, a warm-up run, then -r runs. For
+/// generation, which is limited by reading the weights, the table also shows the fraction of the measured memory bandwidth.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tulu-quant bench tulu-2-13b-Q4_K_M.gguf\n  \
     tulu-quant bench tulu-2-13b-Q4_K_M.gguf -p 512 -n 128 -t 8 --json")]
 pub(crate) struct Args {
-    /// A short name, Hub id, checkpoint folder or .gguf file; without it, the small demonstration model in the program
+    /// Short name, Hub id, checkpoint folder or .gguf file [default: the bundled demonstration model]
     #[arg(env = "TULU_QUANT_MODEL")]
     model: Option<OsString>,
-    /// Prompt lengths, with commas between; 0: none
+    /// Prompt lengths, separated by commas; 0: none
     #[arg(
         short = 'p',
         long,
@@ -32,14 +32,14 @@ pub(crate) struct Args {
         env = "TULU_QUANT_N_PROMPT"
     )]
     n_prompt: Vec<u32>,
-    /// Tokens to generate, with commas between; 0: none
+    /// Tokens to generate, separated by commas; 0: none
     #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128", env = "TULU_QUANT_N_GEN")]
     n_gen: Vec<u32>,
-    /// Runs of each test
+    /// Repetitions of each test
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000),
           env = "TULU_QUANT_REPETITIONS")]
     repetitions: u32,
-    /// Write an array of objects with llama-bench's field names
+    /// Print a JSON array of objects with llama-bench's field names
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
     #[command(flatten)]
@@ -56,12 +56,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             Failure::input(Code::Usage, "there is nothing to measure", "give -p or -n a number above 0")
         })?;
     let settings = args.engine.settings()?;
-    // As llama-bench: the window is what the longest test needs.
+    // As in llama-bench: the context is as large as the longest test needs.
     let n_ctx = settings.n_ctx.unwrap_or(N_CTX_MIN).max(longest);
-    let settings = Settings { n_ctx: Some(n_ctx), ..settings }.check()?;
+    let settings = EngineSettings { n_ctx: Some(n_ctx), ..settings }.check()?;
     let interrupt = Interrupt::install()?;
-    let path = load::resolve(args.model.as_deref(), &settings, &args.hub, &interrupt)?;
-    let model = load::model(&path, settings, Some(1), &interrupt)?;
+    let path = load_model::resolve(args.model.as_deref(), &settings, &args.hub, &interrupt)?;
+    let model = load_model::model(&path, settings, Some(1), &interrupt)?;
     let subject = subject(&model)?;
     let mut context = model.context(&interrupt)?;
 
@@ -102,7 +102,7 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
     let settings = model.settings();
     let gguf = Gguf::open(model.path())?;
     let bytes = |name: &str| gguf.tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.bytes);
-    // Of the embedding only one row is read, unless it is the output matrix too.
+    // Only one row of the embedding is read, unless it is the output matrix too.
     let unread = bytes("output.weight").and(bytes("token_embd.weight")).unwrap_or(0);
     let ftype = gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("", Ftype::name);
     let size = gguf.str("general.size_label").unwrap_or("");

@@ -1,6 +1,6 @@
 //! `chat`: an interactive conversation, or answers to prompts given by flags or stdin. The conversation itself is in `chat/`.
 
-use super::load;
+use super::load_model;
 use crate::chat::{AnswerWriter, Conversation, Habits, Overflow, Parameters, Saved, run_interactive};
 use crate::decode::{Answer, FinishReason};
 use crate::engine::Sampling;
@@ -113,8 +113,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let interrupt = Interrupt::install()?;
     let model = args.model.as_deref().or(saved.as_ref().map(|(_, saved)| saved.model.as_os_str()));
-    let path = load::resolve(model, &settings, &args.hub, &interrupt)?;
-    let model = load::model(&path, settings, Some(1), &interrupt)?;
+    let path = load_model::resolve(model, &settings, &args.hub, &interrupt)?;
+    let model = load_model::model(&path, settings, Some(1), &interrupt)?;
     let seed = parameters.sampling.seed;
     let overflow = if turns.is_empty() { Overflow::DropOldest } else { Overflow::Error };
     let overflow = args.on_overflow.unwrap_or(overflow);
@@ -156,7 +156,7 @@ fn hint_prompt(failure: Failure, model: &str) -> Failure {
 
 /// Validates the parsed flags. Absent ones are as the conversation was saved, or as in the model card's example.
 fn parameters(args: &Args, saved: Option<&Parameters>) -> Result<Parameters, Failure> {
-    let mut default = saved.map_or_else(Sampling::card, |saved| saved.sampling.clone());
+    let mut default = saved.map_or_else(Sampling::model_card_defaults, |saved| saved.sampling.clone());
     default.presence_penalty = args.presence_penalty.unwrap_or(default.presence_penalty);
     default.frequency_penalty = args.frequency_penalty.unwrap_or(default.frequency_penalty);
     let mut stop = saved.map(|saved| saved.stop.clone()).unwrap_or_default();

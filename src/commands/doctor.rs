@@ -1,7 +1,7 @@
-//! `doctor`: is this build right for this machine, and do llama.cpp's kernels run and give the right numbers?
+//! `doctor`: checks that this build fits this machine, and that llama.cpp's kernels run and compute correctly.
 //!
-//! The self-test runs in a child process: a build with instructions the CPU lacks dies with SIGILL, and that has to be
-//! said, not suffered.
+//! The self-test runs in a child process: a build that uses instructions this CPU lacks dies with SIGILL, and the parent
+//! process reports it.
 
 use crate::error::{Code, Exit, Failure};
 use crate::model::hub::HubSettings;
@@ -10,22 +10,22 @@ use llama_ext::{GgmlType, cpu_check, cpu_features};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
-/// Check this build and this machine, and say what to change
+/// Check this build and this machine, and suggest changes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tulu-quant doctor\n  tulu-quant doctor --json | jq .advice")]
 pub(crate) struct Args {
     /// Print the findings as one JSON object
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
-    /// Run the self-test here and print its result as JSON (what doctor starts as a child)
+    /// Run the self-test in this process and print its result as JSON (doctor starts it as a child)
     #[arg(long, hide = true)]
     self_test: bool,
 }
 
-/// The activations are rounded to 8 bits in the product; what is right stays well below this.
+/// Maximum error of a product. Activations are rounded to 8 bits; correct results stay well below this.
 const TOLERANCE: f64 = 0.05;
 
-/// Runs the verb: exit 0 when all is well, 4 when a kernel fails.
+/// Runs the subcommand: exit code 0, or 4 if a kernel fails.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.self_test {
         return crate::stdout::print(&(self_test()?.to_string() + "\n"));
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let hub = hub.ok();
     if let Some(hub) = hub.as_ref().filter(|hub| hub.sends_secret_unencrypted()) {
-        advice.push(format!("the token goes to {} without encryption: give HF_ENDPOINT as https", hub.endpoint));
+        advice.push(format!("the token is sent to {} without encryption: use an https HF_ENDPOINT", hub.endpoint));
     }
     let text = if args.json {
         let features: Vec<Value> =
@@ -95,7 +95,7 @@ struct Feature {
     built: bool,
 }
 
-/// What the CPU says against what llama.cpp was compiled with.
+/// Returns the features of the CPU and those that llama.cpp was built for.
 fn features() -> Vec<Feature> {
     let has = |name: &str| cpu_has(name);
     cpu_features::built_for().into_iter().map(|(name, built)| Feature { name, cpu: has(name), built }).collect()
@@ -114,7 +114,7 @@ fn cpu_has(name: &str) -> bool {
         "avx512vbmi" => is_x86_feature_detected!("avx512vbmi"),
         "avx512vnni" => is_x86_feature_detected!("avx512vnni"),
         "avx512bf16" => is_x86_feature_detected!("avx512bf16"),
-        // std does not detect AMX on stable: the kernel's list says it, and says it only where the kernel allows it
+        // Stable Rust does not detect AMX. The kernel lists it only if programs may use it.
         "amx_int8" => std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains(" amx_int8")),
         _ => false,
     }
@@ -137,7 +137,7 @@ fn cpu_has(_: &str) -> bool {
     false
 }
 
-/// The types the self-test multiplies: the commonest ones a Tulu model is run in.
+/// The types that the self-test multiplies: the most common ones for Tulu models.
 const TESTED: [GgmlType; 3] = [GgmlType::Q4_K, GgmlType::Q6_K, GgmlType::Q8_0];
 
 fn self_test() -> Result<Value, Failure> {
@@ -154,7 +154,7 @@ fn self_test() -> Result<Value, Failure> {
     Ok(Value::Array(results))
 }
 
-/// Runs [`self_test`] in a child; the error says how the child ended or which product was wrong.
+/// Runs [`self_test`] in a child process. The error describes how the child ended, or which product was wrong.
 fn run_self_test() -> Result<Value, String> {
     let program = std::env::current_exe().map_err(|err| format!("cannot find this program: {err}"))?;
     let child = Command::new(program).args(["doctor", "--self-test"]).stdin(Stdio::null()).output();
@@ -170,13 +170,13 @@ fn run_self_test() -> Result<Value, String> {
     }
 }
 
-/// Where models come from and go to; of the token only whether there is one.
+/// The Hub settings as JSON; of the token only whether there is one.
 fn hub_json(hub: &HubSettings) -> Value {
     json!({"endpoint": hub.endpoint, "cache": hub.cache.0.display().to_string(), "token": hub.token.is_some(),
            "offline": hub.offline, "proxies": HubSettings::proxies()})
 }
 
-/// The same for people.
+/// The Hub settings as text.
 fn hub_text(hub: &HubSettings) -> String {
     let mut out = format!("hub          {}", hub.endpoint);
     out += if hub.token.is_some() { ", with a token" } else { ", without a token" };
@@ -187,7 +187,7 @@ fn hub_text(hub: &HubSettings) -> String {
     out + &format!("\ndownloads    {}\n", crate::sanitize::shown(&hub.cache.0))
 }
 
-/// The pinned llama.cpp, from the pin file: (what, which).
+/// The pinned llama.cpp, from the pin file.
 fn pin() -> Value {
     let pairs = llama_ext::PIN.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
     pairs.map(|(key, value)| (key.to_owned(), json!(value.trim_matches('"')))).collect::<serde_json::Map<_, _>>().into()

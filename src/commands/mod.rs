@@ -8,7 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
-mod load;
+mod load_model;
 mod local_model;
 pub(crate) mod man;
 pub(crate) mod models;

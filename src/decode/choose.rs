@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn the_result_does_not_depend_on_the_number_of_threads() {
         let logits: Vec<f32> = (0..5000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 32.0).collect();
-        let sampling = |seed| Sampling { seed, frequency_penalty: 0.5, repeat_penalty: 1.2, ..Sampling::card() };
+        let sampling =
+            |seed| Sampling { seed, frequency_penalty: 0.5, repeat_penalty: 1.2, ..Sampling::model_card_defaults() };
         let drawn = |n_threads| {
             let mut samplers: Vec<Sampler> = (0..40).map(|seed| Sampler::new(&sampling(seed), &[])).collect();
             let step = |_| on_threads(&mut samplers, n_threads, |sampler| sampler.choose(&logits));

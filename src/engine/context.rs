@@ -4,7 +4,7 @@
 use super::Token;
 use super::backend::backend;
 use super::memory_plan::KvPlan;
-use super::settings::{FlashAttn, N_BATCH, N_UBATCH, Settings};
+use super::settings::{EngineSettings, FlashAttn, N_BATCH, N_UBATCH};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use llama_cpp_2::DecodeError;
@@ -37,7 +37,7 @@ impl<'m> Context<'m> {
     /// all sequences are computed in one pass over the weights. `decode/` decides which sequence uses which cells.
     pub(super) fn new(
         model: &'m LlamaModel,
-        settings: &Settings,
+        settings: &EngineSettings,
         n_threads: u32,
         plan: KvPlan,
         interrupt: Interrupt,
@@ -59,7 +59,7 @@ impl<'m> Context<'m> {
             .with_flash_attention_policy(flash_attn.number())
             .with_type_k(settings.type_k.ggml())
             .with_type_v(settings.type_v.ggml());
-        let params = llama_ext::abort::stop_when(params, move || interrupt.asked().is_some());
+        let params = llama_ext::abort::abort_when(params, move || interrupt.asked().is_some());
         llama_ext::log::clear();
         let inner = model.new_context(backend()?, params).map_err(|_| {
             let what = format!("llama.cpp cannot make a context: {}", llama_ext::log::tail());

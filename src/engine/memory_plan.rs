@@ -3,7 +3,7 @@
 //! process later. The formula is in `model_dims.rs`, the available memory in `available.rs`.
 
 use super::model_dims::ModelDims;
-use super::settings::{CacheType, FlashAttn, N_CTX_MIN, Settings};
+use super::settings::{CacheType, EngineSettings, FlashAttn, N_CTX_MIN};
 use crate::error::{Code, Failure};
 use crate::platform::Available;
 use crate::table::gib;
@@ -31,14 +31,14 @@ pub(crate) struct KvPlan {
 impl KvPlan {
     /// Plans the KV cache for `n_slots` sequences, or for as many as the available memory suggests. Each sequence can grow
     /// to `n_ctx` tokens. The pool has `n_ctx` cells per slot, but at most one context plus half of the remaining free
-    /// memory, and at most what the input can use ([`Settings::n_needed`]). A request waits while the pool has no free cells
+    /// memory, and at most what the input can use ([`EngineSettings::n_needed`]). A request waits while the pool has no free cells
     /// for its prompt.
     ///
     /// # Errors
     /// `CTX_SIZE`, `MEMORY`: the context is too large. `KV_TOKENS`: `--kv-tokens` is less than one context.
     pub(crate) fn new(
         dims: &ModelDims,
-        settings: &Settings,
+        settings: &EngineSettings,
         n_slots: Option<u32>,
         available: &Available,
     ) -> Result<Self, Failure> {
@@ -63,7 +63,7 @@ impl KvPlan {
 
 /// Returns the context size of one sequence, in tokens: as given; otherwise the training context, reduced to what fits in
 /// the available memory.
-fn context_size(dims: &ModelDims, settings: &Settings, available: &Available) -> Result<u32, Failure> {
+fn context_size(dims: &ModelDims, settings: &EngineSettings, available: &Available) -> Result<u32, Failure> {
     let asked = settings.n_ctx.unwrap_or(dims.n_ctx_train);
     settings.check_trained_context(dims.n_ctx_train)?;
     if dims.memory_needed(settings, asked) <= available.bytes {
@@ -76,7 +76,7 @@ fn context_size(dims: &ModelDims, settings: &Settings, available: &Available) ->
     if let (None, Some(n_ctx)) = (settings.n_ctx, largest) {
         return Ok(n_ctx);
     }
-    let small = Settings { type_k: CacheType::Q8_0, type_v: CacheType::Q8_0, ..settings.clone() };
+    let small = EngineSettings { type_k: CacheType::Q8_0, type_v: CacheType::Q8_0, ..settings.clone() };
     let fix = if dims.memory_needed(&small, asked) <= available.bytes && settings.flash_attn != FlashAttn::Off {
         "give -ctk q8_0 -ctv q8_0, or a smaller -c".to_owned()
     } else if let Some(n_ctx) = largest {
@@ -96,7 +96,7 @@ fn context_size(dims: &ModelDims, settings: &Settings, available: &Available) ->
 
 #[cfg(test)]
 mod tests {
-    use super::{Available, CacheType, KvPlan, ModelDims, Settings, context_size};
+    use super::{Available, CacheType, EngineSettings, KvPlan, ModelDims, context_size};
     use crate::error::Code;
 
     const GIB: u64 = 1 << 30;
@@ -119,30 +119,30 @@ mod tests {
         }
     }
 
-    fn settings(n_ctx: Option<u32>) -> Settings {
-        Settings { n_ctx, ..Settings::default() }
+    fn settings(n_ctx: Option<u32>) -> EngineSettings {
+        EngineSettings { n_ctx, ..EngineSettings::default() }
     }
 
     #[test]
-    fn the_kv_cache_of_13b_takes_800_kib_a_token() {
+    fn the_kv_cache_of_13b_takes_800_kib_per_cell() {
         assert_eq!(tulu_13b().kv_bytes_per_cell(CacheType::F16, CacheType::F16), 819_200);
         assert_eq!(tulu_13b().kv_bytes_per_cell(CacheType::Q8_0, CacheType::Q8_0), 435_200);
     }
 
     #[test]
-    fn the_default_window_is_cut_to_what_fits_and_an_asked_one_is_refused() {
+    fn the_default_context_is_reduced_to_fit_and_a_given_one_is_refused() {
         let dims = tulu_13b();
         assert_eq!(context_size(&dims, &settings(None), &free(64 * GIB)).ok(), Some(4096));
-        let cut = context_size(&dims, &settings(None), &free(9 * GIB)).unwrap_or(0);
-        assert!((256..4096).contains(&cut) && cut.is_multiple_of(256), "{cut}");
+        let reduced = context_size(&dims, &settings(None), &free(9 * GIB)).unwrap_or(0);
+        assert!((256..4096).contains(&reduced) && reduced.is_multiple_of(256), "{reduced}");
         let refused = context_size(&dims, &settings(Some(4096)), &free(10 * GIB));
         assert!(refused.is_err_and(|failure| failure.code == Code::Memory && failure.fix.contains("-ctk q8_0")));
         let refused = context_size(&dims, &settings(Some(4096)), &free(9 * GIB));
-        assert!(refused.is_err_and(|failure| failure.fix == format!("give -c {cut} or less")));
+        assert!(refused.is_err_and(|failure| failure.fix == format!("give -c {reduced} or less")));
     }
 
     #[test]
-    fn a_pool_holds_a_window_for_each_slot_or_what_fits() {
+    fn the_pool_has_one_context_per_slot_or_what_fits() {
         let dims = tulu_13b();
         let cache = |slots, memory| {
             KvPlan::new(&dims, &settings(None), slots, &free(memory)).unwrap_or_else(|err| panic!("{err}"))
@@ -152,16 +152,16 @@ mod tests {
         let tight = cache(Some(16), 16 * GIB);
         assert_eq!((tight.n_ctx, tight.n_slots), (4096, 16));
         assert!((4096..16 * 4096).contains(&tight.n_cells), "{tight:?}");
-        let asked = Settings { n_cells: Some(5000), ..settings(None) };
+        let asked = EngineSettings { n_cells: Some(5000), ..settings(None) };
         assert_eq!(KvPlan::new(&dims, &asked, Some(16), &free(64 * GIB)).map(|cache| cache.n_cells).ok(), Some(5120));
-        let asked = Settings { n_cells: Some(4000), ..settings(None) };
+        let asked = EngineSettings { n_cells: Some(4000), ..settings(None) };
         let refused = KvPlan::new(&dims, &asked, Some(16), &free(64 * GIB));
         assert!(
             refused.is_err_and(|failure| failure.code == Code::KvTokens && failure.fix.contains("--kv-tokens 4096"))
         );
         assert_eq!(cache(None, 256 * GIB).n_slots, 32);
         for (needed, cells) in [(9000, 9216), (100, 4096), (1 << 20, 4 * 4096)] {
-            let short = Settings { n_needed: Some(needed), ..settings(None) };
+            let short = EngineSettings { n_needed: Some(needed), ..settings(None) };
             assert_eq!(
                 KvPlan::new(&dims, &short, Some(4), &free(64 * GIB)).map(|cache| cache.n_cells).ok(),
                 Some(cells)
@@ -173,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn a_window_beyond_training_is_refused() {
+    fn a_context_beyond_training_is_refused() {
         let refused = context_size(&tulu_13b(), &settings(Some(4097)), &free(64 * GIB));
         assert!(refused.is_err_and(|failure| failure.code == Code::CtxSize));
     }
 
     #[test]
-    fn what_the_gpu_holds_needs_no_main_memory() {
-        let offloaded = Settings { n_gpu_layers: 99, ..settings(None) };
+    fn offloaded_layers_need_no_main_memory() {
+        let offloaded = EngineSettings { n_gpu_layers: 99, ..settings(None) };
         assert!(tulu_13b().memory_needed(&offloaded, 4096) < GIB / 2);
     }
 }

@@ -7,14 +7,14 @@ use super::gguf_preflight::{self, Preflight};
 use super::memory_plan::KvPlan;
 use super::model_dims::ModelDims;
 use super::repack;
-use super::settings::{N_SLOTS_MAX, Settings};
+use super::settings::{EngineSettings, N_SLOTS_MAX};
 use super::threads::default_threads;
 use super::vocab::{Rules, Vocab};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::platform::available_memory;
 use llama_cpp_2::model::LlamaModel;
-use llama_ext::load::Load;
+use llama_ext::load::LoadOptions;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ pub(crate) struct Model {
     inner: LlamaModel,
     path: PathBuf,
     dims: ModelDims,
-    settings: Settings,
+    settings: EngineSettings,
     kv_plan: KvPlan,
     n_threads: u32,
     repacked: bool,
@@ -37,7 +37,7 @@ impl Model {
     /// stops with the error `INTERRUPTED`.
     pub(crate) fn load(
         path: &Path,
-        settings: Settings,
+        settings: EngineSettings,
         n_slots: Option<u32>,
         progress: impl FnMut(f32) -> bool,
     ) -> Result<Self, Failure> {
@@ -60,9 +60,9 @@ impl Model {
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(dims.tensor_bytes));
         let repacked = repack::decide(settings.repack, main_type, dims.tensor_bytes, kv_plan.n_slots, n_threads);
         kv_plan.n_ahead = repack::n_ahead(repacked, kv_plan.n_slots);
-        let Settings { n_gpu_layers, mmap, mlock, .. } = settings;
+        let EngineSettings { n_gpu_layers, mmap, mlock, .. } = settings;
         let no_space_prefix = rules.spaces.is_some();
-        let how = Load { vocab_only: false, n_gpu_layers, mmap, mlock, repack: repacked, no_space_prefix };
+        let how = LoadOptions { vocab_only: false, n_gpu_layers, mmap, mlock, repack: repacked, no_space_prefix };
         let inner = load(path, how, progress)?;
         if mlock && llama_ext::log::tail().contains("mlock") {
             return Err(Failure::machine(
@@ -91,7 +91,7 @@ impl Model {
     }
 
     /// The settings that it was loaded with.
-    pub(crate) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &EngineSettings {
         &self.settings
     }
 
@@ -145,7 +145,8 @@ impl VocabFile {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let rules = gguf_preflight::check_vocabulary(path)?;
         let no_space_prefix = rules.spaces.is_some();
-        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false, no_space_prefix };
+        let how =
+            LoadOptions { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false, no_space_prefix };
         load(path, how, |_| true).map(|inner| Self(inner, rules))
     }
 
@@ -166,7 +167,7 @@ impl VocabFile {
 }
 
 /// Loads a file whose header was checked with llama.cpp.
-fn load(path: &Path, how: Load, mut progress: impl FnMut(f32) -> bool) -> Result<LlamaModel, Failure> {
+fn load(path: &Path, how: LoadOptions, mut progress: impl FnMut(f32) -> bool) -> Result<LlamaModel, Failure> {
     let name = path.to_str().and_then(|name| CString::new(name).ok()).ok_or_else(|| {
         Failure::input(Code::Model, "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)
     })?;

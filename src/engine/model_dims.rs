@@ -1,7 +1,7 @@
 //! The dimensions of a model, and the memory that a run of it needs: ONE formula for loading (`memory_plan.rs`), `inspect`,
 //! the model card, and the question before a download.
 
-use super::settings::{CacheType, FlashAttn, N_UBATCH, Settings};
+use super::settings::{CacheType, EngineSettings, FlashAttn, N_UBATCH};
 use tulu_quantize::checkpoint::Config;
 
 /// The dimensions of a model that its memory depends on.
@@ -42,7 +42,7 @@ impl ModelDims {
 
     /// Returns the bytes of main memory that a run needs: the tensors, a KV cache of `n_cells` tokens and the compute
     /// buffers, minus the layers that are offloaded to a GPU.
-    pub(crate) fn memory_needed(&self, settings: &Settings, n_cells: u32) -> u64 {
+    pub(crate) fn memory_needed(&self, settings: &EngineSettings, n_cells: u32) -> u64 {
         let kv = self.kv_bytes_per_cell(settings.type_k, settings.type_v).saturating_mul(u64::from(n_cells));
         let layers = u64::from(self.n_layer) + 1;
         let here = layers - u64::from(settings.n_gpu_layers).min(layers);
@@ -53,7 +53,7 @@ impl ModelDims {
     /// Returns [`Self::memory_needed`] for one sequence with the whole training context and default settings. Model cards,
     /// `inspect` and the question before a download show this number.
     pub(crate) fn memory_with_defaults(&self) -> u64 {
-        self.memory_needed(&Settings::default(), self.n_ctx_train)
+        self.memory_needed(&EngineSettings::default(), self.n_ctx_train)
     }
 
     /// Returns the KV cache bytes per cell (one token position; a shared prefix is stored once).
@@ -67,13 +67,13 @@ impl ModelDims {
     }
 
     /// Returns the bytes that one more KV cell costs: its keys and values, and its part of the compute buffers.
-    pub(super) fn bytes_per_cell(&self, settings: &Settings) -> u64 {
+    pub(super) fn bytes_per_cell(&self, settings: &EngineSettings) -> u64 {
         self.kv_bytes_per_cell(settings.type_k, settings.type_v) + mask_bytes(self, settings) * u64::from(N_UBATCH)
     }
 
     /// Bytes of llama.cpp's compute buffers: logits and activations of one micro-batch (the widest layer is about three
     /// times the stream), and what [`mask_bytes`] counts.
-    fn compute_bytes(&self, settings: &Settings, n_cells: u32) -> u64 {
+    fn compute_bytes(&self, settings: &EngineSettings, n_cells: u32) -> u64 {
         let row = u64::from(self.n_vocab) + 16 * u64::from(self.n_embd);
         u64::from(N_UBATCH) * (4 * row + mask_bytes(self, settings) * u64::from(n_cells))
     }
@@ -81,7 +81,7 @@ impl ModelDims {
 
 /// Bytes of compute buffers per cell and row of a micro-batch: the attention mask, in f16 with flash attention; without it
 /// in f32, and the score matrix beside it.
-fn mask_bytes(dims: &ModelDims, settings: &Settings) -> u64 {
+fn mask_bytes(dims: &ModelDims, settings: &EngineSettings) -> u64 {
     match settings.flash_attn {
         FlashAttn::Off => 4 + 4 * u64::from(dims.n_head),
         FlashAttn::On | FlashAttn::Auto => 2,

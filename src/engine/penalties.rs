@@ -1,45 +1,45 @@
-//! Penalties on tokens that were there before. Only their logits are touched, so a long vocabulary costs nothing.
+//! Penalties on earlier tokens. Only the logits of these tokens are changed, so the cost does not depend on the vocabulary.
 
 use super::Token;
 use super::sampling::Sampling;
 use std::collections::{BTreeMap, VecDeque};
 
-/// What a sampler has against tokens that were there before.
+/// The penalties of a sampler, and the tokens that they apply to.
 #[derive(Debug)]
 pub(super) struct Penalties {
-    /// Divides the logits of the last `last_n` tokens, prompt included; multiplies them where they are negative, as
-    /// Transformers and vLLM do.
+    /// Repetition penalty for the last `last_n` tokens, including the prompt: divides positive logits and multiplies negative
+    /// ones, as in Transformers and vLLM.
     repeat: f32,
     last_n: usize,
-    lately: VecDeque<Token>,
-    /// How often each of them is in `lately`.
+    recent: VecDeque<Token>,
+    /// How often each token is in `recent`.
     seen: BTreeMap<Token, u32>,
-    /// Subtracted once for every token of the answer.
+    /// Subtracted once from every token of the answer.
     presence: f32,
-    /// Subtracted for every time it is in the answer.
+    /// Subtracted for each occurrence in the answer.
     frequency: f32,
-    /// How often each is in the answer. OpenAI and vLLM count nothing of the prompt here.
+    /// How often each token is in the answer. As in OpenAI's API and vLLM, the prompt does not count.
     answered: BTreeMap<Token, u32>,
 }
 
 impl Penalties {
-    /// `prompt`: what the answer follows.
+    /// `prompt`: the tokens before the answer.
     pub(super) fn new(sampling: &Sampling, prompt: &[Token]) -> Self {
         let last_n = if sampling.repeat_penalty == 1.0 { 0 } else { sampling.repeat_last_n as usize };
         let mut penalties = Self {
             repeat: sampling.repeat_penalty,
             last_n,
-            lately: VecDeque::new(),
+            recent: VecDeque::new(),
             seen: BTreeMap::new(),
             presence: sampling.presence_penalty,
             frequency: sampling.frequency_penalty,
             answered: BTreeMap::new(),
         };
-        prompt[prompt.len().saturating_sub(last_n)..].iter().for_each(|token| penalties.see(*token));
+        prompt[prompt.len().saturating_sub(last_n)..].iter().for_each(|token| penalties.add_recent(*token));
         penalties
     }
 
-    /// Ids and new values of the logits that change.
+    /// Returns ids and new values of the logits that change.
     pub(super) fn apply(&self, logits: &[f32]) -> Vec<(usize, f32)> {
         let mut changed = BTreeMap::new();
         let id = |token: &Token| usize::try_from(token.0).unwrap_or(usize::MAX);
@@ -55,27 +55,27 @@ impl Penalties {
         changed.into_iter().collect()
     }
 
-    /// `token` is part of the answer now.
+    /// Appends `token` to the answer.
     pub(super) fn accept(&mut self, token: Token) {
-        self.see(token);
+        self.add_recent(token);
         if self.presence != 0.0 || self.frequency != 0.0 {
             *self.answered.entry(token).or_default() += 1;
         }
     }
 
-    fn see(&mut self, token: Token) {
+    fn add_recent(&mut self, token: Token) {
         if self.last_n == 0 {
             return;
         }
-        self.lately.push_back(token);
+        self.recent.push_back(token);
         *self.seen.entry(token).or_default() += 1;
-        if self.lately.len() > self.last_n
-            && let Some(gone) = self.lately.pop_front()
-            && let Some(times) = self.seen.get_mut(&gone)
+        if self.recent.len() > self.last_n
+            && let Some(oldest) = self.recent.pop_front()
+            && let Some(times) = self.seen.get_mut(&oldest)
         {
             *times -= 1;
             if *times == 0 {
-                self.seen.remove(&gone);
+                self.seen.remove(&oldest);
             }
         }
     }
@@ -90,19 +90,19 @@ mod tests {
     }
 
     #[test]
-    fn repeated_tokens_lose_on_either_side_of_zero() {
+    fn repeat_penalty_lowers_positive_and_negative_logits() {
         let sampling = Sampling { repeat_penalty: 2.0, repeat_last_n: 3, ..Sampling::greedy() };
         let mut penalties = Penalties::new(&sampling, &tokens(&[4, 0, 1, 1]));
         let logits = [8.0, -3.0, 5.0, 1.0, 7.0];
         assert_eq!(penalties.apply(&logits), [(0, 4.0), (1, -6.0)]);
         penalties.accept(Token::new(2));
-        assert_eq!(penalties.apply(&logits), [(1, -6.0), (2, 2.5)], "0 is too long ago");
+        assert_eq!(penalties.apply(&logits), [(1, -6.0), (2, 2.5)], "token 0 is no longer recent");
         let all = Sampling { repeat_last_n: Sampling::REPEAT_LAST_N_MAX, ..sampling };
         assert_eq!(Penalties::new(&all, &tokens(&[4, 0, 1, 1])).apply(&logits).len(), 3);
     }
 
     #[test]
-    fn presence_and_frequency_count_the_answer_alone() {
+    fn presence_and_frequency_count_only_the_answer() {
         let sampling = Sampling { presence_penalty: 0.5, frequency_penalty: 0.25, ..Sampling::greedy() };
         let mut penalties = Penalties::new(&sampling, &tokens(&[0, 1]));
         assert_eq!(penalties.apply(&[1.0, 1.0, 1.0]), []);
@@ -110,6 +110,6 @@ mod tests {
         assert_eq!(penalties.apply(&[1.0, 1.0, 1.0]), [(0, 0.25), (2, 0.0)]);
         let none =
             Penalties::new(&Sampling { repeat_last_n: 0, repeat_penalty: 2.0, ..Sampling::greedy() }, &tokens(&[0]));
-        assert_eq!(none.apply(&[1.0]), [], "a window of none");
+        assert_eq!(none.apply(&[1.0]), [], "repeat_last_n is 0");
     }
 }

@@ -1,6 +1,6 @@
-//! Sampling: its checked parameters, and the choice of a token from logits. Penalties come first (`penalties.rs`), then what
-//! Transformers calls warpers, in its order: temperature, top-k, top-p, min-p (`_get_logits_processor` of Transformers 4.57
-//! and 5; vLLM has them in this order too, but for min-p, which it applies before top-k). The last one draws.
+//! Chooses a token from logits. Penalties come first (`penalties.rs`), then the warpers of Transformers, in its order:
+//! temperature, top-k, top-p, min-p (`_get_logits_processor` of Transformers 4.57 and 5; vLLM has the same order, except that
+//! it applies min-p before top-k). The last sampler draws. The parameters are in `sampling.rs`.
 
 use super::Token;
 use super::penalties::Penalties;
@@ -9,23 +9,23 @@ use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
-/// Chooses tokens; knows which were chosen before and where its random numbers are.
+/// Chooses the tokens of one answer; keeps the earlier tokens and the state of the random numbers.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     penalties: Penalties,
-    /// `None`: the likeliest token.
+    /// `None`: greedy.
     chain: Option<LlamaSampler>,
-    /// Whether there is no top-k.
+    /// True without top-k.
     keeps_all: bool,
 }
 
 impl Sampler {
-    /// `prompt`: what the answer follows; its end counts as seen lately.
+    /// `prompt`: the tokens before the answer; the repetition penalty applies to the last ones.
     pub(crate) fn new(sampling: &Sampling, prompt: &[Token]) -> Self {
         let chain = || {
             let top_k = i32::try_from(sampling.top_k).unwrap_or(i32::MAX);
             let chain = [
-                // Dividing all logits by the same number does not change which are the largest, and k are less work.
+                // Top-k can come before temperature, because dividing all logits does not change their order; it is faster.
                 LlamaSampler::top_k(top_k),
                 LlamaSampler::temp(sampling.temperature),
                 LlamaSampler::top_p(sampling.top_p, 1),
@@ -38,14 +38,14 @@ impl Sampler {
         Self { penalties: Penalties::new(sampling, prompt), chain, keeps_all: sampling.top_k == 0 }
     }
 
-    /// The token that follows, given the logits of all tokens, and remembers it. `None` when a logit is not a number.
+    /// Chooses the next token from the logits of the whole vocabulary, and remembers it. Returns `None` if a logit is NaN.
     pub(crate) fn choose(&mut self, logits: &[f32]) -> Option<Token> {
         if logits.iter().any(|logit| logit.is_nan()) {
             return None;
         }
         let changed = self.penalties.apply(logits);
         let token = match &mut self.chain {
-            None => likeliest(logits, &changed),
+            None => most_likely(logits, &changed),
             Some(chain) => {
                 let data = |(id, logit): (i32, &f32)| LlamaTokenData::new(Token::new(id), *logit, 0.0);
                 let mut all = LlamaTokenDataArray::from_iter((0..).zip(logits).map(data), false);
@@ -60,7 +60,8 @@ impl Sampler {
         Some(token)
     }
 
-    /// About how long a choice takes, in microseconds, with 32,000 tokens. Without top-k, much of the vocabulary is sorted.
+    /// Returns the approximate time of one choice in microseconds, for a vocabulary of 32,000. Without top-k, much of the
+    /// vocabulary is sorted.
     pub(crate) fn cost(&self) -> u32 {
         match (&self.chain, self.keeps_all) {
             (None, _) => 20,
@@ -70,8 +71,8 @@ impl Sampler {
     }
 }
 
-/// The first of the largest logits, of which some were `changed`.
-fn likeliest(logits: &[f32], changed: &[(usize, f32)]) -> Option<Token> {
+/// Returns the token with the largest logit, the first one if several are equal; `changed` replaces some logits.
+fn most_likely(logits: &[f32], changed: &[(usize, f32)]) -> Option<Token> {
     let largest = |logits: &[f32]| {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         logits.iter().position(|logit| *logit == max)

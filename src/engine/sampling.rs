@@ -3,42 +3,42 @@
 use crate::error::{Code, Failure};
 use std::hash::{BuildHasher as _, Hasher as _};
 
-/// Goes up when the same parameters and seed give other answers than before, so that a batch is not gone on with by a
-/// program that answers differently. 2: temperature before top-p and min-p.
+/// Increased when the same parameters and seed give different answers than before, so that a different version of the
+/// program does not resume a batch. 2: temperature before top-p and min-p.
 pub(crate) const SAMPLING_VERSION: u32 = 2;
 
-/// Below this temperature the likeliest token is taken, as in vLLM: logits divided by less would become infinite.
+/// Below this temperature decoding is greedy, as in vLLM: logits divided by a smaller value could become infinite.
 const GREEDY_BELOW: f32 = 1e-5;
 
-/// How the next token is chosen. Fields that are out of range are refused by [`Sampling::check`].
+/// How the next token is chosen. [`Sampling::check`] refuses values that are out of range.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sampling {
-    /// 0 (and everything below 0.00001) takes the likeliest token always; 1 is the model's own distribution.
+    /// 0 (and everything below 0.00001) is greedy; 1 is the distribution of the model.
     pub(crate) temperature: f32,
-    /// Keep the k likeliest tokens; 0 keeps all.
+    /// Keep the k most likely tokens; 0 keeps all.
     pub(crate) top_k: u32,
-    /// Keep the likeliest tokens that hold this much probability together; 1 keeps all.
+    /// Keep the smallest set of tokens whose probabilities add up to this; 1 keeps all.
     pub(crate) top_p: f32,
-    /// Keep tokens at least this likely in relation to the likeliest; 0 keeps all.
+    /// Keep tokens whose probability is at least this fraction of the most likely one's; 0 keeps all.
     pub(crate) min_p: f32,
-    /// Divides the logits of tokens seen lately; 1 does nothing.
+    /// Repetition penalty for recent tokens: divides positive logits and multiplies negative ones; 1 disables it.
     pub(crate) repeat_penalty: f32,
-    /// How many of the last tokens count as seen lately.
+    /// Number of recent tokens that the repetition penalty applies to.
     pub(crate) repeat_last_n: u32,
-    /// Subtracted from the logit of every token that the answer has already; 0 does nothing.
+    /// Subtracted from the logit of every token that is in the answer already; 0 disables it.
     pub(crate) presence_penalty: f32,
-    /// Subtracted once for every time that the answer has the token already; 0 does nothing.
+    /// Subtracted once for every occurrence of the token in the answer; 0 disables it.
     pub(crate) frequency_penalty: f32,
-    /// Where the random numbers begin. The same seed gives the same answer as long as the logits are the same to the last bit.
+    /// Random seed. The same seed gives the same answer as long as the logits are bit-identical.
     pub(crate) seed: u32,
 }
 
 impl Sampling {
-    /// Tokens that can count as seen lately: more than any window of the family.
+    /// Maximum of `repeat_last_n`: more than any context size of the Tulu family.
     pub(crate) const REPEAT_LAST_N_MAX: u32 = 65_536;
 
-    /// The example of Tulu's model card, with a seed of its own each time.
-    pub(crate) fn card() -> Self {
+    /// The example in Tulu's model card, with a random seed.
+    pub(crate) fn model_card_defaults() -> Self {
         Self {
             temperature: 0.7,
             top_k: 50,
@@ -52,20 +52,20 @@ impl Sampling {
         }
     }
 
-    /// The likeliest token always.
+    /// Greedy decoding.
     pub(crate) fn greedy() -> Self {
-        Self { temperature: 0.0, seed: 0, ..Self::card() }
+        Self { temperature: 0.0, seed: 0, ..Self::model_card_defaults() }
     }
 
-    /// What a penalty that divides may be; beyond, logits overflow.
+    /// Valid values of `repeat_penalty`; with others, logits could overflow.
     pub(crate) const REPEAT_PENALTY: std::ops::RangeInclusive<f32> = 0.01..=100.0;
 
-    /// Whether the likeliest token is taken always: nothing is left to chance.
+    /// Returns whether decoding is greedy.
     pub(crate) fn is_greedy(&self) -> bool {
         self.temperature < GREEDY_BELOW
     }
 
-    /// Refuses what would give nonsense.
+    /// Refuses values that are out of range (`SAMPLING`).
     pub(crate) fn check(self) -> Result<Self, Failure> {
         let range = |name: &str, value: f32, ok: bool, range: &str| {
             if ok && value.is_finite() {
@@ -87,14 +87,14 @@ impl Sampling {
             return Err(Failure::input(Code::Sampling, format!("repeat_last_n is {}", self.repeat_last_n), fix));
         }
         if self.seed == u32::MAX {
-            // llama.cpp takes this one as "choose a seed yourself".
+            // For llama.cpp, this value means a random seed.
             return Err(Failure::input(Code::Sampling, "the seed is 4294967295", "give a smaller one"));
         }
         Ok(self)
     }
 }
 
-/// A seed that differs from run to run.
+/// Returns a random seed.
 pub(crate) fn random_seed() -> u32 {
     let bits = std::hash::RandomState::new().build_hasher().finish();
     u32::try_from(bits % u64::from(u32::MAX)).unwrap_or(0)

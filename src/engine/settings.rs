@@ -1,53 +1,54 @@
-//! What the engine is asked for, checked: the window, the threads, the types of the KV cache. The flags themselves are
-//! in `cli.rs`; whether it all fits in memory is `memory.rs`.
+//! The checked settings of the engine: context size, threads, types of the KV cache. The flags are in `options.rs`; whether it
+//! fits in memory is checked in `memory_plan.rs`.
 
 use crate::error::{Code, Failure};
 use llama_cpp_2::context::params::KvCacheType;
 use llama_cpp_2::llama_backend::NumaStrategy;
 
-/// Tokens handed to llama.cpp in one call at most; a larger batch gains nothing, as it is cut into [`N_UBATCH`].
+/// Maximum tokens of a batch, for one call of llama.cpp; larger batches are not faster, because they are split into
+/// micro-batches of [`N_UBATCH`].
 pub(crate) const N_BATCH: u32 = 2048;
-/// Tokens computed together at most: llama.cpp's own default, which its kernels and llama-bench are tuned for.
+/// Maximum tokens of a micro-batch: llama.cpp's default, which its kernels and llama-bench are tuned for.
 pub(crate) const N_UBATCH: u32 = 512;
-/// The smallest window: llama.cpp pads every window to a multiple of this.
+/// The smallest context size: llama.cpp pads every context to a multiple of this.
 pub(crate) const N_CTX_MIN: u32 = 256;
-/// More than any LLaMA model was trained for; whoever asks for more has mistyped.
+/// The largest context size: more than any LLaMA model was trained for, so a larger number is a typing error.
 const N_CTX_MAX: u32 = 16 << 20;
 /// Sequences that one llama.cpp context can hold (`LLAMA_MAX_SEQ`).
 pub(crate) const N_SLOTS_MAX: u32 = 256;
 
-/// How the engine is to run.
+/// Settings of the engine.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// Window of one slot in tokens; `None`: what the model was trained for, cut to what fits in memory.
+pub(crate) struct EngineSettings {
+    /// Context size of one sequence, in tokens; `None`: the training context, reduced to what fits in memory.
     pub(crate) n_ctx: Option<u32>,
-    /// Tokens that the KV cache holds for all slots together; `None`: what the memory has room for.
+    /// KV cache size in tokens, shared by all slots; `None`: as much as the available memory suggests.
     pub(crate) n_cells: Option<u32>,
-    /// Tokens that the KV cache can be asked to hold at once, as far as the input shows; the pool is not made larger than
-    /// this or one window. `None`: not known.
+    /// Upper bound of the tokens that the input needs in the KV cache at once; the cache is not made larger than this and
+    /// one context. `None`: not known.
     pub(crate) n_needed: Option<u64>,
-    /// Threads for prefill and generation; `None`: what the model can use, see `threads.rs`.
+    /// Threads for prefill and generation; `None`: see `threads.rs`.
     pub(crate) n_threads: Option<u32>,
-    /// Layers kept on the GPU, the output layer counting as one.
+    /// Layers offloaded to the GPU; the output layer counts as one.
     pub(crate) n_gpu_layers: u32,
-    /// Whether attention runs without writing its score matrix.
+    /// Flash attention: attention without a score matrix in memory.
     pub(crate) flash_attn: FlashAttn,
     /// Type of the keys in the KV cache.
     pub(crate) type_k: CacheType,
     /// Type of the values in the KV cache.
     pub(crate) type_v: CacheType,
-    /// Map the file instead of reading it.
+    /// Map the file into memory instead of reading it.
     pub(crate) mmap: bool,
-    /// Keep the weights in memory.
+    /// Lock the weights in memory (mlock).
     pub(crate) mlock: bool,
-    /// How threads are spread over the nodes of a machine with several.
+    /// How threads are spread over NUMA nodes.
     pub(crate) numa: Numa,
-    /// Whether the weights are rearranged for the CPU's kernels.
+    /// Whether the weights are repacked for the CPU's kernels.
     pub(crate) repack: Repack,
 }
 
-impl Default for Settings {
-    /// What runs when nothing is set.
+impl Default for EngineSettings {
+    /// The settings without any flag.
     fn default() -> Self {
         Self {
             n_ctx: None,
@@ -66,25 +67,25 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// Refuses the combinations that llama.cpp would refuse later, without a reason, after the weights are loaded.
+impl EngineSettings {
+    /// Refuses combinations that llama.cpp would refuse later, without a reason, after the weights are loaded.
     pub(crate) fn check(self) -> Result<Self, Failure> {
         if self.n_ctx.is_some_and(|n| n < N_CTX_MIN) {
             return Err(Failure::input(
                 Code::CtxSize,
-                format!("--ctx-size is below {N_CTX_MIN} tokens, the smallest window llama.cpp makes"),
-                format!("give at least {N_CTX_MIN}, or leave it out for what the model was trained for"),
+                format!("--ctx-size is below {N_CTX_MIN} tokens, the smallest context of llama.cpp"),
+                format!("give at least {N_CTX_MIN}, or leave it out for the training context"),
             ));
         }
         if let Some(asked) = self.n_ctx.filter(|n| *n > N_CTX_MAX) {
-            let what = format!("a window of {asked} tokens is more than any model of this kind has ({N_CTX_MAX})");
-            return Err(Failure::input(Code::CtxSize, what, "leave -c out for what the model was trained for"));
+            let what = format!("a context of {asked} tokens is larger than that of any LLaMA model ({N_CTX_MAX})");
+            return Err(Failure::input(Code::CtxSize, what, "leave -c out for the training context"));
         }
         if self.flash_attn == FlashAttn::Off && self.type_v.is_quantized() {
             return Err(Failure::input(
                 Code::CacheType,
                 format!("--cache-type-v {} needs flash attention, which --flash-attn off forbids", self.type_v.name()),
-                "drop --flash-attn off, or keep the values in f16",
+                "remove --flash-attn off, or use --cache-type-v f16",
             ));
         }
         Ok(self)
@@ -93,25 +94,26 @@ impl Settings {
     /// Refuses a context size above the `trained` tokens that the model was trained for.
     pub(crate) fn check_trained_context(&self, trained: u32) -> Result<(), Failure> {
         let Some(asked) = self.n_ctx.filter(|asked| *asked > trained) else { return Ok(()) };
-        let what = format!("a window of {asked} tokens is more than the {trained} the model was trained for");
-        Err(Failure::input(Code::CtxSize, what, format!("ask for at most {trained} (-c)")))
+        let what =
+            format!("a context of {asked} tokens is larger than the {trained} tokens that the model was trained for");
+        Err(Failure::input(Code::CtxSize, what, format!("give -c {trained} or less")))
     }
 }
 
-/// Flash attention: `auto` takes it where the device has a kernel for it.
+/// Flash attention; `auto` uses it if the device has a kernel for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FlashAttn {
     /// Always.
     On,
     /// Never.
     Off,
-    /// Where the device has a kernel for it.
+    /// If the device has a kernel for it.
     #[default]
     Auto,
 }
 
 impl FlashAttn {
-    /// Its name for llama.cpp's users.
+    /// Its name on the command line, the same as in llama.cpp.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::On => "on",
@@ -130,22 +132,22 @@ impl FlashAttn {
     }
 }
 
-/// Where threads run on a machine with several memory nodes (sockets). On one with a single node it changes nothing.
+/// How threads are spread over NUMA nodes (sockets). No effect on a machine with one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Numa {
-    /// Where the system puts them.
+    /// As the operating system decides.
     #[default]
     Off,
     /// Evenly over all nodes.
     Distribute,
     /// On the node where the program was started.
     Isolate,
-    /// Where numactl, which started the program, says.
+    /// As numactl, which started the program, decides.
     Numactl,
 }
 
 impl Numa {
-    /// llama.cpp's; `None` when it is to be left alone.
+    /// llama.cpp's strategy; `None` for [`Numa::Off`].
     pub(super) fn strategy(self) -> Option<NumaStrategy> {
         match self {
             Self::Off => None,
@@ -156,14 +158,14 @@ impl Numa {
     }
 }
 
-/// Whether the weights are copied into an order that suits the CPU's kernels.
+/// Whether the weights are repacked for the CPU's kernels (llama.cpp's CPU_REPACK and AMX buffers).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Repack {
-    /// Always: the fastest for one answer at a time.
+    /// Always: fastest for one sequence at a time.
     On,
-    /// Never: often the fastest for long prompts and for many answers at once, and takes less memory.
+    /// Never: often fastest for long prompts and many sequences, and needs less memory.
     Off,
-    /// On for one answer at a time; for several what a short measurement says.
+    /// On for one sequence; for several, a short benchmark decides.
     #[default]
     Auto,
 }
@@ -179,7 +181,7 @@ impl Repack {
     }
 }
 
-/// Types that the KV cache can have.
+/// Types of the KV cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum CacheType {
@@ -202,7 +204,7 @@ pub(crate) enum CacheType {
 }
 
 impl CacheType {
-    /// Its name for llama.cpp's users.
+    /// Its name on the command line, the same as in llama.cpp.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -214,7 +216,7 @@ impl CacheType {
         }
     }
 
-    /// Values in a block and bytes of a block.
+    /// Returns the values in a block, and the bytes of a block.
     pub(crate) fn block(self) -> (u64, u64) {
         match self {
             Self::F32 => (1, 4),
@@ -243,21 +245,21 @@ impl CacheType {
 
 #[cfg(test)]
 mod tests {
-    use super::{CacheType, FlashAttn, Settings};
+    use super::{CacheType, EngineSettings, FlashAttn};
     use crate::error::Code;
 
     #[test]
     fn a_quantized_v_cache_needs_flash_attention() {
-        let quantized = Settings { type_v: CacheType::Q8_0, ..Settings::default() };
+        let quantized = EngineSettings { type_v: CacheType::Q8_0, ..EngineSettings::default() };
         assert!(quantized.clone().check().is_ok());
-        let refused = Settings { flash_attn: FlashAttn::Off, ..quantized }.check();
+        let refused = EngineSettings { flash_attn: FlashAttn::Off, ..quantized }.check();
         assert_eq!(refused.map_err(|failure| failure.code).err(), Some(Code::CacheType));
     }
 
     #[test]
-    fn a_window_that_cannot_be_is_refused() {
+    fn impossible_context_sizes_are_refused() {
         for n_ctx in [0, 255, (16 << 20) + 1, u32::MAX] {
-            let refused = Settings { n_ctx: Some(n_ctx), ..Settings::default() }.check();
+            let refused = EngineSettings { n_ctx: Some(n_ctx), ..EngineSettings::default() }.check();
             assert_eq!(refused.map_err(|failure| failure.code).err(), Some(Code::CtxSize));
         }
     }

@@ -1,11 +1,12 @@
-//! How many threads compute.
+//! The number of compute threads.
 
-/// Weights that are worth a thread, in bytes: about a millisecond of reading for each token.
+/// Minimum weights per thread, in bytes: about a millisecond of reading for each token.
 const WEIGHTS_PER_THREAD: u64 = 16 << 20;
 
-/// Threads for a model of `weights` bytes. One for each physical core that this process may use: a second thread on a core
-/// shares its arithmetic units and its memory port. And no thread with less than [`WEIGHTS_PER_THREAD`] to read:
-/// all threads meet after every operation, and that costs more than such a thread computes.
+/// Returns the number of threads for a model of `weights` bytes: one for each physical core that this process may use,
+/// because a second thread on a core shares its arithmetic units and its memory port; but no thread with less than
+/// [`WEIGHTS_PER_THREAD`] to read, because all threads wait for each other after every operation, which takes longer than
+/// such a thread saves.
 pub(super) fn default_threads(weights: u64) -> u32 {
     let useful = usize::try_from(weights / WEIGHTS_PER_THREAD).unwrap_or(usize::MAX);
     u32::try_from(crate::platform::cores().min(useful)).unwrap_or(1).max(1)

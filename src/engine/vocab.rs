@@ -1,23 +1,23 @@
-//! The vocabulary: text to tokens and back. Which text may become control tokens is decided by `prompt/`.
+//! The vocabulary: text to tokens and back. `prompt/` decides which text may become control tokens.
 
 use super::Token;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
-/// What a GGUF made here says of its tokens that llama.cpp's own keys cannot say.
+/// Properties of tokens that our GGUF files have and that llama.cpp has no keys for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
-    /// Tokens that end an answer besides llama.cpp's.
+    /// Tokens that end an answer, in addition to llama.cpp's.
     pub(super) ends: Vec<Token>,
-    /// Where a space goes before a text, when that is not before every text after a special token. llama.cpp is then told
-    /// to put none.
+    /// Where a space is inserted; `None`: before every text after a special token, as in llama.cpp. If set, llama.cpp inserts
+    /// none.
     pub(super) spaces: Option<Spaces>,
 }
 
-/// Where a space is put before a text.
+/// Where the tokenizer inserts a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spaces {
-    /// Before a text that begins the prompt.
+    /// At the start of the prompt.
     First,
     /// Nowhere.
     Never,
@@ -28,40 +28,40 @@ pub(crate) enum Spaces {
 pub(crate) struct Vocab<'m>(LlamaVocab<'m>, &'m Rules);
 
 impl<'m> Vocab<'m> {
-    /// llama.cpp's vocabulary with what the file says besides.
+    /// llama.cpp's vocabulary, with the properties from the file.
     pub(super) fn new(vocab: LlamaVocab<'m>, rules: &'m Rules) -> Self {
         Self(vocab, rules)
     }
 
-    /// Where this model's tokenizer puts a space, when llama.cpp puts none.
+    /// Where the tokenizer inserts a space, if llama.cpp does not do it.
     pub(crate) fn spaces(&self) -> Option<Spaces> {
         self.1.spaces
     }
 
-    /// Texts of the tokens that are found in any text, however it would be split.
+    /// Returns the texts of user-defined tokens: they match anywhere in a text, before it is split.
     pub(crate) fn user_defined(&self) -> Vec<String> {
         let tokens = (0..self.len()).map(Token::new);
         let user_defined = tokens.filter(|token| self.0.attr(*token).contains(LlamaTokenAttr::UserDefined));
         user_defined.filter_map(|token| Some(self.0.text(token)?.to_str().ok()?.to_owned())).collect()
     }
 
-    /// Tokens of `text`. `add_special` puts BOS in front where the model wants it; `parse_special` lets `</s>` in the
-    /// text become the control token. `prompt/` refuses text of 2 GiB and more before this is called.
+    /// Returns the tokens of `text`. `add_special`: prepend BOS if the model wants it. `parse_special`: `</s>` in the text
+    /// becomes the control token. `prompt/` rejects text of 2 GiB or more before this is called.
     pub(crate) fn tokenize(&self, text: &[u8], add_special: bool, parse_special: bool) -> Vec<Token> {
         self.0.tokenize(text, add_special, parse_special)
     }
 
-    /// The bytes that `token` stands for; not always whole characters. Control tokens stand for nothing.
+    /// Returns the bytes of `token`; not always whole characters. Control tokens have none.
     pub(crate) fn piece(&self, token: Token) -> Vec<u8> {
         self.0.token_to_piece(token, false, None)
     }
 
-    /// The bytes that `token` is shown as: as [`Vocab::piece`], and a control token by its name.
+    /// As [`Vocab::piece`], but a control token has the bytes of its name.
     pub(crate) fn shown(&self, token: Token) -> Vec<u8> {
         self.0.token_to_piece(token, true, None)
     }
 
-    /// Whether `token` ends an answer: EOS, or another end-of-generation token.
+    /// Returns whether `token` ends an answer: EOS, or another end-of-generation token.
     pub(crate) fn is_end(&self, token: Token) -> bool {
         self.0.is_eog(token) || self.1.ends.contains(&token)
     }
@@ -76,7 +76,7 @@ impl<'m> Vocab<'m> {
         self.0.eos()
     }
 
-    /// The special tokens beside BOS and EOS, under the names that Transformers gives them.
+    /// Returns the special tokens other than BOS and EOS, with their names in Transformers.
     pub(crate) fn named(&self) -> Vec<(&'static str, Token)> {
         let unknown = |token: &Token| self.0.attr(*token).intersects(LlamaTokenAttr::Unknown);
         let unknown = (0..self.len()).map(Token::new).find(unknown);
@@ -90,7 +90,7 @@ impl<'m> Vocab<'m> {
         self.0.should_add_bos()
     }
 
-    /// Text and id of every control token, and of the unknown token.
+    /// Returns text and id of every control token, and of the unknown token.
     pub(crate) fn controls(&self) -> Vec<(String, Token)> {
         (0..self.len())
             .map(Token::new)
@@ -99,12 +99,12 @@ impl<'m> Vocab<'m> {
             .collect()
     }
 
-    /// Bytes of the longest piece; no token stands for more.
+    /// Returns the bytes of the longest token.
     pub(crate) fn longest(&self) -> usize {
         (0..self.len()).map(|id| self.piece(Token::new(id)).len()).max().unwrap_or(0)
     }
 
-    /// Number of tokens.
+    /// Vocabulary size.
     pub(crate) fn len(&self) -> i32 {
         self.0.n_tokens()
     }

@@ -6,7 +6,7 @@ mod outputs;
 mod resume;
 
 use crate::fixtures;
-use crate::support::{options, sha256};
+use crate::support::{listing, options, sha256};
 use std::collections::HashMap;
 use std::fs;
 use std::num::NonZeroUsize;
@@ -158,7 +158,7 @@ impl Case {
     fn stream_options(&self) -> StreamOptions {
         let journal = self.out.join("little.tulu-journal");
         let connections = NonZeroUsize::new(4).unwrap();
-        StreamOptions { journal, connections, segment: 100_000, buffer: 3_000_000, entry: 200_000 }
+        StreamOptions { journal, connections, segment_bytes: 100_000, buffer_bytes: 3_000_000, entry_bytes: 200_000 }
     }
 
     fn run_with(&self, options: ConvertOptions, observer: &dyn Observer) -> Result<Report, Error> {
@@ -180,10 +180,7 @@ impl Case {
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.out).unwrap();
-        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+        listing(&self.out)
     }
 
     /// What the outputs are called while they are made, in their order.

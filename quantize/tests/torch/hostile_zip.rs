@@ -7,7 +7,7 @@ use std::fs;
 use tulu_quantize::{Checkpoint, Code};
 
 #[test]
-fn the_honest_file_converts() {
+fn well_formed_file_converts() {
     let tensors = fixtures::Checkpoint::small(1).tensors();
     convert_bin(&bin("BF16", &tensors).bytes).unwrap();
 }
@@ -35,7 +35,7 @@ fn put(zip: &mut Zip, at: usize, bytes: &[u8]) {
 }
 
 #[test]
-fn lies_of_the_zip_file_are_refused() {
+fn false_zip_structures_are_refused() {
     let rename = |i: usize, name: &'static str| changed(|all| all[i].name = name.to_owned());
     let cases: Vec<(&str, Vec<u8>, Code, &str)> = vec![
         (
@@ -102,14 +102,24 @@ fn lies_of_the_zip_file_are_refused() {
             "encrypted",
         ),
         ("deflate in the header only", patched(|z| put(z, z.headers[3] + 8, &[8])), Code::ZipHeader, "archive/data/1"),
-        ("another name in the header", patched(|z| put(z, z.headers[3] + 30, b"A")), Code::ZipHeader, "another name"),
+        (
+            "another name in the header",
+            patched(|z| put(z, z.headers[3] + 30, b"A")),
+            Code::ZipHeader,
+            "a different name",
+        ),
         (
             "another length in the header",
             patched(|z| put(z, z.headers[3] + 18, &[9])),
             Code::ZipHeader,
-            "length or CRC32",
+            "length or CRC-32",
         ),
-        ("another sum in the header", patched(|z| put(z, z.headers[3] + 14, &[9])), Code::ZipHeader, "length or CRC32"),
+        (
+            "another sum in the header",
+            patched(|z| put(z, z.headers[3] + 14, &[9])),
+            Code::ZipHeader,
+            "length or CRC-32",
+        ),
         (
             "another sum after the data",
             patched(|z| put(z, z.headers[3] - 12, &[9, 9, 9, 9])),
@@ -175,7 +185,7 @@ fn overlapping() -> Vec<u8> {
 
 /// Cut at every byte of its structure, and at some of its data: never anything but an error.
 #[test]
-fn a_cut_file_is_refused_wherever_it_is_cut() {
+fn truncated_file_is_refused_at_every_length() {
     let whole = bin("BF16", &fixtures::Checkpoint::small(1).tensors());
     let around =
         [&whole.headers, &whole.data, &whole.lines].into_iter().flatten().flat_map(|at| at.saturating_sub(2)..at + 3);

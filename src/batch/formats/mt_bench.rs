@@ -1,4 +1,4 @@
-//! MT-Bench: FastChat's `question.jsonl` in, its answer files out. Temperatures, limits, seeds and the stripping of answers
+//! MT-Bench: reads FastChat's `question.jsonl`; writes its answer files. Temperatures, limits, seeds and the trimming of answers
 //! are those of FastChat's `gen_model_answer`.
 
 use super::fields::parse_object;
@@ -10,13 +10,13 @@ use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-/// Tokens of an answer at most.
+/// Maximum tokens to generate.
 pub(in crate::batch) const MAX_TOKENS: u32 = 1024;
-/// Turns that are more than a conversation has.
+/// Maximum turns of a question.
 const MAX_TURNS: usize = 64;
-/// `gen_model_answer` gives none to `generate`, so the default of Transformers' GenerationConfig holds.
+/// `gen_model_answer` passes no top_k to `generate`, so it is the default of Transformers' GenerationConfig.
 const TOP_K: u32 = 50;
-/// The temperature of categories that are not in the table.
+/// Temperature of categories that are not in the table.
 const TEMPERATURE: f32 = 0.7;
 const TEMPERATURES: [(&str, f32); 9] = [
     ("writing", 0.7),
@@ -29,12 +29,12 @@ const TEMPERATURES: [(&str, f32); 9] = [
     ("humanities", 0.1),
     ("arena-hard-200", 0.0),
 ];
-/// shortuuid's alphabet: no characters that look alike.
+/// The alphabet of Python's shortuuid: without characters that look alike.
 const ALPHABET: &[u8; 57] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-/// Digits of 128 bits in it.
+/// Length of a 128-bit number in this alphabet.
 const DIGITS: usize = 22;
 
-/// Reads one question.
+/// Parses one question.
 pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
     let mut given = parse_object(bytes).map_err(|(code, message)| RecordError { id: None, code, message })?;
     let id = given.remove("question_id").unwrap_or_default();
@@ -60,7 +60,7 @@ fn question(given: &Map<String, Value>, id: &Value) -> Result<Record, CodeAndMes
     Ok(Record {
         id: Some(name),
         model: None,
-        asks: vec![PromptInput::Chat(vec![Message::new(Role::User, first)])],
+        prompts: vec![PromptInput::Chat(vec![Message::new(Role::User, first)])],
         turns,
         options: RequestOptions {
             temperature: Some(temperature(given)?),
@@ -72,7 +72,7 @@ fn question(given: &Map<String, Value>, id: &Value) -> Result<Record, CodeAndMes
     })
 }
 
-/// What the question asks for itself, else what its category has.
+/// Returns the temperature that the question requires, otherwise that of its category.
 fn temperature(given: &Map<String, Value>) -> Result<f32, CodeAndMessage> {
     if let Some(value) = given.get("required_temperature").filter(|value| !value.is_null()) {
         let value = value.as_f64().map(|number| number as f32).filter(|number| (0.0..=100.0).contains(number));
@@ -84,7 +84,7 @@ fn temperature(given: &Map<String, Value>) -> Result<f32, CodeAndMessage> {
     Ok(known.map_or(TEMPERATURE, |(_, temperature)| *temperature))
 }
 
-/// The output record.
+/// Returns the output record.
 pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     let choices: Vec<Value> = answered
         .choices
@@ -104,7 +104,7 @@ pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     })
 }
 
-/// FastChat sorts answers by question.
+/// Returns the sort key of an output record: FastChat sorts answers by question.
 pub(in crate::batch) fn sort_key(record: &[u8]) -> SortKey {
     let record: Value = serde_json::from_slice(record).unwrap_or_default();
     match &record["question_id"] {
@@ -113,7 +113,7 @@ pub(in crate::batch) fn sort_key(record: &[u8]) -> SortKey {
     }
 }
 
-/// 128 bits of `name` as shortuuid writes them.
+/// Hashes `name` to 128 bits and formats them like shortuuid.
 fn short_uuid(name: &str) -> String {
     let mut rest = u128::from_be_bytes(first_half(Sha256::new().chain_update(name)));
     let mut digits = [0; DIGITS];
@@ -129,7 +129,7 @@ mod tests {
     use super::{Seed, SortKey, parse, short_uuid, sort_key};
 
     #[test]
-    fn a_question_is_read_with_the_temperature_of_its_category() {
+    fn parses_a_question_with_the_temperature_of_its_category() {
         let read = |category: &str| {
             let line = format!(r#"{{"question_id":81,"category":"{category}","turns":["a","b"],"reference":[]}}"#);
             parse(line.as_bytes()).unwrap()
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_order_are_fastchats() {
+    fn answer_ids_and_order_are_those_of_fastchat() {
         assert_eq!(short_uuid("a").len(), 22);
         assert_ne!(short_uuid("a"), short_uuid("b"));
         assert!(sort_key(br#"{"question_id":9}"#) < sort_key(br#"{"question_id":81}"#));

@@ -1,26 +1,26 @@
-//! Plain text: every line is a prompt. Answers have newlines, so what goes out is JSON lines: `jq -r .output` takes the
-//! texts out of them, and an answer stays beside its prompt.
+//! Plain text: every line is a prompt. The output is JSON lines, because answers can contain newlines; `jq -r .output`
+//! extracts the texts.
 
 use super::fields::non_empty_text;
 use crate::batch::record::{AnsweredRecord, PromptInput, Record, RecordError, RequestOptions};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 
-/// Reads one prompt.
+/// Parses one prompt.
 pub(in crate::batch) fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
     let prompt = non_empty_text(bytes).map_err(|(code, message)| RecordError { id: None, code, message })?;
     Ok(Record {
         id: None,
         model: None,
-        asks: vec![PromptInput::Chat(vec![Message::new(Role::User, prompt)])],
+        prompts: vec![PromptInput::Chat(vec![Message::new(Role::User, prompt)])],
         turns: Vec::new(),
         options: RequestOptions::default(),
         fields: Map::from_iter([("prompt".to_owned(), prompt.into())]),
     })
 }
 
-/// The output record: one object, or with several answers a list of outputs.
+/// Returns the output record; with several completions, `output` is a list.
 pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     let texts: Vec<&str> = answered.choices.iter().flatten().map(|answer| answer.text.as_str()).collect();
     let output = if let [one] = texts.as_slice() { json!(one) } else { json!(texts) };

@@ -1,4 +1,4 @@
-//! How records are told apart.
+//! Record framing, keys and encodings.
 
 use super::{Framing, InputFile, check_encoding};
 use crate::batch::record_buffer::MAX_RECORD;
@@ -23,7 +23,7 @@ fn read(source: &InputFile, framing: Framing) -> Vec<(u64, u64, Option<String>)>
 }
 
 #[test]
-fn lines_are_told_apart_and_long_ones_skipped() {
+fn every_line_is_a_record_and_long_ones_have_no_bytes() {
     let long = "x".repeat(MAX_RECORD + 1);
     let (_file, source) = source(format!("\u{feff}a\n\nb\r\n{long}\nlast").as_bytes());
     let some = |text: &str| Some(text.to_owned());
@@ -32,7 +32,7 @@ fn lines_are_told_apart_and_long_ones_skipped() {
 }
 
 #[test]
-fn blank_lines_are_passed_over_where_they_are_no_records() {
+fn blank_lines_are_skipped_if_they_are_not_records() {
     let (_file, source) = source("\u{feff}\n \t\r\na\n\n\u{a0}\nb\n\n\n".as_bytes());
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(read(&source, Framing::NonBlankLines), [(1, 3, some("a")), (2, 6, some("b"))]);
@@ -41,7 +41,7 @@ fn blank_lines_are_passed_over_where_they_are_no_records() {
 }
 
 #[test]
-fn other_encodings_are_named() {
+fn other_encodings_are_refused_by_name() {
     let utf16 = |text: &str, le: bool| -> Vec<u8> {
         text.encode_utf16().flat_map(|unit| if le { unit.to_le_bytes() } else { unit.to_be_bytes() }).collect()
     };
@@ -60,7 +60,7 @@ fn other_encodings_are_named() {
 }
 
 #[test]
-fn the_hash_is_the_files() {
+fn the_hash_is_that_of_the_whole_file() {
     let (_file, source) = source(b"abc");
     let contents = source.records(Framing::Lines).unwrap().index().unwrap();
     assert_eq!(contents.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
@@ -70,7 +70,7 @@ fn the_hash_is_the_files() {
 }
 
 #[test]
-fn equal_records_have_keys_of_their_own_wherever_they_stand() {
+fn equal_records_have_different_keys() {
     let keys = |text: &[u8]| {
         let (_file, source) = source(text);
         source.records(Framing::Lines).unwrap().index().unwrap().keys
@@ -100,7 +100,7 @@ fn the_elements_of_an_array_are_records() {
 }
 
 #[test]
-fn a_broken_array_is_refused_as_a_whole() {
+fn a_malformed_array_is_an_error() {
     for text in ["", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1] x", "[\"a]", "[{\"a\":1]"] {
         let (_file, source) = source(text.as_bytes());
         let failure = source.records(Framing::JsonArray).unwrap().index().unwrap_err();

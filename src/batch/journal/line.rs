@@ -1,51 +1,49 @@
-//! The lines of a journal. Every line carries a CRC-32, so that a damaged one is known and costs only itself.
+//! The lines of a journal. Every line has a CRC-32, so that a damaged line is detected and does not affect the others.
 //!
-//! A header says what run it is:
-//! `{"tulu_quant_journal":2,"crc32":"<8 digits>","input":{…},"run":{…}}`, the sum over all that follows its comma. Every
-//! other line is a finished record:
-//! `<key>\t<ok|failed>\t<prompt tokens> <answer tokens> <crc32>\t<output record>`, the sum over the run and all other
-//! fields, so that a record of another run is no record of this one, even where the header is damaged.
+//! Header: `{"tulu_quant_journal":2,"crc32":"<8 digits>","input":{…},"run":{…}}`; the checksum is of everything after its
+//! comma. Record: `<key>\t<ok|failed>\t<prompt tokens> <answer tokens> <crc32>\t<output record>`; the checksum is of the run
+//! and all other fields, so that a record of another run is detected even if the header is damaged.
 
 use crate::batch::identity::Identity;
 use crate::batch::record_key::Key;
-use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tulu_quantize::hex;
 
-/// The version that is written. Version 1 had no sums, and no window that was not typed.
+/// Journal format version. Version 1 had no checksums, and recorded the context size only if the user gave one.
 pub(super) const VERSION: u64 = 2;
-/// How the header of every version begins; a file that does not is not ours to change.
+/// The start of the header in every version. Files without it are not ours and are never changed.
 pub(super) const MAGIC: &str = "{\"tulu_quant_journal\":";
 
-/// What run a journal is of.
+/// The header: identifies the input and the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) input: InputId,
     pub(super) run: Identity,
 }
 
-/// The input as it was when the run began, or went on.
+/// The input when the run was started or resumed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct InputId {
     pub(super) sha256: String,
     pub(super) records: u64,
 }
 
-/// A line that cannot be used as a header.
+/// Why a line is not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoHeader {
-    /// Its sum or its fields are wrong.
+    /// Its checksum or its fields are wrong.
     Damaged,
-    /// It is of another version.
+    /// It has another version.
     Version(u64),
 }
 
-/// A finished record as its line tells it.
+/// The line of a finished record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
     pub(super) key: Key,
     pub(super) ok: bool,
-    /// Of its prompts and of its answers.
+    /// Tokens of its prompts and of its answers.
     pub(super) tokens: (u32, u32),
     /// The output record.
     pub(super) record: &'a [u8],
@@ -53,41 +51,41 @@ pub(super) struct Line<'a> {
 }
 
 impl Header {
-    /// The line, with its newline.
+    /// Formats the line, with its newline.
     pub(super) fn line(&self) -> String {
         let fields = serde_json::to_string(self).unwrap_or_default();
         let rest = fields.strip_prefix('{').unwrap_or(&fields);
         format!("{MAGIC}{VERSION},\"crc32\":\"{:08x}\",{rest}\n", crc32fast::hash(rest.as_bytes()))
     }
 
-    /// Reads a line that begins with [`MAGIC`], without its newline.
+    /// Parses a line that begins with [`MAGIC`], without its newline.
     pub(super) fn parse(line: &[u8]) -> Result<Self, NoHeader> {
         let text = std::str::from_utf8(line).map_err(|_| NoHeader::Damaged)?;
         let rest = text.strip_prefix(MAGIC).ok_or(NoHeader::Damaged)?;
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let version: u64 = rest[..digits].parse().map_err(|_| NoHeader::Damaged)?;
         if version != VERSION {
-            // Any version that may have been: a whole header of another one is JSON.
+            // A header of another version is at least valid JSON.
             let whole = serde_json::from_str::<Value>(text).is_ok();
             return Err(if whole { NoHeader::Version(version) } else { NoHeader::Damaged });
         }
         let rest = rest[digits..].strip_prefix(",\"crc32\":\"").ok_or(NoHeader::Damaged)?;
-        let (sum, rest) = rest.split_once("\",").ok_or(NoHeader::Damaged)?;
-        if sum != format!("{:08x}", crc32fast::hash(rest.as_bytes())) {
+        let (crc, rest) = rest.split_once("\",").ok_or(NoHeader::Damaged)?;
+        if crc != format!("{:08x}", crc32fast::hash(rest.as_bytes())) {
             return Err(NoHeader::Damaged);
         }
         serde_json::from_str(&format!("{{{rest}")).map_err(|_| NoHeader::Damaged)
     }
 }
 
-/// What the sums of a run's records begin with.
+/// Returns the initial value of the checksums of a run's records.
 pub(super) fn seed(run: &Identity) -> u32 {
     crc32fast::hash(serde_json::to_string(run).unwrap_or_default().as_bytes())
 }
 
-/// The line of a finished record, with its newline; and where the output record begins in it.
+/// Formats the line of a finished record, with its newline. Also returns the offset of the output record in it.
 pub(super) fn line(seed: u32, key: Key, ok: bool, tokens: (u32, u32), record: &str) -> (String, usize) {
-    let crc = sum(seed, key, ok, tokens, record.as_bytes());
+    let crc = checksum(seed, key, ok, tokens, record.as_bytes());
     let word = if ok { "ok" } else { "failed" };
     let before = format!("{}\t{word}\t{} {} {crc:08x}\t", hex(&key.0), tokens.0, tokens.1);
     let at = before.len();
@@ -95,7 +93,7 @@ pub(super) fn line(seed: u32, key: Key, ok: bool, tokens: (u32, u32), record: &s
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line without its newline; its sum is not looked at.
+    /// Parses a line without its newline; does not verify its checksum.
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let mut fields = line.splitn(4, |byte| *byte == b'\t');
         let key = key(fields.next()?)?;
@@ -112,20 +110,20 @@ impl<'a> Line<'a> {
         Some(Self { key, ok, tokens, record, crc })
     }
 
-    /// Whether it was written so, by the run that `seed` is of.
+    /// Verifies the checksum for the run with this `seed`.
     pub(super) fn is_of(&self, seed: u32) -> bool {
-        self.crc == sum(seed, self.key, self.ok, self.tokens, self.record)
+        self.crc == checksum(seed, self.key, self.ok, self.tokens, self.record)
     }
 }
 
-fn sum(seed: u32, key: Key, ok: bool, tokens: (u32, u32), record: &[u8]) -> u32 {
-    let mut sum = crc32fast::Hasher::new_with_initial(seed);
-    sum.update(&key.0);
-    sum.update(&[u8::from(ok)]);
-    sum.update(&tokens.0.to_le_bytes());
-    sum.update(&tokens.1.to_le_bytes());
-    sum.update(record);
-    sum.finalize()
+fn checksum(seed: u32, key: Key, ok: bool, tokens: (u32, u32), record: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new_with_initial(seed);
+    crc.update(&key.0);
+    crc.update(&[u8::from(ok)]);
+    crc.update(&tokens.0.to_le_bytes());
+    crc.update(&tokens.1.to_le_bytes());
+    crc.update(record);
+    crc.finalize()
 }
 
 fn key(digits: &[u8]) -> Option<Key> {
@@ -139,7 +137,7 @@ fn key(digits: &[u8]) -> Option<Key> {
     Some(Key(key))
 }
 
-/// As they are written.
+/// Lower-case hexadecimal digits, as they are written.
 fn is_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
@@ -150,7 +148,7 @@ mod tests {
     use crate::batch::identity::tests::identity;
 
     #[test]
-    fn every_damaged_byte_is_noticed() {
+    fn every_damaged_byte_is_detected() {
         let header = Header { input: InputId { sha256: "s".into(), records: 3 }, run: identity("m") };
         let text = header.line();
         let whole = text.trim_end().as_bytes();

@@ -1,4 +1,4 @@
-//! What survives in a journal, and what is refused.
+//! Damaged, truncated and foreign journals.
 
 use super::{FinishedRecord, Format, Identity, InputIndex, Journal, Key, RecordSink as _, Shard};
 use crate::batch::identity::tests::identity;
@@ -37,7 +37,7 @@ fn code<T>(result: Result<T, crate::error::Failure>) -> Option<Code> {
 }
 
 #[test]
-fn the_output_is_whole_and_in_order() {
+fn the_output_is_complete_and_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let mut journal = begun(&output);
@@ -45,7 +45,7 @@ fn the_output_is_whole_and_in_order() {
         put(&mut journal, number, number != 3);
     }
     assert!(!output.exists());
-    let sums = journal.sums();
+    let sums = journal.totals();
     assert_eq!((journal.len(), sums.failed, sums.prompt_tokens, sums.completion_tokens), (3, 1, 6, 30));
     journal.assemble(Format::Openai, keys(&[1, 2, 3]).into_iter()).unwrap();
     let line = |n: u8| json!({"text": format!("é {n}\n\t")}).to_string() + "\n";
@@ -56,7 +56,7 @@ fn the_output_is_whole_and_in_order() {
 }
 
 #[test]
-fn a_journal_cut_anywhere_keeps_the_whole_records() {
+fn a_truncated_journal_keeps_its_complete_records() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let path = folder.path().join("out.jsonl.journal");
@@ -84,7 +84,7 @@ fn a_journal_cut_anywhere_keeps_the_whole_records() {
 }
 
 #[test]
-fn another_run_does_not_go_on_with_it() {
+fn rejects_a_journal_of_a_different_run() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     put(&mut begun(&output), 1, true);
@@ -108,7 +108,7 @@ fn another_run_does_not_go_on_with_it() {
 }
 
 #[test]
-fn an_input_may_grow_and_change_its_order_but_not_what_is_answered() {
+fn input_may_grow_or_be_reordered_but_finished_records_must_be_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let mut journal = begun(&output);
@@ -121,14 +121,14 @@ fn an_input_may_grow_and_change_its_order_but_not_what_is_answered() {
     };
     assert_eq!(again(&[1, 2, 3], false).unwrap(), 2);
     assert_eq!(code(again(&[4, 2, 3], false)), Some(Code::ResumeMismatch));
-    assert_eq!(again(&[3, 2, 1, 4], false).unwrap(), 1, "the refusal names a line that is another's now");
+    assert_eq!(again(&[3, 2, 1, 4], false).unwrap(), 1, "failed records are dropped: their line numbers are stale");
     assert_eq!(again(&[3, 2, 1, 4], false).unwrap(), 1, "and stays forgotten");
-    assert_eq!(again(&[3, 1, 4], true).unwrap(), 1, "a refused record may be mended");
+    assert_eq!(again(&[3, 1, 4], true).unwrap(), 1, "a failed record may be fixed");
     assert_eq!(again(&[3, 1, 4], true).unwrap(), 1);
 }
 
 #[test]
-fn the_last_line_of_a_record_counts() {
+fn later_entry_replaces_earlier_one() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let mut journal = begun(&output);
@@ -136,11 +136,11 @@ fn the_last_line_of_a_record_counts() {
     put(&mut journal, 1, true);
     drop(journal);
     let journal = begun(&output);
-    assert_eq!((journal.len(), journal.sums().failed), (1, 0));
+    assert_eq!((journal.len(), journal.totals().failed), (1, 0));
 }
 
 #[test]
-fn a_file_that_is_not_a_journal_is_left_alone() {
+fn a_file_that_is_not_a_journal_is_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let path = folder.path().join("out.jsonl.journal");
@@ -152,7 +152,7 @@ fn a_file_that_is_not_a_journal_is_left_alone() {
 }
 
 #[test]
-fn a_journal_that_was_deleted_is_noticed() {
+fn a_deleted_journal_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let mut journal = begun(&output);
@@ -161,7 +161,7 @@ fn a_journal_that_was_deleted_is_noticed() {
 }
 
 #[test]
-fn a_run_that_never_began_leaves_nothing() {
+fn a_run_that_never_began_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     drop(Journal::open(&folder.path().join("out"), false).unwrap());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -203,7 +203,7 @@ fn after(output: &Path, bytes: &[u8]) -> Result<(Vec<u8>, u64), Code> {
 }
 
 #[test]
-fn a_damaged_line_costs_itself() {
+fn a_damaged_line_does_not_affect_others() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let whole = of_five(&output);
@@ -241,7 +241,7 @@ fn a_damaged_line_costs_itself() {
 }
 
 #[test]
-fn a_damaged_header_costs_nothing_to_the_run_that_it_is_of() {
+fn a_damaged_header_loses_no_records_of_its_run() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let whole = of_five(&output);
@@ -258,13 +258,13 @@ fn a_damaged_header_costs_nothing_to_the_run_that_it_is_of() {
     fs::write(folder.path().join("out.jsonl.journal"), &damaged).unwrap();
     let mut journal = Journal::open(&output, false).unwrap();
     let refused = journal.begin(&identity("other"), &input(&[1, 2, 3, 4, 5]), false).unwrap_err();
-    assert!(refused.code == Code::Journal && refused.what.contains("its first line is damaged"), "{refused}");
+    assert!(refused.code == Code::Journal && refused.what.contains("has a damaged first line"), "{refused}");
     drop(journal);
     assert_eq!(fs::read(folder.path().join("out.jsonl.journal")).unwrap(), damaged, "and nothing is changed");
 }
 
 #[test]
-fn records_of_another_window_stay_when_failed_ones_are_tried_again() {
+fn retry_with_another_context_size_keeps_answered_records() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let mut journal = begun(&output);
@@ -273,9 +273,9 @@ fn records_of_another_window_stay_when_failed_ones_are_tried_again() {
     drop(journal);
     let larger = Identity { window: Some(1024), ..run() };
     let mut journal = Journal::open(&output, false).unwrap();
-    assert_eq!(journal.window(), Some(512));
+    assert_eq!(journal.n_ctx(), Some(512));
     let refused = journal.resume(&larger, &input(&[1, 2, 3]), false).unwrap_err();
-    assert!(refused.what.ends_with("run: window changed"), "{}", refused.what);
+    assert!(refused.what.ends_with("run: context size changed"), "{}", refused.what);
     drop(journal);
     let mut journal = Journal::open(&output, false).unwrap();
     journal.begin(&larger, &input(&[1, 2, 3]), true).unwrap();
@@ -283,11 +283,11 @@ fn records_of_another_window_stay_when_failed_ones_are_tried_again() {
     drop(journal);
     let mut journal = Journal::open(&output, false).unwrap();
     journal.resume(&larger, &input(&[1, 2, 3]), false).unwrap();
-    assert_eq!((journal.len(), journal.sums().failed, journal.damage()), (2, 0, (0, 0)));
+    assert_eq!((journal.len(), journal.totals().failed, journal.damage()), (2, 0, (0, 0)));
 }
 
 #[test]
-fn a_shard_counts_what_is_its_own_now() {
+fn records_of_other_shards_do_not_count() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let first = Identity { shard: Shard::parse("1/2", |_| None).ok(), ..run() };
@@ -301,7 +301,7 @@ fn a_shard_counts_what_is_its_own_now() {
     let counted = |numbers: &[u8]| {
         let mut journal = Journal::open(&output, false).unwrap();
         journal.begin(&first, &input(numbers), false).unwrap();
-        (journal.len(), journal.sums().prompt_tokens)
+        (journal.len(), journal.totals().prompt_tokens)
     };
     assert_eq!(counted(&[7, 1, 2, 3, 4, 5, 6]), (0, 0));
     assert_eq!(counted(&[7, 1, 3, 2, 5, 6, 4]), (2, 8));
@@ -309,7 +309,7 @@ fn a_shard_counts_what_is_its_own_now() {
 }
 
 #[test]
-fn a_journal_of_the_first_version_is_known_and_kept() {
+fn a_journal_of_version_1_is_refused_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.jsonl");
     let path = folder.path().join("out.jsonl.journal");

@@ -1,9 +1,9 @@
-//! `tulu-quant batch merge`: the outputs of all shards become one.
+//! `tulu-quant batch merge`: joins the outputs of all shards.
 
-use crate::batch::files::exists;
 use crate::batch::identity::Identity;
 use crate::batch::manifest::{ModelInfo, OutputInfo, Tokens};
-use crate::batch::{Manifest, ShardOutputs};
+use crate::batch::paths::exists;
+use crate::batch::{Manifest, ShardOutputs, output_exists};
 use crate::error::{Code, Exit, Failure};
 use crate::stderr;
 use serde_json::json;
@@ -11,13 +11,13 @@ use std::path::PathBuf;
 
 /// Join the outputs of all shards into one, in the order of the input
 ///
-/// Each part needs its manifest beside it. Nothing is written if a shard is missing or there
-/// twice, if a part was made of another input, model or settings, or was changed since. The
-/// exit code is 1 if some records failed.
+/// Each part needs its manifest next to it. Nothing is written if a shard is missing or
+/// duplicated, if a part has another input, model or settings, or if it was modified. The exit
+/// code is 1 if some records failed.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment, after_help = "Example:\n  tulu-quant batch merge -o answers.jsonl part-*.jsonl")]
-pub(crate) struct Args {
-    /// Where the whole goes
+pub(super) struct MergeArgs {
+    /// Output file
     #[arg(short, long, value_name = "OUT", env = "TULU_QUANT_OUTPUT")]
     output: PathBuf,
     /// The outputs of the shards, in any order
@@ -26,25 +26,24 @@ pub(crate) struct Args {
     /// Replace OUT if it exists
     #[arg(long, env = "TULU_QUANT_FORCE")]
     force: bool,
-    /// Write the summary to stdout as JSON
+    /// Print the summary to stdout as JSON
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
 }
 
 /// Runs the command.
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+pub(super) fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let output = &args.output;
     let parts = ShardOutputs::open(&args.parts)?;
     if !args.force && exists(output)? {
-        let fix = "give another -o, or --force to replace it";
-        return Err(Failure::input(Code::OutputExists, "is there already", fix).at(output));
+        return Err(output_exists(output, ""));
     }
     let (written, failed) = parts.join(output)?;
     let Some(first) = parts.list.first().map(|part| &part.manifest) else {
         return Err(Failure::engine(Code::Defect, "nothing was merged", "report this"));
     };
     let (prompt, completion) = (parts.sum(|part| part.tokens.prompt), parts.sum(|part| part.tokens.completion));
-    let run = Identity { shard: None, window: parts.window(), ..first.identity() };
+    let run = Identity { shard: None, window: parts.n_ctx(), ..first.identity() };
     let made = OutputInfo {
         path: output.display().to_string(),
         sha256: written.sha256,

@@ -1,54 +1,57 @@
-//! What is said at the end of a run: the figures for people, for scripts, and in the manifest.
+//! The summary of a run: for people on stderr, for scripts as JSON, and in the manifest.
 
-use super::job::Job;
+use super::command::BatchCommand;
 use crate::batch::identity::Identity;
 use crate::batch::manifest::{self, InputInfo, ModelInfo, OutputInfo, Tokens};
 use crate::batch::{Manifest, RunStats, Totals, WrittenOutput};
 use crate::clock;
+use crate::engine::Model;
 use crate::sanitize::shown;
 use crate::stderr::{self, note};
 use crate::table::count;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::path::Path;
+use tulu_quantize::hex;
 
-/// How a run ended.
+/// The figures of a finished run.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ending {
+pub(super) struct Summary {
     /// Records.
     pub(super) total: u64,
-    /// Of these, finished by earlier runs.
+    /// Records finished by earlier runs.
     pub(super) resumed: u64,
-    /// What this run did.
-    pub(super) tally: RunStats,
-    /// Over all runs.
-    pub(super) sums: Totals,
-    /// That this run took.
+    /// Counters of this run.
+    pub(super) stats: RunStats,
+    /// Totals of all runs of this output.
+    pub(super) totals: Totals,
+    /// Duration of this run, in seconds.
     pub(super) seconds: f64,
 }
 
-impl Ending {
+impl Summary {
     fn answered(&self) -> u64 {
-        self.total.saturating_sub(self.sums.failed)
+        self.total.saturating_sub(self.totals.failed)
     }
 
     fn speed(&self) -> f64 {
-        self.tally.completion_tokens as f64 / self.seconds.max(1e-9)
+        self.stats.completion_tokens as f64 / self.seconds.max(1e-9)
     }
 
-    /// Says how it went.
-    pub(super) fn say(&self, written: &WrittenOutput) {
-        self.say_figures();
+    /// Prints the summary to stderr.
+    pub(super) fn print(&self, written: &WrittenOutput) {
+        self.print_figures();
         if let Some(errors) = &written.errors {
             note(&format!("the failed records are in {}", shown(errors)));
         }
-        if self.sums.failed > 0 {
-            note("failed records are tried again with --retry-errors");
+        if self.totals.failed > 0 {
+            note("use --retry-errors to retry the failed records");
         }
     }
 
-    /// Says how it went, of an output that has no files.
-    pub(super) fn say_figures(&self) {
-        let RunStats { answered, cut, prompt_tokens, completion_tokens, .. } = self.tally;
+    /// Prints only the figures: a run to stdout has no files.
+    pub(super) fn print_figures(&self) {
+        let RunStats { answered, truncated, prompt_tokens, completion_tokens, .. } = self.stats;
         let earlier = match self.resumed {
             0 => String::new(),
             n => format!(" ({n} of the {} by earlier runs)", self.total),
@@ -58,78 +61,96 @@ impl Ending {
              {:.1} s, {:.1} tokens/s.",
             count(self.total, "record", "records"),
             self.answered(),
-            self.sums.failed,
+            self.totals.failed,
             self.seconds,
             self.speed(),
         ));
-        if cut > 0 {
-            note(&format!("{cut} of {answered} records have an answer that a limit ended (finish_reason \"length\")"));
+        if truncated > 0 {
+            note(&format!(
+                "{truncated} of {answered} records have an answer that was cut off (finish_reason \"length\")"
+            ));
         }
     }
 
-    /// The same for scripts. Fields are added, never renamed.
+    /// Returns the summary for scripts. Fields can be added, but never renamed.
     pub(super) fn json(&self, output: &Path) -> Value {
         json!({
             "output": output.display().to_string(),
             "manifest": manifest::path(output).ok().map(|path| path.display().to_string()),
             "records": self.total,
             "answered": self.answered(),
-            "failed": self.sums.failed,
+            "failed": self.totals.failed,
             "resumed": self.resumed,
-            "length": self.tally.cut,
-            "prompt_tokens": self.tally.prompt_tokens,
-            "cached_tokens": self.tally.cached_tokens,
-            "completion_tokens": self.tally.completion_tokens,
+            "length": self.stats.truncated,
+            "prompt_tokens": self.stats.prompt_tokens,
+            "cached_tokens": self.stats.cached_tokens,
+            "completion_tokens": self.stats.completion_tokens,
             "seconds": self.seconds,
             "tokens_per_second": self.speed(),
         })
     }
 }
 
-/// The manifest of a finished output. `model`: its file and that file's sha256; `last`: how the engine ran, if it did, and
-/// when the run was started.
+/// Returns the manifest of a finished output, from the model file with its SHA-256, and from the last run: its [`engine`]
+/// settings, if it loaded the model, and its start in seconds since 1970.
 pub(super) fn manifest(
-    job: &Job<'_>,
+    command: &BatchCommand<'_>,
     output: &Path,
-    ending: &Ending,
+    summary: &Summary,
     written: &WrittenOutput,
     identity: &Identity,
     (path, sha256): (&Path, Option<String>),
     (engine, started): (Option<Value>, f64),
 ) -> Manifest {
     let input = InputInfo {
-        path: job.source.path().display().to_string(),
-        sha256: job.contents.sha256.clone(),
-        records: job.contents.len(),
+        path: command.input.path().display().to_string(),
+        sha256: command.index.sha256.clone(),
+        records: command.index.len(),
     };
     let made = OutputInfo {
         path: output.display().to_string(),
         sha256: written.sha256.clone(),
-        records: ending.total,
-        failed: ending.sums.failed,
+        records: summary.total,
+        failed: summary.totals.failed,
         errors: written.errors.as_ref().map(|path| path.display().to_string()),
     };
     let fingerprint = identity.model.clone();
     let model = ModelInfo { path: path.display().to_string(), name: identity.name.clone(), sha256, fingerprint };
-    let tokens = Tokens { prompt: ending.sums.prompt_tokens, completion: ending.sums.completion_tokens };
+    let tokens = Tokens { prompt: summary.totals.prompt_tokens, completion: summary.totals.completion_tokens };
     let mut manifest = Manifest::new(identity, input, made, model, tokens);
     manifest.last_run = Some(json!({
         "engine": engine,
         "started": clock::utc(started as u64),
         "finished": clock::utc(clock::now() as u64),
-        "seconds": ending.seconds,
-        "answered": ending.tally.answered,
-        "resumed": ending.resumed,
-        "prompt_tokens": ending.tally.prompt_tokens,
-        "cached_tokens": ending.tally.cached_tokens,
-        "completion_tokens": ending.tally.completion_tokens,
-        "tokens_per_second": ending.speed(),
+        "seconds": summary.seconds,
+        "answered": summary.stats.answered,
+        "resumed": summary.resumed,
+        "prompt_tokens": summary.stats.prompt_tokens,
+        "cached_tokens": summary.stats.cached_tokens,
+        "completion_tokens": summary.stats.completion_tokens,
+        "tokens_per_second": summary.speed(),
         "peak_memory_bytes": crate::platform::peak_memory(),
     }));
     manifest
 }
 
-/// The command line as one would type it.
+/// Returns how the engine ran, for the manifest.
+pub(super) fn engine(model: &Model) -> Value {
+    let (settings, template) = (model.settings(), model.chat_template());
+    json!({
+        "slots": model.kv_plan().n_slots,
+        "threads": model.n_threads(),
+        "n_ctx": model.n_ctx(),
+        "kv_tokens": model.kv_plan().n_cells,
+        "gpu_layers": settings.n_gpu_layers,
+        "flash_attn": settings.flash_attn.name(),
+        "repacked": model.repacked(),
+        "cache_types": [settings.type_k.name(), settings.type_v.name()],
+        "template_sha256": template.map(|text| hex(&Sha256::digest(text))),
+    })
+}
+
+/// Returns the command line of this process, quoted for a shell.
 pub(super) fn command_line() -> String {
     let quoted = |arg: std::ffi::OsString| {
         let arg = arg.to_string_lossy();

@@ -1,4 +1,4 @@
-//! Parameters, and the distribution that tokens are drawn from: compared with a calculation of its own in f64 that follows
+//! Ranges of parameters, and the distribution of drawn tokens, compared with an independent calculation in f64 that follows
 //! Transformers' warpers.
 
 use super::{Sampler, Sampling, Token};
@@ -6,32 +6,32 @@ use std::collections::BTreeSet;
 
 #[test]
 fn a_parameter_out_of_range_is_refused() {
-    assert!(Sampling::card().check().is_ok());
+    assert!(Sampling::model_card_defaults().check().is_ok());
     assert!(Sampling::greedy().check().is_ok());
     let wrong = [
-        Sampling { temperature: f32::NAN, ..Sampling::card() },
-        Sampling { temperature: f32::INFINITY, ..Sampling::card() },
-        Sampling { temperature: -0.1, ..Sampling::card() },
-        Sampling { top_p: 0.0, ..Sampling::card() },
-        Sampling { top_p: 1.1, ..Sampling::card() },
-        Sampling { min_p: -0.1, ..Sampling::card() },
-        Sampling { repeat_penalty: 0.0, ..Sampling::card() },
-        Sampling { repeat_penalty: 1e-37, ..Sampling::card() },
-        Sampling { repeat_penalty: 1e9, ..Sampling::card() },
-        Sampling { repeat_penalty: f32::NAN, ..Sampling::card() },
-        Sampling { top_p: f32::NAN, ..Sampling::card() },
-        Sampling { min_p: f32::NAN, ..Sampling::card() },
-        Sampling { presence_penalty: f32::INFINITY, ..Sampling::card() },
-        Sampling { presence_penalty: 2.5, ..Sampling::card() },
-        Sampling { frequency_penalty: f32::NAN, ..Sampling::card() },
-        Sampling { seed: u32::MAX, ..Sampling::card() },
+        Sampling { temperature: f32::NAN, ..Sampling::model_card_defaults() },
+        Sampling { temperature: f32::INFINITY, ..Sampling::model_card_defaults() },
+        Sampling { temperature: -0.1, ..Sampling::model_card_defaults() },
+        Sampling { top_p: 0.0, ..Sampling::model_card_defaults() },
+        Sampling { top_p: 1.1, ..Sampling::model_card_defaults() },
+        Sampling { min_p: -0.1, ..Sampling::model_card_defaults() },
+        Sampling { repeat_penalty: 0.0, ..Sampling::model_card_defaults() },
+        Sampling { repeat_penalty: 1e-37, ..Sampling::model_card_defaults() },
+        Sampling { repeat_penalty: 1e9, ..Sampling::model_card_defaults() },
+        Sampling { repeat_penalty: f32::NAN, ..Sampling::model_card_defaults() },
+        Sampling { top_p: f32::NAN, ..Sampling::model_card_defaults() },
+        Sampling { min_p: f32::NAN, ..Sampling::model_card_defaults() },
+        Sampling { presence_penalty: f32::INFINITY, ..Sampling::model_card_defaults() },
+        Sampling { presence_penalty: 2.5, ..Sampling::model_card_defaults() },
+        Sampling { frequency_penalty: f32::NAN, ..Sampling::model_card_defaults() },
+        Sampling { seed: u32::MAX, ..Sampling::model_card_defaults() },
     ];
     for sampling in wrong {
         assert!(sampling.clone().check().is_err(), "{sampling:?}");
     }
 }
 
-/// 400 logits that look like a model's: a few stand out, most are far below. A linear congruential generator, so that they
+/// 400 logits that look like a model's: a few are large, most are far below. A linear congruential generator, so that they
 /// are the same everywhere.
 fn logits() -> Vec<f32> {
     let mut state = 12345_u32;
@@ -81,7 +81,8 @@ fn reference(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
 fn tokens_are_drawn_from_the_distribution_of_transformers() {
     const DRAWS: u32 = 20_000;
     let logits = logits();
-    let neutral = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, ..Sampling::card() };
+    let neutral =
+        Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7, ..Sampling::model_card_defaults() };
     for (temperature, top_k, top_p, min_p) in [
         (1.0, 0, 1.0, 0.0),
         (0.5, 0, 0.9, 0.0),
@@ -102,7 +103,7 @@ fn tokens_are_drawn_from_the_distribution_of_transformers() {
         let support = |used: &dyn Fn(usize) -> bool| (0..logits.len()).filter(|i| used(*i)).collect::<BTreeSet<_>>();
         let drawn = support(&|i| counts[i] > 0);
         let possible = support(&|i| expected[i] > 0.0);
-        // What is likely enough is drawn, and nothing else than what is possible.
+        // Every token that is likely enough is drawn, and no impossible one.
         let likely = support(&|i| expected[i] * f64::from(DRAWS) > 20.0);
         assert!(likely.is_subset(&drawn) && drawn.is_subset(&possible), "{sampling:?}");
         for i in possible {
@@ -115,21 +116,21 @@ fn tokens_are_drawn_from_the_distribution_of_transformers() {
 }
 
 #[test]
-fn a_tiny_temperature_takes_the_likeliest() {
+fn a_tiny_temperature_is_greedy() {
     let logits = logits();
     let best = (0..).zip(&logits).max_by(|a, b| a.1.total_cmp(b.1)).map(|(id, _)| Token::new(id));
     for temperature in [0.0, 1e-45, 1e-40, 1e-38, 1e-10, 9e-6, 1e-5, 1e-3] {
-        let mut sampler = Sampler::new(&Sampling { temperature, ..Sampling::card() }, &[]);
+        let mut sampler = Sampler::new(&Sampling { temperature, ..Sampling::model_card_defaults() }, &[]);
         assert_eq!(sampler.choose(&logits), best, "{temperature}");
     }
 }
 
 #[test]
-fn the_first_of_equal_logits_is_taken_and_nan_is_refused() {
+fn greedy_takes_the_first_of_equal_logits_and_refuses_nan() {
     let mut greedy = Sampler::new(&Sampling::greedy(), &[]);
     assert_eq!(greedy.choose(&[1.0, 3.0, 2.0, 3.0]), Some(Token::new(1)));
     assert_eq!(greedy.choose(&[1.0, f32::NAN]), None);
-    assert_eq!(Sampler::new(&Sampling::card(), &[]).choose(&[f32::NAN, 1.0]), None);
+    assert_eq!(Sampler::new(&Sampling::model_card_defaults(), &[]).choose(&[f32::NAN, 1.0]), None);
     let penalised = Sampling { presence_penalty: 2.0, ..Sampling::greedy() };
     let mut sampler = Sampler::new(&penalised, &[]);
     let tokens: Vec<_> = (0..4).map(|_| sampler.choose(&[1.0, 3.0, 2.5, 0.5]).map(|token| token.0)).collect();

@@ -1,6 +1,5 @@
-//! OpenAI batch lines: `/v1/chat/completions` and `/v1/completions`. Here the envelope and what is asked; `options` reads
-//! the parameters, `output_record` writes what goes out. A field that would change the answer and is not supported is refused
-//! rather than ignored.
+//! OpenAI batch lines: `/v1/chat/completions` and `/v1/completions`. Here: the envelope and the prompts; parameters are in
+//! `params`, output lines in `response`. Unsupported fields that would affect the answer are refused.
 
 mod params;
 mod response;
@@ -13,10 +12,10 @@ use crate::engine::Token;
 use crate::prompt::conversation;
 use serde_json::{Map, Value};
 
-/// The most answers that one record may ask for.
+/// Maximum completions of one record.
 const MAX_CHOICES: usize = 1024;
 
-/// Reads one line.
+/// Parses one line.
 pub(in crate::batch) fn parse(line: &[u8]) -> Result<Record, RecordError> {
     let fields = parse_object(line).map_err(|(code, message)| RecordError { id: None, code, message })?;
     let id = fields.get("custom_id").filter(|id| id.is_string()).cloned();
@@ -35,42 +34,42 @@ fn record(mut fields: Map<String, Value>) -> Result<Record, CodeAndMessage> {
         return Err(("invalid_body", "\"body\" must be an object".to_owned()));
     };
     let model = body.get("model").and_then(Value::as_str).map(str::to_owned);
-    let (asks, options) = match fields.get("url").and_then(Value::as_str) {
+    let (prompts, options) = match fields.get("url").and_then(Value::as_str) {
         Some("/v1/chat/completions") => {
             let messages = body.remove("messages").ok_or(("missing_messages", "\"messages\" is missing".to_owned()))?;
-            let messages = conversation(&plain(messages)?).map_err(|why| ("invalid_messages", why))?;
+            let messages = conversation(&normalize(messages)?).map_err(|why| ("invalid_messages", why))?;
             (vec![PromptInput::Chat(messages)], params::read(body, true)?)
         }
         Some("/v1/completions") => {
             let prompt = body.remove("prompt").ok_or(("missing_prompt", "\"prompt\" is missing".to_owned()))?;
-            (prompts(prompt)?, params::read(body, false)?)
+            (prompt_list(prompt)?, params::read(body, false)?)
         }
         _ => {
             let message = "\"url\" must be \"/v1/chat/completions\" or \"/v1/completions\"";
             return Err(("invalid_url", message.to_owned()));
         }
     };
-    if asks.len() * options.n.unwrap_or(1) as usize > MAX_CHOICES {
+    if prompts.len() * options.n.unwrap_or(1) as usize > MAX_CHOICES {
         return Err(("invalid_parameter", format!("more than {MAX_CHOICES} answers are asked for")));
     }
     let fields = Map::from_iter([("custom_id".to_owned(), Value::from(id.as_str()))]);
-    Ok(Record { id: Some(id), model, asks, turns: Vec::new(), options, fields })
+    Ok(Record { id: Some(id), model, prompts, turns: Vec::new(), options, fields })
 }
 
-/// A text, ids, or several of either, as the API and vLLM have them.
-fn prompts(prompt: Value) -> Result<Vec<PromptInput>, CodeAndMessage> {
+/// Parses a text, token ids, or several of either, as OpenAI's API and vLLM accept them.
+fn prompt_list(prompt: Value) -> Result<Vec<PromptInput>, CodeAndMessage> {
     let list = match prompt {
         Value::Array(list) if !list.iter().any(Value::is_number) => list,
         one => vec![one],
     };
-    let asks: Option<Vec<PromptInput>> = list.into_iter().map(prompt_of).collect();
-    asks.filter(|asks| !asks.is_empty()).ok_or_else(|| {
+    let prompts: Option<Vec<PromptInput>> = list.into_iter().map(prompt_input).collect();
+    prompts.filter(|prompts| !prompts.is_empty()).ok_or_else(|| {
         let message = "\"prompt\" must be a string, an array of token ids, or an array of such";
         ("invalid_prompt", message.to_owned())
     })
 }
 
-fn prompt_of(value: Value) -> Option<PromptInput> {
+fn prompt_input(value: Value) -> Option<PromptInput> {
     match value {
         Value::String(text) => Some(PromptInput::Text(text)),
         Value::Array(ids) if !ids.is_empty() => {
@@ -81,10 +80,10 @@ fn prompt_of(value: Value) -> Option<PromptInput> {
     }
 }
 
-/// The messages with their text as one string each: parts are joined by newlines, as vLLM does it, and what newer clients
-/// call the developer's message is the system's. A speaker's name, which Tulu's format has no place for, is passed over, as
-/// vLLM does it; an answer without content, as exporters write it, is an empty one.
-fn plain(mut messages: Value) -> Result<Value, CodeAndMessage> {
+/// Normalizes messages: content parts are joined by newlines, as in vLLM; the role `developer` becomes `system`; `name` is
+/// ignored, as in vLLM, because Tulu's format has no place for it; assistant messages without content, which some exporters
+/// write, become empty.
+fn normalize(mut messages: Value) -> Result<Value, CodeAndMessage> {
     for message in messages.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         if message.get("role").is_some_and(|role| role == "developer") {
             message.insert("role".to_owned(), "system".into());

@@ -1,19 +1,19 @@
-//! The parameters of a request body. What is not in the API's tables here is refused by name, because a misspelt
-//! `max_token` that is ignored costs a whole batch.
+//! The parameters of a request body. Unknown fields are refused by name: a misspelt `max_token` that is ignored could waste a
+//! whole batch.
 
 use crate::batch::record::{CodeAndMessage, RequestOptions, Seed};
 use crate::engine::Sampling;
 use serde_json::{Map, Value, json};
 
-/// The largest `max_tokens`; beyond any window, and a number of this size is a mistake.
+/// Maximum of `max_tokens`: larger than any context, so a larger number is a mistake.
 const MAX_TOKENS: u64 = 1_000_000;
-/// As the API has them.
+/// Limits of OpenAI's API.
 const MAX_STOPS: usize = 4;
 const MAX_N: u64 = 128;
 const MAX_TOP_CHAT: u64 = 20;
 const MAX_TOP_TEXT: u64 = 5;
 
-/// Fields that say nothing about the answer.
+/// Ignored fields: they do not affect the answer.
 const IGNORED: &[&str] = &[
     "model",
     "user",
@@ -29,7 +29,7 @@ const IGNORED: &[&str] = &[
     "parallel_tool_calls",
 ];
 
-/// Fields that are not supported, at the value that changes nothing; at any other they are refused.
+/// Returns, for an unsupported field, the values at which it has no effect; any other value is refused.
 fn neutral(name: &str) -> Option<&'static [Value]> {
     use std::sync::LazyLock;
     static NEUTRAL: LazyLock<Vec<(&str, Vec<Value>)>> = LazyLock::new(|| {
@@ -63,7 +63,7 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
             ("spaces_between_special_tokens", vec![json!(true)]),
             ("add_generation_prompt", vec![json!(true)]),
             ("continue_final_message", vec![json!(false)]),
-            // The template of a chat writes them, or the vocabulary asks for BOS, whatever this says.
+            // Has no effect on a chat: its template writes the special tokens, or the vocabulary asks for BOS.
             ("add_special_tokens", vec![json!(false), json!(true)]),
             ("chat_template", vec![]),
             ("chat_template_kwargs", vec![json!({})]),
@@ -79,7 +79,7 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
     NEUTRAL.iter().find(|(known, _)| *known == name).map(|(_, values)| values.as_slice())
 }
 
-/// Reads the fields that are left of a body; `chat`: which of the two ways to ask for `logprobs` it is.
+/// Parses the remaining fields of a body. `chat`: chat completions, which have a different `logprobs` field.
 pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOptions, CodeAndMessage> {
     let mut options = RequestOptions::default();
     let mut top = None;
@@ -90,13 +90,13 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOption
         }
         match name.as_str() {
             "max_tokens" | "max_completion_tokens" => {
-                let given = narrow(whole(&name, &value, 1, MAX_TOKENS)?);
+                let given = saturating_u32(whole(&name, &value, 1, MAX_TOKENS)?);
                 if options.max_tokens.is_some_and(|other| other != given) {
                     return Err(invalid("max_tokens and max_completion_tokens", "differ"));
                 }
                 options.max_tokens = Some(given);
             }
-            "n" => options.n = Some(narrow(whole(&name, &value, 1, MAX_N)?)),
+            "n" => options.n = Some(saturating_u32(whole(&name, &value, 1, MAX_N)?)),
             "temperature" => options.temperature = Some(number(&name, &value, 0.0, 100.0)?),
             "top_p" => options.top_p = Some(number(&name, &value, f32::MIN_POSITIVE, 1.0)?),
             "min_p" => options.min_p = Some(number(&name, &value, 0.0, 1.0)?),
@@ -104,9 +104,9 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOption
             "repetition_penalty" => options.repetition_penalty = Some(penalty(&name, &value)?),
             "presence_penalty" => options.presence_penalty = Some(number(&name, &value, -2.0, 2.0)?),
             "frequency_penalty" => options.frequency_penalty = Some(number(&name, &value, -2.0, 2.0)?),
-            // vLLM's way to say all of them.
+            // vLLM's value for all tokens.
             "top_k" if value == -1 => options.top_k = Some(0),
-            "top_k" => options.top_k = Some(narrow(whole(&name, &value, 0, u64::from(u32::MAX))?)),
+            "top_k" => options.top_k = Some(saturating_u32(whole(&name, &value, 0, u64::from(u32::MAX))?)),
             "seed" => options.seed = seed(&value)?,
             "stop" => options.stop = stops(&value)?,
             "logprobs" if chat => {
@@ -146,7 +146,7 @@ fn whole(name: &str, value: &Value, least: u64, most: u64) -> Result<u64, CodeAn
     given.ok_or_else(|| invalid(name, format!("must be a whole number from {least} to {most}")))
 }
 
-fn narrow(n: u64) -> u32 {
+fn saturating_u32(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
@@ -155,12 +155,12 @@ fn number(name: &str, value: &Value, least: f32, most: f32) -> Result<f32, CodeA
     given.ok_or_else(|| invalid(name, format!("must be a number from {least} to {most}")))
 }
 
-/// A penalty that divides.
+/// Parses a repetition penalty.
 fn penalty(name: &str, value: &Value) -> Result<f32, CodeAndMessage> {
     number(name, value, *Sampling::REPEAT_PENALTY.start(), *Sampling::REPEAT_PENALTY.end())
 }
 
-/// OpenAI's seeds have 64 bits, llama.cpp's 32, of which it keeps the last for itself.
+/// Parses a seed. OpenAI's seeds have 64 bits, llama.cpp's 32 bits without the largest value.
 fn seed(value: &Value) -> Result<Seed, CodeAndMessage> {
     let given = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
     let folded = given.map(|n| n.rem_euclid(i128::from(u32::MAX)));
@@ -180,7 +180,7 @@ fn stops(value: &Value) -> Result<Vec<String>, CodeAndMessage> {
         .ok_or_else(|| invalid("stop", format!("must be a string or up to {MAX_STOPS} strings, none empty")))
 }
 
-/// A name from input inside a message.
+/// Shortens and sanitizes an untrusted name for a message.
 fn brief(name: &str) -> String {
     crate::sanitize::one_line(&name.chars().take(40).collect::<String>())
 }

@@ -1,13 +1,13 @@
-//! OpenAI batch lines as they go out.
+//! Output lines in the shape of OpenAI's batch API.
 
 use crate::batch::record::{AnsweredRecord, PromptInput, RecordError};
 use crate::decode::{Answer, FinishReason, Likely, TokenLogprob};
 use serde_json::{Map, Value, json};
 
-/// The output line of an answered record.
+/// Returns the output line of an answered record.
 pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     let AnsweredRecord { record, name, .. } = answered;
-    let chat = matches!(record.asks.first(), Some(PromptInput::Chat(_)));
+    let chat = matches!(record.prompts.first(), Some(PromptInput::Chat(_)));
     let answers = answered.choices.iter().flatten();
     let choices: Vec<Value> =
         answers.enumerate().map(|(i, answer)| if chat { message(i, answer) } else { text(i, answer) }).collect();
@@ -37,8 +37,8 @@ pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     })
 }
 
-/// The output line of a record that is not answered: for readers of OpenAI's error files and of vLLM's results, which look
-/// at the response's status and body, and for those that look at `error`.
+/// Returns the output line of a failed record. Readers of OpenAI's error files and of vLLM's results read the response's
+/// status and body; others read `error`.
 pub(in crate::batch) fn error_record(name: &str, error_record: &RecordError, error: Value) -> Value {
     let body = json!({"message": error_record.message, "type": "invalid_request_error", "param": null, "code": error_record.code});
     json!({
@@ -84,7 +84,7 @@ fn shown(token: &Likely) -> Map<String, Value> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Log probabilities as `/v1/completions` writes them: a list for each field. Offsets count characters of the answer.
+/// Formats log probabilities as in `/v1/completions`: a list for each field. Offsets count characters of the answer.
 fn columns(tokens: &[TokenLogprob]) -> Value {
     let text = |token: &Likely| String::from_utf8_lossy(&token.piece).into_owned();
     let mut offset = 0;

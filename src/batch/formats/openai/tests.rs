@@ -1,4 +1,4 @@
-//! What is read of a line, and what is refused with which code.
+//! Parsing of valid lines, and the error codes of invalid ones.
 
 use super::parse;
 use crate::batch::record::{PromptInput, RequestOptions, Seed};
@@ -23,11 +23,11 @@ fn text(extra: &Value) -> Vec<u8> {
 }
 
 fn code(line: &[u8]) -> &'static str {
-    parse(line).map_or_else(|error_record| error_record.code, |_| "ok")
+    parse(line).map_or_else(|error| error.code, |_| "ok")
 }
 
 #[test]
-fn a_record_is_read() {
+fn parses_a_record() {
     let line = chat(&json!({
         "max_completion_tokens": 7, "max_tokens": 7, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "seed": -1,
         "stop": "END", "n": 2, "logprobs": true, "top_logprobs": 5, "user": "x", "tools": [], "frequency_penalty": 0.5,
@@ -36,7 +36,7 @@ fn a_record_is_read() {
     }));
     let record = parse(&line).unwrap();
     assert_eq!((record.id.as_deref(), record.model.as_deref()), (Some("a"), Some("m")));
-    assert_eq!(record.asks, [PromptInput::Chat(vec![Message::new(Role::User, "Hello")])]);
+    assert_eq!(record.prompts, [PromptInput::Chat(vec![Message::new(Role::User, "Hello")])]);
     let expected = RequestOptions {
         n: Some(2),
         max_tokens: Some(7),
@@ -56,27 +56,27 @@ fn a_record_is_read() {
     let options = |line: &[u8]| parse(line).unwrap().options;
     assert_eq!(options(&text(&json!({"logprobs": 0}))).logprobs, Some(0));
     assert_eq!(options(&chat(&json!({"logprobs": true}))).logprobs, Some(0));
-    assert_eq!(options(&chat(&json!({"top_logprobs": 0}))).logprobs, None, "asks for nothing");
+    assert_eq!(options(&chat(&json!({"top_logprobs": 0}))).logprobs, None, "no log probabilities requested");
     assert_eq!(options(&text(&json!({"add_special_tokens": false}))).add_bos, Some(false));
     assert_eq!(options(&chat(&json!({"add_special_tokens": false}))).add_bos, None);
     assert_eq!(options(&chat(&json!({"logprobs": false, "top_k": -1}))).top_k, Some(0));
 }
 
 #[test]
-fn prompts_and_content_come_in_parts() {
-    let asks = |extra: &Value| parse(&text(extra)).unwrap().asks;
-    assert_eq!(asks(&json!({"prompt": "a"})), [PromptInput::Text("a".into())]);
-    assert_eq!(asks(&json!({"prompt": ["a", "b"]})), [PromptInput::Text("a".into()), PromptInput::Text("b".into())]);
+fn prompts_and_content_may_have_several_parts() {
+    let prompts = |extra: &Value| parse(&text(extra)).unwrap().prompts;
+    assert_eq!(prompts(&json!({"prompt": "a"})), [PromptInput::Text("a".into())]);
+    assert_eq!(prompts(&json!({"prompt": ["a", "b"]})), [PromptInput::Text("a".into()), PromptInput::Text("b".into())]);
     let ids = |ids: &[i32]| PromptInput::Ids(ids.iter().map(|id| Token::new(*id)).collect());
-    assert_eq!(asks(&json!({"prompt": [1, 415]})), [ids(&[1, 415])]);
-    assert_eq!(asks(&json!({"prompt": [[1, 415], [7]]})), [ids(&[1, 415]), ids(&[7])]);
+    assert_eq!(prompts(&json!({"prompt": [1, 415]})), [ids(&[1, 415])]);
+    assert_eq!(prompts(&json!({"prompt": [[1, 415], [7]]})), [ids(&[1, 415]), ids(&[7])]);
     let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
     let messages = json!([{"role": "developer", "content": "s"}, {"role": "user", "content": parts}]);
     let expected = PromptInput::Chat(vec![Message::new(Role::System, "s"), Message::new(Role::User, "a\nb")]);
-    assert_eq!(parse(&chat(&json!({"messages": messages}))).unwrap().asks, [expected]);
+    assert_eq!(parse(&chat(&json!({"messages": messages}))).unwrap().prompts, [expected]);
     let exported = json!([{"role": "user", "content": "a", "name": "Ann"}, {"role": "assistant", "content": null}]);
     let expected = PromptInput::Chat(vec![Message::new(Role::User, "a"), Message::new(Role::Assistant, "")]);
-    assert_eq!(parse(&chat(&json!({"messages": exported}))).unwrap().asks, [expected]);
+    assert_eq!(parse(&chat(&json!({"messages": exported}))).unwrap().prompts, [expected]);
     for wrong in [json!({"role": "user", "content": null}), json!({"role": "user", "content": "a", "name": 7})] {
         assert_eq!(code(&chat(&json!({"messages": [wrong]}))), "invalid_messages", "{wrong}");
     }

@@ -1,7 +1,7 @@
-//! Loading a model as a user sees it: a bar while it takes, a word when the window is smaller than the model's own. For
-//! every verb that runs a model.
+//! Loads a model for a subcommand: downloads and converts it if necessary, shows a progress bar, and prints a note if the
+//! context was reduced. Shared by all subcommands that run a model.
 
-use crate::engine::{Model, Settings};
+use crate::engine::{EngineSettings, Model};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
@@ -12,13 +12,14 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A model that is there sooner needs no bar: it would only flicker.
+/// No bar is shown before this time: it would only flicker.
 const BAR_DELAY: Duration = Duration::from_millis(500);
 
-/// The GGUF file that `name` means. A window that the model cannot have is refused before it is fetched or converted.
+/// Returns the GGUF file of `name`. A context size above the training context is refused before the model is downloaded or
+/// converted.
 pub(super) fn resolve(
     name: Option<&OsStr>,
-    settings: &Settings,
+    settings: &EngineSettings,
     args: &HubArgs,
     interrupt: &Interrupt,
 ) -> Result<PathBuf, Failure> {
@@ -28,10 +29,10 @@ pub(super) fn resolve(
     model::resolve(name, &args.options(), interrupt)
 }
 
-/// Loads the GGUF at `path` for `n_slots` conversations at once, or for as many as suit the memory; Ctrl-C stops it.
+/// Loads the GGUF file at `path` for `n_slots` sequences, or for as many as the available memory suggests. Ctrl-C stops it.
 pub(super) fn model(
     path: &Path,
-    settings: Settings,
+    settings: EngineSettings,
     n_slots: Option<u32>,
     interrupt: &Interrupt,
 ) -> Result<Model, Failure> {
@@ -48,15 +49,15 @@ pub(super) fn model(
     });
     let model = model.map_err(|failure| match (failure.code, interrupt.asked()) {
         (Code::Interrupted, Some(exit)) => Failure { exit, ..failure },
-        // what this program made and keeps is made again, not repaired
+        // A file in our cache is created again, not repaired.
         (Code::Model, _) if crate::model::app_dirs::cache_dir().is_ok_and(|cache| path.starts_with(cache)) => {
-            Failure { fix: "delete the file; the same command makes it again".to_owned(), ..failure }
+            Failure { fix: "delete the file; the same command creates it again".to_owned(), ..failure }
         }
         _ => failure,
     })?;
     let (n_ctx, trained) = (model.n_ctx(), model.dims().n_ctx_train);
     if as_trained && n_ctx < trained {
-        stderr::note(&format!("the window is {n_ctx} tokens instead of {trained}: more does not fit in memory"));
+        stderr::note(&format!("context reduced to {n_ctx} of {trained} tokens to fit in memory"));
     }
     Ok(model)
 }
