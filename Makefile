@@ -24,7 +24,11 @@ demo: build
 
 ## Everything that is checked before a change lands.
 test: build lint
-	$(CARGO) test --release --locked --workspace
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --release --locked --workspace && $(CARGO) test --doc --release --locked --workspace; \
+	else \
+		$(CARGO) test --release --locked --workspace; \
+	fi
 	@scripts/ignored-tests.sh
 
 build:

@@ -1,24 +1,50 @@
 #!/usr/bin/env bash
-# The tests that need more than the repository: each group runs where its need is met, and is counted where it is not.
+# Ignored tests need more than the repository. The first word of a test's name says what (shared_, root_, ...): each group
+# runs where its need is met, and is counted where it is not. child_ tests are run by others in a process of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-shared=${TULU_QUANT_SHARED:-../shared}
-group() { # name prefix, whether it can run, what it needs
+if cargo nextest --version >/dev/null 2>&1; then
+    names() { cargo nextest list --release --locked --workspace --run-ignored only -T oneline | awk '{ print $NF }'; }
+    run() { cargo nextest run --release --locked --workspace --run-ignored only -E "test(/(^|::)$1_/)"; }
+else
+    names() { cargo test --release --locked --workspace -- --ignored --list --format terse | sed -n 's/: test$//p'; }
+    # shellcheck disable=SC2046 # names have no spaces
+    run() { cargo test --release --locked --workspace -- --ignored --exact $(of "$1"); }
+fi
+
+all=$(names | sort -u)
+of() { grep -E "(^|::)$1_[a-z0-9_]+$" <<<"$all" || true; }
+rest=$(grep -vE '(^|::)child_[a-z0-9_]+$' <<<"$all" || true)
+
+group() { # the first word, whether it can run, what it needs
     local count
-    count=$(grep -rhoE "fn $1_[a-z0-9_]+" tests src quantize vendor/src vendor/tests --include=*.rs | sort -u | wc -l)
-    if [ "$2" = yes ]; then
+    count=$(of "$1" | grep -c . || true)
+    rest=$(grep -vE "(^|::)$1_[a-z0-9_]+$" <<<"$rest" || true)
+    if [ "$2" = yes ] && [ "$count" -gt 0 ]; then
         echo "running $count test(s) that need $3"
-        cargo test --release --workspace -- --ignored "$1_"
+        run "$1"
     else
         echo "SKIPPED $count test(s) that need $3"
     fi
 }
+
+shared=${TULU_QUANT_SHARED:-../shared}
+python=${PYTHON:-python3}
+has() { "$python" -c "import $1" 2>/dev/null && echo yes || echo no; }
 group shared "$([ -d "$shared/data/llama2" ] && echo yes || echo no)" "the Llama 2 tokenizer and prompt cases in $shared"
 group root "$([ "$(id -u)" -eq 0 ] && [ "$(uname)" = Linux ] && echo yes || echo no)" "root on Linux"
-python=${PYTHON:-python3}
-group python "$("$python" -c 'import huggingface_hub' 2>/dev/null && echo yes || echo no)" "huggingface_hub ($python)"
-group made "$([ -d "$shared/tools" ] && "$python" -c 'import numpy, torch' 2>/dev/null && echo yes || echo no)" "the tool in $shared/tools and PyTorch ($python)"
+group python "$(has huggingface_hub)" "huggingface_hub ($python)"
+group tools "$([ -d "$shared/tools" ] && has 'numpy, torch' || echo no)" "the tool in $shared/tools and PyTorch ($python)"
+group torch "$(has torch)" "PyTorch ($python)"
 # Minutes of kills at random moments and of ten thousand lines; the gate runs them.
 group long "$([ "${TULU_QUANT_LONG:-}" = 1 ] && echo yes || echo no)" "some minutes (TULU_QUANT_LONG=1)"
-group torch "$("$python" -c 'import torch' 2>/dev/null && echo yes || echo no)" "PyTorch ($python)"
+
+rest=$(grep . <<<"$rest" || true)
+if [ -n "$rest" ]; then
+    if [ "$(uname -m)" = x86_64 ]; then
+        printf 'ignored, but the first word of the name does not say what they need:\n%s\n' "$rest" >&2
+        exit 1
+    fi
+    echo "SKIPPED $(wc -l <<<"$rest") test(s) that compare bytes on x86-64 only"
+fi

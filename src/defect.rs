@@ -78,7 +78,7 @@ mod tests {
     /// Not a test of its own: what the test below runs as a process.
     #[test]
     #[ignore = "run by a_panic_is_one_line_and_an_exit_code"]
-    fn panics() {
+    fn child_panics() {
         let here = std::env::var("TULU_QUANT_TEST_PANIC").unwrap_or_default();
         let code = guarded(|| {
             match here.as_str() {
@@ -117,7 +117,7 @@ mod tests {
         ] {
             let child = |stderr: Stdio| {
                 let program = std::env::current_exe().unwrap();
-                let args = ["--exact", "defect::tests::panics", "--ignored", "--nocapture"];
+                let args = ["--exact", "defect::tests::child_panics", "--ignored", "--nocapture"];
                 let mut command = Command::new(program);
                 command.args(args).env("TULU_QUANT_TEST_PANIC", place).stdout(Stdio::null()).stderr(stderr);
                 command.spawn().unwrap().wait_with_output().unwrap()

@@ -45,13 +45,13 @@ fn realistic(millions: usize, seed: u64) {
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
-fn four_million_realistic_weights_of_every_type() {
+fn realistic_weights_of_every_type_equal_ggml() {
     realistic(4, 17);
 }
 
 #[test]
 #[ignore = "long"]
-fn long_a_hundred_million_realistic_weights() {
+fn long_realistic_weights_equal_ggml() {
     // 15 types × 8 Mi, each with and without importance
     realistic(8, 1000);
 }
@@ -118,7 +118,7 @@ fn freaks_beside_tame_blocks(to: GgmlType, freaks: &[(String, Vec<f32>)], import
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
-fn freak_blocks() {
+fn degenerate_blocks_equal_ggml() {
     let seed = 5;
     println!("seed {seed}");
     let freaks = freaks(seed);
@@ -129,7 +129,7 @@ fn freak_blocks() {
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
-fn freak_blocks_under_ordinary_and_freak_importance() {
+fn degenerate_blocks_with_importance_equal_ggml() {
     let freaks = freaks(6);
     let mut ones = weights::importance(256, 7);
     let mut sparse = vec![0.0; 256];
@@ -173,7 +173,7 @@ fn wrong_lengths_are_errors() {
 /// Sub-blocks of nearly one value make ill-conditioned fits, in which every rounding tells.
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
-fn nearly_flat_blocks() {
+fn nearly_constant_blocks_equal_ggml() {
     let seed = 11;
     println!("seed {seed}");
     let mut random = weights::Random::new(seed);

@@ -30,7 +30,7 @@ fn summary(value: &Value) -> Json {
 }
 
 #[test]
-fn the_bundled_checkpoint_converts_to_what_llama_cpps_converter_writes() {
+fn bundled_checkpoint_converts_like_llama_cpps_converter() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let golden: Json =
         serde_json::from_str(&std::fs::read_to_string(root.join("tests/golden/tulu-tiny-bf16.json")).unwrap()).unwrap();

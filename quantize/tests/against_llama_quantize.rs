@@ -74,13 +74,13 @@ fn same_as_llama_cpp(checkpoint: &fixtures::Checkpoint) {
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
-fn every_type_of_a_bf16_checkpoint_with_grouped_heads() {
+fn bf16_checkpoint_with_grouped_heads_equals_llama_quantize() {
     same_as_llama_cpp(&fixtures::Checkpoint::default());
 }
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
-fn every_type_of_an_f16_checkpoint_with_equal_heads_and_odd_rows() {
+fn f16_checkpoint_with_odd_rows_equals_llama_quantize() {
     let odd = fixtures::Checkpoint {
         hidden: 288,
         ffn: 736,
@@ -94,12 +94,12 @@ fn every_type_of_an_f16_checkpoint_with_equal_heads_and_odd_rows() {
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
-fn every_type_of_an_f32_checkpoint_in_one_file() {
+fn f32_checkpoint_in_one_file_equals_llama_quantize() {
     same_as_llama_cpp(&fixtures::Checkpoint { lossless: Ftype::F32, shards: 1, ..Default::default() });
 }
 
 #[test]
-fn the_number_of_threads_does_not_change_a_byte() {
+fn thread_count_does_not_change_the_output() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     fixtures::Checkpoint::default().write(&source);
@@ -169,7 +169,7 @@ fn imatrix(dir: &Path, checkpoint: &fixtures::Checkpoint) -> (PathBuf, PathBuf) 
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
-fn importance_matrices_and_type_options_give_the_same_bytes_too() {
+fn imatrix_and_type_options_equal_llama_quantize() {
     llama_ext::log::capture(None);
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
@@ -211,7 +211,7 @@ fn importance_matrices_and_type_options_give_the_same_bytes_too() {
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
-fn our_kernels_and_ggml_s_make_the_same_files() {
+fn own_and_reference_kernels_make_equal_files() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     fixtures::Checkpoint::default().write(&source);
@@ -228,7 +228,7 @@ fn our_kernels_and_ggml_s_make_the_same_files() {
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
-fn a_gguf_file_as_source_gives_what_llama_cpp_makes_of_it() {
+fn gguf_source_equals_llama_quantize() {
     llama_ext::log::capture(None);
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("model");

@@ -2,7 +2,7 @@
 //! provenance in the metadata, two converters at once.
 
 use crate::fixtures;
-use crate::support::{convert_to, edit, options, sha256};
+use crate::support::{convert_to, edit, listing, options, sha256};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn tokens(gguf: &Gguf) -> (&[String], &[f32], &[i32]) {
 }
 
 #[test]
-fn added_tokens_take_rows_past_the_model_and_the_rest_is_padding() {
+fn added_tokens_take_rows_past_the_vocabulary_and_the_rest_is_padding() {
     let dir = tempfile::tempdir().unwrap();
     fixtures::Checkpoint::default().write(dir.path());
     // 270 pieces and 300 rows, as tulu-1 has 32000 and 32001
@@ -45,7 +45,7 @@ fn added_tokens_take_rows_past_the_model_and_the_rest_is_padding() {
 }
 
 #[test]
-fn ids_that_config_json_has_wrong_come_from_the_vocabulary() {
+fn wrong_token_ids_in_config_are_taken_from_the_vocabulary() {
     let dir = tempfile::tempdir().unwrap();
     fixtures::Checkpoint::default().write(dir.path());
     // as generation_config.json of some Tulu 2.5 repositories has them: a model converted so would never stop
@@ -61,7 +61,7 @@ fn ids_that_config_json_has_wrong_come_from_the_vocabulary() {
 }
 
 #[test]
-fn a_tied_model_keeps_an_output_matrix_only_when_it_is_another_one() {
+fn tied_model_keeps_only_a_different_output_matrix() {
     let layers = fixtures::Checkpoint::default().shapes().len();
     // the same bytes in another tensor, and random ones: in one file, and in two
     for (repeats, shards) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
@@ -87,7 +87,7 @@ fn a_tied_model_keeps_an_output_matrix_only_when_it_is_another_one() {
 }
 
 #[test]
-fn codellamas_vocabulary_has_an_end_of_turn() {
+fn codellama_vocabulary_has_an_end_of_turn_token() {
     for (vocab, eot) in [(32_016, Some(32_010)), (32_000, None)] {
         let dir = tempfile::tempdir().unwrap();
         fixtures::Checkpoint { hidden: 32, ffn: 32, heads: 1, kv_heads: 1, layers: 1, vocab, ..Default::default() }
@@ -99,7 +99,7 @@ fn codellamas_vocabulary_has_an_end_of_turn() {
 }
 
 #[test]
-fn a_snapshot_of_the_shared_cache_is_named_after_its_repository() {
+fn cache_snapshot_is_named_after_its_repository() {
     let dir = tempfile::tempdir().unwrap();
     let revision = "0f".repeat(20);
     let repository = dir.path().join("models--allenai--tulu-v2.5-ppo-13b-uf-mean");
@@ -129,7 +129,7 @@ fn a_snapshot_of_the_shared_cache_is_named_after_its_repository() {
 }
 
 #[test]
-fn of_two_converters_on_one_output_one_wins_and_the_other_says_so() {
+fn concurrent_conversions_to_one_output_fail_cleanly() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     fixtures::Checkpoint::default().write(&source);
@@ -141,11 +141,11 @@ fn of_two_converters_on_one_output_one_wins_and_the_other_says_so() {
     let lost: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
     assert_eq!(lost.iter().map(|err| err.code).collect::<Vec<_>>(), [Code::OutputExists], "{lost:?}");
     Gguf::open(&out).expect("the winner's file is whole");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
+    assert_eq!(listing(dir.path()), ["out.gguf", "source"], "nothing else is left");
 }
 
 #[test]
-fn weights_that_change_under_the_conversion_are_not_written_out() {
+fn weights_that_change_during_conversion_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     fixtures::Checkpoint { shards: 1, ..Default::default() }.write(&source);
@@ -167,7 +167,7 @@ fn weights_that_change_under_the_conversion_are_not_written_out() {
 }
 
 #[test]
-fn safetensors_that_nobody_reads_may_be_of_any_type() {
+fn unused_tensors_may_have_any_type() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     fixtures::Checkpoint { shards: 1, ..Default::default() }.write(&source);

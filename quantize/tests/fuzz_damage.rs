@@ -136,7 +136,7 @@ fn mutate(dir: &Path, file: &str, times: usize, judge: impl Fn(&[u8], &[u8])) ->
 }
 
 #[test]
-fn a_damaged_bin_is_refused_or_converts_to_the_same_bytes() {
+fn damaged_bin_is_refused_or_converts_to_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     fixtures::Checkpoint::small(1).write_bin(dir.path());
     let good = run(dir.path(), dir.path()).unwrap();
@@ -145,7 +145,7 @@ fn a_damaged_bin_is_refused_or_converts_to_the_same_bytes() {
 }
 
 #[test]
-fn a_damaged_safetensors_is_refused_or_only_the_weights_that_were_hit_differ() {
+fn damaged_safetensors_is_refused_or_changes_only_the_damaged_weights() {
     let dir = tempfile::tempdir().unwrap();
     fixtures::Checkpoint::small(1).write(dir.path());
     let (file, path) = ("model.safetensors", dir.path().join("good.gguf"));
@@ -199,7 +199,7 @@ const NUMBERS: [(&str, &str); 6] = [
 ];
 
 #[test]
-fn a_damaged_file_beside_the_weights_is_refused_or_changes_what_it_says_and_no_weight() {
+fn damaged_small_file_is_refused_or_changes_no_weight() {
     let dir = tempfile::tempdir().unwrap();
     fixtures::Checkpoint::small(2).write_bin(dir.path());
     let good = run(dir.path(), dir.path()).unwrap();
@@ -233,8 +233,8 @@ fn most_memory() -> usize {
 /// Everything that reads a GGUF file, on one that was damaged: refused, or read, and never a panic, a hang, or memory that
 /// the file does not have. Eight bytes of a number are set more often than chance would.
 #[test]
-fn a_damaged_gguf_is_refused_or_read_by_everything_that_reads_one() {
-    if !is_own_process("fuzz_damage::a_damaged_gguf_is_refused_or_read_by_everything_that_reads_one") {
+fn damaged_gguf_is_refused_or_read_by_every_reader() {
+    if !is_own_process("fuzz_damage::damaged_gguf_is_refused_or_read_by_every_reader") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -308,7 +308,7 @@ fn a_damaged_gguf_is_refused_or_read_by_everything_that_reads_one() {
 }
 
 #[test]
-fn a_damaged_importance_matrix_is_refused_or_read() {
+fn damaged_imatrix_is_refused_or_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.dat");
     // the older form: entries of name, calls, number of values and values; then the chunk count and the data set's name

@@ -20,7 +20,7 @@ fn optional(subcommand: Command) -> Command {
 /// Not a test of its own: prints the value of every switch that the environment sets.
 #[test]
 #[ignore = "run by every_switch_takes_the_usual_words_from_the_environment"]
-fn switches() {
+fn child_prints_switches() {
     for (path, subcommand) in subcommands(&Cli::command(), &["tulu-quant".to_owned()]) {
         let whole = optional(command(true));
         let found = whole.try_get_matches_from(&path).map_err(|err| err.to_string());
@@ -55,7 +55,7 @@ fn every_switch_takes_the_usual_words_from_the_environment() {
     let on = words(true, &["1", "yes", "true", "on", "YES", "True", "y"]);
     for (word, wanted) in [on, words(false, &["0", "no", "false", "off", "FALSE", "n", ""])].concat() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "cli::tests::switches", "--ignored", "--nocapture"]).stdin(Stdio::null());
+        child.args(["--exact", "cli::tests::child_prints_switches", "--ignored", "--nocapture"]).stdin(Stdio::null());
         let output = child.envs(names.iter().map(|name| (name, word))).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         let switches: Vec<&str> = said.lines().filter(|line| line.contains("SWITCH")).collect();

@@ -23,7 +23,7 @@ fn summary(job: &Job, flags: &[&str]) -> Value {
 }
 
 #[test]
-fn a_common_beginning_is_computed_once_while_its_slot_is_in_use() {
+fn common_prefix_is_computed_once() {
     let records = 12;
     let job = Job::new(&alike(records, 100, 16));
     let found = summary(&job, &["-np", "6"]);
@@ -42,7 +42,7 @@ fn engine(job: &Job) -> Value {
 }
 
 #[test]
-fn a_kv_cache_for_two_answers_serves_eight_slots() {
+fn small_kv_cache_serves_all_slots_by_preemption() {
     // A window is all the pool: the youngest answers have to step back, again and again. Where the weights stay as stored,
     // prompts are read ahead too, and give way.
     let records = 16;
@@ -61,7 +61,7 @@ fn a_kv_cache_for_two_answers_serves_eight_slots() {
 }
 
 #[test]
-fn what_is_read_ahead_changes_no_answer() {
+fn prefill_ahead_changes_no_answer() {
     // Short and long answers in turn, so that slots become free at different times and what was read ahead takes them.
     let ask =
         |i: usize| chat(&format!("r{i}"), &format!("What is {i} and {i}?"), &json!({"max_tokens": 1 + i * 7 % 30}));
@@ -85,7 +85,7 @@ fn fixed(np: &str) -> [&str; 7] {
 }
 
 #[test]
-fn deterministic_runs_give_the_same_bytes_at_any_np_and_after_a_kill() {
+fn deterministic_runs_give_equal_bytes_at_any_np_and_after_kills() {
     // The beginning in common has whole slices and a part of one; answers follow at a temperature.
     let lines = alike(10, 150, 24);
     let output = |np: &'static str, kills: usize| {
@@ -124,7 +124,7 @@ fn ask(records: usize, extra: &Value) -> Job {
 }
 
 #[test]
-fn repetition_penalty_counts_all_of_the_answer_whatever_the_flag_for_others_says() {
+fn repetition_penalty_covers_the_whole_answer() {
     let answers = |n: &str| {
         let job = ask(8, &json!({"repetition_penalty": 1.1, "max_tokens": 100}));
         summary(&job, &["--deterministic", "-n", n]);
@@ -134,7 +134,7 @@ fn repetition_penalty_counts_all_of_the_answer_whatever_the_flag_for_others_says
 }
 
 #[test]
-fn a_tiny_temperature_is_greedy() {
+fn tiny_temperature_is_greedy() {
     let answers = |temperature: f64| {
         let job = ask(3, &json!({"temperature": temperature, "max_tokens": 12}));
         summary(&job, &["--deterministic"]);
@@ -147,7 +147,7 @@ fn a_tiny_temperature_is_greedy() {
 }
 
 #[test]
-fn penalties_that_overflow_are_refused_and_named() {
+fn overflowing_penalties_are_refused() {
     let ask = |extra: &Value| Job::new(&[chat("a", "Hello", extra)]);
     for (field, value) in [
         ("repetition_penalty", json!(1e-37)),
@@ -170,7 +170,7 @@ fn penalties_that_overflow_are_refused_and_named() {
 }
 
 #[test]
-fn the_nucleus_is_that_of_the_distribution_after_the_temperature() {
+fn top_p_is_applied_after_the_temperature() {
     // So hot that many tokens share the upper half; cut before the temperature, one token would hold it.
     let job = Job::new(&[chat(
         "a",
@@ -183,7 +183,7 @@ fn the_nucleus_is_that_of_the_distribution_after_the_temperature() {
 }
 
 #[test]
-fn greedy_choices_are_computed_once_and_all_the_same() {
+fn greedy_choices_are_computed_once_and_equal() {
     let job = Job::new(&[chat("a", "Tell me a story.", &json!({"n": 8, "max_tokens": 20}))]);
     let found = summary(&job, &["-np", "8"]);
     let texts = contents(&job);
@@ -195,7 +195,7 @@ fn greedy_choices_are_computed_once_and_all_the_same() {
 }
 
 #[test]
-fn log_probabilities_end_where_the_text_ends() {
+fn log_probabilities_end_with_the_text() {
     // Hot answers hold bytes that are no character, and end in `</s>`.
     let job = ask(60, &json!({"temperature": 2.0, "logprobs": true, "max_tokens": 40}));
     summary(&job, &["-s", "11"]);
@@ -239,7 +239,7 @@ fn control_group(limit: u64) -> std::path::PathBuf {
 
 #[test]
 #[ignore = "needs root and control groups"]
-fn root_a_job_in_a_small_control_group_is_not_killed() {
+fn root_job_in_a_small_control_group_is_not_killed() {
     for mib in [60, 90] {
         let group = control_group(mib << 20);
         let job = ask(40, &json!({"max_tokens": 8}));
@@ -249,6 +249,6 @@ fn root_a_job_in_a_small_control_group_is_not_killed() {
         let output = run(command.args(inner.get_args()), b"");
         let _ = fs::remove_dir(&group);
         assert_eq!(output.status.code(), Some(0), "{mib} MiB: {}", last_line(&output));
-        assert_eq!(job.records().len(), 40);
+        assert_eq!(ids(&job.records()), expected_ids(40));
     }
 }

@@ -1,7 +1,8 @@
 //! The formats of `tulu-quant batch` from outside: files as OpenAI's clients, AlpacaEval and FastChat write them go in, and
 //! what comes out has exactly the fields that their readers look for.
 
-use crate::support::batch::{Job, chat, many};
+use crate::support::batch::{Job, chat, expected_ids, ids, many};
+use crate::support::checkpoint::listing;
 use crate::support::{demo_model, last_line, run, tulu_quant};
 use serde_json::{Value, json};
 use std::fs;
@@ -30,7 +31,7 @@ fn answered(input: &str, name: &str, output: &str, flags: &[&str]) -> (String, V
 }
 
 #[test]
-fn an_openai_answer_has_the_fields_of_the_api() {
+fn openai_response_has_the_fields_of_the_api() {
     let text = json!({"custom_id": "t", "method": "POST", "url": "/v1/completions", "body": {
         "prompt": ["Once upon a time", "Hello"], "max_tokens": 4, "logprobs": 2}});
     let job = Job::new(&[
@@ -90,7 +91,7 @@ fn an_openai_answer_has_the_fields_of_the_api() {
 }
 
 #[test]
-fn greedy_takes_what_the_log_probabilities_name_first() {
+fn greedy_takes_the_first_of_the_top_log_probabilities() {
     let ask = json!({"logprobs": true, "top_logprobs": 1, "max_tokens": 12});
     let job = Job::new(&[chat("a", "What is 2 plus 3?", &ask)]);
     assert_eq!(job.run(&[]).0, Some(0));
@@ -125,7 +126,7 @@ fn penalties_change_the_answer() {
 }
 
 #[test]
-fn alpaca_eval_goes_in_and_out() {
+fn alpaca_eval_input_gives_alpaca_eval_output() {
     let set = json!([
         {"dataset": "helpful_base", "instruction": "What is the capital of France?", "output": "Paris", "generator": "gpt4"},
         {"dataset": "koala", "instruction": "Greet.\n\nNow!", "output": "x", "generator": "gpt4", "datasplit": "eval"},
@@ -149,7 +150,7 @@ fn alpaca_eval_goes_in_and_out() {
 }
 
 #[test]
-fn mt_bench_goes_in_and_a_fastchat_answer_file_out() {
+fn mt_bench_input_gives_a_fastchat_answer_file() {
     let question = |id: u64, category: &str| json!({"question_id": id, "category": category, "turns": ["What is the capital of France?", "And of Italy?"]});
     let input = [question(90, "math"), question(81, "writing"), question(85, "stem")];
     let text: String = input.iter().map(|line| format!("{line}\n")).collect();
@@ -175,18 +176,18 @@ fn mt_bench_goes_in_and_a_fastchat_answer_file_out() {
 }
 
 #[test]
-fn lines_of_text_are_prompts() {
+fn text_lines_are_prompts() {
     let (out, _) = answered("What is the capital of France?\r\nHello\n", "prompts.txt", "out.jsonl", &["-n", "12"]);
     let out: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
         out[0],
         json!({"prompt": "What is the capital of France?", "output": "The capital of France is Paris.", "error": null})
     );
-    assert_eq!(out.len(), 2);
+    assert_eq!((out.len(), &out[1]["prompt"], &out[1]["error"]), (2, &json!("Hello"), &Value::Null));
 }
 
 #[test]
-fn refusals_of_judged_formats_lie_beside_the_answers() {
+fn judge_formats_write_errors_to_a_separate_file() {
     let questions = lines(&[
         json!({"question_id": 2, "category": "math", "turns": ["Hello"]}),
         json!({"question_id": 1, "category": "math", "turns": "Hello"}),
@@ -196,7 +197,8 @@ fn refusals_of_judged_formats_lie_beside_the_answers() {
     let job = Job::new(&questions);
     let (code, last) = job.run(&["-n", "8"]);
     assert_eq!(code, Some(1), "{last}");
-    assert_eq!(job.records().len(), 1);
+    let answered: Vec<Value> = job.records().iter().map(|record| record["question_id"].clone()).collect();
+    assert_eq!(answered, [2]);
     let errors = fs::read_to_string(job.folder.path().join("out.jsonl.errors")).unwrap();
     let errors: Vec<Value> = errors.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let seen: Vec<_> =
@@ -230,11 +232,11 @@ fn stdin_and_stdout_make_a_pipe() {
     let done = child.wait_with_output().unwrap();
     assert_eq!(done.status.code(), Some(0), "{}", last_line(&done));
     assert_eq!(last_line(&done), "");
-    assert_eq!(fs::read_dir(job.folder.path()).unwrap().count(), 1, "nothing is kept");
+    assert_eq!(listing(job.folder.path()), ["in.jsonl"], "nothing is kept");
 }
 
 #[test]
-fn stdin_goes_on_like_a_file() {
+fn stdin_with_an_output_file_has_a_journal() {
     let job = Job::new(&many(4));
     let mut command = tulu_quant();
     command.arg("batch").arg(demo_model()).args(["-i", "-", "-c", "512", "-t", "1", "-o"]).arg(job.output());
@@ -256,12 +258,12 @@ fn stdin_goes_on_like_a_file() {
         "tokens_per_second",
     ];
     assert_eq!(names(&summary), fields);
-    assert_eq!(job.records().len(), 4);
-    assert_eq!(fs::read_dir(job.folder.path()).unwrap().count(), 3, "input, output, manifest");
+    assert_eq!(ids(&job.records()), expected_ids(4));
+    assert_eq!(listing(job.folder.path()), ["in.jsonl", "out.jsonl", "out.jsonl.manifest.json"]);
 }
 
 #[test]
-fn what_is_not_plain_is_asked_for() {
+fn undetectable_format_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("prompts");
     fs::write(&input, "Hello\n").unwrap();

@@ -1,9 +1,9 @@
 //! `batch`: records in, answers out, killed and resumed, shared between machines.
 
-mod again;
-mod answers;
 mod decode;
 mod formats;
+mod records;
+mod rerun;
 mod resume;
 mod shards;
 mod terminal;

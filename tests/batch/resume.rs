@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 #[test]
-fn an_input_may_grow_and_change_its_order() {
+fn resumes_with_a_grown_and_reordered_input() {
     let job = Job::new(&many(12));
     let mut child = job.start_until(3, &["-np", "1"]);
     child.kill().unwrap();
@@ -31,7 +31,7 @@ fn an_input_may_grow_and_change_its_order() {
 }
 
 #[test]
-fn a_changed_line_under_the_same_name_is_noticed() {
+fn changed_line_under_the_same_id_is_refused() {
     let job = Job::new(&many(12));
     let mut child = job.start_until(2, &["-np", "1"]);
     child.kill().unwrap();
@@ -43,7 +43,7 @@ fn a_changed_line_under_the_same_name_is_noticed() {
 }
 
 #[test]
-fn failed_records_are_tried_again_and_the_answered_stay() {
+fn retry_errors_repeats_only_failed_records() {
     let mut lines = many(4);
     lines[1] = chat("r1", "What is 1 and 2?", &json!({"max_tokens": "many"}));
     lines[2] = chat("r2", &"word ".repeat(300), &json!({}));
@@ -73,7 +73,7 @@ fn failed_records_are_tried_again_and_the_answered_stay() {
 }
 
 #[test]
-fn a_manifest_says_what_an_output_was_made_of() {
+fn manifest_records_inputs_output_and_engine() {
     let job = Job::new(&many(20));
     let mut child = job.start_until(2, &["-np", "1"]);
     child.kill().unwrap();
@@ -103,7 +103,7 @@ fn a_manifest_says_what_an_output_was_made_of() {
 }
 
 #[test]
-fn times_and_names_do_not_vary_when_the_clock_is_given() {
+fn output_is_reproducible_with_source_date_epoch() {
     let output = |flags: &[&str]| {
         let job = Job::new(&many(3));
         let done = run(job.command(flags).env("SOURCE_DATE_EPOCH", "1700000000"), b"");
@@ -117,7 +117,7 @@ fn times_and_names_do_not_vary_when_the_clock_is_given() {
 }
 
 #[test]
-fn a_folder_that_was_deleted_ends_the_run() {
+fn deleted_folder_ends_the_run() {
     let job = Job::new(&many(3000));
     let place = job.folder.path().join("there");
     fs::create_dir(&place).unwrap();
@@ -137,7 +137,7 @@ fn a_folder_that_was_deleted_ends_the_run() {
 /// The disk fills up after a part of the journal; with room again the same command goes on.
 #[test]
 #[ignore = "needs root, to mount a small tmpfs"]
-fn root_a_full_disk_ends_the_run_and_nothing_is_lost() {
+fn root_full_disk_ends_the_run_and_loses_nothing() {
     let job = Job::new(&many(60));
     let disk = job.folder.path().join("disk");
     fs::create_dir(&disk).unwrap();
@@ -173,7 +173,7 @@ fn root_a_full_disk_ends_the_run_and_nothing_is_lost() {
 /// Every kind of bad line among good ones, and memory that does not grow with the input.
 #[test]
 #[ignore = "takes minutes"]
-fn long_ten_thousand_lines_of_which_one_in_twenty_is_bad() {
+fn long_ten_thousand_lines_with_one_bad_in_twenty() {
     const N: usize = 10_000;
     let good = |i: usize| chat(&format!("r{i}"), "Hi", &json!({"max_tokens": 1}));
     let with = |i: usize, extra: Value| chat(&format!("r{i}"), "Hi", &extra);
@@ -255,7 +255,7 @@ fn long_ten_thousand_lines_of_which_one_in_twenty_is_bad() {
 /// Kills at random moments of one job, and the same bytes as without them.
 #[test]
 #[ignore = "takes minutes"]
-fn long_a_hundred_kills_lose_nothing() {
+fn long_hundred_kills_lose_nothing() {
     const N: usize = 2000;
     let seed = std::env::var("TULU_QUANT_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122_u64);
     println!("seed {seed}");

@@ -1,7 +1,7 @@
 //! `tulu-quant batch` over several machines: shards together are exactly what one run gives, and `batch merge` refuses what
 //! does not belong together.
 
-use crate::support::batch::{Job, chat, many};
+use crate::support::batch::{Job, chat, expected_ids, ids, many};
 use crate::support::{demo_model, last_line, run, tulu_quant};
 use serde_json::{Value, json};
 use std::fs;
@@ -61,7 +61,7 @@ fn both_ways(job: &Job, flags: &[&str]) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn shards_together_are_the_whole() {
+fn merged_shards_equal_one_run() {
     let mut lines = many(11);
     lines[4] = b"broken".to_vec();
     lines[6] = many(1).remove(0);
@@ -87,7 +87,7 @@ fn shards_together_are_the_whole() {
 }
 
 #[test]
-fn more_shards_than_records_is_no_error() {
+fn empty_shard_is_no_error() {
     let job = Job::new(&many(2));
     let parts: Vec<PathBuf> = ["1/3", "2/3", "3/3"].map(|which| shard(&job, which, "part-{shard}", &[])).into();
     assert_eq!(fs::read(&parts[2]).unwrap(), b"");
@@ -95,7 +95,7 @@ fn more_shards_than_records_is_no_error() {
 }
 
 #[test]
-fn what_does_not_belong_together_is_refused() {
+fn shards_that_do_not_match_are_refused() {
     let job = Job::new(&many(6));
     let one = shard(&job, "1/2", "one", &[]);
     let two = shard(&job, "2/2", "two", &[]);
@@ -142,7 +142,7 @@ fn what_does_not_belong_together_is_refused() {
 }
 
 #[test]
-fn the_part_is_found_in_the_environment_when_asked() {
+fn shard_number_is_read_from_the_environment() {
     let job = Job::new(&many(5));
     let numbers = |variables: &[(&str, &str)], which: &str| {
         let mut command = command(&job, "part-{shard}", &["--shard", which]);
@@ -156,21 +156,23 @@ fn the_part_is_found_in_the_environment_when_asked() {
         ("SLURM_ARRAY_TASK_COUNT", "2"),
     ];
     assert_eq!(numbers(&slurm, "auto").0, Some(0));
-    let part = fs::read_to_string(job.folder.path().join("part-00002-of-00002")).unwrap();
-    assert_eq!(part.lines().count(), 2);
+    let ids_of = |output: &str| {
+        let text = fs::read_to_string(job.folder.path().join(output)).unwrap();
+        ids(&text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>())
+    };
+    assert_eq!(ids_of("part-00002-of-00002"), ["r3", "r4"]);
     assert_eq!(numbers(&[("JOB_COMPLETION_INDEX", "0")], "auto/2").0, Some(0));
-    let part = fs::read_to_string(job.folder.path().join("part-00001-of-00002")).unwrap();
-    assert_eq!(part.lines().count(), 3);
+    assert_eq!(ids_of("part-00001-of-00002"), ["r0", "r1", "r2"]);
     let (code, last) = numbers(&[], "auto");
     assert!(code == Some(2) && last.contains("error[SHARD]"), "{last}");
     // Without the flag the variables mean nothing.
     let done = run(command(&job, "all", &[]).envs(slurm), b"");
     assert_eq!(done.status.code(), Some(0));
-    assert_eq!(fs::read_to_string(job.folder.path().join("all")).unwrap().lines().count(), 5);
+    assert_eq!(ids_of("all"), expected_ids(5));
 }
 
 #[test]
-fn a_shard_notices_a_name_that_another_shard_has() {
+fn shard_reports_an_id_of_another_shard_as_duplicate() {
     let lines = [chat("a", "Hello", &json!({})), chat("b", "Hello", &json!({})), chat("a", "Bye", &json!({}))];
     let job = Job::new(&lines);
     let part = shard(&job, "3/3", "part", &[]);

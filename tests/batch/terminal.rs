@@ -5,7 +5,7 @@ use rexpect::session::spawn_command;
 use serde_json::json;
 
 #[test]
-fn a_bar_shows_records_speeds_slots_and_the_time_left() {
+fn bar_shows_records_speeds_slots_and_time_left() {
     let ask = |i| chat(&format!("r{i}"), &format!("Tell me a story about {i}."), &json!({"max_tokens": 64}));
     let lines: Vec<Vec<u8>> = (0..40).map(ask).collect();
     let job = Job::new(&lines);

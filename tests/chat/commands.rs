@@ -40,7 +40,7 @@ fn settings_are_set_and_shown() {
 }
 
 #[test]
-fn what_the_model_reads_is_shown() {
+fn show_prints_prompt_template_and_system_message() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "0"]);
     for line in
         ["/system", "/system Be brief.", "Hello", "/system", "/show prompt", "/system -", "/show prompt", "/show it"]
@@ -56,7 +56,7 @@ fn what_the_model_reads_is_shown() {
 }
 
 #[test]
-fn turns_are_taken_back_and_answered_again() {
+fn undo_and_regen_change_turns() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "0"]);
     for line in ["What is the capital of France?", "And of Italy?", "/undo", "/regen", "/undo", "/undo", "/regen"] {
         terminal.line(line);
@@ -76,7 +76,7 @@ fn turns_are_taken_back_and_answered_again() {
 }
 
 #[test]
-fn another_answer_has_another_seed() {
+fn regen_uses_another_seed() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "1.2", "-s", "7", "-n", "24"]);
     terminal.line("Tell me a story.");
     let prompt = |terminal: &mut Terminal| {
@@ -93,7 +93,7 @@ fn another_answer_has_another_seed() {
 }
 
 #[test]
-fn figures_come_on_demand() {
+fn speeds_are_printed_on_request() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "0"]);
     assert!(terminal.line("/last").contains("there was no answer yet"));
     assert!(!terminal.line("Hello").contains("t/s"));
@@ -108,7 +108,7 @@ fn figures_come_on_demand() {
 }
 
 #[test]
-fn conversations_are_kept_and_found_again() {
+fn conversations_are_saved_and_loaded() {
     let (folder, mut terminal) = on_terminal(&["--temp", "0"]);
     for line in
         ["/save", "/load", "What is the capital of France?", "/save", "/save trip", "And of Italy?", "/save", "/clear"]
@@ -143,7 +143,7 @@ fn conversations_are_kept_and_found_again() {
 }
 
 #[test]
-fn files_are_read_and_written() {
+fn files_are_read_and_exported() {
     let (folder, mut terminal) = on_terminal(&["--temp", "0"]);
     fs::write(folder.path().join("notes.txt"), "Hello\n").unwrap();
     fs::write(folder.path().join("bytes"), b"\xff\xfe").unwrap();
@@ -175,7 +175,7 @@ fn files_are_read_and_written() {
 }
 
 #[test]
-fn a_message_is_written_in_the_users_editor() {
+fn message_is_written_in_the_editor() {
     let folder = tempfile::tempdir().unwrap();
     let mut with_editor = chat_in(folder.path(), &["--temp", "0"]);
     with_editor.env("VISUAL", "printf ' and\\nthen' >>");
@@ -200,7 +200,7 @@ fn tab_completes() {
 }
 
 #[test]
-fn a_file_that_is_too_long_can_be_dropped() {
+fn too_long_file_can_be_dropped() {
     let folder = home();
     fs::write(folder.path().join("big.txt"), "word and word\n".repeat(900)).unwrap();
     fs::write(folder.path().join("small.txt"), "Be brief.\n").unwrap();
@@ -230,7 +230,7 @@ fn a_file_that_is_too_long_can_be_dropped() {
 }
 
 #[test]
-fn what_was_meant_is_said() {
+fn mistyped_commands_get_hints() {
     let folder = home();
     let mut terminal = on_terminal_at(&folder, &["-n", "8"]);
     for (line, words) in [

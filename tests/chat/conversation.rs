@@ -36,7 +36,7 @@ fn answer(output: &Output) -> (String, u64) {
 }
 
 #[test]
-fn a_kept_conversation_needs_no_reading() {
+fn loading_a_saved_conversation_reuses_the_kv_cache() {
     let (_folder, file) = kept();
     let (text, cached) = answer(&go_on(&file, &[]));
     assert!(cached > 30, "{cached}");
@@ -56,7 +56,7 @@ fn is_not_used(file: &Path, kv: &[u8], args: &[&str], why: &str, text: &str) {
 }
 
 #[test]
-fn a_damaged_kv_cache_is_not_used() {
+fn damaged_kv_cache_is_not_used() {
     let (_folder, file) = kept();
     let (text, _) = answer(&go_on(&file, &[]));
     let whole = fs::read(file.with_extension("kv")).unwrap();
@@ -77,7 +77,7 @@ fn a_damaged_kv_cache_is_not_used() {
 }
 
 #[test]
-fn a_kv_cache_of_other_settings_is_not_used() {
+fn kv_cache_of_other_settings_is_not_used() {
     let (_folder, file) = kept();
     let whole = fs::read(file.with_extension("kv")).unwrap();
     for (args, why) in [
@@ -99,7 +99,7 @@ fn a_kv_cache_of_other_settings_is_not_used() {
 
 /// A file whose seal is right and whose state is not, as somebody could make it: llama.cpp asserts on some of these.
 #[test]
-fn a_kv_cache_that_only_looks_right_does_no_harm() {
+fn forged_kv_cache_does_no_harm() {
     let (_folder, file) = kept();
     let (text, _) = answer(&go_on(&file, &[]));
     let whole = fs::read(file.with_extension("kv")).unwrap();
@@ -142,7 +142,7 @@ fn a_kv_cache_that_only_looks_right_does_no_harm() {
 }
 
 #[test]
-fn a_damaged_conversation_is_refused() {
+fn damaged_conversation_is_refused() {
     let (folder, file) = kept();
     let whole = fs::read_to_string(&file).unwrap();
     let other = folder.path().join("other.json");
@@ -177,7 +177,7 @@ fn a_damaged_conversation_is_refused() {
 
 /// Only the template writes control tokens, whatever ids a file brings.
 #[test]
-fn a_conversation_brings_no_control_tokens() {
+fn loaded_text_never_becomes_a_special_token() {
     let (folder, file) = kept();
     let tokens = |file: &Path| {
         let output = go_on(file, &[]);
@@ -195,7 +195,7 @@ fn a_conversation_brings_no_control_tokens() {
 }
 
 #[test]
-fn names_and_titles_from_a_file_do_nothing_to_the_terminal() {
+fn names_and_titles_do_not_act_on_the_terminal() {
     let (folder, file) = kept();
     let mut saved: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     let evil = "\u{1b}]0;x\u{7}\u{9b}2J\u{202e}";
@@ -227,7 +227,7 @@ fn names_and_titles_from_a_file_do_nothing_to_the_terminal() {
 }
 
 #[test]
-fn what_nobody_saved_is_kept_as_the_last_conversation() {
+fn unsaved_conversation_is_kept_as_last() {
     let folder = home();
     let last = folder.path().join("kept/last.json");
     let question = "What is the capital of France?";

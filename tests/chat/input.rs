@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 #[test]
-fn a_paste_is_one_message() {
+fn paste_is_one_message() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "0", "-n", "8"]);
     let lines = |n: usize| (1..=n).map(|i| format!("{i}\n")).collect::<String>();
     terminal.paste(&lines(40));
@@ -52,7 +52,7 @@ fn every_script_can_be_typed() {
 }
 
 #[test]
-fn what_is_pasted_cannot_act_on_the_terminal() {
+fn pasted_text_does_not_act_on_the_terminal() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "0", "-n", "1"]);
     let mark = terminal.raw.len();
     terminal.paste("a\u{9b}2Jb\u{7}c\u{202e}d");
@@ -63,7 +63,7 @@ fn what_is_pasted_cannot_act_on_the_terminal() {
 }
 
 #[test]
-fn the_window_may_change_its_size() {
+fn terminal_can_be_resized() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "0", "-n", "1"]);
     terminal.keys("one two three four five six seven eight nine ten ");
     terminal.take(Duration::from_millis(50));
@@ -103,7 +103,7 @@ fn all_arrived(terminal: &mut Terminal, mark: usize, messages: &[&str]) {
 }
 
 #[test]
-fn lines_that_arrive_together_are_all_kept() {
+fn lines_that_arrive_together_are_all_answered() {
     let folder = home();
     // At the prompt, in one write, as a program that drives a terminal sends them.
     for end in ["\r", "\n"] {
@@ -137,7 +137,7 @@ fn lines_that_arrive_together_are_all_kept() {
 }
 
 #[test]
-fn paths_are_read_as_a_shell_and_the_tab_key_write_them() {
+fn paths_are_parsed_as_in_a_shell() {
     let folder = home();
     let home = folder.path().join("home");
     fs::write(folder.path().join("my notes.txt"), "Hello\n").unwrap();
@@ -176,7 +176,7 @@ fn paths_are_read_as_a_shell_and_the_tab_key_write_them() {
 }
 
 #[test]
-fn ctrl_c_clears_the_line_and_the_up_arrow_brings_it_back() {
+fn ctrl_c_clears_the_line_and_up_restores_it() {
     let folder = home();
     let mut terminal = on_terminal_at(&folder, &["-n", "4"]);
     let mark = terminal.raw.len();
@@ -206,7 +206,7 @@ fn ctrl_c_clears_the_line_and_the_up_arrow_brings_it_back() {
 }
 
 #[test]
-fn the_history_can_be_left_out() {
+fn history_can_be_switched_off() {
     let folder = home();
     let file = folder.path().join("cache/chat_history");
     for (args, variable) in [(&["--no-history"][..], ""), (&[], "1"), (&[], "yes")] {
@@ -235,7 +235,7 @@ fn the_history_can_be_left_out() {
 }
 
 #[test]
-fn what_a_model_says_cannot_harm_the_terminal() {
+fn generated_text_does_not_act_on_the_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let mut at = 0;
     // Random tokens, bytes among them. No editor runs, so every byte that comes is of the answer or of a note.

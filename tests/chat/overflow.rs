@@ -5,7 +5,7 @@ use crate::support::{last_line, run};
 use std::fs;
 
 #[test]
-fn whole_oldest_turns_go_when_the_window_is_full() {
+fn oldest_turns_are_dropped_when_the_context_is_full() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "0", "-c", "256", "-n", "32", "--system", "Be brief."]);
     let mut told = String::new();
     for turn in 0..12 {
@@ -39,7 +39,7 @@ fn whole_oldest_turns_go_when_the_window_is_full() {
 }
 
 #[test]
-fn an_overflow_counts_all_turns_that_are_gone() {
+fn overflow_counts_all_dropped_turns() {
     let folder = home();
     let mut terminal = on_terminal_at(&folder, &["-c", "256", "-n", "16"]);
     let mut counts = Vec::new();
@@ -56,7 +56,7 @@ fn an_overflow_counts_all_turns_that_are_gone() {
 }
 
 #[test]
-fn turns_of_p_outgrow_the_window_only_when_asked_to() {
+fn repeated_p_drops_turns_only_on_request() {
     let question = "What is the capital of France, and what of Italy, and what would you see in either of them?";
     let args: Vec<&str> =
         (0..8).flat_map(|_| ["-p", question]).chain(["-c", "256", "-n", "40", "--temp", "0"]).collect();

@@ -19,7 +19,7 @@ fn said(args: &[&str]) -> Value {
 }
 
 #[test]
-fn a_prompt_is_answered_once_on_stdout() {
+fn prompt_is_answered_once_on_stdout() {
     let answer = text(&run(&mut chat(&["-p", "Hello", "--temp", "0"]), b""));
     assert!(answer.trim().len() > 1 && answer.ends_with('\n') && !answer.ends_with("\n\n"), "{answer:?}");
     assert!(!answer.contains("<|") && !answer.contains("</s>"), "{answer:?}");
@@ -34,7 +34,7 @@ fn piped_text_is_a_prompt_or_follows_one() {
 }
 
 #[test]
-fn the_seed_decides_the_answer() {
+fn seed_determines_the_answer() {
     let tell = |seed| said(&["-p", "Tell me a story.", "-s", seed]);
     let first = tell("7");
     assert_eq!(first["text"], tell("7")["text"]);
@@ -43,7 +43,7 @@ fn the_seed_decides_the_answer() {
 }
 
 #[test]
-fn json_has_the_counts_and_the_end() {
+fn json_has_counts_and_finish_reason() {
     let answer = said(&["-p", "Tell me a story.", "--temp", "0", "-n", "3"]);
     assert_eq!(answer["finish_reason"], "length");
     assert_eq!(answer["usage"]["completion_tokens"], 3);
@@ -56,7 +56,7 @@ fn json_has_the_counts_and_the_end() {
 }
 
 #[test]
-fn every_refusal_names_its_code() {
+fn errors_have_their_codes() {
     let folder = tempfile::tempdir().unwrap();
     let not_gguf = folder.path().join("a.gguf");
     fs::write(&not_gguf, "hello").unwrap();
@@ -83,7 +83,7 @@ fn every_refusal_names_its_code() {
 }
 
 #[test]
-fn a_file_cut_short_is_refused_at_every_length() {
+fn truncated_model_is_refused_at_every_length() {
     // The first conversion puts the model into the cache.
     let model: PathBuf = said(&["-p", "Hello"])["model"].as_str().unwrap().into();
     let whole = fs::read(model).unwrap();
@@ -104,7 +104,7 @@ fn endless() -> Child {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_the_answer() {
+fn closed_stdout_ends_the_answer() {
     let mut child = endless();
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut [0; 5]).unwrap();
@@ -115,7 +115,7 @@ fn a_reader_that_leaves_ends_the_answer() {
 }
 
 #[test]
-fn ctrl_c_ends_the_one_answer_with_130() {
+fn ctrl_c_exits_with_130() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut child = endless();
         let mut stdout = child.stdout.take().unwrap();
@@ -164,7 +164,7 @@ fn ended(mut session: PtySession) {
 }
 
 #[test]
-fn a_turn_computes_only_what_is_new() {
+fn turn_computes_only_new_tokens() {
     let mut session = terminal(&["--temp", "0"]);
     let (new, cached, used) = say(&mut session, "Hello");
     assert_eq!(cached, 0);
@@ -181,7 +181,7 @@ fn a_turn_computes_only_what_is_new() {
 /// What the cache holds from the turns before must be what it would hold had the whole conversation been read at once, as
 /// batch does.
 #[test]
-fn a_later_turn_is_answered_as_if_read_at_once() {
+fn cached_turns_give_the_same_answer_as_one_prefill() {
     let questions = ["What is the capital of France?", "And of Italy?", "Tell me a story."];
     let args: Vec<&str> = questions.iter().flat_map(|question| ["-p", question]).collect();
     let lines = text(&run(chat(&args).args(["--temp", "0", "-n", "64", "--json"]), b""));
@@ -212,7 +212,7 @@ fn a_later_turn_is_answered_as_if_read_at_once() {
 }
 
 #[test]
-fn a_new_conversation_or_system_message_keeps_what_it_can_of_the_cache() {
+fn new_conversation_keeps_the_common_prefix() {
     let mut session = terminal(&["--temp", "0"]);
     let (first, _, _) = say(&mut session, "Hello");
     session.send_line("/clear").unwrap();
@@ -230,7 +230,7 @@ fn a_new_conversation_or_system_message_keeps_what_it_can_of_the_cache() {
 }
 
 #[test]
-fn ctrl_c_stops_an_answer_and_not_the_session() {
+fn ctrl_c_stops_the_answer_not_the_session() {
     let mut session = terminal(&ENDLESS);
     session.send_line("Tell me a story.").unwrap();
     // The echo of the line ends, and the answer has begun.
@@ -242,7 +242,7 @@ fn ctrl_c_stops_an_answer_and_not_the_session() {
 }
 
 #[test]
-fn a_full_window_says_so() {
+fn full_context_is_reported() {
     let mut session = terminal(&[&ENDLESS[..], &["-c", "256", "--on-overflow", "error"]].concat());
     session.send_line("Tell me a story.").unwrap();
     session.exp_string("the window is full").unwrap();

@@ -46,7 +46,7 @@ fn ctrl_c_stops_in_prefill_and_in_generation() {
 }
 
 #[test]
-fn ctrl_c_twice_leaves_with_the_terminal_as_it_was() {
+fn ctrl_c_twice_exits_and_restores_the_terminal() {
     let (_folder, mut terminal) = on_terminal(&ENDLESS);
     let mark = terminal.raw.len();
     terminal.keys("\x03");
@@ -69,7 +69,7 @@ fn ctrl_c_twice_leaves_with_the_terminal_as_it_was() {
 }
 
 #[test]
-fn signals_leave_with_the_terminal_as_it_was() {
+fn signals_exit_and_restore_the_terminal() {
     let (_folder, mut terminal) = on_terminal(&[]);
     // From elsewhere, not the key: nothing is being done that could stop, at most the line that is typed.
     terminal.signal(Signal::SIGINT);
@@ -85,7 +85,7 @@ fn signals_leave_with_the_terminal_as_it_was() {
 }
 
 #[test]
-fn a_terminal_that_vanishes_ends_an_answer_too() {
+fn hangup_ends_an_answer() {
     let folder = home();
     let mut terminal = on_terminal_at(&folder, &["--temp", "5", "--top-k", "0", "--top-p", "1", "-n", "-1", "-s", "2"]);
     terminal.line("/set n 3");
@@ -102,7 +102,7 @@ fn a_terminal_that_vanishes_ends_an_answer_too() {
 }
 
 #[test]
-fn a_signal_that_was_ignored_stays_ignored() {
+fn ignored_signal_stays_ignored() {
     let folder = home();
     for signal in ["INT", "TERM", "HUP"] {
         let program = chat_at(&folder, &["-p", "Tell me a story.", "--temp", "5", "-n", "-1", "-s", "2"]);

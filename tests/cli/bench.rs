@@ -40,7 +40,7 @@ fn json_has_the_fields_of_llama_bench() {
 }
 
 #[test]
-fn the_table_is_llama_benchs() {
+fn table_looks_like_llama_bench() {
     let output = run(&mut bench(&["-p", "32", "-n", "4", "-r", "1"]), b"");
     assert!(output.status.success(), "{output:?}");
     let table = String::from_utf8(output.stdout).unwrap();
@@ -51,7 +51,7 @@ fn the_table_is_llama_benchs() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused() {
+fn impossible_lengths_are_refused() {
     for (args, code) in [
         (["-p", "0", "-n", "0"], "USAGE"),
         (["-p", "100000", "-n", "0"], "CTX_SIZE"),
@@ -64,7 +64,7 @@ fn what_cannot_be_measured_is_refused() {
 }
 
 #[test]
-fn a_window_that_cannot_be_is_refused_before_anything_is_converted() {
+fn impossible_context_size_is_refused_before_conversion() {
     let folder = bundled();
     for verb in ["chat", "bench"] {
         for (window, limit) in [("999999999", "16777216"), ("2000", "1024")] {

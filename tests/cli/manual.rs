@@ -13,7 +13,7 @@ fn verbs() -> Vec<String> {
 }
 
 #[test]
-fn every_verb_has_examples() {
+fn every_subcommand_has_examples() {
     let verbs = verbs();
     assert!(verbs.len() >= 12, "{verbs:?}");
     for verb in verbs {
@@ -24,7 +24,7 @@ fn every_verb_has_examples() {
 }
 
 #[test]
-fn completions_are_printed_for_every_shell() {
+fn completions_exist_for_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let output = run(tulu_quant().args(["completions", shell]), b"");
         assert!(output.status.success(), "{shell}");
@@ -42,7 +42,7 @@ fn completions_are_printed_for_every_shell() {
 }
 
 #[test]
-fn every_verb_has_a_manual_page() {
+fn every_subcommand_has_a_manual_page() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(tulu_quant().args(["man", "--dir"]).arg(folder.path()), b"");
     assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");

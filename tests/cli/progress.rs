@@ -5,7 +5,7 @@ use crate::support::screen::Terminal;
 use crate::support::tulu_quant;
 
 #[test]
-fn a_bar_is_one_line_of_its_terminal() {
+fn bar_fits_one_line_of_the_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = bundled();
     for columns in [120, 80, 60, 40, 20] {

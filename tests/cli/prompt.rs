@@ -18,7 +18,7 @@ fn prompts(vocab: &Path, conversations: &[Value], flags: &[&str]) -> Vec<Value> 
 
 #[test]
 #[ignore = "needs ../shared"]
-fn shared_text_and_ids_are_those_of_transformers() {
+fn shared_text_and_ids_equal_transformers() {
     let golden: Value =
         serde_json::from_slice(&std::fs::read(shared("data/llama2/tulu-prompts.json")).unwrap()).unwrap();
     let cases = golden["cases"].as_array().unwrap();
@@ -58,12 +58,12 @@ fn hostile() -> Vec<String> {
 
 #[test]
 #[ignore = "needs ../shared"]
-fn shared_content_never_becomes_a_control_token_of_tulu() {
+fn shared_content_never_becomes_a_special_token_of_tulu() {
     content_is_only_content(&shared(VOCAB));
 }
 
 #[test]
-fn content_never_becomes_a_control_token_of_the_demonstration_model() {
+fn content_never_becomes_a_special_token() {
     content_is_only_content(demo_model());
 }
 
@@ -88,7 +88,7 @@ fn content_is_only_content(vocab: &Path) {
 }
 
 #[test]
-fn the_three_forms_agree() {
+fn text_ids_and_json_agree() {
     let vocab = demo_model();
     let one = br#"[{"role":"system","content":"Be brief."},{"role":"user","content":"Hello"}]"#;
     let text = "<|system|>\nBe brief.\n<|user|>\nHello\n<|assistant|>\n";

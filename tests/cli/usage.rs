@@ -9,7 +9,7 @@ use std::fs;
 type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
 
 #[test]
-fn the_last_line_says_what_was_wrong() {
+fn last_line_says_what_is_wrong() {
     let cases: [Case; 19] = [
         (&["chat", "--nonsense"], &[], "unexpected argument '--nonsense' found; see `tulu-quant chat --help`"),
         (&["nonsense"], &[], "unrecognized subcommand 'nonsense'; see `tulu-quant --help`"),
@@ -80,7 +80,7 @@ fn the_last_line_says_what_was_wrong() {
 }
 
 #[test]
-fn the_name_alone_prints_the_help_and_no_error() {
+fn no_arguments_print_the_help() {
     let output = run(&mut with_model_cache(&[]), b"");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("Usage: tulu-quant") && !said.contains("error["), "{said}");
@@ -92,7 +92,7 @@ fn the_name_alone_prints_the_help_and_no_error() {
 }
 
 #[test]
-fn the_short_help_is_short() {
+fn short_help_is_short() {
     let help = |args: &[&str]| String::from_utf8(run(&mut with_model_cache(args), b"").stdout).unwrap();
     for verb in ["chat", "batch", "convert", "pull"] {
         let short = help(&[verb, "-h"]);
@@ -106,7 +106,7 @@ fn the_short_help_is_short() {
 }
 
 #[test]
-fn an_empty_variable_is_not_set() {
+fn empty_variable_counts_as_unset() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = with_model_cache(&["chat", "-p", "Hello", "-n", "2"]);
     for name in ["CTX_SIZE", "TEMP", "SEED", "LOAD", "FLASH_ATTN", "ON_OVERFLOW", "FILE", "MODEL", "SYSTEM", "JSON"] {
@@ -118,7 +118,7 @@ fn an_empty_variable_is_not_set() {
 
 /// The same answer, however it is asked for.
 #[test]
-fn prompts_and_flags_of_neighbours_do_the_same() {
+fn flags_of_other_tools_do_the_same() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("question.txt"), "What is the capital of France?\n").unwrap();
     let question = "What is the capital of France?";
@@ -156,7 +156,7 @@ fn prompts_and_flags_of_neighbours_do_the_same() {
 }
 
 #[test]
-fn what_is_missing_or_out_of_range_is_said_first() {
+fn missing_files_and_bad_values_are_reported_first() {
     let cases: [(&[&str], &str); 9] = [
         (&["chat", "./nothing.gguf"], "error[NOT_FOUND]: ./nothing.gguf: there is no such file or folder"),
         (&["chat", "What is the capital of France?"], "to ask the demonstration model this, give it with -p"),
@@ -177,7 +177,7 @@ fn what_is_missing_or_out_of_range_is_said_first() {
 
 /// A variable that our own checks refuse is named too.
 #[test]
-fn what_the_environment_said_is_named() {
+fn variable_with_a_bad_value_is_named() {
     for (name, value, wanted) in [
         ("TULU_QUANT_TEMP", "-1", "temperature is -1 (TULU_QUANT_TEMP in the environment)"),
         ("TULU_QUANT_TOP_P", "7", "top_p is 7 (TULU_QUANT_TOP_P in the environment)"),

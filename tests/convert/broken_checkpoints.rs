@@ -189,7 +189,7 @@ fn hole() -> Vec<u8> {
 }
 
 #[test]
-fn every_broken_checkpoint_gets_one_clear_line_and_leaves_nothing() {
+fn broken_checkpoints_get_one_clear_line_and_leave_no_files() {
     for (name, break_it, code, said) in BROKEN {
         let (_dir, source, out) = copy();
         break_it(&source);

@@ -28,7 +28,7 @@ const TYPES: &str =
     "F16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0 IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K";
 
 #[test]
-fn a_weight_that_the_type_cannot_hold_is_an_error_with_its_place_and_no_file() {
+fn weight_out_of_range_is_an_error_with_its_place_and_no_file() {
     let up = "model.layers.3.mlp.up_proj.weight";
     // (tensor, row, column, value, types): 70000 is too much for a half float, 1e38 for the scale of every block
     let mut cases =
@@ -86,7 +86,7 @@ fn damage(path: &Path) {
 }
 
 #[test]
-fn a_hash_that_the_folder_tells_is_checked_before_a_file_has_its_name() {
+fn known_hash_is_checked_before_a_file_gets_its_name() {
     let (dir, source, out) = copy();
     let snapshot = cached(&source, dir.path());
     assert_success(&convert(&snapshot, &out, &["-q", "Q4_K_M"]));
@@ -104,7 +104,7 @@ fn a_hash_that_the_folder_tells_is_checked_before_a_file_has_its_name() {
 }
 
 #[test]
-fn a_hash_beside_a_download_is_checked_unless_the_file_was_written_since() {
+fn hash_beside_a_download_is_checked_unless_the_file_is_newer() {
     let (_dir, source, out) = copy();
     let kept = source.join(".cache/huggingface/download");
     fs::create_dir_all(&kept).unwrap();

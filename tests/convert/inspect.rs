@@ -37,7 +37,7 @@ fn stdout(output: &Output) -> String {
 }
 
 #[test]
-fn every_number_of_a_header_has_bounds_and_the_engine_s_are_the_same() {
+fn header_numbers_have_the_bounds_of_the_engine() {
     let dir = tempfile::tempdir().unwrap();
     let good = lossless(dir.path());
     let path = dir.path().join("bad.gguf");
@@ -89,7 +89,7 @@ fn every_number_of_a_header_has_bounds_and_the_engine_s_are_the_same() {
 /// the program with llama.cpp and its threads needs anyway.
 #[test]
 #[cfg(target_os = "linux")]
-fn no_number_of_a_header_becomes_memory() {
+fn header_numbers_allocate_no_memory() {
     let dir = tempfile::tempdir().unwrap();
     let good = lossless(dir.path());
     let (big, path) = (dir.path().join("big.gguf"), dir.path().join("bad.gguf"));
@@ -115,7 +115,7 @@ fn no_number_of_a_header_becomes_memory() {
 }
 
 #[test]
-fn sums_over_what_a_file_says_do_not_overflow() {
+fn sums_of_header_numbers_do_not_overflow() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.gguf");
     let mut made = Made::default();
@@ -143,7 +143,7 @@ fn sums_over_what_a_file_says_do_not_overflow() {
 }
 
 #[test]
-fn every_type_of_ggml_is_read_with_its_size_and_convert_says_what_it_does_not_take() {
+fn every_ggml_type_is_read_and_convert_reports_unsupported_ones() {
     let dir = tempfile::tempdir().unwrap();
     let good = lossless(dir.path());
     let path = dir.path().join("x.gguf");
@@ -226,7 +226,7 @@ fn files_of_any_alignment_are_read_and_converted() {
 }
 
 #[test]
-fn a_part_of_a_split_file_is_called_so() {
+fn part_of_a_split_file_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let mut part = lossless(dir.path());
     part.tensors.truncate(5);
@@ -255,7 +255,7 @@ fn a_part_of_a_split_file_is_called_so() {
 }
 
 #[test]
-fn what_is_no_gguf_file_is_called_by_its_name() {
+fn files_that_are_not_gguf_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.gguf");
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9976576152\n";
@@ -279,7 +279,7 @@ fn what_is_no_gguf_file_is_called_by_its_name() {
 }
 
 #[test]
-fn nothing_that_a_file_says_acts_on_the_terminal() {
+fn text_of_a_file_does_not_act_on_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let mut made = lossless(dir.path());
     let evil = "\u{1b}]0;PWNED\u{7}\u{1b}[31m\u{9b}2J\u{202e}\r\n";
@@ -298,7 +298,7 @@ fn nothing_that_a_file_says_acts_on_the_terminal() {
 }
 
 #[test]
-fn names_are_understood_as_in_the_other_verbs() {
+fn model_names_are_resolved() {
     let dir = tempfile::tempdir().unwrap();
     let here = |args: &[&str]| {
         let mut command = tulu_quant();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 #[test]
-fn requests_that_cannot_be_met_are_refused_before_any_work() {
+fn impossible_requests_are_refused_before_any_work() {
     let (dir, source, out) = copy();
     fs::write(out.join("taken.gguf"), "precious").unwrap();
     let cases: &[(&[&str], PathBuf, i32, &str, &str)] = &[
@@ -37,7 +37,7 @@ fn requests_that_cannot_be_met_are_refused_before_any_work() {
 }
 
 #[test]
-fn an_error_is_a_json_object_when_asked() {
+fn error_format_json_prints_an_object() {
     let output = run(tulu_quant().args(["--error-format", "json", "convert", "/nowhere/at/all"]), b"");
     let error: Value = serde_json::from_str(&last_line(&output)).unwrap();
     assert_eq!((&error["error"]["code"], &error["error"]["exit"]), (&"NOT_FOUND".into(), &2.into()));
@@ -57,7 +57,7 @@ fn imatrix(path: &Path, entries: &[(String, usize, f32)]) {
 }
 
 #[test]
-fn what_of_a_request_has_no_effect_is_refused_or_said() {
+fn arguments_without_effect_are_refused_or_reported() {
     let (dir, source, out) = copy();
     let file = dir.path().join("m.dat");
     let matrix = file.to_str().unwrap();
@@ -104,7 +104,7 @@ fn planned(source: &Path, command: &mut Command, patterns: Option<&str>) -> [Str
 }
 
 #[test]
-fn patterns_may_have_commas_and_a_list_of_pairs_is_still_one() {
+fn patterns_may_contain_commas() {
     let (_dir, source, _out) = copy();
     for (text, wanted) in [
         ("blk\\.[0-9]{1,2}\\.attn_v=q8_0", ["q8_0", "q4_0"]),
@@ -117,7 +117,7 @@ fn patterns_may_have_commas_and_a_list_of_pairs_is_still_one() {
 }
 
 #[test]
-fn names_of_outputs_and_types_are_taken_as_they_are_meant() {
+fn output_names_and_types_are_interpreted() {
     let (_dir, source, out) = copy();
     // (-o, -q, files): folders that are missing are made, and {name} stands for the name in a folder too
     for (to, types, files) in [

@@ -60,7 +60,7 @@ fn is_true(out: &Path, card: &str) {
 }
 
 #[test]
-fn a_tulu_2_card_has_both_licences_and_its_paper() {
+fn tulu_2_card_has_both_licences_and_its_paper() {
     let (hub, out, card) = card("allenai/tulu-2-dpo-13b");
     is_true(&out, &card);
     let front = front(&card);
@@ -79,7 +79,7 @@ fn a_tulu_2_card_has_both_licences_and_its_paper() {
 }
 
 #[test]
-fn a_tulu_2_5_card_is_apache_over_llama_2_and_cites_both_papers() {
+fn tulu_2_5_card_is_apache_over_llama_2_and_cites_both_papers() {
     let (_hub, out, card) = card("allenai/tulu-v2.5-ppo-13b-uf-mean");
     is_true(&out, &card);
     let front = front(&card);
@@ -90,7 +90,7 @@ fn a_tulu_2_5_card_is_apache_over_llama_2_and_cites_both_papers() {
 }
 
 #[test]
-fn a_repository_that_is_not_of_the_family_says_what_its_own_card_says() {
+fn card_of_another_repository_repeats_its_own_card() {
     let hub = Server::start();
     let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(bundled())
         .unwrap()
@@ -116,7 +116,7 @@ fn convert_folder(out: &Path, args: &[&str]) -> Output {
 }
 
 #[test]
-fn of_a_folder_nothing_is_made_up_and_only_own_cards_are_replaced() {
+fn card_of_a_folder_invents_nothing_and_replaces_only_own_cards() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
     assert_eq!(convert_folder(out, &[]).status.code(), Some(0));

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 #[test]
-fn a_damaged_model_in_the_cache_is_made_again() {
+fn damaged_model_is_converted_again() {
     type Damage = (&'static str, fn(&mut Vec<u8>));
     let damages: &[Damage] = &[
         ("truncated", |bytes| bytes.truncate(bytes.len() / 2)),
@@ -63,7 +63,7 @@ fn a_damaged_model_in_the_cache_is_made_again() {
 
 /// The model stays what it was, also where the branch has moved on.
 #[test]
-fn a_damaged_model_of_the_hub_is_made_of_the_same_commit() {
+fn damaged_hub_model_is_converted_from_the_same_commit() {
     let hub = served();
     assert_answered(&ask(&hub, &[ID]));
     let [file] = ggufs(&hub).try_into().unwrap();
@@ -75,7 +75,7 @@ fn a_damaged_model_of_the_hub_is_made_of_the_same_commit() {
 }
 
 #[test]
-fn several_processes_make_a_model_once() {
+fn concurrent_processes_convert_a_model_once() {
     for checkpoint in ["Hub", "folder", "program"] {
         let hub = served();
         let folder = hub.dir().join("my-model");
@@ -100,7 +100,7 @@ fn several_processes_make_a_model_once() {
 }
 
 #[test]
-fn a_process_that_waits_says_so_and_takes_what_the_other_made() {
+fn waiting_process_uses_the_conversion_of_the_other() {
     let hub = served();
     let name = format!("hub/allenai--tulu-tiny/{}/tulu-tiny-Q4_K_M.gguf", hub.commit(ID));
     let lock = hub.dir().join("cache/.locks").join(format!("{}.lock", &sha256(name.as_bytes())[..16]));
@@ -135,7 +135,7 @@ fn a_process_that_waits_says_so_and_takes_what_the_other_made() {
 
 /// What lies in the caches and beside a converted file is for everybody whom the umask lets.
 #[test]
-fn files_have_the_modes_that_the_umask_gives() {
+fn files_have_the_modes_of_the_umask() {
     let hub = served();
     let shell = |line: &str| {
         let mut command = Command::new("sh");
@@ -165,7 +165,7 @@ fn files_have_the_modes_that_the_umask_gives() {
 
 /// Where others can write to the cache: what has the name of a file of ours may lead to somebody's own.
 #[test]
-fn nothing_in_the_cache_is_written_through_a_link() {
+fn cache_is_not_written_through_links() {
     let hub = served();
     whole(&pull(&hub));
     let repo = hub.dir().join("hub/models--allenai--tulu-tiny");
@@ -203,7 +203,7 @@ fn nothing_in_the_cache_is_written_through_a_link() {
 
 /// A branch that was deleted on the Hub leaves its ref here; git has no branch of that name beside one below it.
 #[test]
-fn a_ref_in_the_way_is_replaced() {
+fn file_in_the_way_of_a_ref_is_replaced() {
     let hub = served();
     for revision in ["v1", "v1/x", "v1/x/y", "v1"] {
         let id = format!("{ID}@{revision}");

@@ -10,7 +10,7 @@ use std::process::Output;
 use std::time::Duration;
 
 #[test]
-fn a_checkpoint_is_pulled_into_the_shared_cache_and_the_second_time_nothing_is_asked() {
+fn pull_fills_the_shared_cache_and_the_second_makes_no_request() {
     let hub = served();
     let output = pull(&hub);
     whole(&output);
@@ -44,7 +44,7 @@ fn hf_hub_finds_what_was_pulled() {
 }
 
 #[test]
-fn mirrors_that_leave_things_out_are_good_enough() {
+fn incomplete_mirrors_are_supported() {
     let bare = served();
     bare.bare_listing();
     let no_etags = served();
@@ -57,7 +57,7 @@ fn mirrors_that_leave_things_out_are_good_enough() {
 }
 
 #[test]
-fn only_what_a_conversion_needs_is_fetched() {
+fn only_files_for_conversion_are_fetched() {
     let hub = Server::start();
     let file = |name: &str, len: usize| (name.to_owned(), vec![b'x'; len]);
     let mut files = vec![
@@ -85,7 +85,7 @@ fn only_what_a_conversion_needs_is_fetched() {
 }
 
 #[test]
-fn a_listing_cannot_write_outside_of_the_cache() {
+fn listing_cannot_write_outside_the_cache() {
     let hub = Server::start();
     let names = [
         "config.json",
@@ -102,7 +102,7 @@ fn a_listing_cannot_write_outside_of_the_cache() {
 }
 
 #[test]
-fn a_proxy_is_used_where_it_is_asked_for() {
+fn proxy_is_used_and_its_errors_are_reported() {
     let (hub, proxy, refusing) = (served(), Proxy::start(None), Proxy::start(Some(503)));
     let through = |url: &str, except: &str| {
         let mut command = hub.command();
@@ -123,7 +123,7 @@ fn a_proxy_is_used_where_it_is_asked_for() {
 }
 
 #[test]
-fn offline_the_cache_is_enough_and_what_it_lacks_is_named() {
+fn offline_pull_uses_the_cache_and_names_missing_files() {
     let hub = served();
     whole(&pull(&hub));
     hub.forget();
@@ -140,7 +140,7 @@ fn offline_the_cache_is_enough_and_what_it_lacks_is_named() {
 }
 
 #[test]
-fn two_processes_fetch_every_byte_once() {
+fn concurrent_pulls_fetch_every_byte_once() {
     let hub = served();
     hub.fault(Fault::on("model-0000").times(2).stall(Duration::from_millis(700)));
     let outputs = std::thread::scope(|scope| {
@@ -156,7 +156,7 @@ fn two_processes_fetch_every_byte_once() {
 }
 
 #[test]
-fn pull_knows_the_demonstration_model_and_says_what_it_would_fetch() {
+fn dry_run_of_pull_lists_what_would_be_fetched() {
     let hub = served();
     let output = run(hub.command().args(["pull", "tulu-tiny"]), b"");
     assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
@@ -188,7 +188,7 @@ fn pull_knows_the_demonstration_model_and_says_what_it_would_fetch() {
 /// huggingface_hub takes what we fetched for its own, and we what it fetched.
 #[test]
 #[ignore = "needs huggingface_hub"]
-fn python_and_we_share_one_cache() {
+fn python_shares_the_cache_with_huggingface_hub() {
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let snapshot = |hub: &Server, args: &str| {
         let mut command = std::process::Command::new(&python);

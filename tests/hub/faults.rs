@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 #[test]
-fn cuts_lies_and_damage_on_the_way_end_in_the_right_files() {
+fn faulty_transfers_end_with_correct_files() {
     type Wrong = (&'static str, fn(Fault) -> Fault);
     let faults: &[Wrong] = &[
         ("cut", |f| f.times(40).cut_after(200_000)),
@@ -37,7 +37,7 @@ fn cuts_lies_and_damage_on_the_way_end_in_the_right_files() {
 }
 
 #[test]
-fn what_does_not_pass_is_one_line_with_a_code() {
+fn permanent_errors_print_one_line_with_code() {
     type Wrong = (&'static str, i32, &'static str, fn(Fault) -> Fault);
     let faults: &[Wrong] = &[
         ("HUB_GATED", 2, "model-00001", |f| f.status(403).error_code("GatedRepo")),
@@ -79,7 +79,7 @@ fn what_does_not_pass_is_one_line_with_a_code() {
 }
 
 #[test]
-fn the_range_of_a_resumed_download_is_checked() {
+fn range_of_a_resumed_download_is_checked() {
     let shard = "model-00001";
     let hub = served();
     hub.fault(Fault::on(shard).times(1).cut_after(200_000));
@@ -95,7 +95,7 @@ fn the_range_of_a_resumed_download_is_checked() {
 }
 
 #[test]
-fn where_nobody_answers_and_what_cannot_be_is_said() {
+fn unreachable_hosts_and_invalid_settings_are_reported() {
     let hub = served();
     let with = |name: &str, value: &str| {
         let mut command = hub.command();
@@ -123,7 +123,7 @@ fn where_nobody_answers_and_what_cannot_be_is_said() {
 }
 
 #[test]
-fn a_silent_server_does_not_hold_ctrl_c_up_and_what_arrived_is_kept() {
+fn ctrl_c_on_a_silent_server_keeps_received_data() {
     let hub = served();
     // half of the first shard arrives, then nothing
     hub.fault(Fault::on("model-00001").times(1).cut_after(3_000_000));
@@ -150,7 +150,7 @@ fn a_silent_server_does_not_hold_ctrl_c_up_and_what_arrived_is_kept() {
 
 /// Kills at random moments until one run gets through: each run goes on where the one before was recorded.
 #[test]
-fn kill_9_at_random_moments_costs_only_what_was_not_recorded() {
+fn kills_cost_only_unrecorded_bytes() {
     let seed = std::env::var("TULU_QUANT_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
         u64::from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos())
     });
@@ -197,7 +197,7 @@ fn kill_9_at_random_moments_costs_only_what_was_not_recorded() {
 
 /// Sizes as large as a number can be, alone and together: an error, and no arithmetic.
 #[test]
-fn sizes_that_no_file_has_are_refused() {
+fn impossible_sizes_are_refused() {
     let hash = "a".repeat(64);
     let weights = |sizes: &[u64]| {
         let mut files = vec![json!({"rfilename": "config.json", "size": 2, "blobId": "b".repeat(40)})];
@@ -236,7 +236,7 @@ fn sizes_that_no_file_has_are_refused() {
 }
 
 #[test]
-fn a_redirect_with_an_address_in_its_query_is_followed() {
+fn redirect_with_a_url_in_its_query_is_followed() {
     let hub = served();
     let to = format!("/{ID}/resolve/{}/config.json?from=https://x/&to=ftp://y", hub.commit(ID));
     hub.fault(Fault::on("config.json").times(1).redirect_to(&to));
@@ -247,7 +247,7 @@ fn a_redirect_with_an_address_in_its_query_is_followed() {
 }
 
 #[test]
-fn a_server_that_cuts_after_every_byte_ends() {
+fn server_that_cuts_every_response_ends_in_an_error() {
     for bytes in [1, 1000] {
         let hub = served();
         hub.fault(Fault::on("model-0000").cut_after(bytes));
@@ -262,7 +262,7 @@ fn a_server_that_cuts_after_every_byte_ends() {
 
 #[test]
 #[ignore = "mounts a file system, for which it has to be root"]
-fn root_a_full_disk_is_said_before_anything_is_fetched_and_in_its_middle() {
+fn root_full_disk_is_reported_before_and_during_a_download() {
     let hub = served();
     let disk = hub.dir().join("disk");
     fs::create_dir(&disk).unwrap();

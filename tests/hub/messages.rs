@@ -8,7 +8,7 @@ use std::process::Output;
 
 /// ESC, C1 controls and bidi marks, wherever text from a server or a repository is shown.
 #[test]
-fn nothing_that_a_server_says_acts_on_the_terminal() {
+fn server_text_does_not_act_on_the_terminal() {
     let acts = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     for bad in ["\u{1b}]0;PWNED\u{7}\u{1b}[31m", "\u{9b}31m", "\u{202e}gpj", "a\r\u{8}b"] {
         let text = format!("x{bad}x");
@@ -72,7 +72,7 @@ fn nothing_that_a_server_says_acts_on_the_terminal() {
 
 /// What was escaped for the terminal is JSON still, and the name is the same.
 #[test]
-fn an_error_as_json_is_json_whatever_a_name_has_in_it() {
+fn json_error_is_valid_for_any_name() {
     let hub = Server::start();
     for bad in ["\u{1b}[31m", "\u{9b}31m", "\u{202e}gpj", "a\nb", "\u{7f}", "\u{e0041}", "\u{2028}", "é€😀\"\\"] {
         let name = format!("./x{bad}.gguf");
@@ -86,7 +86,7 @@ fn an_error_as_json_is_json_whatever_a_name_has_in_it() {
 
 /// Where nothing is kept, the advice does not say that something is.
 #[test]
-fn advice_holds() {
+fn advice_matches_the_situation() {
     let advice = |part: &str, fault: fn(Fault) -> Fault, token: bool| {
         let hub = served();
         hub.fault(fault(Fault::on(part)));
@@ -111,7 +111,7 @@ fn advice_holds() {
 
 /// The token is given away on a network only with a word; one connection or four say that a server asks to wait once.
 #[test]
-fn what_is_to_be_known_is_said_once() {
+fn warnings_are_printed_once() {
     let hub = served();
     let count = |output: &Output, words: &str| printed(output).matches(words).count();
     let mut command = hub.command();

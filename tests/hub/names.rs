@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 #[test]
-fn chat_with_a_name_fetches_converts_answers_and_then_needs_no_network() {
+fn chat_with_a_name_later_needs_no_network() {
     let hub = served();
     let chat = |args: &[&str]| {
         let mut command = hub.command();
@@ -62,7 +62,7 @@ fn chat_with_a_name_fetches_converts_answers_and_then_needs_no_network() {
 
 /// Kills of `chat` while it fetches and converts: each run goes on where the one before was.
 #[test]
-fn a_killed_chat_goes_on_where_it_was() {
+fn chat_resumes_after_kills() {
     let hub = served();
     let chat = || {
         let mut command = hub.command();
@@ -94,7 +94,7 @@ fn a_killed_chat_goes_on_where_it_was() {
 }
 
 #[test]
-fn names_typed_wrong_and_models_that_write_nothing_are_refused_before_anything_is_fetched() {
+fn unknown_names_and_reward_models_are_refused_before_fetching() {
     let hub = served();
     for (model, code, words) in [
         ("tulu-2-13b-dpo", "NOT_FOUND", "did you mean tulu-2-dpo-13b?"),
@@ -122,7 +122,7 @@ fn names_typed_wrong_and_models_that_write_nothing_are_refused_before_anything_i
 }
 
 #[test]
-fn doctor_shows_the_settings_and_not_the_token() {
+fn doctor_prints_the_settings_without_the_token() {
     let hub = served();
     let mut command = hub.command();
     command.env("HTTPS_PROXY", "http://me:secret@proxy.invalid:3128");
@@ -142,7 +142,7 @@ fn doctor_shows_the_settings_and_not_the_token() {
 
 /// On a terminal there is one question, and Ctrl-C is an answer to it too.
 #[test]
-fn a_terminal_is_asked_once() {
+fn terminal_is_asked_once() {
     let hub = served();
     let ask = |answer: Option<&str>, args: &[&str]| {
         let mut command = hub.command();
@@ -177,7 +177,7 @@ fn a_terminal_is_asked_once() {
 
 /// Text is piped in, and somebody sits at the terminal.
 #[test]
-fn a_question_is_asked_on_the_terminal_when_text_is_piped_in() {
+fn question_is_asked_on_the_terminal_while_stdin_is_a_pipe() {
     let hub = served();
     let ask = |answer: &str| {
         let mut command = Command::new("sh");
@@ -198,7 +198,7 @@ fn a_question_is_asked_on_the_terminal_when_text_is_piped_in() {
 }
 
 #[test]
-fn the_demonstration_model_has_a_name_too() {
+fn demonstration_model_has_a_name() {
     let hub = Server::start();
     let out = hub.dir().join("out");
     let output = run(hub.command().args(["convert", "tulu-tiny", "-q", "Q8_0", "-o"]).arg(&out), b"");
@@ -210,7 +210,7 @@ fn the_demonstration_model_has_a_name_too() {
 }
 
 #[test]
-fn an_address_as_a_browser_shows_it_is_a_name() {
+fn browser_address_is_a_name() {
     let hub = served();
     let commit = hub.commit(ID);
     let place = hub.url().strip_prefix("http://").unwrap().to_owned();
@@ -244,7 +244,7 @@ fn an_address_as_a_browser_shows_it_is_a_name() {
 }
 
 #[test]
-fn a_model_need_not_be_utf_8() {
+fn model_path_need_not_be_utf_8() {
     let hub = Server::start();
     let folder = hub.dir().join(OsStr::from_bytes(b"m\xff"));
     copy_to(&folder);
@@ -272,7 +272,7 @@ fn a_model_need_not_be_utf_8() {
 }
 
 #[test]
-fn a_folder_that_is_no_checkpoint_is_said_to_be_none() {
+fn folder_without_a_checkpoint_is_refused() {
     let hub = Server::start();
     let folder = hub.dir().join("other");
     fs::create_dir(&folder).unwrap();
@@ -301,7 +301,7 @@ fn a_folder_that_is_no_checkpoint_is_said_to_be_none() {
 }
 
 #[test]
-fn every_code_is_in_the_documentation() {
+fn every_hub_code_is_documented() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/hub.md")).unwrap();
     let source = fs::read_to_string(root.join("src/error/code.rs")).unwrap();

@@ -24,7 +24,7 @@ fn base64(bytes: &[u8]) -> String {
 
 /// Every failure that names a page, with a password in HF_ENDPOINT: it is in no message, and the page can be opened.
 #[test]
-fn the_password_of_the_endpoint_is_never_said() {
+fn password_of_the_endpoint_is_never_printed() {
     type Wrong = fn(Fault) -> Fault;
     let faults: &[(&str, &str, Wrong)] = &[
         ("HUB_GATED", "api/models", |f| f.status(403).error_code("GatedRepo")),
@@ -104,7 +104,7 @@ fn the_password_of_the_endpoint_is_never_said() {
 }
 
 #[test]
-fn a_password_in_the_endpoint_is_used_where_there_is_no_token() {
+fn password_of_the_endpoint_is_used_without_a_token() {
     let hub = served();
     let mut command = hub.command();
     with_password(&hub, &mut command);
@@ -118,7 +118,7 @@ fn a_password_in_the_endpoint_is_used_where_there_is_no_token() {
 
 /// A server sends back what it was sent, in every form, and at every place where a message is cut.
 #[test]
-fn a_token_that_comes_back_is_never_said() {
+fn returned_token_is_never_printed() {
     let encoded: String = CANARY.bytes().map(|b| format!("%{b:02X}")).collect();
     let bearer = format!("Bearer {CANARY}");
     let forms = [

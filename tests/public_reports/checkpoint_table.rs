@@ -355,7 +355,7 @@ const ROWS: &[Row] = &[
 ];
 
 #[test]
-fn each_report_gets_its_answer() {
+fn reported_checkpoints_get_the_expected_result() {
     for (name, change, exit, said) in ROWS {
         let (_dir, source, _) = copy();
         change(&source);

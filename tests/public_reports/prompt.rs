@@ -54,7 +54,7 @@ fn prompt(model: &Path, messages: &Value, flags: &[&str]) -> Output {
 }
 
 #[test]
-fn templates_of_well_known_models_are_rendered_as_transformers_does() {
+fn templates_render_like_transformers() {
     for (i, template) in golden()["templates"].as_array().unwrap().iter().enumerate() {
         let name = template["name"].as_str().unwrap();
         // Not by its name: llama.cpp knows some, such as phi-3, and expects their tokens.
@@ -85,7 +85,7 @@ fn templates_of_well_known_models_are_rendered_as_transformers_does() {
 }
 
 #[test]
-fn line_ends_of_windows_are_line_ends() {
+fn template_with_crlf_renders_like_lf() {
     let template = "{% for m in messages %}\r\n{{ '<|' + m.role + '|>' }}\r\n{{ m.content }}\r\n{% endfor %}\r\n";
     let model = model("crlf", Some(template));
     let output = prompt(&model, &json!([{"role": "user", "content": "Hi\r\n"}]), &[]);
@@ -94,7 +94,7 @@ fn line_ends_of_windows_are_line_ends() {
 }
 
 #[test]
-fn a_model_without_a_template_is_said_once() {
+fn missing_template_is_reported_once() {
     let model = model("none", None);
     let talk = json!([{"role": "user", "content": "Hi"}]);
     let output = prompt(&model, &json!(talk), &["--json"]);
@@ -106,7 +106,7 @@ fn a_model_without_a_template_is_said_once() {
 }
 
 #[test]
-fn what_batch_takes_prompt_shows() {
+fn prompt_accepts_roles_and_parts_of_batch() {
     let model = model("roles", Some("{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"));
     let talk = json!([{"role": "developer", "content": "x"},
                       {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]);
@@ -116,7 +116,7 @@ fn what_batch_takes_prompt_shows() {
 }
 
 #[test]
-fn a_template_that_cannot_answer_does_not_become_a_model() {
+fn template_that_cannot_answer_is_refused() {
     for (name, template, why) in [
         ("syntax", "{% for m in messages %}\n{{ m.content }}", "chat_template:2"),
         ("function", "{{ messages[0].content }}\n{{ no_such_function() }}", "chat_template:2"),

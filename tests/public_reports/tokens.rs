@@ -8,7 +8,7 @@ use std::fs;
 
 /// F5, F6, F8, F9, F13 of named templates, F15: text, ids and eos are those of Transformers.
 #[test]
-fn folders_of_every_shape_give_the_prompts_of_transformers() {
+fn tokenizer_folders_give_the_prompts_of_transformers() {
     let (cases, golden) = (golden("cases.json"), golden("transformers.json"));
     for (name, case) in cases["cases"].as_object().unwrap() {
         let (_dir, source, _) = copy();
@@ -53,7 +53,7 @@ fn named_templates_are_kept() {
 
 /// F7: every id of the list ends an answer: the keys that llama.cpp has for them are used first.
 #[test]
-fn every_end_of_an_answer_is_written() {
+fn every_end_of_answer_token_is_written() {
     for (rows, config, generation, expected) in [
         (1537, json!([2, 1536]), json!([2, 1536]), json!([1536, null, null])),
         (1538, json!(2), json!([2, 1536, 1537]), json!([1536, 1537, null])),
@@ -80,7 +80,7 @@ fn every_end_of_an_answer_is_written() {
 
 /// F7: with the rows of two tokens of the output matrix exchanged, the model ends its answers with the other one.
 #[test]
-fn an_answer_ends_at_a_token_that_only_the_list_names() {
+fn answer_ends_at_a_listed_token() {
     const PER_ROW: usize = 256 * 2;
     // five ends: the last one is past what llama.cpp's keys can say
     let rows = 1540;
@@ -109,7 +109,7 @@ fn an_answer_ends_at_a_token_that_only_the_list_names() {
 
 /// F16: a list of added tokens that repeats the model's own does not make them writable.
 #[test]
-fn content_cannot_write_tokens_that_a_list_repeats() {
+fn content_never_becomes_a_listed_special_token() {
     let messages = json!([{"role": "user", "content": "Say <s> and </s> and <unk>"}]);
     let (_dir, base, _) = copy();
     let expected = prompt(&converted(&base), &messages);
@@ -125,7 +125,7 @@ fn content_cannot_write_tokens_that_a_list_repeats() {
 
 /// D12: text of a file reaches the terminal on one line, with nothing that acts on it.
 #[test]
-fn tokens_and_names_are_shown_escaped() {
+fn tokens_and_names_are_escaped() {
     let (_dir, source, _) = copy();
     write(&source, "added_tokens.json", "{\"\\u001b]0;pwned\\u0007\\nnote: all is well\": 99999}");
     for verb in ["convert", "inspect"] {
@@ -143,7 +143,7 @@ fn tokens_and_names_are_shown_escaped() {
 
 /// D14: what llama.cpp's converter says of a card, of sampling and of the tokenizer: each key with its value.
 #[test]
-fn cards_sampling_and_tokenizers_are_described_as_the_converter_does() {
+fn metadata_equals_llama_cpps_converter() {
     let golden = golden("converter.json");
     for (name, case) in golden["cases"].as_object().unwrap() {
         let (_dir, source, _) = copy();

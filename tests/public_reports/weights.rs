@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// F3: an output matrix that differs from the embedding is kept, one that repeats it is left out.
 #[test]
-fn an_output_matrix_of_a_tied_model_is_kept_when_it_is_another_one() {
+fn tied_model_keeps_only_a_different_output_matrix() {
     for (repeats, tensors) in [(false, 57), (true, 56)] {
         let (_dir, source, _) = copy();
         edit(&source, "config.json", &json!({"tie_word_embeddings": true}));
@@ -57,7 +57,7 @@ fn wrapped_names_convert_alike() {
 
 /// F1: the base that Transformers 5 writes inside `rope_parameters`.
 #[test]
-fn theta_is_found_where_transformers_5_writes_it() {
+fn rope_theta_is_read_from_transformers_5_configs() {
     for (change, theta) in [
         (json!({}), 1e4),
         (json!({"rope_theta": 1e6}), 1e6),
@@ -74,7 +74,7 @@ fn theta_is_found_where_transformers_5_writes_it() {
 
 /// P9, P10, and P2 for a GGUF: a file that is given in place of a folder or of a whole file.
 #[test]
-fn a_single_file_is_told_by_what_it_is() {
+fn single_file_in_place_of_a_folder_is_named() {
     let (_dir, source, _) = copy();
     let pointer = source.join("x.gguf");
     fs::write(&pointer, POINTER).unwrap();
@@ -110,7 +110,7 @@ fn split(dir: &Path) -> PathBuf {
 
 /// X1: a file that cannot be looked at does not count as one that is not there.
 #[test]
-fn an_optional_file_that_cannot_be_looked_at_is_an_error() {
+fn unreadable_optional_file_is_an_error() {
     for name in [
         "config.json",
         "tokenizer_config.json",

@@ -7,10 +7,12 @@ pub(crate) mod gguf;
 pub(crate) mod hub;
 pub(crate) mod screen;
 
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::UNIX_EPOCH;
 
 /// The program under test, without the environment's settings.
 pub(crate) fn tulu_quant() -> Command {
@@ -71,20 +73,30 @@ pub(crate) fn last_line(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
 }
 
-/// The demonstration checkpoint, converted once for each test program by the program itself.
+/// The bundled checkpoint as a Q8_0 file. The program converts it once for each build of itself: the file is kept for
+/// all test processes, and what an older build made is deleted.
 pub(crate) fn demo_model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
-        let file = format!("tulu-tiny-{}-Q8_0.gguf", std::process::id());
-        let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
-        let output =
-            run(tulu_quant().arg("convert").arg(checkpoint::bundled()).args(["-q", "Q8_0", "-o"]).arg(&model), b"");
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let program = fs::metadata(env!("CARGO_BIN_EXE_tulu-quant")).unwrap();
+        let built = program.modified().unwrap().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo-model");
+        let model = folder.join(format!("{:x}-{built:x}/tulu-tiny-Q8_0.gguf", program.len()));
+        fs::create_dir_all(&folder).unwrap();
+        let lock = File::create(folder.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        if !model.exists() {
+            fs::remove_dir_all(&folder).unwrap();
+            // `convert` gives the file its name when it is complete
+            let output =
+                run(tulu_quant().arg("convert").arg(checkpoint::bundled()).args(["-q", "Q8_0", "-o"]).arg(&model), b"");
+            assert_success(&output);
+        }
         model
     })
 }
 
 /// The permission bits of `file`.
 pub(crate) fn mode(file: &Path) -> u32 {
-    std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions()) & 0o777
+    std::os::unix::fs::PermissionsExt::mode(&fs::metadata(file).unwrap().permissions()) & 0o777
 }

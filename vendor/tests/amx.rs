@@ -17,7 +17,7 @@ void set() {
 }";
 
 #[test]
-fn the_whole_tile_configuration_is_stored_before_it_is_loaded() {
+fn whole_tile_configuration_is_stored_before_it_is_loaded() {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (source, assembly) = (dir.join("amx.cpp"), dir.join("amx.s"));
     std::fs::write(&source, PATTERN).expect("the target folder can be written");

@@ -98,7 +98,7 @@ fn strided(token: usize, cell: usize) -> bool {
 }
 
 #[test]
-fn every_pattern_of_marks_gives_what_the_definition_gives() {
+fn every_mask_pattern_equals_the_definition() {
     let patterns: [Pattern; 7] = [
         ("all", |_, _| true),
         ("causal", |token, cell| cell <= token),
@@ -128,7 +128,7 @@ fn every_pattern_of_marks_gives_what_the_definition_gives() {
 }
 
 #[test]
-fn it_is_nearer_to_the_definition_than_ggml() {
+fn error_is_at_most_that_of_ggml() {
     let op = pool(3, (128, 8, 4), (20, 700), |token, cell| cell % 20 == token || cell < 256);
     let Some((ours, _)) = op.compute(true, 2, 1).unwrap() else { return };
     let (ggml, _) = op.compute(false, 2, 1).unwrap().expect("ggml takes everything");
@@ -138,7 +138,7 @@ fn it_is_nearer_to_the_definition_than_ggml() {
 }
 
 #[test]
-fn marks_that_are_numbers_are_added() {
+fn finite_mask_values_are_added() {
     let mut op = pool(5, (64, 4, 2), (8, 128), |token, cell| cell < 16 * token + 8);
     let mut noise = Noise(9);
     op.mask.iter_mut().filter(|mark| **mark == 0).for_each(|mark| *mark = noise.half());
@@ -148,7 +148,7 @@ fn marks_that_are_numbers_are_added() {
 }
 
 #[test]
-fn what_it_does_not_take_is_left_to_ggml() {
+fn unsupported_shapes_are_left_to_ggml() {
     let few = pool(1, (64, 2, 2), (3, 64), |_, _| true);
     assert!(few.compute(true, 1, 1).unwrap().is_none(), "three tokens");
     let odd = pool(1, (40, 2, 2), (8, 64), |_, _| true);

@@ -12,7 +12,7 @@ fn workspace_file(name: &str) -> String {
 }
 
 #[test]
-fn cargo_toml_asks_for_exactly_the_pin() {
+fn cargo_toml_requires_exactly_the_pin() {
     let manifest = workspace_file("Cargo.toml");
     for name in ["llama-cpp-2", "llama-cpp-sys-2"] {
         let asked = format!("{name} = {{ version = \"={}\"", pinned(name));
@@ -31,6 +31,6 @@ fn cargo_lock_has_the_pin_once() {
 }
 
 #[test]
-fn the_linked_library_is_the_pinned_one() {
+fn linked_library_is_the_pinned_one() {
     assert_eq!(llama_ext::ggml_version(), pinned("ggml"));
 }

@@ -6,5 +6,5 @@
 mod amx;
 mod attention;
 mod llama_cpp_pin;
-mod product;
+mod matmul;
 mod tensor_types;

@@ -51,7 +51,7 @@ fn bytes(types: &[GgmlType]) -> u64 {
 }
 
 #[test]
-fn the_13b_sizes_are_the_published_ones() {
+fn sizes_of_13b_equal_the_published_ones() {
     // GB as published for tulu-2-13b (files, so with a header of under 1 MB)
     for (ftype, gb) in [(Ftype::Q4_K_S, 7.422), (Ftype::Q4_K_M, 7.865), (Ftype::Q5_K_M, 9.229), (Ftype::Q8_0, 13.831)] {
         let got = bytes(&types(&TypeRules::plain(ftype))) as f64 / 1e9;
@@ -67,7 +67,7 @@ fn q4_k_m_has_the_known_mix() {
 }
 
 #[test]
-fn what_llama_cpp_would_abort_on_is_an_error() {
+fn shapes_that_abort_llama_cpp_are_errors() {
     let one = [TensorDesc { name: "blk.0.attn_q.weight", n_per_row: 256, n_rows: 256, source: GgmlType::BF16 }];
     for n_layer in [0, 513] {
         assert!(tensor_types(&ModelShape { n_layer, ..TULU_13B }, &TypeRules::plain(Ftype::Q4_K_M), &one).is_err());
@@ -78,7 +78,7 @@ fn what_llama_cpp_would_abort_on_is_an_error() {
 }
 
 #[test]
-fn options_change_the_types_as_llama_quantize_does() {
+fn options_change_the_types_like_llama_quantize() {
     let plain = TypeRules::plain(Ftype::Q4_0);
     let names = tensors();
     let of =
@@ -105,7 +105,7 @@ fn options_change_the_types_as_llama_quantize_does() {
 }
 
 #[test]
-fn a_pattern_that_is_no_regular_expression_is_an_error() {
+fn invalid_pattern_is_an_error() {
     let one = [TensorDesc { name: "blk.0.attn_q.weight", n_per_row: 256, n_rows: 256, source: GgmlType::BF16 }];
     let rules = TypeRules { overrides: vec![("(".to_owned(), GgmlType::Q6_K)], ..TypeRules::plain(Ftype::Q4_K_M) };
     assert!(tensor_types(&TULU_13B, &rules, &one).is_err());

@@ -6,7 +6,7 @@ mod outputs;
 mod resume;
 
 use crate::fixtures;
-use crate::support::{options, sha256};
+use crate::support::{listing, options, sha256};
 use std::collections::HashMap;
 use std::fs;
 use std::num::NonZeroUsize;
@@ -180,10 +180,7 @@ impl Case {
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.out).unwrap();
-        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+        listing(&self.out)
     }
 
     /// What the outputs are called while they are made, in their order.

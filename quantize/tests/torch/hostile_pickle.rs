@@ -12,7 +12,7 @@ fn pickled(pickle: &Pickle) -> Vec<u8> {
 }
 
 #[test]
-fn attacks_by_pickle_are_refused_by_name_and_offset() {
+fn hostile_pickles_are_refused_with_name_and_offset() {
     let p = Pickle::new;
     let canary = tempfile::tempdir().unwrap();
     let canary = canary.path().join("executed");
@@ -169,7 +169,7 @@ fn view() -> View {
 }
 
 #[test]
-fn lies_about_storages_and_views_are_refused() {
+fn false_storages_and_views_are_refused() {
     type Change = fn(&mut View);
     let cases: &[(&str, Change, Code, &str)] = &[
         ("more elements than bytes", |v| v.numel = 9, Code::TorchStorage, "9 elements"),

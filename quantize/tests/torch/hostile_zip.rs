@@ -7,7 +7,7 @@ use std::fs;
 use tulu_quantize::{Checkpoint, Code};
 
 #[test]
-fn the_honest_file_converts() {
+fn well_formed_file_converts() {
     let tensors = fixtures::Checkpoint::small(1).tensors();
     convert_bin(&bin("BF16", &tensors).bytes).unwrap();
 }
@@ -35,7 +35,7 @@ fn put(zip: &mut Zip, at: usize, bytes: &[u8]) {
 }
 
 #[test]
-fn lies_of_the_zip_file_are_refused() {
+fn false_zip_structures_are_refused() {
     let rename = |i: usize, name: &'static str| changed(|all| all[i].name = name.to_owned());
     let cases: Vec<(&str, Vec<u8>, Code, &str)> = vec![
         (
@@ -175,7 +175,7 @@ fn overlapping() -> Vec<u8> {
 
 /// Cut at every byte of its structure, and at some of its data: never anything but an error.
 #[test]
-fn a_cut_file_is_refused_wherever_it_is_cut() {
+fn truncated_file_is_refused_at_every_length() {
     let whole = bin("BF16", &fixtures::Checkpoint::small(1).tensors());
     let around =
         [&whole.headers, &whole.data, &whole.lines].into_iter().flatten().flat_map(|at| at.saturating_sub(2)..at + 3);

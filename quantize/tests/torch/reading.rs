@@ -49,17 +49,17 @@ fn both_ways(checkpoint: &fixtures::Checkpoint) {
 }
 
 #[test]
-fn bf16_in_three_shards() {
+fn bf16_in_three_shards_equals_safetensors() {
     both_ways(&fixtures::Checkpoint { shards: 3, ..Default::default() });
 }
 
 #[test]
-fn f16_in_two_shards() {
+fn f16_in_two_shards_equals_safetensors() {
     both_ways(&fixtures::Checkpoint { lossless: Ftype::F16, ..Default::default() });
 }
 
 #[test]
-fn f32_in_one_file() {
+fn f32_in_one_file_equals_safetensors() {
     both_ways(&fixtures::Checkpoint { lossless: Ftype::F32, shards: 1, ..Default::default() });
 }
 
@@ -98,12 +98,12 @@ fn assert_golden(name: &str, dtype: Ftype, change: impl FnOnce(&mut Vec<Weights>
 }
 
 #[test]
-fn what_transformers_saved_is_read() {
+fn reads_files_saved_by_transformers() {
     assert_eq!(assert_golden("plain.bin", Ftype::BF16, |_| {}), [""; 0]);
 }
 
 #[test]
-fn files_without_sums_are_read_with_a_note() {
+fn files_without_checksums_are_read_with_a_note() {
     let notes = assert_golden("no-crc.bin", Ftype::F32, |_| {});
     assert_eq!(notes, ["12 storages of pytorch_model.bin have no CRC-32: damage in them cannot be detected"]);
 }
@@ -149,7 +149,7 @@ fn open_bin(bytes: &[u8]) -> Result<Checkpoint, Error> {
 }
 
 #[test]
-fn safetensors_win_where_both_are() {
+fn safetensors_are_preferred_to_bin() {
     let (_dir, a, b) = roofs();
     let checkpoint = fixtures::Checkpoint::default();
     checkpoint.write(&a);
@@ -160,7 +160,7 @@ fn safetensors_win_where_both_are() {
 }
 
 #[test]
-fn an_index_alone_does_not_make_a_checkpoint_safetensors() {
+fn index_without_shards_is_ignored() {
     let (_dir, a, b) = roofs();
     let checkpoint = fixtures::Checkpoint::default();
     checkpoint.write(&a);
@@ -175,7 +175,7 @@ fn an_index_alone_does_not_make_a_checkpoint_safetensors() {
 }
 
 #[test]
-fn tensors_that_nobody_reads_may_be_of_any_type() {
+fn unused_tensors_may_have_any_type() {
     let (_dir, _, b) = roofs();
     let (checkpoint, _) = golden();
     let tensors = checkpoint.tensors();
@@ -197,7 +197,7 @@ fn tensors_that_nobody_reads_may_be_of_any_type() {
 }
 
 #[test]
-fn an_index_that_disagrees_with_the_shards_is_refused() {
+fn index_that_disagrees_with_the_shards_is_refused() {
     let (_dir, _, b) = roofs();
     fixtures::Checkpoint::default().write_bin(&b);
     let index = b.join("pytorch_model.bin.index.json");
@@ -228,7 +228,7 @@ fn an_index_that_disagrees_with_the_shards_is_refused() {
 
 /// Flips a bit at the ends and in the middle of every storage in turn: weights change a little, nothing else would tell.
 #[test]
-fn a_flipped_bit_in_any_storage_is_found_and_nothing_is_written() {
+fn flipped_bit_in_any_storage_is_found_and_nothing_is_written() {
     let (_dir, _, b) = roofs();
     let (checkpoint, _) = golden();
     checkpoint.write_beside(&b);
@@ -269,7 +269,7 @@ fn storages(file: &[u8]) -> Vec<(String, usize, usize)> {
 
 /// Larger views than golden/ has, so that spans and chunks are cut: a transposed matrix, and columns far apart.
 #[test]
-fn views_are_gathered_in_pieces() {
+fn large_views_are_read_in_pieces() {
     let (_dir, a, b) = roofs();
     let checkpoint = fixtures::Checkpoint { hidden: 1024, ffn: 2048, layers: 1, shards: 1, ..Default::default() };
     checkpoint.write(&a);
@@ -312,7 +312,7 @@ fn views_are_gathered_in_pieces() {
 
 #[test]
 #[ignore = "needs a Python with PyTorch: PYTHON names it"]
-fn torch_makes_the_golden_files_again() {
+fn torch_reproduces_the_golden_files() {
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let fresh = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ fn answers(case: &Case, output: &Output) {
 }
 
 #[test]
-fn chat_with_a_name_answers_whatever_happens_at_each_stage() {
+fn chat_answers_despite_faults_at_every_stage() {
     let case = Case::tiny();
     for part in ["api/models", "config.json", "tokenizer.model", "model-00001", "model-00002"] {
         case.hub.fault(Fault::on(part).times(1).status(503));
@@ -65,12 +65,12 @@ fn chat_kills(number: u32) {
 }
 
 #[test]
-fn chat_killed_at_any_moment_goes_on() {
+fn chat_resumes_after_kill() {
     chat_kills(4);
 }
 
 #[test]
 #[ignore = "long: a minute and more"]
-fn long_chat_killed_at_thirty_moments_goes_on() {
+fn long_chat_resumes_after_thirty_kills() {
     chat_kills(30);
 }

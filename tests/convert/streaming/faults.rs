@@ -7,7 +7,7 @@ use crate::support::last_line;
 use std::fs;
 
 #[test]
-fn a_bad_line_is_worked_around() {
+fn retries_on_a_faulty_connection() {
     let case = Case::tiny();
     case.hub.fault(Fault::on("model-00001").times(4).cut_after(50_000));
     case.hub.fault(Fault::on("model-00002").times(2).status(503));
@@ -18,7 +18,7 @@ fn a_bad_line_is_worked_around() {
 }
 
 #[test]
-fn a_changed_byte_is_one_line_and_the_next_run_fetches_that_file_only() {
+fn corrupt_byte_reports_hash_error_and_refetches_one_file() {
     let case = Case::tiny();
     // the lowest bit of a weight: any number is a number
     case.hub.fault(Fault::on("model-00002").corrupt_at(3_000_000));
@@ -36,7 +36,7 @@ fn a_changed_byte_is_one_line_and_the_next_run_fetches_that_file_only() {
 }
 
 #[test]
-fn an_answer_of_another_length_is_one_line_and_nothing_of_it_is_used() {
+fn response_of_wrong_length_is_an_error_and_not_used() {
     let case = Case::tiny();
     case.hub.fault(Fault::on("model-00002").lie_length(7));
     let output = case.convert();
@@ -48,7 +48,7 @@ fn an_answer_of_another_length_is_one_line_and_nothing_of_it_is_used() {
 }
 
 #[test]
-fn a_dead_server_is_one_line_with_its_own_code() {
+fn permanent_error_prints_one_line_with_code() {
     let case = Case::tiny();
     case.hub.fault(Fault::on("model-00002").status(403).error_code("GatedRepo"));
     let output = case.convert();
@@ -58,7 +58,7 @@ fn a_dead_server_is_one_line_with_its_own_code() {
 }
 
 #[test]
-fn a_header_that_comes_differently_the_first_time_is_one_line_and_no_file() {
+fn header_that_changes_is_an_error_and_leaves_no_file() {
     let case = Case::tiny();
     // nothing depends on this letter, so it is only the comparison that sees it
     let header = fs::read(bundled().join("model-00001-of-00002.safetensors")).unwrap();

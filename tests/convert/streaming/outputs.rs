@@ -30,19 +30,19 @@ fn arrives(case: &Case) {
 }
 
 #[test]
-fn safetensors_arrive_as_from_the_kept_checkpoint_with_hardly_any_disk() {
+fn safetensors_stream_with_little_disk_space() {
     arrives(&Case::tiny());
 }
 
 #[test]
-fn bin_files_arrive_as_from_the_kept_checkpoint_with_hardly_any_disk() {
+fn bin_files_stream_with_little_disk_space() {
     let dir = tempfile::tempdir().unwrap();
     checkpoints::Checkpoint { layers: 4, shards: 3, ..Default::default() }.write_bin(dir.path());
     arrives(&Case::new(dir.path()));
 }
 
 #[test]
-fn a_matrix_that_is_a_view_is_fetched_as_a_whole_first_and_the_file_is_the_same() {
+fn checkpoint_with_a_view_is_downloaded_first() {
     use checkpoints::torch::{Pickle, View, members, zip};
     let dir = tempfile::tempdir().unwrap();
     let checkpoint = checkpoints::Checkpoint { layers: 1, shards: 1, ..Default::default() };
@@ -65,7 +65,7 @@ fn a_matrix_that_is_a_view_is_fetched_as_a_whole_first_and_the_file_is_the_same(
 }
 
 #[test]
-fn a_plan_fetches_no_weights() {
+fn dry_run_fetches_no_weights() {
     let case = Case::tiny();
     let output = run(command(&case.hub, &case.out()).args(["--dry-run", "--json"]), b"");
     assert_eq!(output.status.code(), Some(0));
@@ -90,7 +90,7 @@ const SHARED: [&[&str]; 2] =
 
 #[test]
 #[ignore = "needs ../shared and a Python with PyTorch: PYTHON names it"]
-fn made_checkpoints_of_many_shards_arrive() {
+fn tools_checkpoints_of_many_shards_are_streamed() {
     for args in SHARED {
         let dir = from_tool(args);
         let case = Case::new(dir.path());

@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 #[test]
-fn another_type_leaves_what_was_stopped_alone() {
+fn other_types_leave_an_interrupted_run_alone() {
     let case = Case::tiny();
     // of the second file the lowest bit of a weight is wrong
     case.hub.fault(Fault::on("model-00002").corrupt_at(3_000_000));
@@ -33,18 +33,18 @@ fn another_type_leaves_what_was_stopped_alone() {
 }
 
 #[test]
-fn killed_at_random_moments_it_goes_on_and_fetches_nothing_twice() {
+fn resumes_after_kills_and_fetches_nothing_twice() {
     kills(&Case::tiny(), 6, 60, Duration::from_millis(900));
 }
 
 #[test]
 #[ignore = "long: a minute and more"]
-fn long_thirty_kills_at_random_moments() {
+fn long_resumes_after_thirty_kills() {
     kills(&Case::tiny(), 30, 60, Duration::from_millis(900));
 }
 
 #[test]
-fn ctrl_c_keeps_what_has_arrived() {
+fn ctrl_c_keeps_streamed_data() {
     let case = Case::tiny();
     let child = start(&case, 800);
     let begun = Instant::now();

@@ -2,6 +2,7 @@
 //! that every line has exactly one record, in its place, through kills, torn journals and bad lines.
 
 use crate::support::batch::{Job, chat, expected_ids, ids, many, signal};
+use crate::support::checkpoint::listing;
 use crate::support::{last_line, run, tulu_quant};
 use serde_json::{Value, json};
 use std::fs;
@@ -10,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 #[test]
-fn records_are_answered_in_the_order_of_the_input() {
+fn output_keeps_the_order_of_the_input() {
     let mut lines = many(9);
     lines.push(
         br#"{"custom_id":"r9","url":"/v1/completions","body":{"prompt":"Once upon a time","max_tokens":3}}"#.to_vec(),
@@ -43,7 +44,7 @@ fn records_are_answered_in_the_order_of_the_input() {
 }
 
 #[test]
-fn a_bad_line_costs_its_own_record_only() {
+fn bad_line_fails_only_its_own_record() {
     let good = |id: &str| chat(id, "Hello", &json!({}));
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (good("a"), "ok"),
@@ -93,7 +94,7 @@ fn a_bad_line_costs_its_own_record_only() {
 }
 
 #[test]
-fn megabytes_of_content_cost_one_record_and_no_time() {
+fn too_long_content_fails_quickly() {
     let long = |id: &str, text: &str| chat(id, text, &json!({}));
     let job = Job::new(&[
         long("a", &"x".repeat(2_000_000)),
@@ -112,7 +113,7 @@ fn megabytes_of_content_cost_one_record_and_no_time() {
 }
 
 #[test]
-fn a_killed_run_goes_on_where_it_was() {
+fn resumes_after_kill() {
     const N: usize = 100;
     let job = Job::new(&many(N));
     let mut kept: Vec<String> = Vec::new();
@@ -136,11 +137,11 @@ fn a_killed_run_goes_on_where_it_was() {
     assert_eq!(ids(&job.records()), expected_ids(N), "none lost, none doubled");
     let text = fs::read_to_string(job.output()).unwrap();
     assert!(kept.iter().all(|record| text.lines().any(|line| line == record)), "what was finished is in the output");
-    assert_eq!(fs::read_dir(job.folder.path()).unwrap().count(), 3, "the journal is gone, the manifest is there");
+    assert_eq!(listing(job.folder.path()), ["in.jsonl", "out.jsonl", "out.jsonl.manifest.json"], "no journal");
 }
 
 #[test]
-fn another_run_is_refused_and_the_way_out_works() {
+fn changed_run_is_refused_until_restart_or_force() {
     let job = Job::new(&many(12));
     let mut child = job.start_until(2, &["-np", "1"]);
     child.kill().unwrap();
@@ -167,7 +168,7 @@ fn another_run_is_refused_and_the_way_out_works() {
 }
 
 #[test]
-fn ctrl_c_keeps_what_is_finished_and_says_how_to_go_on() {
+fn ctrl_c_keeps_finished_records() {
     let job = Job::new(&many(150));
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let child = job.start_until(2, &["-np", "2"]);
@@ -184,7 +185,7 @@ fn ctrl_c_keeps_what_is_finished_and_says_how_to_go_on() {
 }
 
 #[test]
-fn two_runs_do_not_write_one_output() {
+fn second_run_reports_locked_output() {
     let job = Job::new(&many(2000));
     let mut child = job.start_until(1, &[]);
     let (code, last) = job.run(&[]);
@@ -215,5 +216,5 @@ fn bad_paths_fail_before_the_model_is_loaded() {
     assert!(code == Some(2) && last.contains("is the input"), "{last}");
     let (code, last) = batch(&job.input(), &job.output());
     assert!(code == Some(2) && last.contains("no-model.gguf"), "{last}");
-    assert_eq!(fs::read_dir(job.folder.path()).unwrap().count(), 1, "nothing is left behind");
+    assert_eq!(listing(job.folder.path()), ["in.jsonl"], "nothing is left behind");
 }

@@ -108,7 +108,7 @@ fn ours(product: &Product, n_threads: u16) -> Vec<(String, Vec<f32>)> {
 /// ggml has one scale for 256 numbers of a column where the weights are in super-blocks: there our error is smaller by far, on
 /// every input. Elsewhere it has one for 32 and we have one for 16: smaller on the whole, but not where chance decides.
 #[test]
-fn the_error_is_never_above_ggml_s() {
+fn error_is_never_above_that_of_ggml() {
     let mut random = Random(seed());
     for kind in TYPES {
         for numbers in [Numbers::Usual, Numbers::MassiveColumn, Numbers::ExtremeBlocks] {
@@ -140,7 +140,7 @@ fn the_error_is_never_above_ggml_s() {
 }
 
 #[test]
-fn ragged_shapes_are_right_and_nothing_is_written_beside_them() {
+fn ragged_shapes_are_right() {
     let mut random = Random(seed());
     for kind in TYPES {
         let block = kind.block_size();
@@ -158,7 +158,7 @@ fn ragged_shapes_are_right_and_nothing_is_written_beside_them() {
 }
 
 #[test]
-fn the_same_bits_come_run_after_run_at_any_number_of_threads() {
+fn thread_count_does_not_change_the_bits() {
     let mut random = Random(seed());
     for kind in TYPES {
         let product = product(&mut random, kind, (130, 512, 37), Numbers::Usual);
@@ -170,7 +170,7 @@ fn the_same_bits_come_run_after_run_at_any_number_of_threads() {
 }
 
 #[test]
-fn a_column_does_not_depend_on_those_beside_it() {
+fn columns_do_not_depend_on_each_other() {
     let mut random = Random(seed());
     for kind in TYPES {
         let all = product(&mut random, kind, (48, 512, 29), Numbers::Usual);
@@ -182,7 +182,7 @@ fn a_column_does_not_depend_on_those_beside_it() {
 }
 
 #[test]
-fn numbers_that_are_not_finite_are_not_hidden() {
+fn non_finite_numbers_are_not_hidden() {
     let mut random = Random(seed());
     for kind in TYPES {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -214,7 +214,7 @@ fn tiny_and_huge_columns_are_not_lost() {
 }
 
 #[test]
-fn sizes_that_do_not_belong_together_are_refused() {
+fn mismatched_sizes_are_refused() {
     let product = Product { kind: GgmlType::Q4_K, n_per_row: 256, weights: vec![0; 143], columns: vec![0.0; 256] };
     assert!(product.compute(1, 1).is_err());
     let product = Product { kind: GgmlType::Q4_K, n_per_row: 255, weights: vec![0; 144], columns: vec![0.0; 255] };

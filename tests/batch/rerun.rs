@@ -2,14 +2,11 @@
 //! `batch merge` beside a run that is not finished.
 
 use crate::support::batch::{Job, chat, expected_ids, ids, many};
-use crate::support::{demo_model, last_line, run, tulu_quant};
+use crate::support::checkpoint::listing;
+use crate::support::{demo_model, last_line, run, stderr, tulu_quant};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-
-fn stderr(output: &std::process::Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 fn manifest(output: &Path) -> Value {
     let path = format!("{}.manifest.json", output.display());
@@ -25,7 +22,7 @@ fn killed(job: &Job, n: usize, flags: &[&str]) {
 }
 
 #[test]
-fn a_finished_run_is_finished() {
+fn rerun_of_a_finished_run_changes_nothing() {
     let job = Job::new(&many(4));
     assert_eq!(job.run(&["-n", "8"]).0, Some(0));
     let whole = fs::read(job.output()).unwrap();
@@ -41,7 +38,7 @@ fn a_finished_run_is_finished() {
         (whole.clone(), before),
         "nothing is written"
     );
-    assert_eq!(fs::read_dir(job.folder.path()).unwrap().count(), 3);
+    assert_eq!(listing(job.folder.path()), ["in.jsonl", "out.jsonl", "out.jsonl.manifest.json"]);
 
     // Anything that differs is not this run, and is not replaced unasked.
     let there = |flags: &[&str], why: &str| {
@@ -64,7 +61,7 @@ fn a_finished_run_is_finished() {
 }
 
 #[test]
-fn one_damaged_byte_costs_one_record() {
+fn damaged_journal_byte_costs_one_record() {
     let job = Job::new(&many(40));
     killed(&job, 9, &["-np", "1"]);
     let mut bytes = fs::read(job.journal()).unwrap();
@@ -83,7 +80,7 @@ fn one_damaged_byte_costs_one_record() {
 }
 
 #[test]
-fn a_run_goes_on_when_nobody_reads_its_stderr() {
+fn resumes_with_closed_stderr() {
     let job = Job::new(&many(12));
     killed(&job, 2, &["-np", "1"]);
     let (reader, writer) = std::io::pipe().unwrap();
@@ -95,7 +92,7 @@ fn a_run_goes_on_when_nobody_reads_its_stderr() {
 }
 
 #[test]
-fn a_journal_is_not_touched_before_it_is_known_to_be_of_this_run() {
+fn journal_of_another_run_is_not_changed() {
     let job = Job::new(&many(40));
     killed(&job, 3, &["-np", "1"]);
     let mut bytes = fs::read(job.journal()).unwrap();
@@ -116,7 +113,7 @@ fn a_journal_is_not_touched_before_it_is_known_to_be_of_this_run() {
 }
 
 #[test]
-fn the_window_of_a_run_is_that_of_its_beginning() {
+fn resume_keeps_the_context_size_of_the_first_run() {
     let job = Job::new(&many(12));
     killed(&job, 2, &["-np", "1", "-c", "256"]);
     let mut command = tulu_quant();
@@ -156,7 +153,7 @@ fn usage(output: &Path, field: &str) -> u64 {
 
 /// Shards whose input grew in the middle of their runs: what each has now is what counts, and the sums are right.
 #[test]
-fn shards_of_an_input_that_grew_or_was_reordered_are_right() {
+fn shards_of_a_grown_or_reordered_input_merge_correctly() {
     let record = |name: &str, bad: bool| {
         let extra = if bad { json!({"max_tokens": "many"}) } else { json!({}) };
         chat(name, &format!("What is {name}?"), &extra)
@@ -196,7 +193,7 @@ fn shards_of_an_input_that_grew_or_was_reordered_are_right() {
 }
 
 #[test]
-fn a_part_whose_newer_run_is_not_finished_is_not_merged() {
+fn unfinished_shard_is_not_merged() {
     let job = Job::new(&many(2000));
     fs::write(job.input(), many(6).join(&b'\n')).unwrap();
     let (one, _) = shard(&job, "1/2", &[]);
@@ -221,7 +218,7 @@ fn a_part_whose_newer_run_is_not_finished_is_not_merged() {
 }
 
 #[test]
-fn parts_with_other_windows_are_not_merged() {
+fn shards_with_other_context_sizes_are_not_merged() {
     let job = Job::new(&many(4));
     let (one, _) = shard(&job, "1/2", &[]);
     let (two, _) = shard(&job, "2/2", &[]);
@@ -242,7 +239,7 @@ fn parts_with_other_windows_are_not_merged() {
 }
 
 #[test]
-fn few_records_with_many_answers_are_answered_at_the_same_time() {
+fn slots_count_the_choices_and_prompts_of_a_record() {
     let slots = |lines: &[Vec<u8>], flags: &[&str]| {
         let job = Job::new(lines);
         assert_eq!(job.run(flags).0, Some(0));
@@ -263,7 +260,7 @@ fn few_records_with_many_answers_are_answered_at_the_same_time() {
 }
 
 #[test]
-fn flags_say_what_records_do_not() {
+fn flags_are_defaults_for_records() {
     let job = Job::new(&[
         chat("flag", "What is the capital of France?", &json!({"max_tokens": 16})),
         chat("own", "What is the capital of France?", &json!({"max_tokens": 16, "stop": " capital"})),
@@ -304,7 +301,7 @@ fn flags_say_what_records_do_not() {
 }
 
 #[test]
-fn what_was_cached_is_never_more_than_what_was_asked() {
+fn cached_tokens_never_exceed_prompt_tokens() {
     let job = Job::new(&[chat("a", "What is the capital of France?", &json!({"n": 8, "temperature": 1.0}))]);
     let done = run(&mut job.command(&["--json", "-np", "1"]), b"");
     let summary: Value = serde_json::from_slice(&done.stdout).unwrap();
