@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod checks;
+mod documents;
 mod examples;
 mod modules;
 mod names;
@@ -33,7 +34,7 @@ const FLOORS: &[&[&str]] = &[
     &["interrupt"],
     &["platform", "stderr"],
     &["progress"],
-    &["exit", "sanitize", "table", "clock", "hex"],
+    &["exit", "sanitize", "table", "clock"],
     &["quantize"],
     &["vendor"],
 ];
