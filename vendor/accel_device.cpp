@@ -1,6 +1,6 @@
-// Our kernels as a device of ggml's, so that llama.cpp's scheduler gives it the attention of large batches and the products
-// of quantized weights, as it gives BLAS its products. It has no memory of its own: everything is in the CPU's. What it does
-// not take, the CPU computes.
+// Our kernels as a ggml accelerator device (ACCEL): llama.cpp's scheduler offers it operations as it does to BLAS. The device
+// takes the attention of large batches and the products of quantized weights. Unsupported operations fall back to the CPU
+// backend. The device has no memory of its own: all tensors are in CPU buffers.
 
 #include "accel_device.h"
 
@@ -18,7 +18,7 @@
 
 namespace {
 
-// ggml's kernels are as good for fewer tokens, and share one token's cells among the threads.
+// For fewer tokens ggml's kernels are as fast: their threads divide the cells of a token among them.
 constexpr int64_t TOKENS_MIN = 4;
 
 struct context {
@@ -28,12 +28,12 @@ struct context {
 
 context & of(ggml_backend_t backend) { return *static_cast<context *>(backend->context); }
 
-// The kernels for products; null where there are none.
-const tulu::path * kernels() {
+// The matrix product path for this CPU; null if there is none.
+const tulu::path * matmul_path() {
 #ifdef _OPENMP
     static const tulu::path * const chosen = tulu::choose_path(nullptr);
 #else
-    static const tulu::path * const chosen = nullptr;  // one thread would be slower than ggml's
+    static const tulu::path * const chosen = nullptr;  // without OpenMP there is one thread, which is slower than ggml
 #endif
     return chosen;
 }
@@ -49,7 +49,7 @@ float parameter(const ggml_tensor * op, int i) {
     return value;
 }
 
-bool takes_attention(const ggml_tensor * op) {
+bool supports_attention(const ggml_tensor * op) {
     const ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3], *sinks = op->src[4];
     return tulu::attention_is_built() && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 &&
            v->type == GGML_TYPE_F16 && mask && mask->type == GGML_TYPE_F16 && !sinks && q->ne[1] >= TOKENS_MIN &&
@@ -85,12 +85,13 @@ void attend(const ggml_tensor * op, context & with) {
     tulu::attend(what);
 }
 
-bool takes_product(const ggml_tensor * op) {
+bool supports_product(const ggml_tensor * op) {
     const ggml_tensor *weights = op->src[0], *columns = op->src[1];
-    return kernels() && columns->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && weights->ne[2] == 1 &&
+    return matmul_path() && columns->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && weights->ne[2] == 1 &&
            weights->ne[3] == 1 && columns->ne[2] == 1 && columns->ne[3] == 1 && columns->nb[0] == sizeof(float) &&
            op->nb[0] == sizeof(float) && weights->nb[1] == ggml_row_size(weights->type, weights->ne[0]) &&
-           kernels()->takes(weights->type, weights->ne[0]) && columns->ne[1] >= tulu::columns_min(*kernels(), weights->type);
+           matmul_path()->supports(weights->type, weights->ne[0]) &&
+           columns->ne[1] >= tulu::columns_min(*matmul_path(), weights->type);
 }
 
 void multiply(const ggml_tensor * op, context & with) {
@@ -106,7 +107,7 @@ void multiply(const ggml_tensor * op, context & with) {
     what.column_bytes  = columns->nb[1];
     what.out           = static_cast<char *>(op->data);
     what.out_bytes     = op->nb[1];
-    kernels()->multiply(what, with.n_threads, with.scratch.take(kernels()->scratch_bytes(what, with.n_threads)));
+    matmul_path()->multiply(what, with.n_threads, with.scratch.take(matmul_path()->scratch_bytes(what, with.n_threads)));
 }
 
 const char * name(ggml_backend_t) { return "TULU"; }
@@ -174,9 +175,9 @@ bool supports_op(ggml_backend_dev_t, const ggml_tensor * op) {
         case GGML_OP_TRANSPOSE:
             return true;
         case GGML_OP_FLASH_ATTN_EXT:
-            return takes_attention(op);
+            return supports_attention(op);
         case GGML_OP_MUL_MAT:
-            return takes_product(op);
+            return supports_product(op);
         default:
             return false;
     }
@@ -233,7 +234,7 @@ extern "C" {
 bool llama_ext_has_attention(void) { return tulu::attention_is_built(); }
 
 // The name of the matrix product path for this CPU; NULL if this build has none.
-const char * llama_ext_matmul_path(void) { return kernels() ? kernels()->name : nullptr; }
+const char * llama_ext_matmul_path(void) { return matmul_path() ? matmul_path()->name : nullptr; }
 
 // Registers the device with ggml: contexts created after this call use it.
 void llama_ext_register_device(void) { ggml_backend_register(registry()); }

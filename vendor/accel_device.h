@@ -1,14 +1,14 @@
-// Our kernels as a device of ggml's: see device.cpp.
+// Our kernels as a ggml accelerator device (accel_device.cpp).
 #pragma once
 
 #include "ggml-backend.h"
 
 namespace tulu {
 
-// The device; ggml knows of it once llama_ext_register_device was called.
+// The device. llama.cpp uses it after llama_ext_register_device was called.
 ggml_backend_dev_t device();
 
-// Threads that a backend of the device computes with.
+// Sets the number of threads of a backend of the device.
 void set_threads(ggml_backend_t backend, int n_threads);
 
 }  // namespace tulu

@@ -1,11 +1,12 @@
-// Attention for batches of many sequences on the CPU. In a pool that all sequences share, a token sees few of the cells:
-// its own and those of its beginning. ggml's kernel for few tokens looks at the mark of every cell for every head and
-// takes one head at a time; its kernel for many computes whole tiles of 64 tokens by 64 cells as soon as one token sees
-// one of the cells. Here the marks become one bit each, once for all heads. Keys and values of 64 cells are
-// converted to f32 once for all tokens and query heads that see some of them, and only what is seen is computed: as
-// products with 16 cells at a time where most of the 16 are seen, cell by cell elsewhere.
+// Attention for batches of many sequences on the CPU. In a KV pool that all sequences share, a token sees few cells: those of
+// its own sequence and of the common prefix. ggml's kernel for few tokens tests the mask of every cell for every head, one head
+// at a time; its kernel for many tokens computes a whole tile of 64 tokens by 64 cells as soon as one token sees one cell.
 //
-// The softmax is the running one of "Online normalizer calculation for softmax" (arXiv:1805.02867), all sums in f32.
+// Here the mask is converted once into a bitmap (one bit per cell), which all heads use. Keys and values of 64 cells are
+// converted to f32 once for all tokens and query heads that see some of them. Only visible scores are computed: in products with
+// 16 cells at a time where a token sees most of the 16, else cell by cell.
+//
+// The softmax is the online one of "Online normalizer calculation for softmax" (arXiv:1805.02867). All sums are in f32.
 
 #include "attention.h"
 
@@ -25,12 +26,12 @@ static int omp_get_thread_num() { return 0; }
 namespace tulu {
 namespace {
 
-constexpr int TILE = 64;  // cells: one bit each in a word
-constexpr int QUERIES = 64;  // query heads of tokens that one task computes, about
-constexpr int BLOCK = 4;  // queries computed together
+constexpr int TILE = 64;  // cells in a tile: one bit each in a 64-bit word
+constexpr int QUERIES = 64;  // approximate queries (query heads × tokens) of one task
+constexpr int BLOCK = 4;  // queries multiplied together
 constexpr uint16_t HIDDEN = 0xfc00;  // minus infinity
 
-// N queries (dim floats each) times 16 cells that lie transposed: [dim][16].
+// Multiplies N queries (dim floats each) with the transposed keys of 16 cells: [dim][16].
 template <int N> void scores_of_16(const float * const * q, const float * kt, int64_t dim, float * const * out) {
     vec acc[N] = {};
     for (int64_t d = 0; d < dim; d++) {
@@ -69,7 +70,7 @@ template <int N> void add_values(uint64_t bits, const float * p, const float * v
     }
 }
 
-// What one thread needs for one task.
+// Buffers of one thread.
 struct scratch {
     std::vector<float> q, k, kt, v, s, acc, top, total;
     std::vector<int64_t> many;
@@ -79,7 +80,7 @@ struct scratch {
           top(queries), total(queries), many(queries) {}
 };
 
-// One key-value head and the tokens [first, last).
+// Computes one key-value head for the tokens [first, last).
 class task {
   public:
     task(const attention & op, const uint64_t * seen, bool added, scratch & own, int64_t head, int64_t first, int64_t last)
@@ -97,7 +98,7 @@ class task {
                 convert(tile, any);
                 score(tile, any);
                 for (int64_t i = 0; i < queries(); i++) {
-                    take(tile, i);
+                    accumulate(tile, i);
                 }
             }
         }
@@ -148,7 +149,7 @@ class task {
                 continue;
             }
             const float * keys = own.k.data() + part * op.dim;
-            // Turning the keys over pays for several queries that see most of the 16.
+            // Transposing the keys pays off if several queries attend to most of the 16 cells.
             int64_t many = 0;
             for (int64_t i = 0; i < queries(); i++) {
                 const uint64_t here = (bits(token(i), tile) >> part) & 0xffff;
@@ -197,18 +198,18 @@ class task {
         scores_of_16<N>(q, own.kt.data(), op.dim, out);
     }
 
-    // The scores of one query become weights, and the values are added with them.
-    void take(int64_t tile, int64_t i) {
+    // Turns the scores of one query in a tile into weights, and adds the weighted values.
+    void accumulate(int64_t tile, int64_t i) {
         const uint64_t here = bits(token(i), tile);
         if (!here) {
             return;
         }
         float * s = own.s.data() + i * TILE;
-        const uint16_t * marks = reinterpret_cast<const uint16_t *>(op.mask + token(i) * op.mask_token) + tile * TILE;
+        const uint16_t * mask_row = reinterpret_cast<const uint16_t *>(op.mask + token(i) * op.mask_token) + tile * TILE;
         if (added) {
             for (uint64_t left = here; left; left &= left - 1) {
                 const int cell = __builtin_ctzll(left);
-                s[cell] += ggml_fp16_to_fp32(marks[cell]);
+                s[cell] += ggml_fp16_to_fp32(mask_row[cell]);
             }
         }
         vec tops = vec{} - INFINITY;
@@ -253,9 +254,9 @@ class task {
         for (int64_t i = 0; i < queries(); i++) {
             const float * acc = own.acc.data() + i * op.dim;
             float * to = op.out + (token(i) * op.n_head + head * group + i % group) * op.dim;
-            const float share = own.total[i] > 0 ? 1 / own.total[i] : 0;
+            const float factor = own.total[i] > 0 ? 1 / own.total[i] : 0;
             for (int64_t d = 0; d < op.dim; d++) {
-                to[d] = acc[d] * share;
+                to[d] = acc[d] * factor;
             }
         }
     }
@@ -273,12 +274,12 @@ bool attention_is_built() {
 
 void attend(const attention & op) {
     const int64_t tiles = (op.n_kv + TILE - 1) / TILE, group = op.n_head / op.n_head_kv;
-    // A few tasks for each thread, so that none waits long for the last.
+    // Several tasks per thread for load balancing.
     const int64_t wanted = std::max<int64_t>(1, 4 * op.n_threads / op.n_head_kv);
     const int64_t step =
         std::clamp<int64_t>(op.n_tokens / wanted, 1, std::max<int64_t>(1, QUERIES / group));
     const int64_t parts = (op.n_tokens + step - 1) / step;
-    // Nothing is allocated by the threads: an exception must not leave their region.
+    // Allocate before the parallel region: exceptions must not escape an OpenMP region.
     std::vector<uint64_t> seen(op.n_tokens * tiles);
     std::vector<scratch> own(op.n_threads, scratch(step * group, op.dim));
     bool added = false;
@@ -286,11 +287,11 @@ void attend(const attention & op) {
     {
 #pragma omp for reduction(|| : added)
         for (int64_t token = 0; token < op.n_tokens; token++) {
-            const uint16_t * marks = reinterpret_cast<const uint16_t *>(op.mask + token * op.mask_token);
+            const uint16_t * mask_row = reinterpret_cast<const uint16_t *>(op.mask + token * op.mask_token);
             for (int64_t cell = 0; cell < op.n_kv; cell++) {
-                const uint64_t visible = marks[cell] != HIDDEN;
+                const uint64_t visible = mask_row[cell] != HIDDEN;
                 seen[token * tiles + cell / TILE] |= visible << (cell % TILE);
-                added = added || (visible && marks[cell] != 0);
+                added = added || (visible && mask_row[cell] != 0);
             }
         }
 #pragma omp for schedule(dynamic)

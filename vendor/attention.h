@@ -1,4 +1,4 @@
-// Attention for batches of many sequences on the CPU: see attention.cpp. Plain pointers and strides; nothing of ggml's.
+// Attention for batches of many sequences on the CPU (attention.cpp). Uses plain pointers and strides, no ggml types.
 #pragma once
 
 #include <cstddef>
@@ -6,8 +6,8 @@
 
 namespace tulu {
 
-// softmax(scale * q k^T + mask) v for every query head of every token. Strides are in bytes. Keys, values and the mask
-// are half floats; `dim` is a multiple of 16, up to ATTENTION_DIM_MAX.
+// softmax(scale * q k^T + mask) v for every query head of every token. Strides are in bytes. Keys, values and the mask are half
+// floats. `dim` is a multiple of 16, at most ATTENTION_DIM_MAX.
 struct attention {
     int64_t dim, n_tokens, n_head, n_head_kv, n_kv;
     const char * q;  // f32: [n_head][n_tokens][dim]
@@ -25,9 +25,10 @@ struct attention {
 
 constexpr int64_t ATTENTION_DIM_MAX = 256;
 
-// Whether this build has the vector instructions that make it worth while.
+// Whether this build has OpenMP and the vector instructions that make the kernel faster than ggml's.
 bool attention_is_built();
 
+// Computes the attention. Throws when memory is exhausted.
 void attend(const attention & op);
 
 }  // namespace tulu

@@ -12,10 +12,10 @@
 
 extern "C" {
 
-// Multiplies a matrix of `rows` rows of `n_per_row` weights, stored as `type`, with `n_cols` f32 columns, on the CPU
-// backend, with the weights in the buffer kind number `kind` (0 = plain memory, 1.. = the CPU's extra kinds such as AMX
-// tiles and repacked blocks); -1 is our own device, in plain memory. `out` is n_cols x rows. The product is computed `runs` times; `seconds` is the fastest.
-// 0 = done, 1 = error, 2 = this kind does not take this product, 3 = there are no more kinds.
+// Multiplies a matrix of `rows` rows of `n_per_row` weights, stored as `type`, with `n_cols` f32 columns, `runs` times. `kind`
+// is the kind of weight buffer: 0 = plain memory, 1 and up = the extra kinds of the CPU backend (AMX tiles, repacked blocks),
+// -1 = plain memory with our device. `out` is n_cols x rows; `seconds` are those of the fastest run.
+// Returns 0 = done, 1 = error, 2 = this kind does not support the product, 3 = there is no such kind.
 int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64_t n_per_row, int64_t rows,
                          const float * columns, int64_t n_cols, int32_t n_threads, int32_t runs, float * out,
                          double * seconds, char * kind_name, size_t kind_name_size) {
@@ -24,7 +24,7 @@ int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64
         if (!device) {
             return 1;
         }
-        ggml_backend_buffer_type_t place = ggml_backend_cpu_buffer_type();
+        ggml_backend_buffer_type_t buffer_type = ggml_backend_cpu_buffer_type();
         if (kind > 0) {
             using extra_fn  = ggml_backend_buffer_type_t * (*) (ggml_backend_dev_t);
             const auto reg  = ggml_backend_dev_backend_reg(device);
@@ -36,10 +36,10 @@ int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64
             if (!extra || !*extra) {
                 return 3;
             }
-            place = *extra;
+            buffer_type = *extra;
         }
         tulu::copy_text(kind_name, kind_name_size,
-                     kind < 0 ? ggml_backend_dev_name(device) : ggml_backend_buft_name(place));
+                     kind < 0 ? ggml_backend_dev_name(device) : ggml_backend_buft_name(buffer_type));
 
         ggml_backend_ptr backend(ggml_backend_dev_init(device, nullptr));
         if (!backend) {
@@ -48,29 +48,29 @@ int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64
         kind < 0 ? tulu::set_threads(backend.get(), n_threads) : ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
 
         const ggml_init_params init = { 8 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true };
-        ggml_context_ptr held(ggml_init(init)), made(ggml_init(init));
-        ggml_tensor * a = ggml_new_tensor_2d(held.get(), static_cast<ggml_type>(type), n_per_row, rows);
-        ggml_backend_buffer_ptr a_buffer(ggml_backend_alloc_ctx_tensors_from_buft(held.get(), place));
-        ggml_tensor * b = ggml_new_tensor_2d(made.get(), GGML_TYPE_F32, n_per_row, n_cols);
-        ggml_tensor * product = ggml_mul_mat(made.get(), a, b);
+        ggml_context_ptr weights_ctx(ggml_init(init)), graph_ctx(ggml_init(init));
+        ggml_tensor * a = ggml_new_tensor_2d(weights_ctx.get(), static_cast<ggml_type>(type), n_per_row, rows);
+        ggml_backend_buffer_ptr a_buffer(ggml_backend_alloc_ctx_tensors_from_buft(weights_ctx.get(), buffer_type));
+        ggml_tensor * b = ggml_new_tensor_2d(graph_ctx.get(), GGML_TYPE_F32, n_per_row, n_cols);
+        ggml_tensor * product = ggml_mul_mat(graph_ctx.get(), a, b);
         if (!a_buffer || !ggml_backend_dev_supports_op(device, product)) {
             return 2;
         }
-        ggml_cgraph * graph = ggml_new_graph(made.get());
+        ggml_cgraph * graph = ggml_new_graph(graph_ctx.get());
         ggml_build_forward_expand(graph, product);
         ggml_backend_buffer_ptr rest(
-            ggml_backend_alloc_ctx_tensors_from_buft(made.get(), ggml_backend_cpu_buffer_type()));
+            ggml_backend_alloc_ctx_tensors_from_buft(graph_ctx.get(), ggml_backend_cpu_buffer_type()));
         if (!rest) {
             return 1;
         }
         ggml_backend_tensor_set(a, weights, 0, ggml_nbytes(a));
         ggml_backend_tensor_set(b, columns, 0, ggml_nbytes(b));
         for (int32_t i = 0; i < runs; i++) {
-            const int64_t began = ggml_time_us();
+            const int64_t start = ggml_time_us();
             if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
                 return 1;
             }
-            const double took = 1e-6 * static_cast<double>(ggml_time_us() - began);
+            const double took = 1e-6 * static_cast<double>(ggml_time_us() - start);
             *seconds = i == 0 ? took : std::min(*seconds, took);
         }
         ggml_backend_tensor_get(product, out, 0, ggml_nbytes(product));

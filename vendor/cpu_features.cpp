@@ -1,9 +1,8 @@
-// The CPU features that this build needs. Called before anything else, so it must not use any of them itself.
+// Finds CPU features that this build needs and the CPU lacks. It runs before anything else and uses none of them itself.
 
 extern "C" {
 
-// The first instruction set that this was compiled for and that the CPU lacks; NULL when there is none. It uses none of
-// them itself.
+// Returns the name of the first feature that this build was compiled for and the CPU lacks; NULL if it has all.
 const char * llama_ext_missing_feature(void) {
 #if defined(__x86_64__) && defined(__GNUC__)
     __builtin_cpu_init();

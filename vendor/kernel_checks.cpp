@@ -1,4 +1,5 @@
-// Runs our kernels on given numbers, for tests and benches. The program does not link this file: it uses none of it.
+// Runs our kernels on given numbers, for tests and benches. The linker leaves this file out of the program, which calls nothing
+// in it.
 
 #include "accel_device.h"
 #include "copy_text.h"
@@ -14,9 +15,9 @@
 
 extern "C" {
 
-// The same product with our kernels of path number `number`, whatever ggml and the device would choose; the path's name goes
-// to `name`. 0 = done, 1 = error, 2 = this path has no kernel for it, 3 = there are no more paths, 4 = it does not run on
-// this CPU.
+// Multiplies as llama_ext_matmul does (cpu_check.cpp), but with path number `number` of our kernels. Writes the path's name to
+// `name`. Returns 0 = done, 1 = error, 2 = the path does not support the product, 3 = there is no such path, 4 = the path does
+// not run on this CPU.
 int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, int64_t n_per_row, int64_t rows,
                           const float * columns, int64_t n_cols, int32_t n_threads, int32_t runs, float * out,
                           double * seconds, char * name, size_t name_size) {
@@ -29,7 +30,7 @@ int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, in
         if (!path->runs_here()) {
             return 4;
         }
-        if (!path->takes(type, n_per_row)) {
+        if (!path->supports(type, n_per_row)) {
             return 2;
         }
         tulu::product what = {};
@@ -46,9 +47,9 @@ int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, in
         tulu::scratch scratch;
         char * memory = scratch.take(path->scratch_bytes(what, n_threads));
         for (int32_t i = 0; i < runs; i++) {
-            const int64_t began = ggml_time_us();
+            const int64_t start = ggml_time_us();
             path->multiply(what, n_threads, memory);
-            const double took = 1e-6 * static_cast<double>(ggml_time_us() - began);
+            const double took = 1e-6 * static_cast<double>(ggml_time_us() - start);
             *seconds          = i == 0 ? took : std::min(*seconds, took);
         }
         return 0;
@@ -57,9 +58,9 @@ int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, in
     }
 }
 
-// Attention over made-up sequences, computed by ggml's CPU kernel (`ours` = 0) or by this one: q is [n_head][n_tokens][dim]
-// f32, k and v are [n_head_kv][n_kv][dim] and mask is [n_tokens][n_kv] in half floats, out is [n_tokens][n_head][dim].
-// 0 = done, 1 = error, 2 = this kernel does not take it.
+// Computes attention with ggml's CPU kernel (`ours` = 0) or with ours, `runs` times: q is [n_head][n_tokens][dim] in f32, k and
+// v are [n_head_kv][n_kv][dim] and mask is [n_tokens][n_kv] in half floats, out is [n_tokens][n_head][dim].
+// Returns 0 = done, 1 = error, 2 = the kernel does not support these inputs.
 int32_t llama_ext_attention(int32_t ours, int64_t dim, int64_t n_tokens, int64_t n_head, int64_t n_head_kv, int64_t n_kv,
                             const float * q, const uint16_t * k, const uint16_t * v, const uint16_t * mask,
                             int32_t n_threads, int32_t runs, float * out, double * seconds) {
@@ -90,11 +91,11 @@ int32_t llama_ext_attention(int32_t ours, int64_t dim, int64_t n_tokens, int64_t
         ggml_backend_tensor_set(tv, v, 0, ggml_nbytes(tv));
         ggml_backend_tensor_set(tm, mask, 0, ggml_nbytes(tm));
         for (int32_t i = 0; i < runs; i++) {
-            const int64_t began = ggml_time_us();
+            const int64_t start = ggml_time_us();
             if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
                 return 1;
             }
-            const double took = 1e-6 * static_cast<double>(ggml_time_us() - began);
+            const double took = 1e-6 * static_cast<double>(ggml_time_us() - start);
             *seconds          = i == 0 ? took : std::min(*seconds, took);
         }
         ggml_backend_tensor_get(to, out, 0, ggml_nbytes(to));

@@ -1,5 +1,5 @@
-// Vectors of 16 floats, in GCC's and Clang's own terms: two or more registers where one does not hold as many. Only half
-// floats are read with instructions of one kind of CPU.
+// 16-float vectors with GCC/Clang vector extensions: one register, or several where registers are smaller. Only the conversion
+// from half floats uses intrinsics.
 #pragma once
 
 #include "ggml-cpu.h"
@@ -21,7 +21,7 @@ using ivec = int32_t __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 inline vec load(const float * from) { return *reinterpret_cast<const vec *>(from); }
 inline void store(float * to, vec x) { *reinterpret_cast<vec *>(to) = x; }
 
-// 16 half floats.
+// Loads 16 half floats.
 inline vec load_halves(const char * from) {
     vec x;
 #if defined(__AVX512F__)
@@ -40,7 +40,7 @@ inline vec load_halves(const char * from) {
 using half    = float __attribute__((vector_size(2 * LANES)));
 using quarter = float __attribute__((vector_size(LANES)));
 
-// The 16 numbers joined to one with `join`, which takes vectors.
+// Horizontal reduction with `join`, which works on vectors and on numbers.
 template <typename F> float across(vec x, F join) {
     half h[2];
     std::memcpy(h, &x, sizeof x);
@@ -59,18 +59,18 @@ inline float largest(vec x) {
     return across(x, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-// Which of 16 lanes have a bit, as a vector's condition.
+// Converts the low 16 bits to a vector mask: all bits of a lane are set if its bit is.
 inline ivec lanes(uint64_t bits) {
     const ivec lane = { 1 << 0, 1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
                         1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15 };
     return ((ivec{} + static_cast<int32_t>(bits & 0xffff)) & lane) != 0;
 }
 
-// e^x for x <= 0, to about 1e-7: 2^n times a polynomial of the rest (Cephes' expf coefficients).
+// e^x for x <= 0, with a relative error of about 1e-7: 2^n times a polynomial of the remainder (coefficients of Cephes' expf).
 inline vec exponential(vec x) {
     x = x < -87.0f ? vec{} - 87.0f : x;
     const vec turns = x * 1.44269504f;
-    const ivec n = __builtin_convertvector(turns - 0.5f, ivec);  // towards zero: the nearest, for what is not positive
+    const ivec n = __builtin_convertvector(turns - 0.5f, ivec);  // truncation rounds to the nearest integer here, because x <= 0
     const vec whole = __builtin_convertvector(n, vec);
     const vec r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
     vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;

@@ -1,10 +1,10 @@
-// The C++ side of llama-ext: the few things of llama.cpp that have no C binding. Each function catches every exception
-// and answers with a status, because an exception that reaches Rust aborts the process. The Rust side checks what
-// llama.cpp would assert on (an assertion aborts too) before it calls.
-
-// The rules are private to llama-quant.cpp, so the file is compiled into this unit, its public functions under names of
-// their own beside those of the library. (llama-ext.h exports llama_quant_compute_types, but that forgets whether there is
-// an importance matrix, on which some types depend.)
+// The types of tensors under a quantization mix, computed by llama.cpp's own rules. Every function catches all exceptions and
+// returns a status, because an exception that reaches Rust aborts the process. The Rust side checks before a call what
+// llama.cpp asserts: a failed assertion aborts too.
+//
+// The rules are private to llama-quant.cpp, so that file is compiled here, with its public functions renamed to avoid clashes
+// with the library. (llama-ext.h exports llama_quant_compute_types, but that ignores whether there is an importance matrix, on
+// which some types depend.)
 #define llama_ftype_get_default_type            llama_ext_ftype_get_default_type
 #define llama_model_quantize                    llama_ext_unused_quantize
 #define llama_model_quantize_default_params     llama_ext_quantize_default_params
@@ -34,7 +34,7 @@ struct model_free {
 
 extern "C" {
 
-// A tensor as the type rules see it: name, row length, rows (0 for a vector), type it has now.
+// A tensor as the rules need it: name, row length, rows (0 for a vector), current type.
 struct llama_ext_tensor {
     const char * name;
     int64_t n_per_row;
@@ -42,8 +42,8 @@ struct llama_ext_tensor {
     int32_t type;
 };
 
-// What was asked for besides the mix: llama-quantize's --pure, --output-tensor-type, --token-embedding-type (-1 = not
-// given) and --tensor-type (patterns ended by a NULL), and whether there is an importance matrix.
+// The mix and the options of llama-quantize that change it: --pure, --output-tensor-type, --token-embedding-type (-1 = not
+// given), --tensor-type (a list that ends with a NULL pattern), and whether there is an importance matrix.
 struct llama_ext_rules {
     int32_t ftype;
     int32_t pure;
@@ -53,8 +53,8 @@ struct llama_ext_rules {
     const llama_model_tensor_override * overrides;
 };
 
-// Asks llama.cpp for the type of every tensor. 0 = done, 1 = `error` says why not. The steps are those of
-// llama_model_quantize before it reads a weight.
+// Computes the type of every tensor, in the steps of llama_model_quantize before it reads weights. Returns 0 = done, 1 = error
+// with its text in `error`.
 int32_t llama_ext_tensor_types(const llama_quant_model_desc * desc, const llama_ext_rules * rules,
                                const llama_ext_tensor * tensors, size_t n_tensors, int32_t * types, char * error,
                                size_t error_size) {
@@ -103,7 +103,7 @@ int32_t llama_ext_tensor_types(const llama_quant_model_desc * desc, const llama_
     return 1;
 }
 
-// How many of `names` the pattern finds, as llama_quant's overrides do; -1 when it is no regular expression.
+// Returns how many of `names` the pattern matches, as the overrides of llama-quant do; -1 if it is not a regular expression.
 int64_t llama_ext_pattern_finds(const char * pattern, const char * const * names, size_t n_names) {
     try {
         const std::regex compiled(pattern);

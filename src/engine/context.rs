@@ -59,7 +59,7 @@ impl<'m> Context<'m> {
             .with_flash_attention_policy(flash_attn.number())
             .with_type_k(settings.type_k.ggml())
             .with_type_v(settings.type_v.ggml());
-        let params = llama_ext::abort::stop_when(params, move || interrupt.asked().is_some());
+        let params = llama_ext::abort::abort_when(params, move || interrupt.asked().is_some());
         llama_ext::log::clear();
         let inner = model.new_context(backend()?, params).map_err(|_| {
             let what = format!("llama.cpp cannot make a context: {}", llama_ext::log::tail());

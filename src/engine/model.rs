@@ -14,7 +14,7 @@ use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::platform::available_memory;
 use llama_cpp_2::model::LlamaModel;
-use llama_ext::load::Load;
+use llama_ext::load::LoadOptions;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ impl Model {
         kv_plan.n_ahead = repack::n_ahead(repacked, kv_plan.n_slots);
         let EngineSettings { n_gpu_layers, mmap, mlock, .. } = settings;
         let no_space_prefix = rules.spaces.is_some();
-        let how = Load { vocab_only: false, n_gpu_layers, mmap, mlock, repack: repacked, no_space_prefix };
+        let how = LoadOptions { vocab_only: false, n_gpu_layers, mmap, mlock, repack: repacked, no_space_prefix };
         let inner = load(path, how, progress)?;
         if mlock && llama_ext::log::tail().contains("mlock") {
             return Err(Failure::machine(
@@ -145,7 +145,8 @@ impl VocabFile {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let rules = gguf_preflight::check_vocabulary(path)?;
         let no_space_prefix = rules.spaces.is_some();
-        let how = Load { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false, no_space_prefix };
+        let how =
+            LoadOptions { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false, no_space_prefix };
         load(path, how, |_| true).map(|inner| Self(inner, rules))
     }
 
@@ -166,7 +167,7 @@ impl VocabFile {
 }
 
 /// Loads a file whose header was checked with llama.cpp.
-fn load(path: &Path, how: Load, mut progress: impl FnMut(f32) -> bool) -> Result<LlamaModel, Failure> {
+fn load(path: &Path, how: LoadOptions, mut progress: impl FnMut(f32) -> bool) -> Result<LlamaModel, Failure> {
     let name = path.to_str().and_then(|name| CString::new(name).ok()).ok_or_else(|| {
         Failure::input(Code::Model, "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)
     })?;

@@ -1,4 +1,4 @@
-//! The checks: circles, arrows that go up, long files.
+//! The checks: circles, arrows between rooms, lengths of files.
 
 use crate::uses::Arrows;
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ impl fmt::Display for Circle {
     }
 }
 
-/// Every set of files that reach each other along arrows.
+/// Returns every set of files that reach each other along arrows (strongly connected components of two and more files).
 pub(crate) fn circles(arrows: &Arrows) -> Vec<Circle> {
     let reach = |from: &str| {
         let (mut reached, mut open) = (BTreeSet::new(), vec![from.to_owned()]);
@@ -54,7 +54,7 @@ pub(crate) fn circles(arrows: &Arrows) -> Vec<Circle> {
     circles
 }
 
-/// Arrows to a room that is not on a lower floor, and rooms that are on none.
+/// Returns the arrows to a room that is not on a lower floor, and the files whose room is on no floor.
 pub(crate) fn upward(arrows: &Arrows, floors: &[&[&str]]) -> Vec<String> {
     let floor = |file: &str| floors.iter().position(|rooms| rooms.contains(&room(file)));
     let mut wrong: Vec<String> =
@@ -67,7 +67,8 @@ pub(crate) fn upward(arrows: &Arrows, floors: &[&[&str]]) -> Vec<String> {
     wrong
 }
 
-/// The files of `folders` in `root` with more than `max` lines, and their lengths. Tests are not looked at.
+/// Returns the source files of `folders` in `root` with more than `max` lines, and their lengths. Skips `vendor/crates`, which
+/// `vendor/offline.sh` makes.
 pub(crate) fn longer_than(root: &Path, folders: &[&str], max: usize) -> Vec<(String, usize)> {
     let mut long = Vec::new();
     let mut open: Vec<String> = folders.iter().map(|folder| (*folder).to_owned()).collect();
@@ -77,7 +78,7 @@ pub(crate) fn longer_than(root: &Path, folders: &[&str], max: usize) -> Vec<(Str
             let name = entry.file_name().into_string().expect("names are UTF-8");
             let path = format!("{folder}/{name}");
             match name.rsplit_once('.') {
-                _ if entry.path().is_dir() && !["tests", "crates"].contains(&name.as_str()) => open.push(path),
+                _ if entry.path().is_dir() && name != "crates" => open.push(path),
                 Some((_, "rs" | "cpp" | "h")) => {
                     let lines = std::fs::read_to_string(entry.path()).expect("source is UTF-8").lines().count();
                     if lines > max {
@@ -91,7 +92,7 @@ pub(crate) fn longer_than(root: &Path, folders: &[&str], max: usize) -> Vec<(Str
     long
 }
 
-/// The folder or file of `src/` that a file is in, without `.rs`; the crate's folder for other crates.
+/// Returns the room of a file: its folder or file name in `src/` without `.rs`, or the folder of another crate.
 fn room(file: &str) -> &str {
     let inside = file.strip_prefix("src/").unwrap_or(file);
     inside.split(['/', '.']).next().unwrap_or(inside)

@@ -1,4 +1,4 @@
-//! Made-up workspaces on which the checks are tried.
+//! Tests of the checks on made-up workspaces.
 
 use crate::checks::{circles, longer_than, upward};
 use crate::modules::Tree;
@@ -69,6 +69,23 @@ fn looks_through_reexports_globs_and_other_crates() {
 }
 
 #[test]
+fn counts_a_reexport_of_another_crate_as_defined_there_and_finds_items_of_macros() {
+    let files = [
+        ("main.rs", "mod engine; mod user;"),
+        ("engine/mod.rs", "mod own; pub use other_crate::Token; make! { #[derive(Debug)] pub enum Code { A } }"),
+        ("engine/own.rs", "pub fn f(_: super::Token) {}"),
+        ("user.rs", "use std::fmt; use crate::engine::Token; fn f(code: crate::engine::Code) {}"),
+    ];
+    assert_eq!(listed(&files), ["engine/own.rs -> engine/mod.rs: Token", "user.rs -> engine/mod.rs: Code, Token"]);
+}
+
+#[test]
+#[should_panic(expected = "src/a.rs: cannot resolve crate::b::missing")]
+fn fails_on_a_path_that_it_cannot_resolve() {
+    of(&[("main.rs", "mod a; mod b;"), ("a.rs", "fn f() { crate::b::missing() }"), ("b.rs", "")]);
+}
+
+#[test]
 fn finds_names_in_macros_attributes_types_and_blocks() {
     let files = [
         ("main.rs", "mod a; mod b; mod c; mod d; mod e; mod f;"),
@@ -93,9 +110,8 @@ fn leaves_out_what_is_compiled_only_for_tests() {
         ),
         ("b.rs", "pub fn f() {} #[cfg(not(test))] use crate::a::X; #[cfg(test)] mod tests { use crate::a::Y; }"),
     ];
-    assert_eq!(listed(&files), [""; 0], "X is not defined");
-    let files = [files[0], ("a.rs", "pub struct X; pub struct Y;"), files[2]];
-    assert_eq!(listed(&files), ["b.rs -> a.rs: X"]);
+    let a = files[1].1.to_owned() + "pub struct X; pub struct Y;";
+    assert_eq!(listed(&[files[0], ("a.rs", &a), files[2]]), ["b.rs -> a.rs: X"]);
 }
 
 #[test]
@@ -105,7 +121,7 @@ fn rooms_may_only_use_rooms_of_lower_floors() {
         ("top/mod.rs", "mod own; pub fn f() { own::g(); crate::low::h() }"),
         ("top/own.rs", "pub fn g() {}"),
         ("side.rs", "use crate::top::f;"),
-        ("low.rs", "use crate::side::s; pub fn h() {}"),
+        ("low.rs", "pub fn h() {}"),
     ]);
     let floors: &[&[&str]] = &[&["main"], &["top", "side"]];
     let wrong = upward(&arrows, floors);
@@ -116,10 +132,10 @@ fn rooms_may_only_use_rooms_of_lower_floors() {
 }
 
 #[test]
-fn finds_long_files_outside_of_tests() {
+fn finds_long_files() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(folder.path().join("a/tests")).unwrap();
-    for (name, lines) in [("a/long.rs", 4), ("a/short.cpp", 3), ("a/tests/long.rs", 9), ("a/long.md", 9)] {
+    std::fs::create_dir_all(folder.path().join("a/crates")).unwrap();
+    for (name, lines) in [("a/long.rs", 4), ("a/short.cpp", 3), ("a/crates/long.rs", 9), ("a/long.md", 9)] {
         std::fs::write(folder.path().join(name), "\n".repeat(lines)).unwrap();
     }
     assert_eq!(longer_than(folder.path(), &["a"], 3), [("a/long.rs".to_owned(), 4)]);

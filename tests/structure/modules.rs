@@ -1,10 +1,10 @@
-//! The modules of the workspace, read from their files, and what each name in them means. What is compiled only for tests
-//! is left out.
+//! Reads the modules of the workspace from their files and resolves paths in them. Skips items that are compiled only for
+//! tests.
 
+use crate::names::{Meaning, Names, attributes, for_tests};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use syn::punctuated::Punctuated;
-use syn::{Attribute, Item, Meta, Token, UseTree, Visibility};
+use syn::Item;
 
 /// The modules of all crates.
 pub(crate) struct Tree {
@@ -26,34 +26,12 @@ pub(crate) struct Module {
     names: Names,
 }
 
-/// The names of a module or of a block.
-#[derive(Default)]
-pub(crate) struct Names {
-    names: BTreeMap<String, Vec<Meaning>>,
-    /// Paths of which everything is imported.
-    globs: Vec<Vec<String>>,
-}
-
-/// What a name is.
-#[derive(Clone)]
-enum Meaning {
-    Module(usize),
-    Defined,
-    Import(Vec<String>),
-}
-
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Found {
     Module(usize),
     /// An item defined in this file.
     Item(usize),
-}
-
-/// One name that a `use` item brings in, `*` for all.
-pub(crate) struct Import {
-    pub(crate) path: Vec<String>,
-    name: String,
 }
 
 impl Tree {
@@ -101,8 +79,8 @@ impl Tree {
         id
     }
 
-    /// What `path`, written in `module` inside of blocks with the names `blocks`, leads to. Nothing for names of other
-    /// crates, of the language, and of local variables.
+    /// Returns the targets of `path`, which is written in `module`, inside blocks with the names `blocks`: none for names of
+    /// other crates, of the language, and of local variables.
     pub(crate) fn resolve(&self, module: usize, blocks: &[Names], path: &[String]) -> BTreeSet<Found> {
         self.follow(module, blocks, path, &mut BTreeSet::new())
     }
@@ -116,7 +94,7 @@ impl Tree {
             name => self.in_scope(module, blocks, name, seen),
         };
         for name in rest {
-            // What is in a type belongs to the type.
+            // Variants and associated items belong to the file of their type.
             let modules = found.iter().filter_map(|found| match found {
                 Found::Module(module) => Some(*module),
                 Found::Item(_) => None,
@@ -145,6 +123,16 @@ impl Tree {
         }
     }
 
+    /// Whether an import that begins with `name` is from a crate outside the workspace. Its name counts as defined where it is
+    /// imported, so that a re-export of it has a file.
+    fn is_external(&self, module: usize, blocks: &[Names], name: &str) -> bool {
+        let known = |names: &Names| names.names.contains_key(name);
+        !["crate", "self", "super"].contains(&name)
+            && !blocks.iter().any(known)
+            && !known(&self.modules[module].names)
+            && self.in_scope(module, blocks, name, &mut BTreeSet::new()).is_empty()
+    }
+
     fn member(&self, module: usize, name: &str, seen: &mut Seen) -> BTreeSet<Found> {
         if name == "super" {
             return self.modules[module].parent.map(Found::Module).into_iter().collect();
@@ -160,9 +148,11 @@ impl Tree {
     fn named(&self, module: usize, blocks: &[Names], names: &Names, name: &str, seen: &mut Seen) -> BTreeSet<Found> {
         let mut found = BTreeSet::new();
         for meaning in names.names.get(name).into_iter().flatten() {
+            let here = Found::Item(self.modules[module].file);
             match meaning {
-                Meaning::Module(child) => drop(found.insert(Found::Module(*child))),
-                Meaning::Defined => drop(found.insert(Found::Item(self.modules[module].file))),
+                Meaning::Module(child) => found.extend([Found::Module(*child)]),
+                Meaning::Defined => found.extend([here]),
+                Meaning::Import(path) if self.is_external(module, blocks, &path[0]) => found.extend([here]),
                 Meaning::Import(path) => found.extend(self.follow(module, blocks, path, seen)),
             }
         }
@@ -179,105 +169,11 @@ impl Tree {
     }
 }
 
-/// Names that are being looked up, so that imports in a circle end.
+/// Names that are being looked up: ends the lookup of imports that lead back to themselves.
 type Seen = BTreeSet<(usize, String)>;
 
-impl Names {
-    /// Adds what `item` defines or imports.
-    pub(crate) fn add(&mut self, item: &Item) {
-        let name = match item {
-            Item::Const(item) => &item.ident,
-            Item::Enum(item) => &item.ident,
-            Item::Fn(item) => &item.sig.ident,
-            Item::Static(item) => &item.ident,
-            Item::Struct(item) => &item.ident,
-            Item::Trait(item) => &item.ident,
-            Item::Type(item) => &item.ident,
-            Item::Union(item) => &item.ident,
-            Item::Macro(item) if item.ident.is_some() => item.ident.as_ref().expect("just looked at"),
-            Item::Use(item) => {
-                for import in imports(&item.tree) {
-                    match import.name.as_str() {
-                        "*" => self.globs.push(import.path),
-                        _ => self.insert(import.name, Meaning::Import(import.path)),
-                    }
-                }
-                return;
-            }
-            _ => return,
-        };
-        self.insert(name.to_string(), Meaning::Defined);
-    }
-
-    fn insert(&mut self, name: String, meaning: Meaning) {
-        self.names.entry(name).or_default().push(meaning);
-    }
-}
-
-/// The file of module `name` in the folder `folder`, and the folder of its own modules.
+/// Returns the file of module `name` in `folder`, and the folder of its child modules.
 fn module_file(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
     let (file, children) = (folder.join(format!("{name}.rs")), folder.join(name));
     if file.is_file() { (file, children) } else { (children.join("mod.rs"), children) }
-}
-
-/// The names that a `use` brings in.
-pub(crate) fn imports(tree: &UseTree) -> Vec<Import> {
-    fn walk(tree: &UseTree, path: &[String], all: &mut Vec<Import>) {
-        let with = |name: &syn::Ident| [path, &[name.to_string()]].concat();
-        match tree {
-            UseTree::Path(step) => walk(&step.tree, &with(&step.ident), all),
-            UseTree::Group(group) => group.items.iter().for_each(|tree| walk(tree, path, all)),
-            UseTree::Glob(_) => all.push(Import { path: path.to_vec(), name: "*".to_owned() }),
-            UseTree::Name(last) if last.ident == "self" => {
-                all.push(Import { path: path.to_vec(), name: path.last().cloned().unwrap_or_default() });
-            }
-            UseTree::Name(last) => all.push(Import { path: with(&last.ident), name: last.ident.to_string() }),
-            UseTree::Rename(last) if last.ident == "self" => {
-                all.push(Import { path: path.to_vec(), name: last.rename.to_string() });
-            }
-            UseTree::Rename(last) => all.push(Import { path: with(&last.ident), name: last.rename.to_string() }),
-        }
-    }
-    let mut all = Vec::new();
-    walk(tree, &[], &mut all);
-    all
-}
-
-/// Whether a `use` gives its names on to other modules.
-pub(crate) fn is_reexport(item: &syn::ItemUse) -> bool {
-    !matches!(item.vis, Visibility::Inherited)
-}
-
-/// Whether an item with these attributes is there only in tests.
-pub(crate) fn for_tests(attributes: &[Attribute]) -> bool {
-    fn needs_test(meta: &Meta) -> bool {
-        let Meta::List(list) = meta else { return meta.path().is_ident("test") };
-        let Ok(inner) = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated) else { return false };
-        match () {
-            () if list.path.is_ident("cfg") || list.path.is_ident("all") => inner.iter().any(needs_test),
-            () if list.path.is_ident("any") => inner.iter().all(needs_test),
-            () => false,
-        }
-    }
-    attributes.iter().any(|attribute| needs_test(&attribute.meta))
-}
-
-/// The attributes of an item of any kind that can be switched off.
-pub(crate) fn attributes(item: &Item) -> &[Attribute] {
-    match item {
-        Item::Const(item) => &item.attrs,
-        Item::Enum(item) => &item.attrs,
-        Item::Fn(item) => &item.attrs,
-        Item::ForeignMod(item) => &item.attrs,
-        Item::Impl(item) => &item.attrs,
-        Item::Macro(item) => &item.attrs,
-        Item::Mod(item) => &item.attrs,
-        Item::Static(item) => &item.attrs,
-        Item::Struct(item) => &item.attrs,
-        Item::Trait(item) => &item.attrs,
-        Item::Type(item) => &item.attrs,
-        Item::Union(item) => &item.attrs,
-        Item::Use(item) => &item.attrs,
-        _ => &[],
-    }
 }

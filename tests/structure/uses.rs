@@ -1,7 +1,8 @@
-//! Arrows between files: a file uses a name that another file defines. Names are followed through re-exports to the file
-//! that defines them. `mod x;` and `pub use` are no arrows. Methods are not resolved: that needs types.
+//! Finds the arrows between files: a file uses a name that another file defines. Follows names through re-exports to the file
+//! that defines them. `mod x;` and `pub use` are no arrows. Method calls are not resolved, because that needs types.
 
-use crate::modules::{Found, Names, Tree, attributes, for_tests, imports, is_reexport};
+use crate::modules::{Found, Tree};
+use crate::names::{Names, attributes, for_tests, imports, is_reexport};
 use proc_macro2::{TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
 use syn::visit::{self, Visit};
@@ -9,7 +10,7 @@ use syn::visit::{self, Visit};
 /// File → file → the names that the first uses of the second.
 pub(crate) type Arrows = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// All arrows of a workspace.
+/// Returns all arrows of a workspace.
 pub(crate) fn arrows(tree: &Tree) -> Arrows {
     let mut arrows = tree.files.iter().map(|file| (file.clone(), BTreeMap::new())).collect();
     for (module, content) in tree.modules.iter().enumerate() {
@@ -19,11 +20,11 @@ pub(crate) fn arrows(tree: &Tree) -> Arrows {
     arrows
 }
 
-/// Reads one module.
+/// Visits the items of one module.
 struct Reader<'a> {
     tree: &'a Tree,
     module: usize,
-    /// Names of the blocks around what is read.
+    /// Names of the blocks around the current expression, outermost first.
     blocks: Vec<Names>,
     arrows: &'a mut Arrows,
 }
@@ -31,7 +32,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn uses(&mut self, path: &[String]) {
         let from = self.tree.modules[self.module].file;
-        for found in self.tree.resolve(self.module, &self.blocks, path) {
+        let all = self.tree.resolve(self.module, &self.blocks, path);
+        let local = ["crate", "self", "super"].contains(&path[0].as_str()) && path.len() > 1;
+        assert!(!local || !all.is_empty(), "{}: cannot resolve {}", self.tree.files[from], path.join("::"));
+        for found in all {
             if let Found::Item(to) = found
                 && to != from
             {
@@ -51,7 +55,7 @@ impl Reader<'_> {
             match &tokens[at] {
                 TokenTree::Group(group) => self.scan(group.stream()),
                 TokenTree::Ident(first) => {
-                    // `.name` is a field or a method, `..name` and `name` are names
+                    // `.name` is a field or a method; `..name` ends a range
                     let member = at > 0 && is(at - 1, '.') && !(at > 1 && is(at - 2, '.'));
                     let mut path = vec![first.to_string()];
                     while is(at + 1, ':')

@@ -1,5 +1,5 @@
-// AVX2 alone: bytes are multiplied to sums of 16 bits, as many of which are added as cannot overflow. Signed bytes are
-// multiplied as their sizes with the column's bytes of the same sign.
+// AVX2 without VNNI: products of bytes are added to 16-bit sums, as many as cannot overflow. For signed weights, the absolute
+// value of a weight is multiplied with the byte of the column, to which the sign of the weight was moved.
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
@@ -10,9 +10,9 @@ namespace {
 
 struct isa : avx2 {
     static constexpr bool SIGNED = true;
-    using partial = ints;  // sums of 16 bits
+    using partial = ints;  // 16-bit sums
 
-    // Products of two bytes are added at once.
+    // One instruction adds two products.
     static constexpr int in_partial(int largest_byte) { return 32767 / (2 * largest_byte * 127); }
 
     static partial begin(ints) { return partial{}; }
@@ -43,11 +43,11 @@ static bool runs_here() {
 }
 
 extern const path AVX2;
-const path AVX2 = { "avx2", runs_here, takes, scratch_bytes, multiply };
+const path AVX2 = { "avx2", runs_here, supports, scratch_bytes, multiply };
 
 }  // namespace tulu
 
-#else  // this compiler does not know the instructions
+#else  // the compiler does not support the instructions
 
 #include "matmul.h"
 

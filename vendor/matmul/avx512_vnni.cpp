@@ -1,5 +1,5 @@
-// AVX-512 with VNNI: 16 rows in a vector. One instruction multiplies 64 pairs of bytes; on Intel it runs on one port, and the
-// scales run beside it on the other.
+// AVX-512 with VNNI: 16 rows in a vector. One instruction multiplies 64 pairs of bytes. On Intel it uses one port, and the
+// arithmetic of the scales uses the other at the same time.
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
 
@@ -35,17 +35,17 @@ struct isa {
         return (ints) _mm512_shuffle_epi8(all, (__m512i) nibbles);
     }
 
-    // The low 16 bits of each number as a half float.
+    // Converts the low 16 bits of each number from half float.
     static floats from_halves(ints x) { return (floats) _mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i) x)); }
 
-    // Four bytes from each of 16 places, `step` bytes apart.
+    // Loads four bytes from each of 16 addresses, `step` bytes apart.
     static ints gather(const char * from, size_t step) {
         const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
         const __m512i at   = _mm512_mullo_epi32(lane, _mm512_set1_epi32(static_cast<int>(step)));
         return (ints) _mm512_i32gather_epi32(at, from, 1);
     }
 
-    // 16 bytes from each of four places, `step` bytes apart, in the 128-bit lanes.
+    // Loads 16 bytes from each of four addresses, `step` bytes apart, to the 128-bit lanes.
     static ints four_rows_apart(const char * from, size_t step) {
         const auto part = [=](int row) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(from + row * step)); };
         __m512i all = _mm512_castsi128_si512(part(0));
@@ -78,11 +78,11 @@ static bool runs_here() {
 }
 
 extern const path AVX512_VNNI;
-const path AVX512_VNNI = { "avx512-vnni", runs_here, takes, scratch_bytes, multiply };
+const path AVX512_VNNI = { "avx512-vnni", runs_here, supports, scratch_bytes, multiply };
 
 }  // namespace tulu
 
-#else  // this compiler does not know the instructions
+#else  // the compiler does not support the instructions
 
 #include "matmul.h"
 

@@ -1,4 +1,4 @@
-// AVX-VNNI: AVX2's vectors with the instruction of AVX-512-VNNI (Alder Lake and later).
+// AVX-VNNI (Alder Lake and later): the vectors of AVX2 with the byte product instruction of AVX-512 VNNI.
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && defined(__AVXVNNI__)
 
@@ -32,7 +32,7 @@ struct isa : avx2 {
 
 namespace tulu {
 
-// __builtin_cpu_supports does not know AVX-VNNI in every compiler: CPUID leaf 7, subleaf 1, EAX bit 4.
+// Not every compiler's __builtin_cpu_supports knows AVX-VNNI: CPUID leaf 7, subleaf 1, EAX bit 4.
 static bool runs_here() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
@@ -40,11 +40,11 @@ static bool runs_here() {
 }
 
 extern const path AVX_VNNI;
-const path AVX_VNNI = { "avx-vnni", runs_here, takes, scratch_bytes, multiply };
+const path AVX_VNNI = { "avx-vnni", runs_here, supports, scratch_bytes, multiply };
 
 }  // namespace tulu
 
-#else  // this compiler does not know the instructions
+#else  // the compiler does not support the instructions
 
 #include "matmul.h"
 

@@ -1,12 +1,11 @@
-// How the kernels hold weights and columns: both cut along the depth into chunks of 256, each chunk into groups of 16 or 32
-// ("sub-blocks") that have a scale of their own.
+// The formats in which the kernels hold weights and columns. Both are divided along the depth into chunks of 256 values.
 //
-//   panel   256 weights of each of LANES rows as bytes, four consecutive weights of a row beside one another, so that one
-//           instruction multiplies them with four bytes of a column for all rows at once
-//   column  256 numbers of a column as signed bytes with one scale for a unit of 16 or 32 of them. (ggml has one for 256
-//           where the weights are K-quants, else one for 32; that is why the error here is smaller.)
+//   panel   256 weights of each of LANES rows as bytes. Four consecutive weights of a row are adjacent, so that one instruction
+//           multiplies them with four bytes of a column for all rows at once. A sub-block of 16 or 32 weights has a scale.
+//   column  256 values of a column as signed bytes. A unit of 16 or 32 values has a scale. (ggml has one scale for 256 values if
+//           the weights are K-quants, else for 32; that is why the error here is smaller.)
 //
-// A weight is scale * (byte - offset), where a type has one offset for all, or scale * byte - min.
+// A weight is scale * (byte - offset), with one offset for the whole type, or scale * byte - min.
 #pragma once
 
 #include <cstdint>
@@ -19,14 +18,14 @@ constexpr int UNITS_MAX = CHUNK / 16;
 
 template <int LANES> struct alignas(64) panel {
     uint8_t bytes[CHUNK / 4][LANES][4];
-    // One for each sub-block; those of 32 weights have their minima from number 8 on, those of 16 from number 16 on.
+    // One scale per sub-block, then one minimum per sub-block: from index 8 (sub-blocks of 32) or 16 (of 16).
     float scales[2 * SUBS_MAX][LANES];
 };
 
 struct alignas(64) column {
     int8_t bytes[CHUNK];
     float scale[UNITS_MAX];
-    // The sum of a unit's bytes times -offset, or times the scale.
+    // The sum of the bytes of a unit times -offset (`start`), or times the scale (`total`).
     union {
         int32_t start[UNITS_MAX];
         float total[UNITS_MAX];

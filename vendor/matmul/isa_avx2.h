@@ -1,4 +1,4 @@
-// What the paths of 256-bit vectors have in common: eight rows in a vector.
+// The common part of the paths with 256-bit vectors: eight rows in a vector.
 #pragma once
 
 #include <immintrin.h>
@@ -19,20 +19,20 @@ struct avx2 {
         return (ints) _mm256_shuffle_epi8(all, (__m256i) nibbles);
     }
 
-    // The low 16 bits of each number as a half float.
+    // Converts the low 16 bits of each number from half float.
     static floats from_halves(ints x) {
         const __m256i low = (__m256i) (x & 0xffff);
         return (floats) _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
     }
 
-    // Four bytes from each of 8 places, `step` bytes apart.
+    // Loads four bytes from each of 8 addresses, `step` bytes apart.
     static ints gather(const char * from, size_t step) {
         const __m256i lane = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
         const __m256i at   = _mm256_mullo_epi32(lane, _mm256_set1_epi32(static_cast<int>(step)));
         return (ints) _mm256_i32gather_epi32(reinterpret_cast<const int *>(from), at, 1);
     }
 
-    // 16 bytes from each of two places, `step` bytes apart, in the 128-bit lanes.
+    // Loads 16 bytes from each of two addresses, `step` bytes apart, to the 128-bit lanes.
     static ints four_rows_apart(const char * from, size_t step) {
         const auto part = [=](int row) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(from + row * step)); };
         return (ints) _mm256_inserti128_si256(_mm256_castsi128_si256(part(0)), part(1), 1);

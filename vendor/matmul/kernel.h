@@ -1,14 +1,17 @@
-// The product itself, for any instruction set: a path's file defines `isa` and includes this. Everything here has internal
-// linkage, since each path is compiled with instructions that others lack.
+// The matrix product for any instruction set: the file of a path defines `isa` and includes this file. Everything here has
+// internal linkage, since each path is compiled with instructions that others lack.
 //
-// The rows are cut into tasks. A task unpacks a chunk of 256 weights of its rows into panels, once for all columns, multiplies
-// the columns with them tile by tile, and goes on to the next chunk. Its sums stay in a buffer until the last chunk.
+// The rows are divided into tasks. A task unpacks a chunk of 256 weights of its rows into panels, once for all columns, multiplies
+// the columns with them tile by tile, and continues with the next chunk. Its sums stay in a buffer until the last chunk.
 //
-// What `isa` has: LANES (32-bit numbers in a vector), TILE (columns of the largest tile), SIGNED (the bytes of weights are
-// signed, offset 128 is none), the vectors ints and floats, begin, dot and end (sums of products of
-// four bytes in each lane, of in_partial groups at a time), lookup (16 bytes
-// by nibbles), four_rows_apart (16 bytes of rows 0, 4, 8, … in the 128-bit lanes) and transpose_in_lanes (4 x 4 numbers of 32
-// bits in each of them).
+// `isa` has:
+//   LANES, TILE          32-bit numbers in a vector; columns of the largest tile
+//   SIGNED               bytes of weights are signed, so that an offset of 128 becomes none
+//   ints, floats         vectors
+//   begin, dot, end      sums of products of four bytes in each lane, over at most in_partial groups at a time
+//   lookup               16 bytes, indexed by nibbles
+//   four_rows_apart      16 bytes of rows 0, 4, 8, … in the 128-bit lanes
+//   transpose_in_lanes   transposes 4 x 4 numbers of 32 bits in each 128-bit lane
 #pragma once
 
 #include "matmul.h"
@@ -29,7 +32,7 @@ namespace {
 
 constexpr int LANES = isa::LANES;
 
-// Panels that a task holds at once: rows / LANES.
+// Maximum panels of a task: its rows / LANES.
 constexpr int PANELS_MAX = 4;
 
 template <typename V, typename T> V load(const T * from) {
@@ -50,12 +53,12 @@ template <typename type> constexpr bool is_signed() { return isa::SIGNED && type
 
 template <typename type> constexpr int offset() { return is_signed<type>() ? 0 : type::OFFSET; }
 
-// The largest byte that an unpacked weight has.
+// The largest byte of an unpacked weight.
 template <typename type> constexpr int largest_byte() { return is_signed<type>() ? 128 : type::LARGEST; }
 
 constexpr int power_of_two(int n) { return n < 2 ? 1 : 2 * power_of_two(n / 2); }
 
-// N columns times P panels: their sums in `sums` ([N][sums_step], LANES for each panel) grow by `units` units of the depth.
+// Multiplies N columns with P panels over `units` units of the depth. Adds to `sums` ([N][sums_step], LANES for each panel).
 template <typename type, int N, int P>
 void tile(const panel<LANES> * panels, int units, const column * columns, float * sums, int64_t sums_step) {
     constexpr int GROUPS = type::UNIT / 4, STEP = std::min(GROUPS, power_of_two(isa::in_partial(largest_byte<type>())));
@@ -119,7 +122,7 @@ void tile(const panel<LANES> * panels, int units, const column * columns, float 
     }
 }
 
-// Panels that one tile of N columns takes at once: as many as there are registers for.
+// Panels of a tile with N columns: as many as the registers can hold.
 constexpr int panels_of(int n) { return n * 4 <= isa::TILE ? 4 : n * 2 <= isa::TILE ? 2 : 1; }
 
 template <typename type, int N>
@@ -141,13 +144,13 @@ template <typename type, int... N> const tiles_of * tiles_by_count(std::integer_
     return table;
 }
 
-// Chunk number `chunk` of LANES rows, of which `n_rows` are there. What stands for those that are not does not matter.
+// Unpacks chunk number `chunk` of LANES rows, of which the first `n_rows` exist. The contents of the others do not matter.
 template <typename type>
 void unpack(const char * first, size_t row_bytes, int n_rows, int64_t chunk, int subs, panel<LANES> & to) {
     using block = typename type::block;
     constexpr int BLOCKS = CHUNK / type::WEIGHTS, SUBS = type::WEIGHTS / type::SUB, GROUPS = type::WEIGHTS / 4;
     rows_of<block> rows = { first + chunk * BLOCKS * sizeof(block), row_bytes };
-    // Each row is a stream of its own, and there are more of them than the processor follows: ask for the next chunk now.
+    // Each row is a separate stream of memory, and there are more than the hardware prefetcher tracks: prefetch the next chunk.
     for (int r = 0; r < n_rows; r++) {
         for (size_t at = 0; at < BLOCKS * sizeof(block); at += 64) {
             __builtin_prefetch(rows.first + BLOCKS * sizeof(block) + r * row_bytes + at);
@@ -177,10 +180,10 @@ void unpack(const char * first, size_t row_bytes, int n_rows, int64_t chunk, int
     }
 }
 
-// Columns whose numbers are all smaller count as zeros: 127 divided by less would be infinite.
+// Units whose values are all smaller become zeros: 127 divided by a smaller number would overflow.
 constexpr float SMALLEST = 1e-36f;
 
-// 256 numbers, or fewer at the end of a column, as bytes. Numbers that are not finite give results that are no numbers.
+// Quantizes 256 values of a column, or fewer at its end. Values that are not finite make the result NaN.
 template <typename type> void quantize(const float * from, int n, column & to) {
     constexpr int UNIT = type::UNIT;
     for (int u = 0; u * UNIT < n; u++) {
@@ -189,7 +192,7 @@ template <typename type> void quantize(const float * from, int n, column & to) {
         for (int i = 0; i < UNIT; i++) {
             const float size = std::fabs(x[i]);
             largest = largest > size ? largest : size;
-            check += x[i] * 0.0f;  // not zero where a number is not finite
+            check += x[i] * 0.0f;  // NaN if a value is not finite
         }
         const bool good      = check == 0.0f;
         const float to_bytes = good && largest > SMALLEST ? 127 / largest : 0;
@@ -220,7 +223,7 @@ size_t scratch_bytes(const product & what, int n_threads) {
     return columns_bytes(what) + n_threads * sums_bytes(what);
 }
 
-// Panels in one task: fewer where the rows would not last for all threads.
+// Panels of one task: fewer if there would be less than four tasks per thread.
 int panels_in_task(const product & what, int n_threads) {
     int panels = PANELS_MAX;
     while (panels > 1 && what.n_rows < 4LL * n_threads * panels * LANES) {
@@ -229,7 +232,7 @@ int panels_in_task(const product & what, int n_threads) {
     return panels;
 }
 
-// Rows from `first` on, at most n_panels * LANES of them, for all columns.
+// Computes the rows from `first` on, at most n_panels * LANES of them, for all columns.
 template <typename type>
 void run_task(const product & what, const column * columns, int64_t first, int n_panels, float * sums) {
     alignas(64) panel<LANES> panels[PANELS_MAX];
@@ -301,7 +304,7 @@ const kernel * kernel_for(int type) {
     return nullptr;
 }
 
-bool takes(int type, int64_t depth) {
+bool supports(int type, int64_t depth) {
     const kernel * one = kernel_for(type);
     return one && depth > 0 && depth % one->weights == 0;
 }

@@ -1,4 +1,4 @@
-// Which path a CPU gets.
+// Chooses the path for this CPU, and has the table of numbers of columns from which a path is faster than ggml.
 
 #include "matmul.h"
 
@@ -18,12 +18,12 @@ static const path * const PATHS[] = { nullptr };
 char * scratch::take(size_t bytes) {
     constexpr size_t ALIGNMENT = 64;
     if (bytes > size) {
-        held.reset();
-        held.reset(new char[bytes + ALIGNMENT]);
+        memory.reset();
+        memory.reset(new char[bytes + ALIGNMENT]);
         size = bytes;
     }
-    const auto at = reinterpret_cast<uintptr_t>(held.get());
-    return held.get() + (ALIGNMENT - at % ALIGNMENT) % ALIGNMENT;
+    const auto at = reinterpret_cast<uintptr_t>(memory.get());
+    return memory.get() + (ALIGNMENT - at % ALIGNMENT) % ALIGNMENT;
 }
 
 const path * path_number(int i) {
@@ -44,9 +44,9 @@ const path * choose_path(const char * name) {
     return nullptr;
 }
 
-// Where a gain over ggml's own product was seen, and from how many columns on; what is not here stays with ggml.
-// "avx512-vnni": Emerald Rapids without AMX, 2 cores, 4096 x 4096, against the faster of ggml's kernels for weights as stored
-// and rearranged: q4_K 1.4 to 2.0 times from 2 columns on, q6_K 1.3 to 2.7, q8_0 1.4 to 3.8 from 4 on.
+// The types for which a path was measured to be faster than ggml, and the columns from which it is. ggml computes all others.
+// "avx512-vnni": Emerald Rapids without AMX, 2 cores, 4096 x 4096, against the faster of ggml's kernels for stored and for
+// repacked weights: q4_K is 1.4 to 2.0 times as fast from 2 columns on, q6_K 1.3 to 2.7 times, q8_0 1.4 to 3.8 times from 4 on.
 struct gain {
     const char * path;
     int type;

@@ -1,5 +1,5 @@
-// Products of quantized weights with f32 columns on the CPU. Plain pointers and strides; of ggml there are only the type
-// numbers. Nothing here knows of graphs or backends.
+// Products of quantized weights with f32 columns on the CPU. Uses plain pointers and strides; the only numbers of ggml are the
+// types. Graphs and backends are in accel_device.cpp.
 #pragma once
 
 #include <cstddef>
@@ -13,42 +13,42 @@ struct product {
     int type;  // ggml_type of the weights
     int64_t n_rows, depth, n_columns;
     const char * weights;  // [n_rows][depth], blocks of `type`
-    size_t row_bytes;  // from one row to the next
+    size_t row_bytes;  // stride of rows
     const char * columns;  // f32: [n_columns][depth]
-    size_t column_bytes;  // from one column to the next
+    size_t column_bytes;  // stride of columns
     char * out;  // f32: [n_columns][n_rows]
-    size_t out_bytes;  // from one column of the result to the next
+    size_t out_bytes;  // stride of the columns of the result
 };
 
-// Memory that a product needs while it is computed. It grows on demand and is kept from one product to the next.
+// Temporary memory of a product. It grows on demand and is reused for the next product.
 class scratch {
   public:
-    // At least `bytes` bytes, aligned to 64; what was there is lost.
+    // Returns at least `bytes` bytes, aligned to 64, with undefined contents.
     char * take(size_t bytes);
 
   private:
-    std::unique_ptr<char[]> held;
+    std::unique_ptr<char[]> memory;
     size_t size = 0;
 };
 
-// An instruction set that the kernels are compiled for.
+// The kernels compiled for one instruction set.
 struct path {
     const char * name;
     bool (*runs_here)();
-    // Whether there is a kernel for weights of `type`, in rows of `depth`.
-    bool (*takes)(int type, int64_t depth);
+    // Whether there is a kernel for weights of `type` in rows of `depth`.
+    bool (*supports)(int type, int64_t depth);
     // Bytes of scratch memory that `multiply` needs.
     size_t (*scratch_bytes)(const product & what, int n_threads);
     void (*multiply)(const product & what, int n_threads, char * memory);
 };
 
-// Path number `i` of this build, the most capable first; null after the last.
+// Returns path number `i` of this build, the most capable first; null after the last.
 const path * path_number(int i);
 
-// The most capable path that runs on this CPU, or the one called `name` if it runs here; null when there is none.
+// Returns the most capable path that runs on this CPU; with a `name`, only the path of that name. Null if there is none.
 const path * choose_path(const char * name);
 
-// With fewer columns than this, ggml's own product of weights of `type` is as good.
+// Returns the number of columns from which `kernels` are faster than ggml for weights of `type`.
 int64_t columns_min(const path & kernels, int type);
 
 }  // namespace tulu

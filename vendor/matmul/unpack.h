@@ -1,8 +1,8 @@
-// Weights of each type as bytes with scales: the only place that knows how ggml stores a type (ggml-common.h has the blocks,
-// dequantize_row_* in ggml-quants.c says what they mean).
+// Unpacks the weights of each type to bytes with scales. The only file that knows how ggml stores a type: ggml-common.h has the
+// blocks, and dequantize_row_* in ggml-quants.c defines their meaning.
 //
-// The packed bytes of LANES rows are interleaved first: a vector then holds four packed bytes of each row, and bits are
-// masked and shifted for all rows at once. A vector of the result, a group, holds four consecutive weights of each row.
+// The packed bytes of LANES rows are interleaved first, so that a vector holds four packed bytes of each row, and bits are masked
+// and shifted for all rows at once. A vector of the result, a group, holds four consecutive weights of each row.
 #pragma once
 
 #include "format.h"
@@ -19,13 +19,13 @@ namespace {
 using ints   = isa::ints;
 using floats = isa::floats;
 
-// Each byte of a vector.
+// Repeats a byte in all bytes of a vector.
 constexpr int32_t bytes_of(int byte) { return static_cast<int32_t>(0x01010101u * static_cast<uint32_t>(byte)); }
 
 inline ints low_nibbles(ints x) { return x & bytes_of(15); }
 inline ints high_nibbles(ints x) { return (x >> 4) & bytes_of(15); }
 
-// The same block of LANES rows, which are `step` bytes apart.
+// The same block in LANES rows, which are `step` bytes apart.
 template <typename block> struct rows_of {
     const char * first;
     size_t step;
@@ -33,7 +33,7 @@ template <typename block> struct rows_of {
     const block & operator[](int row) const { return *reinterpret_cast<const block *>(first + row * step); }
 };
 
-// Four vectors of four bytes of each row: the 16 bytes at `from` in the first row.
+// Loads 16 bytes of each row, at `from` in the first row, to four vectors with four bytes of each row.
 inline void interleave(const void * from, size_t step, ints * to) {
     ints rows[4];
     for (int i = 0; i < 4; i++) {
@@ -42,12 +42,12 @@ inline void interleave(const void * from, size_t step, ints * to) {
     isa::transpose_in_lanes(rows, to);
 }
 
-// Four bytes of each row: those at `from` in the first row.
+// Loads four bytes of each row, at `offset` in the block.
 template <typename block> ints gather(const rows_of<block> & rows, size_t offset) {
     return isa::gather(rows.first + offset, rows.step);
 }
 
-// The half float at `offset` in the block of each row. Four bytes are read, none of them outside of the block.
+// Loads the half float at `offset` in the block of each row. Reads four bytes, all inside the block.
 template <typename block> floats gather_halves(const rows_of<block> & rows, size_t offset) {
     const bool at_end = offset + 4 > sizeof(block);
     const ints four   = gather(rows, at_end ? offset - 2 : offset);
@@ -59,16 +59,16 @@ inline floats to_floats(ints x) { return __builtin_convertvector(x, floats); }
 inline ints byte(ints x, int number) { return (x >> (8 * number)) & 255; }
 inline ints signed_byte(ints x, int number) { return (x << (24 - 8 * number)) >> 24; }
 
-// What a type says of itself:
-//   block    ggml's struct; WEIGHTS in one; SUB weights have a scale
-//   UNIT     numbers of a column that have a scale: 16 where ggml has one for 32, or where the weights have one for 16
+// Each type has:
+//   block    ggml's struct; it has WEIGHTS weights, and one scale for SUB of them
+//   UNIT     values of a column with one scale: 16 if ggml has one for 32, or if the weights have one for 16
 //   LARGEST  the largest byte
-//   MINS     a weight is scale * byte - min, else scale * (byte - OFFSET)
-//   PACKED   packed bytes in one block, a multiple of 16; packed() is where they are
-//   expand   interleaved packed bytes of one block (PACKED / 4 vectors) to groups (WEIGHTS / 4 vectors)
-//   scales   the WEIGHTS / SUB scales of one block, and its minima
+//   MINS     true: a weight is scale * byte - min; false: scale * (byte - OFFSET)
+//   PACKED   packed bytes in one block, a multiple of 16; packed() points to them
+//   expand   converts interleaved packed bytes of one block (PACKED / 4 vectors) to groups (WEIGHTS / 4 vectors)
+//   scales   writes the WEIGHTS / SUB scales of one block, and its minima
 
-// q4_K and q5_K begin alike: two halves, then eight scales and eight minima of 6 bits each in 12 bytes.
+// q4_K and q5_K have the same beginning: two half floats, then eight scales and eight minima of 6 bits each in 12 bytes.
 template <typename block> void scales_of_6_bits(const rows_of<block> & rows, floats * scale, floats * min) {
     ints w[4], bits[4];
     interleave(rows.first, rows.step, w);
@@ -116,7 +116,7 @@ struct q5_K {
     }
     static void scales(const rows_of<block> & rows, floats * scale, floats * min) { scales_of_6_bits(rows, scale, min); }
 };
-static_assert(offsetof(block_q5_K, qs) == offsetof(block_q5_K, qh) + 32, "packed() takes both");
+static_assert(offsetof(block_q5_K, qs) == offsetof(block_q5_K, qh) + 32, "packed() covers both");
 
 struct q6_K {
     using block = block_q6_K;
@@ -144,7 +144,7 @@ struct q6_K {
         }
     }
 };
-static_assert(offsetof(block_q6_K, qh) == offsetof(block_q6_K, ql) + 128, "packed() takes both");
+static_assert(offsetof(block_q6_K, qh) == offsetof(block_q6_K, ql) + 128, "packed() covers both");
 
 struct q3_K {
     using block = block_q3_K;
@@ -175,7 +175,7 @@ struct q3_K {
         }
     }
 };
-static_assert(offsetof(block_q3_K, qs) == offsetof(block_q3_K, hmask) + 32, "packed() takes both");
+static_assert(offsetof(block_q3_K, qs) == offsetof(block_q3_K, hmask) + 32, "packed() covers both");
 
 struct q2_K {
     using block = block_q2_K;
@@ -203,7 +203,7 @@ struct q2_K {
     }
 };
 
-// The scale of a block that has one.
+// Loads the scale of a block with one scale.
 template <typename block> floats one_scale(const rows_of<block> & rows) {
     return gather_halves(rows, offsetof(block, d));
 }
@@ -221,7 +221,7 @@ struct q8_0 {
     static void scales(const rows_of<block> & rows, floats * scale, floats *) { scale[0] = one_scale(rows); }
 };
 
-// 16 bytes: the low nibbles are weights 0 to 15, the high ones 16 to 31.
+// Expands 16 bytes: the low nibbles are weights 0 to 15, the high nibbles are weights 16 to 31.
 inline void nibbles_of_32(const ints * p, ints * groups) {
     for (int i = 0; i < 4; i++) {
         groups[i]     = low_nibbles(p[i]);
@@ -229,11 +229,11 @@ inline void nibbles_of_32(const ints * p, ints * groups) {
     }
 }
 
-// The fifth bits of q5_0 and q5_1: bit i of 32 for weight i.
+// Adds the fifth bits of q5_0 and q5_1: bit i of 32 belongs to weight i.
 template <typename block> void add_fifth_bits(const rows_of<block> & rows, ints * groups) {
     const ints bits = gather(rows, offsetof(block, qh));
     for (int i = 0; i < 8; i++) {
-        // four bits to the lowest bit of four bytes
+        // spread four bits to the lowest bits of four bytes
         groups[i] |= (((bits >> (4 * i)) & 15) * 0x00204081 & bytes_of(1)) << 4;
     }
 }
@@ -286,7 +286,7 @@ struct q5_1 {
     }
 };
 
-// The codebook of IQ4_NL and IQ4_XS (kvalues_iq4nl in ggml-common.h), 128 added.
+// The codebook of IQ4_NL and IQ4_XS (kvalues_iq4nl in ggml-common.h) plus 128.
 constexpr uint8_t IQ4_VALUES[16] = { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241 };
 
 struct iq4_nl {

@@ -1,5 +1,5 @@
-//! Attention for batches of many sequences on the CPU, as a device that llama.cpp uses beside its own: `attention.cpp` says
-//! what it does, `device.cpp` how ggml knows of it.
+//! Runs the attention kernel (`attention.cpp`) and ggml's on given numbers, for tests and benches. A running model uses the
+//! kernel through the device ([`crate::accel`]).
 
 use crate::Error;
 
@@ -22,15 +22,15 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// Attention that is to be computed: `q` is heads × tokens × dim, `k` and `v` are key-value heads × cells × dim and `mask`
-/// is tokens × cells, the last three in half floats (their bits).
+/// Inputs of attention: `q` is heads × tokens × dim in f32, `k` and `v` are key-value heads × cells × dim and `mask` is
+/// tokens × cells, all three as bits of half floats.
 #[derive(Clone, Debug)]
 pub struct Attention {
     /// Values in one head.
     pub dim: usize,
     /// Query heads.
     pub n_head: usize,
-    /// Heads of keys and values; divides `n_head`.
+    /// Key-value heads; divides `n_head`.
     pub n_head_kv: usize,
     /// Queries.
     pub q: Vec<f32>,
@@ -38,21 +38,21 @@ pub struct Attention {
     pub k: Vec<u16>,
     /// Values.
     pub v: Vec<u16>,
-    /// Added to the scores; 0xfc00, minus infinity, hides a cell.
+    /// Attention mask, added to the scores; 0xfc00, minus infinity, hides a cell.
     pub mask: Vec<u16>,
 }
 
 impl Attention {
-    /// Computes it `runs` times with ggml's CPU kernel, or with `ours`: the result (tokens × heads × dim) and the seconds of
-    /// the fastest run. `None`: this kernel does not take it.
+    /// Computes the attention `runs` times, with our kernel if `ours`, else with ggml's. Returns the result (tokens × heads ×
+    /// dim) and the seconds of the fastest run; `None` if the kernel does not support these inputs.
     ///
     /// # Errors
-    /// [`Error::Native`] when the sizes do not belong together or ggml failed.
+    /// [`Error::Native`] when the lengths do not match each other or ggml failed.
     pub fn compute(&self, ours: bool, n_threads: u16, runs: u16) -> Result<Option<(Vec<f32>, f64)>, Error> {
-        let wrong = || Error::Native("sizes that do not belong together".to_owned());
+        let mismatch = || Error::Native("the lengths do not match each other".to_owned());
         let Self { dim, n_head, n_head_kv, q, k, v, mask } = self;
-        let n_tokens = q.len().checked_div(dim * n_head).ok_or_else(wrong)?;
-        let n_kv = k.len().checked_div(dim * n_head_kv).ok_or_else(wrong)?;
+        let n_tokens = q.len().checked_div(dim * n_head).ok_or_else(mismatch)?;
+        let n_kv = k.len().checked_div(dim * n_head_kv).ok_or_else(mismatch)?;
         let fits = q.len() == dim * n_head * n_tokens
             && k.len() == dim * n_head_kv * n_kv
             && v.len() == k.len()
@@ -61,11 +61,11 @@ impl Attention {
             && n_threads > 0
             && runs > 0;
         if !fits {
-            return Err(wrong());
+            return Err(mismatch());
         }
         let (mut out, mut seconds) = (vec![0.0; q.len()], 0.0);
-        // SAFETY: every pointer is to as many values as the dimensions say, which was checked above; the shim catches
-        // exceptions.
+        // SAFETY: every pointer is to as many values as the dimensions say, which was checked above. The C++ function
+        // catches exceptions.
         let status = unsafe {
             llama_ext_attention(
                 i32::from(ours),
@@ -87,7 +87,7 @@ impl Attention {
         match status {
             0 => Ok(Some((out, seconds))),
             2 => Ok(None),
-            _ => Err(Error::Native("the attention did not run".to_owned())),
+            _ => Err(Error::Native("the attention failed".to_owned())),
         }
     }
 }

@@ -1,22 +1,22 @@
-//! What is known here of ggml's block layouts (`ggml-common.h` of the pin): where a block's scales are, so that a broken
-//! one is found and named; and the types that ggml itself turns into no floats. ggml's own check,
-//! `ggml_validate_row_data`, finds the same and writes to stderr of its own accord; a test holds the two together.
+//! ggml's block layouts (`ggml-common.h` of the pin) as far as two tasks need them: finding blocks whose scale is not finite,
+//! and converting the types for which ggml has no conversion to f32. ggml's own check, `ggml_validate_row_data`, prints to
+//! stderr; a test compares the results of both.
 
 use crate::ggml_type::GgmlType;
 
-/// Where the scales of one block are, and how they are stored.
+/// The places and formats of the scales in a block.
 enum Scales {
-    /// There are none, or every value of them is sound.
+    /// No scales, or every bit pattern of them is valid.
     None,
     /// Half floats at these offsets.
     Half(&'static [usize]),
-    /// One f32 at the beginning.
+    /// One f32 at offset 0.
     Single,
-    /// One f64 at the beginning.
+    /// One f64 at offset 0.
     Double,
-    /// An exponent (E8M0) in the first byte; 0xff is no number.
+    /// An exponent (E8M0) in the first byte; 0xff is NaN.
     Exponent,
-    /// Half a byte in each of four words at this offset.
+    /// One half float, four bits of it in each of four 16-bit words at this offset.
     Spread(usize),
 }
 
@@ -35,12 +35,12 @@ const fn scales(kind: GgmlType) -> Scales {
         T::TQ2_0 => Scales::Half(&[64]),
         T::IQ1_M => Scales::Spread(48),
         T::MXFP4 => Scales::Exponent,
-        // BF16 is looked at as numbers; NVFP4's scales are sound whatever they are
+        // `first_bad` checks BF16 values themselves; every bit pattern of NVFP4's scales is valid.
         T::BF16 | T::NVFP4 | T::I8 | T::I16 | T::I32 | T::I64 => Scales::None,
     }
 }
 
-/// Number of the first block of `data` with a scale that is NaN or infinite; `data` is whole blocks.
+/// Returns the index of the first block of `data` with a scale that is NaN or infinite. `data` consists of whole blocks.
 #[must_use]
 pub fn first_bad(kind: GgmlType, data: &[u8]) -> Option<usize> {
     let word = |block: &[u8], at: usize| {
@@ -51,8 +51,8 @@ pub fn first_bad(kind: GgmlType, data: &[u8]) -> Option<usize> {
         Scales::None => kind == GgmlType::BF16 && word(block, 0) & 0x7f80 == 0x7f80,
         Scales::Half(places) => places.iter().any(|at| half_is_bad(word(block, *at))),
         Scales::Single => block.first_chunk::<4>().is_some_and(|bytes| !f32::from_le_bytes(*bytes).is_finite()),
-        // a number that f32 has no room for counts too
-        #[allow(clippy::cast_possible_truncation, reason = "that is the question")]
+        // A number beyond the range of f32 counts as infinite.
+        #[allow(clippy::cast_possible_truncation, reason = "the range is what is checked")]
         Scales::Double => block.first_chunk::<8>().is_some_and(|b| !(f64::from_le_bytes(*b) as f32).is_finite()),
         Scales::Exponent => block.first() == Some(&0xff),
         Scales::Spread(at) => {
@@ -63,10 +63,10 @@ pub fn first_bad(kind: GgmlType, data: &[u8]) -> Option<usize> {
     data.chunks_exact(kind.block_bytes()).position(is_bad)
 }
 
-/// Fills `dst` with the numbers of the types that ggml has no conversion for; `false` for all others. `src` holds exactly
-/// the blocks of `dst`.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a look at the size is wanted")]
-pub(crate) fn plain_to_f32(from: GgmlType, src: &[u8], dst: &mut [f32]) -> bool {
+/// Converts `src` to f32 if `from` is a type for which ggml has no conversion; returns false for all others. `src` has
+/// exactly the blocks of `dst`.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "f32 is enough for comparisons")]
+pub(crate) fn to_f32_without_ggml(from: GgmlType, src: &[u8], dst: &mut [f32]) -> bool {
     fn each<const N: usize>(src: &[u8], dst: &mut [f32], number: impl Fn([u8; N]) -> f32) {
         for (value, bytes) in dst.iter_mut().zip(src.as_chunks::<N>().0) {
             *value = number(*bytes);
@@ -101,16 +101,16 @@ mod tests {
     use super::first_bad;
     use crate::{GgmlType, to_f32};
 
-    /// Random blocks with the bits of an exponent set here and there: ggml's own check finds the same.
+    /// Compares with ggml's check on random blocks, some of which have all exponent bits set.
     #[test]
-    fn ggml_finds_the_same_blocks_broken() {
+    fn finds_the_same_bad_blocks_as_ggml() {
         let mut state = 7_u64;
         let mut random = move || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as usize
         };
-        let mut broken = 0;
-        // Q8_1 is not known to ggml's check, and of BF16 it looks at more than one value at once
+        let mut bad = 0;
+        // ggml's check does not support Q8_1.
         for kind in GgmlType::known().filter(|kind| *kind != GgmlType::Q8_1) {
             for _ in 0..300 {
                 let mut block: Vec<u8> = (0..kind.block_bytes()).map(|_| random() as u8 & 0x3b).collect();
@@ -118,18 +118,18 @@ mod tests {
                     let at = random() % block.len();
                     block[at..].iter_mut().take(2).for_each(|byte| *byte = 0xff);
                 }
-                // SAFETY: the pointer and the length are one block of the type; the Vec is aligned for every block.
+                // SAFETY: the pointer and the length are those of one block. `Vec` is aligned for every block.
                 let theirs =
                     unsafe { llama_cpp_sys_2::ggml_validate_row_data(kind.id(), block.as_ptr().cast(), block.len()) };
                 assert_eq!(first_bad(kind, &block).is_none(), theirs, "{kind} {block:?}");
-                broken += usize::from(!theirs);
+                bad += usize::from(!theirs);
             }
         }
-        assert!(broken > 100, "{broken}");
+        assert!(bad > 100, "{bad}");
     }
 
     #[test]
-    fn every_known_type_is_read() {
+    fn converts_every_known_type() {
         for kind in GgmlType::known() {
             let (block, mut out) = (vec![0; kind.block_bytes()], vec![1.0; kind.block_size()]);
             to_f32(kind, &block, &mut out).unwrap_or_else(|err| panic!("{kind}: {err}"));

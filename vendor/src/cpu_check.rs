@@ -1,40 +1,41 @@
-//! What llama.cpp was built for, and a real matrix product to prove that it runs here.
+//! Matrix products in every kind of weight buffer that ggml's CPU backend and our device have: the self-test of `doctor`, and
+//! timings that decide whether to repack weights.
 
 use crate::quantize_rows::{quantize_rows, to_f32};
 use crate::{Error, GgmlType};
 use std::ffi::{CStr, c_char, c_void};
 
-/// The name of our own device, which computes with weights in plain memory.
+/// Name of our device, which computes with weights in plain memory.
 pub const OUR_DEVICE: &str = "TULU";
 
-/// ggml's name of plain memory, where weights are as the file stores them.
+/// ggml's name of plain memory, where weights keep the format of the file.
 pub const PLAIN: &str = "CPU";
 
-/// How one kind of weight buffer did in [`matmul_test`].
+/// Result of one kind of weight buffer in [`matmul_test`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatmulResult {
     /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`; `TULU` for our own device.
     pub buffer: String,
-    /// Largest error relative to the root mean square of the right answer; the activations' own 8-bit rounding gives
+    /// Largest error, relative to the root mean square of the exact product. Rounding the activations to 8 bits alone gives
     /// about 0.01.
     pub error: f32,
 }
 
-/// How fast one kind of weight buffer was in [`matmul_times`].
+/// Times of one kind of weight buffer in [`matmul_times`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatmulTime {
     /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`; `TULU` for our own device.
     pub buffer: String,
-    /// Seconds of the faster of two products, one number for each round through all kinds.
+    /// Seconds of the faster of two products, one value for each round.
     pub seconds: Vec<f64>,
 }
 
-/// Multiplies a 512 × 1024 matrix stored as `kind` with 48 columns through every buffer kind the CPU backend offers, and
-/// compares with the product of the dequantized weights in f64. A build with instructions that this CPU lacks, or with
-/// the AMX miscompilation, dies here with SIGILL: call it in a process of its own.
+/// Multiplies a 512 × 1024 matrix stored as `kind` with 48 columns in every kind of weight buffer, and compares with the
+/// product of the dequantized weights in f64. A build with instructions that this CPU lacks, or with the AMX
+/// miscompilation, dies here with SIGILL: call it in a child process.
 ///
 /// # Errors
-/// [`Error::Native`] when ggml could not run the product in plain memory.
+/// [`Error::Native`] when ggml cannot compute the product in plain memory.
 pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, Error> {
     const N: usize = 1024;
     const ROWS: usize = 512;
@@ -44,25 +45,25 @@ pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, 
     quantize_rows(kind, &noise(1, ROWS * N), N, None, &mut packed)?;
     let mut weights = vec![0.0; ROWS * N];
     to_f32(kind, &packed, &mut weights)?;
-    let right: Vec<f64> =
+    let exact: Vec<f64> =
         columns.chunks_exact(N).flat_map(|column| weights.chunks_exact(N).map(move |row| dot(row, column))).collect();
-    let scale = (right.iter().map(|x| x * x).sum::<f64>() / right.len() as f64).sqrt();
+    let scale = (exact.iter().map(|x| x * x).sum::<f64>() / exact.len() as f64).sqrt();
     let error = |product: Product| {
-        let worst = product.out.iter().zip(&right).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        let worst = product.out.iter().zip(&exact).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
         let nan = product.out.iter().any(|x| x.is_nan());
         MatmulResult { buffer: product.buffer, error: if nan { f32::NAN } else { (worst / scale) as f32 } }
     };
     Ok(products(kind, &packed, N, &columns, n_threads, 1)?.into_iter().map(error).collect())
 }
 
-/// Times the product of a 2048 × 4096 matrix stored as `kind` with `n_cols` columns by our own device ([`OUR_DEVICE`]), where
-/// it takes it, and in every buffer kind of the CPU backend that does: plain memory ([`PLAIN`]) first, the others in the order
-/// in which llama.cpp prefers them. About 0.2 s, in rounds, since
-/// other work on a machine comes and goes: compare within a round.
+/// Measures the product of a 2048 × 4096 matrix stored as `kind` with `n_cols` columns: with our device ([`OUR_DEVICE`]) if it
+/// supports the product, in plain memory ([`PLAIN`]), then in the other kinds of weight buffers that support it, in
+/// llama.cpp's order of preference. Takes about 0.2 s. Compare times of the same round, because other load on the machine
+/// changes from round to round.
 ///
 /// # Errors
-/// [`Error::Native`] when ggml could not run the product in plain memory; that of [`quantize_rows`] for a type that needs
-/// an importance matrix.
+/// [`Error::Native`] when ggml cannot compute the product in plain memory, [`Error::Type`] for a type that needs an
+/// importance matrix.
 pub fn matmul_times(kind: GgmlType, n_cols: usize, n_threads: u16) -> Result<Vec<MatmulTime>, Error> {
     const N: usize = 4096;
     const ROWS: usize = 2048;
@@ -83,11 +84,11 @@ pub fn matmul_times(kind: GgmlType, n_cols: usize, n_threads: u16) -> Result<Vec
     Ok(times)
 }
 
-/// The product of `packed` weights of `kind`, in rows of `n_per_row`, with f32 `columns`, as ggml's CPU backend computes it in
-/// plain memory: columns × rows.
+/// Returns the product (columns × rows) of `packed` weights of `kind`, in rows of `n_per_row`, with f32 `columns`, as ggml's
+/// CPU backend computes it in plain memory.
 ///
 /// # Errors
-/// [`Error::Native`] when ggml could not run the product.
+/// [`Error::Native`] when ggml cannot compute the product.
 pub fn ggml_product(
     kind: GgmlType,
     packed: &[u8],
@@ -96,10 +97,10 @@ pub fn ggml_product(
     n_threads: u16,
 ) -> Result<Vec<f32>, Error> {
     let plain = products(kind, packed, n_per_row, columns, n_threads, 1)?.into_iter().find(|one| one.buffer == PLAIN);
-    plain.map(|one| one.out).ok_or_else(|| Error::Native(format!("ggml has no product of {kind}")))
+    plain.map(|one| one.out).ok_or_else(|| Error::Native(format!("ggml cannot multiply {kind}")))
 }
 
-/// Numbers from -1 to 1, the same ones for the same `seed`.
+/// Returns pseudorandom numbers from -1 to 1.
 fn noise(seed: u32, n: usize) -> Vec<f32> {
     let mut state = seed;
     let step = |_| {
@@ -109,10 +110,10 @@ fn noise(seed: u32, n: usize) -> Vec<f32> {
     (0..n).map(step).collect()
 }
 
-/// The number of our own device among the kinds of buffers, before plain memory.
+/// The number of our device among the kinds of buffers; plain memory is 0.
 const OURS: i32 = -1;
 
-/// A product in one kind of buffer.
+/// A product computed in one kind of buffer.
 struct Product {
     buffer: String,
     out: Vec<f32>,
@@ -137,7 +138,7 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// `packed` × `columns` in every kind of buffer that takes it, computed `runs` times each.
+/// Computes `packed` × `columns` in every kind of buffer that supports it, `runs` times each.
 fn products(
     kind: GgmlType,
     packed: &[u8],
@@ -151,8 +152,8 @@ fn products(
     for number in OURS.. {
         let (mut out, mut seconds) = (vec![0.0_f32; rows * n_cols], 0.0);
         let mut name: [c_char; 64] = [0; 64];
-        // SAFETY: weights, columns and out have the sizes the three dimensions give; the name buffer and its size belong
-        // together; the shim catches exceptions.
+        // SAFETY: weights, columns and out have the lengths that the three dimensions give, and the name buffer has the
+        // length given. The C++ function catches exceptions.
         let status = unsafe {
             llama_ext_matmul(
                 number,
@@ -170,13 +171,13 @@ fn products(
                 name.len(),
             )
         };
-        // SAFETY: the buffer starts as zeros and the shim terminates what it writes.
+        // SAFETY: the buffer is zeroed, and the C++ function ends what it writes with a NUL.
         let buffer = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
         match status {
             0 => products.push(Product { buffer, out, seconds }),
             2 => {}
             3 => break,
-            _ => return Err(Error::Native(format!("the matrix product in {buffer} did not run"))),
+            _ => return Err(Error::Native(format!("the matrix product in {buffer} failed"))),
         }
     }
     Ok(products)
@@ -192,7 +193,7 @@ mod tests {
     use crate::{Error, GgmlType};
 
     #[test]
-    fn a_real_product_is_right_in_every_buffer_kind() -> Result<(), Error> {
+    fn product_is_correct_in_every_kind_of_buffer() -> Result<(), Error> {
         for kind in [GgmlType::Q4_K, GgmlType::Q8_0, GgmlType::F16] {
             let results = matmul_test(kind, 2)?;
             assert!(results.iter().any(|r| r.buffer == "CPU"), "{kind}: {results:?}");
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_takes_time_in_plain_memory_first() -> Result<(), Error> {
+    fn times_plain_memory_first() -> Result<(), Error> {
         let times = matmul_times(GgmlType::Q4_K, 32, 2)?;
         let first = times.iter().find(|time| time.buffer != super::OUR_DEVICE).map(|time| time.buffer.as_str());
         assert_eq!(first, Some(super::PLAIN), "{times:?}");

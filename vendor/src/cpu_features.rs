@@ -1,6 +1,6 @@
 //! CPU features (instruction sets) that the linked llama.cpp was built for, and whether this CPU has them.
 
-use crate::ggml_type::static_str;
+use crate::ggml_type::copy_c_str;
 use llama_cpp_sys_2 as sys;
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
@@ -57,7 +57,7 @@ pub fn system_info() -> String {
     static INFO: OnceLock<String> = OnceLock::new();
     // SAFETY: the function writes a static buffer and returns a pointer to it. `get_or_init` runs it once, in one thread,
     // and the text is copied before it returns.
-    INFO.get_or_init(|| unsafe { static_str(sys::llama_print_system_info()) }).clone()
+    INFO.get_or_init(|| unsafe { copy_c_str(sys::llama_print_system_info()) }).clone()
 }
 
 #[cfg(test)]

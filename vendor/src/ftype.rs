@@ -1,4 +1,5 @@
-//! The types a user asks for: names like `Q4_K_M`, which stand for a mix of storage types (llama.cpp's `llama_ftype`).
+//! Quantization types as a user names them, such as `Q4_K_M`: mixes of storage types (llama.cpp's `llama_ftype`). The storage
+//! types are in `ggml_type.rs`.
 
 use crate::ggml_type::UnknownType;
 use llama_cpp_sys_2 as sys;
@@ -33,7 +34,7 @@ pub enum Ftype {
 }
 
 impl Ftype {
-    /// Every mix that can be asked for, with its name, from the widest to the narrowest.
+    /// Every supported mix with its name, from the most to the fewest bits.
     pub const ALL: [(Self, &'static str); 19] = [
         (Self::F32, "F32"),
         (Self::F16, "F16"),
@@ -56,20 +57,20 @@ impl Ftype {
         (Self::Q2_K, "Q2_K"),
     ];
 
-    /// The number in `general.file_type`.
+    /// Returns the number for `general.file_type`.
     #[must_use]
     pub const fn id(self) -> u32 {
         self as u32
     }
 
-    /// The mix with this `general.file_type`, if it is one of [`Self::ALL`].
+    /// Returns the mix with this `general.file_type`, if it is one of [`Self::ALL`].
     #[must_use]
     pub fn from_id(id: u32) -> Option<Self> {
         Self::ALL.into_iter().map(|(t, _)| t).find(|t| t.id() == id)
     }
 
-    /// The usual variant of a type that is named without one, as llama-quantize has it. (Its numbers are no names here: 8
-    /// is `Q5_0` there, and whoever types it means eight bits.)
+    /// Returns the default variant of a name without one (`Q4_K` is `Q4_K_M`), as llama-quantize does. Its numbers are not
+    /// accepted: 8 is `Q5_0` there, but a user who types 8 means eight bits.
     #[must_use]
     pub fn from_alias(text: &str) -> Option<Self> {
         match text.to_ascii_uppercase().as_str() {
@@ -80,7 +81,7 @@ impl Ftype {
         }
     }
 
-    /// The name a user types and a file name carries.
+    /// Returns the name that users type and file names contain.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(t, _)| *t == self).map_or("?", |(_, name)| name)
@@ -108,13 +109,13 @@ mod tests {
     use super::Ftype;
 
     #[test]
-    fn names_are_read_in_any_case_and_an_unknown_one_gets_the_list() {
+    fn parses_names_in_any_case_and_lists_the_known_ones_in_the_error() {
         assert_eq!("q4_k_m".parse(), Ok(Ftype::Q4_K_M));
         assert_eq!(Ftype::Q4_K_M.to_string(), "Q4_K_M");
         assert_eq!(Ftype::from_id(15), Some(Ftype::Q4_K_M));
         let aliases = ["q4_k", "Q5_K", "Q3_K", "Q2_K", "8", ""].map(|text| Ftype::from_alias(text).map(Ftype::name));
         assert_eq!(aliases, [Some("Q4_K_M"), Some("Q5_K_M"), Some("Q3_K_M"), None, None, None]);
-        let said = "Q9_X".parse::<Ftype>().map_err(|e| e.to_string());
-        assert!(said.is_err_and(|text| text.contains("Q9_X") && text.contains("IQ4_XS")));
+        let message = "Q9_X".parse::<Ftype>().map_err(|e| e.to_string());
+        assert!(message.is_err_and(|text| text.contains("Q9_X") && text.contains("IQ4_XS")));
     }
 }

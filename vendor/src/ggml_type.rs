@@ -1,5 +1,5 @@
-//! Storage types of tensors: ids, names, block sizes. The numbers are ggml's own (`enum ggml_type`, which is also the
-//! id in a GGUF file); sizes are asked of the linked library, never copied.
+//! Storage types of tensors: ids, names, block sizes. The ids are ggml's `enum ggml_type`, which GGUF files use too. Sizes
+//! come from the linked library and are never copied. Mixes such as `Q4_K_M` are in `ftype.rs`.
 
 use crate::Error;
 use llama_cpp_sys_2 as sys;
@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::str::FromStr;
 
-/// How one tensor is stored. The discriminant is the id in a GGUF file.
+/// The storage type of a tensor. The discriminant is the id in a GGUF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 #[allow(missing_docs, reason = "the names are ggml's")]
@@ -70,7 +70,7 @@ impl GgmlType {
         Self::Q2_K,
     ];
 
-    /// The other types that the linked ggml knows: they are read, and never written.
+    /// The other types of the linked ggml, which this workspace reads and never writes.
     pub const READ_ONLY: [Self; 20] = [
         Self::Q8_1,
         Self::Q8_K,
@@ -94,44 +94,44 @@ impl GgmlType {
         Self::F64,
     ];
 
-    /// Every type that the linked ggml knows: [`Self::ALL`] and [`Self::READ_ONLY`].
+    /// Returns every type of the linked ggml: [`Self::ALL`] and [`Self::READ_ONLY`].
     pub fn known() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().chain(Self::READ_ONLY)
     }
 
-    /// The type with this id in a GGUF file, if ggml knows it.
+    /// Returns the type with this id in a GGUF file, if ggml knows it.
     #[must_use]
     pub fn from_id(id: u32) -> Option<Self> {
         Self::known().find(|t| t.id() == id)
     }
 
-    /// Whether this workspace writes it: whether it is one of [`Self::ALL`].
+    /// Returns whether this workspace writes the type: whether it is one of [`Self::ALL`].
     #[must_use]
     pub fn is_written(self) -> bool {
         Self::ALL.contains(&self)
     }
 
-    /// Whether it holds weights that a model is made of: not the integers, f64, and the two that only exist while ggml
-    /// multiplies.
+    /// Returns whether weights of a model can have the type: false for integers, f64, and the two types that ggml uses only
+    /// during a product.
     #[must_use]
     pub const fn is_weights(self) -> bool {
         !matches!(self, Self::I8 | Self::I16 | Self::I32 | Self::I64 | Self::F64 | Self::Q8_1 | Self::Q8_K)
     }
 
-    /// The id in a GGUF file.
+    /// Returns the id in a GGUF file.
     #[must_use]
     pub const fn id(self) -> u32 {
         self as u32
     }
 
-    /// ggml's name: `q4_K`, `f16`, …
+    /// Returns ggml's name: `q4_K`, `f16`, …
     #[must_use]
     pub fn name(self) -> &'static str {
         // SAFETY: the id is one of ggml's own constants, so the pointer is to a static NUL-terminated ASCII string.
         unsafe { CStr::from_ptr(sys::ggml_type_name(self.id())) }.to_str().unwrap_or("?")
     }
 
-    /// Weights in one block (1, 32 or 256): a row's length must be a multiple.
+    /// Returns the weights in one block (1, 32 or 256). The length of a row must be a multiple.
     #[must_use]
     pub fn block_size(self) -> usize {
         // SAFETY: a table look-up by an id that is in the table.
@@ -139,17 +139,17 @@ impl GgmlType {
         usize::try_from(n).unwrap_or(1)
     }
 
-    /// Bytes of one block.
+    /// Returns the bytes of one block.
     #[must_use]
     pub fn block_bytes(self) -> usize {
         // SAFETY: a table look-up by an id that is in the table.
         unsafe { sys::ggml_type_size(self.id()) }
     }
 
-    /// Bytes of a row of `n_per_row` weights.
+    /// Returns the bytes of a row of `n_per_row` weights.
     ///
     /// # Errors
-    /// [`Error::Block`] when the row is not whole blocks, [`Error::Length`] when the size does not fit in memory.
+    /// [`Error::Block`] when `n_per_row` is not a multiple of the block size, [`Error::Length`] when the size overflows.
     pub fn row_bytes(self, n_per_row: usize) -> Result<usize, Error> {
         let block = self.block_size();
         if n_per_row == 0 || !n_per_row.is_multiple_of(block) {
@@ -166,20 +166,20 @@ impl GgmlType {
 impl FromStr for GgmlType {
     type Err = UnknownType;
 
-    /// ggml's name in any case.
+    /// Parses ggml's name in any case.
     fn from_str(name: &str) -> Result<Self, UnknownType> {
         let found = Self::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(name));
         found.ok_or_else(|| UnknownType { name: name.to_owned(), known: Self::ALL.map(Self::name).join(" ") })
     }
 }
 
-/// A name that is none of the known ones.
+/// A name that is not a known type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown type '{name}'; known: {known}")]
 pub struct UnknownType {
-    /// What was given.
+    /// The name given.
     pub name: String,
-    /// What could have been.
+    /// The known names, separated by spaces.
     pub known: String,
 }
 
@@ -189,11 +189,11 @@ impl fmt::Display for GgmlType {
     }
 }
 
-/// A C string with static lifetime as a Rust string; empty for NULL.
+/// Copies a C string to a Rust string; empty for NULL.
 ///
 /// # Safety
-/// `text` is NULL or points to a NUL-terminated string that is not written while this runs.
-pub(crate) unsafe fn static_str(text: *const std::ffi::c_char) -> String {
+/// `text` is NULL or points to a NUL-terminated string that nothing writes during the call.
+pub(crate) unsafe fn copy_c_str(text: *const std::ffi::c_char) -> String {
     if text.is_null() {
         return String::new();
     }
@@ -206,7 +206,7 @@ mod tests {
     use super::GgmlType;
 
     #[test]
-    fn sizes_are_the_published_ones() {
+    fn sizes_match_ggml_common_h() {
         // bits per weight × block, from the block structs' comments in ggml-common.h
         for (t, block, bytes) in [
             (GgmlType::F32, 1, 4),
@@ -222,13 +222,13 @@ mod tests {
         }
     }
 
-    /// A type that ggml removed has a block of no weights, and one that a new pin adds has to be listed here.
+    /// The block of a type that ggml removed has 0 weights. A type that a new pin adds must be added here.
     #[test]
-    fn every_type_of_the_linked_ggml_is_known() {
+    fn knows_every_type_of_the_linked_ggml() {
         for id in 0..llama_cpp_sys_2::GGML_TYPE_COUNT {
             // SAFETY: a table look-up by an id that is in the table.
-            let there = unsafe { llama_cpp_sys_2::ggml_blck_size(id) } > 0;
-            assert_eq!(GgmlType::from_id(id).is_some(), there, "type {id}");
+            let exists = unsafe { llama_cpp_sys_2::ggml_blck_size(id) } > 0;
+            assert_eq!(GgmlType::from_id(id).is_some(), exists, "type {id}");
         }
         assert!(GgmlType::known().all(|t| t.block_size() > 0 && t.block_bytes() > 0));
     }

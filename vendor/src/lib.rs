@@ -1,7 +1,7 @@
-//! The border with llama.cpp: what this workspace needs of it and `llama-cpp-2` does not offer safely.
+//! FFI layer for llama.cpp: what this workspace needs of it and `llama-cpp-2` does not offer safely.
 //!
-//! All raw FFI of the workspace is in this crate. There is no policy, no file format and no I/O here: a caller decides
-//! what to quantize, this crate checks what llama.cpp would assert on (an assertion aborts the process) and calls it.
+//! All raw FFI of the workspace is in this crate, without policy, file formats or I/O. Callers decide what to compute. This
+//! crate checks the conditions that llama.cpp asserts (a failed assertion aborts the process) and makes the call.
 
 pub mod abort;
 pub mod accel;
@@ -27,12 +27,12 @@ pub use half_floats::{bf16_to_f32, f16_to_f32};
 pub use quantize_rows::{quantize_rows, to_f32};
 pub use tensor_types::{ModelShape, TensorDesc, TypeRules, pattern_finds, tensor_types};
 
-/// The pinned versions, as vendor/llama.cpp.toml states them (TOML text).
+/// The pinned versions: the text of vendor/llama.cpp.toml.
 pub const PIN: &str = include_str!("../llama.cpp.toml");
 
-/// ggml's version, as the linked library says it, such as `0.26.0`.
+/// Returns the version of the linked ggml, such as `0.26.0`.
 #[must_use]
 pub fn ggml_version() -> String {
     // SAFETY: the function returns a pointer to a static string.
-    unsafe { ggml_type::static_str(llama_cpp_sys_2::ggml_version()) }
+    unsafe { ggml_type::copy_c_str(llama_cpp_sys_2::ggml_version()) }
 }

@@ -1,5 +1,5 @@
-//! Loading a model with a choice that `llama-cpp-2` does not offer: whether the weights are rearranged for the CPU's
-//! kernels. The model itself is `llama-cpp-2`'s.
+//! Loading a model with options that `llama-cpp-2` does not have: whether to repack the weights, and the load mode. The
+//! loaded model is a `llama-cpp-2` model.
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -7,66 +7,71 @@ use llama_cpp_sys_2 as sys;
 use std::ffi::{CStr, c_void};
 use std::ptr::NonNull;
 
-/// What `llama_model_params` is to say; everything else is llama.cpp's default.
+/// Options of `llama_model_params`. All others keep llama.cpp's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// The vocabulary and the metadata without any weight.
+pub struct LoadOptions {
+    /// Load the vocabulary and the metadata without the weights.
     pub vocab_only: bool,
-    /// Layers kept on the GPU, the output layer counting as one.
+    /// Layers on the GPU; the output layer counts as one.
     pub n_gpu_layers: u32,
     /// Map the file instead of reading it.
     pub mmap: bool,
-    /// Keep the weights in memory (`mlock`); llama.cpp only warns in its log where the system does not allow it.
+    /// Lock the weights in memory (`mlock`). Where the system does not allow it, llama.cpp only logs a warning.
     pub mlock: bool,
-    /// Copy the weights of some types into blocks that suit the CPU's kernels (`CPU_REPACK`, `AMX`), instead of computing
-    /// with them as the file stores them.
+    /// Repack the weights of some types for the CPU's kernels (`CPU_REPACK`, `AMX`) instead of computing with them as the
+    /// file stores them.
     pub repack: bool,
-    /// Put no space before any text, whatever the file says (`tokenizer.ggml.add_space_prefix`).
+    /// Add no space before text, whatever the file says (`tokenizer.ggml.add_space_prefix`).
     pub no_space_prefix: bool,
 }
 
-/// Has llama.cpp load the file at `path`. `progress` is told the part that is loaded (0 to 1) and answers whether to go on.
-/// `None`: it could not, or was not to go on; the reason is in the [`log`](crate::log).
-pub fn load(_: &LlamaBackend, path: &CStr, how: Load, progress: &mut dyn FnMut(f32) -> bool) -> Option<LlamaModel> {
+/// Loads the model in the file at `path`. `progress` receives the loaded fraction (0 to 1) and returns false to cancel.
+/// Returns `None` on failure or when canceled; the reason is in the [`log`](crate::log).
+pub fn load(
+    _: &LlamaBackend,
+    path: &CStr,
+    options: LoadOptions,
+    progress: &mut dyn FnMut(f32) -> bool,
+) -> Option<LlamaModel> {
     type Progress<'a> = &'a mut dyn FnMut(f32) -> bool;
-    unsafe extern "C" fn tell(part: f32, progress: *mut c_void) -> bool {
+    unsafe extern "C" fn call_progress(fraction: f32, progress: *mut c_void) -> bool {
         // SAFETY: `load` below passes a pointer to a `Progress` that outlives the call, and uses it for nothing else.
         let progress = unsafe { &mut *progress.cast::<Progress<'_>>() };
-        progress(part)
+        progress(fraction)
     }
     let mut progress: Progress<'_> = progress;
     // SAFETY: no arguments; the result is a plain struct.
     let mut params = unsafe { sys::llama_model_default_params() };
-    params.vocab_only = how.vocab_only;
-    params.n_gpu_layers = i32::try_from(how.n_gpu_layers).unwrap_or(i32::MAX);
-    params.load_mode = match (how.mmap, how.mlock) {
+    params.vocab_only = options.vocab_only;
+    params.n_gpu_layers = i32::try_from(options.n_gpu_layers).unwrap_or(i32::MAX);
+    params.load_mode = match (options.mmap, options.mlock) {
         (true, true) => sys::LLAMA_LOAD_MODE_MMAP_MLOCK,
         (true, false) => sys::LLAMA_LOAD_MODE_MMAP,
         (false, true) => sys::LLAMA_LOAD_MODE_MLOCK,
         (false, false) => sys::LLAMA_LOAD_MODE_NONE,
     };
-    params.use_extra_bufts = how.repack;
+    params.use_extra_bufts = options.repack;
     let overrides = no_space_prefix();
-    if how.no_space_prefix {
+    if options.no_space_prefix {
         params.kv_overrides = overrides.as_ptr();
     }
-    params.progress_callback = Some(tell);
+    params.progress_callback = Some(call_progress);
     params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
-    // SAFETY: the path is a C string, the parameters are llama.cpp's own with plain values changed, and the overrides and the
-    // callback's data live until the call returns (llama.cpp calls back from this thread and keeps nothing). That a backend is there is
-    // what the first argument proves.
+    // SAFETY: the path is a C string, the parameters are llama.cpp's defaults with plain values changed, and the overrides
+    // and the callback's data live until the call returns (llama.cpp calls back from this thread and keeps no pointer).
+    // The first argument of this function proves that the backend is initialized.
     let model = NonNull::new(unsafe { sys::llama_model_load_from_file(path.as_ptr(), params) })?;
     const { assert!(size_of::<LlamaModel>() == size_of::<NonNull<sys::llama_model>>()) };
     // SAFETY: at the pinned version `LlamaModel` is `repr(transparent)` over `Ptr<llama_model>`, which is `repr(transparent)`
-    // over `NonNull<llama_model>` (src/model.rs, src/ptr.rs). It is made of such a pointer in `load_from_file` there, and
-    // owns it, as this one does from here on.
+    // over `NonNull<llama_model>` (src/model.rs, src/ptr.rs). Its `load_from_file` makes it from such a pointer and gives it
+    // ownership, as is done here.
     Some(unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) })
 }
 
-/// The override of one key of the file, and the entry without a key that ends the list.
+/// Returns an override that sets `add_space_prefix` to false, and the entry with an empty key that ends the list.
 fn no_space_prefix() -> [sys::llama_model_kv_override; 2] {
     const KEY: &[u8] = b"tokenizer.ggml.add_space_prefix";
-    // SAFETY: a struct of numbers and arrays of numbers, for which all zeros is a value: a key of no length, and `false`.
+    // SAFETY: a struct of numbers and arrays of numbers, for which all zeros is a valid value: an empty key, and `false`.
     let mut all: [sys::llama_model_kv_override; 2] = unsafe { std::mem::zeroed() };
     all[0].tag = sys::LLAMA_KV_OVERRIDE_TYPE_BOOL;
     for (to, from) in all[0].key.iter_mut().zip(KEY) {

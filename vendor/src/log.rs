@@ -1,47 +1,48 @@
-//! llama.cpp's log, kept instead of printed: its C functions answer NULL or a number, and the reason is only in the log.
+//! Keeps llama.cpp's log instead of printing it: its C functions return only NULL or a status; the reason is in the log.
 
 use llama_cpp_sys_2 as sys;
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Mutex;
 
-/// Lines kept: enough for the reason of a failed load with what led to it.
-const KEPT: usize = 64;
+/// Lines kept: enough for the reason of a failed load and the warnings before it.
+const LINES_MAX: usize = 64;
 
 struct Tail {
     lines: VecDeque<(sys::ggml_log_level, String)>,
-    /// llama.cpp continues a line in several calls; the part so far.
+    /// The beginning of a line that llama.cpp logs in several calls.
     open: Option<(sys::ggml_log_level, String)>,
 }
 
 static TAIL: Mutex<Tail> = Mutex::new(Tail { lines: VecDeque::new(), open: None });
-/// Who is told each piece of the log as it comes.
+
+/// A function that receives each piece of the log.
 pub type Listener = fn(&str);
 
 static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
 
-/// Takes llama.cpp's and ggml's log for this process from now on. `listener` is given each piece as it comes (`--verbose`);
-/// it is called from C and must not panic.
+/// Captures the log of llama.cpp and ggml in this process from now on. `listener` receives each piece as it is logged
+/// (`--verbose`). It is called from C and must not panic.
 pub fn capture(listener: Option<Listener>) {
-    if let Ok(mut held) = LISTENER.lock() {
-        *held = listener;
+    if let Ok(mut current) = LISTENER.lock() {
+        *current = listener;
     }
-    // SAFETY: the callback is a plain function that lives as long as the process and needs no user data.
-    unsafe { sys::llama_log_set(Some(keep), std::ptr::null_mut()) };
+    // SAFETY: the callback is a function that exists until the process ends, and it needs no user data.
+    unsafe { sys::llama_log_set(Some(on_log), std::ptr::null_mut()) };
 }
 
-/// The last error lines, else the last warnings, joined on one line; empty when there were none.
+/// Returns the last error lines, or the last warnings if there are no errors, joined to one line; empty without either.
 #[must_use]
 pub fn tail() -> String {
     let Ok(tail) = TAIL.lock() else { return String::new() };
     let of =
         |level| -> Vec<&str> { tail.lines.iter().filter(|(l, _)| *l == level).map(|(_, text)| text.trim()).collect() };
     let errors = of(sys::GGML_LOG_LEVEL_ERROR);
-    let said = if errors.is_empty() { of(sys::GGML_LOG_LEVEL_WARN) } else { errors };
-    said.join(" | ")
+    let lines = if errors.is_empty() { of(sys::GGML_LOG_LEVEL_WARN) } else { errors };
+    lines.join(" | ")
 }
 
-/// Forgets what was kept, so that the next [`tail`] is about the next call.
+/// Deletes the kept lines, so that the next [`tail`] is about the next call.
 pub fn clear() {
     if let Ok(mut tail) = TAIL.lock() {
         tail.lines.clear();
@@ -49,15 +50,15 @@ pub fn clear() {
     }
 }
 
-unsafe extern "C" fn keep(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
+unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
     if text.is_null() {
         return;
     }
     // SAFETY: ggml passes a NUL-terminated string that lives during the call.
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-    let listener = LISTENER.lock().map_or(None, |held| *held);
-    if let Some(tell) = listener {
-        tell(&text);
+    let listener = LISTENER.lock().map_or(None, |current| *current);
+    if let Some(listener) = listener {
+        listener(&text);
     }
     let Ok(mut tail) = TAIL.lock() else { return };
     let (level, mut line) = match tail.open.take() {
@@ -68,7 +69,7 @@ unsafe extern "C" fn keep(level: sys::ggml_log_level, text: *const c_char, _: *m
     if !line.ends_with('\n') && line.len() < 4096 {
         tail.open = Some((level, line));
     } else if level == sys::GGML_LOG_LEVEL_ERROR || level == sys::GGML_LOG_LEVEL_WARN {
-        if tail.lines.len() == KEPT {
+        if tail.lines.len() == LINES_MAX {
             tail.lines.pop_front();
         }
         tail.lines.push_back((level, line));

@@ -1,5 +1,5 @@
-//! Products of quantized weights with f32 columns by our own kernels, path by path, for tests and benches. A running model
-//! reaches them through the device ([`crate::accel::register`]); `vendor/matmul` says how they work.
+//! Runs our matrix products of quantized weights (`matmul/`) on given numbers, one path (instruction set) at a time, for
+//! tests and benches. A running model uses them through the device ([`crate::accel`]).
 
 use crate::{Error, GgmlType};
 use std::ffi::{CStr, c_char, c_void};
@@ -22,47 +22,47 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// A product to compute: `weights` is rows × `n_per_row` in blocks of `kind`, `columns` is columns × `n_per_row`.
+/// Inputs of a matrix product: `weights` is rows × `n_per_row` in blocks of `kind`, `columns` is columns × `n_per_row`.
 #[derive(Clone, Debug)]
 pub struct Product {
     /// Type of the weights.
     pub kind: GgmlType,
     /// Weights in a row, which is the length of a column.
     pub n_per_row: usize,
-    /// Rows one after another.
+    /// Blocks of all rows, row by row.
     pub weights: Vec<u8>,
-    /// Columns one after another.
+    /// Values of all columns, column by column.
     pub columns: Vec<f32>,
 }
 
-/// How one path did.
+/// Result of one path.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The result, columns × rows, and the seconds of the fastest run.
+    /// The product (columns × rows) and the seconds of the fastest run.
     Done(Vec<f32>, f64),
-    /// The path has no kernel for this type or depth.
-    NotTaken,
+    /// The path has no kernel for this type or row length.
+    Unsupported,
     /// This CPU lacks the instructions.
-    NotHere,
+    NotOnThisCpu,
 }
 
 impl Product {
-    /// Rows of the weights.
+    /// Returns the number of rows of the weights.
     ///
     /// # Errors
-    /// [`Error`] when `n_per_row` is not a multiple of the type's block.
+    /// [`Error::Block`] when `n_per_row` is not a multiple of the type's block size.
     pub fn rows(&self) -> Result<usize, Error> {
         Ok(self.weights.len() / self.kind.row_bytes(self.n_per_row)?.max(1))
     }
 
-    /// Computes it `runs` times with each path of this build: the path's name and how it did.
+    /// Computes the product `runs` times with each path of this build. Returns the path's name and its result.
     ///
     /// # Errors
-    /// [`Error::Native`] when the sizes do not belong together or there is no memory.
+    /// [`Error::Native`] when the lengths do not match each other or memory is exhausted.
     pub fn compute(&self, n_threads: u16, runs: u16) -> Result<Vec<(String, Outcome)>, Error> {
-        let wrong = || Error::Native("sizes that do not belong together".to_owned());
+        let mismatch = || Error::Native("the lengths do not match each other".to_owned());
         let rows = self.rows()?;
-        let n_cols = self.columns.len().checked_div(self.n_per_row).ok_or_else(wrong)?;
+        let n_cols = self.columns.len().checked_div(self.n_per_row).ok_or_else(mismatch)?;
         let fits = rows > 0
             && n_cols > 0
             && self.weights.len() == rows * self.kind.row_bytes(self.n_per_row)?
@@ -70,14 +70,14 @@ impl Product {
             && n_threads > 0
             && runs > 0;
         if !fits {
-            return Err(wrong());
+            return Err(mismatch());
         }
         let mut outcomes = Vec::new();
         for number in 0.. {
             let (mut out, mut seconds) = (vec![0.0_f32; rows * n_cols], 0.0);
             let mut name: [c_char; 64] = [0; 64];
-            // SAFETY: weights, columns and out have the sizes that the three dimensions give, which was checked above;
-            // the name and its size belong together; the shim catches exceptions.
+            // SAFETY: weights, columns and out have the lengths that the three dimensions give, which was checked above;
+            // `name` has the length given. The C++ function catches exceptions.
             let status = unsafe {
                 llama_ext_product(
                     number,
@@ -95,14 +95,14 @@ impl Product {
                     name.len(),
                 )
             };
-            // SAFETY: the buffer starts as zeros and the shim terminates what it writes.
+            // SAFETY: the buffer is zeroed, and the C++ function ends what it writes with a NUL.
             let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
             let outcome = match status {
                 0 => Outcome::Done(out, seconds),
-                2 => Outcome::NotTaken,
+                2 => Outcome::Unsupported,
                 3 => return Ok(outcomes),
-                4 => Outcome::NotHere,
-                _ => return Err(Error::Native(format!("the product of {name} did not run"))),
+                4 => Outcome::NotOnThisCpu,
+                _ => return Err(Error::Native(format!("the product of {name} failed"))),
             };
             outcomes.push((name, outcome));
         }

@@ -1,4 +1,5 @@
-//! llama.cpp's own quantizer, GGUF file to GGUF file: the oracle our one-pass converter is tested against.
+//! llama.cpp's own quantizer, from GGUF file to GGUF file: the reference that the converter is tested against. The program
+//! does not use it.
 
 use crate::tensor_types::RawOverrides;
 use crate::{Error, TypeRules, log};
@@ -6,14 +7,14 @@ use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::path::Path;
 
-/// Importance weights of some tensors: GGUF name and one weight for each column.
+/// An importance matrix: the GGUF names of tensors, each with one weight for each column.
 pub type Importance = [(String, Vec<f32>)];
 
-/// Runs `llama_model_quantize`: reads the GGUF file `from`, writes `to` under `rules` with `n_threads` threads.
-/// `importance` is used when `rules.has_imatrix`.
+/// Calls `llama_model_quantize`: reads the GGUF file `from` and writes `to` under `rules`, with `n_threads` threads. Uses
+/// `importance` if `rules.has_imatrix`.
 ///
 /// # Errors
-/// [`Error::Native`] with llama.cpp's own last words; a partial `to` may be left behind, as llama.cpp leaves it.
+/// [`Error::Native`] with the end of llama.cpp's log. A partial `to` may remain, as llama.cpp left it.
 pub fn quantize_file(
     from: &Path,
     to: &Path,
@@ -21,7 +22,7 @@ pub fn quantize_file(
     importance: &Importance,
     n_threads: u16,
 ) -> Result<(), Error> {
-    let nul = |what: &str| Error::Native(format!("{what}: NUL in the name"));
+    let nul = |what: &str| Error::Native(format!("{what}: the name contains a NUL"));
     let path =
         |path: &Path| CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| nul(&path.display().to_string()));
     let (from, to) = (path(from)?, path(to)?);
@@ -54,8 +55,8 @@ pub fn quantize_file(
     if rules.has_imatrix {
         params.imatrix = weights.as_ptr();
     }
-    // SAFETY: two NUL-terminated paths and a parameter struct whose lists end with NULL entries; all of it, with the names
-    // and weights the lists point to, lives until after the call. llama.cpp catches its own exceptions here.
+    // SAFETY: two NUL-terminated paths and a parameter struct whose lists end with NULL entries. All of it, with the names
+    // and weights that the lists point to, lives until after the call. llama.cpp catches its own exceptions here.
     let status = unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) };
     if status == 0 { Ok(()) } else { Err(Error::Native(log::tail())) }
 }

@@ -1,4 +1,4 @@
-//! Rows of weights: float formats to f32, f32 to any storage type (ggml's own quantizers), and back.
+//! Rows of weights: quantizes f32 to any storage type with ggml's quantizers, and converts every storage type to f32.
 
 use crate::half_floats::{bf16_to_f32, f16_to_f32};
 use crate::{Error, GgmlType, blocks};
@@ -6,12 +6,12 @@ use llama_cpp_sys_2 as sys;
 
 /// Quantizes `src` (rows × `n_per_row` f32, row by row) into `dst` (rows × [`GgmlType::row_bytes`] bytes).
 ///
-/// `importance` weighs the error of each column (`n_per_row` values, the same for every row). Rows do not depend on each
-/// other, and the call may run on several threads at once on different rows.
+/// `importance` weights the error of each column (`n_per_row` values, the same for every row). Rows are independent of each
+/// other: several threads may quantize different rows at once.
 ///
 /// # Errors
-/// [`Error::Length`] or [`Error::Block`] when the sizes do not fit together, [`Error::Type`] when the type needs
-/// importance weights and there are none.
+/// [`Error::Length`] or [`Error::Block`] when the lengths do not match each other, [`Error::Type`] when the type needs an
+/// importance matrix and `importance` is `None`.
 pub fn quantize_rows(
     to: GgmlType,
     src: &[f32],
@@ -32,14 +32,14 @@ pub fn quantize_rows(
     }
     if !is_aligned(dst) {
         let mut words = aligned(dst);
-        let whole = quantize_rows(to, src, n_per_row, importance, bytes_of(&mut words, dst.len()));
+        let result = quantize_rows(to, src, n_per_row, importance, bytes_of(&mut words, dst.len()));
         dst.copy_from_slice(bytes_of(&mut words, dst.len()));
-        return whole;
+        return result;
     }
     let weights = importance.map_or(std::ptr::null(), <[f32]>::as_ptr);
     // SAFETY: source, destination and importance have exactly the lengths that `rows` rows of whole blocks need, and the
-    // destination is aligned as blocks are (both checked above); the row counts came from slice lengths, so they fit in
-    // i64; ggml documents the call as thread-safe.
+    // destination has the alignment of blocks (both checked above). The row counts come from slice lengths, so they fit in
+    // i64. ggml documents the call as thread-safe.
     let written = unsafe {
         sys::ggml_quantize_chunk(
             to.id(),
@@ -54,10 +54,11 @@ pub fn quantize_rows(
     Error::check_length("written", written, dst.len())
 }
 
-/// Turns `src` (whole rows of `from`) into f32.
+/// Converts `src` (whole rows of `from`) to f32.
 ///
 /// # Errors
-/// [`Error::Length`] when `src` is not as many blocks as `dst` needs, [`Error::Type`] when ggml cannot read the type.
+/// [`Error::Length`] when `src` has not exactly the blocks that `dst` needs, [`Error::Type`] when the type cannot be
+/// converted.
 pub fn to_f32(from: GgmlType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> {
     if dst.is_empty() {
         return Error::check_length("source", src.len(), 0);
@@ -72,37 +73,36 @@ pub fn to_f32(from: GgmlType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> 
         }
         GgmlType::F16 => f16_to_f32(src, dst),
         GgmlType::BF16 => bf16_to_f32(src, dst),
-        other if blocks::plain_to_f32(other, src, dst) => Ok(()),
+        other if blocks::to_f32_without_ggml(other, src, dst) => Ok(()),
         _ => {
-            // SAFETY: the id is in the table, and the table's entries live as long as the process.
+            // SAFETY: the id is in the table, whose entries live until the process ends.
             let Some(convert) = (unsafe { (*sys::ggml_get_type_traits(from.id())).to_float }) else {
                 return Err(Error::Type { type_name: from.name(), why: "cannot be read back" });
             };
             if !is_aligned(src) {
                 return to_f32(from, bytes_of(&mut aligned(src), src.len()), dst);
             }
-            // SAFETY: `src` holds exactly the blocks for `dst.len()` weights, and is aligned as blocks are (both checked
-            // above).
+            // SAFETY: `src` has exactly the blocks of `dst.len()` weights, and the alignment of blocks (both checked above).
             unsafe { convert(src.as_ptr().cast(), dst.as_mut_ptr(), dst.len() as i64) };
             Ok(())
         }
     }
 }
 
-/// Whether `data` is whole blocks, each with finite scales.
+/// Returns whether `data` consists of whole blocks with finite scales.
 #[must_use]
 pub fn is_valid(kind: GgmlType, data: &[u8]) -> bool {
     data.len().is_multiple_of(kind.block_bytes()) && blocks::first_bad(kind, data).is_none()
 }
 
-/// No member of a block is wider: half floats, and words of bits.
+/// Alignment of blocks in bytes: their widest members are 32-bit words.
 const ALIGNMENT: usize = 4;
 
 fn is_aligned(bytes: &[u8]) -> bool {
     bytes.as_ptr().align_offset(ALIGNMENT) == 0
 }
 
-/// The same bytes where blocks may lie, and up to three more.
+/// Copies the bytes to aligned memory; pads them to whole words.
 fn aligned(bytes: &[u8]) -> Vec<u32> {
     let word = |part: &[u8]| {
         let mut word = [0; ALIGNMENT];
@@ -112,9 +112,9 @@ fn aligned(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks(ALIGNMENT).map(word).collect()
 }
 
-/// The first `len` bytes of `words`, which are as many or more.
+/// Returns the first `len` bytes of `words`, which has at least that many.
 fn bytes_of(words: &mut [u32], len: usize) -> &mut [u8] {
-    // SAFETY: any bytes are words and words are bytes, and the slice ends within the words.
+    // SAFETY: every bit pattern is a valid `u8`, and the bytes lie within the words.
     let (_, bytes, _) = unsafe { words.align_to_mut::<u8>() };
     &mut bytes[..len]
 }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_comes_back_close_to_what_went_in() -> Result<(), Error> {
+    fn a_round_trip_through_every_type_stays_close() -> Result<(), Error> {
         let src = wave(4 * 512);
         for to in GgmlType::ALL {
             let mut packed = vec![0; 4 * to.row_bytes(512)?];
@@ -138,26 +138,26 @@ mod tests {
             let mut back = vec![0.0; src.len()];
             to_f32(to, &packed, &mut back)?;
             let worst = src.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            // the coarsest (2-bit) grid over ±0.05 has steps of about 0.033
+            // The coarsest grid (2 bits) over ±0.05 has steps of about 0.033.
             assert!(worst < 0.03, "{to}: {worst}");
         }
         Ok(())
     }
 
     #[test]
-    fn bytes_that_begin_anywhere_are_the_same_blocks() -> Result<(), Error> {
+    fn unaligned_blocks_give_the_same_result() -> Result<(), Error> {
         let src = wave(512);
         for to in GgmlType::ALL {
             let n = to.row_bytes(512)?;
-            let mut whole = vec![0; n + 8];
+            let mut bytes = vec![0; n + 8];
             let mut wanted = vec![0; n];
             quantize_rows(to, &src, 512, None, &mut wanted)?;
             for at in 0..8 {
-                whole.fill(0);
-                quantize_rows(to, &src, 512, None, &mut whole[at..at + n])?;
-                assert!(whole[at..at + n] == wanted && is_valid(to, &whole[at..at + n]), "{to} at {at}");
+                bytes.fill(0);
+                quantize_rows(to, &src, 512, None, &mut bytes[at..at + n])?;
+                assert!(bytes[at..at + n] == wanted && is_valid(to, &bytes[at..at + n]), "{to} at {at}");
                 let (mut a, mut b) = ([0.0; 512], [0.0; 512]);
-                to_f32(to, &whole[at..at + n], &mut a)?;
+                to_f32(to, &bytes[at..at + n], &mut a)?;
                 to_f32(to, &wanted, &mut b)?;
                 assert_eq!(a, b, "{to} at {at}");
             }
@@ -166,18 +166,18 @@ mod tests {
     }
 
     #[test]
-    fn importance_weights_change_the_choice() -> Result<(), Error> {
+    fn importance_weights_change_the_blocks() -> Result<(), Error> {
         let src = wave(256);
         let weights: Vec<f32> = (0..256).map(|i| if i % 2 == 0 { 100.0 } else { 0.01 }).collect();
-        let (mut plain, mut weighed) = (vec![0; 144], vec![0; 144]);
+        let (mut plain, mut weighted) = (vec![0; 144], vec![0; 144]);
         quantize_rows(GgmlType::Q4_K, &src, 256, None, &mut plain)?;
-        quantize_rows(GgmlType::Q4_K, &src, 256, Some(&weights), &mut weighed)?;
-        assert_ne!(plain, weighed);
+        quantize_rows(GgmlType::Q4_K, &src, 256, Some(&weights), &mut weighted)?;
+        assert_ne!(plain, weighted);
         Ok(())
     }
 
     #[test]
-    fn wrong_lengths_are_refused_before_the_call() {
+    fn rejects_wrong_lengths_before_the_call() {
         let src = wave(512);
         assert!(matches!(quantize_rows(GgmlType::Q4_K, &src, 256, None, &mut [0; 100]), Err(Error::Length { .. })));
         assert!(matches!(quantize_rows(GgmlType::Q4_K, &src, 100, None, &mut [0; 720]), Err(Error::Block { .. })));

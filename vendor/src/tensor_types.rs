@@ -1,10 +1,11 @@
-//! Which storage type llama.cpp gives each tensor of a LLaMA model under a mix: its own rules, asked, not copied.
+//! The storage type of each tensor of a LLaMA model under a mix: computed by llama.cpp's own code (`tensor_types.cpp`), not
+//! reimplemented.
 
 use crate::{Error, Ftype, GgmlType};
 use llama_cpp_sys_2 as sys;
 use std::ffi::{CStr, CString, c_char};
 
-/// The numbers of a LLaMA model that the rules depend on.
+/// The hyperparameters of a LLaMA model that the rules depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are llama.cpp's")]
 pub struct ModelShape {
@@ -17,7 +18,7 @@ pub struct ModelShape {
     pub head_dim: u32,
 }
 
-/// A tensor as the rules see it.
+/// A tensor, as far as the rules need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorDesc<'a> {
     /// GGUF name, such as `blk.0.attn_q.weight`.
@@ -26,29 +27,30 @@ pub struct TensorDesc<'a> {
     pub n_per_row: u64,
     /// Rows; 0 for a vector.
     pub n_rows: u64,
-    /// The type it has before quantization, kept where the rules leave it alone.
+    /// The type before quantization; tensors that are not quantized keep it.
     pub source: GgmlType,
 }
 
-/// What is asked for: a mix, and what llama-quantize's options change about it.
+/// A mix, and the options of llama-quantize that change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TypeRules {
     /// The mix.
     pub ftype: Ftype,
     /// `--pure`: every matrix in the mix's main type.
     pub pure: bool,
-    /// Whether quantization will use an importance matrix; some types depend on it.
+    /// Whether quantization uses an importance matrix; the rules for some types depend on it.
     pub has_imatrix: bool,
     /// `--output-tensor-type`.
     pub output: Option<GgmlType>,
     /// `--token-embedding-type`.
     pub token_embedding: Option<GgmlType>,
-    /// `--tensor-type PATTERN=TYPE`: ECMAScript patterns searched in the GGUF name; the first that is found decides.
+    /// `--tensor-type PATTERN=TYPE`: ECMAScript regular expressions for GGUF names. The first that matches part of a name sets
+    /// the type.
     pub overrides: Vec<(String, GgmlType)>,
 }
 
 impl TypeRules {
-    /// The mix as it is.
+    /// Returns the rules of a mix without any option.
     #[must_use]
     pub const fn plain(ftype: Ftype) -> Self {
         let overrides = Vec::new();
@@ -56,7 +58,7 @@ impl TypeRules {
     }
 }
 
-/// The overrides as C sees them; the strings live as long as this does.
+/// The overrides as C structs, which point to strings that this struct owns.
 pub(crate) struct RawOverrides {
     _patterns: Vec<CString>,
     raw: Vec<sys::llama_model_tensor_override>,
@@ -68,7 +70,7 @@ impl RawOverrides {
             .iter()
             .map(|(pattern, _)| CString::new(pattern.as_str()))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| Error::Native("a tensor pattern has a NUL".to_owned()))?;
+            .map_err(|_| Error::Native("a tensor pattern contains a NUL".to_owned()))?;
         let each = patterns.iter().zip(overrides);
         let mut raw: Vec<_> = each
             .map(|(pattern, (_, kind))| sys::llama_model_tensor_override {
@@ -80,15 +82,15 @@ impl RawOverrides {
         Ok(Self { _patterns: patterns, raw })
     }
 
-    /// The list, ended by a NULL pattern.
+    /// Returns the list, which ends with a NULL pattern.
     pub(crate) fn as_ptr(&self) -> *const sys::llama_model_tensor_override {
         self.raw.as_ptr()
     }
 }
 
-/// llama.cpp refuses more layers than this (`LLAMA_MAX_LAYERS`), by aborting.
+/// Maximum number of layers (`LLAMA_MAX_LAYERS`); llama.cpp aborts above it.
 pub const MAX_LAYERS: u32 = 512;
-/// Longest tensor name, in bytes (`GGML_MAX_NAME` less its NUL).
+/// Maximum length of a tensor name in bytes (`GGML_MAX_NAME` without its NUL).
 pub const MAX_NAME: usize = 63;
 
 #[repr(C)]
@@ -135,26 +137,27 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// How many of `names` a pattern of [`TypeRules::overrides`] finds.
+/// Returns how many of `names` a pattern of [`TypeRules::overrides`] matches.
 ///
 /// # Errors
-/// [`Error::Native`] when it is not a regular expression.
+/// [`Error::Native`] when the pattern is not a valid regular expression.
 pub fn pattern_finds(pattern: &str, names: &[&str]) -> Result<usize, Error> {
-    let text = |text: &str| CString::new(text).map_err(|_| Error::Native("a name or pattern has a NUL".to_owned()));
+    let text =
+        |text: &str| CString::new(text).map_err(|_| Error::Native("a name or pattern contains a NUL".to_owned()));
     let compiled = text(pattern)?;
     let names = names.iter().map(|name| text(name)).collect::<Result<Vec<_>, _>>()?;
     let raw: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    // SAFETY: all strings end with a NUL and live in `compiled` and `names` until after the call, `raw` has the length
-    // given, and the shim catches C++ exceptions.
+    // SAFETY: all strings end with a NUL and live in `compiled` and `names` until after the call, and `raw` has the length
+    // given. The C++ function catches exceptions.
     let found = unsafe { llama_ext_pattern_finds(compiled.as_ptr(), raw.as_ptr(), raw.len()) };
     usize::try_from(found).map_err(|_| Error::Native(format!("'{pattern}' is not a regular expression")))
 }
 
-/// The type of every tensor under `rules`, in the order given (the rules count layers in that order).
+/// Returns the type of every tensor under `rules`, in the order of `tensors`. The rules count layers in that order.
 ///
 /// # Errors
-/// [`Error::Native`] with what is wrong when the shape or a tensor is outside what llama.cpp takes, or when it answers
-/// with a type this workspace does not write, or when a pattern is not a regular expression.
+/// [`Error::Native`] when llama.cpp does not support the shape or a tensor, when it chooses a type that this workspace does
+/// not write, or when a pattern is not a regular expression.
 pub fn tensor_types(shape: &ModelShape, rules: &TypeRules, tensors: &[TensorDesc<'_>]) -> Result<Vec<GgmlType>, Error> {
     if shape.n_layer == 0 || shape.n_layer > MAX_LAYERS {
         return Err(Error::Native(format!("{} layers, outside 1 to {MAX_LAYERS}", shape.n_layer)));
@@ -164,10 +167,10 @@ pub fn tensor_types(shape: &ModelShape, rules: &TypeRules, tensors: &[TensorDesc
         .iter()
         .map(|t| match CString::new(t.name) {
             Ok(name) if t.name.len() <= MAX_NAME => Ok(name),
-            _ => Err(bad(t.name, "name is too long or has a NUL")),
+            _ => Err(bad(t.name, "the name is too long or contains a NUL")),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let dim = |t: &TensorDesc<'_>, n: u64| i64::try_from(n).map_err(|_| bad(t.name, "dimension is too large"));
+    let dim = |t: &TensorDesc<'_>, n: u64| i64::try_from(n).map_err(|_| bad(t.name, "a dimension is too large"));
     let raw = tensors
         .iter()
         .zip(&names)
@@ -200,10 +203,10 @@ pub fn tensor_types(shape: &ModelShape, rules: &TypeRules, tensors: &[TensorDesc
     };
     let mut types = vec![0_i32; raw.len()];
     let mut error: [c_char; 256] = [0; 256];
-    // SAFETY: `raw` and `types` have the same length; the names live in `names` and the patterns in `overrides` until
-    // after the call, and the overrides end with a NULL pattern; the error buffer
-    // and its size belong together and the shim always terminates it. The two preconditions llama.cpp asserts on (layer
-    // count, tensor name length) were checked above, and C++ exceptions are caught in the shim.
+    // SAFETY: `raw` and `types` have the same length. The names live in `names` and the patterns in `overrides` until after
+    // the call, and the overrides end with a NULL pattern. The error buffer has the length given, and the C++ function
+    // always ends its text with a NUL. The two conditions that llama.cpp asserts (number of layers, length of a tensor
+    // name) were checked above. The C++ function catches exceptions.
     let status = unsafe {
         llama_ext_tensor_types(
             &raw const desc,
@@ -216,7 +219,7 @@ pub fn tensor_types(shape: &ModelShape, rules: &TypeRules, tensors: &[TensorDesc
         )
     };
     if status != 0 {
-        // SAFETY: the shim writes a NUL-terminated string within the buffer.
+        // SAFETY: the C++ function writes a NUL-terminated string to the buffer.
         return Err(Error::Native(unsafe { CStr::from_ptr(error.as_ptr()) }.to_string_lossy().into_owned()));
     }
     tensors
@@ -224,7 +227,7 @@ pub fn tensor_types(shape: &ModelShape, rules: &TypeRules, tensors: &[TensorDesc
         .zip(types)
         .map(|(t, id)| {
             let known = u32::try_from(id).ok().and_then(GgmlType::from_id).filter(|kind| kind.is_written());
-            known.ok_or_else(|| bad(t.name, &format!("llama.cpp chose type {id}, which is not written here")))
+            known.ok_or_else(|| bad(t.name, &format!("llama.cpp chose type {id}, which this program does not write")))
         })
         .collect()
 }

@@ -99,8 +99,8 @@ fn error(out: &[f32], right: &[f64]) -> f64 {
 fn ours(product: &Product, n_threads: u16) -> Vec<(String, Vec<f32>)> {
     let done = |(name, outcome)| match outcome {
         Outcome::Done(out, _) => Some((name, out)),
-        Outcome::NotHere => None,
-        Outcome::NotTaken => panic!("{name} does not take {}", product.kind),
+        Outcome::NotOnThisCpu => None,
+        Outcome::Unsupported => panic!("{name} does not take {}", product.kind),
     };
     product.compute(n_threads, 1).unwrap().into_iter().filter_map(done).collect()
 }
