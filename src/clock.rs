@@ -1,16 +1,16 @@
-//! The time of day, and how it is written.
+//! The current time, and its text form.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970 (UTC).
 pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Seconds since 1970 as `2026-11-21T22:08:55Z`.
+/// Formats seconds since 1970 as `2026-11-21T22:08:55Z` (RFC 3339).
 pub(crate) fn utc(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Howard Hinnant's civil_from_days, for dates from 1970 on.
+    // civil_from_days of Howard Hinnant's chrono-compatible date algorithms, for dates from 1970 on.
     let shifted = days + 719_468;
     let (era, day) = (shifted / 146_097, shifted % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;

@@ -1,6 +1,6 @@
-//! What becomes of a panic: one line `error[DEFECT]` and exit 4, never Rust's 101 and its backtrace; one about a thread that
-//! the system would not start is the machine's, exit 3. The line is written past `stderr.rs`: a panic may come while a bar
-//! or stderr itself is locked.
+//! Turns a panic into one line `error[DEFECT]` and exit code 4, instead of Rust's 101 and a backtrace. A panic because the
+//! system refuses a thread becomes `error[THREADS]` and exit code 3. The line does not go through `stderr.rs`, because the
+//! panicking thread may hold the lock of stderr or of a progress bar.
 
 use crate::error::{Code, ErrorFormat, Exit, Failure};
 use crate::platform::{TerminalState, exit_now, write_unlocked};
@@ -11,21 +11,21 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 
-/// The thread whose panics unwind, so that files under way are removed.
+/// The thread whose panics unwind, so that temporary files are deleted.
 static GUARDED: OnceLock<ThreadId> = OnceLock::new();
-/// A panic is on its way out.
+/// A panic is unwinding that thread.
 static UNWINDING: AtomicBool = AtomicBool::new(false);
-/// What the first panic ends the program with.
+/// The exit code of the first panic.
 static EXIT: OnceLock<Exit> = OnceLock::new();
-/// What the standard library and others say when the system has no room for one more thread.
+/// The message of the standard library and others when the system refuses a thread.
 const NO_THREAD: &str = "failed to spawn thread: ";
-/// How the terminal was before an editor took it.
+/// The terminal's settings before the line editor changed them.
 static TERMINAL: OnceLock<TerminalState> = OnceLock::new();
-/// How errors are written, once it is known.
+/// The format of errors, once the command line is parsed.
 static FORMAT: OnceLock<ErrorFormat> = OnceLock::new();
 
-/// Runs `work`. A panic of this thread unwinds it and ends with exit 4. One of another thread ends the process at once:
-/// others may wait for what that thread will never do. So does a second one.
+/// Runs `work`. A panic of this thread unwinds it and returns exit code 4. A panic of another thread ends the process at once,
+/// because other threads may wait for it forever. So does a second panic.
 pub(crate) fn guarded(work: impl FnOnce() -> ExitCode) -> ExitCode {
     let _ = GUARDED.set(std::thread::current().id());
     set_hook(Box::new(|panic| {
@@ -43,12 +43,12 @@ pub(crate) fn guarded(work: impl FnOnce() -> ExitCode) -> ExitCode {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| EXIT.get().copied().unwrap_or(Exit::Engine).into())
 }
 
-/// How the terminal is to be left when the process ends at once.
+/// Sets the terminal settings to restore when the process ends at once.
 pub(crate) fn terminal(before: &TerminalState) {
     let _ = TERMINAL.set(before.clone());
 }
 
-/// How errors are written.
+/// Sets the format of errors.
 pub(crate) fn format(format: ErrorFormat) {
     let _ = FORMAT.set(format);
 }
@@ -64,7 +64,7 @@ fn failure(panic: &PanicHookInfo<'_>) -> Failure {
     Failure::engine(Code::Defect, format!("{}{place}", one_line(said.unwrap_or("a panic"))), "report this, please")
 }
 
-/// Writes the line with nothing that could be locked. What cannot be written is lost.
+/// Writes the error line without taking a lock.
 fn say(failure: &Failure) {
     let line = failure.line(FORMAT.get().copied().unwrap_or_default()) + "\n";
     write_unlocked(line.as_bytes());
@@ -75,7 +75,7 @@ mod tests {
     use super::guarded;
     use std::process::{Command, ExitCode, Stdio, Termination as _, exit};
 
-    /// Not a test of its own: what the test below runs as a process.
+    /// Not a test: the test below runs it as a child process.
     #[test]
     #[ignore = "run by a_panic_is_one_line_and_an_exit_code"]
     fn child_panics() {
@@ -127,7 +127,7 @@ mod tests {
             let last = said.lines().last().unwrap_or_default();
             assert!(last.starts_with(&format!("tulu-quant: {wanted}")), "{place}: {said}");
             assert_eq!(output.status.code(), Some(exit), "{place}");
-            // Nobody reads stderr: the same code, and no waiting.
+            // With a closed stderr: the same exit code, without waiting.
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);
             assert_eq!(child(writer.into()).status.code(), Some(exit), "{place}");

@@ -1,5 +1,5 @@
-//! What goes wrong, as the user sees it: one line `tulu-quant: error[CODE]: <file>: <what>; <what to do>` and an exit
-//! code. Libraries below return their own errors; they become a [`Failure`] here and are printed only by `main`.
+//! Errors as the user sees them: one line `tulu-quant: error[CODE]: <file>: <what>; <what to do>` and an exit code. Errors of
+//! libraries become a [`Failure`] here; only `main` prints it.
 
 mod code;
 
@@ -13,10 +13,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// What the library and [`Failure::interrupted`] say of work that a signal ended.
+/// The text of an interruption that names no signal: the library's and [`Failure::interrupted`]'s.
 const STOPPED: &str = "stopped";
 
-/// How the error line is written.
+/// The format of the error line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ErrorFormat {
     /// One line of text.
@@ -26,44 +26,44 @@ pub(crate) enum ErrorFormat {
     Json,
 }
 
-/// A command that could not do its work.
+/// Why a command failed.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
-    /// Stable, upper case: scripts match it.
+    /// The stable code: scripts match it.
     pub(crate) code: Code,
-    /// What the process answers.
+    /// The exit code of the process.
     pub(crate) exit: Exit,
-    /// The file at fault, when there is one.
+    /// The file that is wrong, if there is one.
     pub(crate) file: Option<PathBuf>,
-    /// What is wrong, with the offset, line or tensor.
+    /// What is wrong, with the byte offset, line or tensor.
     pub(crate) what: String,
-    /// The way out.
+    /// What to do.
     pub(crate) fix: String,
 }
 
 impl Failure {
-    /// The user's input or flags: exit 2.
+    /// Creates an error of the input or the flags: exit code 2.
     pub(crate) fn input(code: Code, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { code, exit: Exit::Input, file: None, what: what.into(), fix: fix.into() }
     }
 
-    /// The machine: exit 3.
+    /// Creates a system error: exit code 3.
     pub(crate) fn machine(code: Code, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { exit: Exit::Machine, ..Self::input(code, what, fix) }
     }
 
-    /// llama.cpp, or a defect of ours: exit 4.
+    /// Creates an error of llama.cpp, or a defect of this program: exit code 4.
     pub(crate) fn engine(code: Code, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { exit: Exit::Engine, ..Self::input(code, what, fix) }
     }
 
-    /// Ctrl-C: what was asked for is not there, and nothing is wrong. [`Failure::report`] says which signal it was.
+    /// Creates the error of work that Ctrl-C or SIGTERM stopped: exit code 130 or 143.
     pub(crate) fn interrupted() -> Self {
         let exit = interrupt::asked().unwrap_or(Exit::Interrupted);
         Self { exit, ..Self::input(Code::Interrupted, STOPPED, "run it again") }
     }
 
-    /// What stopped it, where nobody said more than that it was stopped: the exit code knows the signal.
+    /// Returns what is wrong; for an interruption, names the signal by the exit code.
     fn what(&self) -> &str {
         match (self.what.as_str(), self.exit) {
             (STOPPED, Exit::Interrupted) => "stopped by Ctrl-C",
@@ -72,7 +72,7 @@ impl Failure {
         }
     }
 
-    /// An operating-system error about `file`: exit 2 when the path is wrong, else 3.
+    /// Creates an error of the operating system about `file`: exit code 2 when the path is wrong, else 3.
     pub(crate) fn io(file: &Path, doing: &str, err: &std::io::Error) -> Self {
         use std::io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, NotFound};
         let exit = match err.kind() {
@@ -83,14 +83,14 @@ impl Failure {
         Self { exit, ..Self::input(Code::Io, format!("{doing}: {err}"), fix) }.at(file)
     }
 
-    /// Names the file at fault.
+    /// Sets the file that is wrong.
     #[must_use]
     pub(crate) fn at(mut self, file: impl Into<PathBuf>) -> Self {
         self.file = Some(file.into());
         self
     }
 
-    /// The line that says it, without its end.
+    /// Returns the error line, without a line break.
     pub(crate) fn line(&self, format: ErrorFormat) -> String {
         match format {
             ErrorFormat::Text => self.to_string(),
@@ -104,7 +104,7 @@ impl Failure {
         }
     }
 
-    /// Prints the one line and gives the exit code.
+    /// Prints the error line and returns the exit code.
     pub(crate) fn report(&self, format: ErrorFormat) -> ExitCode {
         stderr::line(&self.line(format));
         self.exit.into()
@@ -117,7 +117,7 @@ impl From<interrupt::CannotInstall> for Failure {
     }
 }
 
-/// The library names code, file, what and way out itself.
+/// The library's errors have the same parts.
 impl From<tulu_quantize::Error> for Failure {
     fn from(err: tulu_quantize::Error) -> Self {
         use tulu_quantize::Class;

@@ -2,18 +2,18 @@
 
 use std::process::ExitCode;
 
-/// How a command ended. The numbers are a contract with scripts.
+/// The exit code of a command. Scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Everything asked for exists and is valid.
+    /// Success.
     Done = 0,
-    /// Finished, but some records failed or `verify` found damage.
+    /// Finished, but records failed or `verify` found damage.
     Partial = 1,
-    /// Fix your input or flags.
+    /// Invalid input or flags.
     Input = 2,
-    /// The machine: disk full, permission, memory, lock.
+    /// System error: disk full, permission, memory, lock.
     Machine = 3,
-    /// The engine's failure or our defect.
+    /// llama.cpp failed, or this program has a defect.
     Engine = 4,
     /// Ctrl-C.
     Interrupted = 130,

@@ -13,7 +13,6 @@ mod defect;
 mod engine;
 mod error;
 mod exit;
-mod hex;
 mod interrupt;
 mod model;
 mod options;

@@ -8,13 +8,13 @@ use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often a bar is drawn anew while nothing advances, so that the time left is seen to run.
+/// How often a bar is redrawn while nothing advances, so that the time left keeps changing.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The bar that is being drawn: what else is written must stay above it.
+/// The visible bar. Other output must stay above it.
 static DRAWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Lets `write` write lines that stay above the bar, where one is drawn.
+/// Runs `write`, whose lines stay above the visible bar.
 pub(crate) fn above(write: impl FnOnce()) {
     let drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match drawn {
@@ -23,7 +23,7 @@ pub(crate) fn above(write: impl FnOnce()) {
     }
 }
 
-/// A bar, or nothing where there is no terminal.
+/// A progress bar; `None` inside when stderr is not a terminal.
 #[derive(Debug)]
 pub(crate) struct Bar(Option<Drawn>);
 
@@ -33,29 +33,29 @@ struct Drawn {
     message: Arc<Mutex<String>>,
 }
 
-/// What a bar counts, and so how it shows amounts.
+/// The unit of a bar's amounts.
 #[derive(Clone, Copy, Debug)]
 enum Unit {
     /// Bytes, with the rate.
     Bytes,
-    /// Things of this name.
+    /// Items with this name.
     Items(&'static str),
-    /// Things that the label names already; the message needs the room.
+    /// Items that the label names already, to leave columns for the message.
     Narrow,
 }
 
 impl Bar {
-    /// Counts bytes: shows the amount, the rate and the time left.
+    /// Creates a bar that counts bytes and shows the amount, the rate and the time left.
     pub(crate) fn bytes(label: &str, total: u64) -> Self {
         Self::new(label, total, Unit::Bytes)
     }
 
-    /// Counts things, such as tokens or records.
+    /// Creates a bar that counts items, such as tokens or records.
     pub(crate) fn items(label: &str, unit: &'static str, total: u64) -> Self {
         Self::new(label, total, Unit::Items(unit))
     }
 
-    /// Counts things in little room, so that a message of some 35 characters is seen on a terminal of 80 columns.
+    /// Creates a bar that counts items in few columns: a message of 35 characters fits on a terminal of 80 columns.
     pub(crate) fn narrow(label: &str, total: u64) -> Self {
         Self::new(label, total, Unit::Narrow)
     }
@@ -77,21 +77,21 @@ impl Bar {
         Self(Some(Drawn { bar, message }))
     }
 
-    /// `n` more are done.
+    /// Advances by `n`.
     pub(crate) fn advance(&self, n: u64) {
         if let Some(Drawn { bar, .. }) = &self.0 {
             bar.inc(n);
         }
     }
 
-    /// `n` are done in all.
+    /// Advances to `n`.
     pub(crate) fn set(&self, n: u64) {
         if let Some(Drawn { bar, .. }) = &self.0 {
             bar.set_position(n);
         }
     }
 
-    /// `n` were done before: they do not count in the rate and the time left.
+    /// Starts at `n`, which does not count for the rate and the time left.
     pub(crate) fn begin_at(&self, n: u64) {
         if let Some(Drawn { bar, .. }) = &self.0 {
             bar.set_position(n);
@@ -99,14 +99,14 @@ impl Bar {
         }
     }
 
-    /// What is being worked on now.
+    /// Sets the message: the current piece of work.
     pub(crate) fn message(&self, text: String) {
         if let Some(Drawn { message, .. }) = &self.0 {
             *message.lock().unwrap_or_else(PoisonError::into_inner) = one_line(&text);
         }
     }
 
-    /// Takes the bar off the screen, so that other lines can be written.
+    /// Removes the bar from the screen.
     pub(crate) fn clear(&self) {
         if let Some(Drawn { bar, .. }) = &self.0 {
             *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -121,7 +121,7 @@ impl Drop for Bar {
     }
 }
 
-/// Draws `bar` anew as long as there is one. Without a thread for it, it is drawn when something advances.
+/// Starts a thread that redraws `bar` until it is dropped. Without the thread, the bar is redrawn when it advances.
 fn tick(bar: &ProgressBar) {
     let bar = bar.downgrade();
     let _ = std::thread::Builder::new().name("bar".to_owned()).spawn(move || {
@@ -133,16 +133,16 @@ fn tick(bar: &ProgressBar) {
     });
 }
 
-/// Columns of the terminal; 80 when it does not say.
+/// Returns the columns of the terminal; 80 when they are unknown.
 fn columns() -> usize {
     let size = console::Term::stderr().size_checked();
     size.map(|(_, columns)| usize::from(columns)).filter(|columns| *columns > 0).unwrap_or(80)
 }
 
-/// What a bar may show.
+/// The texts that a bar shows.
 struct Parts {
     label: String,
-    /// What is done of it, 0 to 1.
+    /// The part that is done, 0 to 1.
     done: f64,
     percent: String,
     counts: String,
@@ -155,7 +155,7 @@ impl Parts {
     fn of(label: &str, unit: Unit, state: &ProgressState, message: String) -> Self {
         let (at, total) = (state.pos(), state.len().unwrap_or(0));
         let percent = format!("{:>3.0}%", (f64::from(state.fraction()) * 100.0).floor());
-        // Before anything is done there is nothing to reckon with.
+        // Without progress there is no estimate.
         let left = if at == 0 { String::new() } else { format!("{:#} left", HumanDuration(state.eta())) };
         let (percent, counts, rate) = match unit {
             Unit::Bytes => (
@@ -170,8 +170,8 @@ impl Parts {
     }
 }
 
-/// One line that leaves the last of `columns` free, so that no terminal breaks it. What does not fit is left out, the
-/// rate first, then the bar, the time left and the percentage; the message takes what room is left and is cut there.
+/// Formats one line that leaves the last of `columns` free, so that no terminal wraps it. When it is too long, the rate is
+/// dropped first, then the bar, the time left and the percentage; the message is cut to the remaining columns.
 fn line(columns: usize, parts: &Parts) -> String {
     const BAR: usize = 10;
     let width = columns.saturating_sub(1);

@@ -1,21 +1,21 @@
-//! Text from outside (file names, tensor names, messages of a server, a model's answer) as it may be shown on a terminal.
+//! Makes text from outside (file names, tensor names, server messages, answers) safe to show on a terminal.
 
 use std::path::Path;
 
-/// Whether `c` could do something to a terminal but be seen: control characters (C0, DEL, C1), the marks that reorder or
-/// hide what is written (bidi embeddings, overrides and isolates, tags), and the line separators that are no newline.
+/// Returns whether a terminal may act on `c` instead of showing it: control characters (C0, DEL, C1), characters that reorder
+/// or hide text (bidi embeddings, overrides and isolates, tags), and line separators other than newline.
 pub(crate) fn hazardous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
         || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Text from outside (file names, tensor names, llama.cpp's log) on one line, with nothing that acts on a terminal.
+/// Returns text from outside on one line, with unsafe characters escaped.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars().flat_map(|c| if hazardous(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
-/// A JSON value on one line, with nothing that acts on a terminal: what does is escaped as JSON has it.
+/// Returns a JSON value on one line, with unsafe characters escaped in JSON's way.
 pub(crate) fn json_line(value: &serde_json::Value) -> String {
     let mut out = String::new();
     for c in value.to_string().chars() {
@@ -28,13 +28,13 @@ pub(crate) fn json_line(value: &serde_json::Value) -> String {
     out
 }
 
-/// A path as messages show it.
+/// Returns a path as messages show it: on one line, with unsafe characters escaped.
 pub(crate) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string())
 }
 
-/// `text` without what acts on a terminal, newline and tab excepted. What is left of an escape sequence is plain text, so
-/// that nothing a model wrote disappears altogether. Works on single characters: it does not matter how text was cut.
+/// Returns `text` without unsafe characters, except newline and tab. The rest of an escape sequence stays as plain text, so
+/// that no answer disappears. Each character is judged alone: `text` may be split anywhere.
 pub(crate) fn visible(text: &str) -> String {
     text.chars().filter(|c| matches!(c, '\n' | '\t') || !hazardous(*c)).collect()
 }

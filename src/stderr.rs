@@ -1,27 +1,27 @@
-//! Everything that the program says on stderr. Nothing here panics: a terminal that is gone, or a closed pipe, must not
-//! end a conversion that is complete. What is said stays above a progress bar that is being drawn.
+//! All output to stderr. Nothing here panics: a closed terminal or pipe must not end a conversion. Lines stay above a visible
+//! progress bar.
 
 use crate::progress;
 use crate::sanitize::{one_line, visible};
 use std::io::Write as _;
 
-/// One line about the work: `tulu-quant: note: TEXT`.
+/// Prints a note: `tulu-quant: note: TEXT`.
 pub(crate) fn note(text: &str) {
     line(&format!("tulu-quant: note: {text}"));
 }
 
-/// One line. Line breaks in `text` are escaped.
+/// Prints one line. Line breaks and unsafe characters in `text` are escaped.
 pub(crate) fn line(text: &str) {
     write(&format!("{}\n", one_line(text)));
 }
 
-/// Several lines, as they are; names in them must have gone through [`crate::sanitize::one_line`].
+/// Prints several lines. Names in them must have passed [`crate::sanitize::one_line`].
 pub(crate) fn block(text: &str) {
     write(&visible(text));
 }
 
-/// Parts of a text of ours, by nothing but the standard library's own code: the rest of this program may use instructions
-/// that the CPU lacks.
+/// Prints texts of this program with the standard library alone, because the rest of the program may use instructions that
+/// the CPU lacks.
 pub(crate) fn plain(parts: &[&str]) {
     let mut out = std::io::stderr();
     for part in parts {
@@ -29,7 +29,7 @@ pub(crate) fn plain(parts: &[&str]) {
     }
 }
 
-/// Lines about a conversation, in their own shade.
+/// Prints lines about a conversation, dimmed.
 pub(crate) fn dim(text: &str) {
     write(&format!("{}\n", console::style(visible(text)).for_stderr().dim()));
 }

@@ -1,13 +1,13 @@
-//! Plain tables for people, and numbers as people read them. Machines get `--json`.
+//! Tables and numbers for people. Scripts use `--json`.
 
-/// Left or right, for each column.
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
     Left,
     Right,
 }
 
-/// Rows in columns two spaces apart; the first row is the heading.
+/// Formats rows as columns, two spaces apart. The first row is the heading.
 pub(crate) fn render(align: &[Align], rows: &[Vec<String>]) -> String {
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
@@ -28,7 +28,7 @@ pub(crate) fn render(align: &[Align], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// `7.87 GB`, `512.0 MB`, `3.1 kB`, `12 B`: powers of 1000, as file managers and the Hub count.
+/// Formats bytes in powers of 1000, as file managers and the Hub do: `7.87 GB`, `512.0 MB`, `3.1 kB`, `12 B`.
 #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(crate) fn bytes(n: u64) -> String {
     match n {
@@ -39,19 +39,19 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
-/// `13.25 GiB`: memory, in powers of 1024.
+/// Formats bytes of memory in powers of 1024: `13.25 GiB`.
 #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
 pub(crate) fn gib(bytes: u64) -> String {
     format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
-/// `1 record`, `2 records`: how many of what, with the word as it is for one and for several.
+/// Formats a count with the singular or the plural: `1 record`, `2 records`.
 pub(crate) fn count(n: impl TryInto<u64>, one: &str, several: &str) -> String {
     let n = n.try_into().unwrap_or(u64::MAX);
     format!("{n} {}", if n == 1 { one } else { several })
 }
 
-/// `13.02 B`, `5.8 M`: weights.
+/// Formats a count of parameters: `13.02 B`, `5.8 M`.
 #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(crate) fn params(n: u64) -> String {
     match n {

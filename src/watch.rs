@@ -1,10 +1,10 @@
-//! The library's work as a user sees it: a bar, notes above it, and Ctrl-C passed on.
+//! Connects the library's [`Observer`] to the terminal: a progress bar, notes above it, and Ctrl-C.
 
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
 use crate::stderr;
 
-/// A bar over the bytes that the library works through, and the way to stop it.
+/// A progress bar over the bytes that the library processes; stops the library after Ctrl-C.
 #[derive(Debug)]
 pub(crate) struct Watch {
     bar: Bar,
@@ -12,12 +12,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Watches work on `total` bytes.
+    /// Starts a bar of `total` bytes.
     pub(crate) fn new(label: &str, total: u64, interrupt: &Interrupt) -> Self {
         Self { bar: Bar::bytes(label, total), interrupt: interrupt.clone() }
     }
 
-    /// Takes the bar off the screen.
+    /// Removes the bar from the screen.
     pub(crate) fn clear(&self) {
         self.bar.clear();
     }

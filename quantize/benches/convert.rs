@@ -1,12 +1,12 @@
-//! Where the time of a conversion goes: each stage alone, then all of them together, in one run.
+//! Measures the stages of a conversion, each alone and then all together, in one run.
 //!
 //! ```text
 //! cargo bench -p tulu-quantize --bench convert -- CHECKPOINT [TYPES] [OUT_DIR]
 //! ```
 //!
-//! Without a checkpoint it takes the bundled one, which is too small to say much. TYPES is a list such as Q4_K_M,Q8_0.
-//! Every stage uses as many threads as the conversion. "share" is the stage's own time over the conversion's: when one is
-//! near 100 %, that stage is the limit, and the others are hidden behind it.
+//! Without a checkpoint the bundled one is used, which is too small for meaningful results. TYPES is a list such as
+//! Q4_K_M,Q8_0. Every stage uses as many threads as the conversion. "share" is the time of the stage divided by that of
+//! the conversion; a stage near 100 % is the bottleneck.
 
 #![allow(
     clippy::expect_used,
@@ -25,7 +25,7 @@ use std::time::Instant;
 use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, Silent, convert, kernels};
 
 const BLOCK: u64 = 4 << 20;
-/// Weights of a chunk, as the converter has them.
+/// Weights in a chunk, as in `convert/chunks.rs`.
 const CHUNK: u64 = 1 << 19;
 
 fn main() {
@@ -49,7 +49,7 @@ fn main() {
         convert(&source, &plan, options, &Silent).expect("a conversion");
         begun.elapsed().as_secs_f64()
     };
-    run(); // warm: the source is in memory if it fits
+    run(); // warm-up: reads the source into the page cache if it fits
     let reading = read(&source, threads);
     let kernel = quantize(&plan, threads);
     let writing = write(&out, plan.output_bytes());
@@ -70,7 +70,7 @@ fn main() {
     }
 }
 
-/// The shards read whole, in blocks, by all threads.
+/// Reads all shards in blocks, with all threads.
 fn read(source: &Checkpoint, threads: NonZeroUsize) -> f64 {
     let begun = Instant::now();
     for shard in &source.shards {
@@ -94,7 +94,7 @@ fn read(source: &Checkpoint, threads: NonZeroUsize) -> f64 {
     begun.elapsed().as_secs_f64()
 }
 
-/// The kernels on as many weights of each type as the plan has, from one chunk that stays in the cache.
+/// Quantizes as many weights of each type as the plan has, from one chunk that stays in the CPU cache.
 fn quantize(plan: &Plan, threads: NonZeroUsize) -> f64 {
     let noise: Vec<f32> = (0..CHUNK)
         .scan(1_u32, |state, _| {
@@ -130,7 +130,7 @@ fn quantize(plan: &Plan, threads: NonZeroUsize) -> f64 {
     begun.elapsed().as_secs_f64()
 }
 
-/// As many bytes as the outputs have, written to the same disk and flushed.
+/// Writes and fsyncs as many bytes as the outputs have, on the same disk.
 fn write(out: &Path, bytes: u64) -> f64 {
     let path = out.join("bench-write.tmp");
     let block = vec![0x5a; BLOCK as usize];

@@ -1,7 +1,7 @@
-//! Speed of the kernels against ggml's, one thread, in the same run: `cargo bench -p tulu-quantize --bench kernels`.
+//! Compares the speed of the kernels with ggml's, on one thread: `cargo bench -p tulu-quantize --bench kernels`.
 //!
-//! Each sample runs ours and then ggml's on the same weights, so that what else the machine does hits both; criterion
-//! reports on ours, and the table at the end has the best time of each.
+//! Each sample runs this crate's kernel and then ggml's on the same weights, so that other load affects both. Criterion
+//! reports this crate's; the table at the end has the best time of both.
 
 #![allow(clippy::expect_used, missing_docs, reason = "a bench stops at the first surprise")]
 
@@ -16,7 +16,7 @@ use tulu_quantize::{GgmlType, kernels};
 const N_PER_ROW: usize = 4096;
 const ROWS: usize = 64;
 
-/// Best times of one type, ours and ggml's.
+/// Best times for a type, of this crate and of ggml.
 struct Line {
     name: String,
     ours: Duration,
@@ -36,7 +36,7 @@ fn main() {
     let mut group = criterion.benchmark_group("quantize");
     group.throughput(Throughput::Elements(src.len() as u64));
     for to in GgmlType::ALL {
-        for (suffix, importance) in [("", None), (" weighed", Some(importance.as_slice()))] {
+        for (suffix, importance) in [("", None), (" imatrix", Some(importance.as_slice()))] {
             let mut line = Line { name: format!("{to}{suffix}"), ours: Duration::MAX, ggml: Duration::MAX };
             let mut dst = vec![0; ROWS * to.row_bytes(N_PER_ROW).expect("whole blocks")];
             group.bench_function(line.name.clone(), |bench| {
@@ -68,7 +68,7 @@ fn main() {
     }
 }
 
-/// What the source files' formats cost to read, before any quantization.
+/// Measures the conversion of the source formats to f32.
 fn readers(criterion: &mut Criterion) {
     const N: usize = 1 << 19;
     let bytes: Vec<u8> = (0..2 * N).map(|i| (i * 7 % 251) as u8).collect();

@@ -1,5 +1,5 @@
-//! [`ByteSource`], the abstraction over local and remote weight files, and its implementation for local ones. The one for
-//! remote files is in `streaming/remote.rs`.
+//! [`ByteSource`], the abstraction over local and remote weight files, and its implementation for local ones. The one
+//! for remote files is in `streaming/remote.rs`.
 
 use crate::error::Result;
 use crate::files::open_regular;
@@ -30,8 +30,8 @@ pub trait ByteSource: fmt::Debug + Send + Sync {
     /// Prefetches small ranges that will be read soon. Does nothing for local files.
     fn prefetch(&self, _parts: &[Range<u64>]) {}
 
-    /// Compares `bytes` at `offset`, whose checksum is verified, with the bytes that were read there before. Returns the
-    /// offset of the first difference.
+    /// Compares `bytes` at `offset`, whose checksum is verified, with the bytes that were read there before. Returns
+    /// the offset of the first difference.
     fn first_difference(&self, _offset: u64, _bytes: &[u8]) -> Option<u64> {
         None
     }

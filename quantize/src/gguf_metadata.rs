@@ -1,5 +1,5 @@
-//! The metadata of an output: the same keys, types, values and order as `convert_hf_to_gguf.py` and then `llama-quantize`
-//! of llama.cpp write for a LLaMA model, and provenance under `tulu_quant.`.
+//! The metadata of an output: the same keys, types, values and order as `convert_hf_to_gguf.py` and then
+//! `llama-quantize` of llama.cpp write for a LLaMA model, and provenance under `tulu_quant.`.
 
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{Array, Value};
@@ -142,7 +142,8 @@ fn truncated(text: &str) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-/// Formats the parameter count with two significant digits (`13B`, `6.7B`, `5.8M`), as gguf-py's `model_weight_count_rounded_notation` does.
+/// Formats the parameter count with two significant digits (`13B`, `6.7B`, `5.8M`), as gguf-py's
+/// `model_weight_count_rounded_notation` does.
 fn size_label(n_params: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "two digits are kept")]
     let n = n_params as f64;

@@ -17,7 +17,8 @@ pub struct Naming {
 }
 
 impl Naming {
-    /// Splits a name of the Tulu family, such as `tulu-2-dpo-13b` or `tulu-v2.5-ppo-13b-uf-mean`; `None` for other names.
+    /// Splits a name of the Tulu family, such as `tulu-2-dpo-13b` or `tulu-v2.5-ppo-13b-uf-mean`; `None` for other
+    /// names.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         let mut parts = name.split('-');

@@ -1,5 +1,5 @@
-//! A GGUF file as the source of a conversion: its tensors lie in llama.cpp's order already, and its key-value pairs are
-//! copied_metadata over as llama-quantize carries them.
+//! Opens a GGUF file as the source of a conversion. Its tensors already have llama.cpp's row order, and its metadata is
+//! copied as llama-quantize copies it.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
@@ -15,23 +15,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl Checkpoint {
-    /// Opens a LLaMA model's GGUF file as a source: F32, F16 and BF16, and with `allow_requantize` quantized ones, which
-    /// costs quality twice.
+    /// Opens a LLaMA model's GGUF file of type F32, F16 or BF16; with `allow_requantize` also a quantized one, which
+    /// loses quality a second time.
     ///
     /// # Errors
-    /// [`Code::Gguf`] and [`Code::Config`] when the file or its model is not what is read, [`Code::Requantize`] when it is
-    /// quantized and that was not allowed.
+    /// [`Code::Gguf`] and [`Code::Config`] when the file or its model is not supported, [`Code::Requantize`] when it is
+    /// quantized and `allow_requantize` is false.
     pub fn open_gguf(path: &Path, allow_requantize: bool) -> Result<Self> {
         let gguf = Gguf::open(path)?;
-        refuse_what_is_not_converted(&gguf)?;
+        check_convertible(&gguf)?;
         let quantized = gguf.tensors.iter().find(|t| t.ggml_type.block_size() > 1);
         if let (Some(t), false) = (quantized, allow_requantize) {
-            let what = format!("tensor '{}' is {} already", t.name, t.ggml_type);
-            let fix = "start from the checkpoint, or pass --allow-requantize and lose quality twice";
+            let what = format!("tensor '{}' is already {}", t.name, t.ggml_type);
+            let fix = "start from the checkpoint, or pass --allow-requantize, which loses quality a second time";
             return Err(Error::new(Code::Requantize, path, what, fix));
         }
         let config = Config::from_gguf(&gguf)
-            .map_err(|what| Error::new(Code::Config, &gguf.path, what, "only LLaMA models are converted"))?;
+            .map_err(|what| Error::new(Code::Config, &gguf.path, what, "only LLaMA models are supported"))?;
         let tokenizer = tokenizer(&gguf, &config)?;
         let tensors = gguf
             .tensors
@@ -61,16 +61,16 @@ impl Checkpoint {
     }
 }
 
-/// No LLaMA model comes near these; they are those of config.json.
+/// The limits of config.json, far above every LLaMA model.
 const MAX_WIDTH: u32 = 1 << 20;
 const MAX_CONTEXT: u32 = 1 << 30;
 
 impl Config {
-    /// What config.json would say of the LLaMA model in a GGUF file: every number within the bounds that hold for
+    /// Reads the configuration of the LLaMA model in a GGUF file. The numbers have the same limits as those of
     /// config.json, so that nothing computed from them overflows.
     ///
     /// # Errors
-    /// A sentence that names the first key that is missing or cannot be.
+    /// A message about the first key that is missing or invalid.
     pub fn from_gguf(gguf: &Gguf) -> std::result::Result<Self, String> {
         match gguf.get("general.architecture") {
             Some(Value::Str(name)) if name == "llama" => {}
@@ -87,10 +87,12 @@ impl Config {
         let head_dim = match (read.optional("llama.attention.key_length", MAX_WIDTH)?, hidden_size.checked_div(heads)) {
             (Some(dim), _) => dim,
             (None, Some(dim)) if hidden_size.is_multiple_of(heads) => dim,
-            _ => return Err(format!("{heads} heads do not divide {hidden_size} values")),
+            _ => return Err(format!("{hidden_size} values are not a multiple of {heads} heads")),
         };
         if !heads.is_multiple_of(kv_heads) || !head_dim.is_multiple_of(2) {
-            return Err(format!("{heads} heads of {head_dim} values and {kv_heads} key-value heads cannot be"));
+            return Err(format!(
+                "{heads} heads of {head_dim} values and {kv_heads} key-value heads do not fit together"
+            ));
         }
         for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
             if let Some(other) = read.optional(key, MAX_WIDTH)?.filter(|n| *n != head_dim) {
@@ -124,7 +126,7 @@ impl Config {
     }
 }
 
-/// The numbers of a header; llama.cpp takes them in these types only.
+/// Reads the numbers of a header; llama.cpp accepts them in these types only.
 struct Numbers<'a>(&'a Gguf);
 
 impl Numbers<'_> {
@@ -149,8 +151,8 @@ impl Numbers<'_> {
     }
 }
 
-/// Refuses a part of a split file, and tensors of types that hold no weights.
-fn refuse_what_is_not_converted(gguf: &Gguf) -> Result<()> {
+/// Rejects a part of a split file, and tensors of types that are not for weights.
+fn check_convertible(gguf: &Gguf) -> Result<()> {
     let bad = |what: String| Error::new(Code::Gguf, &gguf.path, what, "download the file again");
     if let Some((n, of)) = gguf.part().map_err(bad)? {
         let what = format!("is part {n} of {of} of a split file");
@@ -160,13 +162,14 @@ fn refuse_what_is_not_converted(gguf: &Gguf) -> Result<()> {
     match gguf.tensors.iter().find(|t| !t.ggml_type.is_weights()) {
         None => Ok(()),
         Some(t) => {
-            let what = format!("tensor '{}' is {}, which is no type of weights", t.name, t.ggml_type);
-            let fix = "make the file again with F32, F16 or BF16, or convert the checkpoint";
+            let what = format!("tensor '{}' is {}, which is not a type for weights", t.name, t.ggml_type);
+            let fix = "write the file again as F32, F16 or BF16, or convert the checkpoint";
             Err(Error::new(Code::Type, &gguf.path, what, fix))
         }
     }
 }
 
+/// Reads the vocabulary of a GGUF file.
 fn tokenizer(gguf: &Gguf, config: &Config) -> Result<Tokenizer> {
     let bad = |what: &str| Error::new(Code::Tokenizer, &gguf.path, what, "convert the checkpoint again");
     let array = |key: &str| match gguf.get(key) {
@@ -180,7 +183,7 @@ fn tokenizer(gguf: &Gguf, config: &Config) -> Result<Tokenizer> {
     };
     if u32::try_from(texts.len()) != Ok(config.vocab_size) || scores.len() != texts.len() || kinds.len() != texts.len()
     {
-        return Err(bad("has another number of tokens than rows of the embedding"));
+        return Err(bad("has a different number of tokens than rows of the embedding"));
     }
     let kind = |id: i32| match id {
         2 => TokenKind::Unknown,
@@ -197,8 +200,8 @@ fn tokenizer(gguf: &Gguf, config: &Config) -> Result<Tokenizer> {
     };
     Ok(Tokenizer {
         tokens: each.map(|((text, score), id)| Token { text: text.clone(), score: *score, kind: kind(*id) }).collect(),
-        bos: config.bos_token_id.ok_or_else(|| bad("does not say its bos token"))?,
-        eos: config.eos_token_id.ok_or_else(|| bad("does not say its eos token"))?,
+        bos: config.bos_token_id.ok_or_else(|| bad("has no bos token"))?,
+        eos: config.eos_token_id.ok_or_else(|| bad("has no eos token"))?,
         pad: config.pad_token_id,
         add_bos: flag("tokenizer.ggml.add_bos_token"),
         add_eos: flag("tokenizer.ggml.add_eos_token"),
@@ -206,7 +209,7 @@ fn tokenizer(gguf: &Gguf, config: &Config) -> Result<Tokenizer> {
     })
 }
 
-/// The pairs of a converted file: those of the source, less what is about its own type, alignment, parts and quantization.
+/// Returns the pairs of an output: those of the source without its type, alignment, split parts and imatrix.
 pub(crate) fn pairs(
     copied_metadata: &[(String, Value)],
     ftype: Ftype,

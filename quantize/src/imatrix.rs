@@ -1,5 +1,5 @@
-//! Importance matrices: for each tensor, the mean squared activation of every column, collected by llama-imatrix. Both
-//! its formats are read: GGUF (tensors `NAME.in_sum2` and `NAME.counts`) and the older `.dat`.
+//! Reads importance matrices of llama-imatrix: for each tensor, the mean squared activation of every column. Both
+//! formats are supported: GGUF (tensors `NAME.in_sum2` and `NAME.counts`) and the older `.dat`.
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -13,24 +13,23 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-/// The 70B model's, for all tensors, has 25 MB.
+/// Limit on the file. The 70B model's, for all tensors, has 25 MB.
 const MAX_BYTES: u64 = 1 << 30;
-/// Weights up to here leave the sums of squares that the quantizers take of them finite; a mean of squared activations is
-/// some thousands.
+/// Largest importance: up to here, the quantizers' sums of squares stay finite. Real values are some thousands.
 const MAX_WEIGHT: f32 = 1e15;
 /// Longest name of a tensor or dataset in a `.dat` file, in bytes.
 const MAX_NAME: usize = 4096;
 
-/// Column weights by tensor name.
+/// The importance of the columns of each tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imatrix {
-    /// The file it came from, as it was named.
+    /// Path of the file, as given.
     pub file: String,
-    /// Text it was computed on, when the file says.
+    /// Dataset that it was computed with, if the file names it.
     pub dataset: Option<String>,
-    /// Chunks of that text.
+    /// Number of chunks of that dataset.
     pub chunks: u32,
-    /// GGUF tensor name → one weight for each column.
+    /// GGUF tensor name → importance of each column.
     pub entries: BTreeMap<String, Vec<f32>>,
 }
 
@@ -38,7 +37,7 @@ impl Imatrix {
     /// Reads `path` in either format.
     ///
     /// # Errors
-    /// [`Code::Imatrix`] when the file is neither, is damaged, or has a weight that no mean of squares is.
+    /// [`Code::Imatrix`] when the file has another format, is damaged, or has a negative, huge, NaN or infinite value.
     pub fn read(path: &Path) -> Result<Self> {
         let (file, len) = open_regular(path)?;
         let mut magic = [0; 4];
@@ -52,9 +51,8 @@ impl Imatrix {
         }
         for (name, weights) in &read.entries {
             if weights.iter().any(|x| !x.is_finite()) {
-                return Err(bad(path, format!("entry '{name}' has a weight that is not a number")));
+                return Err(bad(path, format!("entry '{name}' contains NaN or infinity")));
             }
-            // they are means of squares
             if let Some(weight) = weights.iter().find(|x| !(0.0..=MAX_WEIGHT).contains(*x)) {
                 return Err(bad(path, format!("entry '{name}' has a weight of {weight}, outside 0 to {MAX_WEIGHT:e}")));
             }
@@ -67,7 +65,8 @@ fn bad(path: &Path, what: String) -> Error {
     Error::new(Code::Imatrix, path, what, "give a file made by llama-imatrix for this model")
 }
 
-/// Sums of squares over a count for each expert; LLaMA has one. An expert that never ran counts as all equal.
+/// Reads the GGUF format: sums of squares and a count for each expert (LLaMA has one). An expert that never ran gets
+/// the same importance for all columns.
 fn from_gguf(path: &Path) -> Result<Imatrix> {
     let gguf = Gguf::open(path)?;
     let mut entries = BTreeMap::new();
@@ -110,20 +109,20 @@ fn floats(gguf: &Gguf, tensor: &crate::gguf::TensorInfo) -> Result<Vec<f32>> {
     read.map_err(|err| bad(&gguf.path, err.to_string())).map(|()| values)
 }
 
-/// i32 entries; for each: i32 length and name, i32 calls, i32 count and that many f32; then, perhaps, i32 chunks and i32
-/// length and name of the dataset.
+/// Reads the `.dat` format: i32 number of entries; for each, i32 length and name, i32 calls, i32 count and that many
+/// f32; then, optionally, i32 chunks, i32 length and name of the dataset.
 fn from_dat(path: &Path, file: File) -> Result<Imatrix> {
     let mut bytes = Vec::new();
     let read = file.take(MAX_BYTES).read_to_end(&mut bytes);
     read.map_err(|err| Error::io(path, "read the importance matrix", &err))?;
     let mut rest = bytes.as_slice();
-    let cut = || bad(path, "is neither a GGUF file nor a .dat of llama-imatrix, or is cut".to_owned());
+    let truncated = || bad(path, "is neither a GGUF file nor a .dat of llama-imatrix, or is truncated".to_owned());
     let mut entries = BTreeMap::new();
-    for _ in 0..take_count(&mut rest).filter(|n| *n > 0).ok_or_else(cut)? {
-        let name = take_text(&mut rest).ok_or_else(cut)?;
-        let calls = take_i32(&mut rest).ok_or_else(cut)?;
-        let n = take_count(&mut rest).filter(|n| *n > 0).ok_or_else(cut)?;
-        let values = take(&mut rest, n.checked_mul(4).ok_or_else(cut)?).ok_or_else(cut)?;
+    for _ in 0..take_count(&mut rest).filter(|n| *n > 0).ok_or_else(truncated)? {
+        let name = take_text(&mut rest).ok_or_else(truncated)?;
+        let calls = take_i32(&mut rest).ok_or_else(truncated)?;
+        let n = take_count(&mut rest).filter(|n| *n > 0).ok_or_else(truncated)?;
+        let values = take(&mut rest, n.checked_mul(4).ok_or_else(truncated)?).ok_or_else(truncated)?;
         #[allow(clippy::cast_precision_loss, reason = "llama-quantize divides the same way")]
         let divisor = if calls > 0 { calls as f32 } else { 1.0 };
         let weights = values.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]) / divisor);

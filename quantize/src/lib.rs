@@ -5,8 +5,8 @@
 //!  checkpoint/         plan.rs      convert/
 //! ```
 //!
-//! Memory is a few MiB for each thread, whatever the size of the model. There is no command line, no progress bar and no
-//! network here: progress goes to an [`Observer`], and the program fetches remote weights through [`RangeSource`].
+//! Memory is a few MiB for each thread, whatever the size of the model. There is no command line, no progress bar and
+//! no network here: progress goes to an [`Observer`], and the program fetches remote weights through [`RangeSource`].
 //!
 //! | module | contents |
 //! |---|---|

@@ -1,26 +1,26 @@
-//! The exact table of a LLaMA model's tensors: name in the checkpoint, name in a GGUF file, shape, and what the writer
-//! does with the rows. A tensor outside the table is an error, except the ones every loader skips.
+//! The table of a LLaMA model's tensors: name in the checkpoint, name in a GGUF file, shape and row order. Tensors
+//! outside the table are errors, except those that no loader uses (`checkpoint/shard.rs`).
 
 use crate::checkpoint::config::Config;
 use llama_ext::ModelShape;
 
-/// What happens to the rows on the way.
+/// Row order of a tensor in the GGUF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// Rows are written as they are.
+    /// The order of the checkpoint.
     AsIs,
-    /// The rows of each head are interleaved: Transformers rotates the halves of a head, llama.cpp neighbouring pairs.
+    /// The rows of each head are interleaved: Transformers rotates the halves of a head, llama.cpp adjacent pairs.
     RotaryPairs,
 }
 
-/// One row of the table.
+/// An entry of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct ExpectedTensor {
     /// Name in the checkpoint.
-    pub(crate) source: String,
+    pub(crate) hf_name: String,
     /// Name in the GGUF file.
     pub(crate) name: String,
-    /// Rows × columns as the checkpoint has them; one number for a vector.
+    /// Rows × columns in the checkpoint; one number for a vector.
     pub(crate) shape: Vec<u64>,
     pub(crate) layout: Layout,
 }
@@ -48,17 +48,17 @@ fn ffn(c: &Config) -> u64 {
     u64::from(c.intermediate_size)
 }
 
-/// Rows of all query heads.
+/// Returns the rows of all query heads.
 fn heads(c: &Config) -> u64 {
     u64::from(c.num_attention_heads) * u64::from(c.head_dim)
 }
 
-/// Rows of all key (or value) heads.
+/// Returns the rows of all key (or value) heads.
 fn kv_heads(c: &Config) -> u64 {
     u64::from(c.num_key_value_heads) * u64::from(c.head_dim)
 }
 
-/// The numbers that llama.cpp chooses tensor types by.
+/// Returns the numbers by which llama.cpp chooses tensor types.
 pub(crate) fn model_shape(config: &Config) -> ModelShape {
     ModelShape {
         n_embd: config.hidden_size,
@@ -70,12 +70,12 @@ pub(crate) fn model_shape(config: &Config) -> ModelShape {
     }
 }
 
-/// Every tensor the model must have, in the order llama.cpp keeps tensors: outside the layers first, then layer by layer,
+/// Returns all tensors of the model in llama.cpp's order: those outside the layers first, then layer by layer, sorted
 /// by name (its quantizer counts layers in that order). Tied models have no output matrix.
-pub(crate) fn table(config: &Config) -> Vec<Known> {
+pub(crate) fn expected(config: &Config) -> Vec<ExpectedTensor> {
     let vocab = u64::from(config.vocab_size);
-    let outside = |source: &str, name: &str, shape| Known {
-        source: format!("{source}.weight"),
+    let outside = |source: &str, name: &str, shape| ExpectedTensor {
+        hf_name: format!("{source}.weight"),
         name: format!("{name}.weight"),
         shape,
         layout: Layout::AsIs,
@@ -89,8 +89,8 @@ pub(crate) fn table(config: &Config) -> Vec<Known> {
     let mut layer = LAYER;
     layer.sort_by_key(|(_, name, ..)| *name);
     for i in 0..config.num_hidden_layers {
-        all.extend(layer.iter().map(|(source, name, shape, layout)| Known {
-            source: format!("model.layers.{i}.{source}.weight"),
+        all.extend(layer.iter().map(|(source, name, shape, layout)| ExpectedTensor {
+            hf_name: format!("model.layers.{i}.{source}.weight"),
             name: format!("blk.{i}.{name}.weight"),
             shape: shape(config),
             layout: *layout,
@@ -99,8 +99,8 @@ pub(crate) fn table(config: &Config) -> Vec<Known> {
     all
 }
 
-/// The row of the checkpoint that becomes row `row` of the GGUF tensor: `reshape(heads, 2, head_dim/2).swapaxes(1, 2)`
-/// of llama.cpp's converter, read from the other side.
+/// Returns the row of the checkpoint that becomes row `row` of the GGUF tensor: the inverse of
+/// `reshape(heads, 2, head_dim/2).swapaxes(1, 2)` in llama.cpp's converter.
 pub(crate) fn rotary_source_row(row: usize, head_dim: usize) -> usize {
     let (head, within) = (row / head_dim, row % head_dim);
     head * head_dim + (within % 2) * (head_dim / 2) + within / 2
@@ -111,7 +111,7 @@ mod tests {
     use super::rotary_source_row;
 
     #[test]
-    fn a_heads_halves_become_neighbours() {
+    fn interleaves_the_halves_of_a_head() {
         let rows: Vec<usize> = (0..16).map(|row| rotary_source_row(row, 8)).collect();
         assert_eq!(rows, [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]);
     }

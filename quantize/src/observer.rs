@@ -8,8 +8,8 @@ pub trait Observer: Sync {
     fn note(&self, _text: &str) {}
     /// Everything is written: the files are now flushed to disk and renamed.
     fn finishing(&self) {}
-    /// Called between chunks; `true` stops the work with [`crate::Code::Interrupted`]. [`crate::convert`] then leaves no
-    /// file; [`crate::convert_streaming`] keeps its partial files to resume from.
+    /// Called between chunks; `true` stops the work with [`crate::Code::Interrupted`]. [`crate::convert()`] then leaves
+    /// no file; [`crate::convert_streaming`] keeps its partial files to resume from.
     fn cancelled(&self) -> bool {
         false
     }

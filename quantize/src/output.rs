@@ -1,7 +1,7 @@
-//! The output files of a conversion: complete under their names, or not there.
+//! The output files of a conversion: complete under their final names, or absent.
 //!
-//! A conversion of a folder writes [`AtomicFile`]s. A streaming conversion, which can resume, writes files that keep a name of
-//! their own (`….tulu-part`) when the process ends. All outputs get their names together, at the end.
+//! A local conversion writes [`AtomicFile`]s. A streaming conversion, which can resume, writes partial files with the name
+//! `….tulu-part`, which stay when the process ends. All outputs get their final names together, at the end.
 
 use crate::atomic_file::{AtomicFile, folder_of};
 use crate::error::{Code, Error, Result};
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file being written for `path`.
+/// An output file that is being written.
 #[derive(Debug)]
 pub(crate) struct Output {
     path: PathBuf,
@@ -24,19 +24,19 @@ pub(crate) struct Output {
 #[derive(Debug)]
 enum Pending {
     Atomic(AtomicFile),
-    /// Under a name of its own, where it stays when the process ends.
+    /// A partial file, which stays when the process ends.
     Part(File, PathBuf),
 }
 
-/// Where an output that is made by several runs is until it is complete: it has its whole length from the start. This is
-/// the name when a conversion has one output; with several, their number and names are in it too.
+/// Returns the partial file of an output of a streaming conversion; it has its full length from the start. With several
+/// outputs, the name also contains a tag made of their number and names.
 #[must_use]
 pub fn part_of(path: &Path) -> PathBuf {
     Output::part(path, "")
 }
 
 impl Output {
-    /// Opens a file of `len` bytes that will become `path`, and reserves its space: a full disk shows now, not later.
+    /// Creates a file of `len` bytes that will become `path`, and reserves its space, so that a full disk is found early.
     pub(crate) fn create(path: &Path, len: u64, replace: bool) -> Result<Self> {
         let dir = check(path, replace)?;
         let file = AtomicFile::create(path, Mode::Umask).map_err(|err| cannot_create(&dir, &err))?;
@@ -45,10 +45,10 @@ impl Output {
         Ok(output)
     }
 
-    /// How the name of a file ends that is made by several runs, until it is complete.
+    /// The end of a partial file's name.
     pub(crate) const PART: &str = ".tulu-part";
 
-    /// That name; `tag` tells apart conversions that have this output in common.
+    /// Returns the partial file of `path`. `tag` distinguishes conversions that have this output in common.
     pub(crate) fn part(path: &Path, tag: &str) -> PathBuf {
         let mut name = path.as_os_str().to_owned();
         if !tag.is_empty() {
@@ -59,7 +59,7 @@ impl Output {
         name.into()
     }
 
-    /// As [`Self::create`], under the name `part`, so that [`Self::reopen`] finds it.
+    /// Like [`Self::create`], but a partial file `part`, which [`Self::reopen`] finds.
     pub(crate) fn begin(path: &Path, part: &Path, len: u64, replace: bool) -> Result<Self> {
         let dir = check(path, replace)?;
         Self::forget(part);
@@ -70,8 +70,8 @@ impl Output {
         Ok(output)
     }
 
-    /// A file that [`Self::begin`] began, if it is there as it was left; `None` when it has not that length, or has its
-    /// own name already.
+    /// Reopens a partial file of [`Self::begin`]. `None` when it is missing (it may have its final name) or has another
+    /// length.
     pub(crate) fn reopen(path: &Path, part: &Path, len: u64, replace: bool) -> Result<Option<Self>> {
         match std::fs::symlink_metadata(part) {
             Ok(found) if found.is_file() && found.len() == len => {}
@@ -84,12 +84,12 @@ impl Output {
         Ok(Some(Self { path: path.to_owned(), dir, replace, pending: Pending::Part(file, part.to_owned()) }))
     }
 
-    /// Takes away what [`Self::begin`] began. What cannot be taken away is begun anew by the next run.
+    /// Deletes a partial file of [`Self::begin`]. If that fails, the next run restarts it.
     pub(crate) fn forget(part: &Path) {
         drop(std::fs::remove_file(part));
     }
 
-    /// The open file, for positional writes.
+    /// Returns the open file, for positional writes.
     pub(crate) fn file(&self) -> &File {
         match &self.pending {
             Pending::Atomic(file) => file.file(),
@@ -97,28 +97,28 @@ impl Output {
         }
     }
 
-    /// Where it will be.
+    /// Returns the final path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes the space, where the system can; `space.rs` has looked at the sum of all outputs before.
+    /// Reserves disk space where the system can; `space.rs` has checked the total of all outputs before.
     fn reserve(&self, len: u64) -> Result<()> {
         platform::reserve(self.file(), len).map_err(|full| disk_full(&self.path, len, full.free))?;
         self.file().set_len(len).map_err(|err| Error::io(&self.path, "set the file's length", &err))
     }
 
-    /// Flushes the bytes to disk. Separate from [`publish`] so that of several outputs none appears before all are safe.
+    /// Flushes the file to disk (fsync). Separate from [`publish`]: no output appears before all are on disk.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file().sync_all().map_err(|err| Error::io(&self.path, "flush the file to disk", &err))
     }
 
-    /// Flushes what was written so far. The length stays, so this leaves out what only says when the file was written.
+    /// Flushes the data to disk, without metadata such as the modification time (fdatasync).
     pub(crate) fn sync_data(&self) -> Result<()> {
         self.file().sync_data().map_err(|err| Error::io(&self.path, "flush the file to disk", &err))
     }
 
-    /// Gives the file its name; the answer is how to take the name away again.
+    /// Gives the file its final name. Returns how to undo that.
     fn give_name(self) -> Result<Undo> {
         let Self { path, replace, pending, .. } = self;
         let named = |err: &io::Error| match err.kind() {
@@ -149,17 +149,17 @@ impl Output {
     }
 }
 
-/// How a name is taken away again.
+/// How to undo a final name.
 enum Undo {
-    /// The file that had the name before is gone, so the new one stays.
+    /// Nothing: the replaced file is gone, so the new one stays.
     Nothing,
     Remove(PathBuf),
-    /// To the name that the next run looks for.
+    /// Rename the output to its partial file, which the next run reopens.
     Rename(PathBuf, PathBuf),
 }
 
 impl Undo {
-    /// What cannot be taken away stays: there is another error to report.
+    /// Undoes the name. A failure is ignored: another error is reported already.
     fn run(self) {
         match self {
             Self::Nothing => {}
@@ -169,7 +169,7 @@ impl Undo {
     }
 }
 
-/// Gives all `outputs` their names, and makes the names durable. When one cannot have its name, none has, but for those
+/// Gives all `outputs` their final names and makes the names durable. If one fails, all names are undone, except of outputs
 /// that replaced another file.
 pub(crate) fn publish(outputs: Vec<Output>) -> Result<()> {
     let mut names = Vec::with_capacity(outputs.len());
@@ -189,7 +189,7 @@ fn cannot_create(dir: &Path, err: &io::Error) -> Error {
     Error::new(code, dir, format!("cannot create a file here: {err}"), fix)
 }
 
-/// The folder of `path`, which has to be free, or to be replaced.
+/// Returns the folder of `path`. Fails if `path` is a folder, or exists and `replace` is false.
 fn check(path: &Path, replace: bool) -> Result<PathBuf> {
     if path.file_name().is_none() || path.is_dir() {
         return Err(Error::new(Code::Request, path, "is a folder", "give a file name"));
@@ -225,7 +225,7 @@ mod tests {
         fs::write(&b, "another's").unwrap();
         assert_eq!(publish(outputs).unwrap_err().code, Code::OutputExists);
         assert_eq!(names(dir.path()), ["b.gguf"]);
-        // one that several runs make has its other name again
+        // a partial file is renamed back
         fs::remove_file(&b).unwrap();
         let outputs = [&a, &b].map(|path| Output::begin(path, &part_of(path), 8, false).unwrap()).into();
         fs::write(&b, "another's").unwrap();
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(names(dir.path()), ["a.gguf.tulu-part", "b.gguf", "b.gguf.tulu-part"]);
     }
 
-    /// A process that was killed between the link and the rename leaves such a name.
+    /// A process killed between link and rename leaves such a file.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_name_that_a_killed_process_left_is_in_nobodys_way() {

@@ -1,5 +1,5 @@
-//! What will be written, to the byte, before anything is: every tensor's type and offset in every output. The writer
-//! checks itself against the plan; `--dry-run` stops after it.
+//! Plans the outputs before anything is written: type, offset and length of every tensor in every output. llama.cpp
+//! chooses the types. `--dry-run` of the program stops after the plan; `convert/` writes it.
 
 use crate::checkpoint::{Checkpoint, SourceTensor, is_unused_tensor};
 use crate::error::{Code, Error, Result};
@@ -11,7 +11,7 @@ use llama_ext::{Ftype, GgmlType, TensorDesc, TypeRules};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// One tensor of the outputs: the same in each but for its type.
+/// A tensor of the outputs; only its type differs between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedTensor {
     /// Name in the GGUF file.
@@ -22,29 +22,30 @@ pub struct PlannedTensor {
     pub source: usize,
     /// Bytes in the checkpoint.
     pub source_bytes: u64,
+    /// Row order.
     pub(crate) layout: Layout,
 }
 
 impl PlannedTensor {
-    /// Weights in a row.
+    /// Returns the weights in a row.
     #[must_use]
     pub fn n_per_row(&self) -> u64 {
         self.dims.first().copied().unwrap_or(0)
     }
 
-    /// Rows; 1 for a vector.
+    /// Returns the number of rows; 1 for a vector.
     #[must_use]
     pub fn n_rows(&self) -> u64 {
         self.dims.iter().skip(1).product()
     }
 }
 
-/// One output file.
+/// An output file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutputPlan {
-    /// The mix asked for.
+    /// The requested file type (mix).
     pub ftype: Ftype,
-    /// Where it goes.
+    /// Path of the output.
     pub path: PathBuf,
     /// Type of each of [`Plan::tensors`].
     pub types: Vec<GgmlType>,
@@ -54,36 +55,37 @@ pub struct OutputPlan {
     pub sizes: Vec<u64>,
     /// Length of the whole file in bytes.
     pub len: u64,
+    /// All bytes before the tensor data.
     pub(crate) header: Vec<u8>,
 }
 
-/// Everything a conversion will do.
+/// The plan of a conversion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The tensors, in the order of the outputs.
     pub tensors: Vec<PlannedTensor>,
-    /// One for each type asked for.
+    /// One output for each requested type.
     pub outputs: Vec<OutputPlan>,
-    /// Weights in all tensors.
+    /// Parameters: weights in all tensors.
     pub n_params: u64,
-    /// Bytes that will be read.
+    /// Bytes of weights to read.
     pub source_bytes: u64,
-    /// Tensors of the checkpoint that are not copied_metadata over, by name.
+    /// Names of the tensors of the checkpoint that are left out.
     pub skipped: Vec<String>,
-    /// What a user should know of the request but need not mend, one sentence each.
+    /// Warnings about the request, one sentence each.
     pub notes: Vec<String>,
     /// Rows of one attention head.
     pub(crate) head_dim: u32,
-    /// Importance of each column, for each of [`Plan::tensors`] that has it.
+    /// Importance of each column, for each of [`Plan::tensors`] with an entry in the imatrix.
     pub(crate) importance: Vec<Option<Vec<f32>>>,
 }
 
 impl Plan {
-    /// Plans `source` into one file for each (type, path), as `recipe` says.
+    /// Plans the conversion of `source` into one file for each (type, path).
     ///
     /// # Errors
-    /// [`Error`] when the tensors are not those of the configuration, or a type does not fit their rows.
-    pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)], recipe: &QuantizeOptions) -> Result<Self> {
+    /// [`Error`] when the tensors do not match the configuration, or a type does not fit their rows.
+    pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)], options: &QuantizeOptions) -> Result<Self> {
         check_request(source, outputs)?;
         let (tensors, skipped) = match_tensors(source)?;
         let weights = |t: &PlannedTensor| t.dims.iter().try_fold(1_u64, |n, d| n.checked_mul(*d));
@@ -92,19 +94,19 @@ impl Plan {
             sum.ok_or_else(|| too_large(&source.dir))
         };
         let (n_params, source_bytes) = (sum(&weights)?, sum(&|t| Some(t.source_bytes))?);
-        let importance = importance(source, &tensors, recipe)?;
+        let importance = importance(source, &tensors, options)?;
         let outputs: Vec<OutputPlan> = outputs
             .iter()
-            .map(|(ftype, path)| plan_output(source, &tensors, recipe, *ftype, path, n_params))
+            .map(|(ftype, path)| plan_output(source, &tensors, options, *ftype, path, n_params))
             .collect::<Result<_>>()?;
         let total = outputs.iter().try_fold(0_u64, |sum, o| sum.checked_add(o.len));
         total.ok_or_else(|| too_large(&source.dir))?;
-        let notes = notes(&tensors, recipe);
+        let notes = notes(&tensors, options);
         let head_dim = source.config.head_dim;
         Ok(Self { tensors, outputs, n_params, source_bytes, skipped, notes, head_dim, importance })
     }
 
-    /// Bytes of all outputs together.
+    /// Returns the length of all outputs in bytes.
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
         self.outputs.iter().fold(0, |sum, o| sum.saturating_add(o.len))
@@ -112,16 +114,16 @@ impl Plan {
 }
 
 fn too_large(path: &Path) -> Error {
-    Error::new(Code::Request, path, "would be larger than any file can be", "check config.json")
+    Error::new(Code::Request, path, "output size overflows 64 bits", "check config.json")
 }
 
 fn check_request(source: &Checkpoint, outputs: &[(Ftype, PathBuf)]) -> Result<()> {
     if outputs.is_empty() {
-        return Err(Error::new(Code::Request, &source.dir, "no type was asked for", "name one, such as Q4_K_M"));
+        return Err(Error::new(Code::Request, &source.dir, "no type was requested", "name one, such as Q4_K_M"));
     }
     let mut seen = HashSet::new();
     if let Some((ftype, path)) = outputs.iter().find(|(_, path)| !seen.insert(path)) {
-        let what = format!("{ftype} would be written over another of the types asked for");
+        let what = format!("{ftype} would overwrite another requested type");
         return Err(Error::new(Code::Request, path, what, "give a folder, or a file name with {type} in it"));
     }
     let real = |path: &Path| std::fs::canonicalize(path).ok();
@@ -132,7 +134,8 @@ fn check_request(source: &Checkpoint, outputs: &[(Ftype, PathBuf)]) -> Result<()
     }
 }
 
-/// The table of names against what the checkpoint has: nothing missing, nothing over, every shape as configured.
+/// Matches the expected tensors with the checkpoint's; missing, extra or misshaped tensors are errors. Also returns the
+/// names of the tensors that are left out.
 fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>)> {
     let mut have: HashMap<&str, usize> = HashMap::new();
     let (mut skipped, mut unknown) = (Vec::new(), Vec::new());
@@ -145,14 +148,14 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     }
     let place = |t: &SourceTensor| source.shards.get(t.shard).map_or(source.dir.as_path(), |s| s.path.as_path());
     let mut planned = Vec::new();
-    for mut known in llama_tensors::table(&source.config) {
+    for mut known in llama_tensors::expected(&source.config) {
         if source.copied_metadata.is_some() {
-            known.source.clone_from(&known.name);
+            known.hf_name.clone_from(&known.name);
             known.layout = Layout::AsIs;
         }
-        let Some(i) = have.remove(known.source.as_str()) else {
-            let what = format!("tensor '{}' is missing", known.source);
-            return Err(Error::new(Code::TensorMissing, &source.dir, what, missing_fix(source, &known.source)));
+        let Some(i) = have.remove(known.hf_name.as_str()) else {
+            let what = format!("tensor '{}' is missing", known.hf_name);
+            return Err(Error::new(Code::TensorMissing, &source.dir, what, missing_fix(source, &known.hf_name)));
         };
         let t = &source.tensors[i];
         if t.shape != known.shape {
@@ -161,7 +164,7 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
         let dims = known.shape.iter().rev().copied().collect();
         planned.push(PlannedTensor { name: known.name, dims, source: i, source_bytes: t.bytes, layout: known.layout });
     }
-    // a tied checkpoint may still carry the output matrix; it is the embedding again
+    // a tied checkpoint may still have the output matrix, as a copy of the embedding
     let tied = source.config.tie_word_embeddings;
     for (name, i) in have {
         if tied && name == "lm_head.weight" { skipped.push(name.to_owned()) } else { unknown.push(i) }
@@ -169,16 +172,16 @@ fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, Vec<String>
     skipped.extend(source.shards.iter().flat_map(|s| s.unused_tensors.iter().cloned()));
     unknown.sort_unstable();
     if let Some(t) = unknown.first().map(|i| &source.tensors[*i]) {
-        let what = format!("tensor '{}' is none that a LLaMA model has ({} such)", t.name, unknown.len());
-        return Err(Error::new(Code::TensorUnknown, place(t), what, "only plain LLaMA checkpoints are converted"));
+        let what = format!("unexpected tensor '{}' ({} in total)", t.name, unknown.len());
+        return Err(Error::new(Code::TensorUnknown, place(t), what, "only plain LLaMA checkpoints are supported"));
     }
     Ok((planned, skipped))
 }
 
-/// What to do about a tensor that is missing, by the names that are there.
+/// Returns how to fix a missing tensor; it depends on the existing names.
 fn missing_fix(source: &Checkpoint, name: &str) -> String {
     if name == "lm_head.weight" && source.tensors.iter().any(|t| t.name == "model.embed_tokens.weight") {
-        return "the model was saved without the part that writes text (as a LlamaModel): save it as LlamaForCausalLM"
+        return "the model was saved without its output matrix (as a LlamaModel): save it as LlamaForCausalLM"
             .to_owned();
     }
     let mut names = source.tensors.iter().map(|t| t.name.as_str());
@@ -189,13 +192,14 @@ fn missing_fix(source: &Checkpoint, name: &str) -> String {
     });
     match common.rsplit_once('.') {
         Some((prefix, _)) if prefix != "model" && !source.tensors.is_empty() => {
-            format!("every name here begins with '{prefix}.', which no LLaMA model has: rename the tensors")
+            format!("all tensor names begin with '{prefix}.', unlike those of a LLaMA model: rename the tensors")
         }
-        _ => "the checkpoint is not complete, or config.json is of another model".to_owned(),
+        _ => "the checkpoint is incomplete, or config.json is of another model".to_owned(),
     }
 }
 
-/// A tensor of another shape than config.json gives. The usual cause for the vocabulary's two is one that was resized.
+/// The error for a tensor with another shape than config.json gives. For the embedding and the output matrix, the usual
+/// cause is a resized vocabulary.
 fn wrong_shape(source: &Checkpoint, place: &Path, t: &SourceTensor, wanted: &[u64]) -> Error {
     let by_vocabulary = ["model.embed_tokens.weight", "lm_head.weight"].contains(&t.name.as_str());
     let (what, fix) = match (t.shape.as_slice(), wanted) {
@@ -204,22 +208,22 @@ fn wrong_shape(source: &Checkpoint, place: &Path, t: &SourceTensor, wanted: &[u6
             "the vocabulary was resized: take config.json, tokenizer files and weights of one save",
         ),
         (shape, _) => (
-            format!("tensor '{}' has shape {shape:?}, config.json makes it {wanted:?}", t.name),
+            format!("tensor '{}' has shape {shape:?}, config.json gives {wanted:?}", t.name),
             "take config.json and weights of one repository",
         ),
     };
     Error::new(Code::TensorShape, place, what, fix)
 }
 
-/// The imatrix's weights for each tensor. A tensor without an entry is quantized without, as in llama-quantize; an entry
-/// of another length means another model, except for the embedding, which is looked up and not multiplied. So does a file
-/// of which no entry is of a tensor.
+/// Returns the importance of the columns of each tensor. As in llama-quantize, a tensor without an entry is quantized
+/// without importance. An entry of another length, except for the embedding, or an imatrix without any matching entry
+/// is of another model, which is an error.
 fn importance(
     source: &Checkpoint,
     tensors: &[PlannedTensor],
-    recipe: &QuantizeOptions,
+    options: &QuantizeOptions,
 ) -> Result<Vec<Option<Vec<f32>>>> {
-    let Some(imatrix) = &recipe.imatrix else { return Ok(vec![None; tensors.len()]) };
+    let Some(imatrix) = &options.imatrix else { return Ok(vec![None; tensors.len()]) };
     let is_used = |t: &PlannedTensor| t.dims.len() > 1 && imatrix.entries.contains_key(&t.name);
     if !tensors.iter().any(is_used) {
         let first = imatrix.entries.keys().next().map_or("", String::as_str);
@@ -242,11 +246,11 @@ fn importance(
         .collect()
 }
 
-/// What of the recipe has no effect.
-fn notes(tensors: &[PlannedTensor], recipe: &QuantizeOptions) -> Vec<String> {
+/// Returns warnings about options without effect.
+fn notes(tensors: &[PlannedTensor], options: &QuantizeOptions) -> Vec<String> {
     let mut notes = Vec::new();
     let matrices: Vec<&str> = tensors.iter().filter(|t| t.dims.len() > 1).map(|t| t.name.as_str()).collect();
-    if let Some(imatrix) = &recipe.imatrix {
+    if let Some(imatrix) = &options.imatrix {
         // llama-imatrix collects nothing for the embedding, and for the output only when asked to
         let expected = matrices.iter().filter(|name| !matches!(**name, "token_embd.weight" | "output.weight"));
         let without: Vec<&str> = expected.copied().filter(|name| !imatrix.entries.contains_key(*name)).collect();
@@ -266,8 +270,8 @@ fn notes(tensors: &[PlannedTensor], recipe: &QuantizeOptions) -> Vec<String> {
             notes.push(format!("{} has {count} entries for no matrix of this model: {}", imatrix.file, some(&unused)));
         }
     }
-    for (pattern, ggml_type) in &recipe.overrides {
-        // one that is no pattern was refused when the types were chosen
+    for (pattern, ggml_type) in &options.overrides {
+        // invalid patterns were errors when the types were chosen
         if llama_ext::pattern_finds(pattern, &matrices).is_ok_and(|found| found == 0) {
             notes.push(format!("the pattern '{pattern}' of type {ggml_type} finds no matrix, so it changes nothing"));
         }
@@ -275,21 +279,22 @@ fn notes(tensors: &[PlannedTensor], recipe: &QuantizeOptions) -> Vec<String> {
     notes
 }
 
-/// The first names of a list.
+/// Joins the first names of a list.
 fn some(names: &[&str]) -> String {
     let more = if names.len() > 3 { ", …" } else { "" };
     names.iter().take(3).copied().collect::<Vec<_>>().join(", ") + more
 }
 
+/// Plans one output: types, offsets and header.
 fn plan_output(
     source: &Checkpoint,
     tensors: &[PlannedTensor],
-    recipe: &QuantizeOptions,
+    options: &QuantizeOptions,
     ftype: Ftype,
     path: &Path,
     n_params: u64,
 ) -> Result<OutputPlan> {
-    let types = choose_types(source, tensors, &recipe.rules(ftype)).map_err(|err| refused(path, &err, recipe))?;
+    let types = choose_types(source, tensors, &options.rules(ftype)).map_err(|err| type_error(path, &err, options))?;
     let too_large = || too_large(path);
     let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), 0_u64);
     for (t, ggml_type) in tensors.iter().zip(&types) {
@@ -311,15 +316,15 @@ fn plan_output(
             offset: *offset,
         })
         .collect();
-    let header = encode_header(&gguf_metadata::pairs(source, ftype, n_params, recipe.imatrix.as_ref()), &entries);
+    let header = encode_header(&gguf_metadata::pairs(source, ftype, n_params, options.imatrix.as_ref()), &entries);
     let data = header.len() as u64;
     let len = data.checked_add(end).ok_or_else(too_large)?;
     let offsets = relative.iter().map(|offset| data + offset).collect();
     Ok(OutputPlan { ftype, path: path.to_owned(), types, offsets, sizes, len, header })
 }
 
-/// llama.cpp is asked, with the types that its own converter would have left in a lossless file: vectors F32, as its
-/// kernels want them, and matrices as the checkpoint has them.
+/// Returns the types that llama.cpp chooses. The source types are those that its converter writes into a lossless file:
+/// F32 for vectors, the checkpoint's type for matrices.
 fn choose_types(
     source: &Checkpoint,
     tensors: &[PlannedTensor],
@@ -340,9 +345,9 @@ fn choose_types(
     llama_ext::tensor_types(&llama_tensors::model_shape(&source.config), rules, &described)
 }
 
-/// The only thing a user can have wrong here is a pattern; without one, it is us.
-fn refused(path: &Path, err: &llama_ext::Error, recipe: &QuantizeOptions) -> Error {
-    let (code, fix) = match recipe.overrides.is_empty() {
+/// The error for a failure of llama.cpp's choice. With --tensor-type the pattern is to blame; otherwise it is a bug.
+fn type_error(path: &Path, err: &llama_ext::Error, options: &QuantizeOptions) -> Error {
+    let (code, fix) = match options.overrides.is_empty() {
         true => (Code::Engine, "report this with the model's config.json"),
         false => (Code::Type, "check the patterns of --tensor-type"),
     };

@@ -1,26 +1,26 @@
-//! What is asked of a conversion besides the types: llama-quantize's options, with its meanings.
+//! [`QuantizeOptions`]: llama-quantize's options that influence the types and values of the outputs.
 
 use crate::imatrix::Imatrix;
 use llama_ext::{Ftype, GgmlType, TypeRules};
 
-/// Options that hold for every output. The default changes nothing.
+/// Options for all outputs. The default changes nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuantizeOptions {
-    /// Every matrix in the mix's main type (`--pure`).
+    /// Stores every matrix in the base type of the mix (`--pure`).
     pub pure: bool,
-    /// Type of `output.weight`, whatever the mix says.
+    /// Overrides the type of `output.weight`.
     pub output: Option<GgmlType>,
-    /// Type of `token_embd.weight`, whatever the mix says.
+    /// Overrides the type of `token_embd.weight`.
     pub token_embedding: Option<GgmlType>,
-    /// Pattern (an ECMAScript regular expression searched in the GGUF name) and type; the first that matches decides.
-    /// As in llama-quantize they hold in quantized mixes only.
+    /// Pattern (an ECMAScript regular expression that is searched in the GGUF name) and type; the first match decides.
+    /// As in llama-quantize, they apply to quantized mixes only.
     pub overrides: Vec<(String, GgmlType)>,
-    /// How much each column matters.
+    /// The importance matrix.
     pub imatrix: Option<Imatrix>,
 }
 
 impl QuantizeOptions {
-    /// These options as llama.cpp's rules take them.
+    /// Returns the rules for llama.cpp's choice of types.
     pub(crate) fn rules(&self, ftype: Ftype) -> TypeRules {
         TypeRules {
             ftype,

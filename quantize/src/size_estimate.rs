@@ -1,24 +1,24 @@
-//! How large a GGUF file will be, from the model's numbers alone: the table of tensors and llama.cpp's own choice of
-//! types, as the plan has them, before there is a checkpoint to plan from.
+//! Estimates the size of a GGUF file from the numbers in config.json alone, before a checkpoint is available. Tensors
+//! and types are chosen as in `plan.rs`.
 
 use crate::checkpoint::Config;
 use crate::gguf::{ALIGNMENT, align};
 use crate::llama_tensors;
 use llama_ext::{Error, Ftype, GgmlType, TensorDesc, TypeRules};
 
-/// Weights of a model with these numbers.
+/// Returns the number of parameters of a model with these numbers.
 #[must_use]
 pub fn params(config: &Config) -> u64 {
-    llama_tensors::table(config).iter().map(|t| t.shape.iter().product::<u64>()).sum()
+    llama_tensors::expected(config).iter().map(|t| t.shape.iter().product::<u64>()).sum()
 }
 
-/// Bytes of all tensors of a model with these numbers as `ftype`, made of BF16 weights. The file is larger by its header:
-/// about 20 bytes for each token of the vocabulary.
+/// Returns the bytes of all tensors of a model with these numbers as `ftype`, converted from BF16. The file also has a
+/// header of about 20 bytes for each token of the vocabulary.
 ///
 /// # Errors
-/// What llama.cpp answers when its rules do not take the numbers.
+/// The error of llama.cpp when its rules reject the numbers.
 pub fn tensor_bytes(config: &Config, ftype: Ftype) -> Result<u64, Error> {
-    let known = llama_tensors::table(config);
+    let known = llama_tensors::expected(config);
     let described: Vec<TensorDesc<'_>> = known
         .iter()
         .map(|t| match t.shape.as_slice() {

@@ -1,5 +1,5 @@
-//! Whether all outputs together fit on their disks. A filesystem that can reserve space does so file by file; this is for
-//! the others, and says it before anything is written.
+//! Checks that all outputs together fit on their disks, before anything is written. (Where the file system can reserve
+//! space, `output.rs` reserves it for each file too.)
 
 use crate::atomic_file::folder_of;
 use crate::error::{Code, Error, Result};
@@ -7,13 +7,13 @@ use crate::platform;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// The disk of `path` has too little room.
+/// Creates the error of a disk without enough free space for `path`.
 pub(crate) fn disk_full(path: &Path, needed: u64, free: u64) -> Error {
     let what = format!("needs {needed} bytes, {free} are free");
     Error::new(Code::DiskFull, path, what, "free space or choose another disk with -o; nothing was written")
 }
 
-/// Whether the disks have room for all of `outputs` (path and bytes) together.
+/// Checks that the disks have enough free space for all `outputs` (path and bytes) together.
 ///
 /// # Errors
 /// [`Code::DiskFull`] naming the first output that does not fit.

@@ -1,4 +1,4 @@
-//! Numbered pieces of work over a pool of threads; the first error stops all of them and is the answer.
+//! Runs numbered work items on several threads. The first error stops all threads and is returned.
 
 use crate::error::{Code, Error, Result};
 use std::num::NonZeroUsize;
@@ -7,12 +7,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// No machine has more cores than this; more threads would only take memory.
+/// Limit on threads; more would only take memory.
 pub(crate) const MAX_THREADS: usize = 1024;
 
-/// Calls `work` for 0 to `count`, each number once, in order of start; every thread keeps a buffer of its own. Where the
-/// system starts no more threads (a limit on processes), it goes on with those that it started: the caller's own works
-/// too. `file` is named when `work` panics, which is a defect.
+/// Calls `work(i, buffer)` for each `i` in `0..count` on `threads` threads, the caller's included, handing out indices
+/// in order. Every thread has its own buffer. If the system limits the number of threads, fewer are used.
+///
+/// # Errors
+/// The first error of `work`; [`Code::Engine`] naming `file` when it panics.
 pub(crate) fn run<B: Default>(
     threads: NonZeroUsize,
     count: usize,
@@ -60,7 +62,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn every_number_is_worked_on_once_whatever_the_number_of_threads() {
+    fn calls_work_once_per_index() {
         for threads in [1, 2, 7, usize::MAX] {
             let sum = AtomicUsize::new(0);
             let done = run(NonZeroUsize::new(threads).unwrap(), 100, Path::new("x"), |n, _: &mut ()| {
@@ -72,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_error_and_ends_the_others() {
+    fn a_panic_is_an_error_and_stops_the_others() {
         for threads in [1, 4] {
             let done = run(NonZeroUsize::new(threads).unwrap(), 1000, Path::new("x"), |n, _: &mut ()| {
                 assert!(n != 3, "on purpose");

@@ -8,10 +8,11 @@ use crate::platform::read_exact_at;
 use std::fs::File;
 use std::path::Path;
 
-/// Bytes at the start of a file that are enough to tell.
+/// Bytes at the start of a file that are enough to recognize it.
 pub(crate) const HEAD: usize = 512;
 
-/// What the file that begins with `head` is instead of what it should be, and what to do about it.
+/// Returns what a failed download left in place of a file that begins with `head`, and how to fix it; `None` when
+/// nothing is recognized.
 pub(crate) fn instead(head: &[u8]) -> Option<(&'static str, &'static str)> {
     const AGAIN: &str = "download the file again, with a token where the repository asks for one";
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
@@ -23,25 +24,25 @@ pub(crate) fn instead(head: &[u8]) -> Option<(&'static str, &'static str)> {
         return Some(("is a Git LFS pointer, not the file itself", "fetch the files with git lfs pull"));
     }
     if ["<!doctype html", "<html", "<head", "<?xml", "<error>"].into_iter().any(begins) {
-        return Some(("is the page of a web server, not the file itself", AGAIN));
+        return Some(("is a web page, not the file itself", AGAIN));
     }
     let messages = ["{\"error\"", "Entry not found", "Access to model", "Invalid username", "Invalid credentials"];
-    messages.into_iter().any(begins).then_some(("is the message of a server, not the file itself", AGAIN))
+    messages.into_iter().any(begins).then_some(("is an error message of a server, not the file itself", AGAIN))
 }
 
-/// How a kind of file begins, what it is, and the way out.
+/// The first bytes of a kind of file, what it is, and how to fix it.
 type Kind = (&'static [u8], &'static str, &'static str);
 
 const KINDS: &[Kind] = &[
-    (b"PK\x03\x04", "is a zip file, as torch.save writes them", "give the folder that it lies in"),
+    (b"PK\x03\x04", "is a zip file, as torch.save writes them", "give its folder"),
     (b"lmgg", "is a GGML file from before GGUF", "convert the checkpoint again"),
     (b"fmgg", "is a GGML file from before GGUF", "convert the checkpoint again"),
     (b"tjgg", "is a GGML file from before GGUF", "convert the checkpoint again"),
     (b"algg", "is a LoRA adapter of llama.cpp from before GGUF", "merge the adapter into its model, then convert that"),
     (b"FUGG", "is a big-endian GGUF file", "take the little-endian file of the model, or convert the checkpoint"),
-    (b"\x1f\x8b", "is packed with gzip", "unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "is packed with zstd", "unpack it first"),
-    (b"7z\xbc\xaf", "is packed with 7-Zip", "unpack it first"),
+    (b"\x1f\x8b", "is compressed with gzip", "decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd", "decompress it first"),
+    (b"7z\xbc\xaf", "is compressed with 7-Zip", "decompress it first"),
 ];
 
 /// The error for `file`, `len` bytes long, whose first bytes are not `GGUF`.
@@ -64,12 +65,13 @@ pub(crate) fn not_gguf(path: &Path, file: &File, len: u64) -> Error {
     Error::new(Code::Gguf, path, what, fix)
 }
 
+/// Returns what a file that is not GGUF is, and how to fix it.
 fn kind(head: &[u8], len: u64) -> (&'static str, &'static str) {
     if len == 0 {
-        return ("is empty", "download or make it again");
+        return ("is empty", "download or convert it again");
     }
     if head.iter().all(|byte| *byte == 0) {
-        return ("begins with nothing but zeros", "the download or the copy was cut: make it again");
+        return ("begins with zeros only", "the download or copy is incomplete: repeat it");
     }
     if let Some((_, what, fix)) = KINDS.iter().find(|(begin, ..)| head.starts_with(begin)) {
         return (what, fix);
@@ -77,11 +79,11 @@ fn kind(head: &[u8], len: u64) -> (&'static str, &'static str) {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     // a safetensors file begins with the length of its JSON header
     if head.get(8) == Some(&b'{') && head.get(5..8).is_some_and(|high| high.iter().all(|byte| *byte == 0)) {
-        return ("is a safetensors file", "give the folder that it lies in");
+        return ("is a safetensors file", "give its folder");
     }
     match text.first() {
         Some(b'{' | b'[') => ("is a JSON file", "give a .gguf file, or the folder of a checkpoint"),
-        _ => ("does not begin with 'GGUF' (byte 0)", "not a GGUF file, or damaged: make it again"),
+        _ => ("does not begin with 'GGUF' (byte 0)", "not a GGUF file, or damaged: download or convert it again"),
     }
 }
 
@@ -90,12 +92,12 @@ mod tests {
     use super::{instead, kind};
 
     #[test]
-    fn what_came_in_a_files_place_is_told_by_its_first_bytes() {
-        for (head, said) in [
+    fn recognizes_failed_downloads() {
+        for (head, expected) in [
             ("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", Some("Git LFS pointer")),
-            ("\u{feff}\r\n<!DOCTYPE html><html>", Some("page of a web server")),
-            ("<HTML>", Some("page of a web server")),
-            ("<?xml version=\"1.0\"?><Error>", Some("page of a web server")),
+            ("\u{feff}\r\n<!DOCTYPE html><html>", Some("web page")),
+            ("<HTML>", Some("web page")),
+            ("<?xml version=\"1.0\"?><Error>", Some("web page")),
             ("{\"error\":\"Repository not found\"}", Some("message of a server")),
             ("Entry not found", Some("message of a server")),
             ("{\"model_type\": \"llama\"}", None),
@@ -103,13 +105,16 @@ mod tests {
             ("", None),
         ] {
             let found = instead(head.as_bytes()).map(|(what, _)| what);
-            assert_eq!(found.is_some(), said.is_some(), "{head}");
-            assert!(said.is_none_or(|said| found.is_some_and(|what| what.contains(said))), "{head}: {found:?}");
+            assert_eq!(found.is_some(), expected.is_some(), "{head}");
+            assert!(
+                expected.is_none_or(|expected| found.is_some_and(|what| what.contains(expected))),
+                "{head}: {found:?}"
+            );
         }
     }
 
     #[test]
-    fn what_is_no_gguf_file_is_called_by_its_name() {
+    fn recognizes_other_kinds_of_files() {
         for (head, word) in [
             (b"\xef\xbb\xbf{\"a\": 1}".as_slice(), "JSON"),
             (b"\x40\x01\0\0\0\0\0\0{\"a\":", "safetensors"),

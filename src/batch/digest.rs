@@ -1,11 +1,11 @@
-//! SHA-256 as the batch uses it: over a stream while it is read or written, over a whole file, and shortened to 16 bytes.
+//! SHA-256 of a stream while it is read or written, of a whole file, and shortened to 16 bytes.
 
 use crate::error::Failure;
-use crate::hex::hex;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use tulu_quantize::hex;
 
 /// A reader or writer whose bytes are hashed as they pass.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Hashed<T> {
 }
 
 impl<T> Hashed<T> {
-    /// Hashes what is read from or written to `inner` from now on.
+    /// Hashes all bytes that are read from or written to `inner` through this value.
     pub(super) fn new(inner: T) -> Self {
         Self { inner, hash: Sha256::new() }
     }

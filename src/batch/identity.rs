@@ -3,9 +3,9 @@
 
 use super::format::Format;
 use super::shard::Shard;
-use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tulu_quantize::hex;
 
 /// The identity of a run. Threads and slots are not part of it, so that another machine can resume a run; in deterministic
 /// runs they are.
@@ -24,7 +24,7 @@ pub(crate) struct Identity {
     /// Version of the sampler ([`crate::engine::SAMPLING_VERSION`]); not in journals of version 1.
     #[serde(default)]
     pub(crate) sampling: u32,
-    /// In deterministic runs: what else the bytes depend on.
+    /// In deterministic runs: everything else that the bytes depend on.
     pub(crate) exact: Option<Exact>,
     /// Context size (`n_ctx`) of the run, given or not; `None` before a model is loaded.
     pub(crate) window: Option<u32>,

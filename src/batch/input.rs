@@ -1,6 +1,5 @@
 //! The input: a regular file, or stdin spooled to an unnamed temporary file, read record by record. Only the 16-byte key of
-//! each record is kept in memory. How records are delimited is in `line_reader` and `json_array`; what they mean is in the
-//! formats.
+//! each record is kept in memory. `line_reader` and `json_array` find the end of a record; the formats parse it.
 
 use super::digest::{Hashed, first_half};
 use super::json_array::JsonArray;

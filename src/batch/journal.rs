@@ -8,11 +8,12 @@
 mod index;
 mod line;
 
-use super::files::{beside, exists, is_folder, lock};
 use super::format::Format;
 use super::identity::{CONTEXT_SIZE, Identity};
+use super::lock::lock;
 use super::manifest::Manifest;
 use super::output::{OutputFile, WrittenOutput};
+use super::paths::{beside, exists, is_folder};
 use super::record_key::{InputIndex, Key};
 use super::shard::Shard;
 use super::sink::{FinishedRecord, RecordSink};
@@ -134,7 +135,7 @@ impl Journal {
         self.resume(run, input, retry)?;
         if self.index.is_lost() && !self.restart {
             let what = "has a damaged first line, and no record of this run";
-            let fix = "run the command that created it, pass --restart to discard it, or choose another -o";
+            let fix = "run the command that created it, give --restart to discard it, or another -o";
             return Err(Failure::input(Code::Journal, what, fix).at(&self.path));
         }
         if self.restart {
@@ -155,7 +156,8 @@ impl Journal {
 
     fn mismatch(&self, why: &str) -> Failure {
         let what = format!("holds {} records of another run: {why}", self.index.entries.len());
-        let fix = "restore the original input and settings, pass --restart to discard the finished records, or choose another -o";
+        let fix =
+            "restore the original input and settings, give --restart to discard the finished records, or another -o";
         Failure::input(Code::ResumeMismatch, what, fix).at(&self.path)
     }
 

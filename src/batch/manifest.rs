@@ -1,9 +1,9 @@
 //! The manifest next to an output: input, model, program and settings of its run. It is written atomically after the output.
 //! `merge` and a repeated command compare it.
 
-use super::files::beside;
 use super::format::Format;
 use super::identity::{Exact, Fingerprint, Identity, Parameters};
+use super::paths::beside;
 use super::shard::Shard;
 use crate::atomic_file::{self, Mode};
 use crate::error::{Code, Failure};

@@ -1,11 +1,11 @@
 //! Joins the outputs of all shards into the output that one run over the whole input would have written. Their manifests show
 //! whether they belong together, whether a shard is missing or duplicated, and whether one was modified.
 
-use super::files::{beside, exists};
 use super::format::Format;
 use super::input::{Framing, InputFile, RecordReader};
 use super::manifest::Manifest;
 use super::output::{OutputFile, WrittenOutput};
+use super::paths::{beside, exists};
 use super::shard::Shard;
 use crate::error::{Code, Failure};
 use crate::sanitize::shown;
@@ -78,7 +78,7 @@ impl ShardOutputs {
             if let Some(error) = reader.errors.remove(&number) {
                 failed += 1;
                 out.put(false, &error)?;
-            } else if let Some(bytes) = reader.items.next()?.and_then(|item| item.bytes) {
+            } else if let Some(bytes) = reader.records.next()?.and_then(|item| item.bytes) {
                 failed += u64::from(is_failed(bytes, self.format));
                 out.put(true, bytes)?;
             } else {
@@ -106,7 +106,7 @@ impl ShardOutputs {
 
 /// Reads the records of a shard's output.
 struct ShardReader {
-    items: RecordReader,
+    records: RecordReader,
     /// Failed records from the separate file, by their number in the input.
     errors: HashMap<u64, Vec<u8>>,
 }
@@ -114,10 +114,10 @@ struct ShardReader {
 impl ShardReader {
     /// Checks for trailing records and returns the SHA-256 of the output; empty if something follows.
     fn finish(mut self) -> Result<String, Failure> {
-        if self.items.next()?.is_some() || !self.errors.is_empty() {
+        if self.records.next()?.is_some() || !self.errors.is_empty() {
             return Ok(String::new());
         }
-        Ok(self.items.sha256())
+        Ok(self.records.sha256())
     }
 }
 
@@ -162,8 +162,8 @@ impl ShardOutput {
         let mut errors = HashMap::new();
         if format.separates_errors() && self.manifest.output.failed != 0 {
             let path = beside(&self.path, "", ".errors")?;
-            let mut items = InputFile::open(&path)?.records(Framing::Lines)?;
-            while let Some(item) = items.next()? {
+            let mut records = InputFile::open(&path)?.records(Framing::Lines)?;
+            while let Some(item) = records.next()? {
                 let bytes = item.bytes.unwrap_or_default();
                 let error: Value = serde_json::from_slice(bytes).unwrap_or_default();
                 let number = error["record"].as_u64().ok_or_else(|| self.changed())?;
@@ -171,7 +171,7 @@ impl ShardOutput {
             }
         }
         // In a format with its own order, the output of each shard is sorted, and the joined output too.
-        Ok(ShardReader { items: source.records(format.output_framing(&self.path))?, errors })
+        Ok(ShardReader { records: source.records(format.output_framing(&self.path))?, errors })
     }
 
     fn changed(&self) -> Failure {

@@ -5,7 +5,7 @@
 
 mod defaults;
 mod digest;
-pub(crate) mod files;
+
 mod finished_output;
 mod format;
 mod formats;
@@ -14,11 +14,13 @@ mod input;
 mod journal;
 mod json_array;
 mod line_reader;
+mod lock;
 pub(crate) mod manifest;
 mod merge;
 mod options;
 mod output;
 mod output_framing;
+pub(crate) mod paths;
 mod record;
 mod record_buffer;
 mod record_key;

@@ -1,11 +1,10 @@
-//! The checked options of a run, and what follows from them: its identity, the defaults of its records, and the number of
-//! slots.
+//! The checked options of a run. Its identity, the defaults of its records and the number of slots are derived from them.
 
 use super::defaults::Defaults;
-use super::files::is_file;
 use super::format::Format;
 use super::identity::{Exact, Fingerprint, Identity, MachineSettings, Parameters};
 use super::manifest::ProgramInfo;
+use super::paths::is_file;
 use super::shard::Shard;
 use super::workload::WorkloadEstimate;
 use crate::engine::{EngineSettings, SAMPLING_VERSION, Sampling, VocabFile};

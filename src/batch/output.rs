@@ -2,9 +2,9 @@
 //! run writes to are `journal` and `stdout_sink`.
 
 use super::digest::Hashed;
-use super::files::beside;
 use super::format::Format;
 use super::output_framing::OutputFraming;
+use super::paths::beside;
 use crate::atomic_file::{self, AtomicFile, Mode};
 use crate::error::Failure;
 use std::fs;
@@ -92,7 +92,10 @@ mod tests {
         let written = output.finish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "[\n{\"a\":1}\n]\n");
         assert_eq!(fs::read_to_string(written.errors.unwrap()).unwrap(), "{\"b\":1}\n");
-        assert_eq!(written.sha256, crate::hex::hex(&<sha2::Sha256 as sha2::Digest>::digest(fs::read(&path).unwrap())));
+        assert_eq!(
+            written.sha256,
+            tulu_quantize::hex(&<sha2::Sha256 as sha2::Digest>::digest(fs::read(&path).unwrap()))
+        );
 
         drop(OutputFile::create(&path, Format::AlpacaEval).unwrap());
         let output = OutputFile::create(&path, Format::AlpacaEval).unwrap();

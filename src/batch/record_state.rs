@@ -81,7 +81,7 @@ impl RecordState {
             let what = format!(
                 "the prompt has at least {n_least} tokens; the context is {n_ctx} tokens, including the answer"
             );
-            return Err(Failure::input(Code::ContextLength, what, "shorten the prompt, or pass a larger -c"));
+            return Err(Failure::input(Code::ContextLength, what, "shorten the prompt, or give a larger -c"));
         }
         let options = &self.record.options;
         let (ids, mut stop, notice) = match &conversation.prompt {

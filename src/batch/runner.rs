@@ -12,12 +12,12 @@ use super::sink::{FinishedRecord, RecordSink};
 use crate::clock;
 use crate::decode::{Answer, Decoder, Event, FinishReason, RequestId};
 use crate::error::{Code, Exit, Failure};
-use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
 use crate::sanitize::one_line;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet, VecDeque};
+use tulu_quantize::hex;
 
 /// Error code of a record whose id occurred before.
 const DUPLICATE: &str = "duplicate_custom_id";
@@ -274,7 +274,7 @@ impl<'r, 'm> Runner<'r, 'm> {
         let largest = self.defaults.n_ctx_train.is_some_and(|trained| self.decoder.n_ctx() >= trained as usize);
         let (code, fix) = match failure.code {
             Code::ContextLength if largest => ("context_length_exceeded", "shorten the prompt"),
-            Code::ContextLength => ("context_length_exceeded", "shorten the prompt, or pass a larger -c"),
+            Code::ContextLength => ("context_length_exceeded", "shorten the prompt, or give a larger -c"),
             Code::Sampling => ("invalid_parameter", failure.fix.as_str()),
             _ => ("invalid_prompt", failure.fix.as_str()),
         };

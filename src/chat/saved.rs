@@ -9,7 +9,6 @@ use super::saved_files::kv_path;
 use crate::atomic_file::{self, Mode};
 use crate::engine::{Model, Token};
 use crate::error::{Code, Failure};
-use crate::hex::hex;
 use crate::prompt::{Message, Role};
 use crate::sanitize::one_line;
 use crate::stderr;
@@ -18,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use tulu_quantize::hex;
 
 /// The value of `format` in every file.
 const FORMAT: &str = "tulu-quant conversation";
@@ -265,7 +265,7 @@ impl From<&Message> for MessageDocument {
 
 impl MessageDocument {
     fn read(self) -> Result<Message, String> {
-        let role = Role::named(&self.role).ok_or("its role is not system, user or assistant")?;
+        let role = Role::from_name(&self.role).ok_or("its role is not system, user or assistant")?;
         let Some(ids) = self.ids.filter(|_| role == Role::Assistant) else {
             return Ok(Message::new(role, self.content));
         };

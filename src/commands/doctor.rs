@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let hub = hub.ok();
     if let Some(hub) = hub.as_ref().filter(|hub| hub.sends_secret_unencrypted()) {
-        advice.push(format!("the token goes to {} without encryption: give HF_ENDPOINT as https", hub.endpoint));
+        advice.push(format!("the token is sent to {} without encryption: use an https HF_ENDPOINT", hub.endpoint));
     }
     let text = if args.json {
         let features: Vec<Value> =

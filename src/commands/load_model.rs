@@ -49,9 +49,9 @@ pub(super) fn model(
     });
     let model = model.map_err(|failure| match (failure.code, interrupt.asked()) {
         (Code::Interrupted, Some(exit)) => Failure { exit, ..failure },
-        // what this program made and keeps is made again, not repaired
+        // A file in our cache is created again, not repaired.
         (Code::Model, _) if crate::model::app_dirs::cache_dir().is_ok_and(|cache| path.starts_with(cache)) => {
-            Failure { fix: "delete the file; the same command makes it again".to_owned(), ..failure }
+            Failure { fix: "delete the file; the same command creates it again".to_owned(), ..failure }
         }
         _ => failure,
     })?;

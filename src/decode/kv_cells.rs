@@ -100,8 +100,8 @@ mod tests {
         assert_eq!(plan(3, 0), Some(vec![]), "enough is free");
         assert_eq!(plan(4, 0), Some(vec![(7, 4)]), "one cell, from the end of the first");
         assert_eq!(plan(5, 0), Some(vec![(7, 3)]));
-        assert_eq!(plan(6, 0), Some(vec![(7, 0), (8, 2)]), "what two slots use is free when both have been cut");
-        assert_eq!(plan(6, 4), Some(vec![(7, 4), (8, 0), (9, 2)]), "what must stay stays");
+        assert_eq!(plan(6, 0), Some(vec![(7, 0), (8, 2)]), "a shared cell is free after both slots release it");
+        assert_eq!(plan(6, 4), Some(vec![(7, 4), (8, 0), (9, 2)]), "protected cells stay");
         assert_eq!(plan(12, 0), Some(vec![(7, 0), (8, 0), (9, 0)]));
         assert_eq!(plan(12, 1), None);
         assert_eq!(plan(13, 0), None);

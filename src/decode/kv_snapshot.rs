@@ -1,5 +1,5 @@
 //! Saves the KV cache of a conversation to a file and loads it. The file format is llama.cpp's (magic, version, tokens, cells,
-//! layers); what llama.cpp asserts about it is checked here first. The caller (`chat/kv.rs`) checks that the file is intact
+//! layers); what llama.cpp asserts about it is checked here first. The caller (`chat/kv_file.rs`) checks that the file is intact
 //! and belongs to this model.
 
 use super::decoder::Decoder;

@@ -1,4 +1,4 @@
-//! What goes into the decoder and what comes out: requests, events, answers.
+//! The input and output of the decoder: requests, events, answers.
 
 use super::logprobs::TokenLogprob;
 use crate::engine::{Sampling, Token};

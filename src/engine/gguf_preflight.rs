@@ -17,7 +17,7 @@ use tulu_quantize::table_problems;
 /// Alignment of a tensor in memory, in bytes; llama.cpp aborts on another one.
 const TENSOR_ALIGNMENT: u64 = 32;
 
-/// What the header of a sound model tells.
+/// The information in the header of a sound model.
 pub(super) struct Preflight {
     /// The dimensions.
     pub(super) dims: ModelDims,
@@ -108,7 +108,7 @@ fn tensors(gguf: &Gguf) -> Result<(), String> {
         }
         if !t.offset.is_multiple_of(TENSOR_ALIGNMENT) {
             let (name, alignment) = (&t.name, gguf.alignment);
-            let at = format!("lies at byte {} (general.alignment {alignment})", t.offset);
+            let at = format!("is at byte {} (general.alignment {alignment})", t.offset);
             return Err(format!("tensor '{name}' {at}, and llama.cpp reads at multiples of {TENSOR_ALIGNMENT}"));
         }
     }

@@ -133,12 +133,12 @@ mod tests {
     fn the_default_context_is_reduced_to_fit_and_a_given_one_is_refused() {
         let dims = tulu_13b();
         assert_eq!(context_size(&dims, &settings(None), &free(64 * GIB)).ok(), Some(4096));
-        let cut = context_size(&dims, &settings(None), &free(9 * GIB)).unwrap_or(0);
-        assert!((256..4096).contains(&cut) && cut.is_multiple_of(256), "{cut}");
+        let reduced = context_size(&dims, &settings(None), &free(9 * GIB)).unwrap_or(0);
+        assert!((256..4096).contains(&reduced) && reduced.is_multiple_of(256), "{reduced}");
         let refused = context_size(&dims, &settings(Some(4096)), &free(10 * GIB));
         assert!(refused.is_err_and(|failure| failure.code == Code::Memory && failure.fix.contains("-ctk q8_0")));
         let refused = context_size(&dims, &settings(Some(4096)), &free(9 * GIB));
-        assert!(refused.is_err_and(|failure| failure.fix == format!("give -c {cut} or less")));
+        assert!(refused.is_err_and(|failure| failure.fix == format!("give -c {reduced} or less")));
     }
 
     #[test]

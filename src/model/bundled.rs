@@ -3,8 +3,8 @@
 
 use crate::atomic_file::{self, Mode};
 use crate::error::Failure;
-use crate::hex::hex;
 use std::path::{Path, PathBuf};
+use tulu_quantize::hex;
 
 /// The name of the model.
 pub(crate) const NAME: &str = "tulu-tiny";

@@ -5,7 +5,6 @@ use super::if_exists;
 use super::{fingerprint, lock};
 use crate::atomic_file::{self, Mode};
 use crate::error::{Code, Failure};
-use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::sanitize::shown;
 use crate::stderr;
@@ -15,6 +14,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use tulu_quantize::gguf::Gguf;
+use tulu_quantize::hex;
 use tulu_quantize::{Class, Error};
 
 /// Files up to this length are hashed completely, larger ones by samples, so that the check at each start is fast.

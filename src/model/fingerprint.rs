@@ -1,7 +1,6 @@
 //! Identity of a model file: a fast hash of samples, and the full SHA-256 for the manifest.
 
 use crate::error::Failure;
-use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::sanitize::shown;
 use crate::stderr;
@@ -11,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
+use tulu_quantize::hex;
 
 /// Bytes at the beginning, where the metadata and the tensor table are.
 const HEAD: u64 = 4 << 20;

@@ -10,7 +10,6 @@ use super::if_exists;
 use super::model_ref::{self, ModelRef};
 use super::{app_dirs, bundled, cached_gguf, registry};
 use crate::error::{Code, Failure};
-use crate::hex::hex;
 use crate::interrupt::Interrupt;
 use crate::sanitize::shown;
 use crate::stderr;
@@ -19,6 +18,7 @@ use crate::watch::Watch;
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use tulu_quantize::hex;
 use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, convert};
 
 /// The type to convert to without `:TYPE`.

@@ -119,7 +119,10 @@ impl CheckpointSource {
 
 impl RemoteWeights {
     fn arrival(&self, plan: &Plan, journal: &Path) -> StreamOptions {
-        StreamOptions { connections: self.connections, ..StreamOptions::of(plan.source_bytes, journal.to_owned()) }
+        StreamOptions {
+            connections: self.connections,
+            ..StreamOptions::for_size(plan.source_bytes, journal.to_owned())
+        }
     }
 }
 

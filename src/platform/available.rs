@@ -1,27 +1,27 @@
-//! How much memory this process may still take: of the machine, of the control groups it is in, and of `ulimit`.
+//! The memory that this process can still allocate: limited by the machine, its control groups, and `ulimit`.
 
 use super::cgroup;
 use std::path::Path;
 
-/// Memory that can be had.
+/// Available memory, and its limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Available {
-    /// Bytes; `u64::MAX` where the system does not say.
+    /// Bytes; `u64::MAX` if the system does not report them.
     pub(crate) bytes: u64,
-    /// What bounds them, after "X GiB …", such as `is free`.
+    /// The limit, as it follows "X GiB …" in a message, such as "is free".
     pub(crate) bound: String,
-    /// What gives more, as advice.
+    /// Advice to get more memory.
     pub(crate) more: &'static str,
 }
 
 impl Available {
-    /// `bytes` of the machine.
+    /// `bytes` are limited by the machine only.
     pub(crate) fn of_machine(bytes: u64) -> Self {
         Self { bytes, bound: "is free".to_owned(), more: "close other programs" }
     }
 }
 
-/// What can be had now without swapping.
+/// Returns the memory that is available without swapping.
 pub(crate) fn available_memory() -> Available {
     #[cfg(target_os = "linux")]
     {
@@ -35,18 +35,18 @@ pub(crate) fn available_memory() -> Available {
     }
 }
 
-/// The least of all bounds. `root`: where `/proc` and `/sys` are.
+/// Returns the smallest of all limits. `root`: the folder of `/proc` and `/sys`.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "reads Linux's /proc and /sys"))]
 fn available(root: &Path) -> Available {
     let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap_or_default();
     let (status, limits) = (read("proc/self/status"), read("proc/self/limits"));
     let mut bounds = vec![Available::of_machine(kilobytes(&read("proc/meminfo"), "MemAvailable:").unwrap_or(u64::MAX))];
-    bounds.extend(cgroup::memory(root).map(|room| Available {
-        bytes: room.free,
+    bounds.extend(cgroup::memory(root).map(|left| Available {
+        bytes: left.free,
         bound: format!(
             "is left of the limit of {} that the control group {} has",
-            crate::table::gib(room.limit),
-            crate::sanitize::shown(&room.group)
+            crate::table::gib(left.limit),
+            crate::sanitize::shown(&left.group)
         ),
         more: "ask for more memory (Slurm --mem, systemd MemoryMax, docker -m, Kubernetes limits)",
     }));
@@ -65,13 +65,13 @@ fn available(root: &Path) -> Available {
     bounds.into_iter().min_by_key(|bound| bound.bytes).unwrap_or_else(|| Available::of_machine(u64::MAX))
 }
 
-/// The number of a line `NAME  N kB`, in bytes.
+/// Returns the number of a line `NAME  N kB`, in bytes.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The soft limit of a line of `/proc/self/limits`: `NAME  SOFT  HARD  UNIT`; `None` when it is unlimited.
+/// Returns the soft limit of a line of `/proc/self/limits`, `NAME  SOFT  HARD  UNIT`; `None` if it is unlimited.
 fn soft_limit(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }

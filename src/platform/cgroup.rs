@@ -1,54 +1,57 @@
-//! Control groups as the kernel shows them: the group of this process and the groups around it, in v1 and in v2. Slurm,
-//! systemd and containers set their limits there. Formats: `cgroups(7)`, the kernel's `admin-guide/cgroup-v1/memory.rst` and
+//! Memory limits and CPU quotas of control groups, v1 and v2: of the group of this process and of its ancestors. Slurm,
+//! systemd and containers set them. Formats: `cgroups(7)`, the kernel's `admin-guide/cgroup-v1/memory.rst` and
 //! `admin-guide/cgroup-v2.rst`.
 
 use std::path::{Path, PathBuf};
 
-/// Limits from here up are v1's way to say that there is none (`PAGE_COUNTER_MAX` in bytes).
+/// In v1, a limit of this size or more means that there is no limit (`PAGE_COUNTER_MAX` in bytes).
 const UNLIMITED: u64 = 1 << 62;
 
-/// Which hierarchy a group belongs to: their files have other names.
+/// Version of a hierarchy; the names of its files depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     V1,
     V2,
 }
 
-/// The limit that is nearest: what a group may still take.
+/// The memory that a group can still allocate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Room {
-    /// Bytes.
+pub(super) struct MemoryLeft {
+    /// Bytes that can still be allocated.
     pub(super) free: u64,
     /// The limit in bytes.
     pub(super) limit: u64,
-    /// The group's folder.
+    /// Folder of the group.
     pub(super) group: PathBuf,
 }
 
-/// What this process may still take of the memory limits of its group and of every group around it; the least of them.
-/// Page cache that the kernel can drop is not counted as used. `root`: where `/proc` and `/sys` are, `/` but in tests.
-pub(super) fn memory(root: &Path) -> Option<Room> {
-    let rooms = hierarchies(root, "memory").into_iter().flat_map(|(version, top, group)| {
-        let bounds = |folder: &PathBuf| *folder == group || passes_on(version, folder);
-        around(&group, &top).filter(bounds).filter_map(|folder| room(version, &folder)).collect::<Vec<_>>()
+/// Returns the memory that this process can still allocate: the smallest value of its group and all ancestors. Page cache that
+/// the kernel can reclaim does not count as used. `root`: the folder of `/proc` and `/sys`.
+pub(super) fn memory(root: &Path) -> Option<MemoryLeft> {
+    let all = hierarchies(root, "memory").into_iter().flat_map(|(version, top, group)| {
+        let applies = |folder: &PathBuf| *folder == group || is_hierarchical(version, folder);
+        with_ancestors(&group, &top)
+            .filter(applies)
+            .filter_map(|folder| memory_left(version, &folder))
+            .collect::<Vec<_>>()
     });
-    rooms.min_by_key(|room| room.free)
+    all.min_by_key(|left| left.free)
 }
 
-/// Processor time that the groups of this process may take, in CPUs (1.5: three halves of one); the least of them.
+/// Returns the CPU quota of this process, in CPUs (1.5 is one and a half): the smallest of its group and all ancestors.
 pub(super) fn cpus(root: &Path) -> Option<f64> {
     let quotas = hierarchies(root, "cpu").into_iter().flat_map(|(version, top, group)| {
-        around(&group, &top).filter_map(move |folder| quota(version, &folder)).collect::<Vec<_>>()
+        with_ancestors(&group, &top).filter_map(move |folder| quota(version, &folder)).collect::<Vec<_>>()
     });
     quotas.min_by(f64::total_cmp)
 }
 
-/// The group and the groups around it that can be seen, up to `top`.
-fn around<'p>(group: &'p Path, top: &'p Path) -> impl Iterator<Item = PathBuf> + 'p {
+/// Returns the group and its ancestors, up to `top`.
+fn with_ancestors<'p>(group: &'p Path, top: &'p Path) -> impl Iterator<Item = PathBuf> + 'p {
     group.ancestors().take_while(move |folder| folder.starts_with(top)).map(Path::to_owned)
 }
 
-/// Of each hierarchy that may hold `controller`: its version, where it is mounted, and the folder of this process's group.
+/// Returns, for each hierarchy that can have `controller`: its version, its mount point, and the folder of this process's group.
 fn hierarchies(root: &Path, controller: &str) -> Vec<(Version, PathBuf, PathBuf)> {
     let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap_or_default();
     let (groups, mounts) = (read("proc/self/cgroup"), read("proc/self/mountinfo"));
@@ -71,8 +74,8 @@ fn hierarchies(root: &Path, controller: &str) -> Vec<(Version, PathBuf, PathBuf)
         });
         let Some(path) = path else { continue };
         let top = root.join(mount.point.trim_start_matches('/'));
-        // A container may see only its own group, mounted as the root; then the path begins with that group, or leads out of
-        // what can be seen.
+        // In a container, only its own group may be mounted, as the root. Then the path begins with that group, or leads out of
+        // the visible part.
         let below = Path::new(path).strip_prefix(&mount.root).ok();
         let below =
             below.filter(|below| below.components().all(|part| matches!(part, std::path::Component::Normal(_))));
@@ -82,11 +85,11 @@ fn hierarchies(root: &Path, controller: &str) -> Vec<(Version, PathBuf, PathBuf)
     found
 }
 
-/// A line of `/proc/self/mountinfo`, the parts that are needed.
+/// The needed fields of a line of `/proc/self/mountinfo`.
 struct Mount<'l> {
-    /// The folder of the file system that is mounted.
+    /// The mounted folder of the file system.
     root: String,
-    /// Where.
+    /// The mount point.
     point: String,
     kind: &'l str,
     options: &'l str,
@@ -104,21 +107,21 @@ impl<'l> Mount<'l> {
     }
 }
 
-/// Spaces and the like are written as three octal digits.
+/// Replaces octal escapes: the kernel writes white space and backslashes as three octal digits.
 fn unescaped(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(text.to_owned(), |text, (code, character)| text.replace(code, character))
 }
 
-/// Whether the limit of the group in `folder` holds for the groups in it; v1 has a switch for that.
-fn passes_on(version: Version, folder: &Path) -> bool {
+/// Returns whether the limit of the group in `folder` applies to its descendants; v1 has a switch for it.
+fn is_hierarchical(version: Version, folder: &Path) -> bool {
     let switch = || std::fs::read_to_string(folder.join("memory.use_hierarchy"));
     version == Version::V2 || switch().map_or(true, |text| text.trim() != "0")
 }
 
-/// What the group in `folder` may still take, if it has a limit.
-fn room(version: Version, folder: &Path) -> Option<Room> {
+/// Returns the memory that the group in `folder` can still allocate; `None` without a limit.
+fn memory_left(version: Version, folder: &Path) -> Option<MemoryLeft> {
     let number = |file: &str| -> Option<u64> { std::fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok() };
     let (limit, used, reclaimable): (_, _, &[&str]) = match version {
         Version::V1 => {
@@ -126,7 +129,7 @@ fn room(version: Version, folder: &Path) -> Option<Room> {
             (limit, number("memory.usage_in_bytes")?, &["total_inactive_file", "total_active_file"])
         }
         Version::V2 => {
-            // Beyond `high` the kernel slows the group down until it gives memory back.
+            // Above `high`, the kernel throttles the group until it frees memory.
             let limit = [number("memory.max"), number("memory.high")].into_iter().flatten().min();
             (limit, number("memory.current")?, &["inactive_file", "active_file", "slab_reclaimable"])
         }
@@ -137,10 +140,10 @@ fn room(version: Version, folder: &Path) -> Option<Room> {
     let cache =
         entries.filter(|(name, _)| reclaimable.contains(name)).filter_map(|(_, n)| n.trim().parse::<u64>().ok());
     let cache = cache.fold(0, u64::saturating_add);
-    Some(Room { free: limit.saturating_sub(used.saturating_sub(cache)), limit, group: folder.to_owned() })
+    Some(MemoryLeft { free: limit.saturating_sub(used.saturating_sub(cache)), limit, group: folder.to_owned() })
 }
 
-/// CPUs that the group in `folder` may use, if it has a quota.
+/// Returns the CPU quota of the group in `folder`; `None` without a quota.
 fn quota(version: Version, folder: &Path) -> Option<f64> {
     let read = |file: &str| std::fs::read_to_string(folder.join(file)).ok();
     let (quota, period) = match version {
@@ -151,7 +154,7 @@ fn quota(version: Version, folder: &Path) -> Option<f64> {
             (quota.to_owned(), period.to_owned())
         }
     };
-    // No quota is `max` in v2 and -1 in v1.
+    // `max` (v2) and -1 (v1) mean no quota.
     let (quota, period) = (quota.trim().parse::<u64>().ok()?, period.trim().parse::<u64>().ok()?);
     (period > 0).then(|| quota as f64 / period as f64)
 }

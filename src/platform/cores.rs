@@ -1,11 +1,11 @@
-//! How many cores this process has: those it may run on, two hardware threads of a core counting once, and no more than its
-//! control groups give it time for.
+//! The number of physical cores that this process may use: limited by its CPU affinity and by the CPU quota of its control
+//! groups. Two hardware threads of a core count once.
 
 use super::cgroup;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Cores, at least 1.
+/// Returns the number of cores, at least 1.
 pub(crate) fn cores() -> usize {
     #[cfg(target_os = "linux")]
     {
@@ -19,7 +19,7 @@ pub(crate) fn cores() -> usize {
     }
 }
 
-/// The same of the system whose `/proc` and `/sys` are in `root`; `None` when it does not say which CPUs are allowed.
+/// As [`cores`], for the system whose `/proc` and `/sys` are in `root`; `None` if it does not report the allowed CPUs.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "reads Linux's /proc and /sys"))]
 fn cores_of(root: &Path) -> Option<usize> {
     let status = std::fs::read_to_string(root.join("proc/self/status")).ok()?;
@@ -30,19 +30,19 @@ fn cores_of(root: &Path) -> Option<usize> {
         siblings.and_then(|siblings| siblings.first().copied()).unwrap_or(*cpu)
     };
     let cores: BTreeSet<usize> = allowed.iter().map(first_sibling).collect();
-    // A thread that is stopped because the quota is used up lets all others wait for it, so a part of a CPU is none.
+    // Round the quota down: if it is used up, one thread is stopped and all others wait for it.
     let quota = cgroup::cpus(root).map_or(usize::MAX, |cpus| cpus.floor() as usize);
     Some(cores.len().min(quota).max(1))
 }
 
-/// A list such as `0-3,8`, at most as many as Linux has CPUs.
+/// Parses a list such as `0-3,8`; limited to the maximum number of CPUs of Linux.
 fn list(text: &str) -> Option<BTreeSet<usize>> {
-    const MOST: usize = 8192;
+    const MAX: usize = 8192;
     let mut all = BTreeSet::new();
     for part in text.trim().split(',') {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         let (from, to) = (from.trim().parse::<usize>().ok()?, to.trim().parse::<usize>().ok()?);
-        all.extend(from..=to.min(MOST));
+        all.extend(from..=to.min(MAX));
     }
     (!all.is_empty()).then_some(all)
 }
@@ -53,13 +53,13 @@ mod tests {
     use crate::platform::available::fake::Tree;
 
     #[test]
-    fn a_list_of_cpus_has_ranges() {
+    fn parses_cpu_lists() {
         assert_eq!(list("0-2,8\n").map(|cpus| cpus.into_iter().collect()), Some(vec![0, 1, 2, 8]));
         assert_eq!(list(""), None);
         assert_eq!(list("0-x"), None);
     }
 
-    /// A machine of 8 cores with 2 threads each: CPU n and n + 8 are one core.
+    /// A machine with 8 cores of 2 threads each: CPUs n and n + 8 are one core.
     fn machine(allowed: &str) -> Tree {
         let mut tree = Tree::new().file("proc/self/status", &format!("Name:\tx\nCpus_allowed_list:\t{allowed}\n"));
         for cpu in 0..16 {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_of_one_core_count_once() {
+    fn hardware_threads_of_a_core_count_once() {
         for (allowed, cores) in [("0-15", 8), ("0-3,8-11", 4), ("5,13", 1), ("0-7", 8), ("3", 1)] {
             assert_eq!(cores_of(machine(allowed).root()), Some(cores), "{allowed}");
         }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_bounds_the_cores() {
+    fn a_cpu_quota_limits_the_cores() {
         let v2 = |quota: &str| {
             machine("0-15")
                 .v2("/job/step")

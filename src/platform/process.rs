@@ -1,6 +1,6 @@
 //! This process: its memory, and the environment that the C libraries read before `main`.
 
-/// The most memory that this process had so far, in bytes, where the system tells.
+/// Returns the peak resident memory of this process in bytes; `None` if the system does not report it.
 pub(crate) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -8,7 +8,7 @@ pub(crate) fn peak_memory() -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Returns the total and the available memory of the machine in bytes; zeros where the system does not tell.
+/// Returns the total and the available memory of the machine in bytes; zeros if the system does not report it.
 pub(crate) fn machine_memory() -> (u64, u64) {
     let mut system = sysinfo::System::new();
     system.refresh_memory();

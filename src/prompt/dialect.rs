@@ -1,9 +1,8 @@
-//! What templates written for Python's Jinja2 say and minijinja does not know, said in its words: line ends, TRL's
-//! `{% generation %}` mark, and the `%` that formats a string.
+//! Translates Jinja2 syntax that minijinja lacks: line ends, TRL's `{% generation %}` tag, and string formatting with `%`.
 
-/// `source` with the same meaning and the same lines.
+/// Translates a template; meaning and line numbers stay the same.
 pub(super) fn to_minijinja(source: &str) -> String {
-    // Jinja2 reads every line end as \n.
+    // Jinja2 treats every line end as \n.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
     let mut rest = source.as_str();
@@ -35,16 +34,16 @@ pub(super) fn to_minijinja(source: &str) -> String {
     out
 }
 
-/// After a `{% raw %}` tag, the text that is no code, and its length.
+/// Returns the raw text after a `{% raw %}` tag, and its length; nothing after other tags.
 fn raw<'s>(tag: &str, after: &'s str) -> (&'s str, usize) {
     let word = tag.trim_start_matches("{%").trim_end_matches("%}").trim_matches(['-', '+', ' ', '\n', '\t']);
     let end = if word == "raw" { after.find("endraw").unwrap_or(after.len()) } else { 0 };
-    // What is written before `endraw` ends in `{%` and spaces; the tag is code again from there on.
+    // The raw text ends at the `{%` before `endraw`.
     let end = after[..end].rfind("{%").unwrap_or(end);
     (&after[..end], end)
 }
 
-/// A token of an expression, as far as it matters here.
+/// The kind of a token in an expression, as far as needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Space,
@@ -55,7 +54,7 @@ enum Kind {
     Other,
 }
 
-/// Translates the code that `tag` begins with, up to `end`; answers how long it is, and the translation.
+/// Translates the tag or expression at the beginning of `tag`, up to `end`. Returns its length and the translation.
 fn code(tag: &str, end: &str) -> (usize, String) {
     let (mut tokens, mut at, mut depth) = (Vec::new(), 2, 0_u32);
     while let Some(c) = tag[at..].chars().next() {
@@ -80,9 +79,9 @@ fn code(tag: &str, end: &str) -> (usize, String) {
     }
     let close = tag[at..].find(end).map_or(0, |n| n + end.len());
     if end == "%}" {
-        mark(&mut tokens);
+        replace_generation(&mut tokens);
     }
-    let written = format!("{}{}{}", &tag[..2], formats(&tokens), &tag[at..at + close]);
+    let written = format!("{}{}{}", &tag[..2], translate_formats(&tokens), &tag[at..at + close]);
     (at + close, written)
 }
 
@@ -90,7 +89,7 @@ fn word(c: char) -> bool {
     c == '_' || c.is_alphanumeric()
 }
 
-/// Bytes of a string literal with its quotes.
+/// Length of a string literal in bytes, with its quotes.
 fn text_len(text: &str, quote: char) -> usize {
     let mut escaped = false;
     for (i, c) in text.char_indices().skip(1) {
@@ -104,8 +103,8 @@ fn text_len(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// `{% generation %}` marks what an assistant says, for training; it writes its body. Its variables are its own.
-fn mark(tokens: &mut [(Kind, &str)]) {
+/// Replaces `{% generation %}`, which marks answers for training and writes its body, by `{% with %}`: both have a scope.
+fn replace_generation(tokens: &mut [(Kind, &str)]) {
     let first = tokens.iter_mut().find(|(kind, text)| *kind != Kind::Space && !matches!(*text, "-" | "+"));
     match first {
         Some((Kind::Word, text)) if *text == "generation" => *text = "with",
@@ -114,8 +113,8 @@ fn mark(tokens: &mut [(Kind, &str)]) {
     }
 }
 
-/// `'…' % x` is `'…'|format(x)`.
-fn formats(tokens: &[(Kind, &str)]) -> String {
+/// Translates `'…' % x` to `'…'|format(x)`.
+fn translate_formats(tokens: &[(Kind, &str)]) -> String {
     let mut out = String::new();
     let mut i = 0;
     while let Some((kind, text)) = tokens.get(i) {
@@ -127,7 +126,7 @@ fn formats(tokens: &[(Kind, &str)]) -> String {
         }
         let from = skip_space(tokens, next + 1);
         let to = operand(tokens, from);
-        let inner = formats(&tokens[from..to]);
+        let inner = translate_formats(&tokens[from..to]);
         let group = tokens.get(from).filter(|(kind, _)| *kind == Kind::Open && closing(tokens, from) == to);
         out.push_str(&match group {
             Some((_, "(")) => format!("|format{inner}"),
@@ -143,7 +142,7 @@ fn skip_space(tokens: &[(Kind, &str)], from: usize) -> usize {
     (from..tokens.len()).find(|i| tokens[*i].0 != Kind::Space).unwrap_or(tokens.len())
 }
 
-/// The end of the bracket that opens at `from`.
+/// The index after the bracket that closes the one at `from`.
 fn closing(tokens: &[(Kind, &str)], from: usize) -> usize {
     let mut depth = 0_u32;
     for (i, (kind, _)) in tokens.iter().enumerate().skip(from) {
@@ -157,8 +156,7 @@ fn closing(tokens: &[(Kind, &str)], from: usize) -> usize {
     tokens.len()
 }
 
-/// The end of the operand that begins at `from`: a name, number, text or bracket, with the attributes, calls and filters
-/// that follow it.
+/// The index after the operand at `from`: a name, number, string or bracket, with its attributes, calls and filters.
 fn operand(tokens: &[(Kind, &str)], from: usize) -> usize {
     let mut at = from;
     while matches!(tokens.get(at), Some((Kind::Other, "-" | "+"))) {
@@ -184,7 +182,7 @@ mod tests {
     use super::to_minijinja;
 
     #[test]
-    fn what_jinja2_knows_is_said_in_minijinjas_words() {
+    fn jinja2_syntax_is_translated() {
         for (source, wanted) in [
             ("a\r\nb\rc\n", "a\nb\nc\n"),
             ("{% generation %}x{% endgeneration %}", "{% with %}x{% endwith %}"),
@@ -218,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn no_source_is_too_odd() {
+    fn no_source_panics() {
         // Every short text over the characters that matter.
         let alphabet = ["{", "%", "}", "'", "(", ")", "-", "x", " ", "#", "é"];
         for n in 0..alphabet.len().pow(5) {

@@ -6,7 +6,7 @@ use jiff::{Timestamp, Zoned};
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
 
-/// Adds them to `env`.
+/// Adds the functions and filters to `env`.
 pub(super) fn add_to(env: &mut Environment<'_>) {
     env.add_function("raise_exception", |why: String| -> Result<String, Error> { Err(invalid(why)) });
     env.add_function("strftime_now", |format: String| strftime(&format, &now()));
@@ -17,7 +17,7 @@ fn invalid(what: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, what)
 }
 
-/// The local time; with SOURCE_DATE_EPOCH, which reproducible work sets, that time in UTC.
+/// The local time; with SOURCE_DATE_EPOCH, for reproducible results, that time in UTC.
 fn now() -> Zoned {
     let fixed = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok());
     match fixed.and_then(|seconds| Timestamp::from_second(seconds).ok()) {
@@ -31,8 +31,8 @@ fn strftime(format: &str, time: &Zoned) -> Result<String, Error> {
     jiff::fmt::strtime::format(format, time).map_err(|err| invalid(format!("strftime_now('{format}'): {err}")))
 }
 
-/// `tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: `json.dumps`, without the escapes for
-/// HTML that Jinja's own has.
+/// `tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: Python's `json.dumps`, without the HTML
+/// escapes of Jinja's own filter.
 fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
     let mut positional = positional.0.into_iter();
     let mut option = |name: &str| -> Result<Option<Value>, Error> {
@@ -54,7 +54,7 @@ fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<Strin
     Ok(out)
 }
 
-/// What stands before an item for each level: spaces, or the text given.
+/// The indentation per level: spaces, or the given text.
 fn indentation(value: Value) -> Result<String, Error> {
     const MOST: usize = 100;
     if let Some(text) = value.as_str() {
@@ -72,7 +72,7 @@ fn pair(value: &Value) -> Result<(String, String), Error> {
     }
 }
 
-/// How `json.dumps` writes.
+/// The options of `json.dumps`.
 struct Dump {
     ascii: bool,
     indent: Option<String>,
@@ -82,11 +82,11 @@ struct Dump {
 }
 
 impl Dump {
-    /// Values nested deeper are refused.
-    const DEPTH: usize = 100;
+    /// Limit on the nesting.
+    const MAX_DEPTH: usize = 100;
 
     fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
-        if depth > Self::DEPTH {
+        if depth > Self::MAX_DEPTH {
             return Err(invalid("tojson: the value is nested too deeply"));
         }
         match value.kind() {
@@ -144,7 +144,7 @@ impl Dump {
         Ok(())
     }
 
-    /// Keys are strings; Python turns numbers, booleans and None into some.
+    /// Writes a key; like Python, converts numbers, booleans and None to strings.
     fn key(&self, key: &Value, out: &mut String) -> Result<(), Error> {
         match key.kind() {
             ValueKind::String => self.text(key.as_str().unwrap_or_default(), out),
@@ -180,7 +180,7 @@ impl Dump {
     }
 }
 
-/// A number as Python writes it: a float keeps its point.
+/// Formats a number like Python: a float keeps its decimal point.
 fn number(value: &Value) -> String {
     match f64::try_from(value.clone()) {
         Ok(float) if float.is_nan() => "NaN".to_owned(),
@@ -196,7 +196,7 @@ mod tests {
     use jiff::tz::TimeZone;
 
     #[test]
-    fn dates_are_pythons() {
+    fn dates_are_formatted_like_python() {
         let time = date(2024, 7, 6).at(9, 8, 7, 0).to_zoned(TimeZone::UTC).unwrap();
         for (format, text) in [
             ("%d %b %Y", "06 Jul 2024"),

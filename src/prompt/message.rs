@@ -1,4 +1,4 @@
-//! Messages and conversations, and how they are read from JSON. What they look like to the model is in `template`.
+//! Messages and conversations, and parsing them from JSON. Rendering is in `template.rs` and `render.rs`.
 
 use crate::engine::Token;
 use crate::error::{Code, Failure};
@@ -6,7 +6,7 @@ use crate::sanitize::one_line;
 use serde_json::Value;
 use std::io::Read;
 
-/// Who speaks. Tulu was trained on these three.
+/// The role of a message. Tulu was trained with these three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Instructions before the conversation.
@@ -20,12 +20,12 @@ pub(crate) enum Role {
 impl Role {
     const ALL: [Self; 3] = [Self::System, Self::User, Self::Assistant];
 
-    /// The role that messages and templates write as `name`.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    /// The role with this name in messages and templates.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
 
-    /// As messages and templates write it.
+    /// The name in messages and templates.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -38,36 +38,35 @@ impl Role {
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// Who says it.
+    /// Its role.
     pub(crate) role: Role,
-    /// What is said, never changed on the way to the model.
+    /// Its text, never modified.
     pub(crate) content: String,
-    /// The ids the model generated for `content`, without the closing `</s>`: a KV cache holds these, and the same text
-    /// tokenized afresh may give others.
+    /// The ids that the model generated for `content`, without the closing `</s>`: the KV cache has these, and tokenizing the
+    /// same text may give others.
     pub(crate) generated: Option<Vec<Token>>,
 }
 
 impl Message {
-    /// A message of plain text.
+    /// A message with plain text.
     pub(crate) fn new(role: Role, content: impl Into<String>) -> Self {
         Self { role, content: content.into(), generated: None }
     }
 
-    /// An answer of the model whose ids are known; `content` is exactly what `ids` say.
+    /// An answer with known ids; `content` is exactly their text.
     pub(crate) fn answer(content: impl Into<String>, ids: Vec<Token>) -> Self {
         Self { generated: Some(ids), ..Self::new(Role::Assistant, content) }
     }
 
-    /// The `{"role": …, "content": …}` object of OpenAI and Transformers. Fields that would change what the model reads
-    /// (a name, tool calls) are refused rather than dropped; empty ones, which exporters add, are let through.
+    /// Parses the `{"role": …, "content": …}` object of OpenAI and Transformers. Other fields (a name, tool calls) would change
+    /// the prompt, so they are errors, not ignored; empty ones, which exporters add, are accepted.
     fn from_json(value: &Value) -> Result<Self, String> {
         let fields = value.as_object().ok_or("a message must be an object with \"role\" and \"content\"")?;
         let role = match fields.get("role") {
-            // What newer clients of OpenAI call the developer's message is the system's.
+            // Newer clients of OpenAI call the system message the developer's.
             Some(Value::String(name)) if name == "developer" => Role::System,
-            Some(Value::String(name)) => {
-                Role::named(name).ok_or_else(|| format!("role '{}' is not system, user or assistant", shorten(name)))?
-            }
+            Some(Value::String(name)) => Role::from_name(name)
+                .ok_or_else(|| format!("role '{}' is not system, user or assistant", shorten(name)))?,
             Some(_) => return Err("\"role\" must be a string".to_owned()),
             None => return Err("\"role\" is missing".to_owned()),
         };
@@ -85,17 +84,17 @@ impl Message {
     }
 }
 
-/// Parts of text, joined by newlines as vLLM does it.
+/// Joins text parts with newlines, as vLLM does.
 fn joined(parts: &[Value]) -> Result<String, String> {
     let text = |part: &'_ Value| {
         let text = if part["type"] == "text" { part["text"].as_str() } else { part.as_str() };
         text.map(str::to_owned)
     };
     let texts: Option<Vec<String>> = parts.iter().map(text).collect();
-    Ok(texts.ok_or("only parts of the type \"text\" can be read")?.join("\n"))
+    Ok(texts.ok_or("only parts of the type \"text\" are supported")?.join("\n"))
 }
 
-/// A conversation from a JSON array of messages; the error says which message is at fault.
+/// Parses a conversation: a JSON array of messages. The error names the message at fault.
 pub(crate) fn conversation(value: &Value) -> Result<Vec<Message>, String> {
     let list = value.as_array().ok_or("a conversation must be an array of messages")?;
     if list.is_empty() {
@@ -107,14 +106,13 @@ pub(crate) fn conversation(value: &Value) -> Result<Vec<Message>, String> {
         .collect()
 }
 
-/// The conversations of `input`: one JSON array of messages, or several, one a line (or laid out in any other way).
-/// They are read one at a time.
+/// Parses the conversations of `input`, one at a time: one or several JSON arrays of messages, with any whitespace between.
 pub(crate) fn conversations(input: impl Read) -> impl Iterator<Item = Result<Vec<Message>, Failure>> {
     let values = serde_json::Deserializer::from_reader(input).into_iter::<Value>();
     values.map(|value| {
         let value = value.map_err(|err| {
             let code = if err.is_io() { Code::Io } else { Code::Json };
-            Failure::input(code, err.to_string(), "give a JSON array of messages, or one such array a line")
+            Failure::input(code, err.to_string(), "give a JSON array of messages, or one such array per line")
         })?;
         conversation(&value).map_err(|why| {
             Failure::input(
@@ -126,7 +124,7 @@ pub(crate) fn conversations(input: impl Read) -> impl Iterator<Item = Result<Vec
     })
 }
 
-/// Names from input inside an error stay short and on one line.
+/// Shortens a name from the input to one short line, for an error.
 fn shorten(name: &str) -> String {
     const LIMIT: usize = 40;
     let cut: String = name.chars().take(LIMIT).collect();
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn one_array_or_one_array_a_line() {
+    fn reads_one_array_or_one_per_line() {
         let hello = vec![Message::new(Role::User, "Hello")];
         assert_eq!(read("[\n {\"role\":\"user\",\n \"content\":\"Hello\"}\n]\n"), [Ok(hello.clone())]);
         let two = "[{\"role\":\"user\",\"content\":\"Hello\"}]\r\n\n[{\"content\":\"Hello\",\"role\":\"user\"}]";
@@ -151,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_developer_is_the_system_and_parts_of_text_are_one_text() {
+    fn developer_is_system_and_text_parts_are_joined() {
         let text = r#"[{"role":"developer","content":"x"},{"role":"user","content":[{"type":"text","text":"a"},"b"]}]"#;
         assert_eq!(read(text), [Ok(vec![Message::new(Role::System, "x"), Message::new(Role::User, "a\nb")])]);
         let image = r#"[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]"#;
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_message_is_named() {
+    fn errors_name_the_message() {
         for (text, why) in [
             ("{}", "must be an array"),
             ("[]", "no messages"),

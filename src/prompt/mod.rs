@@ -1,8 +1,8 @@
-//! From messages to the ids a Tulu model reads: `message` (what is said), `template` (Jinja as Transformers runs it),
-//! `render` (one conversation, control tokens told from content), `tokens` (llama.cpp's tokenizer).
+//! From messages to token ids: `message` (messages and JSON), `template` (Jinja as in Transformers), `render` (a conversation
+//! to text, with control tokens separated from content), `tokenize` (text to ids with llama.cpp's tokenizer).
 //!
-//! llama.cpp's own `apply_chat_template` is never used: it takes Tulu's template for another model's. Content can write no
-//! control token; Tulu's role tags (`<|user|>`) are plain text to the model, so content that holds one passes unchanged.
+//! llama.cpp's own `apply_chat_template` is never used: it mistakes Tulu's template for another model's. Content cannot
+//! produce control tokens. Tulu's role tags (`<|user|>`) are plain text to the tokenizer, so they are left in content.
 
 mod dialect;
 mod jinja_functions;
@@ -21,34 +21,37 @@ use render::Templates;
 use template::Template;
 use tokenize::Tokenizer;
 
-/// Everything that turns conversations into prompts for one model.
+/// Turns conversations into prompts for one model.
 pub(crate) struct Prompts<'m> {
     templates: Templates,
     tokenizer: Tokenizer<'m>,
-    /// Whether the model has a template of its own.
+    /// Whether the model has its own template.
     has_own: bool,
 }
 
-/// A conversation as the model reads it.
+/// The prompt of a conversation.
 #[derive(Debug)]
 pub(crate) struct Prompt {
     /// The text, without the BOS that the tokenizer adds.
     pub(crate) text: String,
-    /// The ids, with it.
+    /// The ids, with BOS.
     pub(crate) ids: Vec<Token>,
-    /// Something the user should know, for stderr.
+    /// A notice for the user, to print on stderr.
     pub(crate) notice: Option<&'static str>,
 }
 
-/// Said when the model's template has no place for a system message.
+/// Notice when the model's template drops system messages.
 const SWITCHED: &str =
-    "the model's chat template leaves out system messages; Tulu's own template, otherwise the same, is used";
+    "the model's chat template drops system messages; using Tulu's own template, which is the same otherwise";
 
-/// Said when the model has no chat template.
-const NO_TEMPLATE: &str = "the model has no chat template; Tulu's is used";
+/// Notice when the model has no chat template.
+const NO_TEMPLATE: &str = "the model has no chat template; using Tulu's own template";
 
 impl<'m> Prompts<'m> {
-    /// `template`: the model's own; without one, Tulu's. Of the model, only the vocabulary has to be loaded.
+    /// Compiles the model's own `template`, or Tulu's. Only the vocabulary of the model has to be loaded.
+    ///
+    /// # Errors
+    /// `TEMPLATE` when it does not compile.
     pub(crate) fn new(vocab: Vocab<'m>, template: Option<&str>) -> Result<Self, Failure> {
         let tokenizer = Tokenizer::new(vocab);
         let own = template.map(|source| Template::new(source, tokenizer.special_tokens_map())).transpose()?;
@@ -56,7 +59,7 @@ impl<'m> Prompts<'m> {
         Ok(Self { has_own: own.is_some(), templates: Templates { own, tulu }, tokenizer })
     }
 
-    /// A conversation as the model reads it; with `add_generation_prompt`, up to the tag after which it answers.
+    /// Makes the prompt of a conversation; with `add_generation_prompt`, it ends with the tag that begins the answer.
     pub(crate) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Prompt, Failure> {
         let rendered = self.templates.render(messages, add_generation_prompt, self.tokenizer.special_tokens())?;
         let ids = self.tokenizer.encode(&rendered.segments)?;
@@ -67,27 +70,30 @@ impl<'m> Prompts<'m> {
         Ok(Prompt { text: rendered.text, ids, notice })
     }
 
-    /// Tokenizer that texts of so many bytes have at least. It takes no time, where llama.cpp takes minutes for some megabytes.
+    /// Lower bound on the number of tokens of texts with `bytes` bytes. Takes no time; tokenizing megabytes takes minutes.
     pub(crate) fn at_least(&self, bytes: usize) -> usize {
         self.tokenizer.min_tokens(bytes)
     }
 
-    /// A prompt that is rendered already, for completion. What reads as a control token is one, as in vLLM, llama-server and
-    /// Transformers. BOS comes before it, unless `add_bos` says no; a notice says where there are two then.
+    /// Tokenizes a rendered prompt, for raw completion. Texts of control tokens become control tokens, as in vLLM,
+    /// llama-server and Transformers. `add_bos` adds BOS; a notice is returned when there are two then.
     pub(crate) fn rendered(&self, text: &str, add_bos: bool) -> Result<(Vec<Token>, Option<&'static str>), Failure> {
         let ids = self.tokenizer.encode_rendered(text, add_bos)?;
         let twice = self.tokenizer.has_double_bos(&ids);
         Ok((ids, twice.then_some(tokenize::DOUBLE_BOS)))
     }
 
-    /// A prompt of ids, which the vocabulary must have.
+    /// Checks that the vocabulary has all `ids`.
+    ///
+    /// # Errors
+    /// `TOKEN_ID`.
     pub(crate) fn checked(&self, ids: &[Token]) -> Result<Vec<Token>, Failure> {
         self.tokenizer.check_ids(ids)
     }
 }
 
-/// The text of a conversation up to where the model answers, by the template given or else Tulu's, for people to read:
-/// without a model, and without telling control tokens from content. `specials`: the texts of BOS and EOS.
+/// Renders a conversation with its generation prompt as text for people, with `template` or else Tulu's: without a model,
+/// and without separating control tokens from content. `specials` are the texts of BOS and EOS.
 pub(crate) fn shown(template: Option<&str>, specials: [&str; 2], messages: &[Message]) -> Result<String, Failure> {
     let [bos, eos] = specials.map(str::to_owned);
     let specials = template::SpecialTokensMap { bos, eos, ..Default::default() };

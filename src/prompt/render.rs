@@ -1,9 +1,10 @@
-//! Conversation → prompt: which template speaks, which characters it wrote itself, and that no message gets lost.
+//! Renders a conversation: chooses the template, separates its control tokens from message text by masking, and checks that
+//! no message is dropped.
 //!
-//! Only the template may write control tokens. To tell its `</s>` from one inside a message, the conversation is
-//! rendered a second time with every character of the messages that could be part of a control token replaced by a
-//! private one; what still reads as a control token was written by the template. Both renderings must be the same text,
-//! else the template's logic depends on such characters and the prompt is refused.
+//! Masking: only the template may write control tokens. The conversation is rendered a second time with every character of
+//! the messages that occurs in a control token replaced by a private-use code point; what still is a control token was
+//! written by the template. Unmasked, both renderings must be equal; otherwise the template depends on such characters, and
+//! the prompt is an error.
 
 use super::message::{Message, Role};
 use super::template::Template;
@@ -11,11 +12,11 @@ use super::tokenize::{Segment, SpecialToken};
 use crate::error::{Code, Failure};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A model's template and Tulu's own.
+/// The templates of a model.
 pub(crate) struct Templates {
-    /// The model's template; `None` where it has none or it is Tulu's own.
+    /// The model's own template, if it has one.
     pub(crate) own: Option<Template>,
-    /// Tulu's own.
+    /// Tulu's template.
     pub(crate) tulu: Template,
 }
 
@@ -24,9 +25,9 @@ pub(crate) struct Templates {
 pub(crate) struct Rendered {
     /// The text as Transformers renders it.
     pub(crate) text: String,
-    /// The same text in stretches.
+    /// The same text, split at control tokens.
     pub(crate) segments: Vec<Segment>,
-    /// The model's template has no place for the system message, so Tulu's own was used.
+    /// Whether Tulu's template was used because the model's drops system messages.
     pub(crate) switched: bool,
 }
 
@@ -39,7 +40,7 @@ impl Templates {
         special_tokens: &[SpecialToken],
     ) -> Result<Rendered, Failure> {
         let own = match &self.own {
-            Some(own) if self.shows_all(own, messages, add_generation_prompt)? => Some(own),
+            Some(own) if self.writes_all(own, messages, add_generation_prompt)? => Some(own),
             _ => None,
         };
         let template = own.unwrap_or(&self.tulu);
@@ -48,24 +49,24 @@ impl Templates {
         Ok(Rendered { text, segments, switched: self.own.is_some() && own.is_none() })
     }
 
-    /// Whether `own` writes every message. It may leave out system messages, as the Hub's Tulu template does, if what it
-    /// writes without them is exactly Tulu's format: then Tulu's own template says the whole. Anything else is an error.
-    fn shows_all(&self, own: &Template, messages: &[Message], add_generation_prompt: bool) -> Result<bool, Failure> {
+    /// Returns whether `own` writes every message. If it drops only system messages, as the Hub's Tulu template does, and
+    /// otherwise renders exactly Tulu's format, Tulu's template is used instead. Anything else is an error.
+    fn writes_all(&self, own: &Template, messages: &[Message], add_generation_prompt: bool) -> Result<bool, Failure> {
         let (system, others): (Vec<_>, Vec<_>) = messages.iter().cloned().partition(|m| m.role == Role::System);
-        let refusal = match lost_message(own, messages, add_generation_prompt) {
+        let refusal = match dropped_message(own, messages, add_generation_prompt) {
             Ok(None) => return Ok(true),
-            Ok(Some(lost)) => {
-                let what = format!("the model's chat template leaves out message {}", lost + 1);
+            Ok(Some(dropped)) => {
+                let what = format!("the model's chat template drops message {}", dropped + 1);
                 Failure::input(Code::TemplateDropsMessage, what, "put its text into a message that the template writes")
             }
             Err(own_error) => own_error,
         };
-        // With nothing but system messages there is nothing left to compare, so a question stands in.
+        // With system messages only, there is nothing to compare, so a question is added.
         let rest = if others.is_empty() { vec![Message::new(Role::User, " ? ")] } else { others };
         let same = || {
             let ours = self.tulu.render(&rest, add_generation_prompt).ok()?;
             let theirs = own.render(&rest, add_generation_prompt).ok()?;
-            let complete = lost_message(own, &rest, add_generation_prompt).ok()?.is_none();
+            let complete = dropped_message(own, &rest, add_generation_prompt).ok()?.is_none();
             Some(complete && ours == theirs)
         };
         if !system.is_empty() && same() == Some(true) {
@@ -75,24 +76,24 @@ impl Templates {
     }
 }
 
-/// The first message whose content `template` does not write, found by giving each a character of its own.
-fn lost_message(
+/// Finds the first message whose content `template` does not write, by giving each message a character of its own.
+fn dropped_message(
     template: &Template,
     messages: &[Message],
     add_generation_prompt: bool,
 ) -> Result<Option<usize>, Failure> {
     let mut masks = Masks::avoiding(template.source(), &[]);
-    let marks: Vec<char> = messages.iter().map(|_| masks.fresh()).collect::<Result<_, _>>()?;
+    let placeholders: Vec<char> = messages.iter().map(|_| masks.fresh()).collect::<Result<_, _>>()?;
     let marked: Vec<Message> =
-        messages.iter().zip(&marks).map(|(m, mark)| Message::new(m.role, mark.to_string())).collect();
-    let shown: BTreeSet<char> =
-        literal(template.render(&marked, add_generation_prompt)?, marks.iter()).chars().collect();
-    Ok(marks.iter().position(|mark| !shown.contains(mark)))
+        messages.iter().zip(&placeholders).map(|(m, c)| Message::new(m.role, c.to_string())).collect();
+    let written: BTreeSet<char> =
+        unescape_masks(template.render(&marked, add_generation_prompt)?, placeholders.iter()).chars().collect();
+    Ok(placeholders.iter().position(|c| !written.contains(c)))
 }
 
-/// `text` with each of the private characters in `masks` as itself where a template's `tojson(ensure_ascii=true)` escaped it.
-fn literal<'m>(text: String, masks: impl Iterator<Item = &'m char>) -> String {
-    // The first half of the pair that such a character is in UTF-16, DB80 to DBFF.
+/// Replaces the escapes of `masks`, which a template's `tojson(ensure_ascii=true)` writes, by the characters themselves.
+fn unescape_masks<'m>(text: String, masks: impl Iterator<Item = &'m char>) -> String {
+    // Such characters have the high surrogates DB80 to DBFF in UTF-16.
     if !text.contains("\\udb") {
         return text;
     }
@@ -103,7 +104,7 @@ fn literal<'m>(text: String, masks: impl Iterator<Item = &'m char>) -> String {
     })
 }
 
-/// Cuts `text`, which is `messages` rendered, at the control tokens that the template wrote.
+/// Splits `text`, which is `messages` rendered, at the control tokens that the template wrote.
 fn split(
     template: &Template,
     messages: &[Message],
@@ -115,11 +116,11 @@ fn split(
         let mut masks = Masks::avoiding(text, messages);
         let masked = masks.hide(messages, special_tokens, keep_generated)?;
         let masked = template.render(&masked, add_generation_prompt)?;
-        let masked = literal(masked, masks.chars.keys().chain(masks.answers.keys()));
+        let masked = unescape_masks(masked, masks.chars.keys().chain(masks.answers.keys()));
         Ok(masks.reveal(&masked, special_tokens, text))
     };
-    // Known ids cannot be kept where the template trims the answer or goes on without a control token; the plain text
-    // is right there too.
+    // Known ids cannot be kept when the template trims the answer, or continues without a control token after it; then the
+    // text is tokenized.
     if messages.iter().any(|m| m.generated.is_some())
         && let Some(segments) = try_split(true)?
     {
@@ -128,13 +129,13 @@ fn split(
     try_split(false)?.ok_or_else(|| {
         Failure::input(
             Code::TemplateReadsText,
-            "the model's chat template changes with characters of control tokens inside messages",
-            "take them out of the messages",
+            "the output of the model's chat template depends on characters of control tokens in messages",
+            "remove them from the messages",
         )
     })
 }
 
-/// Private characters standing for others.
+/// Private-use characters that stand for others.
 struct Masks<'a> {
     free: Box<dyn Iterator<Item = char>>,
     chars: BTreeMap<char, char>,
@@ -142,7 +143,7 @@ struct Masks<'a> {
 }
 
 impl<'a> Masks<'a> {
-    /// Private characters that neither `text` nor `messages` use.
+    /// Uses private-use characters that are neither in `text` nor in `messages`.
     fn avoiding(text: &str, messages: &[Message]) -> Self {
         let private = |c: &char| *c >= '\u{F0000}';
         let contents = messages.iter().flat_map(|m| m.content.chars());
@@ -157,12 +158,12 @@ impl<'a> Masks<'a> {
 
     fn fresh(&mut self) -> Result<char, Failure> {
         self.free.next().ok_or_else(|| {
-            Failure::input(Code::TextPrivateUse, "the messages use up Unicode's private characters", "shorten them")
+            Failure::input(Code::TextPrivateUse, "the messages use every private-use code point", "shorten them")
         })
     }
 
-    /// The messages with every character that occurs in a control token masked and, if asked, each answer whose ids are
-    /// known as one character.
+    /// Masks every character of the messages that occurs in a control token. With `keep_generated`, an answer with known ids
+    /// becomes one character.
     fn hide(
         &mut self,
         messages: &'a [Message],
@@ -190,8 +191,8 @@ impl<'a> Masks<'a> {
         Ok(hidden)
     }
 
-    /// Takes the masks off and cuts at control tokens; `None` if the result is not `text`, or if a kept answer is not
-    /// followed by a control token (then the text after it would not be tokenized as a continuation).
+    /// Unmasks and splits at control tokens. `None` if the result is not `text`, or if no control token follows a kept answer:
+    /// then the text after it would have to be tokenized as its continuation.
     fn reveal(&self, masked: &str, special_tokens: &[SpecialToken], text: &str) -> Option<Vec<Segment>> {
         let mut segments = Vec::new();
         let mut plain = String::new();

@@ -1,5 +1,5 @@
-//! Jinja chat templates with the settings of Transformers, bounded in size, time and output. Only text here: which
-//! characters of it are control tokens is settled in `render` and `tokens`.
+//! Jinja chat templates with the settings of Transformers, limited in size, time and output. Works on text only; control
+//! tokens are handled in `render.rs` and `tokenize.rs`.
 
 use super::dialect::to_minijinja;
 use super::jinja_functions;
@@ -11,33 +11,33 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
-/// What the template is called in errors.
+/// The name of the template in errors.
 const NAME: &str = "chat_template";
 
-/// Tulu's own template, with the system branch that it was trained with and that the Hub's copy lacks.
+/// Tulu's own template, with the system branch of the training format, which the Hub's copy lacks.
 const TULU: &str = include_str!("tulu.jinja");
-/// Larger than any published chat template; one from a file is not trusted.
+/// Limit on the size of a template, larger than any published one: a template from a file is not trusted.
 const MAX_SOURCE: usize = 64 << 10;
-/// Instructions a rendering may take: a thousand messages through a long template take a fifth of it.
+/// Limit on the instructions of a rendering; a thousand messages with a long template take a fifth.
 const FUEL: u64 = 1_000_000;
-/// A template may repeat content a few times, not multiply it.
+/// Limit on the growth of content: a template may repeat it a few times.
 const MAX_GROWTH: usize = 4;
 
-/// The special tokens' texts, under the names that Transformers gives them in templates.
+/// Texts of special tokens, by the names that they have in templates of Transformers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpecialTokensMap {
     /// `<s>`.
     pub(crate) bos: String,
     /// `</s>`.
     pub(crate) eos: String,
-    /// `unk_token`, `pad_token` and so on, those that the vocabulary has.
+    /// `unk_token`, `pad_token` and so on, as far as the vocabulary has them.
     pub(crate) others: Vec<(&'static str, String)>,
     /// Special tokens without a name of their own.
     pub(crate) additional: Vec<String>,
 }
 
 impl SpecialTokensMap {
-    /// The map of special tokens that Transformers puts into a template's context.
+    /// The variables of special tokens in a template.
     fn variables(&self) -> BTreeMap<&'static str, Value> {
         let mut all = BTreeMap::from([
             ("bos_token", Value::from(self.bos.as_str())),
@@ -59,12 +59,15 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Tulu's own.
+    /// Compiles Tulu's own template.
     pub(crate) fn tulu(specials: SpecialTokensMap) -> Result<Self, Failure> {
         Self::new(TULU, specials)
     }
 
-    /// Compiles a model's template.
+    /// Compiles the template of a model.
+    ///
+    /// # Errors
+    /// `TEMPLATE`.
     pub(crate) fn new(source: &str, specials: SpecialTokensMap) -> Result<Self, Failure> {
         if source.len() > MAX_SOURCE {
             let what = format!("the chat template has {} bytes; the limit is {MAX_SOURCE}", source.len());
@@ -75,20 +78,23 @@ impl Template {
         Ok(Self { env, source: source.to_owned(), specials })
     }
 
-    /// The template's text.
+    /// The text of the template.
     pub(crate) fn source(&self) -> &str {
         &self.source
     }
 
-    /// Writes the conversation as the model is to read it; the BOS that the tokenizer adds is not in it.
+    /// Renders a conversation, without the BOS that the tokenizer adds.
+    ///
+    /// # Errors
+    /// `TEMPLATE`, also for an error that the template raises.
     pub(crate) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Failure> {
         let content: usize = messages.iter().map(|m| m.content.len()).sum();
         let mut out =
-            Bounded { bytes: Vec::new(), room: content.saturating_mul(MAX_GROWTH).saturating_add(MAX_SOURCE) };
+            Bounded { bytes: Vec::new(), remaining: content.saturating_mul(MAX_GROWTH).saturating_add(MAX_SOURCE) };
         let said: Vec<Value> =
             messages.iter().map(|m| context! { role => m.role.name(), content => m.content.as_str() }).collect();
         let mut variables = self.specials.variables();
-        // Transformers gives tools and documents always; they are None where there are none.
+        // Transformers always defines tools and documents; they are None when absent.
         variables.extend([
             ("messages", Value::from(said)),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
@@ -104,7 +110,7 @@ impl Template {
     }
 }
 
-/// Jinja as Transformers sets it up; every template gets a copy, which shares what is in it.
+/// The environment with the settings of Transformers; every template gets a cheap copy.
 fn environment() -> Result<&'static Environment<'static>, Failure> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
     if let Some(env) = ENVIRONMENT.get() {
@@ -119,7 +125,7 @@ fn environment() -> Result<&'static Environment<'static>, Failure> {
     Ok(ENVIRONMENT.get_or_init(|| env))
 }
 
-/// minijinja's error with the reason under it: its own text alone often says only "could not render".
+/// Makes a failure of minijinja's error and its causes: the first text alone is often only "could not render".
 fn failure(err: &Error) -> Failure {
     let mut what = format!("the chat template: {err}");
     let (mut kind, mut cause) = (err.kind(), std::error::Error::source(err));
@@ -129,25 +135,25 @@ fn failure(err: &Error) -> Failure {
         cause = err.source();
     }
     let fix = match kind {
-        // `raise_exception`, or an operation on what a message lacks.
+        // `raise_exception`, or an operation on a missing field.
         ErrorKind::InvalidOperation | ErrorKind::UndefinedError => {
             "check the roles and their order, or the model's chat template"
         }
-        _ => "mend the model's chat template",
+        _ => "fix the model's chat template",
     };
     Failure::input(Code::Template, what, fix)
 }
 
-/// Output that stops at a limit: fuel bounds the steps of a template, not the size of each.
+/// Output with a size limit: fuel limits the steps of a template, not the size of each.
 struct Bounded {
     bytes: Vec<u8>,
-    room: usize,
+    remaining: usize,
 }
 
 impl Write for Bounded {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.room =
-            self.room.checked_sub(buf.len()).ok_or_else(|| io::Error::other("the output grows without bound"))?;
+        self.remaining =
+            self.remaining.checked_sub(buf.len()).ok_or_else(|| io::Error::other("the output grows without bound"))?;
         self.bytes.extend_from_slice(buf);
         Ok(buf.len())
     }
@@ -178,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn tulu_is_written_byte_for_byte() {
+    fn the_tulu_template_is_exact() {
         let template = Template::tulu(specials()).unwrap();
         let talk = [
             Message::new(Role::System, "Be brief.\n"),
@@ -192,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_transformers_offers_works() {
+    fn features_of_transformers_work() {
         assert_eq!(
             render("{{ messages[0]['content'].strip() }}|{{ messages[0].content|trim }}").unwrap(),
             "Hello|Hello"
@@ -204,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_special_token_has_its_name() {
+    fn special_tokens_have_their_names() {
         let source =
             "{{ bos_token }}{{ unk_token }}{{ pad_token }}{{ additional_special_tokens[0] }}{{ pad_token is defined }}";
         assert_eq!(render(source).unwrap(), "<s><unk><|x|>False");
@@ -212,11 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn the_advice_fits_the_error() {
+    fn errors_have_fitting_advice() {
         assert!(render("{{ raise_exception('no') }}").unwrap_err().contains("check the roles"));
         for source in ["{{ no_such_function() }}", "{{ 1|no_such_filter }}", "{% nothing %}", "{% for %}"] {
             let error = render(source).unwrap_err();
-            assert!(error.contains("mend the model's chat template") && error.contains("chat_template:1"), "{error}");
+            assert!(error.contains("fix the model's chat template") && error.contains("chat_template:1"), "{error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Whether a checkpoint's chat template can be talked to, asked before it is converted.
+//! Checks a checkpoint's chat template before conversion.
 
 use super::message::{Message, Role};
 use super::render::Templates;
@@ -9,12 +9,15 @@ use crate::error::Failure;
 use tulu_quantize::Checkpoint;
 use tulu_quantize::checkpoint::TokenKind;
 
-/// Compiles the chat template of `source` and renders a question, a question under a system message, and a conversation with
-/// it. A question that it cannot render is an error; for the others there is a note, with the reason and the line.
+/// Compiles the chat template of `source`, and renders a question, a question with a system message, and a conversation.
+/// Returns notes about the last two, if they fail.
+///
+/// # Errors
+/// The error for a question, or for a template that does not compile.
 pub(crate) fn check_template(source: &Checkpoint) -> Result<Vec<String>, Failure> {
     let Some(template) = &source.chat_template else { return Ok(Vec::new()) };
     let place = |failure: Failure| {
-        let fix = "mend the template, or take it out: Tulu's format is used then";
+        let fix = "fix the template, or remove it to use Tulu's format";
         Failure { fix: fix.to_owned(), ..failure }.at(&source.dir)
     };
     let (specials, special_tokens) = vocabulary(source);
@@ -30,12 +33,12 @@ pub(crate) fn check_template(source: &Checkpoint) -> Result<Vec<String>, Failure
     ];
     let note = |(what, messages): (&str, Vec<Message>)| {
         let refused = templates.render(&messages, true, &special_tokens).err()?;
-        Some(format!("conversations with {what} will be refused: {}", refused.what))
+        Some(format!("conversations with {what} will fail: {}", refused.what))
     };
     Ok(others.into_iter().filter_map(note).collect())
 }
 
-/// The special tokens of a checkpoint, as `tokens.rs` finds them in a model.
+/// The special tokens of a checkpoint, as `tokenize.rs` finds them in a model.
 fn vocabulary(source: &Checkpoint) -> (SpecialTokensMap, Vec<SpecialToken>) {
     let tokenizer = &source.tokenizer;
     let text = |id: u32| tokenizer.tokens.get(id as usize).map(|token| token.text.clone()).unwrap_or_default();

@@ -1,5 +1,4 @@
-//! Golden prompts. Text and segments need no vocabulary; ids of real conversations are compared with Transformers' in the
-//! last tests, over files outside the repository.
+//! Golden prompts: texts and segments, which need no vocabulary.
 
 use super::render::{Rendered, Templates};
 use super::template::{SpecialTokensMap, Template};
@@ -46,7 +45,7 @@ fn system(content: &str) -> Message {
 }
 
 #[test]
-fn the_hub_template_is_cut_at_its_own_control_tokens() {
+fn the_hub_template_is_split_at_its_own_control_tokens() {
     let got = render(HUB, &[user("Hello"), assistant("Hi!"), user("Bye")]).unwrap();
     assert_eq!(got.text, "<|user|>\nHello\n<|assistant|>\nHi!</s>\n<|user|>\nBye\n<|assistant|>\n");
     assert_eq!(
@@ -57,7 +56,7 @@ fn the_hub_template_is_cut_at_its_own_control_tokens() {
 }
 
 #[test]
-fn content_cannot_write_a_control_token() {
+fn content_cannot_produce_control_tokens() {
     let got = render(HUB, &[user("a</s>b<s>"), assistant("<unk></s")]).unwrap();
     assert_eq!(
         got.segments,
@@ -72,7 +71,7 @@ fn content_cannot_write_a_control_token() {
 }
 
 #[test]
-fn masks_are_never_in_the_way() {
+fn masks_do_not_collide_with_content() {
     let private: String = ('\u{F0000}'..='\u{F00FF}').collect();
     let got = render(HUB, &[user(&private)]).unwrap();
     assert_eq!(got.segments, [text(&format!("<|user|>\n{private}\n<|assistant|>\n"))]);
@@ -102,17 +101,17 @@ fn a_system_message_is_never_silently_dropped() {
     }
     let strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ messages[0].content }}";
     assert!(render(strict, &talk).unwrap_err().contains("error[TEMPLATE]"));
-    assert!(render(other, &[user("a"), assistant("b")]).unwrap_err().contains("leaves out message 2"));
+    assert!(render(other, &[user("a"), assistant("b")]).unwrap_err().contains("drops message 2"));
 }
 
 #[test]
-fn json_of_a_message_holds_no_control_token() {
+fn tojson_of_a_message_has_no_control_token() {
     let got = render("{{ messages[0].content|tojson }}{{ eos_token }}", &[user("a < b & 'c' </s> \"d\"\n")]).unwrap();
     assert_eq!(got.segments, [text("\"a < b & 'c' </s> \\\"d\\\"\\n\""), control(2)]);
 }
 
 #[test]
-fn escapes_for_ascii_hide_nothing() {
+fn ascii_escapes_do_not_hide_masks() {
     let got =
         render("{{ messages[0].content|tojson(ensure_ascii=true) }}{{ eos_token }}", &[user("é < </s>")]).unwrap();
     assert_eq!(got.segments, [text("\"\\u00e9 < </s>\""), control(2)]);

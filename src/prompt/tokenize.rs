@@ -1,23 +1,23 @@
-//! Text → ids over llama.cpp's tokenizer. Which text is a control token is decided by `render`; here text is only text.
+//! Tokenizes with llama.cpp's tokenizer. `render.rs` decides which text is a control token; message text never is.
 
 use super::template::SpecialTokensMap;
 use crate::engine::{Spaces, Token, Vocab};
 use crate::error::{Code, Failure};
 
-/// Said when a prompt that was rendered elsewhere has its BOS already.
+/// Notice when a prompt that was rendered elsewhere has BOS already.
 pub(super) const DOUBLE_BOS: &str = "a prompt begins with BOS already and gets another one, as in Transformers and vLLM; \
                                 \"add_special_tokens\": false leaves it out";
 
-/// A control token as a template writes it.
+/// A control token: llama.cpp's type CONTROL or UNKNOWN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SpecialToken {
-    /// Its characters, such as `</s>`.
+    /// Its text, such as `</s>`.
     pub(crate) text: String,
     /// Its id.
     pub(crate) id: Token,
 }
 
-/// A stretch of a rendered prompt.
+/// A segment of a rendered prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Segment {
     /// Plain text, tokenized on its own.
@@ -28,18 +28,18 @@ pub(crate) enum Segment {
     Generated(Vec<Token>),
 }
 
-/// A model's vocabulary.
+/// The tokenizer of a model.
 pub(crate) struct Tokenizer<'m> {
     vocab: Vocab<'m>,
     special: Vec<SpecialToken>,
-    /// Bytes of the longest segment.
+    /// Bytes of the longest token.
     longest: usize,
-    /// Tokenizer that end the text before them, so that it gets no space; read only where the model has its own rule for it.
+    /// User-defined tokens, before which a text gets no space; read only if the vocabulary has its own rule for spaces.
     user_defined: Vec<String>,
 }
 
 impl<'m> Tokenizer<'m> {
-    /// Reads the control tokens of `vocab`.
+    /// Makes a tokenizer with the control tokens of `vocab`.
     pub(crate) fn new(vocab: Vocab<'m>) -> Self {
         let mut special: Vec<SpecialToken> = vocab
             .controls()
@@ -55,7 +55,7 @@ impl<'m> Tokenizer<'m> {
         Self { vocab, special, longest, user_defined }
     }
 
-    /// Tokenizer that a text of so many bytes has at least.
+    /// Lower bound on the number of tokens of a text with `bytes` bytes.
     pub(crate) fn min_tokens(&self, bytes: usize) -> usize {
         bytes.div_ceil(self.longest)
     }
@@ -65,7 +65,7 @@ impl<'m> Tokenizer<'m> {
         &self.special
     }
 
-    /// The texts that templates know by name; a token the vocabulary lacks is an empty text.
+    /// The special tokens that templates know by name; the text of a missing one is empty.
     pub(crate) fn special_tokens_map(&self) -> SpecialTokensMap {
         let text = |id| self.special.iter().find(|c| c.id == id).map(|c| c.text.clone()).unwrap_or_default();
         let named = self.vocab.named();
@@ -82,9 +82,9 @@ impl<'m> Tokenizer<'m> {
         }
     }
 
-    /// The ids of `segments`, with BOS in front when the vocabulary asks for one and none is written. Each text starts
-    /// afresh, with the space that SentencePiece puts before a text: llama.cpp and Transformers' legacy tokenizer do the
-    /// same after a control token. The tokenizer of `legacy: false` puts one only before a text that begins the prompt.
+    /// Tokenizes `segments`, with BOS in front when the vocabulary asks for it and none is written. Each text is tokenized on its
+    /// own, with the space that SentencePiece puts in front: llama.cpp and Transformers' legacy tokenizer do the same after a
+    /// control token. The tokenizer of `legacy: false` adds a space only to a text that begins the prompt.
     pub(crate) fn encode(&self, segments: &[Segment]) -> Result<Vec<Token>, Failure> {
         let bos = self.vocab.bos();
         let mut ids = Vec::new();
@@ -104,8 +104,8 @@ impl<'m> Tokenizer<'m> {
         Ok(ids)
     }
 
-    /// Whether the text that begins a prompt gets a space before it here, because llama.cpp was told to put none. As
-    /// Transformers' `Metaspace` of the scheme `first`: not where there is one, nor before an added token.
+    /// Returns whether the first text of a prompt gets a space in front here, because llama.cpp was told to add none. As
+    /// Transformers' `Metaspace` with the scheme `first`: not if it begins with a space or with an added token.
     fn begins_with_space(&self, text: &str) -> bool {
         self.vocab.spaces() == Some(Spaces::First)
             && !text.is_empty()
@@ -113,8 +113,8 @@ impl<'m> Tokenizer<'m> {
             && !self.user_defined.iter().any(|token| text.starts_with(token.as_str()))
     }
 
-    /// A text in which control tokens count as such. BOS comes before it when `add_bos` says so and the vocabulary asks for one,
-    /// also where one is written: so do Transformers, vLLM and llama-server.
+    /// Tokenizes a text with texts of control tokens as control tokens. Adds BOS when `add_bos` is set and the vocabulary asks
+    /// for it, even if the text begins with one, as Transformers, vLLM and llama-server do.
     pub(crate) fn encode_rendered(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
         check_length(text)?;
         let mut ids = Vec::new();
@@ -127,12 +127,15 @@ impl<'m> Tokenizer<'m> {
         Ok(ids)
     }
 
-    /// Whether `ids` begin with two BOS.
+    /// Returns whether `ids` begin with two BOS.
     pub(crate) fn has_double_bos(&self, ids: &[Token]) -> bool {
         ids.len() > 1 && ids[..2].iter().all(|id| *id == self.vocab.bos())
     }
 
-    /// Ids as they are; llama.cpp would end the process at one that the vocabulary lacks.
+    /// Checks ids: llama.cpp aborts the process for one that the vocabulary lacks.
+    ///
+    /// # Errors
+    /// `TOKEN_ID`.
     pub(crate) fn check_ids(&self, ids: &[Token]) -> Result<Vec<Token>, Failure> {
         let n = self.vocab.len();
         match ids.iter().find(|id| !(0..n).contains(&id.0)) {
@@ -144,8 +147,8 @@ impl<'m> Tokenizer<'m> {
         }
     }
 
-    /// Plain text. llama.cpp does not look for control tokens here, but its merges could still arrive at one where a
-    /// vocabulary happens to hold both halves (`</` and `s>`); Llama's does not, so that is checked and not mended.
+    /// Tokenizes plain text. llama.cpp does not parse control tokens here, but its merges could still produce one when a
+    /// vocabulary has both halves (`</` and `s>`). Llama's does not, so this is only checked, not worked around.
     fn encode_text(&self, text: &str, ids: &mut Vec<Token>) -> Result<(), Failure> {
         check_length(text)?;
         let start = ids.len();
@@ -155,16 +158,16 @@ impl<'m> Tokenizer<'m> {
             Some(id) => Err(Failure::input(
                 Code::ControlInText,
                 format!("plain text became the control token {id} in this model's vocabulary"),
-                "take the characters of that token out of the text",
+                "remove the characters of that token from the text",
             )),
         }
     }
 }
 
-/// llama.cpp counts bytes in 32 bits.
+/// Checks the length of a text: llama.cpp counts bytes in 32 bits.
 fn check_length(text: &str) -> Result<(), Failure> {
     match i32::try_from(text.len()) {
         Ok(_) => Ok(()),
-        Err(_) => Err(Failure::input(Code::TextTooLong, "a text of more than 2 GiB", "shorten it")),
+        Err(_) => Err(Failure::input(Code::TextTooLong, "a text is longer than 2 GiB", "shorten it")),
     }
 }

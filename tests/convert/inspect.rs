@@ -261,7 +261,7 @@ fn files_that_are_not_gguf_are_named() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9976576152\n";
     for (bytes, said) in [
         (pointer.as_bytes(), "is a Git LFS pointer"),
-        (b"<!DOCTYPE html>\n<html><body>Not found</body></html>", "page of a web server"),
+        (b"<!DOCTYPE html>\n<html><body>Not found</body></html>", "web page"),
         (b"{\"error\": \"Repository not found\"}", "message of a server"),
         (b"", "is empty"),
         (b"GG", "does not begin with 'GGUF'"),

@@ -73,7 +73,7 @@ const ROWS: &[Row] = &[
         2,
         "partial_rotary_factor is 0.25",
     ),
-    ("other heads", |dir| config(dir, json!({"head_dim": 32})), 2, "head_dim is 32, 4 heads of it are not"),
+    ("other heads", |dir| config(dir, json!({"head_dim": 32})), 2, "head_dim 32 × 4 heads is not"),
     ("the same heads", |dir| config(dir, json!({"head_dim": 64, "hidden_act": "silu"})), 0, ""),
     ("biases of attention", |dir| config(dir, json!({"attention_bias": true})), 2, "attention_bias is true"),
     ("biases of the feed-forward layer", |dir| config(dir, json!({"mlp_bias": true})), 2, "mlp_bias is true"),
@@ -136,7 +136,7 @@ const ROWS: &[Row] = &[
             });
         },
         2,
-        "saved without the part that writes text",
+        "saved without its output matrix",
     ),
     (
         "P1 LlamaModel whose output matrix is the embedding",
@@ -148,7 +148,7 @@ const ROWS: &[Row] = &[
             });
         },
         0,
-        "tensor names have no 'model.' before them",
+        "tensor names have no prefix 'model.'",
     ),
     (
         "P1 an unknown prefix",
@@ -162,11 +162,11 @@ const ROWS: &[Row] = &[
         2,
         "is a Git LFS pointer, not the file itself; fetch the files with git lfs pull",
     ),
-    ("P2 weights that are a page", |dir| write(dir, SHARDS[0], PAGE), 2, "is the page of a web server"),
+    ("P2 weights that are a page", |dir| write(dir, SHARDS[0], PAGE), 2, "is a web page"),
     ("P2 vocabulary", |dir| write(dir, "tokenizer.model", POINTER), 2, "is a Git LFS pointer"),
-    ("P2 vocabulary that is a page", |dir| write(dir, "tokenizer.model", PAGE), 2, "is the page of a web server"),
+    ("P2 vocabulary that is a page", |dir| write(dir, "tokenizer.model", PAGE), 2, "is a web page"),
     ("P2 configuration", |dir| write(dir, "config.json", POINTER), 2, "is a Git LFS pointer"),
-    ("P2 index", |dir| write(dir, INDEX, PAGE), 2, "is the page of a web server"),
+    ("P2 index", |dir| write(dir, INDEX, PAGE), 2, "is a web page"),
     ("P2 template", |dir| write(dir, "chat_template.jinja", POINTER), 2, "is a Git LFS pointer"),
     ("P2 tokenizer.json", |dir| write(dir, "tokenizer.json", POINTER), 2, "is a Git LFS pointer"),
     (
@@ -334,7 +334,7 @@ const ROWS: &[Row] = &[
         0,
         "  leaves out 1 tensors that no loader reads, such as model.layers.0.self_attn.rotary_emb.inv_freq",
     ),
-    ("a generation_config.json that is cut", |dir| write(dir, "generation_config.json", "{"), 0, "it is left out"),
+    ("a generation_config.json that is cut", |dir| write(dir, "generation_config.json", "{"), 0, "it is ignored"),
     (
         "a card that is no YAML",
         |dir| write(dir, "README.md", "---\nlicense: [\n---\n"),

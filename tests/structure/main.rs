@@ -23,8 +23,8 @@ const FLOORS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["commands"],
-    &["chat", "batch", "bench"],
     &["options"],
+    &["chat", "batch", "bench"],
     &["decode", "model"],
     &["prompt"],
     &["engine"],
@@ -34,7 +34,7 @@ const FLOORS: &[&[&str]] = &[
     &["interrupt"],
     &["platform", "stderr"],
     &["progress"],
-    &["exit", "sanitize", "table", "clock", "hex"],
+    &["exit", "sanitize", "table", "clock"],
     &["quantize"],
     &["vendor"],
 ];

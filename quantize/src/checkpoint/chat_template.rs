@@ -1,5 +1,5 @@
-//! Reads the chat templates of a checkpoint in Transformers' order: chat_template.jinja, then tokenizer_config.json. Last
-//! comes chat_template.json, which only llama.cpp's converter reads. Rendering is in the program's `prompt/`.
+//! Reads the chat templates of a checkpoint in Transformers' order: chat_template.jinja, then tokenizer_config.json.
+//! Last comes chat_template.json, which only llama.cpp's converter reads. Rendering is in the program's `prompt/`.
 
 use super::json;
 use crate::error::{Code, Error, Result};

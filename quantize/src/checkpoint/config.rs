@@ -79,7 +79,7 @@ impl Config {
         unsupported::check(&fields)?;
         if json.get("auto_map").is_some_and(|map| !map.is_null()) {
             notes.push(
-                "config.json names code of its own (auto_map), which is not read: the model is taken for a plain LLaMA"
+                "config.json has custom code (auto_map), which is ignored: the model is treated as a plain LLaMA"
                     .to_owned(),
             );
         }
@@ -109,7 +109,7 @@ fn generation(dir: &Path, notes: &mut Vec<String>) -> Result<Map<String, Value>>
     match json::read_optional(&dir.join("generation_config.json")) {
         Ok(found) => Ok(found.unwrap_or_default()),
         Err(err) if err.code == Code::Json => {
-            notes.push(format!("generation_config.json {}; it is left out", err.what));
+            notes.push(format!("generation_config.json {}; it is ignored", err.what));
             Ok(Map::new())
         }
         Err(err) => Err(err),
@@ -136,7 +136,7 @@ impl Config {
         }
         let head_dim = match fields.optional("head_dim", 1, MAX_WIDTH)? {
             Some(dim) if Some(hidden) != dim.checked_mul(heads) => {
-                let what = format!("head_dim is {dim}, {heads} heads of it are not the hidden_size {hidden}");
+                let what = format!("head_dim {dim} × {heads} heads is not the hidden_size {hidden}");
                 return Err(Error::new(Code::Config, fields.path, what, "such models are not supported"));
             }
             Some(dim) => dim,
@@ -148,7 +148,7 @@ impl Config {
             }
         };
         if !head_dim.is_multiple_of(2) {
-            return Err(fields.bad(format!("heads of {head_dim} dimensions cannot be rotated in pairs")));
+            return Err(fields.bad(format!("head_dim {head_dim} is odd, so heads cannot be rotated in pairs")));
         }
         Ok(Self {
             hidden_size: to_u32(hidden),
@@ -169,7 +169,8 @@ impl Config {
     }
 }
 
-/// Accepts causal LLaMA models. A `LlamaModel` is accepted here; whether it has an output matrix is checked by its tensors.
+/// Accepts causal LLaMA models. A `LlamaModel` is accepted here; whether it has an output matrix is checked by its
+/// tensors.
 fn check_architecture(path: &Path, json: &Map<String, Value>) -> Result<()> {
     let named = json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
     let kind = json.get("model_type").and_then(Value::as_str);
@@ -186,7 +187,7 @@ fn check_architecture(path: &Path, json: &Map<String, Value>) -> Result<()> {
             "convert the policy model instead (tulu-2-dpo-13b, tulu-v2.5-ppo-13b-…)",
         ),
         (Some(name), _) => refuse(format!("architecture {name} is not LLaMA"), ONLY),
-        (None, _) => refuse("names no architecture".to_owned(), "only LLaMA models are supported"),
+        (None, _) => refuse("has no architecture".to_owned(), "only LLaMA models are supported"),
     }
 }
 

@@ -9,14 +9,14 @@ use std::path::Path;
 /// Most names in a message; the others are counted.
 const LISTED: usize = 4;
 
-/// The error for the folder `dir` with the files `here`, which has no complete weights of either format.
-pub(super) fn weights(dir: &Path, here: &HashSet<String>) -> Error {
+/// The error for the folder `dir` with the files `files`, which has no complete weights of either format.
+pub(super) fn weights(dir: &Path, files: &HashSet<String>) -> Error {
     let error = |what: String, fix: String| Error::new(Code::NoWeights, dir, what, fix);
     for format in &WEIGHT_FORMATS {
         if let Some(err) = dangling(dir, format.single) {
             return err;
         }
-        let mut shards: Vec<(u32, u32)> = here.iter().filter_map(|name| format.shard_number(name)).collect();
+        let mut shards: Vec<(u32, u32)> = files.iter().filter_map(|name| format.shard_number(name)).collect();
         shards.sort_unstable();
         if let [(_, count), ..] = shards.as_slice() {
             let missing: Vec<String> = (1..=(*count).min(10_000))
@@ -24,21 +24,21 @@ pub(super) fn weights(dir: &Path, here: &HashSet<String>) -> Error {
                 .map(|n| format!("{}{n:05}-of-{count:05}{}", format.prefix, format.suffix))
                 .collect();
             let what = format!(
-                "has {} shards, neither {} nor {}",
+                "has {} shards, but neither {} nor {}",
                 shards.len(),
                 format.index,
-                if missing.is_empty() { "a set of one save".to_owned() } else { listed(&missing) }
+                if missing.is_empty() { "a complete set".to_owned() } else { listed(&missing) }
             );
             return error(what, format!("fetch the missing files and {} into the same folder", format.index));
         }
     }
-    if here.iter().any(|name| name.starts_with("adapter_model.") || name == "adapter_config.json") {
+    if files.iter().any(|name| name.starts_with("adapter_model.") || name == "adapter_config.json") {
         return adapter(dir);
     }
     let [a, b] = [&WEIGHT_FORMATS[0], &WEIGHT_FORMATS[1]].map(|f| f.single);
     let endings = [".safetensors", ".bin", ".pth", ".pt", ".gguf"];
     let mut others: Vec<String> =
-        here.iter().filter(|name| endings.iter().any(|end| name.ends_with(end))).cloned().collect();
+        files.iter().filter(|name| endings.iter().any(|end| name.ends_with(end))).cloned().collect();
     others.sort();
     let instead = if others.is_empty() { String::new() } else { format!("; it has {}", listed(&others)) };
     let what = format!("has no {a} and no {b}, nor the index of either{instead}");

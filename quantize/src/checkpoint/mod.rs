@@ -81,7 +81,7 @@ impl Checkpoint {
     /// Opens and checks the folder `dir`. No weights are read yet.
     ///
     /// # Errors
-    /// [`Error`] naming the file and the invariant that does not hold.
+    /// [`Error`] naming the file and the broken invariant.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::open_with(dir, &Folder(dir))
     }
@@ -89,7 +89,7 @@ impl Checkpoint {
     /// Like [`Self::open`], with only the small files in `dir` and the weights in `weights`.
     ///
     /// # Errors
-    /// [`Error`] naming the file and the invariant that does not hold.
+    /// [`Error`] naming the file and the broken invariant.
     pub fn open_with(dir: &Path, weights: &dyn WeightFiles) -> Result<Self> {
         match std::fs::metadata(dir) {
             Ok(found) if found.is_dir() => {}

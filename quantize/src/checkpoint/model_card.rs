@@ -1,6 +1,6 @@
 //! Converts the front matter of the model card (README.md) to metadata: licence, author, base models, data sets, tags,
-//! languages. Keys and values are those of llama.cpp's converter (gguf-py's `metadata.py`). An unreadable card is ignored
-//! with a note. `repo_name` splits repository names.
+//! languages. Keys and values are those of llama.cpp's converter (gguf-py's `metadata.py`). An unreadable card is
+//! ignored with a note. `repo_name` splits repository names.
 
 mod repo_name;
 

@@ -47,8 +47,8 @@ pub(super) fn remove_prefix<'a>(
     }
     if changed {
         let how = match prefix.as_str() {
-            "" => "tensor names have no 'model.' before them, which is put there".to_owned(),
-            _ => format!("tensor names begin with '{prefix}', which is taken for 'model.'"),
+            "" => "tensor names have no prefix 'model.'; it is added".to_owned(),
+            _ => format!("tensor names begin with '{prefix}', which is replaced by 'model.'"),
         };
         notes.push(how);
     }

@@ -38,9 +38,9 @@ impl Provenance {
         for name in names {
             let link = link(&full.join(name))?;
             let blob = link.as_deref().and_then(Path::file_name).and_then(|n| n.to_str()).map(str::to_owned);
-            let kept = full.join(".cache/huggingface/download").join(format!("{name}.metadata"));
+            let metadata = full.join(".cache/huggingface/download").join(format!("{name}.metadata"));
             // three lines: commit, ETag (the SHA-256 of a large file), time
-            let lines = read_if_exists(&kept, lines)?.unwrap_or_default();
+            let lines = read_if_exists(&metadata, lines)?.unwrap_or_default();
             let mut lines = lines.lines();
             if lines.clone().nth(2).is_some_and(|time| is_newer(&full.join(name), time)) {
                 continue;
@@ -73,8 +73,8 @@ fn lines(path: &Path) -> Result<String> {
     read_small(path, MAX_BYTES, too_long).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Whether a file was modified after its download at `time` (in seconds). As in huggingface_hub's `read_download_metadata`,
-/// its metadata is then outdated; one second is tolerated.
+/// Whether a file was modified after its download at `time` (in seconds). As in huggingface_hub's
+/// `read_download_metadata`, its metadata is then outdated; one second is tolerated.
 fn is_newer(file: &Path, time: &str) -> bool {
     let written = std::fs::metadata(file).and_then(|found| found.modified()).ok();
     let written = written.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -111,10 +111,10 @@ mod tests {
     #[test]
     fn reads_a_download_folder_and_finds_nothing_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = dir.path().join(".cache/huggingface/download");
-        std::fs::create_dir_all(&kept).unwrap();
+        let metadata = dir.path().join(".cache/huggingface/download");
+        std::fs::create_dir_all(&metadata).unwrap();
         let (revision, hash) = ("9876543210".repeat(4), "cd".repeat(32));
-        std::fs::write(kept.join("a.safetensors.metadata"), format!("{revision}\n{hash}\n17.5\n")).unwrap();
+        std::fs::write(metadata.join("a.safetensors.metadata"), format!("{revision}\n{hash}\n17.5\n")).unwrap();
         let found = Provenance::of(dir.path(), ["a.safetensors", "b.safetensors"].into_iter()).unwrap();
         assert_eq!((found.repository, found.revision), (None, Some(revision)));
         assert_eq!(found.sha256, [("a.safetensors".to_owned(), hash)]);

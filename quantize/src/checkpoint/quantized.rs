@@ -1,5 +1,5 @@
-//! Recognizes checkpoints that are already quantized or hold an unmerged LoRA adapter. Without this, the errors would only
-//! name an unknown type or tensor.
+//! Recognizes checkpoints that are already quantized or hold an unmerged LoRA adapter. Without this, the errors would
+//! only name an unknown type or tensor.
 
 use super::config::ConfigExtras;
 use super::shard::SourceTensor;

@@ -1,8 +1,8 @@
 //! Reads and checks the header of a safetensors file.
 //!
-//! Layout (huggingface/safetensors README): u64 little-endian n, n bytes of JSON, data. The JSON maps each name to dtype,
-//! shape and `data_offsets` into the data; the ranges must fill it without holes or overlaps. Unlike the reference crate,
-//! this reader rejects duplicate names and names the offset in every error.
+//! Layout (huggingface/safetensors README): u64 little-endian n, n bytes of JSON, data. The JSON maps each name to
+//! dtype, shape and `data_offsets` into the data; the ranges must fill it without holes or overlaps. Unlike the
+//! reference crate, this reader rejects duplicate names and names the offset in every error.
 
 use super::quantized;
 use super::shard::{Shard, SourceTensor, is_unused_tensor};

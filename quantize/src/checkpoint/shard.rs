@@ -86,6 +86,7 @@ pub struct SourceTensor {
     pub offset: u64,
     /// Length in bytes: the product of the shape and the width of the type.
     pub bytes: u64,
-    /// Strides in elements for each dimension, when the tensor is not contiguous (a transposed view, a slice of columns).
+    /// Strides in elements for each dimension, when the tensor is not contiguous (a transposed view, a slice of
+    /// columns).
     pub strides: Option<Vec<u64>>,
 }

@@ -1,5 +1,5 @@
-//! Reads the vocabulary: tokenizer.model (SentencePiece) and the tokens that added_tokens.json and tokenizer_config.json
-//! add, one token for each row of the embedding.
+//! Reads the vocabulary: tokenizer.model (SentencePiece) and the tokens that added_tokens.json and
+//! tokenizer_config.json add, one token for each row of the embedding.
 //!
 //! Precedence, scores and token types are those of llama.cpp's converter (`_create_vocab_sentencepiece`). In addition,
 //! the pieces are checked for input that makes llama.cpp abort, and bos and eos are checked against the vocabulary: in
@@ -85,7 +85,7 @@ impl Tokenizer {
             if let Some(in_config) = in_config.filter(|in_config| *in_config != id) {
                 let text = display_text(&text);
                 notes.push(format!(
-                    "config.json says {key} is {in_config}; the vocabulary has {text} at {id}, which is written"
+                    "config.json has {key} {in_config}; the vocabulary has {text} at {id}, which is used"
                 ));
             }
             Ok((text, id))

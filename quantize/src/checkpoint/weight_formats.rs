@@ -60,7 +60,8 @@ impl WeightFormat {
         complete.then(|| found.into_iter().map(|(_, name)| name).collect())
     }
 
-    /// Whether `names` has a file of this format: one that is not sharded, or a shard. (`training_args.bin` is neither.)
+    /// Whether `names` has a file of this format: one that is not sharded, or a shard. (`training_args.bin` is
+    /// neither.)
     pub fn is_among<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> bool {
         names.any(|name| name == self.single || self.shard_number(name).is_some())
     }

@@ -45,20 +45,20 @@ pub(crate) fn open_weights(
     weights: &dyn WeightFiles,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<Shard>, Vec<SourceTensor>)> {
-    let here: HashSet<String> = weights.names()?.into_iter().collect();
+    let files: HashSet<String> = weights.names()?.into_iter().collect();
     let mut named = Vec::new();
     for format in &WEIGHT_FORMATS {
         let indexed = exists(&dir.join(format.index))?;
-        if indexed || here.contains(format.single) || format.complete_set(here.iter().map(String::as_str)).is_some() {
+        if indexed || files.contains(format.single) || format.complete_set(files.iter().map(String::as_str)).is_some() {
             named.push((format, indexed));
         }
     }
-    let [(first, _), ..] = named.as_slice() else { return Err(missing_weights::weights(dir, &here)) };
+    let [(first, _), ..] = named.as_slice() else { return Err(missing_weights::weights(dir, &files)) };
     // a folder may have the index of a format whose shards were not downloaded
     let (format, indexed) =
-        *named.iter().find(|(format, _)| format.is_among(here.iter().map(String::as_str))).unwrap_or(&named[0]);
+        *named.iter().find(|(format, _)| format.is_among(files.iter().map(String::as_str))).unwrap_or(&named[0]);
     if format.index != first.index {
-        notes.push(format!("{} is here without its shards, so the {} files are read", first.index, format.suffix));
+        notes.push(format!("{} is present without its shards, so the {} files are read", first.index, format.suffix));
     }
     let open = |name: &str, number: usize, notes: &mut Vec<String>| {
         let path = dir.join(name);
@@ -68,23 +68,25 @@ pub(crate) fn open_weights(
     if indexed {
         let index = dir.join(format.index);
         let wanted = read_index(&index, format.suffix)?;
-        let absent: BTreeSet<&str> = wanted.values().map(String::as_str).filter(|name| !here.contains(*name)).collect();
+        let absent: BTreeSet<&str> =
+            wanted.values().map(String::as_str).filter(|name| !files.contains(*name)).collect();
         if absent.is_empty() {
-            if here.contains(format.single) && !wanted.values().any(|name| name == format.single) {
-                notes.push(format!("{} is here too; the shards that {} names are read", format.single, format.index));
+            if files.contains(format.single) && !wanted.values().any(|name| name == format.single) {
+                notes
+                    .push(format!("{} is present too; the shards that {} names are read", format.single, format.index));
             }
             return open_sharded(&index, &wanted, open, notes);
         }
-        if !here.contains(format.single) {
+        if !files.contains(format.single) {
             return Err(missing_weights::shards(dir, &index, &absent, wanted.values().collect::<BTreeSet<_>>().len()));
         }
-        notes.push(format!("{} is of another save: its shards are not here; {} is read", format.index, format.single));
+        notes.push(format!("{} is of another save: its shards are missing; {} is read", format.index, format.single));
     }
-    if here.contains(format.single) {
+    if files.contains(format.single) {
         let (shard, tensors) = open(format.single, 0, notes)?;
         return Ok((vec![shard], tensors));
     }
-    let names = format.complete_set(here.iter().map(String::as_str)).unwrap_or_default();
+    let names = format.complete_set(files.iter().map(String::as_str)).unwrap_or_default();
     notes.push(format!("{} is missing; the {} shards are read by their names", format.index, names.len()));
     open_unlisted(dir, &names, open, notes)
 }
@@ -142,8 +144,8 @@ fn open_sharded(
     Ok((shards, tensors))
 }
 
-/// Reads `weight_map`: tensor → shard. A shard must be a plain file name: an index that points out of the folder could put
-/// any file into the output.
+/// Reads `weight_map`: tensor → shard. A shard must be a plain file name: an index that points out of the folder could
+/// put any file into the output.
 fn read_index(index: &Path, ending: &str) -> Result<BTreeMap<String, String>> {
     let json = json::read_object(index)?;
     let bad = |code, what: String| Error::new(code, index, what, "download the file again");

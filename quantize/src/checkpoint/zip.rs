@@ -1,8 +1,8 @@
 //! Lists the members of a zip file as torch.save writes it. The rawzip crate decodes the records.
 //!
-//! Attacks use zip files that two programs read differently, so ambiguous archives are rejected: duplicate members, local
-//! headers that contradict the central directory, overlapping members, bytes before or after the archive. Members must be
-//! uncompressed, as PyTorch writes them; weights are read in place.
+//! Attacks use zip files that two programs read differently, so ambiguous archives are rejected: duplicate members,
+//! local headers that contradict the central directory, overlapping members, bytes before or after the archive. Members
+//! must be uncompressed, as PyTorch writes them; weights are read in place.
 
 use super::shard::{DAMAGED, Shard};
 use crate::byte_source::ByteSource;
@@ -104,7 +104,7 @@ fn records(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8]) -> ZipResu
         let name = std::str::from_utf8(path.as_bytes()).ok().filter(|name| is_inside(name));
         let Some(name) = name.map(str::to_owned) else {
             let shown: String = path.as_bytes().escape_ascii().take(120).map(char::from).collect();
-            let what = format!("a member is named '{shown}'");
+            let what = format!("a member has the invalid name '{shown}'");
             return Err((Code::ZipName, what));
         };
         if !seen.insert(name.clone()) {
@@ -131,7 +131,8 @@ fn records(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8]) -> ZipResu
     Ok(all)
 }
 
-/// Whether a name stays inside the archive's folder. Names are not used as paths here, but other programs unpack archives.
+/// Whether a name stays inside the archive's folder. Names are not used as paths here, but other programs unpack
+/// archives.
 fn is_inside(name: &str) -> bool {
     let plain = name.len() <= MAX_NAME && !name.contains('\\') && !name.contains(char::is_control);
     plain && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
@@ -178,8 +179,8 @@ fn member(archive: &ZipArchive<SourceReader<'_>>, buffer: &mut [u8], record: Rec
     Ok((header, end, Member { name, offset, len, crc }))
 }
 
-/// Returns the length of the data descriptor at `at` if it has these values. Its lengths have 4 or 8 bytes: PyTorch uses 8
-/// also for small members beyond the first 4 GiB, and the directory does not record which.
+/// Returns the length of the data descriptor at `at` if it has these values. Its lengths have 4 or 8 bytes: PyTorch
+/// uses 8 also for small members beyond the first 4 GiB, and the directory does not record which.
 fn descriptor(file: &SourceReader<'_>, at: u64, len: u64, crc: u32) -> Option<u64> {
     let mut bytes = [0; 24];
     let n = file.read_at(&mut bytes, at).ok()?;

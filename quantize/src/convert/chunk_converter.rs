@@ -58,7 +58,7 @@ pub(crate) struct ChunkConverter<'a> {
     /// Bytes written to all outputs so far.
     pub(super) written: AtomicU64,
     /// Highest chunk that was started.
-    begun: AtomicUsize,
+    started: AtomicUsize,
     /// Whether a thread beside the workers failed.
     broken: AtomicBool,
 }
@@ -82,8 +82,8 @@ impl<'a> ChunkConverter<'a> {
         observer: &'a dyn Observer,
     ) -> Self {
         let kernel: Kernel = if options.reference_kernels { kernels::reference } else { kernels::quantize };
-        let (written, begun, broken) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Self { source, plan, outputs, chunks, chunk_source, crcs: None, kernel, observer, written, begun, broken }
+        let (written, started, broken) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        Self { source, plan, outputs, chunks, chunk_source, crcs: None, kernel, observer, written, started, broken }
     }
 
     /// Also checks the CRC-32s of the storages; `uncovered` is read for this only.
@@ -99,7 +99,7 @@ impl<'a> ChunkConverter<'a> {
             self.check_cancelled()?;
             match (self.chunks.get(first + number), self.crcs) {
                 (Some(chunk), _) => {
-                    self.begun.fetch_max(first + number, Ordering::Relaxed);
+                    self.started.fetch_max(first + number, Ordering::Relaxed);
                     self.convert_chunk(*chunk, buffers)?;
                     self.chunk_source.on_written(first + number);
                     Ok(())
@@ -119,7 +119,7 @@ impl<'a> ChunkConverter<'a> {
 
     /// Returns the read position of the workers: shard and offset.
     pub(super) fn position(&self) -> (usize, u64) {
-        let Some(chunk) = self.chunks.get(self.begun.load(Ordering::Relaxed)) else { return (0, 0) };
+        let Some(chunk) = self.chunks.get(self.started.load(Ordering::Relaxed)) else { return (0, 0) };
         let tensor = &self.plan.tensors[chunk.tensor];
         let from = &self.source.tensors[tensor.source];
         (from.shard, from.offset.saturating_add(tensor.source_bytes / tensor.n_rows().max(1) * chunk.first_row))
@@ -159,8 +159,8 @@ impl<'a> ChunkConverter<'a> {
                 })?;
                 &buffers.packed
             };
-            let made = overflow_check::QuantizedRows { ggml_type, bytes, n_per_row, importance };
-            if let Some(at) = overflow_check::find_lost(&made, read.weights, read.largest) {
+            let quantized = overflow_check::QuantizedRows { ggml_type, bytes, n_per_row, importance };
+            if let Some(at) = overflow_check::find_lost(&quantized, read.weights, read.largest) {
                 return Err(self.out_of_range(chunk, ggml_type, at, read.weights[at]));
             }
             let offset = planned.offsets[chunk.tensor] + row_bytes * chunk.first_row;

@@ -34,8 +34,8 @@ pub(super) fn rows_per_chunk(t: &PlannedTensor, head_dim: u32) -> u64 {
     (fit / unit).max(1) * unit
 }
 
-/// Returns the chunks of all tensors in the order of the source files, so that the disk is read sequentially. With `crcs`,
-/// the chunks also cover the storages in it.
+/// Returns the chunks of all tensors in the order of the source files, so that the disk is read sequentially. With
+/// `crcs`, the chunks also cover the storages in it.
 pub(crate) fn chunks(source: &Checkpoint, plan: &Plan, mut crcs: Option<&mut StorageCrcs<'_>>) -> Vec<Chunk> {
     let mut order: Vec<usize> = (0..plan.tensors.len()).collect();
     let at = |i: &usize| source.tensors.get(plan.tensors[*i].source).map(|t| (t.shard, t.offset));

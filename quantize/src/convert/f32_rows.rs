@@ -34,8 +34,8 @@ impl RowReader {
         &mut self.bytes
     }
 
-    /// Reads `count` rows of `tensor` from row `first`; `read` reads from its shard. The rows of a rotary tensor must be whole
-    /// heads.
+    /// Reads `count` rows of `tensor` from row `first`; `read` reads from its shard. The rows of a rotary tensor must
+    /// be whole heads.
     pub(crate) fn read(
         &mut self,
         source: &Checkpoint,
@@ -74,8 +74,8 @@ impl RowReader {
     }
 }
 
-/// Returns the largest magnitude; infinity or NaN if there is one. Works at memory speed: without their sign, the bits of
-/// floats are in the order of their magnitudes, with infinity and NaN last.
+/// Returns the largest magnitude; infinity or NaN if there is one. Works at memory speed: without their sign, the bits
+/// of floats are in the order of their magnitudes, with infinity and NaN last.
 pub(crate) fn largest(weights: &[f32]) -> f32 {
     f32::from_bits(weights.iter().fold(0, |most, w| most.max(w.to_bits() & !SIGN)))
 }

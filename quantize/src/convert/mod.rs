@@ -1,8 +1,8 @@
 //! Converts a local checkpoint in one pass: each tensor is read once, in chunks of rows, and written to every output at
 //! its planned offset.
 //!
-//! Threads: the caller and `threads` − 1 workers convert chunks; one thread flushes the outputs, one computes the SHA-256s
-//! of the weight files. Each converting thread owns four buffers of a few MiB. Remote weights: `streaming/`.
+//! Threads: the caller and `threads` − 1 workers convert chunks; one thread flushes the outputs, one computes the
+//! SHA-256s of the weight files. Each converting thread owns four buffers of a few MiB. Remote weights: `streaming/`.
 
 mod chunk_converter;
 mod chunks;
@@ -35,8 +35,8 @@ use storage_crc::StorageCrcs;
 /// Bytes written between two fsyncs.
 const FLUSH: u64 = 128 << 20;
 
-/// Writes all outputs of `plan`. They are renamed to their final names when all are complete and on disk; after an error or
-/// a cancellation before that, there is no output. If the SHA-256 of a weight file is known, it is verified.
+/// Writes all outputs of `plan`. They are renamed to their final names when all are complete and on disk; after an
+/// error or a cancellation before that, there is no output. If the SHA-256 of a weight file is known, it is verified.
 ///
 /// # Errors
 /// [`Error`] naming the file and tensor.

@@ -18,20 +18,20 @@ pub(crate) struct QuantizedRows<'a> {
     pub(crate) importance: Option<&'a [f32]>,
 }
 
-/// Returns the index of a weight that was lost between `weights` and `made`: the largest of the block or, if that is small,
-/// of the row, over which some quantizers sum. `largest` is the largest magnitude in `weights`.
-pub(crate) fn find_lost(made: &QuantizedRows<'_>, weights: &[f32], largest: f32) -> Option<usize> {
-    let size = made.ggml_type.block_size();
-    let block = bad_scale(made.ggml_type, made.bytes)
-        .or_else(|| if largest < LARGE { None } else { worse_than_zeros(made, weights) })?;
-    let columns = made.n_per_row.max(1);
+/// Returns the index of a weight that was lost between `weights` and `quantized`: the largest of the block or, if that
+/// is small, of the row, over which some quantizers sum. `largest` is the largest magnitude in `weights`.
+pub(crate) fn find_lost(quantized: &QuantizedRows<'_>, weights: &[f32], largest: f32) -> Option<usize> {
+    let size = quantized.ggml_type.block_size();
+    let block = bad_scale(quantized.ggml_type, quantized.bytes)
+        .or_else(|| if largest < LARGE { None } else { worse_than_zeros(quantized, weights) })?;
+    let columns = quantized.n_per_row.max(1);
     let row = block * size / columns * columns;
-    let most = |places: Range<usize>| {
+    let largest_in = |places: Range<usize>| {
         let places = places.filter(|at| *at < weights.len());
         places.max_by(|a, b| weights[*a].abs().total_cmp(&weights[*b].abs()))
     };
-    let in_block = most(block * size..(block + 1) * size)?;
-    if size == 1 || weights[in_block].abs() >= LARGE { Some(in_block) } else { most(row..row + columns) }
+    let in_block = largest_in(block * size..(block + 1) * size)?;
+    if size == 1 || weights[in_block].abs() >= LARGE { Some(in_block) } else { largest_in(row..row + columns) }
 }
 
 /// Returns the first block with a NaN or infinite scale.
@@ -50,20 +50,20 @@ fn bad_scale(ggml_type: GgmlType, bytes: &[u8]) -> Option<usize> {
 }
 
 /// Returns the first block with large weights whose error is at least that of zeros.
-fn worse_than_zeros(made: &QuantizedRows<'_>, weights: &[f32]) -> Option<usize> {
-    let size = made.ggml_type.block_size();
+fn worse_than_zeros(quantized: &QuantizedRows<'_>, weights: &[f32]) -> Option<usize> {
+    let size = quantized.ggml_type.block_size();
     if size == 1 {
         return None;
     }
-    let blocks = weights.chunks_exact(size).zip(made.bytes.chunks_exact(made.ggml_type.block_bytes()));
+    let blocks = weights.chunks_exact(size).zip(quantized.bytes.chunks_exact(quantized.ggml_type.block_bytes()));
     let mut back = vec![0.0; size];
     blocks.enumerate().find_map(|(number, (block, bytes))| {
         if block.iter().all(|w| w.abs() < LARGE) {
             return None;
         }
-        let read = llama_ext::to_f32(made.ggml_type, bytes, &mut back);
-        let first = number * size % made.n_per_row.max(1);
-        let weight = |i: usize| made.importance.map_or(1.0, |all| f64::from(all[(first + i) % all.len().max(1)]));
+        let read = llama_ext::to_f32(quantized.ggml_type, bytes, &mut back);
+        let first = number * size % quantized.n_per_row.max(1);
+        let weight = |i: usize| quantized.importance.map_or(1.0, |all| f64::from(all[(first + i) % all.len().max(1)]));
         let (mut error, mut all) = (0.0, 0.0);
         for (i, (a, b)) in back.iter().zip(block).enumerate() {
             let (a, b) = (f64::from(*a), f64::from(*b));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn an_infinity_or_nan_in_any_place_of_a_half_float_is_found() {
+    fn finds_infinity_and_nan_anywhere_in_half_floats() {
         for (ggml_type, specials) in [
             (GgmlType::F16, [[0x00, 0x7c], [0x00, 0xfc], [0x01, 0x7e]]),
             (GgmlType::BF16, [[0x80, 0x7f], [0x80, 0xff], [0xc0, 0x7f]]),
@@ -103,9 +103,9 @@ mod tests {
         }
     }
 
-    /// Weights that no type but the float ones can hold, alone among ordinary ones and in whole blocks.
+    /// Weights that only F32 and BF16 can represent: single ones, and whole blocks of them.
     #[test]
-    fn a_weight_that_is_lost_is_found_in_every_type_by_both_kernels() {
+    fn finds_lost_weights_in_every_type_with_both_kernels() {
         let importance: Vec<f32> = wave(256).iter().map(|w| w.abs() + 0.01).collect();
         let wide = [GgmlType::F32, GgmlType::BF16];
         for ggml_type in GgmlType::ALL.into_iter().filter(|ggml_type| !wide.contains(ggml_type)) {
@@ -117,8 +117,8 @@ mod tests {
                         for kernel in [kernels::quantize, kernels::reference] {
                             let mut bytes = vec![0; 4 * ggml_type.row_bytes(256).unwrap()];
                             kernel(ggml_type, &weights, 256, importance, &mut bytes).unwrap();
-                            let made = QuantizedRows { ggml_type, bytes: &bytes, n_per_row: 256, importance };
-                            let at = find_lost(&made, &weights, value.abs());
+                            let quantized = QuantizedRows { ggml_type, bytes: &bytes, n_per_row: 256, importance };
+                            let at = find_lost(&quantized, &weights, value.abs());
                             assert_eq!(at.map(|at| weights[at]), Some(value), "{ggml_type}, {many} of {value:e}");
                         }
                     }
@@ -127,19 +127,19 @@ mod tests {
         }
     }
 
-    /// Its rounding to eight bits is up, beyond the largest exponent.
+    /// `f32::MAX` rounds up to a number beyond BF16's largest exponent.
     #[test]
     fn the_largest_floats_are_too_large_for_bf16() {
         let mut weights = wave(256);
         weights[9] = f32::MAX;
         let mut bytes = vec![0; 512];
         kernels::quantize(GgmlType::BF16, &weights, 256, None, &mut bytes).unwrap();
-        let made = QuantizedRows { ggml_type: GgmlType::BF16, bytes: &bytes, n_per_row: 256, importance: None };
-        assert_eq!(find_lost(&made, &weights, f32::MAX), Some(9));
+        let quantized = QuantizedRows { ggml_type: GgmlType::BF16, bytes: &bytes, n_per_row: 256, importance: None };
+        assert_eq!(find_lost(&quantized, &weights, f32::MAX), Some(9));
     }
 
     #[test]
-    fn what_a_type_can_hold_is_not_lost() {
+    fn accepts_weights_that_the_type_can_represent() {
         for ggml_type in GgmlType::ALL {
             for value in [0.0_f32, 1.0, 9e3, -2e4, 6.5e4, -6.55e4] {
                 for many in [1, 3, 16, 256] {
@@ -147,9 +147,9 @@ mod tests {
                     weights[300..300 + many].fill(value);
                     let mut bytes = vec![0; 4 * ggml_type.row_bytes(256).unwrap()];
                     kernels::quantize(ggml_type, &weights, 256, None, &mut bytes).unwrap();
-                    let made = QuantizedRows { ggml_type, bytes: &bytes, n_per_row: 256, importance: None };
+                    let quantized = QuantizedRows { ggml_type, bytes: &bytes, n_per_row: 256, importance: None };
                     let largest = weights.iter().fold(0.0, |most: f32, w| most.max(w.abs()));
-                    assert_eq!(find_lost(&made, &weights, largest), None, "{ggml_type}, {many} of {value}");
+                    assert_eq!(find_lost(&quantized, &weights, largest), None, "{ggml_type}, {many} of {value}");
                 }
             }
         }

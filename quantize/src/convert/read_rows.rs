@@ -1,6 +1,6 @@
-//! Reads the bytes of rows of a tensor. A contiguous tensor is one read. For a view (transposed, or a slice of columns),
-//! spans are read along the dimension with the smaller stride, and the elements are copied out of them. Spans have a
-//! limit, so memory stays bounded; the operating system's cache makes repeated reads affordable.
+//! Reads the bytes of rows of a tensor. A contiguous tensor is one read. For a view (transposed, or a slice of
+//! columns), spans are read along the dimension with the smaller stride, and the elements are copied out of them. Spans
+//! have a limit, so memory stays bounded; the operating system's cache makes repeated reads affordable.
 
 use crate::checkpoint::{Shard, SourceTensor};
 use crate::error::{Code, Error, Result};

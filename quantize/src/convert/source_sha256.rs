@@ -45,16 +45,18 @@ impl<'a> SourceHashes<'a> {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Hashes file after file beside the workers, until `done` is set; the current file is then finished. `place` returns the
-    /// read position of the workers (shard and offset).
+    /// Hashes file after file beside the workers, until `done` is set; the current file is then finished. `place`
+    /// returns the read position of the workers (shard and offset).
     ///
     /// # Errors
     /// [`Code::Sha256`] when a file has another SHA-256.
     pub(crate) fn hash_alongside(&self, done: &AtomicBool, place: impl Fn() -> (usize, u64)) -> Result<()> {
         while !done.load(Ordering::Relaxed) {
             let may_read = |file: usize, offset: u64| {
-                let (at, begun) = place();
-                done.load(Ordering::Relaxed) || file < at || (file == at && offset <= begun.saturating_add(AHEAD))
+                let (current, workers_at) = place();
+                done.load(Ordering::Relaxed)
+                    || file < current
+                    || (file == current && offset <= workers_at.saturating_add(AHEAD))
             };
             if !self.hash_next(may_read)? {
                 return Ok(());
@@ -72,8 +74,8 @@ impl<'a> SourceHashes<'a> {
         worker_pool::run(threads, remaining, &self.source.dir, |_, (): &mut ()| self.hash_next(|_, _| true).map(drop))
     }
 
-    /// Hashes the next file; false when there is none, or after [`Self::stop`]. Byte `offset` of file `number` is read when
-    /// `may_read(number, offset)`.
+    /// Hashes the next file; false when there is none, or after [`Self::stop`]. Byte `offset` of file `number` is read
+    /// when `may_read(number, offset)`.
     fn hash_next(&self, may_read: impl Fn(usize, u64) -> bool) -> Result<bool> {
         let Some((number, expected)) = self.expected.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
             return Ok(false);

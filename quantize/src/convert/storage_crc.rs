@@ -1,8 +1,8 @@
 //! Checks the CRC-32s of PyTorch's storages during a conversion, mostly without extra reads.
 //!
 //! Threads read the chunks of a storage in any order. The CRC-32 of each chunk is stored, and they are combined in file
-//! order at the end ([`StorageCrcs::check`]). A storage that tensors do not cover completely and in order (views, shared
-//! storages) is read separately. `streaming/checksum.rs` checks the CRC-32s of remote files.
+//! order at the end ([`StorageCrcs::check`]). A storage that tensors do not cover completely and in order (views,
+//! shared storages) is read separately. `streaming/checksum.rs` checks the CRC-32s of remote files.
 
 use crate::checkpoint::{Checkpoint, StorageCrc, crc_mismatch};
 use crate::convert::read_rows;
@@ -48,8 +48,8 @@ pub(crate) struct StorageCrcs<'a> {
 }
 
 impl<'a> StorageCrcs<'a> {
-    /// Finds the storages. Those that tensors cover get their chunks from [`Self::next_chunk`]; the chunks of the others are
-    /// returned.
+    /// Finds the storages. Those that tensors cover get their chunks from [`Self::next_chunk`]; the chunks of the
+    /// others are returned.
     pub(crate) fn new(source: &'a Checkpoint, plan: &Plan) -> (Self, Vec<UncoveredChunk>) {
         let mut found: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
         for (number, planned) in plan.tensors.iter().enumerate() {
@@ -70,20 +70,20 @@ impl<'a> StorageCrcs<'a> {
                 all.covered.extend(covering.into_iter().map(|tensor| (tensor, storage)));
                 continue;
             }
-            let about = &source.shards[shard].crcs[crc];
+            let storage_crc = &source.shards[shard].crcs[crc];
             let mut done = 0;
-            while done < about.len {
-                let len = UNCOVERED_CHUNK.min(about.len - done);
+            while done < storage_crc.len {
+                let len = UNCOVERED_CHUNK.min(storage_crc.len - done);
                 let chunk = all.add_chunk(storage, len);
-                unread.push(UncoveredChunk { offset: about.offset + done, len, chunk });
+                unread.push(UncoveredChunk { offset: storage_crc.offset + done, len, chunk });
                 done += len;
             }
         }
         (all, unread)
     }
 
-    /// Adds the next `len` bytes of the planned tensor `tensor`; `None` if it does not cover a storage. Must be called in file
-    /// order.
+    /// Adds the next `len` bytes of the planned tensor `tensor`; `None` if it does not cover a storage. Must be called
+    /// in file order.
     pub(crate) fn next_chunk(&mut self, tensor: usize, len: u64) -> Option<CrcChunk> {
         let storage = *self.covered.get(&tensor)?;
         Some(self.add_chunk(storage, len))
@@ -124,17 +124,18 @@ impl<'a> StorageCrcs<'a> {
     pub(crate) fn mismatches(&self) -> Vec<Error> {
         let all = self.storages.iter().filter_map(|storage| {
             let shard = &self.source.shards[storage.shard];
-            let about = &shard.crcs[storage.crc];
+            let storage_crc = &shard.crcs[storage.crc];
             let mut all = crc32fast::Hasher::new();
             for (len, stored) in &storage.chunks {
                 let Some(crc) = stored.get() else {
-                    let what = format!("part of '{}' was not read", about.name);
+                    let what = format!("part of '{}' was not read", storage_crc.name);
                     return Some(Error::new(Code::Engine, &shard.path, what, "report this"));
                 };
                 all.combine(&crc32fast::Hasher::new_with_initial_len(*crc, *len));
             }
             let found = all.finalize();
-            (found != about.crc).then(|| crc_mismatch(&shard.path, &about.name, about.offset, about.crc, found))
+            (found != storage_crc.crc)
+                .then(|| crc_mismatch(&shard.path, &storage_crc.name, storage_crc.offset, storage_crc.crc, found))
         });
         all.collect()
     }

@@ -1,8 +1,9 @@
-//! Reads forward through a GGUF header. What is allocated is never more than what is left of the file can fill.
+//! Reads a GGUF header sequentially. Allocations are limited by the remaining length of the file.
 
-use super::layout::{MAGIC, wide};
+use super::layout::MAGIC;
 use super::value::{Array, Raw, Value, number, width};
 use crate::error::{Code, Error, Result};
+use crate::integers::to_u64;
 use crate::platform::read_exact_at;
 use crate::wrong_file::not_gguf;
 use llama_ext::GgmlType;
@@ -10,33 +11,33 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 
-/// A vocabulary of 128,000 tokens needs 4 MB; the rest of a header is small.
+/// Limit on the header. A vocabulary of 128,000 tokens needs 4 MB; the rest is small.
 const MAX_HEADER: u64 = 256 << 20;
-/// The 70B model has 723 tensors and 30 pairs.
+/// Limits on tensors and pairs. The 70B model has 723 tensors and 30 pairs.
 const MAX_TENSORS: u64 = 1 << 16;
 const MAX_PAIRS: u64 = 1 << 16;
-/// Longest key in bytes, as the format's documentation has it.
+/// Longest key in bytes, according to the format's documentation.
 const MAX_KEY: u64 = (1 << 16) - 1;
 /// `GGML_MAX_DIMS`.
 const MAX_DIMS: u32 = 4;
-/// `GGML_MAX_NAME` less its NUL.
+/// `GGML_MAX_NAME` without its NUL.
 const MAX_NAME: usize = llama_ext::tensor_types::MAX_NAME;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 
 pub(super) type Pairs = Vec<(String, Value)>;
 
-/// A tensor as the header lists it.
+/// A tensor in the header.
 pub(super) struct Listed {
     pub(super) name: String,
     pub(super) dims: Vec<u64>,
     pub(super) ggml_type: GgmlType,
-    /// From the start of the tensor data.
+    /// Offset from the start of the tensor data.
     pub(super) offset: u64,
 }
 
-/// Reads in blocks; `at` is the offset in the file.
-pub(super) struct Cursor<'a> {
+/// Reads in blocks; `at` is the current offset in the file.
+pub(super) struct HeaderReader<'a> {
     path: &'a Path,
     file: &'a File,
     len: u64,
@@ -45,34 +46,34 @@ pub(super) struct Cursor<'a> {
     start: u64,
 }
 
-impl<'a> Cursor<'a> {
-    /// At the first byte of a file of `len` bytes.
+impl<'a> HeaderReader<'a> {
+    /// Starts at the first byte of a file of `len` bytes.
     pub(super) fn new(path: &'a Path, file: &'a File, len: u64) -> Self {
         Self { path, file, len, at: 0, buffer: Vec::new(), start: 0 }
     }
 
-    /// What is wrong with the header, and where.
+    /// The error for an invalid header, with the current offset.
     pub(super) fn bad(&self, what: impl Into<String>) -> Error {
         let what = format!("{} (byte {})", what.into(), self.at);
-        Error::new(Code::Gguf, self.path, what, "not a GGUF file, or damaged: make it again")
+        Error::new(Code::Gguf, self.path, what, "not a GGUF file, or damaged: download or convert it again")
     }
 
-    /// Bytes left of what a header may be.
-    fn left(&self) -> u64 {
+    /// Returns the bytes that remain for the header.
+    fn remaining(&self) -> u64 {
         self.len.min(MAX_HEADER).saturating_sub(self.at)
     }
 
-    /// The next `n` bytes.
+    /// Reads the next `n` bytes.
     fn take(&mut self, n: u64) -> Result<&[u8]> {
         const BLOCK: u64 = 1 << 20;
-        let end = self.at.checked_add(n).filter(|_| n <= self.left());
+        let end = self.at.checked_add(n).filter(|_| n <= self.remaining());
         let Some(end) = end else {
             return Err(self.bad(format!("needs {n} more bytes of header, the file has {} in all", self.len)));
         };
-        let have = self.start.saturating_add(wide(self.buffer.len()));
+        let have = self.start.saturating_add(to_u64(self.buffer.len()));
         if self.at < self.start || end > have {
             let fill = n.max(BLOCK.min(self.len.saturating_sub(self.at)));
-            // the old block is let go first, so that only one is held
+            // free the old block first
             self.buffer = Vec::new();
             self.buffer.resize(usize::try_from(fill).unwrap_or(0), 0);
             read_exact_at(self.file, &mut self.buffer, self.at)
@@ -90,7 +91,7 @@ impl<'a> Cursor<'a> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut out = [0; N];
-        out.copy_from_slice(self.take(wide(N))?);
+        out.copy_from_slice(self.take(to_u64(N))?);
         Ok(out)
     }
 
@@ -112,7 +113,7 @@ impl<'a> Cursor<'a> {
         self.text(n)
     }
 
-    /// Reads all of it: the pairs, then the list of tensors.
+    /// Reads the whole header: the pairs, then the list of tensors.
     pub(super) fn header(&mut self) -> Result<(Pairs, Vec<Listed>)> {
         if self.len < 4 || self.array::<4>()? != MAGIC {
             return Err(not_gguf(self.path, self.file, self.len));
@@ -123,7 +124,7 @@ impl<'a> Cursor<'a> {
             return Err(Error::new(Code::Gguf, self.path, "is a big-endian GGUF file", fix));
         }
         if !(2..=3).contains(&version) {
-            return Err(self.bad(format!("is GGUF version {version}; 2 and 3 are read")));
+            return Err(self.bad(format!("is GGUF version {version}; 2 and 3 are supported")));
         }
         let (n_tensors, n_pairs) = (self.u64()?, self.u64()?);
         if n_tensors > MAX_TENSORS || n_pairs > MAX_PAIRS {
@@ -155,7 +156,7 @@ impl<'a> Cursor<'a> {
 
     fn tensor(&mut self) -> Result<Listed> {
         let n = self.u64()?;
-        if n == 0 || n > wide(MAX_NAME) {
+        if n == 0 || n > to_u64(MAX_NAME) {
             return Err(self.bad(format!("has a tensor name of {n} bytes")));
         }
         let name = self.text(n)?;
@@ -179,8 +180,8 @@ impl<'a> Cursor<'a> {
             ARRAY => Ok(Value::Array(self.elements()?)),
             other => match width(other) {
                 Some(n) => {
-                    let bytes = self.take(wide(n))?.to_vec();
-                    number(other, &bytes).ok_or_else(|| self.bad(format!("has a truth value of {bytes:?}")))
+                    let bytes = self.take(to_u64(n))?.to_vec();
+                    number(other, &bytes).ok_or_else(|| self.bad(format!("has an invalid boolean {bytes:?}")))
                 }
                 None => Err(self.bad(format!("has a value of unknown type {other}"))),
             },
@@ -190,12 +191,12 @@ impl<'a> Cursor<'a> {
     fn elements(&mut self) -> Result<Array> {
         let (element, n) = (self.u32()?, self.u64()?);
         if element == ARRAY {
-            return Err(self.bad("has an array of arrays, which llama.cpp does not read"));
+            return Err(self.bad("has an array of arrays, which llama.cpp does not support"));
         }
-        // the least that one element takes in the file: a string has at least its length
+        // the smallest size of an element in the file; a string has at least its length
         let least = if element == STRING { Some(8) } else { width(element) };
         let Some(least) = least else { return Err(self.bad(format!("has an array of unknown type {element}"))) };
-        let bytes = n.checked_mul(wide(least)).filter(|bytes| *bytes <= self.left());
+        let bytes = n.checked_mul(to_u64(least)).filter(|bytes| *bytes <= self.remaining());
         let (Some(bytes), Ok(count)) = (bytes, usize::try_from(n)) else {
             return Err(self.bad(format!("has an array of {n} elements")));
         };
@@ -212,7 +213,7 @@ impl<'a> Cursor<'a> {
             6 => Array::F32(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
             _ => {
                 let raw = Raw::new(element, bytes.to_vec());
-                Array::Other(raw.ok_or_else(|| self.bad("has a truth value that is neither 0 nor 1"))?)
+                Array::Other(raw.ok_or_else(|| self.bad("has a boolean that is neither 0 nor 1"))?)
             }
         })
     }

@@ -1,19 +1,14 @@
 //! The numbers of the GGUF format that reader and writer share: magic, version, alignment.
 
-/// The first four bytes.
+/// The first four bytes of a file.
 pub const MAGIC: [u8; 4] = *b"GGUF";
-/// The version written; 2 and 3 are read (they differ only in byte order support).
+/// The version that is written. Versions 2 and 3 are read; they differ only in byte order support.
 pub const VERSION: u32 = 3;
-/// Tensor data starts at multiples of this unless `general.alignment` says otherwise.
+/// Default alignment of tensor data, used without `general.alignment`.
 pub const ALIGNMENT: u64 = 32;
 
-/// The next multiple of `alignment`, or `None` past the end of 64 bits.
+/// Returns the next multiple of `alignment`; `None` when it overflows.
 #[must_use]
 pub fn align(offset: u64, alignment: u64) -> Option<u64> {
     offset.checked_next_multiple_of(alignment)
-}
-
-/// A length in memory as a length in a file.
-pub(super) fn wide(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
 }

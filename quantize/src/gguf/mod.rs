@@ -1,9 +1,11 @@
-//! The GGUF container, version 3: values, the header written and read. What the keys mean is not known here.
+//! The GGUF container, version 3: values, reading and writing of headers. The meaning of keys is in `gguf_metadata.rs`
+//! and `gguf_source.rs`.
 //!
-//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. All numbers are little-endian; strings are a u64
-//! length and UTF-8 bytes; tensor data starts at the next multiple of the alignment and each tensor at one of its own.
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. All numbers are little-endian; strings are a
+//! u64 length and UTF-8 bytes; tensor data starts at the next multiple of the alignment and each tensor at one of its
+//! own.
 
-// Every number below comes from a file: a sum that overflows, or an index that is not there, would be its to choose.
+// All numbers come from a file, which could provoke overflows and invalid indices.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
 mod header_reader;

@@ -1,23 +1,24 @@
-//! A GGUF header, read with every size checked against the real length of the file before anything is allocated.
-//! llama.cpp aborts or worse on some lies; what passes here is safe to hand to it.
+//! Opens GGUF files. All sizes are checked against the length of the file before anything is allocated. llama.cpp
+//! aborts or crashes on some invalid headers; a file that opens here is safe for it.
 
-use super::header_reader::{Cursor, Listed};
-use super::layout::{ALIGNMENT, align, wide};
+use super::header_reader::{HeaderReader, Listed};
+use super::layout::{ALIGNMENT, align};
 use super::value::Value;
 use crate::error::Result;
 use crate::files::open_regular;
+use crate::integers::to_u64;
 use llama_ext::GgmlType;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// One tensor of a file.
+/// A tensor of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Name.
     pub name: String,
     /// Dimensions in ggml's order: row length first.
     pub dims: Vec<u64>,
-    /// How it is stored.
+    /// Stored type.
     pub ggml_type: GgmlType,
     /// First byte, from the start of the file.
     pub offset: u64,
@@ -25,22 +26,22 @@ pub struct TensorInfo {
     pub bytes: u64,
 }
 
-/// A GGUF file, open, its header read and checked.
+/// An open GGUF file with a checked header.
 #[derive(Debug)]
 pub struct Gguf {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
     /// The open file.
     pub file: File,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub len: u64,
     /// The key-value pairs in file order.
     pub pairs: Vec<(String, Value)>,
     /// The tensors in file order.
     pub tensors: Vec<TensorInfo>,
-    /// Where the tensors' bytes begin, from the start of the file.
+    /// Start of the tensor data, from the start of the file.
     pub data: u64,
-    /// The tensors begin at multiples of this, counted from [`Self::data`].
+    /// Alignment of the tensors, relative to [`Self::data`].
     pub alignment: u64,
 }
 
@@ -48,11 +49,11 @@ impl Gguf {
     /// Opens `path` and reads its header.
     ///
     /// # Errors
-    /// [`crate::Code::Gguf`] with the offset of the first thing that cannot be, [`crate::Code::GgufType`] for a tensor of a type that
-    /// the linked ggml does not know, [`crate::Code::NotFound`] and the like for the file.
+    /// [`crate::Code::Gguf`] with the offset of the first invalid value, [`crate::Code::GgufType`] for a tensor type
+    /// that the linked ggml does not know, [`crate::Code::NotFound`] and others for the file.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, len) = open_regular(path)?;
-        let mut head = Cursor::new(path, &file, len);
+        let mut head = HeaderReader::new(path, &file, len);
         let (pairs, listed) = head.header()?;
         let alignment = match pairs.iter().find(|(key, _)| key == "general.alignment") {
             None => ALIGNMENT,
@@ -66,7 +67,9 @@ impl Gguf {
             let place = size(&dims, ggml_type).zip(data.checked_add(offset));
             let Some(((bytes, begin), end)) = place.and_then(|(n, begin)| Some(((n, begin), begin.checked_add(n)?)))
             else {
-                return Err(head.bad(format!("tensor '{name}' of {dims:?} {ggml_type} at offset {offset} cannot be")));
+                return Err(
+                    head.bad(format!("tensor '{name}' of {dims:?} {ggml_type} has an invalid size or offset {offset}"))
+                );
             };
             if end > len || begin != expected {
                 let what = format!(
@@ -80,17 +83,16 @@ impl Gguf {
         Ok(Self { path: path.to_owned(), file, len, pairs, tensors, data, alignment })
     }
 
-    /// First byte after the last tensor, from the start of the file.
+    /// Returns the end of the last tensor, from the start of the file.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.tensors.last().map_or(self.data, |t| t.offset.saturating_add(t.bytes))
     }
 
-    /// For a part of a file that was split: its number, counted from 1, and how many parts there are. `Err` says what is
-    /// wrong with these numbers.
+    /// Returns number (from 1) and count for a part of a split file; `None` for a file that is not split.
     ///
     /// # Errors
-    /// A sentence about the key.
+    /// A message about the invalid key.
     pub fn part(&self) -> std::result::Result<Option<(u64, u64)>, String> {
         let number = |key: &str| match self.get(key).map(|value| (value, value.as_u64())) {
             None => Ok(None),
@@ -105,31 +107,31 @@ impl Gguf {
         }
     }
 
-    /// The value of `key`.
+    /// Returns the value of `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.pairs.iter().find(|(k, _)| k == key).map(|(_, value)| value)
     }
 
-    /// The text of `key`.
+    /// Returns the value of `key` if it is a string.
     #[must_use]
     pub fn str(&self, key: &str) -> Option<&str> {
         self.get(key)?.as_str()
     }
 
-    /// The whole number of `key`.
+    /// Returns the value of `key` if it is an integer of 32 bits.
     #[must_use]
     pub fn u32(&self, key: &str) -> Option<u32> {
         self.get(key)?.as_u64().and_then(|n| u32::try_from(n).ok())
     }
 
-    /// Weights in all tensors.
+    /// Returns the number of parameters.
     #[must_use]
     pub fn n_params(&self) -> u64 {
         self.tensors.iter().fold(0, |n: u64, t| n.saturating_add(t.n_weights()))
     }
 
-    /// Bytes of all tensors.
+    /// Returns the bytes of all tensors.
     #[must_use]
     pub fn tensor_bytes(&self) -> u64 {
         self.tensors.iter().fold(0, |n: u64, t| n.saturating_add(t.bytes))
@@ -137,30 +139,30 @@ impl Gguf {
 }
 
 impl TensorInfo {
-    /// Weights in a row.
+    /// Returns the weights in a row.
     #[must_use]
     pub fn n_per_row(&self) -> u64 {
         self.dims.first().copied().unwrap_or(0)
     }
 
-    /// Rows; 1 for a vector. [`Gguf::open`] has checked that the product is a number.
+    /// Returns the number of rows; 1 for a vector. ([`Gguf::open`] has checked that it does not overflow.)
     #[must_use]
     pub fn n_rows(&self) -> u64 {
         self.dims.iter().skip(1).fold(1, |n: u64, d| n.saturating_mul(*d))
     }
 
-    /// Weights in all.
+    /// Returns the number of weights.
     #[must_use]
     pub fn n_weights(&self) -> u64 {
         self.n_per_row().saturating_mul(self.n_rows())
     }
 }
 
-/// Bytes of a tensor; `None` when a dimension is 0, a row is not whole blocks, or the number of weights or bytes is one
-/// that ggml has no room for (63 bits).
+/// Returns the bytes of a tensor; `None` when a dimension is 0, a row does not have whole blocks, or the number of
+/// weights or bytes exceeds ggml's 63 bits.
 fn size(dims: &[u64], ggml_type: GgmlType) -> Option<u64> {
     let row = ggml_type.row_bytes(usize::try_from(*dims.first()?).ok()?).ok()?;
     let times = |n: u64, d: &u64| n.checked_mul(*d).filter(|n| *d > 0 && i64::try_from(*n).is_ok());
     dims.iter().try_fold(1, times)?;
-    dims.iter().skip(1).try_fold(wide(row), times)
+    dims.iter().skip(1).try_fold(to_u64(row), times)
 }

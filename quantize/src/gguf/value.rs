@@ -1,8 +1,8 @@
-//! A metadata value with its exact type: tools compare types, so a u32 is not an i32.
+//! Metadata values with their exact types. Tools compare types, so a u32 differs from an i32.
 
 use std::fmt;
 
-/// One value.
+/// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the names are the format's")]
 pub enum Value {
@@ -21,19 +21,18 @@ pub enum Value {
     F64(f64),
 }
 
-/// An array; its elements have one type. The types that LLaMA models use keep their own vectors, because a vocabulary
-/// has tens of thousands of elements.
+/// An array of elements of one type. The large arrays of a vocabulary have vectors of their own.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the names are the format's")]
 pub enum Array {
     I32(Vec<i32>),
     F32(Vec<f32>),
     Str(Vec<String>),
-    /// Numbers and truth values of any other type.
+    /// Numbers and booleans of any other type.
     Other(Raw),
 }
 
-/// The elements of an array as the file has them, so that an array takes no more memory than it takes in the file.
+/// The elements of an array in the encoding of the file, so that the array needs no more memory than in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raw {
     element: u32,
@@ -42,8 +41,8 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Elements of the type with the id `element`, little-endian; `None` when that is no type of a fixed width, or `bytes`
-    /// are not whole elements, or a truth value is neither 0 nor 1.
+    /// Wraps little-endian elements of the type with the id `element`. `None` when the type has no fixed width, `bytes`
+    /// has incomplete elements, or a boolean is neither 0 nor 1.
     #[must_use]
     pub fn new(element: u32, bytes: Vec<u8>) -> Option<Self> {
         let width = width(element)?;
@@ -52,12 +51,12 @@ impl Raw {
         (whole && sound).then_some(Self { element, width, bytes })
     }
 
-    /// The elements, one after another.
+    /// Returns the elements.
     pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
         self.bytes.chunks_exact(self.width).filter_map(|bytes| number(self.element, bytes))
     }
 
-    /// The elements as the file has them.
+    /// Returns the encoded elements.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -66,7 +65,7 @@ impl Raw {
 
 const BOOL: u32 = 7;
 
-/// Bytes of a value of this type; `None` for strings, arrays and what is no type.
+/// Returns the bytes of a value of this type; `None` for strings, arrays and unknown types.
 pub(super) const fn width(id: u32) -> Option<usize> {
     match id {
         0 | 1 | BOOL => Some(1),
@@ -77,7 +76,7 @@ pub(super) const fn width(id: u32) -> Option<usize> {
     }
 }
 
-/// The value of a type of fixed width; `None` when `bytes` are not that many, or a truth value is neither 0 nor 1.
+/// Decodes a value of a type with fixed width; `None` when `bytes` has another length, or a boolean is neither 0 nor 1.
 pub(super) fn number(id: u32, bytes: &[u8]) -> Option<Value> {
     Some(match id {
         0 => Value::U8(u8::from_le_bytes(bytes.try_into().ok()?)),
@@ -100,7 +99,7 @@ pub(super) fn number(id: u32, bytes: &[u8]) -> Option<Value> {
 }
 
 impl Value {
-    /// The type's id in the format.
+    /// Returns the type's id in the format.
     #[must_use]
     pub const fn type_id(&self) -> u32 {
         match self {
@@ -120,7 +119,7 @@ impl Value {
         }
     }
 
-    /// The type's name in the format's documentation, lower case.
+    /// Returns the type's name in the format's documentation, in lower case.
     #[must_use]
     pub fn type_name(&self) -> String {
         match self {
@@ -129,13 +128,13 @@ impl Value {
         }
     }
 
-    /// The text, if this is a string.
+    /// Returns the text of a string.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         if let Self::Str(text) = self { Some(text) } else { None }
     }
 
-    /// The number, if this is a whole one that is not negative.
+    /// Returns the number of a non-negative integer.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
         match *self {
@@ -153,7 +152,7 @@ impl Value {
 }
 
 impl Array {
-    /// The elements' type id.
+    /// Returns the type id of the elements.
     #[must_use]
     pub const fn element_type(&self) -> u32 {
         match self {
@@ -164,7 +163,7 @@ impl Array {
         }
     }
 
-    /// Elements.
+    /// Returns the number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -175,7 +174,7 @@ impl Array {
         }
     }
 
-    /// Whether there are none.
+    /// Whether the array is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -201,7 +200,7 @@ const fn type_name(id: u32) -> &'static str {
     }
 }
 
-/// The value as a person reads it; arrays show their first elements.
+/// Formats the value for reading; of arrays only the first elements.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

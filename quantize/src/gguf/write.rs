@@ -1,30 +1,31 @@
-//! The bytes of a GGUF header: everything before the tensor data.
+//! Encodes GGUF headers: everything before the tensor data.
 
-use super::layout::{ALIGNMENT, MAGIC, VERSION, align, wide};
+use super::layout::{ALIGNMENT, MAGIC, VERSION, align};
 use super::value::{Array, Value};
+use crate::integers::to_u64;
 use llama_ext::GgmlType;
 
-/// One tensor as the header lists it.
+/// A tensor in the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry<'a> {
     /// Name.
     pub name: &'a str,
     /// Dimensions in ggml's order: row length first.
     pub dims: &'a [u64],
-    /// How it is stored.
+    /// Stored type.
     pub ggml_type: GgmlType,
     /// First byte, from the start of the tensor data; a multiple of [`ALIGNMENT`].
     pub offset: u64,
 }
 
-/// The header of a file with these key-value pairs and tensors, padded to where the tensor data starts.
+/// Returns the header of a file with these key-value pairs and tensors, padded to the start of the tensor data.
 #[must_use]
 pub fn encode_header(pairs: &[(String, Value)], tensors: &[TensorEntry<'_>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 << 20);
     out.extend(MAGIC);
     out.extend(VERSION.to_le_bytes());
-    out.extend(wide(tensors.len()).to_le_bytes());
-    out.extend(wide(pairs.len()).to_le_bytes());
+    out.extend(to_u64(tensors.len()).to_le_bytes());
+    out.extend(to_u64(pairs.len()).to_le_bytes());
     for (key, value) in pairs {
         put_str(&mut out, key);
         out.extend(value.type_id().to_le_bytes());
@@ -37,13 +38,13 @@ pub fn encode_header(pairs: &[(String, Value)], tensors: &[TensorEntry<'_>]) -> 
         out.extend(t.ggml_type.id().to_le_bytes());
         out.extend(t.offset.to_le_bytes());
     }
-    let padded = align(wide(out.len()), ALIGNMENT).and_then(|n| usize::try_from(n).ok());
+    let padded = align(to_u64(out.len()), ALIGNMENT).and_then(|n| usize::try_from(n).ok());
     out.resize(padded.unwrap_or(out.len()), 0);
     out
 }
 
 fn put_str(out: &mut Vec<u8>, text: &str) {
-    out.extend(wide(text.len()).to_le_bytes());
+    out.extend(to_u64(text.len()).to_le_bytes());
     out.extend(text.as_bytes());
 }
 
@@ -63,7 +64,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
         Value::Str(text) => put_str(out, text),
         Value::Array(array) => {
             out.extend(array.element_type().to_le_bytes());
-            out.extend(wide(array.len()).to_le_bytes());
+            out.extend(to_u64(array.len()).to_le_bytes());
             match array {
                 Array::I32(v) => v.iter().for_each(|n| out.extend(n.to_le_bytes())),
                 Array::F32(v) => v.iter().for_each(|n| out.extend(n.to_le_bytes())),

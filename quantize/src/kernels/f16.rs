@@ -1,9 +1,9 @@
-//! f16, which has no blocks: one rounding for each weight, to the nearest and of two equally near to the even one.
+//! f16: rounds each weight to nearest, ties to even.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// Weights converted at once.
+/// Weights converted at a time.
 const AT_ONCE: usize = 64;
 
 /// f16 of any number of weights.

@@ -1,5 +1,5 @@
-//! iq4_nl and iq4_xs: four-bit levels on a fixed uneven grid, in sub-blocks of 32 weights. iq4_nl stores a half-precision
-//! scale for each; iq4_xs has super-blocks of eight with 6-bit scales.
+//! iq4_nl and iq4_xs: four-bit levels on a fixed non-uniform grid, in sub-blocks of 32 weights. iq4_nl stores a
+//! half-precision scale for each; iq4_xs has super-blocks of eight with 6-bit scales.
 //!
 //! | bytes | iq4_nl | iq4_xs |
 //! |---|---|---|
@@ -19,8 +19,8 @@ const SUB_BLOCK: usize = 32;
 const GRID: [f32; 16] =
     [-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0];
 
-/// Where a level ends and the next begins: the middle, which belongs to the upper one. ggml compares the distances to
-/// both; near the middle those differences are exact in f32, so the answers are the same. NaN has the last level.
+/// Boundaries between the levels: the midpoints, which belong to the upper level. ggml compares the distances to both
+/// levels; near a midpoint they are exact in f32, so the result is the same. NaN gets the last level.
 const MIDDLE: [f32; 15] = {
     let mut middle = [0.0; 15];
     let mut i = 0;
@@ -65,7 +65,7 @@ pub(super) fn iq4_xs<S: Simd>(simd: S, src: &[f32], importance: Option<&[f32]>, 
     });
 }
 
-/// The best scale of each of `SUB_BLOCKS` sub-blocks of blocks of `N` weights.
+/// Returns the best scale of each of the `SUB_BLOCKS` sub-blocks in blocks of `N` weights.
 #[inline(always)]
 fn scales<S: Simd, const N: usize, const SUB_BLOCKS: usize>(simd: S, group: &Group<'_, N>) -> [Lanes<S>; SUB_BLOCKS] {
     let zero = Lanes::splat(simd, 0.0);
@@ -97,7 +97,7 @@ fn scales<S: Simd, const N: usize, const SUB_BLOCKS: usize>(simd: S, group: &Gro
     scales
 }
 
-/// The scale with the least weighted error among sixteen.
+/// Returns the scale with the least weighted error among sixteen candidates.
 #[inline(always)]
 fn search<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK], w: &[Lanes<S>; SUB_BLOCK]) -> Lanes<S> {
     let zero = Lanes::splat(simd, 0.0);
@@ -119,7 +119,7 @@ fn search<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK], w: &[Lanes<S>; SUB_BLOCK]
     size.simd_lt(GROUP_MAX_EPS).select(zero, scale)
 }
 
-/// The two sums of the least-squares fit.
+/// Returns the two sums of the least-squares fit.
 #[inline(always)]
 fn sums<S: Simd>(x: &[Lanes<S>; SUB_BLOCK], w: &[Lanes<S>; SUB_BLOCK], inverse: Lanes<S>) -> (Lanes<S>, Lanes<S>) {
     let simd = inverse.simd;
@@ -142,7 +142,7 @@ fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// The levels of 32 weights, two to a byte.
+/// Writes the levels of 32 weights, two per byte.
 #[inline(always)]
 fn levels<S: Simd>(simd: S, x: &[f32], inverse: f32, out: &mut [u8]) {
     let [low, high] = [&x[..16], &x[16..32]].map(|x| {

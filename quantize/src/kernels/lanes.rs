@@ -1,22 +1,22 @@
-//! Sixteen blocks side by side: the groups a kernel works on, the transposition that puts one block in each lane, and
-//! the two roundings of ggml's quantizers. No format is known here.
+//! Sixteen blocks side by side: groups of blocks, the transposition that puts one block into each lane, and the two
+//! roundings of ggml's quantizers. The formats are in the other files.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Simd, f32x16, i32x16};
 
-/// Blocks worked on at once, one for each lane of [`Lanes`].
+/// Blocks in a group, one for each lane of [`Lanes`].
 pub(super) const LANES: usize = 16;
 
 /// One value for each block of a group.
 pub(super) type Lanes<S> = f32x16<S>;
 
-/// 1.5 × 2²³: a float that has this added keeps no fraction, rounded to the nearest integer, ties to even.
+/// 1.5 × 2²³: adding it to a float rounds the float to the nearest integer, ties to even.
 const NO_FRACTION: f32 = 12_582_912.0;
 
-/// The largest magnitude the addition of [`NO_FRACTION`] rounds; beyond it ggml's integers wrap.
+/// The largest magnitude that the addition of [`NO_FRACTION`] rounds; beyond it ggml's integers wrap.
 pub(super) const ROUNDED_UP_TO: f32 = 4_194_303.0;
 
-/// [`LANES`] blocks of `N` weights with their importance. In the last group the last block stands in for missing ones.
+/// [`LANES`] blocks of `N` weights and their importance. In the last group the last block replaces missing ones.
 pub(super) struct Group<'a, const N: usize> {
     /// The number of the first block.
     pub(super) first: usize,
@@ -24,7 +24,7 @@ pub(super) struct Group<'a, const N: usize> {
     pub(super) importance: Option<[&'a [f32; N]; LANES]>,
 }
 
-/// Calls `each` with every group of blocks of `src` and the `BYTES`-sized blocks of `dst` that they fill.
+/// Calls `each` with every group of blocks of `src` and the blocks of `dst` (`BYTES` long) for them.
 #[inline(always)]
 pub(super) fn groups<const N: usize, const BYTES: usize>(
     src: &[f32],
@@ -49,7 +49,7 @@ pub(super) fn groups<const N: usize, const BYTES: usize>(
     }
 }
 
-/// Weights `at..at + N` of every block, transposed: element `i` holds weight `at + i` of each block.
+/// Transposes the weights `at..at + N` of every block: element `i` has weight `at + i` of each block.
 #[inline(always)]
 pub(super) fn transposed<S: Simd, const N: usize, const BLOCK: usize>(
     simd: S,
@@ -62,7 +62,7 @@ pub(super) fn transposed<S: Simd, const N: usize, const BLOCK: usize>(
         for (row, block) in rows.iter_mut().zip(blocks) {
             *row = Lanes::from_slice(simd, &block[at + part * LANES..][..LANES]);
         }
-        // four perfect shuffles of 16 rows: each interleaves the first half of the rows with the second
+        // four perfect shuffles; each interleaves the first half of the rows with the second
         for _ in 0..4 {
             let from = rows;
             for i in 0..LANES / 2 {
@@ -74,26 +74,26 @@ pub(super) fn transposed<S: Simd, const N: usize, const BLOCK: usize>(
     out
 }
 
-/// Nearest whole number as a float; right up to [`ROUNDED_UP_TO`].
+/// Rounds to the nearest integer, as a float; correct up to [`ROUNDED_UP_TO`].
 #[inline(always)]
 pub(super) fn rounded<S: Simd>(v: Lanes<S>) -> Lanes<S> {
     (v + NO_FRACTION) - NO_FRACTION
 }
 
-/// ggml's `nearest_int` for any input: out of range, and for NaN, the same wrapped integers.
+/// ggml's `nearest_int` for any input; out-of-range values and NaN give the same wrapped integers.
 #[inline(always)]
 pub(super) fn nearest<S: Simd>(v: Lanes<S>) -> i32x16<S> {
     let bits: i32x16<S> = (v + NO_FRACTION).to_bits().bitcast();
     (bits & 0x007f_ffff) - 0x0040_0000
 }
 
-/// [`nearest`] of one value.
+/// Like [`nearest`], for one value.
 #[inline(always)]
 pub(super) fn nearest_int(v: f32) -> i32 {
     ((v + NO_FRACTION).to_bits() & 0x007f_ffff) as i32 - 0x0040_0000
 }
 
-/// A half-precision scale as ggml stores it, and what a reader makes of it.
+/// Returns a half-precision scale as ggml stores it, and its value.
 #[inline(always)]
 pub(super) fn half(v: f32) -> ([u8; 2], f32) {
     let half = half::f16::from_f32(v);

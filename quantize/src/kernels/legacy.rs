@@ -1,4 +1,4 @@
-//! q8_0, q5_0, q4_0, q5_1 and q4_1 without importance: blocks of 32 weights, no search, one block after another.
+//! q8_0, q5_0, q4_0, q5_1 and q4_1 without an imatrix: blocks of 32 weights, no search, one block after another.
 //!
 //! | bytes | q8_0 | q4_0 | q5_0 | q4_1 | q5_1 |
 //! |---|---|---|---|---|---|
@@ -14,7 +14,7 @@ use fearless_simd::{Simd, i32x16};
 /// Weights in a block.
 pub(super) const BLOCK: usize = 32;
 
-/// The largest float below a half: added before truncation it rounds halves away from zero, and nothing else wrong.
+/// The largest float below 0.5. Added before truncation, it rounds to nearest, and halves away from zero.
 const BELOW_HALF: f32 = 0.499_999_97;
 
 /// The two halves of a block.
@@ -99,14 +99,14 @@ fn for_each_block<S: Simd, const BYTES: usize>(
     );
 }
 
-/// The levels of a block, and their fifth bits.
+/// The levels of a block and their fifth bits.
 pub(super) struct Levels {
     levels: [[u8; 16]; 2],
     pub(super) fifth: u32,
 }
 
 impl Levels {
-    /// From one level for each weight.
+    /// Takes one level for each weight.
     #[inline(always)]
     pub(super) fn of(levels: &[u8; BLOCK]) -> Self {
         let mut all = Self { levels: [[0; 16]; 2], fifth: 0 };
@@ -117,7 +117,7 @@ impl Levels {
         all
     }
 
-    /// Low four bits two to a byte.
+    /// Writes the low four bits, two levels per byte.
     #[inline(always)]
     pub(super) fn pack(&self, low: &mut [u8]) {
         for ((low, first), second) in low.iter_mut().zip(self.levels[0]).zip(self.levels[1]) {
@@ -126,7 +126,8 @@ impl Levels {
     }
 }
 
-/// Levels around zero, `top` + level: the weight of the largest magnitude (the first of them) is the lowest level.
+/// Quantizes to levels around zero (stored as `top` + level): the first weight of the largest magnitude gets the lowest
+/// level.
 #[inline(always)]
 fn symmetric<S: Simd>(simd: S, x: Block<S>, top: i8) -> ([u8; 2], Levels) {
     let size = x[0].abs().max(x[1].abs()).reduce_max();
@@ -136,18 +137,18 @@ fn symmetric<S: Simd>(simd: S, x: Block<S>, top: i8) -> ([u8; 2], Levels) {
     (half(d).0, levels(simd, d, i32::from(2 * top - 1), |inverse, half| x[half] * inverse + centre))
 }
 
-/// Levels above the minimum.
+/// Quantizes to levels above the minimum.
 #[inline(always)]
 fn from_minimum<S: Simd>(simd: S, x: Block<S>, top: i32) -> ([u8; 2], [u8; 2], Levels) {
-    // of equal minima the first: it decides whether a zero is stored with its sign
+    // the first of equal minima decides the sign of a stored zero
     let min = first(x, x[0].min(x[1]).reduce_min(), x);
     let max = x[0].max(x[1]).reduce_max();
-    // and a range of zeros has no sign
+    // a scale of zero has no sign
     let d = if max > min { (max - min) / top as f32 } else { 0.0 };
     (half(d).0, half(min).0, levels(simd, d, top, |inverse, half| (x[half] - min) * inverse + 0.5))
 }
 
-/// The element of `x` at the first place where `at` equals `value`.
+/// Returns the element of `x` at the first position where `at` equals `value`.
 #[inline(always)]
 fn first<S: Simd>(at: Block<S>, value: f32, x: Block<S>) -> f32 {
     let [low, high] = at.map(|at| at.simd_eq(value).to_bitmask());
@@ -155,18 +156,19 @@ fn first<S: Simd>(at: Block<S>, value: f32, x: Block<S>) -> f32 {
     x[place / 16 % 2][place % 16]
 }
 
-/// What ggml multiplies by: zero for a scale of zero, and infinite for one so small that nothing is left of the levels.
+/// Returns the inverse of a scale; zero for a scale of zero and for one whose inverse is infinite, where ggml's levels
+/// are zero.
 #[inline(always)]
 fn inverse(d: f32) -> f32 {
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
     if inverse.is_infinite() { 0.0 } else { inverse }
 }
 
-/// The whole parts of the values, at most `top`.
+/// Returns the integer parts of the values, at most `top`.
 #[inline(always)]
 fn levels<S: Simd>(simd: S, d: f32, top: i32, value: impl Fn(Lanes<S>, usize) -> Lanes<S>) -> Levels {
     let mut all = Levels { levels: [[0; 16]; 2], fifth: 0 };
-    // infinities and NaN become the integer -2³¹ in ggml, and its lowest byte is the level: zero
+    // infinities and NaN become the integer -2³¹ in ggml, whose lowest byte, the level, is zero
     if d == 0.0 || (1.0 / d).is_finite() {
         let inverse = Lanes::splat(simd, inverse(d));
         for (half, out) in all.levels.iter_mut().enumerate() {

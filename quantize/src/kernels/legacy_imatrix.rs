@@ -1,4 +1,4 @@
-//! q4_0, q5_0, q4_1 and q5_1 with importance: the layouts of `basic`, the searches of the super-blocks' types.
+//! q4_0, q5_0, q4_1 and q5_1 with an imatrix: the layouts of `legacy.rs`, the searches of the K-quants.
 
 use super::lanes::{Group, LANES, Lanes, groups, half, transposed};
 use super::legacy::{BLOCK, Levels};
@@ -7,10 +7,10 @@ use super::search_scale_min;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
 
-/// A block's weights and their importance in each lane.
+/// The weights of a block and their importance, in each lane.
 type Weighted<S> = ([Lanes<S>; BLOCK], [Lanes<S>; BLOCK]);
 
-/// q4_0 of whole rows; there is one importance for each column.
+/// q4_0 of whole rows, with the importance of each column.
 #[inline(always)]
 pub(super) fn q4_0<S: Simd>(simd: S, src: &[f32], importance: &[f32], dst: &mut [u8]) {
     symmetric(simd, src, importance, dst, 8, |levels, block: &mut [u8; 18]| levels.pack(&mut block[2..]));
@@ -82,7 +82,7 @@ fn from_minimum<S: Simd, const BYTES: usize>(
     });
 }
 
-/// Calls `one` with every group of blocks; the weights' mean square, of which the importance takes account, is the row's.
+/// Calls `one` with every group of blocks. Their importance includes the mean square of the row's weights.
 #[inline(always)]
 fn for_each_block<S: Simd, const BYTES: usize>(
     simd: S,
@@ -119,7 +119,8 @@ fn for_each_block<S: Simd, const BYTES: usize>(
     });
 }
 
-/// The mean square of every row: sixteen rows side by side, since each sum has to be made in the order of the columns.
+/// Computes the mean square of every row, sixteen rows side by side, because each sum must follow the order of the
+/// columns.
 #[inline(always)]
 fn mean_squares<S: Simd>(simd: S, src: &[f32], n_per_row: usize, out: &mut Vec<f32>) {
     for rows in src.chunks(LANES * n_per_row) {

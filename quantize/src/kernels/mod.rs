@@ -1,20 +1,22 @@
-//! f32 rows to quantized blocks: the same bytes as ggml's own quantizers, several times faster.
+//! Quantizes f32 rows to blocks: the same bytes as ggml's quantizers, several times faster.
 //!
-//! ggml works on one sub-block after another although they do not depend on each other. Here sixteen blocks go side by
-//! side, one in each lane of a vector, and every lane does ggml's own arithmetic in ggml's own order: IEEE multiplication
-//! and addition, never fused, never reordered. So the bytes are equal to those of ggml on x86-64, whatever the instruction
-//! set (elsewhere a compiler may fuse ggml's, unless it is built as `vendor/cmake` says), which is chosen when the program
-//! runs (`fearless_simd`, which needs no `unsafe` of ours).
+//! ggml quantizes one sub-block after another, although they are independent. Here sixteen blocks are quantized side by
+//! side, one per SIMD lane, and every lane does ggml's arithmetic in ggml's order: IEEE multiplication and addition,
+//! never fused, never reordered. So the bytes equal ggml's on x86-64, whatever the instruction set, which is chosen at
+//! run time (`fearless_simd`; no `unsafe` here). On other architectures a compiler may fuse ggml's products, unless it
+//! is built as in `vendor/cmake`.
 //!
-//! | file | what |
+//! | file | contents |
 //! |---|---|
 //! | `lanes` | groups of blocks, transposition, rounding |
-//! | `affine`, `signed` | the searches: for a scale and a minimum, for a scale alone |
-//! | `scales` | the fit of a super-block's scales under importance weights |
-//! | `q2`, `q3`, `q4_q5`, `q6`, `iq4`, `basic`, `basic_weighed`, `plain` | one family of formats each |
+//! | `search_scale_min` | search for a scale and a minimum (q2_K, q4_K, q5_K; q4_1 and q5_1 with an imatrix) |
+//! | `search_scale` | search for a scale (q6_K; q3_K, q4_0 and q5_0 with an imatrix) |
+//! | `superblock_scales` | fit of the scales of a super-block with an imatrix |
+//! | `legacy`, `legacy_imatrix` | q8_0, q4_0, q4_1, q5_0, q5_1 without and with an imatrix |
+//! | `q2`, `q3`, `q4_q5`, `q6`, `iq4`, `f16` | one family of formats each |
 //!
-//! f32 and bf16 stay with ggml, whose code runs at the speed of memory. Values are checked elsewhere: NaN and infinities
-//! make meaningless blocks, which need not be ggml's.
+//! ggml quantizes f32 and bf16; its code works at memory speed. NaN and infinity, which are rejected elsewhere, give
+//! meaningless blocks that can differ from ggml's.
 
 mod f16;
 mod iq4;
@@ -32,10 +34,10 @@ mod superblock_scales;
 use fearless_simd::{Level, Simd, dispatch};
 use llama_ext::{Error, GgmlType};
 
-/// Quantizes whole rows of `n_per_row` weights into `dst`; `importance` weighs the error of each column.
+/// Quantizes whole rows of `n_per_row` weights into `dst`. `importance` weights the error of each column.
 ///
 /// # Errors
-/// Those of [`reference`].
+/// Those of [`reference()`].
 pub fn quantize(
     to: GgmlType,
     src: &[f32],
@@ -52,10 +54,10 @@ pub fn quantize(
     reference(to, src, n_per_row, importance, dst)
 }
 
-/// [`quantize`] by ggml's own code.
+/// Like [`quantize`], with ggml's code.
 ///
 /// # Errors
-/// [`Error`] when the lengths do not fit together.
+/// [`Error`] when the lengths do not match.
 pub fn reference(
     to: GgmlType,
     src: &[f32],
@@ -66,7 +68,7 @@ pub fn reference(
     llama_ext::quantize_rows(to, src, n_per_row, importance, dst)
 }
 
-/// Quantizes with the kernels of this module; false when there is none for the type.
+/// Quantizes with the kernels of this module; false if there is none for the type.
 #[inline(always)]
 fn ours<S: Simd>(simd: S, to: GgmlType, src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) -> bool {
     match (to, importance) {
@@ -100,8 +102,8 @@ mod tests {
     use fearless_simd::{Level, Simd};
     use llama_ext::GgmlType;
 
-    /// Weights from a linear congruence, each 256 of another size; one in 97 is far out.
-    fn made(n: usize) -> Vec<f32> {
+    /// Pseudo-random weights; every 256 have another magnitude, and one in 97 is an outlier.
+    fn weights(n: usize) -> Vec<f32> {
         let mut state = 12345u32;
         let one = |i: usize| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -111,10 +113,10 @@ mod tests {
         (0..n).map(one).collect()
     }
 
-    fn as_ggml<S: Simd>(simd: S, name: &str) {
+    fn assert_same_as_ggml<S: Simd>(simd: S, name: &str) {
         let n_per_row = 256 * 5;
-        let src = made(n_per_row * 41);
-        let importance: Vec<f32> = made(n_per_row).iter().map(|v| v.abs()).collect();
+        let src = weights(n_per_row * 41);
+        let importance: Vec<f32> = weights(n_per_row).iter().map(|v| v.abs()).collect();
         for to in GgmlType::ALL {
             for importance in [None, Some(importance.as_slice())] {
                 let bytes = 41 * to.row_bytes(n_per_row).expect("whole blocks");
@@ -127,19 +129,19 @@ mod tests {
         }
     }
 
-    /// The build's own instruction set may be above some of these; what is forced is the vectors they work with.
+    /// Forces the vectors of each instruction set; the compiler may still use that of the build.
     #[test]
     fn every_instruction_set_gives_the_same_bytes() {
         let level = Level::new();
-        as_ggml(level.as_sse2().expect("x86-64 has it"), "SSE2");
+        assert_same_as_ggml(level.as_sse2().expect("x86-64 has it"), "SSE2");
         if let Some(simd) = level.as_sse4_2() {
-            as_ggml(simd, "SSE4.2");
+            assert_same_as_ggml(simd, "SSE4.2");
         }
         if let Some(simd) = level.as_avx2() {
-            as_ggml(simd, "AVX2");
+            assert_same_as_ggml(simd, "AVX2");
         }
         if let Some(simd) = level.as_avx512() {
-            as_ggml(simd, "AVX-512");
+            assert_same_as_ggml(simd, "AVX-512");
         }
     }
 }

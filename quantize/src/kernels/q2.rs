@@ -3,7 +3,7 @@
 //! | bytes | |
 //! |---|---|
 //! | scales low, minima high | 0..16 |
-//! | levels, four to a byte | 16..80 |
+//! | levels, four per byte | 16..80 |
 //! | factors of the scales and of the minima, f16 | 80..84 |
 
 use super::lanes::{Group, LANES, Lanes, groups, half, nearest_int, transposed};
@@ -21,9 +21,9 @@ const TOP: i32 = 3;
 const UNWEIGHTED: Search = Search { top: 3.0, from: -0.5, by: 0.1, steps: 15, distance: true, saturate: false };
 const WEIGHTED: Search = Search { top: 3.0, from: -0.9, by: 0.05, steps: 36, distance: false, saturate: true };
 
-/// The scales and minima of one super-block as they are stored.
+/// The stored scales and minima of a super-block.
 struct Scales {
-    /// Of the scales and of the minima.
+    /// Factors of the scales and of the minima.
     factors: [f32; 2],
     bytes: [u8; SUB_BLOCKS],
 }
@@ -42,7 +42,7 @@ pub(super) fn q2_k<S: Simd>(simd: S, src: &[f32], importance: Option<&[f32]>, ds
     });
 }
 
-/// Every weight counts by its own size; scales and minima are 15ths of the largest.
+/// Quantizes without an imatrix: the importance is |x|, and scales and minima are 15ths of the largest.
 #[inline(always)]
 fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u8; BYTES]]) {
     let mut best = [Best::none(simd); SUB_BLOCKS];
@@ -71,7 +71,7 @@ fn fifteenths(values: [f32; SUB_BLOCKS]) -> (f32, [i32; SUB_BLOCKS]) {
     if max > 0.0 { (max / 15.0, values.map(|v| nearest_int(15.0 / max * v))) } else { (0.0, [0; SUB_BLOCKS]) }
 }
 
-/// Every column has an importance, and scales and minima are fitted.
+/// Quantizes with an imatrix: scales and minima are fitted.
 #[inline(always)]
 fn weighted<S: Simd>(
     simd: S,
@@ -111,7 +111,7 @@ fn weighted<S: Simd>(
     }
 }
 
-/// Quantizes the weights again on the stored scales and writes the block.
+/// Quantizes the weights with the stored scales and writes the block.
 #[inline(always)]
 fn store<S: Simd>(
     weights: &[f32; SUPER_BLOCK],
@@ -141,7 +141,7 @@ fn store<S: Simd>(
     pack(&levels, &mut block[16..80]);
 }
 
-/// The low two bits of the levels of a super-block, four to a byte.
+/// Writes the low two bits of the levels of a super-block, four per byte.
 #[inline(always)]
 pub(super) fn pack(levels: &[u8; SUPER_BLOCK], out: &mut [u8]) {
     for (out, levels) in out.chunks_exact_mut(32).zip(levels.chunks_exact(128)) {

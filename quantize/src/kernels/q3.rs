@@ -3,7 +3,7 @@
 //! | bytes | |
 //! |---|---|
 //! | third bits | 0..32 |
-//! | low two bits, four to a byte | 32..96 |
+//! | low two bits, four per byte | 32..96 |
 //! | scales: low four bits, then high two | 96..108 |
 //! | factor of the scales, f16 | 108..110 |
 
@@ -36,7 +36,7 @@ pub(super) fn q3_k<S: Simd>(simd: S, src: &[f32], importance: Option<&[f32]>, ds
     });
 }
 
-/// Every weight counts by its square; scales are 32nds of the largest.
+/// Quantizes without an imatrix: the importance is x², and scales are 32nds of the largest.
 #[inline(always)]
 fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u8; BYTES]]) {
     let zero = Lanes::splat(simd, 0.0);
@@ -70,8 +70,8 @@ fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u
     }
 }
 
-/// The scale of a sub-block, and its levels counted from the lowest: the largest weight on the lowest level, then one
-/// level after another moved while that lessens the error.
+/// Returns the scale of a sub-block and its levels, counted from the lowest. The largest weight gets the lowest level;
+/// then one level after another is changed while the error decreases.
 #[inline(always)]
 fn refined<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK]) -> (Lanes<S>, [Lanes<S>; SUB_BLOCK]) {
     let zero = Lanes::splat(simd, 0.0);
@@ -81,7 +81,7 @@ fn refined<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK]) -> (Lanes<S>, [Lanes<S>;
         size = larger.select(x.abs(), size);
         max = larger.select(x, max);
     }
-    let nothing = size.simd_lt(GROUP_MAX_EPS);
+    let is_tiny = size.simd_lt(GROUP_MAX_EPS);
     let inverse = f32::from(-4i8) / max;
     let mut levels = [zero; SUB_BLOCK];
     let (mut sum_lx, mut sum_l2) = (zero, zero);
@@ -91,7 +91,7 @@ fn refined<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK]) -> (Lanes<S>, [Lanes<S>;
         sum_lx += x * x * x * l;
         sum_l2 += x * x * l * l;
     }
-    // lanes that are done do not move in the rounds of the others
+    // a converged lane stays converged in further rounds
     for _ in 0..5 {
         let mut changed = false;
         for (level, &x) in levels.iter_mut().zip(x) {
@@ -115,12 +115,12 @@ fn refined<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK]) -> (Lanes<S>, [Lanes<S>;
         }
     }
     for level in &mut levels {
-        *level = nothing.select(zero, *level + TOP as f32);
+        *level = is_tiny.select(zero, *level + TOP as f32);
     }
-    (nothing.select(zero, sum_l2.simd_gt(zero).select(sum_lx / sum_l2, zero)), levels)
+    (is_tiny.select(zero, sum_l2.simd_gt(zero).select(sum_lx / sum_l2, zero)), levels)
 }
 
-/// Every column has an importance, and the scales are searched like the weights.
+/// Quantizes with an imatrix: the scales are searched like the weights.
 #[inline(always)]
 fn weighted<S: Simd>(
     simd: S,
@@ -159,8 +159,8 @@ fn weighted<S: Simd>(
     }
 }
 
-/// Quantizes the weights again on the stored scales and writes the block. `searched` gives the levels of the search, for
-/// the sub-blocks whose stored scale is zero.
+/// Quantizes the weights with the stored scales and writes the block. `searched` returns the levels of the search, for
+/// sub-blocks whose stored scale is zero.
 #[inline(always)]
 fn store<S: Simd>(
     simd: S,

@@ -5,7 +5,7 @@
 //! | factors of the scales and of the minima, f16 | 0..4 | 0..4 |
 //! | scales and minima, 6 bits each | 4..16 | 4..16 |
 //! | fifth bits, 32 bytes | | 16..48 |
-//! | low four bits, two sub-blocks to 32 bytes | 16..144 | 48..176 |
+//! | low four bits, two sub-blocks per 32 bytes | 16..144 | 48..176 |
 
 use super::lanes::{Group, LANES, Lanes, groups, half, nearest_int, transposed};
 use super::search_scale_min::{Best, Search, search};
@@ -17,7 +17,7 @@ const SUPER_BLOCK: usize = 256;
 const SUB_BLOCK: usize = 32;
 const SUB_BLOCKS: usize = SUPER_BLOCK / SUB_BLOCK;
 
-/// ggml's searches for `bits` bits. With importance weights they are longer and the same for both types.
+/// Returns ggml's search for `bits` bits. With an imatrix it is longer and the same for both types.
 const fn searched(bits: u32, importance: bool) -> Search {
     let top = ((1 << bits) - 1) as f32;
     match (importance, bits) {
@@ -78,7 +78,7 @@ fn super_blocks<S: Simd, const BITS: u32, const BYTES: usize>(
     }
 }
 
-/// The best grids when every weight counts by its own size.
+/// Searches the grids without an imatrix.
 #[inline(always)]
 fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, grids: Search) -> [Best<S>; SUB_BLOCKS] {
     let mut best = [Best::none(simd); SUB_BLOCKS];
@@ -100,7 +100,7 @@ fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, grids: Search) -
 
 type Weighted<S> = ([Best<S>; SUB_BLOCKS], Fitted<S, SUB_BLOCKS>, Fitted<S, SUB_BLOCKS>);
 
-/// The best grids, and the fitted scales and minima, when every column has an importance.
+/// Searches the grids with an imatrix, and fits the scales and minima.
 #[inline(always)]
 fn weighted<S: Simd>(
     simd: S,
@@ -132,15 +132,15 @@ fn weighted<S: Simd>(
     (best, fit(simd, &scales, &sums, 63), fit(simd, &mins, &sums, 63))
 }
 
-/// The scales and minima of one super-block as they are stored.
+/// The stored scales and minima of a super-block.
 struct Scales {
-    /// Of the scales and of the minima.
+    /// Factors of the scales and of the minima.
     factors: [f32; 2],
     numbers: [u8; SUB_BLOCKS],
     minima: [u8; SUB_BLOCKS],
 }
 
-/// Scales and minima as 63rds of the largest.
+/// Rounds scales and minima to 63rds of the largest.
 #[inline(always)]
 fn plain_scales<S: Simd>(best: &[Best<S>; SUB_BLOCKS], lane: usize) -> Scales {
     let of = |value: fn(&Best<S>) -> Lanes<S>| {
@@ -152,7 +152,7 @@ fn plain_scales<S: Simd>(best: &[Best<S>; SUB_BLOCKS], lane: usize) -> Scales {
         let inverse = if max > 0.0 { 63.0 / max } else { 0.0 };
         let mut numbers = [0; SUB_BLOCKS];
         for (number, best) in numbers.iter_mut().zip(best) {
-            // a negative number wraps in ggml's byte before it is held below 64
+            // in ggml a negative number wraps in its byte before it is clamped below 64
             *number = (nearest_int(inverse * value(best)[lane]) as u8).min(63);
         }
         (max / 63.0, numbers)
@@ -162,7 +162,7 @@ fn plain_scales<S: Simd>(best: &[Best<S>; SUB_BLOCKS], lane: usize) -> Scales {
     Scales { factors: [scale, min], numbers, minima }
 }
 
-/// Quantizes the weights again on the stored scales and writes the block.
+/// Quantizes the weights with the stored scales and writes the block.
 #[inline(always)]
 fn store<S: Simd, const BITS: u32, const BYTES: usize>(
     weights: &[f32; SUPER_BLOCK],

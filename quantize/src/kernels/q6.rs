@@ -35,7 +35,7 @@ pub(super) fn q6_k<S: Simd>(simd: S, src: &[f32], importance: Option<&[f32]>, ds
     });
 }
 
-/// The best scale of every sub-block. Without importance a weight counts by its square.
+/// Returns the best scale of every sub-block. Without an imatrix the importance is x².
 #[inline(always)]
 fn scales<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>) -> [Best<S>; SUB_BLOCKS] {
     let mut best = [Best::none(simd); SUB_BLOCKS];
@@ -55,7 +55,7 @@ fn scales<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>) -> [Best<S>; SUB_BLO
     best
 }
 
-/// Quantizes the weights again on the stored scales and writes the block.
+/// Quantizes the weights with the stored scales and writes the block.
 #[inline(always)]
 fn store<S: Simd>(weights: &[f32; SUPER_BLOCK], block: &mut [u8; BYTES], best: &[Best<S>; SUB_BLOCKS], lane: usize) {
     let (mut size, mut max) = (0.0, 0.0);

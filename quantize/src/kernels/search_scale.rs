@@ -1,6 +1,5 @@
-//! The search of the types that store a scale and signed levels (q6_K; q3_K, q4_0 and q5_0 with importance): for one
-//! sub-block of every lane, the scale with the least weighted error among nineteen. How it is stored is the business of
-//! the callers.
+//! Search for the scale with the least weighted error among nineteen candidates, with signed levels (q6_K; q3_K, q4_0
+//! and q5_0 with an imatrix), for one sub-block of every lane. The callers store it.
 
 use super::lanes::{Lanes, nearest_int, rounded};
 use super::superblock_scales::GROUP_MAX_EPS;
@@ -11,7 +10,7 @@ use fearless_simd::prelude::*;
 #[derive(Clone, Copy)]
 pub(super) struct Best<S: Simd> {
     pub(super) scale: Lanes<S>,
-    /// What the weights were multiplied by for the levels of the best scale; zero where all weights are nothing.
+    /// The inverse scale of the best levels; zero where all weights are below [`GROUP_MAX_EPS`].
     inverse: Lanes<S>,
 }
 
@@ -22,8 +21,8 @@ impl<S: Simd> Best<S> {
         Self { scale: zero, inverse: zero }
     }
 
-    /// The levels of the search itself, of one lane, counted from the lowest (-`top`). All are zero, not `top`, where
-    /// the weights are nothing.
+    /// Writes the levels of the search for one lane, counted from the lowest (-`top`). If all weights are below
+    /// [`GROUP_MAX_EPS`], they are zero, not `top`.
     #[inline(always)]
     pub(super) fn levels(&self, top: i32, lane: usize, weights: &[f32], levels: &mut [u8]) {
         let inverse = self.inverse[lane];
@@ -39,14 +38,14 @@ impl<S: Simd> Best<S> {
 pub(super) fn search<S: Simd, const N: usize>(simd: S, x: &[Lanes<S>; N], w: &[Lanes<S>; N], top: i32) -> Best<S> {
     let zero = Lanes::splat(simd, 0.0);
     let top = top as f32;
-    // the first weight of the largest magnitude, which is given the lowest level: there is one more of those
+    // the first weight of the largest magnitude gets the lowest level, because there is one more negative level
     let (mut size, mut max) = (zero, zero);
     for &x in x {
         let larger = x.abs().simd_gt(size);
         size = larger.select(x.abs(), size);
         max = larger.select(x, max);
     }
-    let nothing = size.simd_lt(GROUP_MAX_EPS);
+    let is_tiny = size.simd_lt(GROUP_MAX_EPS);
     let mut wx = *x;
     for (wx, &w) in wx.iter_mut().zip(w) {
         *wx = w * *wx;
@@ -63,11 +62,11 @@ pub(super) fn search<S: Simd, const N: usize>(simd: S, x: &[Lanes<S>; N], w: &[L
         best = better.select(scale * lx, best);
         inverse = better.select(step_inverse, inverse);
     }
-    Best { scale: nothing.select(zero, scale), inverse: nothing.select(zero, inverse) }
+    Best { scale: is_tiny.select(zero, scale), inverse: is_tiny.select(zero, inverse) }
 }
 
-/// The two sums of the least-squares fit. The largest level before clamping is `top` + 0.9, so the fast rounding reaches
-/// all of them; lanes of nothing divide by zero, and the caller drops their results.
+/// Returns the two sums of the least-squares fit. The largest level before clamping is `top` + 0.9, in the range of the
+/// fast rounding. Lanes of tiny weights divide by zero, and the caller drops their results.
 #[inline(always)]
 fn sums<S: Simd, const N: usize>(
     x: &[Lanes<S>; N],

@@ -1,23 +1,23 @@
-//! The search of the types that store a scale and a minimum (q2_K, q4_K, q5_K): for one sub-block of every lane, the
-//! pair whose grid has the least weighted error. How the pair is stored is the business of the callers.
+//! Search for the scale and the minimum with the least weighted error (q2_K, q4_K, q5_K; q4_1 and q5_1 with an
+//! imatrix), for one sub-block of every lane. The callers store them.
 //!
-//! The order of every sum, and that the best minimum so far moves the candidates of the later steps, are ggml's: with
-//! any other order some blocks come out different.
+//! As in ggml, the best minimum so far influences the candidates of later steps. The order of all sums is ggml's too;
+//! with another order some blocks would differ.
 
 use super::lanes::{Lanes, ROUNDED_UP_TO, nearest, nearest_int, rounded};
 use fearless_simd::prelude::*;
 use fearless_simd::{Simd, i32x16};
 
-/// What is tried: grids of `top` + 1 levels whose inverse scales are (`from` + `by` × step + `top`) / range.
+/// The candidates: grids of `top` + 1 levels with the inverse scales (`from` + `by` × step + `top`) / range.
 #[derive(Clone, Copy)]
 pub(super) struct Search {
     pub(super) top: f32,
     pub(super) from: f32,
     pub(super) by: f32,
     pub(super) steps: u8,
-    /// The error of a weight is its distance, not the square of it.
+    /// Whether the error is the absolute difference instead of its square.
     pub(super) distance: bool,
-    /// Out-of-range levels saturate after the first grid (ggml's search with importance) instead of wrapping.
+    /// Whether out-of-range levels saturate after the first grid (ggml's search with an imatrix) instead of wrapping.
     pub(super) saturate: bool,
 }
 
@@ -25,9 +25,9 @@ pub(super) struct Search {
 #[derive(Clone, Copy)]
 pub(super) struct Best<S: Simd> {
     pub(super) scale: Lanes<S>,
-    /// Stored minima are positive: this is minus the lowest level's value.
+    /// The negated value of the lowest level, as it is stored.
     pub(super) min: Lanes<S>,
-    /// The levels of the best grid were `inverse` × (weight − `base`); wanted again when the stored scale is zero.
+    /// The levels of the best grid are `inverse` × (weight − `base`); they are used when the stored scale is zero.
     inverse: Lanes<S>,
     base: Lanes<S>,
     /// 1 where a step beat the first grid.
@@ -41,7 +41,7 @@ impl<S: Simd> Best<S> {
         Self { scale: zero, min: zero, inverse: zero, base: zero, stepped: zero }
     }
 
-    /// The levels of the search itself, of one lane: what ggml leaves in place where the stored scale rounds to zero.
+    /// Writes the levels of the search for one lane. ggml keeps them where the stored scale rounds to zero.
     #[inline(always)]
     pub(super) fn levels(&self, search: Search, lane: usize, weights: &[f32], levels: &mut [u8]) {
         let (inverse, base) = (self.inverse[lane], self.base[lane]);
@@ -60,7 +60,7 @@ impl<S: Simd> Best<S> {
     }
 }
 
-/// The levels of one grid and the sums that the least-squares fit needs.
+/// The sums over the levels of a grid for the least-squares fit.
 #[derive(Clone, Copy)]
 struct FitSums<S: Simd> {
     l: Lanes<S>,
@@ -123,24 +123,24 @@ pub(super) fn search<S: Simd, const N: usize>(
         scale = better.select(step_scale, scale);
         min = better.select(step_min, min);
     }
-    // a sub-block of one value that is not positive has no grid: every level is zero
+    // a sub-block of equal non-positive weights has no grid: all levels are zero
     best.scale = flat.select(zero, scale);
     best.min = -flat.select(low, min);
     best.inverse = flat.select(zero, best.inverse);
     best
 }
 
-/// What happens to values outside the integers that rounding by addition reaches.
+/// The treatment of values outside the range of rounding by addition.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beyond {
-    /// There are none, which is the case for all but broken or denormal weights.
+    /// There are none; true except for broken or denormal weights.
     Never,
     Wraps,
     Saturates,
 }
 
-/// Whether no weight of any lane leaves the range of the fast rounding: multiplication and subtraction are monotone, so
-/// the lowest and the highest weight answer for all. False for NaN.
+/// Whether all weights of all lanes are in the range of the fast rounding; false for NaN. Multiplication and
+/// subtraction are monotone, so it is sufficient to check the lowest and the highest weight.
 #[inline(always)]
 fn within<S: Simd>(low: Lanes<S>, high: Lanes<S>, min: Lanes<S>, inverse: Lanes<S>) -> bool {
     let ends =

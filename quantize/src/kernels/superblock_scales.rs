@@ -1,20 +1,20 @@
-//! With importance weights the scales of a super-block are fitted too: whole numbers times one factor, by a search and
-//! then by changing one number at a time while that helps. All lanes at once, in ggml's order.
+//! Fits the scales of a super-block with an imatrix: integers times one factor, found by a search and then by changing
+//! one integer at a time while the error decreases. All lanes at once, in ggml's order.
 
 use super::lanes::{LANES, Lanes, nearest, rounded};
 use fearless_simd::prelude::*;
 use fearless_simd::{Simd, i32x16};
 
-/// Below this ggml takes all values for zero.
+/// ggml's constant: if all values are smaller, they count as zero.
 pub(super) const GROUP_MAX_EPS: f32 = 1e-15;
 
-/// Whole numbers for `N` sub-blocks (index: sub-block, then lane), and the factor that goes with them.
+/// Integers for `N` sub-blocks (index: sub-block, then lane) and their common factor.
 pub(super) struct Fitted<S: Simd, const N: usize> {
     pub(super) factor: Lanes<S>,
     pub(super) numbers: [[u8; LANES]; N],
 }
 
-/// Fits `values` (not negative, but for freak sub-blocks) by numbers up to `top`, with importance `w`.
+/// Fits `values` (non-negative except for degenerate sub-blocks) by integers up to `top`, with importance `w`.
 #[inline(always)]
 pub(super) fn fit<S: Simd, const N: usize>(
     simd: S,
@@ -27,14 +27,14 @@ pub(super) fn fit<S: Simd, const N: usize>(
     for &x in values {
         max = max.simd_gt(x).select(max, x);
     }
-    let nothing = max.simd_lt(GROUP_MAX_EPS);
+    let is_tiny = max.simd_lt(GROUP_MAX_EPS);
     let top_f = top as f32;
 
     let mut inverse = top_f / max;
     let scale = 1.0 / inverse;
     let mut best = zero;
     for (&x, &w) in values.iter().zip(w) {
-        // the first try is not held below the top, and is measured as the byte it is stored in
+        // like ggml, do not clamp the first candidate, and use the byte that it is stored in
         let diff = x - scale * byte(nearest(inverse * x)).to_float::<Lanes<S>>();
         best += w * diff * diff;
     }
@@ -60,8 +60,7 @@ pub(super) fn fit<S: Simd, const N: usize>(
         sum_lx += w[i] * values[i] * l;
         sum_l2 += w[i] * l * l;
     }
-    // a lane in which a whole round changed nothing changes nothing in another, so all lanes may take as many rounds as
-    // the slowest
+    // a converged lane stays converged, so all lanes can run until the slowest converges
     for _ in 0..5 {
         let mut changed = false;
         for i in 0..N {
@@ -89,15 +88,15 @@ pub(super) fn fit<S: Simd, const N: usize>(
     let factor = sum_l2.simd_gt(zero).select(sum_lx / sum_l2, zero);
     let mut out = [[0; LANES]; N];
     for (out, number) in out.iter_mut().zip(numbers) {
-        let number = nothing.select(zero, rounded(number));
+        let number = is_tiny.select(zero, rounded(number));
         for lane in 0..LANES {
             out[lane] = number[lane] as u8;
         }
     }
-    Fitted { factor: nothing.select(zero, factor), numbers: out }
+    Fitted { factor: is_tiny.select(zero, factor), numbers: out }
 }
 
-/// The number as ggml's byte holds it: a negative one wraps.
+/// Returns the number as ggml's byte stores it: negative numbers wrap.
 #[inline(always)]
 fn byte<S: Simd>(number: i32x16<S>) -> i32x16<S> {
     number & 0xff

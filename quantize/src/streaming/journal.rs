@@ -1,5 +1,5 @@
-//! The journal of a streaming conversion: one line per entry, each with a CRC-32, so that a torn last line is detected. It
-//! is locked during the conversion. (The journal of a batch is in the program's `batch/journal/`.)
+//! The journal of a streaming conversion: one line per entry, each with a CRC-32, so that a torn last line is detected.
+//! It is locked during the conversion. (The journal of a batch is in the program's `batch/journal/`.)
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -35,11 +35,11 @@ pub(super) struct ResumePoint {
 enum JournalState {
     /// No resume point yet.
     #[default]
-    Nothing,
+    Empty,
     /// Everything before the point is complete.
-    Until(ResumePoint),
+    At(ResumePoint),
     /// All outputs are complete and verified, and are being renamed. The value maps their paths to inode numbers.
-    Publishing(Value),
+    Renaming(Value),
 }
 
 /// The locked journal of a conversion.
@@ -52,8 +52,9 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal at `path` for a conversion of `name` into the partial files `parts`. A journal of another
-    /// conversion (`identity`) or a damaged one is restarted, and the partial files that it names are deleted, with a note.
+    /// Opens or creates the journal at `path` for a conversion of `name` into the partial files `parts`. A journal of
+    /// another conversion (`identity`) or a damaged one is restarted, and the partial files that it names are deleted,
+    /// with a note.
     pub(super) fn open(
         path: &Path,
         identity: &str,
@@ -67,11 +68,11 @@ impl Journal {
         let head = json!({
             "tulu_quant": "journal of a conversion, version 1", "of": name, "identity": identity, "parts": parts,
         });
-        let mut journal = Self { path: path.to_owned(), file, head, state: JournalState::Nothing };
+        let mut journal = Self { path: path.to_owned(), file, head, state: JournalState::Empty };
         match journal.read()? {
-            LoadedJournal::Nothing => journal.restart()?,
-            LoadedJournal::JournalState(state) => journal.state = state,
-            LoadedJournal::Other(why, head) => {
+            LoadedJournal::Empty => journal.restart()?,
+            LoadedJournal::Valid(state) => journal.state = state,
+            LoadedJournal::Unusable(why, head) => {
                 observer.note(&format!("{}: {why}; starting over", path.display()));
                 delete_partial_files(path, &head);
                 journal.restart()?;
@@ -83,20 +84,20 @@ impl Journal {
     /// Returns the point to resume from, if there is one.
     pub(super) fn resume_point(&self) -> Option<ResumePoint> {
         match &self.state {
-            JournalState::Until(point) if point.segment > 0 => Some(point.clone()),
+            JournalState::At(point) if point.segment > 0 => Some(point.clone()),
             _ => None,
         }
     }
 
     /// Whether the outputs were being renamed.
-    pub(super) fn is_publishing(&self) -> bool {
-        matches!(self.state, JournalState::Publishing(_))
+    pub(super) fn is_renaming(&self) -> bool {
+        matches!(self.state, JournalState::Renaming(_))
     }
 
     /// Empties the journal.
     pub(super) fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).map_err(|err| self.failed(&err))?;
-        self.state = JournalState::Nothing;
+        self.state = JournalState::Empty;
         self.write_line(&self.head.clone())
     }
 
@@ -105,22 +106,22 @@ impl Journal {
         let (sha256, crc) = point.checksum.save();
         // `arrived` is only informational
         self.write_line(&json!({"segment": point.segment, "arrived": arrived, "sha256": sha256, "crc": crc}))?;
-        self.state = JournalState::Until(point);
+        self.state = JournalState::At(point);
         Ok(())
     }
 
     /// Records that all outputs are complete, verified and on disk.
-    pub(super) fn publish(&mut self, outputs: &[Output]) -> Result<()> {
+    pub(super) fn append_renaming(&mut self, outputs: &[Output]) -> Result<()> {
         let number = |output: &Output| output.file().metadata().ok().as_ref().and_then(inode);
         let files: Value = outputs.iter().map(|o| (key(o.path()), json!(number(o)))).collect::<Map<_, _>>().into();
         self.write_line(&json!({"publishing": true, "files": files}))?;
-        self.state = JournalState::Publishing(files);
+        self.state = JournalState::Renaming(files);
         Ok(())
     }
 
-    /// Whether a file with the metadata `found` can be the output `path` of [`Self::publish`].
+    /// Whether a file with the metadata `found` can be the output `path` of [`Self::append_renaming`].
     pub(super) fn wrote(&self, path: &Path, found: &Metadata) -> bool {
-        let JournalState::Publishing(files) = &self.state else { return false };
+        let JournalState::Renaming(files) = &self.state else { return false };
         files.get(key(path)).and_then(Value::as_u64).is_none_or(|wrote| inode(found) == Some(wrote))
     }
 
@@ -129,6 +130,7 @@ impl Journal {
         std::fs::remove_file(&self.path).map_err(|err| Error::io(&self.path, "remove the journal", &err))
     }
 
+    /// Appends a line and fsyncs the file.
     fn write_line(&mut self, line: &Value) -> Result<()> {
         let text = line.to_string();
         let line = format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()));
@@ -140,11 +142,12 @@ impl Journal {
         Error::io(&self.path, "write the journal", err)
     }
 
+    /// Reads the journal and truncates a torn last line.
     fn read(&mut self) -> Result<LoadedJournal> {
         let io = |err: std::io::Error| Error::io(&self.path, "read the journal", &err);
         let mut bytes = Vec::new();
         (&self.file).take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
-        let mut state = JournalState::Nothing;
+        let mut state = JournalState::Empty;
         let mut end = 0_usize;
         let first = bytes.split_inclusive(|b| *b == b'\n').next().and_then(parse).unwrap_or_default();
         let lines = bytes.split_inclusive(|b| *b == b'\n').enumerate();
@@ -152,36 +155,37 @@ impl Journal {
             let Some(value) = parse(line) else {
                 // a torn last line is normal after a kill; any other invalid line is damage
                 if end.saturating_add(line.len()) < bytes.len() {
-                    return Ok(LoadedJournal::Other("is damaged", first));
+                    return Ok(LoadedJournal::Unusable("is damaged", first));
                 }
                 break;
             };
             if number == 0 {
                 if value != self.head {
                     let why = "is of a different conversion (other types, options, files or version)";
-                    return Ok(LoadedJournal::Other(why, first));
+                    return Ok(LoadedJournal::Unusable(why, first));
                 }
             } else {
                 match parse_state(&value) {
                     Some(new) => state = new,
-                    None => return Ok(LoadedJournal::Other("contains an invalid entry", first)),
+                    None => return Ok(LoadedJournal::Unusable("contains an invalid entry", first)),
                 }
             }
             end = end.saturating_add(line.len());
         }
         if end == 0 {
-            return Ok(LoadedJournal::Nothing);
+            return Ok(LoadedJournal::Empty);
         }
         self.file.set_len(end as u64).map_err(io)?;
-        Ok(LoadedJournal::JournalState(state))
+        Ok(LoadedJournal::Valid(state))
     }
 }
 
+/// The result of reading a journal.
 enum LoadedJournal {
-    Nothing,
-    JournalState(JournalState),
+    Empty,
+    Valid(JournalState),
     /// A journal that cannot be resumed: the reason, and its first line.
-    Other(&'static str, Value),
+    Unusable(&'static str, Value),
 }
 
 /// Deletes the partial files of an abandoned conversion, which the first line of its journal names.
@@ -202,14 +206,15 @@ fn parse(line: &[u8]) -> Option<Value> {
     if crc != crc32fast::hash(text) { None } else { serde_json::from_slice(text).ok() }
 }
 
+/// Reads the state from an entry.
 fn parse_state(value: &Value) -> Option<JournalState> {
     if value.get("publishing").is_some() {
-        return Some(JournalState::Publishing(value.get("files").cloned().unwrap_or_default()));
+        return Some(JournalState::Renaming(value.get("files").cloned().unwrap_or_default()));
     }
     let segment = usize::try_from(value.get("segment")?.as_u64()?).ok()?;
     let crc = u32::try_from(value.get("crc")?.as_u64()?).ok()?;
     let checksum = RunningChecksum::restore(value.get("sha256")?.as_str()?, crc)?;
-    Some(JournalState::Until(ResumePoint { segment, checksum }))
+    Some(JournalState::At(ResumePoint { segment, checksum }))
 }
 
 /// Opens and locks the file. If it was deleted in between, the lock is useless, so the path is checked afterwards.
@@ -242,13 +247,13 @@ fn key(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Returns a hash of everything that must be equal to resume: the files, their segments, and all that decides the bytes of
-/// the outputs.
+/// Returns a hash of everything that must be equal to resume: the files, their segments, and all that decides the bytes
+/// of the outputs.
 pub(super) fn identity(source: &Checkpoint, plan: &Plan, remote: &RemoteCheckpoint, segments: &Segments) -> String {
-    let mut all = Sha256::new();
+    let mut hash = Sha256::new();
     let mut put = |bytes: &[u8]| {
-        all.update((bytes.len() as u64).to_le_bytes());
-        all.update(bytes);
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
     };
     put(remote.place().as_bytes());
     for shard in &source.shards {
@@ -275,5 +280,5 @@ pub(super) fn identity(source: &Checkpoint, plan: &Plan, remote: &RemoteCheckpoi
         let bytes: Vec<u8> = weights.iter().flatten().flat_map(|w| w.to_le_bytes()).collect();
         put(&bytes);
     }
-    hex(&all.finalize())
+    hex(&hash.finalize())
 }

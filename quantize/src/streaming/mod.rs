@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Each segment is fetched once and used for both hashing and conversion. Headers and directories, which decide where
-//! tensors are, are read earlier, by `Checkpoint::open_with`; later they are compared with the hashed bytes. The journal
-//! records the segments that are complete and on disk, so that the next run resumes there. The outputs get their final
-//! names when the SHA-256 of every file is verified.
+//! tensors are, are read earlier, by `Checkpoint::open_with`; later they are compared with the hashed bytes. The
+//! journal records the segments that are complete and on disk, so that the next run resumes there. The outputs get
+//! their final names when the SHA-256 of every file is verified.
 //!
 //! Threads: the caller and `threads` − 1 workers, `connections` downloads, one for hashing, one for the journal.
 
@@ -47,25 +47,25 @@ pub struct StreamOptions {
     /// Parallel requests.
     pub connections: NonZeroUsize,
     /// Approximate bytes per request.
-    pub segment: u64,
+    pub segment_bytes: u64,
     /// Most bytes of segments in memory.
-    pub buffer: u64,
+    pub buffer_bytes: u64,
     /// Approximate bytes between journal entries. While data arrives, an entry is also written every two seconds.
-    pub entry: u64,
+    pub entry_bytes: u64,
 }
 
 impl StreamOptions {
-    /// Returns options for `total` bytes of weights: segments of some MiB for a real model, smaller ones for a small model, so
-    /// that there are enough points to resume from.
+    /// Returns options for `total` bytes of weights: segments of some MiB for a real model, smaller ones for a small
+    /// model, so that there are enough points to resume from.
     #[must_use]
-    pub fn of(total: u64, journal: PathBuf) -> Self {
-        let segment = (total / 256).clamp(256 << 10, 8 << 20);
+    pub fn for_size(total: u64, journal: PathBuf) -> Self {
+        let segment_bytes = (total / 256).clamp(256 << 10, 8 << 20);
         Self {
             journal,
             connections: NonZeroUsize::MIN.saturating_add(7),
-            segment,
-            buffer: 16 * segment,
-            entry: (total / 32).clamp(segment, 128 << 20),
+            segment_bytes,
+            buffer_bytes: 16 * segment_bytes,
+            entry_bytes: (total / 32).clamp(segment_bytes, 128 << 20),
         }
     }
 }
@@ -76,23 +76,23 @@ const ENTRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Returns the memory for segments in bytes, in addition to [`crate::memory_needed`].
 #[must_use]
 pub fn stream_memory(stream: &StreamOptions) -> u64 {
-    stream.buffer + stream.segment
+    stream.buffer_bytes + stream.segment_bytes
 }
 
-/// Whether [`convert_streaming`] can convert the checkpoint: false if a tensor is a non-contiguous view, or if tensors share
-/// so large a storage that a segment would exceed 64 MiB.
+/// Whether [`convert_streaming`] can convert the checkpoint: false if a tensor is a non-contiguous view, or if tensors
+/// share so large a storage that a segment would exceed 64 MiB.
 #[must_use]
 pub fn can_stream(source: &Checkpoint, plan: &Plan, stream: &StreamOptions) -> bool {
     let chunks = convert::chunks(source, plan, None);
-    Segments::split(source, plan, &chunks, stream.segment).is_some()
+    Segments::split(source, plan, &chunks, stream.segment_bytes).is_some()
 }
 
-/// Converts like [`crate::convert`], with the weights of `remote`, with which `source` was opened. Resumes from the journal
-/// of an interrupted run.
+/// Converts like [`crate::convert()`], with the weights of `remote`, with which `source` was opened. Resumes from the
+/// journal of an interrupted run.
 ///
 /// # Errors
-/// [`Error`] naming the file and tensor; [`Code::Sha256`] when a file does not have the listed SHA-256, [`Code::Fetch`] from
-/// the [`RangeSource`], [`Code::Locked`] when another process uses the journal.
+/// [`Error`] naming the file and tensor; [`Code::Sha256`] when a file does not have the listed SHA-256, [`Code::Fetch`]
+/// from the [`RangeSource`], [`Code::Locked`] when another process uses the journal.
 pub fn convert_streaming(
     source: &Checkpoint,
     plan: &Plan,
@@ -102,30 +102,31 @@ pub fn convert_streaming(
     observer: &dyn Observer,
 ) -> Result<Report> {
     let chunks = convert::chunks(source, plan, None);
-    let segments = Segments::split(source, plan, &chunks, stream.segment).ok_or_else(|| {
+    let segments = Segments::split(source, plan, &chunks, stream.segment_bytes).ok_or_else(|| {
         let what = "has tensors that share storages or are views, which a streaming conversion does not support";
         Error::new(Code::Request, &source.dir, what, "download the checkpoint, then convert the folder")
     })?;
     let identity = journal::identity(source, plan, remote, &segments);
-    let parts = parts(plan);
-    let mut journal = Journal::open(&stream.journal, &identity, &source.name(), &parts, observer)?;
-    let (chunks, segments, parts) = (&chunks[..], &segments, &parts[..]);
-    let streaming = Streaming { source, plan, remote, options, stream, observer, chunks, segments, parts };
-    let done = streaming.run(&mut journal);
-    if done.is_err() {
-        if journal.resume_point().is_some() || journal.is_publishing() {
-            return done;
+    let partial_files = partial_files(plan);
+    let mut journal = Journal::open(&stream.journal, &identity, &source.name(), &partial_files, observer)?;
+    let (chunks, segments, partial_files) = (&chunks[..], &segments, &partial_files[..]);
+    let streaming =
+        StreamingConversion { source, plan, remote, options, stream, observer, chunks, segments, partial_files };
+    let result = streaming.run(&mut journal);
+    if result.is_err() {
+        if journal.resume_point().is_some() || journal.is_renaming() {
+            return result;
         }
         // nothing to resume from
-        streaming.parts.iter().for_each(|part| Output::forget(part));
+        streaming.partial_files.iter().for_each(|part| Output::forget(part));
     }
     journal.remove()?;
-    done
+    result
 }
 
-/// Returns the paths of the partial files. They contain a tag for the set of outputs, so that conversions to different sets
-/// do not overwrite each other's partial files.
-fn parts(plan: &Plan) -> Vec<PathBuf> {
+/// Returns the paths of the partial files. They contain a tag for the set of outputs, so that conversions to different
+/// sets do not overwrite each other's partial files.
+fn partial_files(plan: &Plan) -> Vec<PathBuf> {
     let mut names: Vec<_> = plan.outputs.iter().map(|o| o.path.as_os_str().as_encoded_bytes()).collect();
     names.sort_unstable();
     let tag = if names.len() < 2 { String::new() } else { hex(&Sha256::digest(names.join(&0))[..4]) };
@@ -133,7 +134,7 @@ fn parts(plan: &Plan) -> Vec<PathBuf> {
 }
 
 /// A streaming conversion.
-struct Streaming<'a> {
+struct StreamingConversion<'a> {
     source: &'a Checkpoint,
     plan: &'a Plan,
     remote: &'a RemoteCheckpoint,
@@ -143,25 +144,25 @@ struct Streaming<'a> {
     chunks: &'a [Chunk],
     segments: &'a Segments,
     /// Path of the partial file of each output.
-    parts: &'a [PathBuf],
+    partial_files: &'a [PathBuf],
 }
 
-impl Streaming<'_> {
+impl StreamingConversion<'_> {
     /// Runs or resumes the conversion through to the final rename.
     fn run(&self, journal: &mut Journal) -> Result<Report> {
         let replace = self.options.replace;
-        if journal.is_publishing() && !self.all_outputs_present(journal) {
+        if journal.is_renaming() && !self.all_outputs_present(journal) {
             self.restart(journal)?;
         }
-        if !journal.is_publishing() {
-            let outputs = self.outputs(journal)?;
+        if !journal.is_renaming() {
+            let outputs = self.open_outputs(journal)?;
             let point = journal.resume_point().unwrap_or_default();
             self.convert(&outputs, journal, point)?;
             self.observer.finishing();
             for output in &outputs {
                 output.sync()?;
             }
-            journal.publish(&outputs)?;
+            journal.append_renaming(&outputs)?;
         }
         // an output without a partial file was renamed by a run that was killed during the renames
         let pending = self.planned().map(|(o, part)| Output::reopen(&o.path, part, o.len, replace));
@@ -172,11 +173,11 @@ impl Streaming<'_> {
 
     /// Returns every output with the path of its partial file.
     fn planned(&self) -> impl Iterator<Item = (&OutputPlan, &Path)> {
-        self.plan.outputs.iter().zip(self.parts.iter().map(PathBuf::as_path))
+        self.plan.outputs.iter().zip(self.partial_files.iter().map(PathBuf::as_path))
     }
 
-    /// Whether all outputs are complete on disk, under their final names or as partial files. Inode numbers, where there are
-    /// any, show that it is not an older output with the same name and length.
+    /// Whether all outputs are complete on disk, under their final names or as partial files. Inode numbers, where
+    /// there are any, show that it is not an older output with the same name and length.
     fn all_outputs_present(&self, journal: &Journal) -> bool {
         self.planned().all(|(o, part)| {
             let has = |path: &Path| {
@@ -195,7 +196,7 @@ impl Streaming<'_> {
     }
 
     /// Reopens the partial files of an earlier run, or creates new ones.
-    fn outputs(&self, journal: &mut Journal) -> Result<Vec<Output>> {
+    fn open_outputs(&self, journal: &mut Journal) -> Result<Vec<Output>> {
         let replace = self.options.replace;
         if journal.resume_point().is_some() {
             let reopened = self.planned().map(|(o, part)| Output::reopen(&o.path, part, o.len, replace));
@@ -205,9 +206,9 @@ impl Streaming<'_> {
             }
             self.restart(journal)?;
         }
-        self.parts.iter().for_each(|part| Output::forget(part));
+        self.partial_files.iter().for_each(|part| Output::forget(part));
         space::check(self.planned().map(|(o, _)| (o.path.as_path(), o.len)))?;
-        let mut outputs = Vec::with_capacity(self.parts.len());
+        let mut outputs = Vec::with_capacity(self.partial_files.len());
         for (o, part) in self.planned() {
             let output = Output::begin(&o.path, part, o.len, replace)?;
             write_all_at(output.file(), &o.header, 0)
@@ -225,7 +226,7 @@ impl Streaming<'_> {
             self.observer.advanced("", bytes);
             self.observer.note(&format!("resuming at {bytes} of {} bytes", self.plan.source_bytes));
         }
-        let buffer = SegmentBuffer::new(self.source, self.segments, self.observer, self.stream.buffer, point);
+        let buffer = SegmentBuffer::new(self.source, self.segments, self.observer, self.stream.buffer_bytes, point);
         let converter =
             ChunkConverter::new(self.source, self.plan, outputs, self.chunks, &buffer, self.options, self.observer);
         let worked = std::thread::scope(|scope| {
@@ -267,7 +268,7 @@ impl Streaming<'_> {
             let more = buffer.wait_for_change();
             let point = buffer.resume_point();
             let bytes = self.segments.bytes_before(point.segment) - self.segments.bytes_before(last);
-            if bytes > 0 && (!more || bytes >= self.stream.entry || when.elapsed() >= ENTRY_INTERVAL) {
+            if bytes > 0 && (!more || bytes >= self.stream.entry_bytes || when.elapsed() >= ENTRY_INTERVAL) {
                 last = point.segment;
                 let appended = outputs
                     .iter()
@@ -282,8 +283,8 @@ impl Streaming<'_> {
         }
     }
 
-    /// After an error in the bytes of a file, which the transfer may have damaged, moves the journal back to the file's start,
-    /// so that the next run downloads it again.
+    /// After an error in the bytes of a file, which the transfer may have damaged, moves the journal back to the file's
+    /// start, so that the next run downloads it again.
     fn rewind_file(&self, err: &Error, journal: &mut Journal) {
         if !matches!(err.code, Code::Sha256 | Code::TensorValue | Code::ZipCrc) {
             return;

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Fetches byte ranges of files. Implementations handle retries, redirects and credentials.
 pub trait RangeSource: fmt::Debug + Send + Sync {
-    /// Passes the bytes `range` of the file `name` to `sink`, in order and each once. Returns as soon as `sink` fails. Called
-    /// from several threads.
+    /// Passes the bytes `range` of the file `name` to `sink`, in order and each once. Returns as soon as `sink` fails.
+    /// Called from several threads.
     ///
     /// # Errors
     /// [`Code::Fetch`], or the error of `sink`.
@@ -103,7 +103,8 @@ struct RemoteReader {
 }
 
 impl RemoteReader {
-    /// Returns the bytes that a request at the start or the end of the file fetches: a whole header or directory, usually.
+    /// Returns the bytes that a request at the start or the end of the file fetches: a whole header or directory,
+    /// usually.
     fn read_ahead(&self) -> u64 {
         (self.file.len / 64).clamp(8 << 10, 256 << 10)
     }

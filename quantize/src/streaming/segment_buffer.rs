@@ -177,12 +177,8 @@ impl<'a> SegmentBuffer<'a> {
         let mut bytes = self.lock().free_buffers.pop().unwrap_or_default();
         bytes.clear();
         bytes.try_reserve_exact(len).map_err(|_| {
-            Error::new(
-                Code::Io,
-                path,
-                format!("cannot allocate {len} bytes"),
-                "close other programs, then run it again",
-            )
+            let what = format!("cannot allocate {len} bytes");
+            Error::new(Code::Io, path, what, "close other programs, then run it again")
         })?;
         remote.ranges.fetch(&name, segment.span.clone(), &mut |part| {
             bytes.extend_from_slice(part);
@@ -236,12 +232,7 @@ impl<'a> SegmentBuffer<'a> {
                 return Err(err.clone());
             }
             if state.closed || self.observer.cancelled() {
-                return Err(Error::new(
-                    Code::Interrupted,
-                    &self.source.dir,
-                    self.cancel_message(),
-                    "run it again to resume",
-                ));
+                return Err(self.cancelled());
             }
             let Some(at) = number.checked_sub(state.first) else {
                 return Err(self.defect("a finished segment was requested"));
@@ -261,12 +252,7 @@ impl<'a> SegmentBuffer<'a> {
                 return Err(err.clone());
             }
             if self.observer.cancelled() {
-                return Err(Error::new(
-                    Code::Interrupted,
-                    &self.source.dir,
-                    self.cancel_message(),
-                    "run it again to resume",
-                ));
+                return Err(self.cancelled());
             }
             state = self.wait(state);
         }
@@ -290,6 +276,11 @@ impl<'a> SegmentBuffer<'a> {
         }
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// The error after a cancellation.
+    fn cancelled(&self) -> Error {
+        Error::new(Code::Interrupted, &self.source.dir, self.cancel_message(), "run it again to resume")
     }
 
     fn defect(&self, what: &str) -> Error {

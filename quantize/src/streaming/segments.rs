@@ -36,8 +36,8 @@ impl Segment {
 pub(super) struct Segments(Vec<Segment>);
 
 impl Segments {
-    /// Splits all files into segments of about `target` bytes. `None` when a tensor is a non-contiguous view, or when tensors
-    /// share so many bytes that a segment would be too long.
+    /// Splits all files into segments of about `target` bytes. `None` when a tensor is a non-contiguous view, or when
+    /// tensors share so many bytes that a segment would be too long.
     pub(super) fn split(source: &Checkpoint, plan: &Plan, chunks: &[Chunk], target: u64) -> Option<Self> {
         let total = source.shards.iter().try_fold(0_u64, |sum, shard| sum.checked_add(shard.len()))?;
         if total / target.max(1) > MAX_SEGMENTS {
@@ -47,27 +47,27 @@ impl Segments {
         let mut next = 0;
         for (shard, file) in source.shards.iter().enumerate() {
             let mut open = 0..0;
-            let mut begun = next;
+            let mut first_chunk = next;
             while let Some((at, span)) = chunks.get(next).and_then(|chunk| span(source, plan, chunk)) {
                 if at != shard {
                     break;
                 }
                 if span.start >= open.end {
                     if open.end - open.start >= target {
-                        splitter.push(shard, open.clone(), begun..next);
-                        (open.start, begun) = (open.end, next);
+                        splitter.push(shard, open.clone(), first_chunk..next);
+                        (open.start, first_chunk) = (open.end, next);
                     }
                     if span.start - open.start >= 2 * target {
                         // unused bytes are fetched too, because the file's hash covers them
-                        splitter.push(shard, open.clone(), begun..next);
+                        splitter.push(shard, open.clone(), first_chunk..next);
                         splitter.fill(shard, open.end..span.start, next);
-                        (open.start, begun) = (span.start, next);
+                        (open.start, first_chunk) = (span.start, next);
                     }
                 }
                 open.end = open.end.max(span.end);
                 next += 1;
             }
-            splitter.push(shard, open.clone(), begun..next);
+            splitter.push(shard, open.clone(), first_chunk..next);
             splitter.fill(shard, open.end..file.len(), next);
             splitter.all.last_mut()?.last = true;
         }

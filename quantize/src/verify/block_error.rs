@@ -1,22 +1,22 @@
-//! How far weights are from those they were made of, block by block.
+//! The error of a file's weights against the reference, block by block.
 //!
-//! A tensor as a whole hides much: with 8 % of its blocks zeroed it is only a third of its size away. So every 256 weights
-//! of a row are measured. Whether their error is the type's own depends on the weights (one outlier in a block is enough to
-//! make the error of all others ten times the usual), so where it looks too large, the source's weights are quantized again,
-//! and the file's error may be twice as large as that. An importance matrix moves error from columns that matter to those
-//! that do not: then it may be four times as large, and a quarter of the size more.
+//! The error of a whole tensor hides damage: with 8 % of its blocks zeroed, its relative RMSE is only 0.3. So every 256
+//! weights of a row are checked. The normal error depends on the weights (one outlier can increase the error of its
+//! block tenfold), so a block with a large error is quantized again from the reference, and the file's error may be
+//! twice that error. With an importance matrix, which moves error to unimportant columns, the limit is four times that
+//! error plus 0.25.
 
 use crate::kernels;
 use llama_ext::GgmlType;
 
-/// Weights that are measured together: a super-block.
+/// Weights that are compared together: a super-block.
 pub(super) const BLOCK: usize = 256;
 
-/// A block that has nothing of its weights any more is all of its size away.
-const NEARLY_NOTHING: f64 = 0.95;
+/// Relative RMSE of a block that has lost its weights; it is 1 for zeros.
+const ALL_LOST: f64 = 0.95;
 
-/// The relative error (RMSE over root mean square) that bell-shaped weights have in a type: measured with ggml's kernels,
-/// by the test below. Only what exceeds it by half is looked at closely.
+/// The relative RMSE (RMSE / root mean square) of normally distributed weights in a type, measured with ggml's kernels
+/// by the test below. Only blocks above 1.5 times this value are quantized again.
 pub(super) const fn usual_error(ggml_type: GgmlType) -> f64 {
     use GgmlType as T;
     match ggml_type {
@@ -39,7 +39,7 @@ pub(super) const fn usual_error(ggml_type: GgmlType) -> f64 {
     }
 }
 
-/// What a lossless type may differ by: (part of the value, smallest step).
+/// The rounding error of a lossless type: (relative, absolute).
 const fn rounding(ggml_type: GgmlType) -> Option<(f32, f32)> {
     match ggml_type {
         // 2^-22; 2^-10 and 2^-24; 2^-7
@@ -50,7 +50,7 @@ const fn rounding(ggml_type: GgmlType) -> Option<(f32, f32)> {
     }
 }
 
-/// StoredTypes what two sorts of weights a distance is.
+/// The types of the compared weights.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoredTypes {
     pub(super) file: GgmlType,
@@ -59,7 +59,7 @@ pub(super) struct StoredTypes {
     pub(super) has_imatrix: bool,
 }
 
-/// ErrorSums over weights.
+/// Sums over weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ErrorSums {
     pub(super) squared_difference: f64,
@@ -85,25 +85,25 @@ impl ErrorSums {
         self.max = self.max.max(other.max);
     }
 
-    /// Error over size.
+    /// Returns the relative RMSE.
     pub(super) fn relative(&self) -> f64 {
         (self.squared_difference / self.squared.max(f64::MIN_POSITIVE)).sqrt()
     }
 }
 
-/// The first place where weights are not those of the source.
+/// A block that does not match the reference.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct BadBlock {
-    /// Index among the weights that were compared.
+    /// Index of its first weight.
     pub(super) at: usize,
-    /// How many there are.
+    /// Number of its weights.
     pub(super) len: usize,
-    /// What is wrong there.
+    /// The problem.
     pub(super) what: String,
 }
 
-/// Compares rows of `columns` weights (or a part of one row); the sums are over all of them. With them the first window
-/// that is wrong, and how many are.
+/// Compares rows of `columns` weights, or a part of a row. Returns the sums over all weights, the first bad block, and
+/// the number of bad blocks.
 pub(super) fn compare(
     file: &[f32],
     source: &[f32],
@@ -114,9 +114,9 @@ pub(super) fn compare(
     let mut at = 0_usize;
     for (file, source) in file.chunks(columns.max(1)).zip(source.chunks(columns.max(1))) {
         for (file, source) in file.chunks(BLOCK).zip(source.chunks(BLOCK)) {
-            let here = ErrorSums::of(file, source);
-            sums.add(here);
-            if let Some(what) = judge(file, source, here, between) {
+            let errors = ErrorSums::of(file, source);
+            sums.add(errors);
+            if let Some(what) = check_block(file, source, errors, between) {
                 first.get_or_insert(BadBlock { at, len: file.len(), what });
                 count = count.saturating_add(1);
             }
@@ -126,57 +126,62 @@ pub(super) fn compare(
     (sums, first, count)
 }
 
-fn judge(file: &[f32], source: &[f32], here: ErrorSums, between: StoredTypes) -> Option<String> {
-    if here.squared_difference == 0.0 {
+/// Returns the problem of a block, if there is one.
+fn check_block(file: &[f32], source: &[f32], errors: ErrorSums, between: StoredTypes) -> Option<String> {
+    if errors.squared_difference == 0.0 {
         return None;
     }
     if let (Some(a), Some(b)) = (rounding(between.file), rounding(between.source)) {
-        // a source is as it is; only where it is a file that was made too, it was rounded as well
+        // the source is exact, or a GGUF file that was rounded too
         let off = |(a_value, b_value): &(&f32, &f32)| {
             let (part, step) = (a.0 + b.0, a.1 + b.1);
-            let far = (**a_value - **b_value).abs() > part * b_value.abs() + step;
-            far || a_value.is_nan() || b_value.is_nan()
+            let too_large = (**a_value - **b_value).abs() > part * b_value.abs() + step;
+            too_large || a_value.is_nan() || b_value.is_nan()
         };
         let (a, b) = file.iter().zip(source).find(off)?;
         return Some(format!("has {a}, the source has {b}"));
     }
     let usual = usual_error(between.file);
-    let relative = here.relative();
+    let relative = errors.relative();
     #[allow(clippy::cast_precision_loss, clippy::as_conversions, reason = "an average over 256")]
-    let size = (here.squared / file.len().max(1) as f64).sqrt();
-    if relative <= (1.5 * usual).min(NEARLY_NOTHING) && here.max <= 6.0 * usual * size {
+    let size = (errors.squared / file.len().max(1) as f64).sqrt();
+    if relative <= (1.5 * usual).min(ALL_LOST) && errors.max <= 6.0 * usual * size {
         return None;
     }
-    let spare = 2.0 * self::usual_error(between.source);
+    let reference_error = 2.0 * self::usual_error(between.source);
     let (own, own_max) = match requantized_error(between.file, source) {
         Some(own) => (own.relative(), own.max),
         None => (1.25 * usual, f64::INFINITY),
     };
-    let most = match between.has_imatrix {
-        true => (4.0 * own + 0.25).min(NEARLY_NOTHING.max(2.0 * own)),
+    let limit = match between.has_imatrix {
+        true => (4.0 * own + 0.25).min(ALL_LOST.max(2.0 * own)),
         false => 2.0 * own,
     };
-    let far = (relative > most + spare || relative.is_nan()) && here.squared_difference.sqrt() > 1e-12;
-    let single = !between.has_imatrix && here.max > 4.0 * own_max + 4.0 * spare * size;
-    if !far && !single {
+    let too_large =
+        (relative > limit + reference_error || relative.is_nan()) && errors.squared_difference.sqrt() > 1e-12;
+    let outlier = !between.has_imatrix && errors.max > 4.0 * own_max + 4.0 * reference_error * size;
+    if !too_large && !outlier {
         return None;
     }
-    if far {
+    if too_large {
         return Some(format!(
-            "is {relative:.4} of its size away from the source; {own:.4} is usual for {}",
+            "has relative RMSE {relative:.4} against the source; {own:.4} is usual for {}",
             between.file
         ));
     }
-    Some(format!("has a weight {:.3e} away from the source; {own_max:.3e} is usual for {}", here.max, between.file))
+    Some(format!(
+        "has a weight with error {:.3e} against the source; {own_max:.3e} is usual for {}",
+        errors.max, between.file
+    ))
 }
 
-/// The error of the source's weights when they are quantized again; `None` for a type that nothing here writes.
+/// Quantizes the source's weights and returns the error; `None` for a type without a quantizer.
 fn requantized_error(ggml_type: GgmlType, source: &[f32]) -> Option<ErrorSums> {
     let mut packed = vec![0; ggml_type.row_bytes(source.len()).ok()?];
     let done = if ggml_type.is_written() {
         kernels::quantize(ggml_type, source, source.len(), None, &mut packed)
     } else if ggml_type.is_weights() {
-        // some of these types need weights of importance: all columns have the same
+        // some of these types need an importance matrix; all columns get the same importance
         llama_ext::quantize_rows(ggml_type, source, source.len(), Some(&vec![1.0; source.len()]), &mut packed)
     } else {
         return None;

@@ -1,5 +1,5 @@
-//! Is a checkpoint folder what it should be? Its structure (opening it checks that), every weight finite, the CRC32 of
-//! every storage of a `.bin` file, and the sha256 of each weight file, where the folder tells it.
+//! Checks a checkpoint folder: every weight must be finite, and every storage of a `.bin` file must have its CRC-32.
+//! Opening the folder has checked its structure; the program hashes the files.
 
 use crate::checkpoint::Checkpoint;
 use crate::convert::f32_rows::RowReader;
@@ -14,22 +14,22 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// What was found of one weight file.
+/// The result for a weight file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileCheck {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
     /// Length in bytes.
     pub bytes: u64,
-    /// What is wrong with it: the first thing in each tensor or storage.
+    /// Problems: the first one in each tensor or storage.
     pub problems: Vec<String>,
 }
 
-/// Looks at every weight of `source`, and at the crcs that its files carry. The hashes of the files are left to the caller.
+/// Checks every weight of `source` and the CRC-32s of its storages. Returns one result per weight file.
 ///
 /// # Errors
-/// [`Error`] when the tensors are not those of the configuration, a file cannot be read, or the observer cancels. What is
-/// wrong with the contents is in the answer, one entry for each weight file.
+/// [`Error`] when the tensors do not match the configuration, a file cannot be read, or the observer cancels. Problems
+/// of the contents are in the results.
 pub fn verify_checkpoint(
     source: &Checkpoint,
     threads: NonZeroUsize,
@@ -48,10 +48,10 @@ pub fn verify_checkpoint(
     let wrong = |err: &Error| {
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = found.iter_mut().find(|file| file.path == err.file) {
-            // one line for a tensor is enough
+            // report one problem per tensor
             let tensor = err.what.split('\'').nth(1).map(str::to_owned);
-            let told = |known: &String| tensor.is_some() && known.split('\'').nth(1) == tensor.as_deref();
-            if !file.problems.iter().any(told) {
+            let is_reported = |known: &String| tensor.is_some() && known.split('\'').nth(1) == tensor.as_deref();
+            if !file.problems.iter().any(is_reported) {
                 file.problems.push(err.what.clone());
             }
         }

@@ -4,10 +4,10 @@ use crate::convert::CHUNK_WEIGHTS;
 use crate::gguf::Gguf;
 use crate::integers::to_u64;
 
-/// Bytes in a piece that no tensor's are.
+/// Longest span outside tensors, in bytes.
 const GAP_BYTES: u64 = 1 << 20;
 
-/// Some weights of a tensor: `first` is counted from the tensor's first weight.
+/// A range of weights of a tensor; `first` is counted from its first weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WeightSpan {
     pub(super) tensor: usize,
@@ -15,17 +15,17 @@ pub(super) struct WeightSpan {
     pub(super) count: u64,
 }
 
-/// Some bytes of a file.
+/// A range of bytes of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileSpan {
     pub(super) offset: u64,
     pub(super) len: u64,
-    /// The weights that they are, if they are any.
-    pub(super) part: Option<WeightSpan>,
+    /// The weights in it; `None` outside tensors.
+    pub(super) weights: Option<WeightSpan>,
 }
 
-/// All of a file: header, padding and what follows the last tensor included. Of a tensor whose rows are not longer than a
-/// piece, a piece has whole rows, in multiples of `unit(tensor)`.
+/// Splits the whole file, including header, padding and bytes after the last tensor. Spans have whole rows, in
+/// multiples of `unit(tensor)`, unless a row is longer than a span.
 pub(super) fn split(file: &Gguf, unit: impl Fn(usize) -> u64) -> Vec<FileSpan> {
     let (mut all, mut at) = (Vec::new(), 0);
     for (tensor, t) in file.tensors.iter().enumerate() {
@@ -41,7 +41,7 @@ pub(super) fn split(file: &Gguf, unit: impl Fn(usize) -> u64) -> Vec<FileSpan> {
         while first < t.n_weights() {
             let count = step.min(t.n_weights().saturating_sub(first));
             let len = count.checked_div(block).unwrap_or(0).saturating_mul(block_bytes);
-            all.push(FileSpan { offset: at, len, part: Some(WeightSpan { tensor, first, count }) });
+            all.push(FileSpan { offset: at, len, weights: Some(WeightSpan { tensor, first, count }) });
             at = at.saturating_add(len);
             first = first.saturating_add(count);
         }
@@ -50,11 +50,11 @@ pub(super) fn split(file: &Gguf, unit: impl Fn(usize) -> u64) -> Vec<FileSpan> {
     all
 }
 
-/// Pieces of the bytes from `at` to `end`.
+/// Adds spans for the bytes from `at` to `end`, which are outside tensors.
 fn add_gap(all: &mut Vec<FileSpan>, mut at: u64, end: u64) {
     while at < end {
         let len = GAP_BYTES.min(end.saturating_sub(at));
-        all.push(FileSpan { offset: at, len, part: None });
+        all.push(FileSpan { offset: at, len, weights: None });
         at = at.saturating_add(len);
     }
 }

@@ -1,9 +1,9 @@
-//! Compares the metadata of a GGUF file with that of its source: the numbers and the vocabulary.
+//! Compares the metadata of a GGUF file with that of its source: the numbers of the model and the vocabulary.
 
 use crate::gguf::{Array, Value};
 use std::collections::{HashMap, HashSet};
 
-/// Pairs whose difference does not change what a model computes: names, licences, sampling, provenance, the mix of types.
+/// Whether the key changes what the model computes. Names, licences, sampling, provenance and the mix of types do not.
 fn is_compared(key: &str) -> bool {
     match key.split_once('.') {
         Some(("general", rest)) => matches!(rest, "architecture" | "type" | "quantization_version"),
@@ -13,7 +13,7 @@ fn is_compared(key: &str) -> bool {
     }
 }
 
-/// What llama.cpp takes a key to be when it is not there, for those that it has a value for.
+/// Whether `value` is llama.cpp's default for a missing `key`.
 fn is_default(key: &str, value: &Value, all: &[(String, Value)]) -> bool {
     let number = |key: &str| all.iter().find(|(k, _)| k == key).and_then(|(_, value)| value.as_u64());
     let heads = number("llama.attention.head_count");
@@ -38,7 +38,7 @@ fn is_default(key: &str, value: &Value, all: &[(String, Value)]) -> bool {
     }
 }
 
-/// Where the pairs of `file` say something else than `source`, the pairs of what it was made from.
+/// Describes the differences between the pairs of `file` and those of its `source`.
 pub(super) fn differences(file: &[(String, Value)], source: &[(String, Value)]) -> Vec<String> {
     let (have, wanted): (HashMap<_, _>, HashMap<_, _>) =
         (file.iter().map(|(k, v)| (k, v)).collect(), source.iter().map(|(k, v)| (k, v)).collect());
@@ -54,7 +54,7 @@ pub(super) fn differences(file: &[(String, Value)], source: &[(String, Value)]) 
             (Some(a), None) if !is_default(key, a, file) => {
                 all.push(format!("{key} is {}, the source has no such key", short(&a.to_string())));
             }
-            // the program's own keys are in no file that another one made
+            // files of other programs do not have this program's keys
             (None, Some(b)) if !is_default(key, b, source) && !key.starts_with("tulu_quant.") => {
                 all.push(format!("{key} is missing, the source has {}", short(&b.to_string())));
             }
@@ -64,11 +64,12 @@ pub(super) fn differences(file: &[(String, Value)], source: &[(String, Value)]) 
     all
 }
 
-/// Equal, whole numbers of different types included.
+/// Whether two values are equal; integers of different types can be.
 fn same(a: &Value, b: &Value) -> bool {
     a == b || a.as_u64().is_some() && a.as_u64() == b.as_u64()
 }
 
+/// Describes the difference of two values.
 fn unlike(a: &Value, b: &Value) -> String {
     let place = match (a, b) {
         (Value::Array(Array::Str(a)), Value::Array(Array::Str(b))) => first_unlike(a, b),
@@ -79,6 +80,7 @@ fn unlike(a: &Value, b: &Value) -> String {
     place.unwrap_or_else(|| format!("is {}, the source has {}", short(&a.to_string()), short(&b.to_string())))
 }
 
+/// Describes the first difference of two arrays.
 fn first_unlike<T: PartialEq + std::fmt::Debug>(a: &[T], b: &[T]) -> Option<String> {
     if a.len() != b.len() {
         return Some(format!("has {} elements, the source has {}", a.len(), b.len()));
@@ -87,7 +89,7 @@ fn first_unlike<T: PartialEq + std::fmt::Debug>(a: &[T], b: &[T]) -> Option<Stri
     Some(format!("has {} at {at}, the source has {}", short(&format!("{a:?}")), short(&format!("{b:?}"))))
 }
 
-/// Text that fits a line.
+/// Truncates text to fit on a line.
 fn short(text: &str) -> String {
     const LEN: usize = 60;
     let cut: String = text.chars().take(LEN).collect();

@@ -1,6 +1,8 @@
-//! Is a GGUF file what it should be? Header and offsets ([`Gguf::open`] checks them), the tensors that its own numbers ask
-//! for, every block's scales, every weight finite, the file's sha256; and against what it was made from, how far each block
-//! is from it, and whether the numbers and the vocabulary are the same. The file is read once (`pieces.rs`).
+//! Checks GGUF files and checkpoint folders.
+//!
+//! A GGUF file is read once: [`Gguf::open`] checks the header; here every block's scale and every weight is checked,
+//! the tensors are compared with those that the header asks for, and the SHA-256 is computed. With a [`Reference`], the
+//! error of each block (`block_error`) and the metadata are compared too. `checkpoint` checks checkpoint folders.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
@@ -30,32 +32,32 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use tensor_check::{Buffers, TensorState, check, lock};
 
-/// What was found of a file.
+/// The result for a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// Of the whole file, in hexadecimal.
+    /// SHA-256 of the whole file, in hexadecimal.
     pub sha256: String,
-    /// One for each tensor, in file order.
+    /// One result per tensor, in file order.
     pub tensors: Vec<Check>,
-    /// What is wrong with the file as a whole.
+    /// Problems of the file as a whole.
     pub problems: Vec<String>,
-    /// What could not be checked, and other things to know.
+    /// Warnings, and what could not be checked.
     pub notes: Vec<String>,
 }
 
 impl Verdict {
-    /// Whether nothing is wrong.
+    /// Whether there are no problems.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.problems.is_empty() && self.tensors.iter().all(|t| t.problem.is_none())
     }
 }
 
-/// Reads all of `file` once: pieces go over the threads in the order of the file, and each is hashed, checked and, where
-/// there is a reference, compared.
+/// Reads `file` once on `threads` threads, and hashes and checks it. With a reference, also compares the weights and
+/// the metadata.
 ///
 /// # Errors
-/// [`Error`] when a file cannot be read, or the observer cancels. What is wrong with the contents is in the [`Verdict`].
+/// [`Error`] when a file cannot be read, or the observer cancels. Problems of the contents are in the [`Verdict`].
 pub fn verify(
     file: &Gguf,
     against: Option<&Reference>,
@@ -67,31 +69,31 @@ pub fn verify(
     let found: Vec<Mutex<TensorState>> =
         file.tensors.iter().map(|t| Mutex::new(TensorState::new(t, against))).collect();
     let is_compared = |tensor: usize| found.get(tensor).is_some_and(|f| lock(f).between.is_some());
-    let pieces =
+    let spans =
         file_spans::split(file, |tensor| if is_compared(tensor) { against.map_or(1, Reference::unit) } else { 1 });
     let order = OrderedSha256::new();
-    worker_pool::run(threads, pieces.len(), &file.path, |number, buffers: &mut Buffers| {
-        let mut alarm = StopOnFailure { order: &order, well: false };
-        if let Some(piece) = pieces.get(number) {
-            cancelled(file, observer)?;
-            let bytes = read(file, piece)?;
-            if let Some(part) = piece.part
-                && let (Some(t), Some(found)) = (file.tensors.get(part.tensor), found.get(part.tensor))
+    worker_pool::run(threads, spans.len(), &file.path, |number, buffers: &mut Buffers| {
+        let mut guard = StopOnFailure { order: &order, succeeded: false };
+        if let Some(span) = spans.get(number) {
+            check_cancelled(file, observer)?;
+            let bytes = read(file, span)?;
+            if let Some(weights) = span.weights
+                && let (Some(t), Some(found)) = (file.tensors.get(weights.tensor), found.get(weights.tensor))
             {
-                check(file, t, part, &bytes, against, found, buffers)?;
-                observer.advanced(&t.name, piece.len);
+                check(file, t, weights, &bytes, against, found, buffers)?;
+                observer.advanced(&t.name, span.len);
             }
-            order.give(number, bytes);
+            order.add(number, bytes);
         }
-        alarm.well = true;
+        guard.succeeded = true;
         Ok(())
     })?;
     let each = file.tensors.iter().zip(found);
-    let tensors = each.map(|(t, f)| f.into_inner().unwrap_or_else(PoisonError::into_inner).check(t)).collect();
+    let tensors = each.map(|(t, f)| f.into_inner().unwrap_or_else(PoisonError::into_inner).finish(t)).collect();
     Ok(Verdict { sha256: order.finish(), tensors, problems, notes })
 }
 
-/// What can be said of the file as a whole.
+/// Checks the file as a whole: length, tensor table, metadata.
 fn check_whole_file(file: &Gguf, against: Option<&Reference>, problems: &mut Vec<String>, notes: &mut Vec<String>) {
     let part = file.part().unwrap_or_else(|what| {
         problems.push(what);
@@ -114,7 +116,7 @@ fn check_whole_file(file: &Gguf, against: Option<&Reference>, problems: &mut Vec
                 Err(what) => problems.push(what),
             },
             other => notes.push(format!(
-                "is of architecture {}: whether its tensors are all there is not known here",
+                "has architecture {}, so it cannot be checked that its tensors are complete",
                 other.unwrap_or("unknown")
             )),
         }
@@ -132,21 +134,22 @@ fn check_whole_file(file: &Gguf, against: Option<&Reference>, problems: &mut Vec
     }
 }
 
-fn cancelled(file: &Gguf, observer: &dyn Observer) -> Result<()> {
+fn check_cancelled(file: &Gguf, observer: &dyn Observer) -> Result<()> {
     if observer.cancelled() {
         return Err(Error::new(Code::Interrupted, &file.path, "stopped", "run it again"));
     }
     Ok(())
 }
 
-fn read(file: &Gguf, piece: &FileSpan) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; to_usize(piece.len)];
-    read_exact_at(&file.file, &mut bytes, piece.offset).map_err(|err| {
+/// Reads the bytes of a span.
+fn read(file: &Gguf, span: &FileSpan) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; to_usize(span.len)];
+    read_exact_at(&file.file, &mut bytes, span.offset).map_err(|err| {
         if err.kind() == std::io::ErrorKind::UnexpectedEof {
             let what = format!("ended before byte {} while it was read", file.len);
-            return Error::new(Code::InputChanged, &file.path, what, "run it again when the file is at rest");
+            return Error::new(Code::InputChanged, &file.path, what, "run it again when nothing writes to the file");
         }
-        Error::io(&file.path, &format!("read the file at byte {}", piece.offset), &err)
+        Error::io(&file.path, &format!("read the file at byte {}", span.offset), &err)
     })?;
     Ok(bytes)
 }

@@ -1,14 +1,14 @@
-//! The SHA-256 of a file whose parts arrive from several threads in any order: each part is hashed when its turn comes.
+//! The SHA-256 of a file whose spans come from several threads in any order.
 
 use crate::hex::hex;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Pieces that may wait for an earlier one.
-const WAITING: usize = 32;
+/// Most spans that wait for an earlier one.
+const MAX_WAITING: usize = 32;
 
-/// The sha256 of pieces that come in any order.
+/// Hashes spans in order, whatever the order in which they are added.
 pub(super) struct OrderedSha256 {
     state: Mutex<State>,
     moved: Condvar,
@@ -16,7 +16,7 @@ pub(super) struct OrderedSha256 {
 
 struct State {
     next: usize,
-    /// Taken out by the thread that is hashing.
+    /// `None` while a thread is hashing.
     hash: Option<Sha256>,
     waiting: BTreeMap<usize, Vec<u8>>,
     stopped: bool,
@@ -32,14 +32,14 @@ impl OrderedSha256 {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// FileSpan `number` is `bytes`. Waits while too many pieces wait for an earlier one; the earliest never waits.
-    pub(super) fn give(&self, number: usize, bytes: Vec<u8>) {
+    /// Adds span number `number`. Blocks while too many spans wait for an earlier one; the earliest never blocks.
+    pub(super) fn add(&self, number: usize, bytes: Vec<u8>) {
         let mut state = self.lock();
-        while !state.stopped && number > state.next.saturating_add(WAITING) {
+        while !state.stopped && number > state.next.saturating_add(MAX_WAITING) {
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.waiting.insert(number, bytes);
-        // one thread hashes, and goes on with what the others bring meanwhile
+        // one thread hashes, including the spans that others add in the meantime
         let Some(mut hash) = state.hash.take() else { return };
         loop {
             let next = state.next;
@@ -53,28 +53,28 @@ impl OrderedSha256 {
         state.hash = Some(hash);
     }
 
-    /// No more pieces will come: nobody waits any longer.
+    /// Wakes all waiting threads; no more spans will be added.
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
         self.moved.notify_all();
     }
 
-    /// The hash in hexadecimal, once all pieces were given.
+    /// Returns the hash in hexadecimal, after all spans were added.
     pub(super) fn finish(self) -> String {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         hex(&state.hash.unwrap_or_default().finalize())
     }
 }
 
-/// Stops the others when a thread leaves its work for an error or a panic.
+/// Guard: calls [`OrderedSha256::stop`] when a thread ends with an error or a panic.
 pub(super) struct StopOnFailure<'a> {
     pub(super) order: &'a OrderedSha256,
-    pub(super) well: bool,
+    pub(super) succeeded: bool,
 }
 
 impl Drop for StopOnFailure<'_> {
     fn drop(&mut self) {
-        if !self.well {
+        if !self.succeeded {
             self.order.stop();
         }
     }
@@ -87,7 +87,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn pieces_of_any_order_hash_as_the_whole() {
+    fn spans_in_any_order_hash_like_the_whole() {
         let parts: Vec<Vec<u8>> = (0..200_u32).map(|i| vec![i as u8; (i * 7 % 40) as usize]).collect();
         let expected = Sha256::digest(parts.concat()).iter().map(|b| format!("{b:02x}")).collect::<String>();
         for threads in [1, 2, 8] {
@@ -98,7 +98,7 @@ mod tests {
                         loop {
                             let i = next.fetch_add(1, Ordering::Relaxed);
                             let Some(part) = parts.get(i) else { break };
-                            order.give(i, part.clone());
+                            order.add(i, part.clone());
                         }
                     });
                 }

@@ -1,4 +1,4 @@
-//! What a GGUF file is compared with: the checkpoint or the GGUF file it was made from.
+//! [`Reference`]: the checkpoint or GGUF file that a GGUF file is compared with.
 
 use super::file_spans::WeightSpan;
 use crate::checkpoint::Checkpoint;
@@ -14,23 +14,23 @@ use llama_ext::{Ftype, GgmlType};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// What a file was made from.
+/// The source of a file.
 #[derive(Debug)]
 pub struct Reference(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// A checkpoint, with the names and shapes its tensors have in a GGUF file.
+    /// A checkpoint, with its tensors by GGUF name.
     Checkpoint { source: Box<Checkpoint>, tensors: HashMap<String, PlannedTensor> },
-    /// Another GGUF file, usually a lossless one.
+    /// Another GGUF file, usually lossless.
     Gguf { gguf: Box<Gguf>, tensors: HashMap<String, TensorInfo> },
 }
 
 impl Reference {
-    /// Compare with the checkpoint `source`.
+    /// Uses the checkpoint `source` as the reference.
     ///
     /// # Errors
-    /// [`Error`] when its tensors are not those of its configuration.
+    /// [`Error`] when its tensors do not match its configuration.
     pub fn checkpoint(source: Checkpoint) -> Result<Self> {
         let nowhere = [(Ftype::F32, PathBuf::from("unused.gguf"))];
         let plan = Plan::new(&source, &nowhere, &QuantizeOptions::default())?;
@@ -38,14 +38,14 @@ impl Reference {
         Ok(Self(Kind::Checkpoint { source: Box::new(source), tensors }))
     }
 
-    /// Compare with the GGUF file `gguf`.
+    /// Uses the GGUF file `gguf` as the reference.
     #[must_use]
     pub fn gguf(gguf: Gguf) -> Self {
         let tensors = gguf.tensors.iter().map(|t| (t.name.clone(), t.clone())).collect();
         Self(Kind::Gguf { gguf: Box::new(gguf), tensors })
     }
 
-    /// Dimensions of a tensor in ggml's order, if there is such a tensor.
+    /// Returns the dimensions of a tensor in ggml's order; `None` when there is no such tensor.
     pub(super) fn dims(&self, name: &str) -> Option<&[u64]> {
         match &self.0 {
             Kind::Checkpoint { tensors, .. } => tensors.get(name).map(|t| t.dims.as_slice()),
@@ -60,7 +60,7 @@ impl Reference {
         }
     }
 
-    /// The key-value pairs that a file made from this has.
+    /// Returns the key-value pairs of a file that is made from the reference.
     pub(super) fn pairs(&self) -> Vec<(String, Value)> {
         match &self.0 {
             Kind::Checkpoint { source, .. } => gguf_metadata::pairs(source, Ftype::F32, 0, None),
@@ -68,7 +68,7 @@ impl Reference {
         }
     }
 
-    /// Type that the weights of a tensor are stored in; F32 for a checkpoint, whose weights are exact.
+    /// Returns the stored type of a tensor; F32 for a checkpoint, whose weights are exact.
     pub(super) fn stored_type(&self, name: &str) -> GgmlType {
         match &self.0 {
             Kind::Checkpoint { .. } => GgmlType::F32,
@@ -76,7 +76,8 @@ impl Reference {
         }
     }
 
-    /// Rows that have to be read together: a checkpoint's rotary rows are interleaved within a head.
+    /// Returns the number of rows that must be read together: the rotary rows of a checkpoint are interleaved within a
+    /// head.
     pub(super) fn unit(&self) -> u64 {
         match &self.0 {
             Kind::Checkpoint { source, .. } => u64::from(source.config.head_dim),
@@ -85,11 +86,11 @@ impl Reference {
     }
 }
 
-/// The same weights of the reference.
-pub(super) fn source_of<'a>(
+/// Reads the weights `span` of tensor `t` from the reference.
+pub(super) fn read_reference<'a>(
     reference: &Reference,
     t: &TensorInfo,
-    part: WeightSpan,
+    span: WeightSpan,
     bytes: &mut Vec<u8>,
     other: &'a mut Vec<f32>,
     reader: &'a mut RowReader,
@@ -100,7 +101,7 @@ pub(super) fn source_of<'a>(
             let columns = t.n_per_row();
             let shard = source.tensors.get(planned.source).and_then(|from| source.shards.get(from.shard));
             let Some(shard) = shard else { return Ok(&[]) };
-            let rows = (part.first.checked_div(columns).unwrap_or(0), part.count.checked_div(columns).unwrap_or(0));
+            let rows = (span.first.checked_div(columns).unwrap_or(0), span.count.checked_div(columns).unwrap_or(0));
             let read = |buf: &mut [u8], offset| shard.bytes.read_exact_at(buf, offset);
             Ok(reader.read(source, &read, planned, rows)?.weights)
         }
@@ -109,10 +110,10 @@ pub(super) fn source_of<'a>(
             let (block, block_bytes) =
                 (to_u64(theirs.ggml_type.block_size()).max(1), to_u64(theirs.ggml_type.block_bytes()));
             let at = |weights: u64| weights.checked_div(block).unwrap_or(0).saturating_mul(block_bytes);
-            bytes.resize(to_usize(at(part.count)), 0);
-            read_exact_at(&gguf.file, bytes, theirs.offset.saturating_add(at(part.first)))
+            bytes.resize(to_usize(at(span.count)), 0);
+            read_exact_at(&gguf.file, bytes, theirs.offset.saturating_add(at(span.first)))
                 .map_err(|err| Error::io(&gguf.path, &format!("read tensor '{}'", t.name), &err))?;
-            other.resize(to_usize(part.count), 0.0);
+            other.resize(to_usize(span.count), 0.0);
             llama_ext::to_f32(theirs.ggml_type, bytes, other)
                 .map_err(|err| Error::new(Code::Engine, &gguf.path, format!("{}: {err}", t.name), "report this"))?;
             Ok(other)

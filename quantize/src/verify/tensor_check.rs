@@ -1,8 +1,8 @@
-//! Checks one tensor of a GGUF file, span by span: every weight finite, and close to the reference.
+//! Checks the weights of one tensor, span by span: each must be finite and, with a reference, close to it.
 
 use super::block_error::{self, BadBlock, ErrorSums, StoredTypes};
 use super::file_spans::WeightSpan;
-use super::reference::{Reference, source_of};
+use super::reference::{Reference, read_reference};
 use crate::convert::f32_rows::{RowReader, first_not_finite};
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Gguf, TensorInfo};
@@ -10,30 +10,31 @@ use crate::integers::{to_u64, to_usize};
 use llama_ext::GgmlType;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How far a tensor is from its reference.
+/// The error of a tensor against its reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Distance {
-    /// Root of the mean squared difference.
+    /// Root mean squared error.
     pub rmse: f64,
-    /// Largest difference.
+    /// Largest absolute error.
     pub max: f64,
-    /// `rmse` over the root mean square of the reference.
+    /// `rmse` divided by the root mean square of the reference.
     pub relative: f64,
 }
 
-/// What was found of one tensor.
+/// The result for a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
     /// GGUF name.
     pub name: String,
-    /// How it is stored.
+    /// Stored type.
     pub ggml_type: GgmlType,
-    /// What is wrong with it.
+    /// The problem, if there is one.
     pub problem: Option<String>,
-    /// How far it is from the reference, where there is one.
+    /// Error against the reference, if there is one.
     pub distance: Option<Distance>,
 }
 
+/// The buffers of a thread.
 #[derive(Default)]
 pub(super) struct Buffers {
     weights: Vec<f32>,
@@ -46,17 +47,17 @@ pub(super) fn lock(found: &Mutex<TensorState>) -> MutexGuard<'_, TensorState> {
     found.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is known of a tensor so far.
+/// The intermediate result for a tensor.
 pub(super) struct TensorState {
-    /// What is wrong with it as a whole.
+    /// Problem of its shape or name.
     shape: Option<String>,
-    /// StoredTypes what it is measured, where it is.
+    /// The compared types, if the tensor is compared.
     pub(super) between: Option<StoredTypes>,
     sums: ErrorSums,
-    /// The first weight that something is wrong with, and what.
+    /// Index of the first bad weight, and its problem.
     first: Option<(u64, String)>,
-    /// Windows that are too far from the source.
-    far: u64,
+    /// Number of blocks whose error is too large.
+    bad_blocks: u64,
 }
 
 impl TensorState {
@@ -75,18 +76,18 @@ impl TensorState {
                 None => shape = Some("is not in the source".to_owned()),
             }
         }
-        Self { shape, between, sums: ErrorSums::default(), first: None, far: 0 }
+        Self { shape, between, sums: ErrorSums::default(), first: None, bad_blocks: 0 }
     }
 
-    pub(super) fn wrong(&mut self, at: u64, what: String) {
+    pub(super) fn add_problem(&mut self, at: u64, what: String) {
         if self.first.as_ref().is_none_or(|(first, _)| at < *first) {
             self.first = Some((at, what));
         }
     }
 
-    pub(super) fn check(self, t: &TensorInfo) -> Check {
-        let more = self.far.saturating_sub(1);
-        let more = if more > 0 { format!(", and {more} more places are as wrong") } else { String::new() };
+    pub(super) fn finish(self, t: &TensorInfo) -> Check {
+        let more = self.bad_blocks.saturating_sub(1);
+        let more = if more > 0 { format!(", and {more} more blocks are bad") } else { String::new() };
         let problem = self.shape.or(self.first.map(|(_, what)| what + &more));
         let distance = self.between.map(|_| {
             #[allow(clippy::cast_precision_loss, clippy::as_conversions, reason = "an average")]
@@ -97,11 +98,11 @@ impl TensorState {
     }
 }
 
-/// Looks at some weights of tensor `t`, of which `bytes` are in the file.
+/// Checks the weights `span` of tensor `t`, whose bytes are `bytes`, and adds the result to `found`.
 pub(super) fn check(
     file: &Gguf,
     t: &TensorInfo,
-    part: WeightSpan,
+    span: WeightSpan,
     bytes: &[u8],
     against: Option<&Reference>,
     found: &Mutex<TensorState>,
@@ -109,39 +110,39 @@ pub(super) fn check(
 ) -> Result<()> {
     let columns = t.n_per_row().max(1);
     let place = |at: u64| (at.checked_div(columns).unwrap_or(0), at.checked_rem(columns).unwrap_or(0));
-    buffers.weights.resize(to_usize(part.count), 0.0);
+    buffers.weights.resize(to_usize(span.count), 0.0);
     llama_ext::to_f32(t.ggml_type, bytes, &mut buffers.weights)
         .map_err(|err| Error::new(Code::Engine, &file.path, format!("{}: {err}", t.name), "report this"))?;
     let block = u64::try_from(t.ggml_type.block_size()).unwrap_or(1);
     if let Some(bad) = llama_ext::blocks::first_bad(t.ggml_type, bytes) {
-        let at = part.first.saturating_add(to_u64(bad).saturating_mul(block));
+        let at = span.first.saturating_add(to_u64(bad).saturating_mul(block));
         let (row, column) = place(at);
         let what = match block {
-            1 => format!("has a weight that is no number at row {row}, column {column}"),
-            _ => format!("has a block whose scale is not a number at row {row}, column {column}"),
+            1 => format!("has a NaN or infinite weight at row {row}, column {column}"),
+            _ => format!("has a block with a NaN or infinite scale at row {row}, column {column}"),
         };
-        lock(found).wrong(at, what);
+        lock(found).add_problem(at, what);
     } else if let Some(bad) = first_not_finite(&buffers.weights) {
-        let at = part.first.saturating_add(to_u64(bad));
+        let at = span.first.saturating_add(to_u64(bad));
         let (row, column) = place(at);
         let value = buffers.weights.get(bad).copied().unwrap_or(f32::NAN);
-        lock(found).wrong(at, format!("has {value} at row {row}, column {column}"));
+        lock(found).add_problem(at, format!("has {value} at row {row}, column {column}"));
     }
     let between = lock(found).between;
     let (Some(reference), Some(between)) = (against, between) else { return Ok(()) };
     let has_imatrix = file.pairs.iter().any(|(key, _)| key.starts_with("quantize.imatrix."));
     let Buffers { weights, bytes, other, reader } = buffers;
-    let right = source_of(reference, t, part, bytes, other, reader)?;
-    let (sums, first, far) =
-        block_error::compare(weights, right, to_usize(columns), StoredTypes { has_imatrix, ..between });
+    let expected = read_reference(reference, t, span, bytes, other, reader)?;
+    let (sums, first, bad_blocks) =
+        block_error::compare(weights, expected, to_usize(columns), StoredTypes { has_imatrix, ..between });
     let mut found = lock(found);
     found.sums.add(sums);
-    found.far = found.far.saturating_add(far);
+    found.bad_blocks = found.bad_blocks.saturating_add(bad_blocks);
     if let Some(BadBlock { at, len, what }) = first {
-        let at = part.first.saturating_add(to_u64(at));
+        let at = span.first.saturating_add(to_u64(at));
         let ((row, column), last) = (place(at), to_u64(len).saturating_sub(1));
         let to = column.saturating_add(last);
-        found.wrong(at, format!("{what} at row {row}, columns {column} to {to}"));
+        found.add_problem(at, format!("{what} at row {row}, columns {column} to {to}"));
     }
     Ok(())
 }

@@ -158,7 +158,7 @@ impl Case {
     fn stream_options(&self) -> StreamOptions {
         let journal = self.out.join("little.tulu-journal");
         let connections = NonZeroUsize::new(4).unwrap();
-        StreamOptions { journal, connections, segment: 100_000, buffer: 3_000_000, entry: 200_000 }
+        StreamOptions { journal, connections, segment_bytes: 100_000, buffer_bytes: 3_000_000, entry_bytes: 200_000 }
     }
 
     fn run_with(&self, options: ConvertOptions, observer: &dyn Observer) -> Result<Report, Error> {

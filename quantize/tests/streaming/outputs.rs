@@ -77,7 +77,7 @@ fn shared_storages_fall_back_to_download() {
     fixtures::Checkpoint { shards: 1, ..Default::default() }.write(dir.path());
     let mut source = Checkpoint::open(dir.path()).unwrap();
     let plan = Plan::new(&source, &outputs(dir.path()), &QuantizeOptions::default()).unwrap();
-    let stream_options = StreamOptions::of(1 << 30, dir.path().join("journal"));
+    let stream_options = StreamOptions::for_size(1 << 30, dir.path().join("journal"));
     assert!(can_stream(&source, &plan, &stream_options));
     let matrix = source.tensors.iter_mut().find(|t| t.shape.len() == 2).unwrap();
     matrix.strides = Some(vec![1, matrix.shape[0]]);

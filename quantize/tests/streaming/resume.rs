@@ -46,7 +46,7 @@ fn resume_skips_journaled_segments() {
         case.is_done();
         assert!(runs >= 3, "{runs} runs");
         // each run loses at most what is in the window, and opens each file again
-        let lost = runs * (case.stream_options().buffer + AROUND * case.server.files.len() as u64);
+        let lost = runs * (case.stream_options().buffer_bytes + AROUND * case.server.files.len() as u64);
         assert!(given <= case.total() + lost, "{given} bytes for {} in {runs} runs", case.total());
     }
 }

@@ -102,14 +102,24 @@ fn false_zip_structures_are_refused() {
             "encrypted",
         ),
         ("deflate in the header only", patched(|z| put(z, z.headers[3] + 8, &[8])), Code::ZipHeader, "archive/data/1"),
-        ("another name in the header", patched(|z| put(z, z.headers[3] + 30, b"A")), Code::ZipHeader, "another name"),
+        (
+            "another name in the header",
+            patched(|z| put(z, z.headers[3] + 30, b"A")),
+            Code::ZipHeader,
+            "a different name",
+        ),
         (
             "another length in the header",
             patched(|z| put(z, z.headers[3] + 18, &[9])),
             Code::ZipHeader,
-            "length or CRC32",
+            "length or CRC-32",
         ),
-        ("another sum in the header", patched(|z| put(z, z.headers[3] + 14, &[9])), Code::ZipHeader, "length or CRC32"),
+        (
+            "another sum in the header",
+            patched(|z| put(z, z.headers[3] + 14, &[9])),
+            Code::ZipHeader,
+            "length or CRC-32",
+        ),
         (
             "another sum after the data",
             patched(|z| put(z, z.headers[3] - 12, &[9, 9, 9, 9])),

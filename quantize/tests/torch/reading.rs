@@ -130,7 +130,7 @@ fn other_layouts_are_refused_by_name() {
         (fs::read(golden.join("protocol4.bin")).unwrap(), Code::PickleProtocol, "protocol 4"),
         (tar, Code::TorchFormat, "tar"),
         (lfs, Code::TorchFormat, "Git LFS"),
-        (b"<html>".to_vec(), Code::TorchFormat, "page of a web server"),
+        (b"<html>".to_vec(), Code::TorchFormat, "web page"),
         (vec![], Code::TorchFormat, "zip"),
         (zip(&[member("archive/version", "3\n")]).bytes, Code::TorchFormat, "data.pkl"),
     ] {

@@ -27,6 +27,6 @@ pub(super) fn non_empty_text(bytes: &[u8]) -> Result<&str, CodeAndMessage> {
 /// Formats a JSON error without its line: serde_json counts lines within the record, not within the file.
 fn column_only(err: &serde_json::Error) -> String {
     let text = err.to_string();
-    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    format!("{what} at column {}", err.column())
+    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    format!("{message} at column {}", err.column())
 }

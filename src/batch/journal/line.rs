@@ -6,9 +6,9 @@
 
 use crate::batch::identity::Identity;
 use crate::batch::record_key::Key;
-use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tulu_quantize::hex;
 
 /// Journal format version. Version 1 had no checksums, and recorded the context size only if the user gave one.
 pub(super) const VERSION: u64 = 2;

@@ -121,9 +121,9 @@ fn input_may_grow_or_be_reordered_but_finished_records_must_be_unchanged() {
     };
     assert_eq!(again(&[1, 2, 3], false).unwrap(), 2);
     assert_eq!(code(again(&[4, 2, 3], false)), Some(Code::ResumeMismatch));
-    assert_eq!(again(&[3, 2, 1, 4], false).unwrap(), 1, "the refusal names a line that is another's now");
+    assert_eq!(again(&[3, 2, 1, 4], false).unwrap(), 1, "failed records are dropped: their line numbers are stale");
     assert_eq!(again(&[3, 2, 1, 4], false).unwrap(), 1, "and stays forgotten");
-    assert_eq!(again(&[3, 1, 4], true).unwrap(), 1, "a refused record may be mended");
+    assert_eq!(again(&[3, 1, 4], true).unwrap(), 1, "a failed record may be fixed");
     assert_eq!(again(&[3, 1, 4], true).unwrap(), 1);
 }
 
@@ -275,7 +275,7 @@ fn retry_with_another_context_size_keeps_answered_records() {
     let mut journal = Journal::open(&output, false).unwrap();
     assert_eq!(journal.n_ctx(), Some(512));
     let refused = journal.resume(&larger, &input(&[1, 2, 3]), false).unwrap_err();
-    assert!(refused.what.ends_with("run: window changed"), "{}", refused.what);
+    assert!(refused.what.ends_with("run: context size changed"), "{}", refused.what);
     drop(journal);
     let mut journal = Journal::open(&output, false).unwrap();
     journal.begin(&larger, &input(&[1, 2, 3]), true).unwrap();

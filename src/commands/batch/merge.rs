@@ -1,8 +1,8 @@
 //! `tulu-quant batch merge`: joins the outputs of all shards.
 
-use crate::batch::files::exists;
 use crate::batch::identity::Identity;
 use crate::batch::manifest::{ModelInfo, OutputInfo, Tokens};
+use crate::batch::paths::exists;
 use crate::batch::{Manifest, ShardOutputs, output_exists};
 use crate::error::{Code, Exit, Failure};
 use crate::stderr;

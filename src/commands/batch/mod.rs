@@ -1,5 +1,5 @@
-//! `tulu-quant batch`: types and prints. `args` (what is typed) → `command` (validated arguments, the input) → `to_file` or
-//! `to_stdout` → `summary`. `progress` shows a run, `merge` joins the outputs of shards. The run itself is in `batch/`.
+//! `tulu-quant batch`: parses arguments and prints. `args` → `command` (validated, with the input) → `to_file` or `to_stdout`
+//! → `summary`. `progress` shows a run, `merge` joins the outputs of shards. The run itself is in `batch/`.
 
 mod args;
 mod command;

@@ -6,13 +6,13 @@ use crate::batch::manifest::{self, InputInfo, ModelInfo, OutputInfo, Tokens};
 use crate::batch::{Manifest, RunStats, Totals, WrittenOutput};
 use crate::clock;
 use crate::engine::Model;
-use crate::hex::hex;
 use crate::sanitize::shown;
 use crate::stderr::{self, note};
 use crate::table::count;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::Path;
+use tulu_quantize::hex;
 
 /// The figures of a finished run.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,8 +3,8 @@
 
 use super::command::BatchCommand;
 use super::summary::{self, Summary};
-use crate::batch::files::exists;
 use crate::batch::identity::Identity;
+use crate::batch::paths::exists;
 use crate::batch::{Defaults, Journal, Manifest, RecordSink as _, check_unchanged, find_finished, output_exists};
 use crate::clock;
 use crate::engine::Model;

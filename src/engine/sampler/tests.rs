@@ -31,7 +31,7 @@ fn a_parameter_out_of_range_is_refused() {
     }
 }
 
-/// 400 logits that look like a model's: a few stand out, most are far below. A linear congruential generator, so that they
+/// 400 logits that look like a model's: a few are large, most are far below. A linear congruential generator, so that they
 /// are the same everywhere.
 fn logits() -> Vec<f32> {
     let mut state = 12345_u32;
@@ -103,7 +103,7 @@ fn tokens_are_drawn_from_the_distribution_of_transformers() {
         let support = |used: &dyn Fn(usize) -> bool| (0..logits.len()).filter(|i| used(*i)).collect::<BTreeSet<_>>();
         let drawn = support(&|i| counts[i] > 0);
         let possible = support(&|i| expected[i] > 0.0);
-        // What is likely enough is drawn, and nothing else than what is possible.
+        // Every token that is likely enough is drawn, and no impossible one.
         let likely = support(&|i| expected[i] * f64::from(DRAWS) > 20.0);
         assert!(likely.is_subset(&drawn) && drawn.is_subset(&possible), "{sampling:?}");
         for i in possible {

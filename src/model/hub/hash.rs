@@ -1,8 +1,8 @@
 //! What a file must hash to: the Hub knows the sha256 of every large file, and git's sha1 of every other one.
 
-use crate::hex::hex;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
+use tulu_quantize::hex;
 
 /// The hash of a file in the listing; also the name of its blob in the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

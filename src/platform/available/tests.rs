@@ -1,4 +1,4 @@
-//! What is free, on fake machines: every way in which a job is bounded.
+//! Available memory on fake machines, with every kind of limit.
 
 use super::available;
 use super::fake::Tree;
@@ -27,7 +27,7 @@ fn mib(tree: &Tree) -> u64 {
 }
 
 #[test]
-fn without_limits_it_is_the_machines() {
+fn without_limits_the_memory_of_the_machine_is_available() {
     assert_eq!(mib(&machine()), 65_536);
     assert_eq!(available(Tree::new().root()).bytes, u64::MAX, "nothing is known");
     let root = machine().v2("/").file("sys/fs/cgroup/cgroup.procs", "1\n");
@@ -39,7 +39,7 @@ fn without_limits_it_is_the_machines() {
 }
 
 #[test]
-fn the_limit_of_the_own_group_and_of_those_around_it_counts() {
+fn limits_of_the_own_group_and_its_ancestors_count() {
     // Slurm with cgroup v2: the job has the limit, the step has none.
     let job = "/system.slice/slurmstepd.scope/job_42";
     let tree = v2_group(machine().v2(&format!("{job}/step_0/user")), job, &(24_u64 << 30).to_string(), 1024, "");
@@ -60,7 +60,7 @@ fn the_limit_of_the_own_group_and_of_those_around_it_counts() {
 
 #[test]
 fn a_container_sees_its_group_as_the_root() {
-    // Docker with v1: the path begins with what is mounted.
+    // Docker with v1: the path begins with the mounted group.
     let tree = machine().v1("memory", "/docker/abc", "/docker/abc");
     assert_eq!(mib(&v1_group(tree, "", 300 * MIB, 100, "")), 200);
     // A group below it.
@@ -83,7 +83,7 @@ fn a_hybrid_machine_has_memory_in_v1() {
 }
 
 #[test]
-fn page_cache_is_not_in_use() {
+fn page_cache_does_not_count_as_used() {
     let stat = format!(
         "anon 300000\nfile 9\ninactive_file {}\nactive_file {}\nslab_reclaimable {}\nshmem 5\n",
         200 * MIB,
@@ -97,7 +97,7 @@ fn page_cache_is_not_in_use() {
     assert_eq!(mib(&tree), 280);
     let stat = format!("inactive_file {}\n", u64::MAX);
     let tree = v2_group(machine().v2("/pod"), "/pod", "100", 290, &stat);
-    assert_eq!(available(tree.root()).bytes, 100, "numbers that cannot be are no panic");
+    assert_eq!(available(tree.root()).bytes, 100, "impossible numbers do not panic");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn ulimit_counts() {
 }
 
 #[test]
-fn what_bounds_it_is_named() {
+fn the_limit_is_named() {
     let tree = v2_group(machine().v2("/pod"), "/pod", &(300 * MIB).to_string(), 100, "");
     let found = available(tree.root());
     assert!(

@@ -1,5 +1,5 @@
-//! Reads the token ids that end an answer: `eos_token_id`, a number or a list, in config.json and generation_config.json.
-//! Transformers' `generate` stops at each of them.
+//! Reads the token ids that end an answer: `eos_token_id`, a number or a list, in config.json and
+//! generation_config.json. Transformers' `generate` stops at each of them.
 
 use serde_json::{Map, Value};
 

@@ -183,9 +183,9 @@ mod tests {
 
     #[test]
     fn describes_addresses_and_ids() {
-        let said = |id| describe(id).into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        let described = |id| describe(id).into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
         assert_eq!(
-            said("meta-llama/Llama-2-13b-hf"),
+            described("meta-llama/Llama-2-13b-hf"),
             [
                 "name=Llama 2 13b Hf",
                 "organization=Meta Llama",
@@ -193,10 +193,10 @@ mod tests {
             ]
         );
         assert_eq!(
-            said("https://huggingface.co/allenai/tulu-2"),
+            described("https://huggingface.co/allenai/tulu-2"),
             ["name=Tulu 2", "organization=Allenai", "version=2", "repo_url=https://huggingface.co/allenai/tulu-2"]
         );
-        assert_eq!(said("https://example.org/a/b"), ["repo_url=https://example.org/a/b"]);
+        assert_eq!(described("https://example.org/a/b"), ["repo_url=https://example.org/a/b"]);
     }
 
     const CASES: &[(&str, &str, Option<&str>)] = &[

@@ -55,8 +55,8 @@ const fn storage(name: &'static str, kind: StorageType) -> AllowedGlobal {
     ("torch", name, Global::Storage(kind), NEVER)
 }
 
-/// All allowed globals. torch/_weights_only_unpickler.py allows more; LLaMA checkpoints need only these, and most only the
-/// first four.
+/// All allowed globals. torch/_weights_only_unpickler.py allows more; LLaMA checkpoints need only these, and most only
+/// the first four.
 const ALLOWED: [AllowedGlobal; 18] = [
     ("collections", "OrderedDict", Global::OrderedDict, 0..=0),
     ("torch._utils", "_rebuild_tensor_v2", Global::Tensor, 6..=7),

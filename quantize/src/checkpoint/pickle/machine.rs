@@ -184,11 +184,11 @@ impl<'a> Machine<'a> {
 
     fn push_text(&mut self, n: usize) -> PickleResult<()> {
         if n > MAX_TEXT {
-            return Err(self.error(Code::PickleLimit, format!("has a text of {n} bytes, at most {MAX_TEXT} are read")));
+            return Err(self.error(Code::PickleLimit, format!("has a string of {n} bytes; the limit is {MAX_TEXT}")));
         }
         let start = self.at;
         if std::str::from_utf8(self.bytes(n)?).is_err() {
-            return Err(self.error(Code::PickleValue, "has a text that is not UTF-8"));
+            return Err(self.error(Code::PickleValue, "has a string that is not UTF-8"));
         }
         // both are below MAX_BYTES
         self.push(Value::Text(u32::try_from(start).unwrap_or(u32::MAX), u32::try_from(n).unwrap_or(u32::MAX)))
@@ -237,7 +237,7 @@ impl<'a> Machine<'a> {
     fn memo_put(&mut self, i: usize) -> PickleResult<()> {
         let top = self.top()?;
         if i >= MAX_MEMO {
-            return Err(self.error(Code::PickleLimit, format!("has memo entry {i}, at most {MAX_MEMO} are supported")));
+            return Err(self.error(Code::PickleLimit, format!("has memo entry {i}; the limit is {MAX_MEMO}")));
         }
         if i >= self.memo.len() {
             self.memo.resize(i.saturating_add(1), None);

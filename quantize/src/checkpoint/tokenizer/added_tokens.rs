@@ -6,8 +6,8 @@ use crate::error::{Code, Error, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Adds the tokens of added_tokens.json (text → id), which replace padding rows. Tulu 1 and many derivatives have `<pad>` at
-/// 32000.
+/// Adds the tokens of added_tokens.json (text → id), which replace padding rows. Tulu 1 and many derivatives have
+/// `<pad>` at 32000.
 pub(super) fn from_added_tokens_json(dir: &Path, tokens: &mut [Token], notes: &mut Vec<String>) -> Result<()> {
     let path = dir.join("added_tokens.json");
     let Some(json) = json::read_optional(&path)? else { return Ok(()) };
@@ -32,8 +32,8 @@ pub(super) fn from_added_tokens_json(dir: &Path, tokens: &mut [Token], notes: &m
     Ok(())
 }
 
-/// Returns the type of a control or unknown token of the model, which is kept: as a user-defined token, ordinary text could
-/// produce it.
+/// Returns the type of a control or unknown token of the model, which is kept: as a user-defined token, ordinary text
+/// could produce it.
 fn kept_kind(token: &Token, text: &str) -> Option<TokenKind> {
     (token.text == text && matches!(token.kind, TokenKind::Control | TokenKind::Unknown)).then_some(token.kind)
 }

@@ -48,8 +48,8 @@ fn content(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value.get("content").and_then(Value::as_str)).map(str::to_owned)
 }
 
-/// Returns the ids besides bos and eos, by GGUF's names. Like gguf-py's `SpecialVocab`: the text in tokenizer_config.json
-/// is looked up in the added tokens of tokenizer.json; otherwise the id in config.json is used.
+/// Returns the ids besides bos and eos, by GGUF's names. Like gguf-py's `SpecialVocab`: the text in
+/// tokenizer_config.json is looked up in the added tokens of tokenizer.json; otherwise the id in config.json is used.
 pub(super) fn ids(
     settings: &Map<String, Value>,
     json_file: Option<&TokenizerJson>,
@@ -96,8 +96,8 @@ pub(super) fn added_around(
     adds
 }
 
-/// Returns the ids besides eos that end an answer. They, bos and eos become control tokens, so that no message can contain
-/// them (added_tokens.json has no token types).
+/// Returns the ids besides eos that end an answer. They, bos and eos become control tokens, so that no message can
+/// contain them (added_tokens.json has no token types).
 pub(super) fn end_tokens(
     named: &[EndToken],
     tokens: &mut [Token],
@@ -133,7 +133,8 @@ pub(super) fn end_tokens(
     ends
 }
 
-/// Returns where a space is put before a text. tokenizer.json, which defines Transformers' fast tokenizer, takes precedence.
+/// Returns where a space is put before a text. tokenizer.json, which defines Transformers' fast tokenizer, takes
+/// precedence.
 pub(super) fn prefix_space(
     settings: &Map<String, Value>,
     json_file: Option<&TokenizerJson>,
@@ -152,8 +153,8 @@ pub(super) fn prefix_space(
     }
     let place = if named == PrefixSpace::First { "only at the start of a prompt" } else { "nowhere" };
     notes.push(format!(
-        "the tokenizer puts a space before a text {place} (legacy: false), which is obeyed here; other programs put one \
-         after every special token, because a GGUF cannot say this, so their ids differ from Transformers'"
+        "the tokenizer puts a space before a text {place} (legacy: false), and so does this program; others put one \
+         after every special token, because a GGUF cannot store this, so their token ids differ from Transformers'"
     ));
     named
 }

@@ -97,8 +97,8 @@ impl TokenizerJson {
         Some(scheme.unwrap_or(PrefixSpace::Never))
     }
 
-    /// Returns which of the special tokens `bos`, `eos` and `sep` are added around a text, read from `TemplateProcessing`
-    /// like gguf-py's `SpecialVocab`. The arguments are the texts of the tokens.
+    /// Returns which of the special tokens `bos`, `eos` and `sep` are added around a text, read from
+    /// `TemplateProcessing` like gguf-py's `SpecialVocab`. The arguments are the texts of the tokens.
     pub(super) fn added_around(&self, bos: &str, eos: &str) -> Vec<(&'static str, bool)> {
         let mut adds: Vec<(&'static str, bool)> = Vec::new();
         let processors = match self.file.post_processor.get("processors") {

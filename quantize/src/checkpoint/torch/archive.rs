@@ -78,7 +78,7 @@ impl<'a> Archive<'a> {
     pub(super) fn read(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>> {
         let Some(member) = self.member(name) else { return Ok(None) };
         if member.len > max {
-            let what = format!("member '{}' has {} bytes, at most {max} are read", member.name, member.len);
+            let what = format!("member '{}' has {} bytes; the limit is {max}", member.name, member.len);
             return Err(Error::new(Code::PickleLimit, &self.shard.path, what, ONLY_TENSORS));
         }
         let mut bytes = vec![0; usize::try_from(member.len).unwrap_or(0)];

@@ -8,13 +8,13 @@ impl Random {
         (self.0 >> 40) as f32 / (1 << 24) as f32
     }
 
-    /// A sum of twelve uniforms: as good as the bell curve for what is measured here.
+    /// Approximates a normal distribution by a sum of twelve uniform numbers.
     fn bell(&mut self) -> f32 {
         (0..12).map(|_| self.next()).sum::<f32>() - 6.0
     }
 }
 
-/// Rows of weights as models have them, and worse.
+/// Weights like those of models, and harder ones.
 fn distributions() -> Vec<(&'static str, Vec<f32>)> {
     let mut r = Random(11);
     let n = 10 * BLOCK;
@@ -56,28 +56,28 @@ fn between(file: GgmlType) -> StoredTypes {
 }
 
 #[test]
-fn what_a_type_makes_of_any_weights_is_never_called_wrong() {
+fn accepts_quantized_weights_of_every_type() {
     for (name, source) in distributions() {
         for ggml_type in GgmlType::ALL {
             let file = stored(ggml_type, &source, None);
-            let (_, wrong, count) = compare(&file, &source, 4 * BLOCK, between(ggml_type));
-            assert!(count == 0, "{ggml_type} {name}: {wrong:?}");
+            let (_, bad, count) = compare(&file, &source, 4 * BLOCK, between(ggml_type));
+            assert!(count == 0, "{ggml_type} {name}: {bad:?}");
             if ggml_type.block_size() > 1 {
                 // importance that differs a thousand times from column to column
                 let mut r = Random(5);
                 let importance: Vec<f32> = (0..source.len()).map(|_| 10_f32.powf(3.0 * r.next())).collect();
                 let file = stored(ggml_type, &source, Some(&importance));
                 let how = StoredTypes { has_imatrix: true, ..between(ggml_type) };
-                let (sums, wrong, count) = compare(&file, &source, 4 * BLOCK, how);
+                let (sums, bad, count) = compare(&file, &source, 4 * BLOCK, how);
                 println!("{ggml_type} {name} weighted: {:.4}", sums.relative());
-                assert!(count == 0, "{ggml_type} {name} weighted: {wrong:?}");
+                assert!(count == 0, "{ggml_type} {name} weighted: {bad:?}");
             }
         }
     }
 }
 
 #[test]
-fn the_usual_error_is_that_of_bell_shaped_weights() {
+fn usual_error_is_that_of_normally_distributed_weights() {
     let mut r = Random(3);
     let source: Vec<f32> = (0..64 * BLOCK).map(|_| 0.02 * r.bell()).collect();
     for ggml_type in GgmlType::known().filter(|ggml_type| ggml_type.is_weights() && ggml_type.block_size() > 1) {
@@ -89,7 +89,7 @@ fn the_usual_error_is_that_of_bell_shaped_weights() {
 }
 
 #[test]
-fn every_damage_to_one_block_is_found() {
+fn finds_damage_to_one_block() {
     type Damage = (&'static str, fn(&mut [f32], &[f32]));
     let damages: [Damage; 5] = [
         ("zeroed", |block, _| block.fill(0.0)),
@@ -106,22 +106,22 @@ fn every_damage_to_one_block_is_found() {
                 let mut file = good.clone();
                 let other = good[9 * BLOCK..10 * BLOCK].to_vec();
                 damage(&mut file[5 * BLOCK..6 * BLOCK], &other);
-                let (_, wrong, count) = compare(&file, &source, 4 * BLOCK, between(ggml_type));
-                let place = wrong.as_ref().map(|wrong| (wrong.at, wrong.len));
-                assert_eq!((place, count), (Some((5 * BLOCK, BLOCK)), 1), "{ggml_type} {name} {what}: {wrong:?}");
+                let (_, bad, count) = compare(&file, &source, 4 * BLOCK, between(ggml_type));
+                let place = bad.as_ref().map(|bad| (bad.at, bad.len));
+                assert_eq!((place, count), (Some((5 * BLOCK, BLOCK)), 1), "{ggml_type} {name} {what}: {bad:?}");
             }
         }
     }
 }
 
 #[test]
-fn one_weight_is_found_in_a_lossless_type_and_a_far_one_in_all() {
+fn finds_one_changed_weight() {
     let source = distributions().swap_remove(0).1;
     for ggml_type in GgmlType::ALL {
         let mut file = stored(ggml_type, &source, None);
         file[300] += if ggml_type.block_size() == 1 { 0.001 } else { 1.0 };
-        let (sums, wrong, count) = compare(&file, &source, 4 * BLOCK, between(ggml_type));
-        assert!(count == 1 && wrong.is_some_and(|wrong| wrong.at == BLOCK), "{ggml_type}");
+        let (sums, bad, count) = compare(&file, &source, 4 * BLOCK, between(ggml_type));
+        assert!(count == 1 && bad.is_some_and(|bad| bad.at == BLOCK), "{ggml_type}");
         assert_ne!(sums, ErrorSums::default());
     }
 }

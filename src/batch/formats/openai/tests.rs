@@ -1,4 +1,4 @@
-//! What is read of a line, and what is refused with which code.
+//! Parsing of valid lines, and the error codes of invalid ones.
 
 use super::parse;
 use crate::batch::record::{PromptInput, RequestOptions, Seed};
@@ -56,7 +56,7 @@ fn parses_a_record() {
     let options = |line: &[u8]| parse(line).unwrap().options;
     assert_eq!(options(&text(&json!({"logprobs": 0}))).logprobs, Some(0));
     assert_eq!(options(&chat(&json!({"logprobs": true}))).logprobs, Some(0));
-    assert_eq!(options(&chat(&json!({"top_logprobs": 0}))).logprobs, None, "asks for nothing");
+    assert_eq!(options(&chat(&json!({"top_logprobs": 0}))).logprobs, None, "no log probabilities requested");
     assert_eq!(options(&text(&json!({"add_special_tokens": false}))).add_bos, Some(false));
     assert_eq!(options(&chat(&json!({"add_special_tokens": false}))).add_bos, None);
     assert_eq!(options(&chat(&json!({"logprobs": false, "top_k": -1}))).top_k, Some(0));

@@ -1,6 +1,0 @@
-//! Bytes in hexadecimal, as checksums are written.
-
-/// Two lower-case digits for each byte.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
