@@ -4,7 +4,7 @@
 use super::format::Format;
 use super::input::{Framing, InputFile, RecordReader};
 use super::manifest::Manifest;
-use super::output::{OutputFile, WrittenOutput};
+use super::output_file::{OutputFile, WrittenOutput};
 use super::paths::{beside, exists};
 use super::shard::Shard;
 use crate::error::{Code, Failure};
