@@ -1,15 +1,15 @@
-# The commands that the README names. They install what the build needs where it is missing (scripts/setup.sh).
+# The commands of the README. scripts/setup.sh installs missing build tools.
 
 CARGO ?= cargo
-# A compiler cache makes the second build of llama.cpp take seconds; used where it is installed.
+# Use ccache if it is installed: the second build of llama.cpp then takes seconds.
 CCACHE := $(shell command -v ccache 2>/dev/null)
 ifneq ($(CCACHE),)
 export CMAKE_C_COMPILER_LAUNCHER = $(CCACHE)
 export CMAKE_CXX_COMPILER_LAUNCHER = $(CCACHE)
 endif
-# What setup.sh found or installed. Make builds an included file first and starts over with it.
+# The tools that setup.sh found or installed. Make first builds the included file, then reads the Makefile again.
 TOOLS := $(CURDIR)/target/tools
-# To clean, nothing has to be installed.
+# `make clean` needs no tools.
 ifneq ($(MAKECMDGOALS),clean)
 -include $(TOOLS)/env.mk
 endif

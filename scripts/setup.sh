@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the build of llama.cpp needs: cmake, a C++ compiler and libclang (for bindgen). With apt, dnf or brew
-# where there is one; else cmake and libclang as wheels of the Python package index, in the folder given. What make has
-# to know of it is written to FOLDER/env.mk.
+# Installs the build tools of llama.cpp: cmake, a C++ compiler and libclang (for bindgen). Uses apt, dnf or brew; without them,
+# installs cmake and libclang from the Python package index to the folder given. Writes the variables for make to
+# FOLDER/env.mk.
 set -euo pipefail
 tools=$1
 mkdir -p "$tools"
@@ -19,7 +19,7 @@ have_libclang() {
 have_all() { command -v cmake >/dev/null && command -v c++ >/dev/null && have_libclang; }
 
 done_with_system() {
-    echo "# the system has all that the build needs" >"$tools/env.mk"
+    echo "# The system has all build tools." >"$tools/env.mk"
     exit 0
 }
 
@@ -41,7 +41,7 @@ if command -v python3 >/dev/null && command -v c++ >/dev/null; then
     python3 -m venv "$tools/python"
     "$tools/python/bin/pip" install --quiet cmake==3.31.6 libclang==18.1.1
     clang=$("$tools/python/bin/python" -c 'import clang, os; print(os.path.join(os.path.dirname(clang.__file__), "native"))')
-    # the wheel has the library without the compiler's own headers; the system's GCC has the same ones
+    # The wheel has no compiler headers; GCC's are compatible.
     headers=$(c++ -print-file-name=include)
     {
         echo "export PATH := $tools/python/bin:\$(PATH)"

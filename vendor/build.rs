@@ -1,14 +1,14 @@
-//! Compiles the C++ shim and the attention against the headers of the llama.cpp that llama-cpp-sys-2 has just built.
+//! Compiles the C++ files with the headers of the llama.cpp that llama-cpp-sys-2 has just built.
 //!
-//! `DEP_LLAMA_ROOT` is that crate's OUT_DIR; CMake's cache in it names the source folder, which has the private header
-//! `src/llama-ext.h` that bindgen does not see.
+//! `DEP_LLAMA_ROOT` is the OUT_DIR of that crate. CMake's cache in it has the path of the source folder, whose private file
+//! `src/llama-quant.cpp` is needed.
 
-#![allow(clippy::panic, reason = "a build script says what is wrong by panicking")]
+#![allow(clippy::panic, reason = "a build script reports errors by panicking")]
 
 use std::path::{Path, PathBuf};
 
-/// The paths of the matrix products: library, file, and the instruction sets it is compiled for. A file is empty where the
-/// compiler does not know them or the processor is of another kind.
+/// The paths of the matrix products: library, file, and the flags of its instruction set. Without compiler support, or for
+/// another architecture, a file has no kernels.
 const PATHS: &[(&str, &str, &[&str])] = &[
     (
         "llama_ext_avx512_vnni",
@@ -19,7 +19,7 @@ const PATHS: &[(&str, &str, &[&str])] = &[
     ("llama_ext_avx2", "matmul/avx2.cpp", &["-mavx2", "-mfma", "-mf16c"]),
 ];
 
-/// Compiled as llama.cpp itself is.
+/// Source files that are compiled for the same machine as llama.cpp.
 const SOURCES: &[&str] = &[
     "accel_device.cpp",
     "attention.cpp",
@@ -30,12 +30,12 @@ const SOURCES: &[&str] = &[
     "tensor_types.cpp",
 ];
 
-/// What else the result depends on.
+/// Headers that they include, and the folder of the paths.
 const HEADERS: &[&str] = &["accel_device.h", "attention.h", "copy_text.h", "matmul", "simd16.h"];
 
 fn main() {
     let Ok(root) = std::env::var("DEP_LLAMA_ROOT") else {
-        panic!("llama-cpp-sys-2 did not tell where it was built (DEP_LLAMA_ROOT): is its version the pinned one?")
+        panic!("DEP_LLAMA_ROOT is not set by llama-cpp-sys-2: is its version the pinned one?")
     };
     let source = llama_cpp_source(Path::new(&root));
     let mut build = cc::Build::new();
@@ -43,9 +43,9 @@ fn main() {
     for folder in ["include", "src", "ggml/include", "ggml/src"] {
         build.include(source.join(folder));
     }
-    // As llama.cpp itself is built: for this machine where Rust is, and with OpenMP.
+    // As for llama.cpp: native code if Rust has it, and OpenMP.
     let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
-    // What llama-cpp-sys-2 links is GNU's, and only for targets of GNU's libc.
+    // llama-cpp-sys-2 links GNU's OpenMP, and only on targets with GNU's libc.
     let target = std::env::var("TARGET").unwrap_or_default();
     if target.contains("gnu") && build.get_compiler().is_like_gnu() {
         build.flag_if_supported("-fopenmp");
@@ -56,10 +56,10 @@ fn main() {
     }
     build.files(SOURCES);
     build.compile("llama_ext");
-    // Each path has its own instruction set, whatever the rest is built for; which one runs is chosen at run time.
+    // Each path is compiled for its own instruction set. The path for the CPU is chosen at run time.
     for (name, file, instructions) in PATHS {
         let mut path = path.clone();
-        // GCC 12 loses the stores of some columns otherwise (-O3, SLP vectorizer); the tests of every type would see it.
+        // Without this flag GCC 12 removes the stores of some columns (-O3, SLP vectorizer). tests/matmul.rs detects it.
         path.file(file).flag_if_supported("-fno-strict-aliasing");
         for flag in *instructions {
             path.flag_if_supported(flag);
@@ -73,12 +73,12 @@ fn main() {
     println!("cargo:rerun-if-env-changed=DEP_LLAMA_ROOT");
 }
 
-/// The llama.cpp source folder, from CMake's cache of the build in `root`.
+/// Returns the source folder of llama.cpp, from CMake's cache of the build in `root`.
 fn llama_cpp_source(root: &Path) -> PathBuf {
     let cache = root.join("build/CMakeCache.txt");
     let Ok(text) = std::fs::read_to_string(&cache) else { panic!("cannot read {}", cache.display()) };
     let Some(home) = text.lines().find_map(|line| line.strip_prefix("CMAKE_HOME_DIRECTORY:INTERNAL=")) else {
-        panic!("{} does not name CMAKE_HOME_DIRECTORY", cache.display())
+        panic!("{} has no CMAKE_HOME_DIRECTORY", cache.display())
     };
     PathBuf::from(home)
 }

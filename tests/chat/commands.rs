@@ -63,7 +63,7 @@ fn undo_and_regen_change_turns() {
     }
     terminal.golden("turns", &[]);
     terminal.line("/clear");
-    // The up arrow brings what was taken back.
+    // The up arrow brings the removed message back.
     terminal.line("What is your name?");
     terminal.line("/undo");
     let mark = terminal.raw.len();
@@ -160,7 +160,7 @@ fn files_are_read_and_exported() {
 
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
     assert!(read("a.md").starts_with("## User\n\nHello\n\nWhat is your name?\n\n## Tulu\n\n"), "{}", read("a.md"));
-    // Other verbs of this program take the other two.
+    // `prompt` and `batch` read the other two.
     let model = fs::read_dir(model_cache()).unwrap().map(|entry| entry.unwrap().path());
     let model = model.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "gguf")).unwrap();
     let prompt = run(tulu_quant().arg("prompt").arg(&model).arg("-i").arg(folder.path().join("a.json")), b"");
@@ -216,7 +216,7 @@ fn too_long_file_can_be_dropped() {
     assert!(!terminal.line("/show info").contains("big.txt"));
     assert!(terminal.line("What is your name?").contains("Tulu"));
     assert!(terminal.line("/show prompt").contains("Hello\r\n"), "the conversation is as it was");
-    // Without a file it is the message that is too long, also where nothing is dropped.
+    // Without a file the message itself is too long, with every overflow policy.
     let refused = terminal.line(&"word ".repeat(1500));
     assert!(refused.contains("shorten it, or give a larger -c") && !refused.contains("/read -"), "{refused}");
     assert!(terminal.line("/read small.txt").contains("small.txt: 1 line goes before"));

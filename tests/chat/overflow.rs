@@ -22,7 +22,7 @@ fn oldest_turns_are_dropped_when_the_context_is_full() {
     assert!(sent.starts_with("<|system|>\r\nBe brief.\r\n<|user|>\r\nQuestion "), "{sent}");
     assert!(!sent.contains("Question 0:"), "{sent}");
     assert!(terminal.line("/show info").contains("not sent"));
-    // Nothing is lost: the conversation that is kept is whole.
+    // The exported conversation is complete.
     assert!(terminal.line("/export all.md").contains("written"));
     let alone = terminal.line(&"word ".repeat(400));
     assert!(alone.contains("the message alone makes a prompt of"), "{alone}");

@@ -1,30 +1,30 @@
-//! Our attention beside ggml's, on the patterns of a pool of cells that a batch has. `cargo bench -p llama-ext --bench
-//! attention [THREADS]`; milliseconds are those of the fastest of nine runs.
+//! Compares our attention with ggml's on attention masks as a batch has them. Prints the milliseconds of the fastest of nine runs.
+//! Usage: `cargo bench -p llama-ext --bench attention [THREADS]`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a bench stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a bench stops at the first error")]
 
 use llama_ext::attention::Attention;
 
 const HIDDEN: u16 = 0xfc00;
 const RUNS: u16 = 9;
 
-/// A name, tokens, cells, and which cells a token sees.
+/// A name, the numbers of tokens and cells, and whether a token sees a cell.
 type Pattern = (&'static str, usize, usize, fn(usize, usize) -> bool);
 
-/// Sixteen slots with a prompt of 57 tokens each; then a cell of each in turn, as generation fills them.
+/// The mask of sixteen slots: prompts of 57 tokens one after another, then one generated token of each slot in turn.
 fn own(token: usize, cell: usize) -> bool {
     if cell < 912 { cell / 57 == token } else { cell < 1552 && cell % 16 == token }
 }
 
 const PATTERNS: [Pattern; 5] = [
-    ("16 answers, nothing shared", 16, 1792, own),
-    ("16 answers, 650 tokens shared", 16, 2560, |token, cell| cell < 650 || (cell < 2090 && cell % 16 == token)),
-    ("14 answers and two prompts of 57", 128, 1792, |token, cell| match token.checked_sub(14) {
+    ("16 sequences, no common prefix", 16, 1792, own),
+    ("16 sequences, common prefix of 650", 16, 2560, |token, cell| cell < 650 || (cell < 2090 && cell % 16 == token)),
+    ("14 sequences and two prompts of 57", 128, 1792, |token, cell| match token.checked_sub(14) {
         None => own(token, cell),
         Some(n) => cell < 912 && cell / 57 == 14 + n / 57 && cell % 57 <= n % 57,
     }),
     ("one prompt of 128", 128, 256, |token, cell| cell <= token),
-    ("a prompt's last 512 of 2048", 512, 2048, |token, cell| cell <= 1536 + token),
+    ("last 512 tokens of a prompt of 2048", 512, 2048, |token, cell| cell <= 1536 + token),
 ];
 
 fn main() {
@@ -39,7 +39,7 @@ fn main() {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 state >> 8
             };
-            // Half floats of 2^-6 to 1, of either sign.
+            // Half floats with absolute values from 2^-6 to 1.
             let mut halves = |n| {
                 (0..n).map(|_| (((next() % 2) << 15) | ((9 + next() % 7) << 10) | (next() % 1024)) as u16).collect()
             };
@@ -48,12 +48,12 @@ fn main() {
             let mask = (0..n_tokens * n_kv).map(|i| if sees(i / n_kv, i % n_kv) { 0 } else { HIDDEN }).collect();
             let attention = Attention { dim, n_head, n_head_kv, q, k, v, mask };
             let milliseconds = |ours| attention.compute(ours, threads, RUNS).unwrap().map(|(_, seconds)| 1e3 * seconds);
-            let ggml = milliseconds(false).expect("ggml takes everything");
+            let ggml = milliseconds(false).expect("ggml supports all inputs");
             match milliseconds(true) {
                 Some(ours) => {
-                    println!("  {name:<34} ours {ours:>8.3} ms  ggml {ggml:>8.3} ms  {:>5.2} times", ggml / ours)
+                    println!("  {name:<35} ours {ours:>8.3} ms  ggml {ggml:>8.3} ms  {:>5.2} times", ggml / ours)
                 }
-                None => println!("  {name:<34} this build has none of its own; ggml {ggml:>8.3} ms"),
+                None => println!("  {name:<35} not in this build; ggml {ggml:>8.3} ms"),
             }
         }
     }

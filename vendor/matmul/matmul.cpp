@@ -18,12 +18,12 @@ static const path * const PATHS[] = { nullptr };
 char * scratch::take(size_t bytes) {
     constexpr size_t ALIGNMENT = 64;
     if (bytes > size) {
-        held.reset();
-        held.reset(new char[bytes + ALIGNMENT]);
+        memory.reset();
+        memory.reset(new char[bytes + ALIGNMENT]);
         size = bytes;
     }
-    const auto at = reinterpret_cast<uintptr_t>(held.get());
-    return held.get() + (ALIGNMENT - at % ALIGNMENT) % ALIGNMENT;
+    const auto at = reinterpret_cast<uintptr_t>(memory.get());
+    return memory.get() + (ALIGNMENT - at % ALIGNMENT) % ALIGNMENT;
 }
 
 const path * path_number(int i) {

@@ -27,7 +27,7 @@ class scratch {
     char * take(size_t bytes);
 
   private:
-    std::unique_ptr<char[]> held;
+    std::unique_ptr<char[]> memory;
     size_t size = 0;
 };
 

@@ -1,5 +1,5 @@
-//! The device with our own CPU kernels, an ggml accelerator (`ACCEL`) like its BLAS: registers it and reports its kernels.
-//! The device itself is `accel_device.cpp`, the kernels are `attention.cpp` and `matmul/`.
+//! The ggml device with our CPU kernels, of type `ACCEL` as ggml's BLAS is: registers it and reports its kernels. The device
+//! is in `accel_device.cpp`, the kernels are in `attention.cpp` and `matmul/`.
 
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;

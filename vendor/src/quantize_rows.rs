@@ -32,9 +32,9 @@ pub fn quantize_rows(
     }
     if !is_aligned(dst) {
         let mut words = aligned(dst);
-        let whole = quantize_rows(to, src, n_per_row, importance, bytes_of(&mut words, dst.len()));
+        let result = quantize_rows(to, src, n_per_row, importance, bytes_of(&mut words, dst.len()));
         dst.copy_from_slice(bytes_of(&mut words, dst.len()));
-        return whole;
+        return result;
     }
     let weights = importance.map_or(std::ptr::null(), <[f32]>::as_ptr);
     // SAFETY: source, destination and importance have exactly the lengths that `rows` rows of whole blocks need, and the
@@ -149,15 +149,15 @@ mod tests {
         let src = wave(512);
         for to in GgmlType::ALL {
             let n = to.row_bytes(512)?;
-            let mut whole = vec![0; n + 8];
+            let mut bytes = vec![0; n + 8];
             let mut wanted = vec![0; n];
             quantize_rows(to, &src, 512, None, &mut wanted)?;
             for at in 0..8 {
-                whole.fill(0);
-                quantize_rows(to, &src, 512, None, &mut whole[at..at + n])?;
-                assert!(whole[at..at + n] == wanted && is_valid(to, &whole[at..at + n]), "{to} at {at}");
+                bytes.fill(0);
+                quantize_rows(to, &src, 512, None, &mut bytes[at..at + n])?;
+                assert!(bytes[at..at + n] == wanted && is_valid(to, &bytes[at..at + n]), "{to} at {at}");
                 let (mut a, mut b) = ([0.0; 512], [0.0; 512]);
-                to_f32(to, &whole[at..at + n], &mut a)?;
+                to_f32(to, &bytes[at..at + n], &mut a)?;
                 to_f32(to, &wanted, &mut b)?;
                 assert_eq!(a, b, "{to} at {at}");
             }

@@ -1,7 +1,8 @@
-//! Our matrix products beside ggml's: every type by columns, in 10^12 multiply-adds a second, ours / the faster of ggml's kinds of
-//! buffers. `cargo bench -p llama-ext --bench product [THREADS]`; the fastest of several rounds in turn.
+//! Compares our matrix products with ggml's, by type and number of columns, in 10^12 multiply-adds per second: ours, the ratio to
+//! ggml's fastest kind of weight buffer, and each kind. Takes the fastest of several rounds.
+//! Usage: `cargo bench -p llama-ext --bench matmul [THREADS]`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a bench stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a bench stops at the first error")]
 
 use llama_ext::GgmlType;
 use llama_ext::cpu_check::{OUR_DEVICE, matmul_times};
