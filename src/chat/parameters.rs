@@ -170,7 +170,7 @@ pub(super) struct Stored {
     #[serde(default)]
     frequency_penalty: f32,
     seed: u32,
-    /// Absent: until the window is full.
+    /// Absent: until the context is full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -159,7 +159,7 @@ fn damaged_conversation_is_refused() {
         (with("\"role\": \"assistant\"", "\"role\": \"user\""), "message 2 has the role user instead of assistant"),
         (with("\"ids\": \"", "\"ids\": \"x "), "its ids are not numbers"),
         (with("\"temperature\": 0.0", "\"temperature\": -1.0"), "temperature"),
-        (with("\"first_sent\": 0", "\"first_sent\": 1"), "where no turn begins"),
+        (with("\"first_sent\": 0", "\"first_sent\": 1"), "first_sent is 1, which is not a message of the user"),
         ("[]".to_owned(), "no saved conversation"),
     ]);
     for (text, why) in cases {
