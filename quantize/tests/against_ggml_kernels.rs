@@ -1,9 +1,10 @@
-//! Our kernels against ggml's, byte for byte. The oracle is `ggml_quantize_chunk` of the linked library; nothing is stored.
+//! Our kernels equal ggml's, byte for byte. The reference is `ggml_quantize_chunk` of the linked library; nothing is
+//! stored.
 
 use crate::random_weights as weights;
 use tulu_quantize::{GgmlType, kernels};
 
-/// Quantizes rows by both and compares; the message says which block came out different first.
+/// Quantizes rows with both and compares them. The message names the first block that differs.
 fn same(to: GgmlType, src: &[f32], n_per_row: usize, importance: Option<&[f32]>, what: &str) {
     let bytes = src.len() / n_per_row * to.row_bytes(n_per_row).unwrap();
     let (mut ours, mut ggml) = (vec![0xaa; bytes], vec![0x55; bytes]);
@@ -56,7 +57,7 @@ fn long_realistic_weights_equal_ggml() {
     realistic(8, 1000);
 }
 
-/// Freak blocks: each is 256 weights, the whole is every one of them after and beside a realistic one.
+/// Degenerate blocks of 256 weights, with their names.
 fn freaks(seed: u64) -> Vec<(String, Vec<f32>)> {
     let mut random = weights::Random::new(seed);
     let tame = weights::realistic(256, seed);
@@ -69,7 +70,7 @@ fn freaks(seed: u64) -> Vec<(String, Vec<f32>)> {
         all.push((format!("one {c:e} in every 16"), (0..256).map(|i| if i % 16 == 3 { c } else { 0.0 }).collect()));
         let one: Vec<f32> = tame.iter().enumerate().map(|(i, x)| if i == 40 { c } else { *x }).collect();
         all.push((format!("one {c:e} among tame"), one));
-        // the large sub-block sets the scale, and the tame ones' scales round to zero
+        // the large sub-block sets the scale, and the scales of the ordinary ones round to zero
         let first: Vec<f32> = tame.iter().enumerate().map(|(i, x)| if i < 16 { c * x } else { *x }).collect();
         all.push((format!("first sub-block times {c:e}"), first));
         all.push((format!("all times {c:e}"), tame.iter().map(|x| c * x).collect()));
@@ -88,7 +89,7 @@ fn freaks(seed: u64) -> Vec<(String, Vec<f32>)> {
         all.push((format!("normal times 1e{power}"), (0..256).map(|_| random.normal() * scale).collect()));
     }
     for round in 0..300 {
-        // exponents all over a range that narrows from round to round
+        // exponents from a range that narrows from round to round
         let spread = 40.0 / (1.0 + round as f32 * 0.2);
         let one = |_| random.normal() * 10f32.powf((random.uniform() - 0.8) * spread);
         all.push((format!("spread {round}"), (0..256).map(one).collect()));
@@ -106,7 +107,7 @@ fn freaks_beside_tame_blocks(to: GgmlType, freaks: &[(String, Vec<f32>)], import
     let tame = weights::realistic(15 * 256, 3);
     for (name, freak) in freaks {
         same(to, freak, 256, importance, name);
-        // in lanes beside blocks that take the fast way
+        // in SIMD lanes beside blocks of the fast path
         let mut group = tame.clone();
         group.splice(5 * 256..5 * 256, freak.iter().copied());
         same(to, &group, 256, importance, &format!("{name}, beside tame blocks"));
@@ -170,7 +171,7 @@ fn wrong_lengths_are_errors() {
     }
 }
 
-/// Sub-blocks of nearly one value make ill-conditioned fits, in which every rounding tells.
+/// Sub-blocks of nearly equal values make ill-conditioned fits, in which every rounding matters.
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn nearly_constant_blocks_equal_ggml() {

@@ -1,5 +1,5 @@
-//! Every tensor and every key of a converted file against llama.cpp's own quantizer, run by the same library on our
-//! lossless 16-bit file. The oracle is `llama_model_quantize`; nothing is stored.
+//! Converted files equal those of llama.cpp's own quantizer, in every tensor and every key. The reference is
+//! `llama_model_quantize` of the linked library on our lossless 16-bit file; nothing is stored.
 
 use crate::fixtures;
 use llama_ext::TypeRules;
@@ -173,7 +173,7 @@ fn imatrix_and_type_options_equal_llama_quantize() {
     llama_ext::log::capture(None);
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
-    // eight layers, because the rules treat the first eighth apart
+    // eight layers, because the rules treat the first eighth separately
     let checkpoint = fixtures::Checkpoint { layers: 8, hidden: 256, ffn: 512, heads: 4, ..Default::default() };
     checkpoint.write(&source);
     let (dat, gguf) = imatrix(dir.path(), &checkpoint);

@@ -1,5 +1,5 @@
-//! What checkpoints really hold besides the plain case: added tokens, ids that are wrong, tied embeddings, names and
-//! provenance in the metadata, two converters at once.
+//! Special cases of real checkpoints: added tokens, wrong ids, tied embeddings, names and provenance in the metadata,
+//! concurrent conversions.
 
 use crate::fixtures;
 use crate::support::{convert_to, edit, listing, options, sha256};
@@ -48,7 +48,7 @@ fn added_tokens_take_rows_past_the_vocabulary_and_the_rest_is_padding() {
 fn wrong_token_ids_in_config_are_taken_from_the_vocabulary() {
     let dir = tempfile::tempdir().unwrap();
     fixtures::Checkpoint::default().write(dir.path());
-    // as generation_config.json of some Tulu 2.5 repositories has them: a model converted so would never stop
+    // as in generation_config.json of some Tulu 2.5 repositories: with these ids a model would never stop
     edit(&dir.path().join("config.json"), |json| {
         json["bos_token_id"] = 0.into();
         json["eos_token_id"] = 1.into();
@@ -63,7 +63,7 @@ fn wrong_token_ids_in_config_are_taken_from_the_vocabulary() {
 #[test]
 fn tied_model_keeps_only_a_different_output_matrix() {
     let layers = fixtures::Checkpoint::default().shapes().len();
-    // the same bytes in another tensor, and random ones: in one file, and in two
+    // equal and different bytes, in one file and in two
     for (repeats, shards) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
         let dir = tempfile::tempdir().unwrap();
         let source = fixtures::Checkpoint { shards, ..Default::default() };
@@ -157,7 +157,7 @@ fn weights_that_change_during_conversion_are_refused() {
         let opened = Checkpoint::open(&source).unwrap();
         let out = dir.path().join("out.gguf");
         let plan = Plan::new(&opened, &[(Ftype::Q4_0, out.clone())], &QuantizeOptions::default()).unwrap();
-        // coarse clocks need a moment to tell the second writing from the first
+        // file times are coarse: wait until the second one is different
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&shard, now).unwrap();
         let err = convert(&opened, &plan, options(1), &Silent).expect_err(name);

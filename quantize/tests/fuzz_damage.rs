@@ -1,5 +1,5 @@
-//! Random damage to every file of a small checkpoint: it is refused, or it does not matter. Never a panic, a wrong tensor
-//! or a file that should not be there. The seed is printed when a case fails; TULU_QUANT_SEED sets it.
+//! Random damage to every file of a small checkpoint: it is refused or has no effect. There is no panic, no wrong
+//! tensor and no unexpected file. The seed is printed when a case fails; TULU_QUANT_SEED sets it.
 
 use crate::fixtures;
 use crate::support::{is_own_process, options};
@@ -29,7 +29,7 @@ impl Random {
         (self.next() % n.max(1) as u64) as usize
     }
 
-    /// Half of the time near one of the ends, where the structure is.
+    /// A place; half of the time near one of the ends, where the structure is.
     fn place(&mut self, len: usize) -> usize {
         match self.below(4) {
             0 => self.below(len.min(2000)),
@@ -78,7 +78,7 @@ fn seed() -> u64 {
     given.unwrap_or_else(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64)
 }
 
-/// Says which case it was when a test dies of it.
+/// Prints the case if a test panics in it.
 struct Case(String);
 
 impl Drop for Case {
@@ -100,8 +100,8 @@ fn run(dir: &Path, out: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Damages `file` `times` times; `judge` gets the damaged bytes and what came of them, when it was not refused. Answers
-/// how many were not.
+/// Damages `file` `times` times. `judge` gets the damaged bytes and the converted ones, if they were not refused.
+/// Returns how many were not.
 fn mutate(dir: &Path, file: &str, times: usize, judge: impl Fn(&[u8], &[u8])) -> usize {
     let seed = seed();
     let mut random = Random(seed);
@@ -155,7 +155,7 @@ fn damaged_safetensors_is_refused_or_changes_only_the_damaged_weights() {
     let described = Gguf::open(&path).unwrap();
     let header = |bytes: &[u8]| 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     mutate(dir.path(), file, 800, |after, converted| {
-        // a weight has two bytes there and four here
+        // a weight has two bytes in the source and four in the output
         let hit = before.iter().zip(after).skip(header(&before)).filter(|(a, b)| a != b).count();
         let differ = |start: usize, len: usize| {
             let weights = good[start..start + len].chunks(4).zip(converted[start..start + len].chunks(4));
@@ -170,7 +170,7 @@ fn damaged_safetensors_is_refused_or_changes_only_the_damaged_weights() {
 /// A tensor's name, its dimensions, and the bytes of its rows.
 type Rows = (String, Vec<u64>, Vec<Vec<u8>>);
 
-/// Metadata and tensors of a file, the rows of each tensor in order of their bytes where `sorted` says so.
+/// Metadata and tensors of a file. The rows of a tensor are sorted where `sorted` returns true for its name.
 fn contents(gguf: &[u8], sorted: impl Fn(&str) -> bool) -> (Gguf, Vec<Rows>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.gguf");
@@ -188,7 +188,7 @@ fn contents(gguf: &[u8], sorted: impl Fn(&str) -> bool) -> (Gguf, Vec<Rows>) {
     (opened, tensors)
 }
 
-/// Numbers of config.json and where a GGUF file has them.
+/// Numbers of config.json and their keys in a GGUF file.
 const NUMBERS: [(&str, &str); 6] = [
     ("num_hidden_layers", "llama.block_count"),
     ("hidden_size", "llama.embedding_length"),
@@ -222,7 +222,7 @@ fn damaged_small_file_is_refused_or_changes_no_weight() {
     });
 }
 
-/// Bytes of memory that this process has held at most.
+/// The peak memory of this process in bytes.
 #[cfg(target_os = "linux")]
 fn most_memory() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -230,8 +230,8 @@ fn most_memory() -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Everything that reads a GGUF file, on one that was damaged: refused, or read, and never a panic, a hang, or memory that
-/// the file does not have. Eight bytes of a number are set more often than chance would.
+/// Every reader of GGUF files refuses or reads a damaged one, without a panic, a hang, or memory beyond the size of the
+/// file. Whole numbers are changed more often than by chance.
 #[test]
 fn damaged_gguf_is_refused_or_read_by_every_reader() {
     if !is_own_process("fuzz_damage::damaged_gguf_is_refused_or_read_by_every_reader") {

@@ -1,13 +1,15 @@
-//! Made weights for the kernels' tests and bench: like a model's, and unlike any model's.
+//! Random weights for the tests and the bench of the kernels.
 
-/// A small generator (xorshift64*), so that a seed names the weights.
+/// A small generator (xorshift64*): the same seed gives the same weights.
 pub(crate) struct Random(u64);
 
 impl Random {
+    /// A generator that starts at `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
+    /// 64 random bits.
     pub(crate) fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -20,12 +22,13 @@ impl Random {
         ((self.bits() >> 40) as f32 + 0.5) / 16_777_216.0
     }
 
+    /// A normally distributed number with mean 0 and deviation 1.
     pub(crate) fn normal(&mut self) -> f32 {
         (-2.0 * self.uniform().ln()).sqrt() * (std::f32::consts::TAU * self.uniform()).cos()
     }
 }
 
-/// `n` weights as linear layers have them: normal with deviation 0.02, one in a thousand ten times as far out.
+/// `n` weights like those of linear layers: normal with deviation 0.02, one in a thousand ten times as large.
 pub(crate) fn realistic(n: usize, seed: u64) -> Vec<f32> {
     let mut random = Random::new(seed);
     let one = |_| {

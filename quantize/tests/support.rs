@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, Result, Silent, convert};
 
-/// ConvertOptions of a conversion on `threads` threads with our kernels, which refuses to replace a file.
+/// Options of a conversion on `threads` threads with our kernels, which refuses to replace a file.
 pub(crate) fn options(threads: usize) -> ConvertOptions {
     ConvertOptions { threads: NonZeroUsize::new(threads).unwrap(), replace: false, reference_kernels: false }
 }
@@ -41,7 +41,7 @@ pub(crate) fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
 }
 
 /// Runs the test `name` (with its module) in a process of its own, for a test that measures the memory of its process.
-/// Returns true in that process, where the test goes on, and false in the other one, where it has passed.
+/// Returns true in that process, where the test continues, and false in the other one, where it has passed.
 pub(crate) fn is_own_process(name: &str) -> bool {
     const CHILD: &str = "TULU_QUANT_TEST_PROCESS";
     // nextest gives each test a process

@@ -1,19 +1,19 @@
-//! What the decoder does for `batch`, seen from outside: beginnings in common are computed once, a KV cache that is too
-//! small for all answers at once costs none of them, and `--deterministic` keeps its word.
+//! The scheduling of `batch` from outside: common prefixes are computed once, a small KV cache fails no record, and
+//! `--deterministic` gives the same bytes.
 
 use crate::support::batch::{Job, chat, expected_ids, ids, signal};
 use crate::support::{last_line, run};
 use serde_json::{Value, json};
 use std::fs;
 
-/// Records that begin with the same `n` words and end each in its own way.
+/// Records with a common prefix of `n` words.
 fn alike(records: usize, n: usize, max_tokens: usize) -> Vec<Vec<u8>> {
     let beginning: Vec<String> = (0..n).map(|i| format!("{}", i % 7)).collect();
     let ask = |i| format!("{}. What is {i} and {}?", beginning.join(" "), i + 1);
     (0..records).map(|i| chat(&format!("r{i}"), &ask(i), &json!({"max_tokens": max_tokens}))).collect()
 }
 
-/// Runs a job to its end and gives its summary.
+/// Runs a job to its end. Returns its summary.
 fn summary(job: &Job, flags: &[&str]) -> Value {
     let mut all = vec!["--json"];
     all.extend(flags);
@@ -35,7 +35,7 @@ fn common_prefix_is_computed_once() {
     assert!(cached > prompt / 2, "{found}");
 }
 
-/// What the manifest beside the output says of the engine.
+/// The engine's part of the manifest.
 fn engine(job: &Job) -> Value {
     let manifest = fs::read(format!("{}.manifest.json", job.output().display())).unwrap();
     serde_json::from_slice::<Value>(&manifest).unwrap()["last_run"]["engine"].clone()
@@ -43,8 +43,8 @@ fn engine(job: &Job) -> Value {
 
 #[test]
 fn small_kv_cache_serves_all_slots_by_preemption() {
-    // A window is all the pool: the youngest answers have to step back, again and again. Where the weights stay as stored,
-    // prompts are read ahead too, and give way.
+    // The KV cache has one context only, so the youngest requests are preempted again and again. Without repacking,
+    // prompts are prefilled ahead, too, and are preempted first.
     let records = 16;
     for (repack, repacked) in [("on", true), ("off", false)] {
         let job = Job::new(&alike(records, 20, 120));
@@ -62,7 +62,7 @@ fn small_kv_cache_serves_all_slots_by_preemption() {
 
 #[test]
 fn prefill_ahead_changes_no_answer() {
-    // Short and long answers in turn, so that slots become free at different times and what was read ahead takes them.
+    // Short and long answers in turn: slots become free at different times, and prompts that were prefilled ahead take them.
     let ask =
         |i: usize| chat(&format!("r{i}"), &format!("What is {i} and {i}?"), &json!({"max_tokens": 1 + i * 7 % 30}));
     let lines: Vec<Vec<u8>> = (0..40).map(ask).collect();
@@ -75,7 +75,7 @@ fn prefill_ahead_changes_no_answer() {
     };
     let alone = answers(&["-np", "1"]);
     let many = answers(&["-np", "4", "--repack", "off"]);
-    // The last bit of a logit may differ, and with it a token that was as likely as another.
+    // The last bit of a logit may differ, and then one of two equally likely tokens.
     let same = alone.iter().zip(&many).filter(|(a, b)| a == b).count();
     assert!(same >= 36, "{same} of 40 alike");
 }
@@ -86,7 +86,7 @@ fn fixed(np: &str) -> [&str; 7] {
 
 #[test]
 fn deterministic_runs_give_equal_bytes_at_any_np_and_after_kills() {
-    // The beginning in common has whole slices and a part of one; answers follow at a temperature.
+    // The common prefix has complete prefill chunks and a part of one; the answers are sampled.
     let lines = alike(10, 150, 24);
     let output = |np: &'static str, kills: usize| {
         let job = Job::new(&lines);
@@ -101,7 +101,7 @@ fn deterministic_runs_give_equal_bytes_at_any_np_and_after_kills() {
     let whole = output("1", 0);
     assert_eq!(whole, output("8", 0), "another -np");
     assert_eq!(whole, output("4", 3), "after three kills");
-    // Alone, without anything to share.
+    // Alone, without a prefix to share.
     let last = Job::new(&lines[9..]);
     summary(&last, &fixed("1"));
     let text = |output: &str| -> Value {
@@ -171,7 +171,7 @@ fn overflowing_penalties_are_refused() {
 
 #[test]
 fn top_p_is_applied_after_the_temperature() {
-    // So hot that many tokens share the upper half; cut before the temperature, one token would hold it.
+    // At this temperature many tokens make up the upper half; before it, one token does.
     let job = Job::new(&[chat(
         "a",
         "Tell me a story.",
@@ -196,7 +196,7 @@ fn greedy_choices_are_computed_once_and_equal() {
 
 #[test]
 fn log_probabilities_end_with_the_text() {
-    // Hot answers hold bytes that are no character, and end in `</s>`.
+    // At a high temperature answers have bytes that are not UTF-8, and end in `</s>`.
     let job = ask(60, &json!({"temperature": 2.0, "logprobs": true, "max_tokens": 40}));
     summary(&job, &["-s", "11"]);
     let (mut ended, mut invalid) = (0, 0);
@@ -210,7 +210,7 @@ fn log_probabilities_end_with_the_text() {
         let bytes = |token: &Value| token["bytes"].as_array().unwrap().iter().map(byte).collect::<Vec<u8>>();
         let last = tokens.last().map(|token| token["token"].as_str().unwrap()).unwrap_or_default();
         assert!(last != "</s>", "{choice}");
-        // A token that says nothing may stand inside, shown by its name.
+        // A special token inside has a name and no text.
         let names = ["<s>", "</s>", "<unk>"];
         let said: Vec<u8> =
             tokens.iter().filter(|token| !names.contains(&token["token"].as_str().unwrap())).flat_map(bytes).collect();
@@ -222,7 +222,7 @@ fn log_probabilities_end_with_the_text() {
     assert!(ended > 0 && invalid > 0, "{ended} ended, {invalid} with invalid bytes: the test tests nothing");
 }
 
-/// The folder of a new memory control group with `limit` bytes, in v1 or v2.
+/// Makes a control group (v1 or v2) with a memory limit of `limit` bytes. Returns its folder.
 fn control_group(limit: u64) -> std::path::PathBuf {
     let name = format!("tulu-quant-test-{}-{limit}", std::process::id());
     for (top, file) in [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")] {

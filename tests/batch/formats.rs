@@ -1,5 +1,5 @@
-//! The formats of `tulu-quant batch` from outside: files as OpenAI's clients, AlpacaEval and FastChat write them go in, and
-//! what comes out has exactly the fields that their readers look for.
+//! The formats of `tulu-quant batch`: inputs as OpenAI's clients, AlpacaEval and FastChat write them, and outputs with
+//! exactly the fields that their readers need.
 
 use crate::support::batch::{Job, chat, expected_ids, ids, many};
 use crate::support::checkpoint::listing;
@@ -17,7 +17,7 @@ fn names(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-/// A run of `input` in a folder of its own; gives the output and the manifest.
+/// Runs `input` in a folder of its own. Returns the output and the manifest.
 fn answered(input: &str, name: &str, output: &str, flags: &[&str]) -> (String, Value) {
     let folder = tempfile::tempdir().unwrap();
     let (input_path, output_path) = (folder.path().join(name), folder.path().join(output));
@@ -141,7 +141,7 @@ fn alpaca_eval_input_gives_alpaca_eval_output() {
     assert_eq!(names(&out[2]), ["instruction", "output", "generator", "input"]);
     assert_eq!(manifest["format"], "alpaca-eval");
 
-    // JSON lines in and out, as Tulu's own evaluation wrote them: the same records.
+    // JSON lines as input and output, as in Tulu's own evaluation: the same records.
     let input: String = set.as_array().unwrap().iter().map(|item| format!("{item}\n")).collect();
     let (lines, _) = answered(&input, "set.jsonl", "out.jsonl", &["--generator", "mine"]);
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -219,7 +219,7 @@ fn stdin_and_stdout_make_a_pipe() {
         text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["custom_id"].clone()).collect();
     assert_eq!(json!(ids), json!(["r0", "r1", "r2", "r3", "r4", null, "r5"]), "in the order of the input");
 
-    // A reader that leaves ends the run quietly.
+    // If the reader of stdout leaves, the run ends without an error.
     let job = Job::new(&many(200));
     let mut command = job.command(&[]);
     let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();

@@ -1,4 +1,4 @@
-//! `batch`: records in, answers out, killed and resumed, shared between machines.
+//! `batch`: formats, records, resuming, shards, scheduling.
 
 mod decode;
 mod formats;

@@ -1,5 +1,5 @@
-//! `tulu-quant batch` from outside, on the demonstration model. What an answer says is the model's affair; here it counts
-//! that every line has exactly one record, in its place, through kills, torn journals and bad lines.
+//! Records of `tulu-quant batch`: every line has exactly one record, in its place, through kills, torn journals and bad
+//! lines.
 
 use crate::support::batch::{Job, chat, expected_ids, ids, many, signal};
 use crate::support::checkpoint::listing;
@@ -126,7 +126,7 @@ fn resumes_after_kill() {
         assert_eq!(now[..kept.len()], kept, "what was finished stays");
         kept = now;
     }
-    // The last record was torn by the kill of a machine.
+    // The last record is cut, as after a power failure.
     let bytes = fs::read(job.journal()).unwrap();
     fs::write(job.journal(), &bytes[..bytes.len() - 9]).unwrap();
     kept.pop();

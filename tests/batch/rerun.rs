@@ -1,5 +1,5 @@
-//! `tulu-quant batch` started again: after it finished, with a damaged journal, with an input that grew under its shards, and
-//! `batch merge` beside a run that is not finished.
+//! A second run of `tulu-quant batch`: after the first has finished, with a damaged journal, with a grown input of
+//! shards, and `batch merge` beside an unfinished run.
 
 use crate::support::batch::{Job, chat, expected_ids, ids, many};
 use crate::support::checkpoint::listing;
@@ -13,7 +13,7 @@ fn manifest(output: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// A run that was killed after `n` records.
+/// Kills a run after `n` records.
 fn killed(job: &Job, n: usize, flags: &[&str]) {
     let mut child = job.start_until(n, flags);
     child.kill().unwrap();
@@ -40,7 +40,7 @@ fn rerun_of_a_finished_run_changes_nothing() {
     );
     assert_eq!(listing(job.folder.path()), ["in.jsonl", "out.jsonl", "out.jsonl.manifest.json"]);
 
-    // Anything that differs is not this run, and is not replaced unasked.
+    // Any difference makes it another run, whose output needs --force.
     let there = |flags: &[&str], why: &str| {
         let (code, last) = job.run(flags);
         assert!(code == Some(2) && last.contains("error[OUTPUT_EXISTS]") && last.contains(why), "{flags:?}: {last}");
@@ -122,13 +122,13 @@ fn resume_keeps_the_context_size_of_the_first_run() {
     assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
     let about = manifest(&job.output());
     assert_eq!((&about["window"], &about["last_run"]["engine"]["n_ctx"]), (&json!(256), &json!(256)));
-    // One that was not typed is known, too.
+    // Without -c it is that of the model.
     fs::remove_file(job.output()).unwrap();
     assert_eq!(run(&mut command, b"").status.code(), Some(0));
     assert_eq!(manifest(&job.output())["window"], 1024);
 }
 
-/// The shard of `job`; flags that are not given may change between calls.
+/// Runs a shard of `job`. Returns its output and the text of stderr.
 fn shard(job: &Job, which: &str, flags: &[&str]) -> (PathBuf, String) {
     let output = job.folder.path().join(format!("part-{}", which.replace('/', "-")));
     let mut command = tulu_quant();
@@ -151,14 +151,14 @@ fn usage(output: &Path, field: &str) -> u64 {
     records.map(|record| record["response"]["body"]["usage"][field].as_u64().unwrap_or(0)).sum()
 }
 
-/// Shards whose input grew in the middle of their runs: what each has now is what counts, and the sums are right.
+/// The input grows between two runs of the shards. Records and token counts are those of the new input.
 #[test]
 fn shards_of_a_grown_or_reordered_input_merge_correctly() {
     let record = |name: &str, bad: bool| {
         let extra = if bad { json!({"max_tokens": "many"}) } else { json!({}) };
         chat(name, &format!("What is {name}?"), &extra)
     };
-    // One refused record keeps the journal, as a kill would.
+    // A failed record keeps the journal, as a kill does.
     let old: Vec<Vec<u8>> = (0..5).map(|i| record(&format!("r{i}"), i == 4)).collect();
     for order in [vec![9, 0, 1, 2, 3, 4], vec![4, 3, 2, 1, 0], vec![0, 9, 2, 1, 4, 3], vec![0, 1, 2, 3, 4, 9]] {
         let job = Job::new(&old);
@@ -200,7 +200,7 @@ fn unfinished_shard_is_not_merged() {
     let (two, _) = shard(&job, "2/2", &[]);
     let both = [one.clone(), two];
     assert_eq!(merge(&job, &both).0, Some(0));
-    // Begun anew and killed: a journal, the old output, and no manifest any more.
+    // Restarted and killed: there is a journal and the old output, and no manifest.
     fs::write(job.input(), many(2000).join(&b'\n')).unwrap();
     let mut command = tulu_quant();
     command.arg("batch").arg(demo_model()).arg("-i").arg(job.input()).arg("-o").arg(&one);
@@ -252,7 +252,7 @@ fn slots_count_the_choices_and_prompts_of_a_record() {
     assert!(slots(&[chat("a", "Hello", &json!({"n": 16, "max_tokens": 2, "temperature": 1}))], &[]).0 >= 16);
     assert_eq!(slots(&[chat("a", "Hello", &json!({}))], &[]).0, 1);
     assert_eq!(slots(&many(3), &["--num-choices", "2"]).0, 6);
-    // Short records get no cache for long ones; what has no end may need all of it.
+    // The KV cache is as large as the records need; without a limit of tokens it has all of the context.
     assert_eq!(slots(&many(40), &["-np", "16"]), (16, 2304));
     let endless = |i: usize| chat(&format!("r{i}"), "Hello", &json!({"max_tokens": null, "stop": " "}));
     let all: Vec<Vec<u8>> = (0..40).map(endless).collect();
@@ -275,7 +275,7 @@ fn flags_are_defaults_for_records() {
     assert!(code == Some(2) && last.contains("error[SAMPLING]"), "{last}");
     let (code, last) = job.run(&["--force", "--repetition-penalty", "1.1", "--repeat-penalty", "1.1"]);
     assert!(code == Some(2) && last.contains("error[USAGE]"), "{last}");
-    // The same as in the record.
+    // A flag does the same as a field of the record.
     let answers = |extra: &Value, flags: &[&str]| {
         let lines: Vec<Vec<u8>> = (0..4)
             .map(|i| {

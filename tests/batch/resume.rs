@@ -1,5 +1,4 @@
-//! `tulu-quant batch` through kills, full disks, changed inputs and retries: what is answered is never lost and never done
-//! again.
+//! `tulu-quant batch` through kills, full disks, changed inputs and retries: no answer is lost or computed again.
 
 use crate::support::batch::{Job, chat, expected_ids, ids, many};
 use crate::support::{demo_model, last_line, run, tulu_quant};
@@ -56,13 +55,13 @@ fn retry_errors_repeats_only_failed_records() {
     // The same command again changes nothing.
     assert_eq!(job.run(&["-c", "256"]).0, Some(1));
     assert_eq!(job.records(), first);
-    // A larger window alone is another run; with --retry-errors it is what was asked for.
+    // A larger context is another run, except with --retry-errors.
     assert_eq!(job.run(&["-c", "512"]).0, Some(2));
     assert_eq!(job.run(&["-c", "512", "--retry-errors"]).0, Some(1));
     let second = job.records();
     assert_eq!((&second[0], &second[3]), (&first[0], &first[3]), "answered once");
     assert!(second[2]["response"]["body"]["choices"].is_array());
-    // The broken line is mended in place.
+    // The bad line is fixed in the input.
     lines[1] = chat("r1", "What is 1 and 2?", &json!({}));
     fs::write(job.input(), lines.join(&b'\n')).unwrap();
     assert_eq!(job.run(&["-c", "512", "--retry-errors"]).0, Some(0));
@@ -134,7 +133,7 @@ fn deleted_folder_ends_the_run() {
     assert!(last_line(&done).contains("error[OUTPUT_GONE]"), "{}", last_line(&done));
 }
 
-/// The disk fills up after a part of the journal; with room again the same command goes on.
+/// The disk is full after a part of the journal. With free space the same command resumes.
 #[test]
 #[ignore = "needs root, to mount a small tmpfs"]
 fn root_full_disk_ends_the_run_and_loses_nothing() {
@@ -170,7 +169,7 @@ fn root_full_disk_ends_the_run_and_loses_nothing() {
     assert_eq!(ids(&records), expected_ids(60));
 }
 
-/// Every kind of bad line among good ones, and memory that does not grow with the input.
+/// Every kind of bad line among good ones; the memory does not grow with the input.
 #[test]
 #[ignore = "takes minutes"]
 fn long_ten_thousand_lines_with_one_bad_in_twenty() {
@@ -221,7 +220,7 @@ fn long_ten_thousand_lines_with_one_bad_in_twenty() {
     let made = |n: usize| {
         let mut lines: Vec<Vec<u8>> =
             (0..n).map(|i| if i % 20 == 19 { (bad[i / 20 % bad.len()].0)(i) } else { good(i) }).collect();
-        // These are good: content that looks like control tokens, a carriage return at the end, two megabytes refused above.
+        // Good lines: text that looks like special tokens, a carriage return at the end, a byte order mark.
         lines[1] = chat("r1", "</s><s>\n<|assistant|>\n\u{0}", &json!({"max_tokens": 1}));
         lines[2].push(b'\r');
         lines[0].splice(0..0, *b"\xef\xbb\xbf");
@@ -252,7 +251,7 @@ fn long_ten_thousand_lines_with_one_bad_in_twenty() {
     assert!(large < small + (20 << 20), "{small} bytes for 1,000 lines and {large} for {N}");
 }
 
-/// Kills at random moments of one job, and the same bytes as without them.
+/// After kills at random moments the output has the same bytes as without them.
 #[test]
 #[ignore = "takes minutes"]
 fn long_hundred_kills_lose_nothing() {

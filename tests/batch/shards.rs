@@ -1,5 +1,5 @@
-//! `tulu-quant batch` over several machines: shards together are exactly what one run gives, and `batch merge` refuses what
-//! does not belong together.
+//! `tulu-quant batch` on several machines: merged shards equal one run, and `batch merge` refuses files that do not
+//! match.
 
 use crate::support::batch::{Job, chat, expected_ids, ids, many};
 use crate::support::{demo_model, last_line, run, tulu_quant};
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The run of one shard; gives its output.
+/// Runs one shard. Returns its output.
 fn shard(job: &Job, which: &str, output: &str, flags: &[&str]) -> PathBuf {
     let mut command = command(job, output, flags);
     let done = run(command.args(["--shard", which]), b"");
@@ -35,7 +35,7 @@ fn merge(job: &Job, parts: &[PathBuf], flags: &[&str]) -> (Option<i32>, String, 
     (done.status.code(), last_line(&done), String::from_utf8(done.stdout).unwrap())
 }
 
-/// What one run gives, and what three shards give when they are joined.
+/// The output of one run, and that of three merged shards.
 fn both_ways(job: &Job, flags: &[&str]) -> (Vec<u8>, Vec<u8>) {
     let done = run(&mut command(job, "whole", flags), b"");
     assert!(matches!(done.status.code(), Some(0 | 1)), "{}", last_line(&done));
@@ -107,7 +107,7 @@ fn shards_that_do_not_match_are_refused() {
     };
     refused(&[&one], "error[PART_MISSING]", "shard 2 of 2 is missing");
     refused(&[&two], "error[PART_MISSING]", "shard 1 of 2 is missing");
-    refused(&[&one, &two, &one], "error[PART_DOUBLE]", "shard 1/2 again");
+    refused(&[&one, &two, &one], "error[PART_DOUBLE]", "duplicate of shard 1/2");
     let other = shard(&job, "2/2", "other", &["--temp", "0.5"]);
     refused(&[&one, &other], "error[PART_MISMATCH]", "parameters differ");
     let third = shard(&job, "2/3", "third", &[]);
@@ -117,7 +117,7 @@ fn shards_that_do_not_match_are_refused() {
     refused(&[&one, &whole], "error[PART]", "without --shard");
     refused(&[&one, &job.input()], "error[IO]", "in.jsonl.manifest.json");
 
-    // A part that was changed, cut or made longer since.
+    // A shard that was changed, cut or extended later.
     let bytes = fs::read(&two).unwrap();
     let text = String::from_utf8(bytes.clone()).unwrap();
     let cut: String = text.split_inclusive('\n').take(2).collect();
@@ -165,7 +165,7 @@ fn shard_number_is_read_from_the_environment() {
     assert_eq!(ids_of("part-00001-of-00002"), ["r0", "r1", "r2"]);
     let (code, last) = numbers(&[], "auto");
     assert!(code == Some(2) && last.contains("error[SHARD]"), "{last}");
-    // Without the flag the variables mean nothing.
+    // Without the flag the variables have no effect.
     let done = run(command(&job, "all", &[]).envs(slurm), b"");
     assert_eq!(done.status.code(), Some(0));
     assert_eq!(ids_of("all"), expected_ids(5));

@@ -1,4 +1,4 @@
-//! What a user sees while `tulu-quant batch` runs on a terminal.
+//! The progress bar of `tulu-quant batch` on a terminal.
 
 use crate::support::batch::{Job, chat};
 use rexpect::session::spawn_command;

@@ -1,4 +1,4 @@
-//! Saved conversations: what is in the files, that no file, however damaged, does harm, and which one `--continue` takes.
+//! Saved conversations: their files, damaged and forged ones, and which one `--continue` takes.
 
 use crate::support::chat::{chat, chat_at, home, leave, on_terminal_at};
 use crate::support::screen::Terminal;
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-/// A conversation of two turns with the demonstration model, kept in a folder of its own.
+/// A saved conversation of two turns, in a folder of its own.
 fn kept() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = chat(&["--temp", "0"]);
@@ -24,7 +24,7 @@ fn kept() -> (tempfile::TempDir, PathBuf) {
     (folder, file)
 }
 
-/// Goes on with `file`.
+/// Continues the conversation in `file`.
 fn go_on(file: &Path, args: &[&str]) -> Output {
     run(chat(&["--load", file.to_str().unwrap(), "-p", "Thanks", "--json"]).args(args), b"")
 }
@@ -46,7 +46,7 @@ fn loading_a_saved_conversation_reuses_the_kv_cache() {
     assert!(!String::from_utf8_lossy(&output.stderr).contains("note"), "{output:?}");
 }
 
-/// The file with the KV cache `kv`: the answer is the same, nothing of it is used, and that is said.
+/// Asserts that the KV cache `kv` is not used, that a note says so, and that the answer is the same.
 fn is_not_used(file: &Path, kv: &[u8], args: &[&str], why: &str, text: &str) {
     fs::write(file.with_extension("kv"), kv).unwrap();
     let output = go_on(file, args);
@@ -67,9 +67,9 @@ fn damaged_kv_cache_is_not_used() {
         is_not_used(&file, &bytes, &[], "it is", &text);
     }
     for part in 0..12 {
-        is_not_used(&file, &whole[..whole.len() * part / 12], &[], "it is cut short", &text);
+        is_not_used(&file, &whole[..whole.len() * part / 12], &[], "it is truncated", &text);
     }
-    is_not_used(&file, &[whole.as_slice(), b"more"].concat(), &[], "it is cut short", &text);
+    is_not_used(&file, &[whole.as_slice(), b"more"].concat(), &[], "it is truncated", &text);
     let kv = file.with_extension("kv");
     fs::remove_file(&kv).unwrap();
     fs::create_dir(&kv).unwrap();
@@ -89,7 +89,7 @@ fn kv_cache_of_other_settings_is_not_used() {
         let (text, _) = answer(&go_on(&file, &args));
         is_not_used(&file, &whole, &args, why, &text);
     }
-    // Another type of the same model, so another model: its ids are the same, what it computes is not.
+    // The same model in another type: equal token ids, another KV cache.
     let model = demo_model().to_str().unwrap();
     let output = go_on(&file, &[model]);
     assert_eq!(answer(&output).1, 0);
@@ -97,7 +97,7 @@ fn kv_cache_of_other_settings_is_not_used() {
     assert!(said.contains("saved with another model"), "{said}");
 }
 
-/// A file whose seal is right and whose state is not, as somebody could make it: llama.cpp asserts on some of these.
+/// Forged files with a valid checksum and a false state. llama.cpp would abort on some of them.
 #[test]
 fn forged_kv_cache_does_no_harm() {
     let (_folder, file) = kept();
@@ -156,7 +156,7 @@ fn damaged_conversation_is_refused() {
         (with("\"version\": 1", "\"version\": 9"), "newer tulu-quant"),
         (with("tulu-quant conversation", "conversation"), "not a saved conversation"),
         (with("\"role\": \"assistant\"", "\"role\": \"tool\""), "message 2: its role"),
-        (with("\"role\": \"assistant\"", "\"role\": \"user\""), "message 2 is of the user instead of the assistant"),
+        (with("\"role\": \"assistant\"", "\"role\": \"user\""), "message 2 has the role user instead of assistant"),
         (with("\"ids\": \"", "\"ids\": \"x "), "its ids are not numbers"),
         (with("\"temperature\": 0.0", "\"temperature\": -1.0"), "temperature"),
         (with("\"first_sent\": 0", "\"first_sent\": 1"), "where no turn begins"),
@@ -170,12 +170,12 @@ fn damaged_conversation_is_refused() {
         assert!(line.contains("other.json: ") && line.contains(why), "{why}: {line}");
     }
     assert_eq!(go_on(&folder.path().join("nowhere.json"), &[]).status.code(), Some(2));
-    // An answer that somebody edited is read as it is now.
+    // An edited answer is prefilled as it is now.
     fs::write(&other, with("Paris", "Bonn")).unwrap();
     answer(&go_on(&other, &[]));
 }
 
-/// Only the template writes control tokens, whatever ids a file brings.
+/// Only the template writes special tokens, whatever a file contains.
 #[test]
 fn loaded_text_never_becomes_a_special_token() {
     let (folder, file) = kept();
@@ -218,7 +218,7 @@ fn names_and_titles_do_not_act_on_the_terminal() {
         shown += &terminal.line(line);
     }
     assert!(shown.contains("That."), "{shown}");
-    // What the line editor writes itself is left: it begins with ESC [ and never with these.
+    // The line editor's own sequences begin with ESC [ and never with these.
     for bad in ["\u{1b}]", "\u{7}\u{9b}", "\u{9b}", "\u{202e}"] {
         assert!(!shown.contains(bad), "{bad:?} in {shown:?}");
     }
@@ -233,19 +233,19 @@ fn unsaved_conversation_is_kept_as_last() {
     let question = "What is the capital of France?";
     let kept = || fs::read_to_string(&last).unwrap();
     let none = run(&mut chat_at(&folder, &["--continue", "-p", "x"]), b"");
-    assert!(last_line(&none).contains("no conversation was kept yet"), "{none:?}");
+    assert!(last_line(&none).contains("there is no saved conversation"), "{none:?}");
     assert_eq!(none.status.code(), Some(2));
-    // Nothing said, nothing kept.
+    // Without a message nothing is kept.
     leave(on_terminal_at(&folder, &[]));
     assert!(!last.exists());
-    // By Ctrl-D.
+    // Ctrl-D keeps it.
     let mut terminal = on_terminal_at(&folder, &[]);
     terminal.line(question);
-    assert!(leave(terminal).contains("`tulu-quant chat --continue` goes on with it"));
+    assert!(leave(terminal).contains("`tulu-quant chat --continue` resumes it"));
     assert!(kept().contains(question) && mode(&last) == 0o600);
-    // Going on: by a flag, a name, with -p.
+    // Continued by a flag, by a name, with -p.
     let mut terminal = on_terminal_at(&folder, &["--continue"]);
-    assert!(terminal.screen().contains("1 turn; it is read again"), "{}", terminal.screen());
+    assert!(terminal.screen().contains("1 turn; it will be processed again"), "{}", terminal.screen());
     assert!(terminal.line("And of Italy?").contains("Rome"));
     assert!(terminal.line("/save").contains("give it a name"));
     assert!(terminal.line("/save last").contains("give another name"));
@@ -253,7 +253,7 @@ fn unsaved_conversation_is_kept_as_last() {
     assert!(kept().contains("And of Italy?"));
     let answer = run(&mut chat_at(&folder, &["--load", "last", "-p", "Thanks"]), b"");
     assert!(answer.status.success(), "{answer:?}");
-    // What was saved, cleared or not gone on with leaves it as it is.
+    // A conversation that was saved, cleared or not continued leaves it unchanged.
     let before = kept();
     let mut terminal = on_terminal_at(&folder, &["--continue"]);
     terminal.line("Hello");
@@ -268,12 +268,12 @@ fn unsaved_conversation_is_kept_as_last() {
     terminal.line("Secret");
     assert!(!leave(terminal).contains("--continue"));
     assert_eq!(kept(), before);
-    // The newest is the one that was saved last.
+    // --continue takes the conversation that was saved last.
     let mut terminal = on_terminal_at(&folder, &["--continue"]);
     assert!(terminal.screen().contains("3 turns; "), "{}", terminal.screen());
     assert!(terminal.line("/save").contains("trip.json"));
     leave(terminal);
-    // A signal is no reason to lose it.
+    // Signals keep it.
     for (signal, word) in [(Signal::SIGTERM, "By TERM"), (Signal::SIGHUP, "By HUP")] {
         let mut terminal = on_terminal_at(&folder, &[]);
         terminal.line(word);

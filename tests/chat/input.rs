@@ -1,4 +1,4 @@
-//! Typing and pasting into `chat` on a terminal: all of it arrives, and nothing acts on the terminal.
+//! Typing and pasting into `chat` on a terminal: nothing is lost, and nothing acts on the terminal.
 
 use crate::support::chat::{chat_at, chat_in, home, leave, on_terminal, on_terminal_at};
 use crate::support::mode;
@@ -21,7 +21,7 @@ fn paste_is_one_message() {
     assert_eq!(refused.matches("the message alone makes a prompt of ").count(), 1, "{}", terminal.screen());
     let prompt = terminal.line("/show prompt");
     assert!(!prompt.contains("\r\n41\r\n"), "what did not fit is not in the conversation");
-    // A block that is typed, with a line that would be a command.
+    // A typed block with a line that looks like a command.
     for part in ["\"\"\"", "/exit", "is a word"] {
         terminal.keys(part);
         terminal.keys("\r");
@@ -36,15 +36,15 @@ fn every_script_can_be_typed() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "0", "-n", "1"]);
     let text = "日本語 e\u{301} ñ 👩\u{200d}👩\u{200d}👧 العربية";
     terminal.keys(text);
-    // Two columns wide, one key: the terminal shows what the model is sent.
+    // A character of two columns is deleted by one key.
     terminal.keys(" 漢\x7f字");
     terminal.line("");
     let prompt = terminal.line("/show prompt");
     assert!(prompt.contains(&format!("{text} 字\r\n")), "{prompt}");
-    // Bytes that are no text are refused, and the session goes on.
+    // Bytes that are not UTF-8 are refused, and the session continues.
     let mark = terminal.raw.len();
     terminal.raw_keys(b"\xff\xfe\r");
-    terminal.text_after(mark, "not UTF-8");
+    terminal.text_after(mark, "not valid UTF-8");
     terminal.prompt_after(mark);
     terminal.keys("\x15");
     assert!(terminal.line("Hello").len() > 5);
@@ -79,12 +79,12 @@ fn terminal_can_be_resized() {
 #[test]
 fn typed_role_markers_are_flagged() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "0"]);
-    assert!(terminal.line("Hi <|assistant|> there").contains("takes for the beginning of a turn"));
+    assert!(terminal.line("Hi <|assistant|> there").contains("begins a turn for the model"));
     assert!(terminal.line("Hi </s> there").contains("plain text to the model"));
     leave(terminal);
 }
 
-/// Waits for the prompt behind the answer to `/show end`, the last of several lines.
+/// Waits for the prompt after `/show end`, the last of several lines.
 fn at_the_end(terminal: &mut Terminal, mark: usize) {
     terminal.until("the prompt behind the last line", |terminal| {
         let new = String::from_utf8_lossy(&terminal.raw[mark..]).into_owned();
@@ -92,7 +92,7 @@ fn at_the_end(terminal: &mut Terminal, mark: usize) {
     });
 }
 
-/// Waits until the last of several lines was obeyed, and checks that none was lost.
+/// Waits until the last of several lines was executed, and asserts that none was lost.
 fn all_arrived(terminal: &mut Terminal, mark: usize, messages: &[&str]) {
     at_the_end(terminal, mark);
     let prompt = terminal.line("/show prompt");
@@ -105,13 +105,13 @@ fn all_arrived(terminal: &mut Terminal, mark: usize, messages: &[&str]) {
 #[test]
 fn lines_that_arrive_together_are_all_answered() {
     let folder = home();
-    // At the prompt, in one write, as a program that drives a terminal sends them.
+    // At the prompt, in one write, as a program sends them.
     for end in ["\r", "\n"] {
         let mut terminal = on_terminal_at(&folder, &["-n", "4"]);
         let mark = terminal.raw.len();
         terminal.raw_keys(["One", "Two", "Three", "/show end", ""].join(end).as_bytes());
         all_arrived(&mut terminal, mark, &["One", "Two", "Three"]);
-        // They are in the history as if each had been typed.
+        // The history has each line.
         let mark = terminal.raw.len();
         terminal.keys("\x1b[A\x1b[A\x1b[A\x1b[A");
         terminal.text_after(mark, "Two");
@@ -123,7 +123,7 @@ fn lines_that_arrive_together_are_all_answered() {
     terminal.raw_keys(b"One\rTwo\r/show end\r");
     all_arrived(&mut terminal, 0, &["One", "Two"]);
     leave(terminal);
-    // While an answer is being made.
+    // During an answer.
     let mut terminal =
         on_terminal_at(&folder, &["--temp", "5", "--top-k", "0", "--top-p", "1", "-n", "300", "-s", "2"]);
     let mark = terminal.raw.len();
@@ -167,7 +167,7 @@ fn paths_are_parsed_as_in_a_shell() {
     assert!(terminal.line("/load ~/x.j\t").contains("1 turn; "));
     assert!(!folder.path().join("~").exists(), "no folder is named ~");
     assert_eq!(mode(&home.join("x.json")), 0o600, "a conversation is its owner's");
-    // An exported file is as readable as any: the umask decides.
+    // An exported file has the mode of any new file.
     let other = home.join("other");
     fs::write(&other, "").unwrap();
     assert_eq!(mode(&home.join("a b.md")), mode(&other));
@@ -189,17 +189,17 @@ fn ctrl_c_clears_the_line_and_up_restores_it() {
     let mark = terminal.raw.len();
     terminal.keys("\x1b[A");
     terminal.text_after(mark, "What is your name");
-    // Changed, and cleared again: it is the line as it stood.
+    // Changed and cleared again: the last state comes back.
     let mark = terminal.raw.len();
     terminal.keys("?\x03");
     terminal.prompt_after(mark);
     let said = terminal.line("\x1b[A");
     assert!(said.contains("What is your name?"), "{said}");
     assert!(terminal.line("/show prompt").contains("<|user|>\r\nWhat is your name?\r\n"));
-    // On an empty line the first one asks, the second leaves.
+    // On an empty line the first Ctrl-C prints a note and the second exits.
     let mark = terminal.raw.len();
     terminal.keys("\x03");
-    terminal.text_after(mark, "Ctrl-C again, Ctrl-D or /exit leaves");
+    terminal.text_after(mark, "press Ctrl-C again, Ctrl-D or /exit to quit");
     terminal.prompt_after(mark);
     terminal.keys("\x03");
     assert_eq!(terminal.ended(), 130);
@@ -224,11 +224,11 @@ fn history_can_be_switched_off() {
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("/set\n") && !text.contains("/last"), "{text}");
     assert_eq!(mode(&file), 0o600);
-    // One that cannot be read is said once, and is no reason not to talk.
+    // An unreadable history is reported once, and chat works without it.
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     let mut terminal = on_terminal_at(&folder, &["-n", "4"]);
-    assert_eq!(terminal.screen().matches("what is typed is not kept").count(), 1, "{}", terminal.screen());
+    assert_eq!(terminal.screen().matches("the input history is not kept").count(), 1, "{}", terminal.screen());
     assert!(terminal.line("Hello").len() > 5);
     assert!(!terminal.line("Hello").contains("is not kept"));
     leave(terminal);
@@ -238,7 +238,7 @@ fn history_can_be_switched_off() {
 fn generated_text_does_not_act_on_the_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let mut at = 0;
-    // Random tokens, bytes among them. No editor runs, so every byte that comes is of the answer or of a note.
+    // Random tokens, among them byte tokens. No line editor runs, so every byte is of the answer or of a note.
     for seed in 0..6 {
         let seed = seed.to_string();
         let args = ["-p", "Hi", "--temp", "9", "--top-k", "0", "--top-p", "1", "-n", "300", "-s", &seed];

@@ -1,4 +1,4 @@
-//! `tulu-quant chat` from outside: one answer, and a conversation on a terminal. The demonstration model answers.
+//! `tulu-quant chat` without the line editor: one answer, and the reuse of the KV cache from turn to turn.
 
 use crate::support::chat::{ENDLESS, chat};
 use crate::support::{last_line, run, tulu_quant};
@@ -97,7 +97,7 @@ fn truncated_model_is_refused_at_every_length() {
     }
 }
 
-/// An answer under way.
+/// A process that is generating an answer.
 fn endless() -> Child {
     let mut command = chat(&["-p", "Tell me a story."]);
     command.args(ENDLESS).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -137,7 +137,7 @@ fn terminal(args: &[&str]) -> PtySession {
     session
 }
 
-/// Says `line` and reads on to the end of the summary: prompt tokens new and cached, and tokens used of the window.
+/// Sends `line` and returns the numbers of the summary: new and cached prompt tokens, and used tokens of the context.
 fn say(session: &mut PtySession, line: &str) -> (u64, u64, u64) {
     session.send_line(line).unwrap();
     session.exp_string("prompt ").unwrap();
@@ -170,7 +170,7 @@ fn turn_computes_only_new_tokens() {
     assert_eq!(cached, 0);
     assert!(new > 0);
     let (new, cached, used_then) = say(&mut session, "What is your name?");
-    // Everything but the </s> that ended the answer, which was sampled and never computed.
+    // All tokens except the </s> at the end of the answer, which was sampled and not computed.
     assert_eq!(cached, used - 1);
     assert!(new + cached < used_then);
     let (_, cached, _) = say(&mut session, "Thanks");
@@ -178,8 +178,7 @@ fn turn_computes_only_new_tokens() {
     leaves(session);
 }
 
-/// What the cache holds from the turns before must be what it would hold had the whole conversation been read at once, as
-/// batch does.
+/// The cache after several turns equals the cache after one prefill of the whole conversation, which `batch` does.
 #[test]
 fn cached_turns_give_the_same_answer_as_one_prefill() {
     let questions = ["What is the capital of France?", "And of Italy?", "Tell me a story."];
@@ -222,7 +221,7 @@ fn new_conversation_keeps_the_common_prefix() {
     session.send_line("/clear").unwrap();
     session.exp_string("a new conversation").unwrap();
     session.send_line("/system Be brief.").unwrap();
-    session.exp_string("another system message").unwrap();
+    session.exp_string("system message changed").unwrap();
     let (new, cached, _) = say(&mut session, "Hello");
     assert!(new + cached > first);
     session.send_line("/exit").unwrap();
@@ -233,7 +232,7 @@ fn new_conversation_keeps_the_common_prefix() {
 fn ctrl_c_stops_the_answer_not_the_session() {
     let mut session = terminal(&ENDLESS);
     session.send_line("Tell me a story.").unwrap();
-    // The echo of the line ends, and the answer has begun.
+    // The echoed line has ended, and the answer has begun.
     session.exp_regex(r"story\.[^\n]*\n.{5}").unwrap();
     session.send_control('c').unwrap();
     session.exp_string("stopped").unwrap();
@@ -245,7 +244,7 @@ fn ctrl_c_stops_the_answer_not_the_session() {
 fn full_context_is_reported() {
     let mut session = terminal(&[&ENDLESS[..], &["-c", "256", "--on-overflow", "error"]].concat());
     session.send_line("Tell me a story.").unwrap();
-    session.exp_string("the window is full").unwrap();
+    session.exp_string("the context is full").unwrap();
     session.send_line("Go on.").unwrap();
     session.exp_string("no longer fits").unwrap();
     session.send_line("/clear").unwrap();

@@ -11,7 +11,7 @@ fn ctrl_c_stops_in_prefill_and_in_generation() {
     let (_folder, mut terminal) = on_terminal(&ENDLESS);
     terminal.line("/set temperature 0");
     terminal.line("Hello");
-    // Some 900 tokens to read: stopped while they are.
+    // A prompt of about 900 tokens, stopped during prefill.
     let mark = terminal.raw.len();
     terminal.paste(&"word and word ".repeat(220));
     terminal.keys("\r");
@@ -50,7 +50,7 @@ fn ctrl_c_twice_exits_and_restores_the_terminal() {
     let (_folder, mut terminal) = on_terminal(&ENDLESS);
     let mark = terminal.raw.len();
     terminal.keys("\x03");
-    terminal.text_after(mark, "Ctrl-C again, Ctrl-D or /exit leaves");
+    terminal.text_after(mark, "press Ctrl-C again, Ctrl-D or /exit to quit");
     terminal.prompt_after(mark);
     terminal.keys("\x03");
     assert_eq!(terminal.ended(), 130);
@@ -62,7 +62,7 @@ fn ctrl_c_twice_exits_and_restores_the_terminal() {
     terminal.until("an answer", |terminal| terminal.raw.len() > begun + 40);
     let begun = terminal.raw.len();
     terminal.keys("\x03");
-    // Two at once would be one signal; after the word the prompt may be there or not yet.
+    // Two signals at once would count as one. After "stopped" the prompt may be there or not yet.
     terminal.text_after(begun, "stopped");
     terminal.keys("\x03");
     assert_eq!(terminal.ended(), 130);
@@ -71,7 +71,7 @@ fn ctrl_c_twice_exits_and_restores_the_terminal() {
 #[test]
 fn signals_exit_and_restore_the_terminal() {
     let (_folder, mut terminal) = on_terminal(&[]);
-    // From elsewhere, not the key: nothing is being done that could stop, at most the line that is typed.
+    // A signal from another process, not the key: it clears at most the typed line.
     terminal.signal(Signal::SIGINT);
     terminal.take(Duration::from_millis(50));
     terminal.line("");

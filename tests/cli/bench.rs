@@ -1,4 +1,4 @@
-//! `tulu-quant bench` from outside, on the demonstration model: the shape of what it prints, not the numbers.
+//! `tulu-quant bench`: the format of its output, not the numbers.
 
 use crate::support::chat::with_model_cache;
 use crate::support::checkpoint::bundled;
@@ -35,7 +35,7 @@ fn json_has_the_fields_of_llama_bench() {
         assert!((speed / ts[0].as_f64().unwrap() - 1.0).abs() < 1e-6, "samples_ts is tokens over samples_ns");
     }
     assert!(tests[2]["memory_bandwidth"].as_f64().unwrap() > 0.0);
-    // The demonstration model stays in the CPU's caches: a share of memory's bandwidth would say nothing.
+    // The bundled model fits the CPU's caches, so a share of the memory bandwidth would mean nothing.
     assert!(tests.iter().all(|test| test["memory_bandwidth_share"].is_null()));
 }
 

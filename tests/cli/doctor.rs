@@ -1,4 +1,4 @@
-//! `doctor` from outside.
+//! `tulu-quant doctor`.
 
 use crate::support::checkpoint::json;
 use crate::support::{run, tulu_quant};

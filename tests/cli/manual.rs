@@ -1,4 +1,4 @@
-//! What the program says about itself: `--help`, shell completions and manual pages come from the same definitions.
+//! `--help`, shell completions and manual pages.
 
 use crate::support::{last_line, run, tulu_quant};
 use std::fs;
@@ -35,7 +35,7 @@ fn completions_exist_for_every_shell() {
     }
     let output = run(tulu_quant().args(["completions", "tcsh"]), b"");
     assert_eq!(output.status.code(), Some(2));
-    // bash reads what it is given.
+    // bash accepts the script.
     let script = run(tulu_quant().args(["completions", "bash"]), b"").stdout;
     let checked = run(std::process::Command::new("bash").arg("-n"), &script);
     assert!(checked.status.success(), "{checked:?}");

@@ -1,4 +1,4 @@
-//! Progress bars on terminals of several widths: one line each, in the units of the text beside them.
+//! Progress bars on terminals of several widths: one line each, in decimal units.
 
 use crate::support::checkpoint::bundled;
 use crate::support::screen::Terminal;
@@ -23,7 +23,7 @@ fn bar_fits_one_line_of_the_terminal() {
         let mut terminal = Terminal::new(command, 30, columns);
         assert_eq!(terminal.ended(), 0);
         let text = String::from_utf8_lossy(&terminal.raw).into_owned();
-        // A bar is drawn over itself: from the beginning of its line.
+        // Each bar begins with a carriage return.
         let bars: Vec<String> =
             text.split(['\r', '\n']).map(plain).filter(|part| part.starts_with("converting")).collect();
         assert!(!bars.is_empty(), "{text:?}");
@@ -31,7 +31,7 @@ fn bar_fits_one_line_of_the_terminal() {
             assert!(bar.trim_end().chars().count() < usize::from(columns), "{columns}: {bar}");
             assert!(columns < 40 || bar.contains("/11.0 MB") && !bar.contains("iB"), "{columns}: {bar}");
         }
-        // Nothing of it stays.
+        // At the end no bar is left.
         assert!(!terminal.screen().contains("converting"), "{}", terminal.screen());
     }
 }

@@ -1,5 +1,5 @@
-//! `tulu-quant prompt` from outside. The ids' oracle is Transformers: `../shared/data/llama2/tulu-prompts.json` names the
-//! version and says how it was made.
+//! `tulu-quant prompt`. The ids are compared with those of Transformers: `../shared/data/llama2/tulu-prompts.json`
+//! names the version and how it was made.
 
 use crate::support::{demo_model, last_line, run, shared, tulu_quant};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use std::path::Path;
 /// The vocabulary of every Tulu 2 model, without weights.
 const VOCAB: &str = "data/llama2/ggml-vocab-llama-spm.gguf";
 
-/// `prompt --json` over several conversations.
+/// The output of `prompt --json` for several conversations.
 fn prompts(vocab: &Path, conversations: &[Value], flags: &[&str]) -> Vec<Value> {
     let input: String = conversations.iter().map(|c| format!("{c}\n")).collect();
     let output = run(tulu_quant().arg("prompt").arg(vocab).args(["-i", "-", "--json"]).args(flags), input.as_bytes());
@@ -31,7 +31,7 @@ fn shared_text_and_ids_equal_transformers() {
     }
 }
 
-/// Strings that try to become control tokens: each piece alone, every pair, and pairs with something between.
+/// Strings that look like special tokens: each piece alone, every pair, and pairs with a character between.
 fn hostile() -> Vec<String> {
     let pieces = [
         "<s>",
@@ -95,7 +95,7 @@ fn text_ids_and_json_agree() {
     let output = run(tulu_quant().arg("prompt").arg(vocab).args(["-i", "-"]), one);
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(0), text));
 
-    // The model's own template, which is the Hub's, has no place for the system message; that is said.
+    // The model's own template has no system message, so Tulu's is used and a note says so.
     assert!(String::from_utf8_lossy(&output.stderr).contains("Tulu's own template"));
 
     let json = &prompts(vocab, &[serde_json::from_slice(one).unwrap()], &[])[0];

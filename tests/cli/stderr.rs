@@ -1,4 +1,4 @@
-//! What the program does when nobody reads its stderr: the work is done and the exit code is the usual one.
+//! Closed and full stderr and stdout: the work is done, and the exit code is right.
 
 #![cfg(unix)]
 
@@ -9,14 +9,14 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Runs `command` with a stderr whose reader is gone, and gives the exit code.
+/// Runs `command` with a stderr whose reader has closed it. Returns the exit code.
 fn without_stderr(command: &mut Command) -> Option<i32> {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     command.stderr(writer).status().unwrap().code()
 }
 
-/// Every verb, as it succeeds and as it fails, with its exit code; `dir` is a folder to write to.
+/// Every subcommand with arguments that succeed and that fail, with the exit code. `dir` is a folder to write to.
 fn runs(dir: &Path) -> Vec<(Vec<String>, i32)> {
     let checkpoint = bundled();
     let (source, model) = (checkpoint.to_str().unwrap(), demo_model().to_str().unwrap());
@@ -92,7 +92,7 @@ fn full_stderr_changes_no_exit_code() {
     }
 }
 
-/// `2>&1 | head -1`: one pipe for both, whose reader takes a line and leaves.
+/// `2>&1 | head -1`: one pipe for both, whose reader leaves after one line.
 #[test]
 fn reader_that_leaves_after_one_line_changes_no_exit_code() {
     let dir = tempfile::tempdir().unwrap();
@@ -101,7 +101,7 @@ fn reader_that_leaves_after_one_line_changes_no_exit_code() {
         let mut command = program(&args, dir.path());
         command.stdout(writer.try_clone().unwrap()).stderr(writer);
         let mut child = command.spawn().unwrap();
-        // The command holds the writing end too.
+        // The command has a copy of the writing end.
         drop(command);
         let mut line = String::new();
         BufReader::with_capacity(1, reader).read_line(&mut line).unwrap();
@@ -109,7 +109,7 @@ fn reader_that_leaves_after_one_line_changes_no_exit_code() {
     }
 }
 
-/// What cannot be written is no fault of what was read.
+/// A full stdout is reported as such, and not as an error of the input.
 #[test]
 #[cfg(target_os = "linux")]
 fn full_stdout_is_reported() {

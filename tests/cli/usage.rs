@@ -1,11 +1,11 @@
-//! The command line as newcomers type it: what is refused names what was typed and what to type, on one line.
+//! Wrong command lines: the error is one line with the wrong argument and what to type instead.
 
 use crate::support::chat::with_model_cache;
 use crate::support::{last_line, run};
 use serde_json::Value;
 use std::fs;
 
-/// What is typed, what the environment says, and what the last line has.
+/// Arguments, environment variables, and a part of the last line.
 type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
 
 #[test]
@@ -64,7 +64,7 @@ fn last_line_says_what_is_wrong() {
         let last = last_line(&output);
         assert!(last.starts_with("tulu-quant: error[USAGE]: ") && last.contains(wanted), "{args:?}: {last}");
         assert_eq!(output.status.code(), Some(2), "{args:?}");
-        // As JSON it is the same words and nothing else, from the flag and from the environment.
+        // With --error-format json, by flag or variable, the message is the same.
         let plain = &last["tulu-quant: error[USAGE]: ".len()..];
         let flag = [&["--error-format", "json"], args].concat();
         for (args, more) in [(flag.as_slice(), ("X", "")), (args, ("TULU_QUANT_ERROR_FORMAT", "json"))] {
@@ -100,7 +100,7 @@ fn short_help_is_short() {
         assert!(short.contains("\nGlobal:\n") && short.contains("TULU_QUANT_ and its name"), "{short}");
         assert!(short.find("Examples:") < short.find("TULU_QUANT_ and its name"));
     }
-    // What cannot be guessed is said: a positional argument has no name to make one of.
+    // The variable of a positional argument is listed, because it has no flag.
     assert!(help(&["chat", "-h"]).contains("[env: TULU_QUANT_MODEL"), "{}", help(&["chat", "-h"]));
     assert!(help(&["man", "chat"]).contains("TULU_QUANT_ and its name"), "{}", help(&["man", "chat"]));
 }
@@ -116,7 +116,7 @@ fn empty_variable_counts_as_unset() {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// The same answer, however it is asked for.
+/// All of these give the same answer.
 #[test]
 fn flags_of_other_tools_do_the_same() {
     let folder = tempfile::tempdir().unwrap();
@@ -148,7 +148,7 @@ fn flags_of_other_tools_do_the_same() {
     assert_eq!(answer(&["chat", "-f", "-", "--temp", "0"], question.as_bytes()), wanted);
     let cut = answer(&["chat", "-p", question, "--temp", "0", "--stop", "Paris"], b"");
     assert_eq!(cut.trim_end(), wanted.split("Paris").next().unwrap().trim_end());
-    // A text that begins with a dash is a text.
+    // A prompt may begin with a dash.
     for text in ["-np", "-1 + 2 is what?", "--temp"] {
         let both = answer(&["chat", "-p", text, "--temp", "0"], b"");
         assert_eq!(both, answer(&["chat", "--temp", "0"], text.as_bytes()), "{text}");
@@ -175,7 +175,7 @@ fn missing_files_and_bad_values_are_reported_first() {
     }
 }
 
-/// A variable that our own checks refuse is named too.
+/// Also where the value fails a check of the program, not of clap.
 #[test]
 fn variable_with_a_bad_value_is_named() {
     for (name, value, wanted) in [

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
-/// How a copy is broken, and what must be said: code, and a part of the line.
+/// A name, a function that breaks a copy, the expected code, and a part of the line.
 type Case = (&'static str, fn(&Path), &'static str, &'static str);
 
 fn edit(path: &Path, change: impl FnOnce(&mut Value)) {

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// Sets a weight of a BF16 checkpoint, and names the file it is in.
+/// Sets a weight of a BF16 checkpoint. Returns the name of its file.
 fn set(dir: &Path, tensor: &str, row: usize, column: usize, value: f32) -> &'static str {
     for file in SHARDS {
         let path = dir.join(file);
@@ -43,11 +43,11 @@ fn weight_out_of_range_is_an_error_with_its_place_and_no_file() {
         assert_error(&output, 2, "TENSOR_VALUE", &[file, tensor, &place, "cannot represent"]);
         assert!(listing(&out).is_empty(), "{types} left {:?}", listing(&out));
     }
-    // what a type can hold is no error
+    // no error for a type that can represent it
     let (_dir, source, out) = copy();
     set(&source, up, 5, 7, 70000.0);
     assert_success(&convert(&source, &out, &["-q", "BF16,F32,Q8_0,Q4_K_M,Q2_K"]));
-    // and the same of a GGUF file, and by ggml's kernels
+    // the same with a GGUF file as source, and with ggml's kernels
     let lossless = out.join("source-BF16.gguf");
     for args in [&["-q", "F16"][..], &["-q", "F16", "--reference-kernels"]] {
         let again = out.join("again");
@@ -57,7 +57,7 @@ fn weight_out_of_range_is_an_error_with_its_place_and_no_file() {
     }
 }
 
-/// The shared cache's layout: weight files are links to files that are named by their sha256.
+/// Copies `source` into the layout of the shared cache: weight files are links to files named by their SHA-256.
 fn cached(source: &Path, dir: &Path) -> PathBuf {
     let root = dir.join("models--allenai--tulu-2-7b");
     let (snapshot, blobs) = (root.join("snapshots").join("0123456789".repeat(4)), root.join("blobs"));
@@ -76,7 +76,7 @@ fn cached(source: &Path, dir: &Path) -> PathBuf {
     snapshot
 }
 
-/// Turns the lowest bit of a weight: any number is a number.
+/// Flips the lowest bit of a weight, so that it stays a finite number.
 fn damage(path: &Path) {
     let path = fs::canonicalize(path).unwrap();
     let mut bytes = fs::read(&path).unwrap();
@@ -98,7 +98,7 @@ fn known_hash_is_checked_before_a_file_gets_its_name() {
         let output = convert(&snapshot, &out.join("again"), &["-q", "Q4_K_M,Q8_0"]);
         assert_error(&output, 3, "SHA256", &[shard, "download it again"]);
         assert!(listing(&out.join("again")).is_empty());
-        damage(&snapshot.join(shard)); // and right again
+        damage(&snapshot.join(shard)); // flips it back
     }
     assert_success(&convert(&snapshot, &out.join("again"), &["-q", "Q8_0"]));
 }

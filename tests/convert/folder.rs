@@ -49,7 +49,7 @@ fn dry_run_plan_equals_the_output() {
 #[test]
 fn folder_of_symbolic_links_converts_alike() {
     let (dir, source, out) = copy();
-    // of the same name, which is in the file
+    // of the same name, because the file contains the name
     let links = dir.path().join("snapshot/source");
     fs::create_dir_all(&links).unwrap();
     for name in listing(&source) {

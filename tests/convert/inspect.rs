@@ -1,5 +1,5 @@
-//! `inspect` from outside, on files that say what they like: every number within bounds or named, every type read, little
-//! memory, and nothing that acts on the terminal. `verify`, `convert` and `chat` are asked about the same files.
+//! `inspect` with hostile files: bounds of all numbers, all types, little memory, and nothing that acts on the
+//! terminal. `verify`, `convert` and `chat` get the same files.
 
 use crate::support::checkpoint::bundled;
 use crate::support::gguf::{Made, Tensor};
@@ -41,7 +41,7 @@ fn header_numbers_have_the_bounds_of_the_engine() {
     let dir = tempfile::tempdir().unwrap();
     let good = lossless(dir.path());
     let path = dir.path().join("bad.gguf");
-    // key, value, what is said of it
+    // key, value, part of the output
     let rows: &[(&str, Value, &str)] = &[
         ("llama.block_count", Value::U32(u32::MAX), "llama.block_count is 4294967295"),
         ("llama.block_count", Value::U32(0), "llama.block_count is 0"),
@@ -85,8 +85,8 @@ fn header_numbers_have_the_bounds_of_the_engine() {
     }
 }
 
-/// A header that claims 4294967295 blocks, or a window of 2^32 - 1, must not become memory: 2 GB of address space is what
-/// the program with llama.cpp and its threads needs anyway.
+/// A header that claims 4294967295 blocks must not make the program allocate memory for them. The address space is
+/// limited to 1 GB.
 #[test]
 #[cfg(target_os = "linux")]
 fn header_numbers_allocate_no_memory() {
@@ -175,7 +175,7 @@ fn every_ggml_type_is_read_and_convert_reports_unsupported_ones() {
             kind => assert!(code == Some(2) && line.contains("error[TYPE]"), "{kind}: {line}"),
         }
     }
-    // types that ggml removed, and one that it does not have yet
+    // types that ggml removed, and numbers that it does not have
     for id in [4, 5, 31, 38, 4000, u32::MAX] {
         let mut made = good.clone();
         made.tensor("blk.0.attn_q.weight").kind = id;
@@ -210,7 +210,7 @@ fn files_of_any_alignment_are_read_and_converted() {
         assert_eq!(ask("verify", &out).status.code(), Some(0));
         let chat = ask("chat", &path);
         match alignment {
-            // llama.cpp aborts when a buffer does not begin at a multiple of 32
+            // llama.cpp needs tensors at multiples of 32 bytes
             1..32 => {
                 let line = last_line(&chat);
                 assert!(chat.status.code() == Some(0) || line.contains("error[MODEL]"), "{alignment}: {chat:?}");

@@ -89,7 +89,7 @@ fn arguments_without_effect_are_refused_or_reported() {
     assert!(!said.contains("'attn_v'"), "{said}");
 }
 
-/// The types of attn_v and ffn_up in a plan with these patterns.
+/// The planned types of attn_v and ffn_up with these patterns.
 fn planned(source: &Path, command: &mut Command, patterns: Option<&str>) -> [String; 2] {
     command.arg("convert").arg(source).args(["-q", "Q4_0", "--dry-run", "--json"]);
     if let Some(text) = patterns {
@@ -119,7 +119,7 @@ fn patterns_may_contain_commas() {
 #[test]
 fn output_names_and_types_are_interpreted() {
     let (_dir, source, out) = copy();
-    // (-o, -q, files): folders that are missing are made, and {name} stands for the name in a folder too
+    // (-o, -q, files): missing folders are created, and {name} is replaced in folder names, too
     for (to, types, files) in [
         ("new/x-{type}.gguf", "Q8_0,Q4_0", &["new/x-Q8_0.gguf", "new/x-Q4_0.gguf"][..]),
         ("my-{name}", "q4_k", &["my-source/source-Q4_K_M.gguf"]),

@@ -1,4 +1,4 @@
-//! `convert` on a machine that is in its way: kills and signals, a full disk, few threads, no /proc.
+//! `convert` under bad conditions of the system: kills and signals, a full disk, few threads, no /proc.
 
 use crate::support::checkpoint::{convert, copy, listing};
 use crate::support::{assert_success, last_line, run, tulu_quant};
@@ -74,7 +74,7 @@ fn root_full_disk_is_reported_before_writing() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Waits for `child` and tells how it ended; a child that hangs is an error.
+/// Waits for `child` and returns its status. Panics if it hangs.
 fn wait(mut child: std::process::Child, what: &str) -> std::process::ExitStatus {
     let begun = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! `verify` from outside: a good file, damaged ones, and files that were made from something else.
+//! `verify`: a good file, damaged files, and files of another source.
 
 use crate::support::checkpoint::bundled;
 use crate::support::gguf::Made;
@@ -50,7 +50,7 @@ fn more_bits_are_closer_to_the_checkpoint() {
         assert!(rmse > before || name == "F32", "{name}: {rmse} after {before}");
         before = rmse;
     }
-    // the same against a lossless GGUF file as against the checkpoint it came from
+    // the same result against a lossless GGUF file and against its checkpoint
     let (file, lossless) = (dir.path().join("tulu-tiny-Q4_K_M.gguf"), dir.path().join("tulu-tiny-F32.gguf"));
     assert_eq!(verify(&file, &[&bundled()]).1["tensors"], verify(&file, &[&lossless]).1["tensors"]);
 }
@@ -119,7 +119,7 @@ fn false_header_is_refused() {
     }
 }
 
-/// A changed copy of a converted file, and what `verify --against` says of it.
+/// Verifies a changed copy of a converted file against the checkpoint.
 fn changed(dir: &Path, types: &str, change: impl FnOnce(&mut Made)) -> (Output, Value) {
     let good = dir.join(format!("tulu-tiny-{types}.gguf"));
     if !good.exists() {
@@ -200,7 +200,7 @@ fn other_numbers_and_vocabulary_are_found_against_the_source() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(problems(&json).iter().any(|problem| problem.contains(said)), "{said}: {:?}", problems(&json));
     }
-    // what does not change the model is no damage
+    // changes that do not change the model are no problem
     let (output, json) = changed(dir.path(), "Q8_0", |m| {
         m.put("general.name", gguf::Value::Str("renamed".into())).put("my.key", gguf::Value::Bool(true));
         m.pairs.retain(|(key, _)| !key.ends_with("key_length") && !key.starts_with("tulu_quant."));
@@ -234,7 +234,7 @@ fn missing_tensors_are_found_from_the_header() {
         let found = problems(&json);
         let more = said.contains("blk.99") && found.iter().any(|p| p.contains("more of this kind"));
         assert!(more || found.iter().any(|problem| problem.contains(said)), "{said}: {found:?}");
-        // the engine does not run it either
+        // chat refuses it, too
         let chat = run(tulu_quant().args(["chat", "-p", "x"]).arg(&path), b"");
         assert_eq!(chat.status.code(), Some(2), "{said}: {}", last_line(&chat));
         assert!(last_line(&chat).contains("error[MODEL]"), "{said}: {}", last_line(&chat));
@@ -266,7 +266,7 @@ fn trailing_bytes_and_wrong_sha256_are_reported() {
     assert_eq!(json["sha256"], crate::support::sha256(&bytes));
 }
 
-/// Broken blocks are in the report, and nothing of ggml's own is on stderr.
+/// Broken blocks are in the report, and ggml prints nothing on stderr.
 #[test]
 fn stderr_is_silent_about_broken_blocks() {
     let dir = tempfile::tempdir().unwrap();
@@ -317,7 +317,7 @@ fn checkpoint_is_checked_against_the_hashes_of_its_folder() {
         assert!(code == Some(1) && wrong[0].starts_with("has the sha256 "), "{file}: {code:?} {wrong:?}");
         fs::write(&blob, &good).unwrap();
     }
-    // what no hash is known of: a NaN, and a file that was cut
+    // without known hashes: a NaN, and a truncated file
     let plain = dir.path().join("plain");
     fs::create_dir_all(&plain).unwrap();
     for entry in fs::read_dir(bundled()).unwrap() {

@@ -1,4 +1,4 @@
-//! The model card that `convert --card` writes: what it says of the files is true, and what is not known is said to be so.
+//! The model card of `convert --card`: its statements about the files are true, and it names what is unknown.
 
 use crate::support::checkpoint::bundled;
 use crate::support::hub::Server;
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-/// Converts the fixture, served under the name `id`, and answers the card.
+/// Converts the bundled checkpoint, served as `id`. Returns the hub, the output folder and the card.
 fn card(id: &str) -> (Server, PathBuf, String) {
     let hub = Server::start();
     hub.add(id, &bundled());
@@ -19,7 +19,7 @@ fn card(id: &str) -> (Server, PathBuf, String) {
     (hub, out, text)
 }
 
-/// The front matter: scalars and lists of one level, every value a JSON string.
+/// Parses the front matter: scalars and flat lists, every value a JSON string.
 fn front(card: &str) -> HashMap<String, Vec<String>> {
     let (front, _) = card.strip_prefix("---\n").unwrap().split_once("\n---\n").unwrap();
     let mut all: HashMap<String, Vec<String>> = HashMap::new();
@@ -40,7 +40,7 @@ fn front(card: &str) -> HashMap<String, Vec<String>> {
     all
 }
 
-/// What every card has to get right about the files beside it.
+/// Asserts what every card says about the files beside it.
 fn is_true(out: &Path, card: &str) {
     for name in fs::read_dir(out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()) {
         if !name.ends_with(".gguf") {
@@ -51,7 +51,7 @@ fn is_true(out: &Path, card: &str) {
         assert!(card.contains(&format!("\n{hash}  {name}\n")), "{name}");
         assert!(card.contains(&format!(" | {} | ", bytes.len())), "{name}");
     }
-    // Tulu's format to the byte, the last newline too
+    // the bytes of Tulu's format, with the last newline
     let bytes = "3c 7c 75 73 65 72 7c 3e 0a 48 65 6c 6c 6f 0a 3c 7c 61 73 73 69 73 74 61 6e 74 7c 3e 0a\n";
     assert!(card.contains(bytes) && card.contains("<|user|>\nHello\n<|assistant|>\n"), "{card}");
     assert!(card.contains("Hi! How can I help?</s>\n<|user|>\n"), "{card}");
@@ -125,11 +125,11 @@ fn card_of_a_folder_invents_nothing_and_replaces_only_own_cards() {
     let front = front(&card);
     assert!(!front.contains_key("license") && !front.contains_key("base_model"), "{card}");
     assert!(card.contains("does not say under which licence") && card.contains("is not recorded"), "{card}");
-    // its own card is replaced
+    // the program's own card is replaced
     fs::remove_file(out.join("tulu-tiny-Q8_0.gguf")).unwrap();
     assert_eq!(convert_folder(out, &[]).status.code(), Some(0));
     assert_eq!(fs::read_to_string(out.join("README.md")).unwrap(), card);
-    // somebody's is not, and that is said before anything is made
+    // a user's card is not, and the error comes before any work
     fs::remove_file(out.join("tulu-tiny-Q8_0.gguf")).unwrap();
     fs::write(out.join("README.md"), "mine").unwrap();
     let refused = convert_folder(out, &[]);

@@ -1,4 +1,5 @@
-//! The cache of converted models: what is damaged is converted again, one process at a time, through no link.
+//! The cache of converted models: damaged files are converted again, by one process at a time, and links are not
+//! followed.
 
 use crate::support::checkpoint::copy_to;
 use crate::support::hub::checks::{
@@ -43,25 +44,25 @@ fn damaged_model_is_converted_again() {
             damage(&mut bytes);
             fs::write(&file, &bytes).unwrap();
             let said = assert_answered(&ask(&hub, model));
-            assert!(said.contains("is damaged and is made again"), "{name} {model:?}: {said}");
+            assert!(said.contains("is damaged; it is made again"), "{name} {model:?}: {said}");
             assert!(fs::read(&file).unwrap() == right, "{name} {model:?}");
         }
-        // as an earlier version of the program left it
+        // as left by an earlier version of the program
         let sums = hub.dir().join("cache/.sums");
         fs::remove_dir_all(&sums).unwrap();
         let said = assert_answered(&ask(&hub, model));
         assert!(!said.contains("damaged"), "{said}");
         fs::write(&file, &right[..right.len() - 1000]).unwrap();
-        assert!(assert_answered(&ask(&hub, model)).contains("is damaged and is made again"));
+        assert!(assert_answered(&ask(&hub, model)).contains("is damaged; it is made again"));
         assert!(fs::read(&file).unwrap() == right && sums.is_dir());
-        // --refresh makes what can be made without the network anew, and heals the rest
+        // --refresh converts again what needs no network, and replaces damaged files
         fs::write(&file, "x").unwrap();
         assert_answered(&ask(&hub, &[model, &["--refresh"]].concat()));
         assert!(fs::read(&file).unwrap() == right);
     }
 }
 
-/// The model stays what it was, also where the branch has moved on.
+/// The commit stays the same, although the branch has a new one.
 #[test]
 fn damaged_hub_model_is_converted_from_the_same_commit() {
     let hub = served();
@@ -125,7 +126,7 @@ fn waiting_process_uses_the_conversion_of_the_other() {
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!(rest.contains("stopped by SIGTERM; the same command goes on where it was"), "{rest}");
+    assert!(rest.contains("stopped by SIGTERM; run the same command again to resume"), "{rest}");
     let (mut child, _lines) = spawn();
     drop(held);
     let mut answer = String::new();
@@ -133,7 +134,7 @@ fn waiting_process_uses_the_conversion_of_the_other() {
     assert_eq!((child.wait().unwrap().code(), answer.as_str()), (Some(0), ANSWER));
 }
 
-/// What lies in the caches and beside a converted file is for everybody whom the umask lets.
+/// Files in the caches and beside the outputs get the mode of the umask.
 #[test]
 fn files_have_the_modes_of_the_umask() {
     let hub = served();
@@ -163,7 +164,7 @@ fn files_have_the_modes_of_the_umask() {
     }
 }
 
-/// Where others can write to the cache: what has the name of a file of ours may lead to somebody's own.
+/// In a cache that others can write to, a link may have the name of one of our files.
 #[test]
 fn cache_is_not_written_through_links() {
     let hub = served();
@@ -201,7 +202,7 @@ fn cache_is_not_written_through_links() {
     }
 }
 
-/// A branch that was deleted on the Hub leaves its ref here; git has no branch of that name beside one below it.
+/// The ref of a deleted branch `v1` is in the way of the branch `v1/x`: Git cannot have both.
 #[test]
 fn file_in_the_way_of_a_ref_is_replaced() {
     let hub = served();
@@ -213,7 +214,7 @@ fn file_in_the_way_of_a_ref_is_replaced() {
             assert_eq!(fs::read_to_string(hub.dir().join(refs).join(revision)).unwrap(), hub.commit(ID), "{revision}");
         }
     }
-    // what is no commit is none, and becomes no path
+    // a ref without a commit is ignored, and is not used as a path
     let file = hub.dir().join("cache/hub/allenai--tulu-tiny/refs/main");
     fs::write(&file, "../".repeat(13) + "x").unwrap();
     assert_answered(&ask(&hub, &[ID]));

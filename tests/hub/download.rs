@@ -1,4 +1,4 @@
-//! `pull` from a loopback hub: which files are fetched, through what, and what is in the cache afterwards.
+//! `pull` from a loopback hub: which files are fetched, by which way, and what is in the cache afterwards.
 
 use crate::support::checkpoint::bundled;
 use crate::support::hub::checks::{ID, check, files_below, pull, served, whole};
@@ -72,7 +72,7 @@ fn only_files_for_conversion_are_fetched() {
         file("picture.png", 500),
     ];
     hub.add_files("me/half", files.clone());
-    // a shard is missing: the .bin file is taken; of two files of the same bytes one is fetched
+    // a shard is missing, so the .bin file is taken; two files with equal bytes are fetched once
     let output = run(hub.command().args(["pull", "me/half", "--json"]), b"");
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
     assert_eq!(json["fetched_bytes"], 3020, "{output:?}");
@@ -166,7 +166,7 @@ fn dry_run_of_pull_lists_what_would_be_fetched() {
     for model in ["tulu-2-7b:Q8_0", "tulu-tiny:Q8_0", "tulu-2-7b:Q4", "me/mine@v1:latest"] {
         let output = run(hub.command().args(["pull", model]), b"");
         let line = last_line(&output);
-        assert!(line.contains("error[REQUEST]") && line.contains("is not for pull"), "{model}: {line}");
+        assert!(line.contains("error[REQUEST]") && line.contains("pull does not accept NAME:TYPE"), "{model}: {line}");
         assert_eq!(output.status.code(), Some(2));
     }
     for flag in ["--yes", "--keep-checkpoint"] {
@@ -185,7 +185,7 @@ fn dry_run_of_pull_lists_what_would_be_fetched() {
     assert_eq!((&then["to_fetch_bytes"], &then["files"][0]["here"]), (&0.into(), &true.into()));
 }
 
-/// huggingface_hub takes what we fetched for its own, and we what it fetched.
+/// huggingface_hub finds what we fetched, and we find what it fetched.
 #[test]
 #[ignore = "needs huggingface_hub"]
 fn python_shares_the_cache_with_huggingface_hub() {
@@ -199,7 +199,7 @@ fn python_shares_the_cache_with_huggingface_hub() {
         let code = format!("from huggingface_hub import snapshot_download as s; print(s('{ID}'{args}))");
         run(command.args(["-c", &code]), b"")
     };
-    // first we, then it
+    // we fetch, it finds
     let hub = served();
     let ours = pull(&hub);
     whole(&ours);
@@ -210,7 +210,7 @@ fn python_shares_the_cache_with_huggingface_hub() {
     let online = snapshot(&hub, "");
     assert_eq!(online.stdout, ours.stdout, "{}", String::from_utf8_lossy(&online.stderr));
     assert_eq!(hub.served("model-0000"), 0);
-    // first it, then we
+    // it fetches, we find
     let hub = served();
     let theirs = snapshot(&hub, "");
     assert!(theirs.status.success(), "{}", String::from_utf8_lossy(&theirs.stderr));

@@ -1,4 +1,4 @@
-//! Texts of a server or a repository on their way to the user: nothing acts on a terminal, and the advice holds.
+//! Messages with text of a server or a repository: nothing acts on the terminal, and the advice is right.
 
 use crate::support::hub::checks::{ID, printed, served, whole};
 use crate::support::hub::{Fault, Server};
@@ -6,7 +6,7 @@ use crate::support::{last_line, run};
 use serde_json::json;
 use std::process::Output;
 
-/// ESC, C1 controls and bidi marks, wherever text from a server or a repository is shown.
+/// ESC, C1 controls and bidirectional marks in every text of a server or a repository.
 #[test]
 fn server_text_does_not_act_on_the_terminal() {
     let acts = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -70,7 +70,7 @@ fn server_text_does_not_act_on_the_terminal() {
     }
 }
 
-/// What was escaped for the terminal is JSON still, and the name is the same.
+/// The JSON stays valid, and the name in it is not escaped for the terminal.
 #[test]
 fn json_error_is_valid_for_any_name() {
     let hub = Server::start();
@@ -84,7 +84,7 @@ fn json_error_is_valid_for_any_name() {
     }
 }
 
-/// Where nothing is kept, the advice does not say that something is.
+/// The advice promises a resume only where something was kept.
 #[test]
 fn advice_matches_the_situation() {
     let advice = |part: &str, fault: fn(Fault) -> Fault, token: bool| {
@@ -98,7 +98,7 @@ fn advice_matches_the_situation() {
         last_line(&output).rsplit_once("; ").unwrap().1.to_owned()
     };
     assert_eq!(advice("api/models", |f| f.status(503), true), "run it again later");
-    assert_eq!(advice("model-00001", |f| f.status(503), true), "run it again later: it goes on where it was");
+    assert_eq!(advice("model-00001", |f| f.status(503), true), "run it again later to resume");
     assert_eq!(advice("api/models", |f| f.status(200), true), "check HF_ENDPOINT and the proxy");
     let missing = |f: Fault| f.status(404);
     assert!(advice("api/models", missing, false).ends_with("a private one needs HF_TOKEN"));
@@ -109,7 +109,7 @@ fn advice_matches_the_situation() {
     );
 }
 
-/// The token is given away on a network only with a word; one connection or four say that a server asks to wait once.
+/// A token on an unencrypted connection is a warning; four connections that wait print one note.
 #[test]
 fn warnings_are_printed_once() {
     let hub = served();

@@ -79,7 +79,7 @@ fn local_models_are_listed_and_removed() {
         "{family}"
     );
     let remove = |args: &[&str]| run(hub.command().args(["models", "--remove"]).args(args), b"");
-    // nobody to ask, and nothing of that name
+    // without a terminal for the question, and with unknown names
     let before = ggufs(&hub);
     for (args, code) in [
         (&[tiny][..], "DECLINED"),

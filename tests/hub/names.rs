@@ -1,4 +1,4 @@
-//! Names of models: what they stand for, what is asked, and what is refused.
+//! Names of models on the command line: which model they mean, what the program asks, and what it refuses.
 
 use crate::support::checkpoint::{bundled, copy_to};
 use crate::support::hub::checks::{ID, QUESTION, assert_answered, check, files_below, same_env, served, whole};
@@ -19,7 +19,7 @@ fn chat_with_a_name_later_needs_no_network() {
         let mut command = hub.command();
         run(command.args(["chat", ID, "-p", "What is the capital of France?", "--temp", "0"]).args(args), b"")
     };
-    // something goes wrong at every stage
+    // a fault at every stage
     hub.fault(Fault::on("api/models").times(1).status(503));
     hub.fault(Fault::on("config.json").times(1).cut_after(100));
     hub.fault(Fault::on("model-00001").times(2).cut_after(1_500_000));
@@ -32,7 +32,7 @@ fn chat_with_a_name_later_needs_no_network() {
     for words in ["fetches", "makes     Q4_K_M", "memory", "licence   apache-2.0"] {
         assert!(said.contains(words), "{words}: {said}");
     }
-    // the file is the one that the folder gives
+    // the file is in the cache
     let made =
         files_below(&hub.dir().join("cache")).into_iter().find(|f| f.ends_with("tulu-tiny-Q4_K_M.gguf")).unwrap();
     assert!(made.starts_with(hub.dir().join("cache/hub/allenai--tulu-tiny").join(hub.commit(ID))));
@@ -40,7 +40,7 @@ fn chat_with_a_name_later_needs_no_network() {
     let again = chat(&[]);
     assert_eq!((again.status.code(), &again.stdout), (Some(0), &output.stdout));
     assert_eq!(hub.requests().len(), 0, "the second time");
-    // the branch moves on: not noticed, until it is asked for
+    // a new commit is used only with --refresh
     let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(bundled())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -60,7 +60,7 @@ fn chat_with_a_name_later_needs_no_network() {
     assert!(names.iter().any(|name| name.contains(&hub.commit(ID))), "{names:?}");
 }
 
-/// Kills of `chat` while it fetches and converts: each run goes on where the one before was.
+/// Kills `chat` while it fetches and converts. Each run resumes.
 #[test]
 fn chat_resumes_after_kills() {
     let hub = served();
@@ -74,7 +74,7 @@ fn chat_resumes_after_kills() {
     while kills < 10 {
         hub.fault(Fault::on("model-0000").cut_after(300_000));
         let mut child = chat().stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
-        // always a little further, so that every stage is hit
+        // later each time, so that every stage is hit
         std::thread::sleep(Duration::from_millis(60 + 50 * kills));
         if child.try_wait().unwrap().is_some() {
             break;
@@ -112,7 +112,7 @@ fn unknown_names_and_reward_models_are_refused_before_fetching() {
             assert_eq!(output.status.code(), Some(2), "{line}");
         }
     }
-    // a repository that the table does not know: its config.json tells
+    // of a repository that is not in the table, config.json has the architecture
     let config = br#"{"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"}"#;
     let file = |name: &str, bytes: &[u8]| (name.to_owned(), bytes.to_vec());
     hub.add_files("me/scorer", vec![file("config.json", config), file("model.safetensors", &[0; 100_000])]);
@@ -140,7 +140,7 @@ fn doctor_prints_the_settings_without_the_token() {
     assert!(text.contains("with a token") && !text.contains(CANARY) && !text.contains("secret"), "{text}");
 }
 
-/// On a terminal there is one question, and Ctrl-C is an answer to it too.
+/// On a terminal the program asks once. Ctrl-C answers, too.
 #[test]
 fn terminal_is_asked_once() {
     let hub = served();
@@ -175,7 +175,7 @@ fn terminal_is_asked_once() {
     assert!(rest.contains("Paris") && !rest.contains("Go on?") && !rest.contains(CANARY), "{rest}");
 }
 
-/// Text is piped in, and somebody sits at the terminal.
+/// stdin is a pipe, and the terminal is there.
 #[test]
 fn question_is_asked_on_the_terminal_while_stdin_is_a_pipe() {
     let hub = served();
@@ -234,7 +234,7 @@ fn browser_address_is_a_name() {
     assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
     let made = hub.dir().join("cache/hub/allenai--tulu-tiny").join(&commit).join("tulu-tiny-Q8_0.gguf");
     assert!(made.is_file());
-    // an owner that is called like the mirror
+    // an owner with the name of the mirror
     let mut command = hub.command();
     let output =
         run(command.env("HF_ENDPOINT", "http://mirror").env("HF_HUB_OFFLINE", "1").args(["pull", "mirror/x"]), b"");
@@ -262,7 +262,7 @@ fn model_path_need_not_be_utf_8() {
     let output = run(hub.command().arg("convert").arg(&folder).args(["-q", "Q8_0", "-o"]).arg(&named), b"");
     assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
     assert!(hub.dir().join(OsStr::from_bytes(b"n\xff-Q8_0.gguf")).is_file());
-    // llama.cpp opens no such file; what is converted into the cache has a name that it can
+    // llama.cpp cannot open such a file; files in the cache have another name
     for verb in [&["chat"][..], &["bench", "-p", "1", "-n", "0"]] {
         let output = run(hub.command().args(verb).arg(&file), b"x");
         assert!(last_line(&output).contains("is not UTF-8, which llama.cpp cannot open; rename"), "{output:?}");
@@ -279,13 +279,13 @@ fn folder_without_a_checkpoint_is_refused() {
     for verb in [&["chat"][..], &["convert"]] {
         let output = run(hub.command().args(verb).arg(&folder), b"x");
         let line = last_line(&output);
-        let wanted = format!("{}: is no checkpoint folder: config.json is missing; ", folder.display());
+        let wanted = format!("{}: is not a checkpoint folder: config.json is missing; ", folder.display());
         assert!(line.contains(&wanted), "{line}");
     }
     fs::write(folder.join("a.gguf"), "").unwrap();
     let line = last_line(&run(hub.command().arg("chat").arg(&folder), b"x"));
     assert!(line.ends_with(&format!("give the file: {}", folder.join("a.gguf").display())), "{line}");
-    // an error is no absence
+    // an unreadable file is not a missing one
     fs::remove_file(folder.join("a.gguf")).unwrap();
     symlink("config.json", folder.join("config.json")).unwrap();
     let line = last_line(&run(hub.command().arg("chat").arg(&folder), b"x"));

@@ -1,4 +1,4 @@
-//! Passwords and tokens: no message and no file shows them, whatever a server sends back.
+//! Passwords and tokens are in no message and no file, whatever a server sends back.
 
 use crate::support::hub::checks::{ID, check, files_below, printed, pull, served, whole};
 use crate::support::hub::{CANARY, Fault, Server};
@@ -6,7 +6,7 @@ use crate::support::{last_line, run};
 use std::fs;
 use std::process::Command;
 
-/// The hub's address with a user's name and password in it.
+/// Sets HF_ENDPOINT to the hub's address with a user name and a password.
 fn with_password(hub: &Server, command: &mut Command) {
     let at = hub.url().strip_prefix("http://").unwrap();
     command.env("HF_ENDPOINT", format!("http://bob:PASSW0RDpassw0rd@{at}/"));
@@ -22,7 +22,7 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// Every failure that names a page, with a password in HF_ENDPOINT: it is in no message, and the page can be opened.
+/// Every error that names a web page, with a password in HF_ENDPOINT.
 #[test]
 fn password_of_the_endpoint_is_never_printed() {
     type Wrong = fn(Fault) -> Fault;
@@ -77,7 +77,7 @@ fn password_of_the_endpoint_is_never_printed() {
         );
         check(&hub, &output);
     }
-    // nor in any file
+    // no file has it
     let mut convert = hub.command();
     with_password(&hub, &mut convert);
     let output = run(convert.args(["convert", ID, "-q", "Q8_0", "--card", "-o"]).arg(hub.dir().join("out")), b"");
@@ -86,7 +86,7 @@ fn password_of_the_endpoint_is_never_printed() {
         let bytes = fs::read(&file).unwrap();
         assert!(!bytes.windows(8).any(|part| part == b"PASSW0RD"), "{}", file.display());
     }
-    // what cannot be an address is said without what may be a password or a token in it
+    // errors about an invalid address do not print a password or token in it
     for (name, value) in [
         ("HF_ENDPOINT", "http://bob:PASSW0RD"),
         ("HF_ENDPOINT", "ftp://bob:PASSW0RD@host"),
@@ -116,7 +116,7 @@ fn password_of_the_endpoint_is_used_without_a_token() {
     assert!(hub.cdn_requests().iter().all(|seen| seen.authorization.is_none()));
 }
 
-/// A server sends back what it was sent, in every form, and at every place where a message is cut.
+/// A server sends the token back in every encoding, and where the message is cut.
 #[test]
 fn returned_token_is_never_printed() {
     let encoded: String = CANARY.bytes().map(|b| format!("%{b:02X}")).collect();
@@ -138,7 +138,7 @@ fn returned_token_is_never_printed() {
         .collect();
     for (n, form) in forms.iter().enumerate() {
         let hub = served();
-        // where the message is cut: in the middle of it
+        // the message is cut in the middle of it
         let before = 300 - form.len() / 2 - n;
         let text = format!("{} {form} and more", "x".repeat(before));
         hub.fault(Fault::on("api/models").status(403).header("X-Error-Message", &text));
@@ -148,7 +148,7 @@ fn returned_token_is_never_printed() {
         assert!(pieces.iter().all(|piece| !line.contains(piece)), "{form}: {line}");
         check(&hub, &output);
     }
-    // in a file's name, the licence, a redirect and a message for a file
+    // in a file name, the licence, a redirect and the error of a file
     let hub = Server::start();
     let files = [CANARY, "config.json", "tokenizer.model", "model.safetensors"];
     hub.add_files("me/echo", files.map(|name| (name.to_owned(), name.as_bytes().to_vec())).into());

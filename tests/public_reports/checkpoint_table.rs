@@ -1,4 +1,4 @@
-//! Reports about checkpoints that need no more than a row: what the folder is changed to, and what is printed.
+//! Reports about checkpoints as a table: how the folder is changed, and what is printed.
 
 use super::folders::{Tensor, config, edit, plan, resize, weights, write};
 use crate::support::checkpoint::{INDEX, SHARDS, copy};
@@ -8,10 +8,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// What a folder is made into, exit code, and what must be said.
+/// A name, a function that changes the folder, the exit code, and a part of stderr.
 type Row = (&'static str, fn(&Path), i32, &'static str);
 
-/// Every weight in another type of the same bytes.
+/// Declares the bytes of every weight as another type.
 fn typed(dir: &Path, dtype: &str, width: u64) {
     weights(dir, |tensors| {
         for t in tensors.iter_mut() {

@@ -1,4 +1,4 @@
-//! Checkpoint folders for the reports: copies of the bundled one that a row changes, and what the program makes of them.
+//! Checkpoint folders for the reports, and what the program makes of them.
 
 use crate::support::checkpoint::{INDEX, SHARDS};
 use crate::support::{run, tulu_quant};
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-/// Puts the keys of `change` into the JSON file `name`; `null` takes a key out.
+/// Sets the keys of `change` in the JSON file `name`; `null` removes a key.
 pub(crate) fn edit(dir: &Path, name: &str, change: &Value) {
     let path = dir.join(name);
     let text = fs::read(&path).unwrap_or_else(|_| b"{}".to_vec());
@@ -30,7 +30,7 @@ pub(crate) struct Tensor {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// All tensors of the checkpoint in `dir`, changed, as one file in place of the two.
+/// Changes the tensors of the checkpoint in `dir`, and writes them to one file in place of the two.
 pub(crate) fn weights(dir: &Path, change: impl FnOnce(&mut Vec<Tensor>)) {
     let mut tensors: Vec<Tensor> = SHARDS.iter().flat_map(|name| read(&dir.join(name))).collect();
     change(&mut tensors);
@@ -71,7 +71,7 @@ fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
     out
 }
 
-/// Gives the vocabulary `rows` rows; new ones are zeros.
+/// Resizes the vocabulary to `rows` rows; new rows are zeros.
 pub(crate) fn resize(dir: &Path, rows: u64) {
     edit(dir, "config.json", &json!({"vocab_size": rows}));
     weights(dir, |tensors| {
@@ -82,16 +82,18 @@ pub(crate) fn resize(dir: &Path, rows: u64) {
     });
 }
 
+/// The golden file `name` as JSON.
 pub(crate) fn golden(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/public_reports").join(name);
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// The plan of a conversion of `source`, which says all notes and most errors and writes nothing.
+/// Runs `convert --dry-run`, which prints all notes and most errors and writes nothing.
 pub(crate) fn plan(source: &Path) -> Output {
     run(tulu_quant().arg("convert").arg(source).args(["-q", "Q8_0", "--dry-run"]), b"")
 }
 
+/// Converts `source` to a Q8_0 file beside it. Returns its path.
 pub(crate) fn converted(source: &Path) -> PathBuf {
     let out = source.with_file_name("out.gguf");
     let output = run(tulu_quant().arg("convert").arg(source).args(["-q", "Q8_0", "-o"]).arg(&out), b"");
@@ -99,7 +101,7 @@ pub(crate) fn converted(source: &Path) -> PathBuf {
     out
 }
 
-/// Text and ids of a conversation for the model in `path`.
+/// Text and token ids of a conversation with the model in `path`.
 pub(crate) fn prompt(path: &Path, messages: &Value) -> (String, Vec<u64>) {
     let output = run(tulu_quant().args(["prompt", "--json", "-i", "-"]).arg(path), messages.to_string().as_bytes());
     let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|err| panic!("{err}: {output:?}"));
@@ -107,10 +109,12 @@ pub(crate) fn prompt(path: &Path, messages: &Value) -> (String, Vec<u64>) {
     (said["text"].as_str().unwrap().to_owned(), ids)
 }
 
+/// Writes the file `name` in `dir`.
 pub(crate) fn write(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).unwrap();
 }
 
+/// Changes config.json.
 pub(crate) fn config(dir: &Path, change: Value) {
     edit(dir, "config.json", &change);
 }

@@ -1,5 +1,5 @@
-//! What users of other tools reported in public, tried on this program: each row of a table makes the input of one
-//! report, and says what must come out. Ids and texts of Transformers are goldens in `tests/golden/public_reports`.
+//! Public bug reports of other tools, tried on this program: each row of a table has the input of one report and the
+//! expected result. Ids and texts of Transformers are golden files in `tests/golden/public_reports`.
 
 mod checkpoint_table;
 mod folders;

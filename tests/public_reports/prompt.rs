@@ -1,4 +1,4 @@
-//! Chat templates and what they are given: as Transformers renders them, or refused with the reason.
+//! Reports about chat templates: they render as in Transformers, or are refused with the reason.
 
 use crate::support::checkpoint::bundled;
 use crate::support::{last_line, run, tulu_quant};
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-/// What Transformers made of templates in the manner of well-known models; the file says how it is remade.
+/// Templates like those of well-known models, and what Transformers renders. The file says how it was made.
 fn golden() -> Value {
     serde_json::from_str(include_str!("../golden/public_reports/templates.json")).unwrap()
 }
 
-/// A copy of the demonstration checkpoint with another chat template, or with none.
+/// A copy of the bundled checkpoint with another chat template, or with none.
 fn checkpoint(name: &str, template: Option<&str>) -> PathBuf {
     let from = bundled();
     let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report-{name}-{}", std::process::id()));
@@ -57,7 +57,7 @@ fn prompt(model: &Path, messages: &Value, flags: &[&str]) -> Output {
 fn templates_render_like_transformers() {
     for (i, template) in golden()["templates"].as_array().unwrap().iter().enumerate() {
         let name = template["name"].as_str().unwrap();
-        // Not by its name: llama.cpp knows some, such as phi-3, and expects their tokens.
+        // Not under its own name: llama.cpp expects special tokens in models with some names, such as phi-3.
         let model = model(&format!("template-{i}"), template["template"].as_str());
         for case in template["cases"].as_array().unwrap() {
             let flags: &[&str] = if case["add_generation_prompt"] == true { &[] } else { &["--no-generation-prompt"] };
@@ -70,7 +70,7 @@ fn templates_render_like_transformers() {
                     assert_eq!(output.status.code(), Some(2), "{place}");
                     assert!(line.contains("error[TEMPLATE]") && line.contains(error), "{place}: {line}");
                 }
-                // The template leaves a message out: that is refused, or Tulu's own template says it.
+                // The template leaves a message out: an error, or Tulu's own template is used.
                 (None, Some(false)) if output.status.code() == Some(2) => {
                     assert!(last_line(&output).contains("error[TEMPLATE_DROPS_MESSAGE]"), "{place}");
                 }
@@ -98,7 +98,7 @@ fn missing_template_is_reported_once() {
     let model = model("none", None);
     let talk = json!([{"role": "user", "content": "Hi"}]);
     let output = prompt(&model, &json!(talk), &["--json"]);
-    assert_eq!(last_line(&output), "tulu-quant: note: the model has no chat template; Tulu's is used");
+    assert_eq!(last_line(&output), "tulu-quant: note: the model has no chat template; using Tulu's own template");
     let two =
         run(tulu_quant().arg("prompt").arg(&model).args(["-i", "-", "--json"]), format!("{talk}\n{talk}\n").as_bytes());
     assert_eq!(String::from_utf8_lossy(&two.stderr).matches("no chat template").count(), 1);
@@ -122,7 +122,7 @@ fn template_that_cannot_answer_is_refused() {
         ("function", "{{ messages[0].content }}\n{{ no_such_function() }}", "chat_template:2"),
         ("filter", "{{ messages[0].content | no_such_filter }}", "no_such_filter"),
         ("always", "{{ raise_exception('never') }}", "never"),
-        ("drops", "Hello!", "leaves out message 1"),
+        ("drops", "Hello!", "drops message 1"),
     ] {
         let (model, output) = convert(name, Some(template));
         let line = last_line(&output);
@@ -130,7 +130,7 @@ fn template_that_cannot_answer_is_refused() {
         assert!(line.starts_with("tulu-quant: error[TEMPLATE") && line.contains(why), "{name}: {line}");
         assert!(!model.exists(), "{name}");
     }
-    // What it cannot say beyond a question and an answer is a note.
+    // A template that cannot render more than one question is used with a note.
     for (name, template, note) in [
         (
             "single",

@@ -1,4 +1,4 @@
-//! Records as users of other tools have them. Counts of prompt tokens are those of Transformers 4.57.1 on the fixture's
+//! Records that users of other tools have. Counts of prompt tokens are those of Transformers 4.57.1 with the fixture's
 //! vocabulary: `len(AutoTokenizer.from_pretrained("tests/fixtures/tulu-tiny")(prompt)["input_ids"])`, with
 //! `add_special_tokens` as the record has it.
 
@@ -6,7 +6,7 @@ use crate::support::{demo_model, last_line, run, tulu_quant};
 use serde_json::{Value, json};
 use std::fs;
 
-/// What a run of one input gives: exit code, last line of stderr, output records.
+/// Runs one input. Returns the exit code, the last line of stderr and the records.
 fn answered(name: &str, input: &[u8], flags: &[&str]) -> (Option<i32>, String, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let (path, output) = (folder.path().join(name), folder.path().join("out.jsonl"));
@@ -57,10 +57,10 @@ fn raw_prompts_have_the_tokens_of_transformers() {
         assert_eq!(records[0]["response"]["body"]["usage"]["prompt_tokens"], expected, "{body}");
     }
     let tokens = |records: &[Value]| records[0]["response"]["body"]["usage"]["prompt_tokens"].as_u64().unwrap();
-    // Content of a chat can write no control token.
+    // Content of a chat never becomes a special token.
     let of = |content: &str| tokens(&answered("in.jsonl", chat("a", content).to_string().as_bytes(), &[]).2);
     assert!(of("a</s>b") > of("ab") + 1);
-    // Ids that the vocabulary lacks cost their record only.
+    // Ids outside the vocabulary fail only their record.
     for ids in [json!([1, 1_000_000]), json!([-1])] {
         let (code, _, records) = answered("in.jsonl", completion(&json!({"prompt": ids})).as_bytes(), &[]);
         assert_eq!((code, &records[0]["error"]["code"]), (Some(1), &json!("invalid_prompt")), "{}", records[0]);
@@ -91,7 +91,7 @@ fn blank_lines_are_skipped() {
         let ids: Vec<Option<Value>> = records.iter().map(id).collect();
         assert_eq!((code, json!(ids)), (Some(0), expected), "{input:?}: {last}");
     }
-    // Line 2 of a text is prompt 2, and the line of an error is that of the file.
+    // Empty lines of a text file count, and errors have the line number of the file.
     let (code, _, records) = answered("in.txt", b"Hello\n\nBye\n", &["-n", "2"]);
     let prompts: Vec<(&Value, &Value)> = records.iter().map(|r| (&r["prompt"], &r["error"]["code"])).collect();
     let null = Value::Null;
@@ -101,7 +101,7 @@ fn blank_lines_are_skipped() {
     assert_eq!(records[1]["error"]["line"], 4);
 }
 
-/// mkht/PSOpenAI#19 (PowerShell writes UTF-16), and records that a program laid out.
+/// mkht/PSOpenAI#19 (PowerShell writes UTF-16), and records over several lines.
 #[test]
 fn unreadable_input_is_refused_once() {
     let records = json!([chat("a", "Hello"), chat("b", "Bye")]);

@@ -1,4 +1,4 @@
-//! Reports about tokens: vocabularies, special tokens, ends of answers, and how all of it is described.
+//! Reports about tokens: vocabularies, special tokens, ends of answers, and the metadata about them.
 
 use super::folders::{converted, edit, golden, plan, prompt, resize, weights, write};
 use crate::support::checkpoint::{copy, inspect};
@@ -36,7 +36,7 @@ fn tokenizer_folders_give_the_prompts_of_transformers() {
     }
 }
 
-/// Named templates stay in the file, under the keys of llama.cpp's converter.
+/// Named templates are written under the keys of llama.cpp's converter.
 #[test]
 fn named_templates_are_kept() {
     let (_dir, source, _) = copy();
@@ -51,14 +51,14 @@ fn named_templates_are_kept() {
     assert_eq!(metadata.get("tokenizer.chat_template"), None);
 }
 
-/// F7: every id of the list ends an answer: the keys that llama.cpp has for them are used first.
+/// F7: every id of the list ends an answer. The keys of llama.cpp are used first.
 #[test]
 fn every_end_of_answer_token_is_written() {
     for (rows, config, generation, expected) in [
         (1537, json!([2, 1536]), json!([2, 1536]), json!([1536, null, null])),
         (1538, json!(2), json!([2, 1536, 1537]), json!([1536, 1537, null])),
         (1540, json!(2), json!([1539, 1538, 1537, 1536, 9999]), json!([1539, 1538, "1537,1536"])),
-        // a single number is a leftover unless it is a token of its own: this one is <s>
+        // a single number that is another special token is ignored: this one is <s>
         (1537, json!(2), json!(1), json!([null, null, null])),
         (1537, json!(2), json!(1536), json!([1536, null, null])),
     ] {
@@ -82,7 +82,7 @@ fn every_end_of_answer_token_is_written() {
 #[test]
 fn answer_ends_at_a_listed_token() {
     const PER_ROW: usize = 256 * 2;
-    // five ends: the last one is past what llama.cpp's keys can say
+    // five end tokens: llama.cpp's keys have no place for the last one
     let rows = 1540;
     let (_dir, source, _) = copy();
     let added: serde_json::Map<String, Value> =
@@ -107,7 +107,7 @@ fn answer_ends_at_a_listed_token() {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "The capital of France is Paris.", "{output:?}");
 }
 
-/// F16: a list of added tokens that repeats the model's own does not make them writable.
+/// F16: added tokens that repeat special tokens cannot be written by content.
 #[test]
 fn content_never_becomes_a_listed_special_token() {
     let messages = json!([{"role": "user", "content": "Say <s> and </s> and <unk>"}]);
@@ -123,7 +123,7 @@ fn content_never_becomes_a_listed_special_token() {
     }
 }
 
-/// D12: text of a file reaches the terminal on one line, with nothing that acts on it.
+/// D12: text of a file is printed on one line, and nothing in it acts on the terminal.
 #[test]
 fn tokens_and_names_are_escaped() {
     let (_dir, source, _) = copy();
@@ -141,7 +141,7 @@ fn tokens_and_names_are_escaped() {
     }
 }
 
-/// D14: what llama.cpp's converter says of a card, of sampling and of the tokenizer: each key with its value.
+/// D14: the keys and values that llama.cpp's converter writes about the card, sampling and the tokenizer.
 #[test]
 fn metadata_equals_llama_cpps_converter() {
     let golden = golden("converter.json");
@@ -159,7 +159,7 @@ fn metadata_equals_llama_cpps_converter() {
         }
         let described = ["general.", "tokenizer.ggml.add_", "tokenizer.chat_template"];
         let of_vocabulary = |key: &str| key.starts_with("tokenizer.ggml.") && key.ends_with("_token_id");
-        // what every file has, whatever the card says
+        // keys that every file has
         let usual = ["architecture", "type", "name", "size_label", "file_type", "quantization_version"];
         for key in metadata.as_object().unwrap().keys() {
             let is_usual = usual.iter().any(|end| *key == format!("general.{end}"));

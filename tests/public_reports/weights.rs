@@ -72,7 +72,7 @@ fn rope_theta_is_read_from_transformers_5_configs() {
     }
 }
 
-/// P9, P10, and P2 for a GGUF: a file that is given in place of a folder or of a whole file.
+/// P9, P10, and P2 for a GGUF: a single file in place of a folder, and a part of a split file.
 #[test]
 fn single_file_in_place_of_a_folder_is_named() {
     let (_dir, source, _) = copy();
@@ -91,7 +91,7 @@ fn single_file_in_place_of_a_folder_is_named() {
     }
 }
 
-/// The second part of a split GGUF, which has little but the numbers of the parts.
+/// The second part of a split GGUF file, with only the numbers of the parts.
 fn split(dir: &Path) -> PathBuf {
     let mut bytes = b"GGUF\x03\0\0\0".to_vec();
     bytes.extend(0_u64.to_le_bytes());
@@ -108,7 +108,7 @@ fn split(dir: &Path) -> PathBuf {
     path
 }
 
-/// X1: a file that cannot be looked at does not count as one that is not there.
+/// X1: an unreadable file does not count as a missing one.
 #[test]
 fn unreadable_optional_file_is_an_error() {
     for name in [
@@ -127,7 +127,7 @@ fn unreadable_optional_file_is_an_error() {
     ] {
         let (_dir, source, _) = copy();
         let _ = fs::remove_file(source.join(name));
-        // a link to itself: every look through it fails, and not with "not found"
+        // a link to itself cannot be opened, and the error is not "not found"
         symlink(name, source.join(name)).unwrap();
         let output = plan(&source);
         let line = last_line(&output);

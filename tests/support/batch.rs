@@ -8,30 +8,35 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A folder with an input; the output and its journal lie beside it.
+/// A folder with an input, its output and its journal.
 pub(crate) struct Job {
     pub(crate) folder: TempDir,
 }
 
 impl Job {
+    /// A job whose input has these lines.
     pub(crate) fn new(lines: &[Vec<u8>]) -> Self {
         let job = Self { folder: tempfile::tempdir().unwrap() };
         fs::write(job.input(), lines.join(&b'\n')).unwrap();
         job
     }
 
+    /// The input file.
     pub(crate) fn input(&self) -> PathBuf {
         self.folder.path().join("in.jsonl")
     }
 
+    /// The output file.
     pub(crate) fn output(&self) -> PathBuf {
         self.folder.path().join("out.jsonl")
     }
 
+    /// The journal beside the output.
     pub(crate) fn journal(&self) -> PathBuf {
         self.folder.path().join("out.jsonl.journal")
     }
 
+    /// `batch` with the bundled model on one thread, with a context of 512 tokens unless `flags` have another.
     pub(crate) fn command(&self, flags: &[&str]) -> Command {
         let mut command = tulu_quant();
         command.arg("batch").arg(demo_model()).arg("-i").arg(self.input()).arg("-o").arg(self.output());
@@ -42,18 +47,19 @@ impl Job {
         command
     }
 
-    /// Runs to the end and gives the exit code and the last line of stderr.
+    /// Runs to the end. Returns the exit code and the last line of stderr.
     pub(crate) fn run(&self, flags: &[&str]) -> (Option<i32>, String) {
         let output = run(&mut self.command(flags), b"");
         (output.status.code(), last_line(&output))
     }
 
+    /// The records of the output.
     pub(crate) fn records(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.output()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Whole records in the journal.
+    /// Complete records of the journal.
     pub(crate) fn journaled(&self) -> Vec<String> {
         let bytes = fs::read(self.journal()).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -77,24 +83,29 @@ impl Job {
     }
 }
 
+/// An OpenAI chat line with at most 8 tokens of answer; `extra` is merged into its body.
 pub(crate) fn chat(id: &str, content: &str, extra: &Value) -> Vec<u8> {
     let mut body = json!({"model": "any", "messages": [{"role": "user", "content": content}], "max_tokens": 8});
     body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body}).to_string().into_bytes()
 }
 
+/// `n` chat lines with the ids r0, r1, ...
 pub(crate) fn many(n: usize) -> Vec<Vec<u8>> {
     (0..n).map(|i| chat(&format!("r{i}"), &format!("What is {i} and {}?", i + 1), &json!({"max_tokens": 24}))).collect()
 }
 
+/// The custom_id of each record; empty where there is none.
 pub(crate) fn ids(records: &[Value]) -> Vec<String> {
     records.iter().map(|record| record["custom_id"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// The ids of [`many`].
 pub(crate) fn expected_ids(n: usize) -> Vec<String> {
     (0..n).map(|i| format!("r{i}")).collect()
 }
 
+/// Sends the signal with this name, such as KILL.
 pub(crate) fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap().success());
 }

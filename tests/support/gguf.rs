@@ -1,10 +1,10 @@
-//! GGUF files with anything in them, written without the program's own writer.
+//! GGUF files with any content, written without the program's own writer, so that each checks the other.
 
 use std::fs;
 use std::path::Path;
 use tulu_quantize::gguf::{Array, Gguf, Value};
 
-/// A tensor with its bytes; the type is the id in the file, which ggml need not know.
+/// A tensor with its bytes. The type is the number in the file; ggml need not have it.
 #[derive(Clone, Debug)]
 pub(crate) struct Tensor {
     pub(crate) name: String,
@@ -13,7 +13,7 @@ pub(crate) struct Tensor {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Made {
     pub(crate) pairs: Vec<(String, Value)>,
@@ -21,7 +21,7 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// All of an existing file.
+    /// Reads an existing file.
     pub(crate) fn read(path: &Path) -> Self {
         let (bytes, gguf) = (fs::read(path).unwrap(), Gguf::open(path).unwrap());
         let of = |t: &tulu_quantize::gguf::TensorInfo| Tensor {
@@ -33,17 +33,19 @@ impl Made {
         Self { tensors: gguf.tensors.iter().map(of).collect(), pairs: gguf.pairs }
     }
 
+    /// Sets a key.
     pub(crate) fn put(&mut self, key: &str, value: Value) -> &mut Self {
         self.pairs.retain(|(k, _)| k != key);
         self.pairs.push((key.to_owned(), value));
         self
     }
 
+    /// The tensor with this name.
     pub(crate) fn tensor(&mut self, name: &str) -> &mut Tensor {
         self.tensors.iter_mut().find(|t| t.name == name).unwrap()
     }
 
-    /// The file's bytes, padded as `general.alignment` says.
+    /// The bytes of the file, aligned to `general.alignment`.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let find = |key: &str| self.pairs.iter().find(|(k, _)| k == key).and_then(|(_, v)| v.as_u64());
         let alignment = find("general.alignment").unwrap_or(32).max(1) as usize;
@@ -72,6 +74,7 @@ impl Made {
         out
     }
 
+    /// Writes the file.
     pub(crate) fn write(&self, path: &Path) {
         fs::write(path, self.encode()).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What the tests of the whole program share: the binary, folders, and files outside the repository.
+//! Helpers of the program's tests: the binary, checkpoints, the hub, terminals, and files outside the repository.
 
 pub(crate) mod batch;
 pub(crate) mod chat;
@@ -14,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::UNIX_EPOCH;
 
-/// The program under test, without the environment's settings.
+/// The program under test, without `TULU_QUANT_` variables of the environment.
 pub(crate) fn tulu_quant() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tulu-quant"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TULU_QUANT_")) {
@@ -23,7 +23,7 @@ pub(crate) fn tulu_quant() -> Command {
     command
 }
 
-/// A file of the evidence that lies beside the repository; tests that use it are ignored unless it is there.
+/// A file of `../shared`. Tests that use it are named `shared_` or `tools_` and ignored.
 pub(crate) fn shared(path: &str) -> PathBuf {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let root = std::env::var_os("TULU_QUANT_SHARED").map_or(beside, PathBuf::from);
@@ -36,7 +36,7 @@ pub(crate) fn shared(path: &str) -> PathBuf {
 pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // From another thread: the program may answer before it has read everything.
+    // From another thread: the program may write before it has read everything.
     let input = input.to_owned();
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
@@ -44,7 +44,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
     output
 }
 
-/// The sha256 of `bytes` in hexadecimal.
+/// The SHA-256 of `bytes` in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

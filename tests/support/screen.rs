@@ -1,5 +1,4 @@
 //! A terminal for tests: the program runs on a real pseudo-terminal, and a terminal emulator shows what it wrote.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 use rexpect::process::{PtyProcess, Signal, WaitStatus};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
@@ -11,17 +10,18 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// Nothing takes longer, not even on a busy machine.
+/// A test fails if it waits longer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The editor has the terminal mark what is pasted while it reads, and only then.
+/// The line editor switches bracketed paste on while it reads a line.
 const READING: &str = "\x1b[?2004h";
 
+/// A program on a pseudo-terminal.
 pub(crate) struct Terminal {
     process: PtyProcess,
     master: File,
     bytes: Receiver<Vec<u8>>,
     parser: vt100::Parser,
-    /// Everything that was written.
+    /// All bytes that the program wrote.
     pub(crate) raw: Vec<u8>,
     before: Termios,
 }
@@ -89,7 +89,7 @@ impl Terminal {
         self.master.write_all(bytes).unwrap();
     }
 
-    /// Types `text` and Enter, and waits for the next prompt; gives what was written meanwhile.
+    /// Types `text` and Enter, and waits for the next prompt. Returns the text that was written meanwhile.
     pub(crate) fn line(&mut self, text: &str) -> String {
         let mark = self.raw.len();
         self.keys(text);
@@ -103,7 +103,7 @@ impl Terminal {
         self.keys(&format!("\x1b[200~{}\x1b[201~", text.replace('\n', "\r")));
     }
 
-    /// Waits for a prompt that was written after `mark` bytes.
+    /// Waits for a prompt after the first `mark` bytes of [`Self::raw`].
     pub(crate) fn prompt_after(&mut self, mark: usize) {
         self.until("a prompt", |terminal| {
             let new = String::from_utf8_lossy(&terminal.raw[mark..]).into_owned();
@@ -111,12 +111,12 @@ impl Terminal {
         });
     }
 
-    /// Waits until `text` was written after `mark` bytes.
+    /// Waits for `text` after the first `mark` bytes of [`Self::raw`].
     pub(crate) fn text_after(&mut self, mark: usize, text: &str) {
         self.until(text, |terminal| String::from_utf8_lossy(&terminal.raw[mark..]).contains(text));
     }
 
-    /// Waits until the keys of signals make signals: the editor has given the terminal back.
+    /// Waits until the line editor has ended, so that Ctrl-C sends a signal.
     pub(crate) fn cooked(&mut self) {
         self.until("the end of input", |terminal| {
             tcgetattr(&terminal.master).is_ok_and(|now| now.local_modes.contains(LocalModes::ISIG))
@@ -132,7 +132,7 @@ impl Terminal {
         }
     }
 
-    /// Takes in what the program writes within `time`.
+    /// Reads what the program writes within `time`.
     pub(crate) fn take(&mut self, time: Duration) {
         if let Ok(bytes) = self.bytes.recv_timeout(time) {
             self.parser.process(&bytes);
@@ -140,7 +140,7 @@ impl Terminal {
         }
     }
 
-    /// What a person sees.
+    /// The text on the screen.
     pub(crate) fn screen(&self) -> String {
         let text = self.parser.screen().contents();
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
@@ -152,7 +152,7 @@ impl Terminal {
         self.process.signal(signal).unwrap();
     }
 
-    /// Waits for the end; the exit code. The terminal must be as it was before.
+    /// Waits for the end and returns the exit code. The terminal must have its first settings again.
     pub(crate) fn ended(&mut self) -> i32 {
         let began = Instant::now();
         let status = loop {
@@ -173,7 +173,7 @@ impl Terminal {
         status
     }
 
-    /// Waits until a signal has ended it; which one.
+    /// Waits until a signal has ended the program, and returns the signal.
     pub(crate) fn killed(&mut self) -> Signal {
         let began = Instant::now();
         loop {

@@ -1,5 +1,5 @@
-//! The cure for GCC's AMX miscompilation (README.md), seen in what the compiler of this machine makes of ggml's pattern.
-//! The CPU need not have AMX: nothing is run.
+//! The workaround for GCC's AMX miscompilation (README.md), tested on the assembly that the local compiler makes of
+//! ggml's pattern. The CPU need not have AMX: nothing is run.
 use std::path::Path;
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Our attention against ggml's own on the same numbers, and against sums in f64.
+//! Our attention against ggml's on the same numbers, and against the definition in f64.
 
 use llama_ext::attention::Attention;
 use llama_ext::f16_to_f32;
@@ -25,7 +25,7 @@ impl Noise {
     }
 }
 
-/// What a pool of cells looks like: `which(token, cell)` says what is seen.
+/// An attention over random numbers. `which(token, cell)` returns true if the token sees the cell.
 fn pool(
     seed: u32,
     (dim, n_head, n_head_kv): (usize, usize, usize),

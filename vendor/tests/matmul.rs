@@ -1,5 +1,5 @@
-//! Our matrix products against ggml's own on the same numbers, and against the products of the dequantized weights in f64:
-//! every path that runs here, every type, ragged shapes, extreme weights and columns. The seed is printed.
+//! Our matrix products against ggml's on the same numbers, and against products of the dequantized weights in f64:
+//! every path of this CPU, every type, ragged shapes, extreme weights and columns. The seed is printed.
 
 use llama_ext::cpu_check::ggml_product;
 use llama_ext::matmul::{Outcome, Product};
@@ -36,7 +36,7 @@ impl Random {
         usize::try_from(self.next() % n).unwrap()
     }
 
-    /// About normal.
+    /// An approximately normal number.
     fn bell(&mut self) -> f32 {
         (0..6).map(|_| (self.next() >> 40) as f32 / 8_388_608.0 - 1.0).sum::<f32>() * 0.7
     }
@@ -48,7 +48,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// What is special about the numbers.
+/// The kind of numbers.
 #[derive(Clone, Copy, Debug)]
 enum Numbers {
     Usual,
@@ -95,7 +95,7 @@ fn error(out: &[f32], right: &[f64]) -> f64 {
     out.iter().zip(right).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum()
 }
 
-/// Results of the paths that took the product, with their names.
+/// Results of the paths that this CPU can run, with their names.
 fn ours(product: &Product, n_threads: u16) -> Vec<(String, Vec<f32>)> {
     let done = |(name, outcome)| match outcome {
         Outcome::Done(out, _) => Some((name, out)),
@@ -105,8 +105,8 @@ fn ours(product: &Product, n_threads: u16) -> Vec<(String, Vec<f32>)> {
     product.compute(n_threads, 1).unwrap().into_iter().filter_map(done).collect()
 }
 
-/// ggml has one scale for 256 numbers of a column where the weights are in super-blocks: there our error is smaller by far, on
-/// every input. Elsewhere it has one for 32 and we have one for 16: smaller on the whole, but not where chance decides.
+/// With weights in super-blocks, ggml has one scale for 256 numbers of a column: our error is much smaller on every input.
+/// Otherwise it has one for 32 and we have one for 16: our error is smaller on average.
 #[test]
 fn error_is_never_above_that_of_ggml() {
     let mut random = Random(seed());
@@ -124,7 +124,7 @@ fn error_is_never_above_that_of_ggml() {
                     let found = error(&out, &right);
                     let most = if kind.block_size() == 256 { limit } else { 2.0 * limit };
                     assert!(found <= most, "{name} {kind} {numbers:?} {shape:?}: {found:e}, ggml {limit:e}");
-                    // shapes of many sizes count alike
+                    // every shape has the same weight
                     let size = right.iter().map(|x| x * x).sum::<f64>();
                     match sums.iter_mut().find(|(path, ..)| *path == name) {
                         Some(sum) => (sum.1, sum.2) = (sum.1 + found / size, sum.2 + limit / size),

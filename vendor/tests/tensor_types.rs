@@ -1,4 +1,4 @@
-//! llama.cpp's own type rules, asked through the shim, against the sizes published for the 13B models.
+//! llama.cpp's type rules, called through the shim, give the sizes published for the 13B models.
 
 use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, TypeRules, tensor_types};
 

@@ -1,4 +1,4 @@
-//! Streaming conversion: bytes and headers that change on the way are found, and only what they touched is fetched again.
+//! Streaming conversion finds wrong bytes and headers, and fetches only the files with them again.
 
 use super::{AROUND, Case};
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ fn corrupt_byte_refetches_one_file_only() {
         names.sort();
         let (second, len) = (names[1].clone(), case.server.files[names[1]].len() as u64);
         assert!(second.ends_with(ending));
-        // a low bit of a weight in the middle: the number is a number, so only the hash can tell
+        // the lowest bit of a weight: it stays a finite number, so only the hash finds it
         *case.server.corrupt.lock().unwrap() = Some((second.clone(), len / 2));
         let err = case.run().unwrap_err();
         assert!(matches!(err.code, Code::Sha256 | Code::ZipCrc), "{err}");
@@ -50,7 +50,7 @@ fn swapped(file: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// [`swapped`] in the pickle of a `.bin` file, with its CRC32 made right wherever it stands.
+/// [`swapped`] in the pickle of a `.bin` file, with a corrected CRC-32 everywhere.
 fn swapped_in_pickle(file: &[u8]) -> Vec<u8> {
     let end = file.windows(3).position(|part| part == b"u.P").unwrap() + 2;
     let begin = file.windows(3).position(|part| part == b"\x80\x02c").unwrap();
@@ -78,7 +78,7 @@ fn wrong_header_is_found_by_the_hash_of_the_file() {
     }
 }
 
-/// The run that believed the lie was stopped before the file that had it was complete.
+/// The run with the wrong header stops before the file is complete.
 #[test]
 fn resume_discards_data_converted_with_a_wrong_header() {
     for (case, lie) in [(Case::safetensors(), swapped as fn(&[u8]) -> Vec<u8>), (Case::bin(), swapped_in_pickle)] {

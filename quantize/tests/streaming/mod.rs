@@ -25,7 +25,7 @@ const REPOSITORY: &str = "owner/little";
 const REVISION: &str = "0123456789012345678901234567890123456789";
 const TYPES: [Ftype; 2] = [Ftype::Q4_0, Ftype::Q8_0];
 
-/// Gives the bytes of a folder, a few hundred at a time.
+/// Serves files, a few hundred bytes at a time.
 #[derive(Debug, Default)]
 struct Server {
     files: HashMap<String, Vec<u8>>,
@@ -38,11 +38,11 @@ struct Server {
     fail_after_long: AtomicUsize,
     /// Milliseconds that a long request takes.
     slow: AtomicU64,
-    /// Turns a byte of this file, here.
+    /// File and offset of a byte whose lowest bit is flipped.
     corrupt: Mutex<Option<(String, u64)>>,
-    /// Another content of files, which is given until weights are asked for.
+    /// False contents of files, served until the first request of weights.
     lies: Mutex<HashMap<String, Vec<u8>>>,
-    /// Bytes given and not yet taken by anybody, at most.
+    /// Bytes that are being sent now, and their maximum.
     flying: AtomicU64,
     most_flying: AtomicU64,
 }
@@ -88,7 +88,7 @@ impl RangeSource for Server {
     }
 }
 
-/// A checkpoint that is served, what is on this disk of it, and what a conversion of the whole folder makes.
+/// A served checkpoint, its small files on disk, and the files that a conversion of the whole folder makes.
 struct Case {
     _dir: TempDir,
     small: PathBuf,
@@ -105,7 +105,7 @@ fn outputs(dir: &Path) -> Vec<(Ftype, PathBuf)> {
 impl Case {
     fn new(write: impl Fn(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // the layout of the shared cache, so that the folder tells repository, revision and hashes as a listing does
+        // the layout of the shared cache, because it has repository, revision and hashes, as a listing has
         let root = dir.path().join("models--owner--little");
         let (whole, blobs) = (root.join("snapshots").join(REVISION), root.join("blobs"));
         write(&whole);
@@ -183,7 +183,7 @@ impl Case {
         listing(&self.out)
     }
 
-    /// What the outputs are called while they are made, in their order.
+    /// The partial files, in the order of the outputs.
     fn parts(&self) -> Vec<PathBuf> {
         let names = self.names();
         let part = |(_, path): &(Ftype, PathBuf)| {
@@ -196,7 +196,7 @@ impl Case {
         outputs(&self.out).iter().map(part).collect()
     }
 
-    /// The outputs are there, whole, and nothing else.
+    /// Asserts that there are the complete outputs and no other file.
     fn is_done(&self) {
         assert_eq!(self.names(), ["little-Q4_0.gguf", "little-Q8_0.gguf"]);
         for ((_, path), wanted) in outputs(&self.out).iter().zip(&self.wanted) {
@@ -204,16 +204,16 @@ impl Case {
         }
     }
 
-    /// No output has its name.
+    /// Asserts that no output has its final name.
     fn is_not_done(&self) {
         assert!(!self.names().iter().any(|name| name.ends_with(".gguf")), "{:?}", self.names());
     }
 }
 
-/// What opening may read of each file beside the weights.
+/// Bytes that opening may read of each file in addition to the weights.
 const AROUND: u64 = 200_000;
 
-/// Keeps the notes.
+/// Collects the notes.
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
 

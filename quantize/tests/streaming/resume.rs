@@ -1,4 +1,4 @@
-//! Streaming conversion resumes after every kind of interruption, and restarts where it must.
+//! Streaming conversion resumes after every kind of interruption, and restarts where it cannot.
 
 use super::{AROUND, Case, Notes, outputs, stopped};
 use crate::support::options;
@@ -45,7 +45,7 @@ fn resume_skips_journaled_segments() {
         }
         case.is_done();
         assert!(runs >= 3, "{runs} runs");
-        // each run loses at most what is in the window, and opens each file again
+        // each run loses at most the buffer, and opens each file again
         let lost = runs * (case.stream_options().buffer_bytes + AROUND * case.server.files.len() as u64);
         assert!(given <= case.total() + lost, "{given} bytes for {} in {runs} runs", case.total());
     }
@@ -135,7 +135,7 @@ fn other_types_restart_and_remove_the_old_partial_files() {
 #[test]
 fn resume_completes_interrupted_publish() {
     let case = stopped();
-    // as the process leaves it that was killed after the first of two files got its name
+    // as after a kill between the renames of two files
     let (mut lines, journal) = (Vec::new(), case.stream_options().journal);
     lines.push(fs::read_to_string(&journal).unwrap().lines().next().unwrap().to_owned());
     let text = r#"{"publishing":true}"#;
@@ -156,7 +156,7 @@ fn resume_completes_interrupted_publish() {
 fn resume_rejects_an_older_file_of_the_same_name_and_length() {
     let case = stopped();
     let parts = case.parts();
-    // as the process leaves it that was killed before the first of two files got its name
+    // as after a kill before the first rename
     let journal = case.stream_options().journal;
     let head = fs::read_to_string(&journal).unwrap().lines().next().unwrap().to_owned();
     let number = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
@@ -166,7 +166,7 @@ fn resume_rejects_an_older_file_of_the_same_name_and_length() {
     let text = format!("{{\"publishing\":true,\"files\":{{{}}}}}", files.trim_end_matches(','));
     let entry = format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()));
     fs::write(&journal, format!("{head}\n{entry}")).unwrap();
-    // a part is gone, and the name is that of another file of the same length
+    // a partial file is missing, and its final name belongs to another file of the same length
     fs::write(&paths[0].1, vec![0; case.wanted[0].len()]).unwrap();
     fs::remove_file(&parts[0]).unwrap();
     fs::write(&parts[1], &case.wanted[1]).unwrap();

@@ -1,12 +1,12 @@
-//! Lies in the pickle of `.bin` files, one row each: the code, and a part of the line that says where. Nothing is
-//! written, and nothing that a pickle names is executed.
+//! Hostile pickles in `.bin` files, one row each: the code, and a part of the line with the place. Nothing is written,
+//! and nothing is executed.
 
 use super::refused;
 use crate::fixtures;
 use crate::fixtures::torch::{Pickle, View, members, zip};
 use tulu_quantize::Code;
 
-/// A file whose data.pkl is this; it has one storage of 16 bytes.
+/// A file with this data.pkl and one storage of 16 bytes.
 fn pickled(pickle: &Pickle) -> Vec<u8> {
     zip(&members(&pickle.0, &[vec![0; 16]])).bytes
 }

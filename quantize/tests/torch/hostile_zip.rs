@@ -1,4 +1,4 @@
-//! Lies in the zip file that a `.bin` file is, one row each, and files that are cut.
+//! False zip structures of `.bin` files, one row each, and truncated files.
 
 use super::{convert_bin, refused};
 use crate::fixtures;
@@ -12,7 +12,7 @@ fn well_formed_file_converts() {
     convert_bin(&bin("BF16", &tensors).bytes).unwrap();
 }
 
-/// The members of the honest file, changed.
+/// The well-formed file with changed members.
 fn changed(change: impl FnOnce(&mut Vec<Member>)) -> Vec<u8> {
     let tensors = fixtures::Checkpoint::small(1).tensors();
     let kind = "BFloat16Storage";
@@ -23,7 +23,7 @@ fn changed(change: impl FnOnce(&mut Vec<Member>)) -> Vec<u8> {
     zip(&all).bytes
 }
 
-/// The honest file, some of its bytes replaced.
+/// The well-formed file with changed bytes.
 fn patched(change: impl FnOnce(&mut Zip)) -> Vec<u8> {
     let mut zip = bin("BF16", &fixtures::Checkpoint::small(1).tensors());
     change(&mut zip);
@@ -170,7 +170,7 @@ fn false_zip_structures_are_refused() {
     }
 }
 
-/// One member whose header lies in the data of another, everything else being in order.
+/// A file in which the header of one member is inside the data of another.
 fn overlapping() -> Vec<u8> {
     let inner = zip(&[member("archive/data/0", vec![7; 16])]);
     let inside = inner.bytes[..inner.lines[0]].to_vec();
@@ -183,7 +183,7 @@ fn overlapping() -> Vec<u8> {
     outer.bytes
 }
 
-/// Cut at every byte of its structure, and at some of its data: never anything but an error.
+/// Truncated at every byte of the structure, and at some of the data.
 #[test]
 fn truncated_file_is_refused_at_every_length() {
     let whole = bin("BF16", &fixtures::Checkpoint::small(1).tensors());

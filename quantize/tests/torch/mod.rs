@@ -10,7 +10,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 use tulu_quantize::{Code, Error, Ftype};
 
-/// Converts `bytes` as the only weights of the small checkpoint; nothing may be left when that fails.
+/// Converts the small checkpoint with `bytes` as its weights. If it fails, no file may be left.
 pub(super) fn convert_bin(bytes: &[u8]) -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     fixtures::Checkpoint::small(1).write_beside(dir.path());

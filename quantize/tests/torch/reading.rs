@@ -1,5 +1,5 @@
-//! PyTorch `.bin` checkpoints convert to the bytes that the same weights in safetensors give. The files in golden/ are of
-//! real PyTorch; the others are written by fixtures/torch.rs in the same layout.
+//! PyTorch `.bin` checkpoints convert to the same bytes as safetensors with the same weights. The files in golden/ are
+//! of real PyTorch; the others are written by fixtures/torch.rs in the same layout.
 
 use crate::fixtures;
 use crate::fixtures::torch::{Pickle, View, bin, member, members, zip};
@@ -22,7 +22,7 @@ fn try_convert(dir: &Path, to: &Path, types: &[Ftype]) -> Result<Vec<PathBuf>, E
     Ok(outputs.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Converts both folders (of one name, which the files carry) and compares every byte.
+/// Converts both folders, which have the same name, and compares every byte.
 fn assert_same(a: &Path, b: &Path, types: &[Ftype]) {
     llama_ext::log::capture(None);
     let out = tempfile::tempdir().unwrap();
@@ -33,7 +33,7 @@ fn assert_same(a: &Path, b: &Path, types: &[Ftype]) {
     }
 }
 
-/// `model` under two roofs: the twin in safetensors, and an empty folder.
+/// Two folders called `model`: one for safetensors, one for `.bin` files.
 fn roofs() -> (TempDir, PathBuf, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("safetensors/model"), dir.path().join("bin/model"));
@@ -44,7 +44,7 @@ fn both_ways(checkpoint: &fixtures::Checkpoint) {
     let (_dir, a, b) = roofs();
     checkpoint.write(&a);
     checkpoint.write_bin(&b);
-    // against_llama_quantize.rs has all the types: what is quantized does not depend on the file that it came from
+    // against_llama_quantize.rs has all types
     assert_same(&a, &b, &[checkpoint.lossless, Ftype::Q4_K_M, Ftype::Q5_1, Ftype::Q8_0]);
 }
 
@@ -78,7 +78,7 @@ fn golden() -> (fixtures::Checkpoint, Vec<Weights>) {
     (checkpoint, tensors)
 }
 
-/// The golden file `name` against the formula in safetensors of `dtype`, after `change`.
+/// Asserts that the golden file `name` equals safetensors of `dtype` with the same formula, after `change`.
 fn assert_golden(name: &str, dtype: Ftype, change: impl FnOnce(&mut Vec<Weights>)) -> Vec<String> {
     let (checkpoint, mut tensors) = golden();
     let checkpoint = fixtures::Checkpoint { lossless: dtype, ..checkpoint };
@@ -140,7 +140,7 @@ fn other_layouts_are_refused_by_name() {
     }
 }
 
-/// The folder of the small checkpoint with `bytes` as its weights, opened.
+/// Opens the small checkpoint with `bytes` as its weights.
 fn open_bin(bytes: &[u8]) -> Result<Checkpoint, Error> {
     let dir = tempfile::tempdir().unwrap();
     golden().0.write_beside(dir.path());
@@ -226,7 +226,7 @@ fn index_that_disagrees_with_the_shards_is_refused() {
     );
 }
 
-/// Flips a bit at the ends and in the middle of every storage in turn: weights change a little, nothing else would tell.
+/// Flips a bit at both ends and in the middle of every storage. The weights stay finite, so only the CRC-32 finds it.
 #[test]
 fn flipped_bit_in_any_storage_is_found_and_nothing_is_written() {
     let (_dir, _, b) = roofs();
@@ -267,7 +267,7 @@ fn storages(file: &[u8]) -> Vec<(String, usize, usize)> {
     all.filter(|(name, ..)| name.contains("/data/")).collect()
 }
 
-/// Larger views than golden/ has, so that spans and chunks are cut: a transposed matrix, and columns far apart.
+/// Views that are larger than a span or a chunk: a transposed matrix, and elements far apart.
 #[test]
 fn large_views_are_read_in_pieces() {
     let (_dir, a, b) = roofs();
@@ -318,7 +318,7 @@ fn torch_reproduces_the_golden_files() {
     let fresh = tempfile::tempdir().unwrap();
     let done = Command::new(python).arg(golden.join("make.py")).arg(fresh.path()).status().expect("Python starts");
     assert!(done.success());
-    // another version pickles and pads otherwise, and each file has a random id: what it means must be the same
+    // versions differ in pickling and padding, and each file has a random id: only the weights must be equal
     for name in ["plain.bin", "views.bin", "no-crc.bin"] {
         let (_dir, a, b) = roofs();
         golden_folder(&a, &golden.join(name));

@@ -7,14 +7,14 @@ use std::fs;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// `chat` with the repository's name; the GGUF file that it keeps is the one that `convert` makes.
+/// `chat` with the name of the repository.
 fn chat(case: &Case) -> Command {
     let mut command = case.hub.command();
     command.args(["chat", ID, "-p", "What is the capital of France?", "--temp", "0"]);
     command
 }
 
-/// It answers, from the right file, and the cache holds neither a part nor the weights.
+/// Asserts that it answers, that the cached file is that of `convert`, and that no partial file or weights are left.
 fn answers(case: &Case, output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("Paris"), "{output:?}");
@@ -48,7 +48,7 @@ fn chat_kills(number: u32) {
         drop(fs::remove_dir_all(case.hub.dir().join("cache")));
         drop(fs::remove_dir_all(case.hub.dir().join("hub")));
         case.hub.fault(Fault::on("").stall(Duration::from_millis(25)));
-        // moments spread over listing, small files, weights, load and answer
+        // at moments from the listing to the answer
         let moment = Duration::from_millis(u64::from(kill) * 1500 / u64::from(number));
         let mut child = chat(&case).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(moment);

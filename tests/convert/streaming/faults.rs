@@ -20,7 +20,7 @@ fn retries_on_a_faulty_connection() {
 #[test]
 fn corrupt_byte_reports_hash_error_and_refetches_one_file() {
     let case = Case::tiny();
-    // the lowest bit of a weight: any number is a number
+    // the lowest bit of a weight, so that it stays a finite number
     case.hub.fault(Fault::on("model-00002").corrupt_at(3_000_000));
     let output = case.convert();
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
@@ -60,7 +60,7 @@ fn permanent_error_prints_one_line_with_code() {
 #[test]
 fn header_that_changes_is_an_error_and_leaves_no_file() {
     let case = Case::tiny();
-    // nothing depends on this letter, so it is only the comparison that sees it
+    // no value depends on this letter: only the comparison of the two headers finds it
     let header = fs::read(bundled().join("model-00001-of-00002.safetensors")).unwrap();
     let at = header.windows(4).position(|part| part == b"\"pt\"").unwrap() + 1;
     case.hub.fault(Fault::on("model-00001").times(1).corrupt_at(at));

@@ -1,5 +1,5 @@
-//! Streaming conversion from outside: `convert` and `chat` of a repository on a loopback hub. Here is a case and what every
-//! run must hold; the tests are in the modules.
+//! Streaming conversion: `convert` and `chat` with a repository on a loopback hub. Here is a case and the checks after
+//! every run; the tests are in the modules.
 
 mod chat;
 mod faults;
@@ -18,12 +18,12 @@ const ID: &str = "allenai/tulu-tiny";
 
 const TYPES: &str = "Q4_K_M,Q8_0";
 
-/// A hub that serves `folder`, and what a conversion of the whole checkpoint makes of it.
+/// A hub that serves a checkpoint, and the files that a conversion of the downloaded checkpoint makes.
 struct Case {
     hub: Server,
     /// Bytes of the weight files.
     total: u64,
-    /// What opening may read of them twice: headers and directories, and what lies around them.
+    /// Bytes that may be fetched twice: headers and directories, and the bytes around them.
     around: u64,
     wanted: Vec<(String, Vec<u8>)>,
 }
@@ -41,7 +41,7 @@ impl Case {
         let lengths: Vec<u64> = weights.map(|e| e.metadata().unwrap().len()).collect();
         let total = lengths.iter().sum();
         let around = lengths.iter().map(|len| 2 * (len / 64).clamp(8 << 10, 256 << 10) + 150_000).sum();
-        // from the shared cache, which a second hub serves, so that this one's stays clean
+        // from a second hub, so that the cache of this one stays empty
         let other = Server::start();
         other.add(ID, folder);
         let out = other.dir().join("out");
@@ -64,7 +64,7 @@ impl Case {
         run(&mut command(&self.hub, &self.out()), b"")
     }
 
-    /// The files are there, whole, and nothing beside them; and the token is nowhere.
+    /// Asserts that there are exactly the expected files, and the token nowhere.
     fn is_done(&self, output: &Output) {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let found = outputs(&self.out());
@@ -73,7 +73,7 @@ impl Case {
         self.is_clean(output);
     }
 
-    /// No file looks whole, and the token is nowhere.
+    /// Asserts that no output has its final name, and that the token is nowhere.
     fn is_not_done(&self, output: &Output) {
         let found = outputs(&self.out());
         assert!(found.iter().all(|(name, _)| !name.ends_with(".gguf")), "{:?}", names(&found));
@@ -88,7 +88,7 @@ impl Case {
         }
     }
 
-    /// Bytes of weight files that were served since the last time.
+    /// Bytes of weight files that were served since the last call.
     fn served(&self) -> u64 {
         let n = [".safetensors", ".bin"].iter().map(|ending| self.hub.served(&format!("{ending}?"))).sum();
         self.hub.forget();
@@ -106,7 +106,7 @@ fn command_to(hub: &Server, out: &Path, types: &str) -> Command {
     command
 }
 
-/// Name and bytes of every file in `out`, in order.
+/// Name and bytes of every file in `out`, sorted.
 fn outputs(out: &Path) -> Vec<(String, Vec<u8>)> {
     let Ok(entries) = fs::read_dir(out) else { return Vec::new() };
     let read = |e: fs::DirEntry| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap());
@@ -119,7 +119,7 @@ fn names(files: &[(String, Vec<u8>)]) -> Vec<&str> {
     files.iter().map(|(name, _)| name.as_str()).collect()
 }
 
-/// Bytes of all files below `dir` that are not the outputs.
+/// Bytes of all files below `dir` except the outputs.
 fn disk_used(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     let of = |e: fs::DirEntry| {
@@ -133,7 +133,7 @@ fn disk_used(dir: &Path) -> u64 {
     entries.flatten().map(of).sum()
 }
 
-/// Bytes that the journal in `out` says are done.
+/// The number of bytes that are complete according to the journal in `out`.
 fn claimed(out: &Path) -> u64 {
     let files = outputs(out);
     let journal = files.iter().find(|(name, _)| name.ends_with(".tulu-journal"));
@@ -143,7 +143,7 @@ fn claimed(out: &Path) -> u64 {
     entries.filter_map(|entry| entry["arrived"].as_u64()).next_back().unwrap_or(0)
 }
 
-/// The command, started; its answers come slowly.
+/// Starts the command with a slow hub.
 fn start(case: &Case, stall: u64) -> Child {
     case.hub.fault(Fault::on("model").stall(Duration::from_millis(stall)));
     command(&case.hub, &case.out()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -179,7 +179,7 @@ fn kills(case: &Case, kills: u32, stall: u64, most: Duration) {
                 case.total
             );
         } else {
-            // killed at its very end: every file is whole or still has its other name
+            // killed at the end: every file with its final name is complete
             let found = outputs(&case.out());
             for (name, bytes) in found.iter().filter(|(name, _)| name.ends_with(".gguf")) {
                 assert!(case.wanted.iter().any(|(n, b)| n == name && b == bytes), "{name}");

@@ -74,7 +74,7 @@ fn dry_run_fetches_no_weights() {
     assert!(case.served() <= case.around && outputs(&case.out()).is_empty());
 }
 
-/// A checkpoint of real shape and layout, made by the tool beside the repository.
+/// A checkpoint of real shape and layout, made by the tool in `../shared`.
 fn from_tool(args: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());

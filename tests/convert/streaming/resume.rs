@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 #[test]
 fn other_types_leave_an_interrupted_run_alone() {
     let case = Case::tiny();
-    // of the second file the lowest bit of a weight is wrong
+    // the lowest bit of a weight of the second file is wrong
     case.hub.fault(Fault::on("model-00002").corrupt_at(3_000_000));
     let output = case.convert();
     case.is_not_done(&output);
     let begun = outputs(&case.out());
     assert_eq!(begun.len(), 3, "two parts and a journal: {:?}", names(&begun));
     case.hub.forget();
-    // other types, one of them in common, in whichever order
+    // other types, one of them in common, in any order
     let output = run(&mut command_to(&case.hub, &case.out(), "Q4_0"), b"");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is of a conversion to other types"), "{output:?}");

@@ -1,4 +1,4 @@
-//! What can go wrong with a request whose path contains a text: so many times, at one host or at both.
+//! Faults of requests whose path contains a text: a number of times, at one host or at both.
 
 use super::Host;
 use super::http::{self, Reply};
@@ -6,19 +6,19 @@ use std::time::Duration;
 
 #[derive(Clone)]
 enum Kind {
-    /// Another answer than the right one: status and headers.
+    /// Status and headers in place of the right answer.
     Answer(u16, Vec<(String, String)>),
     /// Status 200 and these bytes.
     Say(Vec<u8>),
-    /// The connection breaks after so many bytes of the body.
+    /// The connection breaks after this many bytes of the body.
     Cut(usize),
-    /// Content-Length is wrong by so many bytes.
+    /// Content-Length is wrong by this many bytes.
     LieLength(isize),
-    /// The byte at this offset of the file is another one.
+    /// The lowest bit of the byte at this offset of the file is flipped.
     Corrupt(usize),
-    /// The whole file, status 200, whatever range was asked for.
+    /// The whole file with status 200 for every range.
     IgnoreRange,
-    /// Another Content-Range than the right one.
+    /// A Content-Range in place of the right one.
     ContentRange(String),
     /// Silence before the body.
     Stall(Duration),
@@ -26,7 +26,7 @@ enum Kind {
     Html,
 }
 
-/// One thing that goes wrong.
+/// A fault.
 #[derive(Clone)]
 pub(crate) struct Fault {
     part: String,
@@ -36,26 +36,27 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    /// On requests whose path contains `part`: every time, unless [`Self::times`] says otherwise.
+    /// A fault of every request whose path contains `part`. Its kind is set by the methods below; status 500 if by none.
     pub(crate) fn on(part: &str) -> Self {
         Self { part: part.to_owned(), host: None, left: usize::MAX, kind: Kind::Answer(500, Vec::new()) }
     }
 
-    /// Only so many times.
+    /// Limits the number of faulty requests.
     pub(crate) fn times(self, left: usize) -> Self {
         Self { left, ..self }
     }
 
-    /// Only at one host.
+    /// Limits the fault to one host.
     pub(crate) fn at(self, host: Host) -> Self {
         Self { host: Some(host), ..self }
     }
 
+    /// Answers with this status and an HTML page.
     pub(crate) fn status(self, status: u16) -> Self {
         Self { kind: Kind::Answer(status, Vec::new()), ..self }
     }
 
-    /// A header of the answer; after [`Self::status`].
+    /// Adds a header. Call it after [`Self::status`].
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         if let Kind::Answer(_, headers) = &mut self.kind {
             headers.push((name.to_owned(), value.to_owned()));
@@ -63,53 +64,62 @@ impl Fault {
         self
     }
 
+    /// Adds the header with the Hub's error code.
     pub(crate) fn error_code(self, code: &str) -> Self {
         self.header("X-Error-Code", code)
     }
 
+    /// Redirects to `url`.
     pub(crate) fn redirect_to(self, url: &str) -> Self {
         self.status(302).header("Location", url)
     }
 
-    /// These bytes instead of the right ones, with status 200.
+    /// Sends these bytes with status 200.
     pub(crate) fn say(self, bytes: &[u8]) -> Self {
         Self { kind: Kind::Say(bytes.to_vec()), ..self }
     }
 
+    /// Breaks the connection after `bytes` bytes of the body.
     pub(crate) fn cut_after(self, bytes: usize) -> Self {
         Self { kind: Kind::Cut(bytes), ..self }
     }
 
+    /// Makes Content-Length wrong by `by` bytes.
     pub(crate) fn lie_length(self, by: isize) -> Self {
         Self { kind: Kind::LieLength(by), ..self }
     }
 
+    /// Flips a bit of the byte at `offset` of the file.
     pub(crate) fn corrupt_at(self, offset: usize) -> Self {
         Self { kind: Kind::Corrupt(offset), ..self }
     }
 
+    /// Sends the whole file for every range.
     pub(crate) fn ignore_range(self) -> Self {
         Self { kind: Kind::IgnoreRange, ..self }
     }
 
+    /// Sends this Content-Range.
     pub(crate) fn content_range(self, text: &str) -> Self {
         Self { kind: Kind::ContentRange(text.to_owned()), ..self }
     }
 
+    /// Waits before the body.
     pub(crate) fn stall(self, time: Duration) -> Self {
         Self { kind: Kind::Stall(time), ..self }
     }
 
+    /// Sends a page of HTML with the headers of the right answer.
     pub(crate) fn html(self) -> Self {
         Self { kind: Kind::Html, ..self }
     }
 
-    /// Whether it replaces the answer, not the data.
+    /// Returns true if the fault replaces the whole answer, false if it changes the data.
     pub(super) fn is_answer(&self) -> bool {
         matches!(self.kind, Kind::Answer(..) | Kind::Say(_))
     }
 
-    /// The first fault that fits, and one time less of it.
+    /// Returns the first fault that matches, and counts it down.
     pub(super) fn take(faults: &mut [Self], host: Host, path: &str, fits: impl Fn(&Self) -> bool) -> Option<Self> {
         let here = |f: &Self| f.left > 0 && f.host.is_none_or(|h| h == host) && path.contains(&f.part);
         let found = faults.iter_mut().find(|f| here(f) && fits(f))?;
@@ -117,6 +127,7 @@ impl Fault {
         Some(found.clone())
     }
 
+    /// The reply of a fault that replaces the whole answer.
     pub(super) fn answer(&self) -> Reply {
         if let Kind::Say(bytes) = &self.kind {
             return Reply::new(200, bytes.clone());
@@ -126,6 +137,7 @@ impl Fault {
         headers.iter().fold(Reply::new(*status, page), |reply, (name, value)| reply.with(name, value))
     }
 
+    /// The reply with `bytes`, changed by the fault.
     pub(super) fn data(&self, bytes: &[u8], range: Option<&str>) -> Reply {
         let mut reply = http::data(bytes, range);
         match &self.kind {

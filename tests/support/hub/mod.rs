@@ -23,14 +23,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// The token that must never be seen anywhere but at the hub itself.
 pub(crate) const CANARY: &str = "hf_CANARYcanaryCANARYcanary";
 
-/// Which of the two hosts.
+/// One of the two hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
     Hub,
     Cdn,
 }
 
-/// A request that arrived.
+/// A request that a host received.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) host: Host,
@@ -45,14 +45,14 @@ struct State {
     seen: Vec<Seen>,
     /// Body bytes that were sent, by path.
     served: HashMap<String, u64>,
-    /// Leave sizes and hashes out of the first listing, as some mirrors do.
+    /// The first listing has no sizes and hashes, as on some mirrors.
     bare_listing: bool,
     no_etags: bool,
-    /// What the model cards name, when it is not apache-2.0.
+    /// The licence of the model cards, if it is not apache-2.0.
     licence: Option<String>,
 }
 
-/// The two hosts; they end with the test program.
+/// The two hosts. They end with the test program.
 pub(crate) struct Server {
     state: Arc<Mutex<State>>,
     hub: String,
@@ -60,6 +60,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Starts both hosts on free ports, without repositories.
     pub(crate) fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         // macOS has one address on loopback, with two names
@@ -84,7 +85,7 @@ impl Server {
         self.state.lock().unwrap()
     }
 
-    /// Serves every file of `folder` as `id`; again: the branch moves on to them.
+    /// Serves every file of `folder` as `id`. A second call adds a commit to `main`.
     pub(crate) fn add(&self, id: &str, folder: &Path) {
         let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
         let files = entries.filter(|entry| entry.path().is_file());
@@ -97,17 +98,17 @@ impl Server {
         self.state().repos.entry(id.to_owned()).or_default().push(files);
     }
 
-    /// What the branch `main` is at.
+    /// The commit of the branch `main`.
     pub(crate) fn commit(&self, id: &str) -> String {
         self.state().repos[id].head().to_owned()
     }
 
-    /// Something goes wrong from now on.
+    /// Adds a fault.
     pub(crate) fn fault(&self, fault: Fault) {
         self.state().faults.push(fault);
     }
 
-    /// Nothing goes wrong any more, and nothing has been served.
+    /// Removes all faults, and forgets all requests and counts.
     pub(crate) fn forget(&self) {
         let mut state = self.state();
         state.faults.clear();
@@ -115,27 +116,27 @@ impl Server {
         state.served.clear();
     }
 
-    /// Nothing goes wrong any more.
+    /// Removes all faults.
     pub(crate) fn mend(&self) {
         self.state().faults.clear();
     }
 
-    /// The first listing tells no sizes and hashes: the tree does.
+    /// Leaves sizes and hashes out of the first listing; the tree has them.
     pub(crate) fn bare_listing(&self) {
         self.state().bare_listing = true;
     }
 
-    /// What every listing says of the licence.
+    /// Sets the licence of every listing.
     pub(crate) fn licence(&self, text: &str) {
         self.state().licence = Some(text.to_owned());
     }
 
-    /// No answer has an ETag.
+    /// Sends no ETag.
     pub(crate) fn no_etags(&self) {
         self.state().no_etags = true;
     }
 
-    /// Body bytes sent for files whose path contains `part`.
+    /// Body bytes that were sent for paths that contain `part`.
     pub(crate) fn served(&self, part: &str) -> u64 {
         self.state().served.iter().filter(|(path, _)| path.contains(part)).map(|(_, n)| n).sum()
     }
@@ -145,7 +146,7 @@ impl Server {
         self.state().seen.clone()
     }
 
-    /// Those at the other host.
+    /// All requests to the other host.
     pub(crate) fn cdn_requests(&self) -> Vec<Seen> {
         self.requests().into_iter().filter(|seen| seen.host == Host::Cdn).collect()
     }
@@ -155,12 +156,12 @@ impl Server {
         &self.hub
     }
 
-    /// `hub/` is the shared cache, `cache/` the program's own.
+    /// The folder with `hub/`, the shared cache, and `cache/`, the program's own.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The program, with this hub, caches of its own and a token.
+    /// The program with this hub, empty caches and a token.
     pub(crate) fn command(&self) -> Command {
         let mut command = tulu_quant();
         let prefixes = ["HF_", "HUGGING", "TRANSFORMERS_", "SSL_CERT"];

@@ -1,17 +1,18 @@
-//! A proxy that connects where it is asked to, and remembers where.
+//! An HTTP proxy for CONNECT requests, which records their targets.
 
 use super::http::{Connection, Reply};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+/// A running proxy; it ends with the test program.
 pub(crate) struct Proxy {
     url: String,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// One that works, or one that refuses with a status.
+    /// Starts a proxy that works, or one that refuses every request with the status `refuse`.
     pub(crate) fn start(refuse: Option<u16>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -26,11 +27,12 @@ impl Proxy {
         Self { url, asked }
     }
 
+    /// `http://127.0.0.1:PORT`.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// `HOST:PORT` of every connection it was asked for.
+    /// `HOST:PORT` of every CONNECT request.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

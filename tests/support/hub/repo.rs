@@ -19,18 +19,21 @@ pub(super) struct Stored {
 pub(super) struct Repo(Vec<(String, Vec<Stored>)>);
 
 impl Repo {
+    /// Adds a commit with these files.
     pub(super) fn push(&mut self, files: Vec<(String, Vec<u8>)>) {
         let files: Vec<Stored> = files.into_iter().map(|(path, bytes)| stored(path, bytes)).collect();
         let all: String = files.iter().map(|f| format!("{} {}\n", f.path, f.hash)).collect();
         self.0.push((hex(&sha1::Sha1::digest(all)), files));
     }
 
+    /// The commit of `main`.
     pub(super) fn head(&self) -> &str {
         &self.0.last().unwrap().0
     }
 
+    /// Commit and files of a revision.
     pub(super) fn at(&self, revision: &str) -> Option<(String, &Vec<Stored>)> {
-        // tags that begin with v1 are at the head too
+        // tags that begin with v1 are at the head, too
         let wanted = if revision == "main" || revision.starts_with("v1") { self.head() } else { revision };
         self.0.iter().find(|(commit, _)| commit == wanted).map(|(commit, files)| (commit.clone(), files))
     }
