@@ -160,7 +160,7 @@ fn damaged_conversation_is_refused() {
         (with("\"ids\": \"", "\"ids\": \"x "), "its ids are not numbers"),
         (with("\"temperature\": 0.0", "\"temperature\": -1.0"), "temperature"),
         (with("\"first_sent\": 0", "\"first_sent\": 1"), "first_sent is 1, which is not a message of the user"),
-        ("[]".to_owned(), "no saved conversation"),
+        ("[]".to_owned(), "is not a saved conversation: "),
     ]);
     for (text, why) in cases {
         fs::write(&other, &text).unwrap();
