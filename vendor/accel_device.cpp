@@ -9,11 +9,8 @@
 
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"
-#include "ggml-cpp.h"
 #include "ggml-cpu.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 
 namespace {

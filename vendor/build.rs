@@ -59,7 +59,7 @@ fn main() {
     // Each path is compiled for its own instruction set. The path for the CPU is chosen at run time.
     for (name, file, instructions) in PATHS {
         let mut path = path.clone();
-        // Without this flag GCC 12 removes the stores of some columns (-O3, SLP vectorizer). tests/product.rs detects it.
+        // Without this flag GCC 12 removes the stores of some columns (-O3, SLP vectorizer). tests/matmul.rs detects it.
         path.file(file).flag_if_supported("-fno-strict-aliasing");
         for flag in *instructions {
             path.flag_if_supported(flag);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Checkpoint::open ─► Plan::new ─► convert()      reads each tensor once, writes all types at once
-//!  checkpoint/         plan.rs      convert/
+//!  checkpoint/         plan/        convert/
 //! ```
 //!
 //! Memory is a few MiB for each thread, whatever the size of the model. There is no command line, no progress bar and

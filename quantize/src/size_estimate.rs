@@ -1,5 +1,5 @@
 //! Estimates the size of a GGUF file from the numbers in config.json alone, before a checkpoint is available. Tensors
-//! and types are chosen as in `plan.rs`.
+//! and types are chosen as in `plan/`.
 
 use crate::checkpoint::Config;
 use crate::gguf::{ALIGNMENT, align};

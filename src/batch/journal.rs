@@ -12,7 +12,7 @@ use super::format::Format;
 use super::identity::{CONTEXT_SIZE, Identity};
 use super::lock::lock;
 use super::manifest::Manifest;
-use super::output::{OutputFile, WrittenOutput};
+use super::output_file::{OutputFile, WrittenOutput};
 use super::paths::{beside, exists, is_folder};
 use super::record_key::{InputIndex, Key};
 use super::shard::Shard;

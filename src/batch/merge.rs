@@ -4,7 +4,7 @@
 use super::format::Format;
 use super::input::{Framing, InputFile, RecordReader};
 use super::manifest::Manifest;
-use super::output::{OutputFile, WrittenOutput};
+use super::output_file::{OutputFile, WrittenOutput};
 use super::paths::{beside, exists};
 use super::shard::Shard;
 use crate::error::{Code, Failure};
@@ -44,7 +44,7 @@ impl ShardOutputs {
                 part.belongs_to(other)?;
             }
             if let Some(other) = parts.get(&part.shard.index()) {
-                let what = format!("is shard {}, as {} is", part.shard, shown(&other.path));
+                let what = format!("is a duplicate of shard {} ({})", part.shard, shown(&other.path));
                 return Err(Failure::input(Code::PartDouble, what, "give each shard once").at(path));
             }
             parts.insert(part.shard.index(), part);
@@ -133,7 +133,7 @@ impl ShardOutput {
         let manifest = Manifest::read(path)?;
         let Some(shard) = manifest.shard else {
             let fix = "give outputs of runs with --shard I/N";
-            return Err(Failure::input(Code::Part, "was not written with --shard", fix).at(path));
+            return Err(Failure::input(Code::Part, "was written without --shard", fix).at(path));
         };
         Ok(Self { path: path.to_owned(), manifest, shard })
     }

@@ -1,6 +1,6 @@
 //! Runs a file of requests offline. Data flow: `input` (records as bytes) → `format` and `formats/` (bytes ↔ `record`) →
 //! `record_state` (the conversations of a record) → `runner` (keeps the decoder's slots busy) → `sink`: `journal` or
-//! `stdout_sink` → `output` and `manifest`. For several machines: `shard` and `merge`. What the answers depend on:
+//! `stdout_sink` → `output_file` and `manifest`. For several machines: `shard` and `merge`. What the answers depend on:
 //! `identity`. Flags and printing are in `commands/batch/`.
 
 mod defaults;
@@ -18,7 +18,7 @@ mod lock;
 pub(crate) mod manifest;
 mod merge;
 mod options;
-mod output;
+mod output_file;
 mod output_framing;
 pub(crate) mod paths;
 mod record;
@@ -39,7 +39,7 @@ pub(crate) use journal::{Journal, Totals};
 pub(crate) use manifest::Manifest;
 pub(crate) use merge::ShardOutputs;
 pub(crate) use options::RunOptions;
-pub(crate) use output::WrittenOutput;
+pub(crate) use output_file::WrittenOutput;
 pub(crate) use record_key::InputIndex;
 pub(crate) use runner::{RunObserver, RunStats, Runner};
 pub(crate) use shard::Shard;

@@ -145,7 +145,10 @@ impl Parameter {
     /// `PARAMETER` or `SAMPLING` for an invalid value; `parameters` are unchanged then.
     pub(super) fn set(&self, parameters: &mut Parameters, text: &str) -> Result<(), Failure> {
         let mut changed = parameters.clone();
-        let wrong = || Failure::input(Code::Parameter, format!("invalid value '{text}' for {}", self.name), self.help);
+        let wrong = || {
+            let what = format!("invalid value '{text}' for {}", self.name);
+            Failure::input(Code::Parameter, what, format!("see /set: {}", self.help))
+        };
         (self.set)(&mut changed, text).ok_or_else(wrong)?;
         changed.sampling = changed.sampling.check()?;
         *parameters = changed;
@@ -167,7 +170,7 @@ pub(super) struct Stored {
     #[serde(default)]
     frequency_penalty: f32,
     seed: u32,
-    /// Absent: until the window is full.
+    /// Absent: until the context is full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

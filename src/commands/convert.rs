@@ -87,8 +87,6 @@ pub(crate) struct Args {
     /// Quantize with ggml's own kernels: several times slower, same files
     #[arg(long, env = "TULU_QUANT_REFERENCE_KERNELS")]
     reference_kernels: bool,
-    #[command(flatten)]
-    fetch: FetchArgs,
     /// Run on N threads, 1 to 1024 [default: every core]
     #[arg(short, long, value_name = "N", env = "TULU_QUANT_THREADS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -96,6 +94,9 @@ pub(crate) struct Args {
     /// Print the plan and the result as JSON on stdout
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
+    // Last, because its heading holds for the options that follow.
+    #[command(flatten)]
+    fetch: FetchArgs,
 }
 
 /// Runs the subcommand.

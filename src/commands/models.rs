@@ -210,7 +210,7 @@ fn fitted(mut columns: Vec<Column>, width: Option<usize>) -> String {
         for name in &mut names.cells {
             let chars: Vec<char> = name.chars().collect();
             if chars.len() > room {
-                // both ends tell models apart
+                // names differ at both ends
                 let (head, tail) = ((room - 1).div_ceil(2), (room - 1) / 2);
                 *name = chars[..head].iter().chain(&['…']).chain(&chars[chars.len() - tail..]).collect();
             }

@@ -12,7 +12,7 @@ pub(crate) fn cache_dir() -> Result<PathBuf, Failure> {
             .ok_or_else(|| {
                 Failure::machine(
                     Code::Cache,
-                    "there is no home folder to keep models in",
+                    "there is no home folder for the cache",
                     "set TULU_QUANT_CACHE to a folder",
                 )
             })?,
@@ -36,7 +36,7 @@ pub(crate) fn conversations_dir() -> Result<PathBuf, Failure> {
     }
     directories::ProjectDirs::from("", "", "tulu-quant").map(|dirs| dirs.data_dir().join("conversations")).ok_or_else(
         || {
-            let what = "there is no home folder to keep conversations in";
+            let what = "there is no home folder for conversations";
             Failure::machine(Code::Conversations, what, "save to a file, or set TULU_QUANT_CONVERSATIONS to a folder")
         },
     )

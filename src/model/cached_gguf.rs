@@ -66,16 +66,16 @@ pub(crate) fn is_intact(path: &Path) -> Result<bool, Failure> {
 
 /// The checksum file of a cached file: `.sums/…` in the cache.
 pub(crate) fn checksum_file(path: &Path) -> Result<PathBuf, Failure> {
-    beside(path, "sum")
+    companion(path, "sum")
 }
 
 /// The lock file of a cached file: `.locks/…` in the cache.
 pub(crate) fn lock_file(path: &Path) -> Result<PathBuf, Failure> {
-    beside(path, "lock")
+    companion(path, "lock")
 }
 
 /// The path of a companion file, named by a hash of the path in the cache.
-fn beside(path: &Path, what: &str) -> Result<PathBuf, Failure> {
+fn companion(path: &Path, what: &str) -> Result<PathBuf, Failure> {
     let cache = super::app_dirs::cache_dir()?;
     let name = path.strip_prefix(&cache).unwrap_or(path);
     let digest = Sha256::digest(name.as_os_str().as_encoded_bytes());

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use tulu_quantize::hex;
+use tulu_quantize::{hex, sha256_of};
 
 /// Bytes at the beginning, where the metadata and the tensor table are.
 const HEAD: u64 = 4 << 20;
@@ -75,16 +75,22 @@ impl FullHash {
 /// The SHA-256 of a file in hexadecimal; `None` when a signal asked to stop.
 pub(super) fn sha256_of_file(path: &Path, interrupt: &Interrupt) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
-    let (mut hash, mut part) = (Sha256::new(), vec![0; 1 << 20]);
-    while interrupt.asked().is_none() {
-        match file.read(&mut part) {
-            Ok(0) => return Ok(Some(hex(&hash.finalize()))),
-            Ok(n) => hash.update(&part[..n]),
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            Err(err) => return Err(err),
+    let hashed = sha256_of(|block| {
+        loop {
+            if interrupt.asked().is_some() {
+                return Err(None);
+            }
+            match file.read(block) {
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map_err(Some),
+            }
         }
+    });
+    match hashed {
+        Ok(hash) => Ok(Some(hash)),
+        Err(None) => Ok(None),
+        Err(Some(err)) => Err(err),
     }
-    Ok(None)
 }
 
 #[cfg(test)]

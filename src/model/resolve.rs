@@ -52,9 +52,9 @@ pub(crate) fn trained_context(model: Option<&OsStr>) -> Option<u32> {
 fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let converted = ConvertedCache::for_repo(repo)?;
     let mut repo = repo.clone();
-    if let Some((kept, commit)) = converted.current(ftype)?.filter(|_| !fetch.refresh) {
-        if cached_gguf::is_intact(&kept)? {
-            return Ok(kept);
+    if let Some((gguf, commit)) = converted.current(ftype)?.filter(|_| !fetch.refresh) {
+        if cached_gguf::is_intact(&gguf)? {
+            return Ok(gguf);
         }
         // the recorded commit, not a newer one of the branch
         repo.revision = Some(commit);
@@ -62,17 +62,17 @@ fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
     let hub = Hub::from_env(interrupt)?;
     if let Some(folder) = hub.settings().cache.complete_snapshot(&repo)?.filter(|_| !fetch.refresh) {
         let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let kept = converted.gguf_path(&commit, ftype);
-        cached_gguf::ensure(&kept, false, interrupt, || convert_folder(&folder, ftype, &kept, interrupt))?;
+        let gguf = converted.gguf_path(&commit, ftype);
+        cached_gguf::ensure(&gguf, false, interrupt, || convert_folder(&folder, ftype, &gguf, interrupt))?;
         converted.record_commit(&commit)?;
-        return Ok(kept);
+        return Ok(gguf);
     }
     let listing = list_repo(&hub, &repo)?;
-    let kept = converted.gguf_path(&listing.commit, ftype);
-    cached_gguf::ensure(&kept, false, interrupt, || {
-        let (needed, outputs) = (listing.needed()?, [(ftype, kept.clone())]);
+    let gguf = converted.gguf_path(&listing.commit, ftype);
+    cached_gguf::ensure(&gguf, false, interrupt, || {
+        let (needed, outputs) = (listing.needed()?, [(ftype, gguf.clone())]);
         Confirmation::new(&hub, &listing, &needed, &outputs, fetch.keep_checkpoint)?.ask(&hub, fetch)?;
-        create_parent(&kept)?;
+        create_parent(&gguf)?;
         let options = ConvertOptions { threads: available_threads(), replace: true, reference_kernels: false };
         let recipe = QuantizeOptions::default();
         fetch_and_convert(&FetchJob {
@@ -87,7 +87,7 @@ fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
         .map(drop)
     })?;
     converted.record_commit(&listing.commit)?;
-    Ok(kept)
+    Ok(gguf)
 }
 
 /// Lists a repository. A failure names missing files when offline, or suggests a similar name.
@@ -111,21 +111,21 @@ fn missing_offline(hub: &Hub, repo: &RepoId, failure: Failure) -> Result<Failure
 
 fn bundled_gguf(ftype: Ftype, refresh: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let name = format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::bundle_hash());
-    let kept = app_dirs::cache_dir()?.join(name);
-    cached_gguf::ensure(&kept, refresh, interrupt, || {
+    let gguf = app_dirs::cache_dir()?.join(name);
+    cached_gguf::ensure(&gguf, refresh, interrupt, || {
         let unpacked =
             tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot unpack the model", &err))?;
-        convert_folder(&bundled::unpack(unpacked.path())?, ftype, &kept, interrupt)
+        convert_folder(&bundled::unpack(unpacked.path())?, ftype, &gguf, interrupt)
     })?;
-    Ok(kept)
+    Ok(gguf)
 }
 
 fn folder_gguf(dir: &Path, ftype: Ftype, refresh: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let full = std::fs::canonicalize(dir).map_err(|err| Failure::io(dir, "cannot open the folder", &err))?;
     check_is_checkpoint(dir)?;
-    let kept = app_dirs::cache_dir()?.join(cached_name(&full, ftype)?);
-    cached_gguf::ensure(&kept, refresh, interrupt, || convert_folder(&full, ftype, &kept, interrupt))?;
-    Ok(kept)
+    let gguf = app_dirs::cache_dir()?.join(cached_name(&full, ftype)?);
+    cached_gguf::ensure(&gguf, refresh, interrupt, || convert_folder(&full, ftype, &gguf, interrupt))?;
+    Ok(gguf)
 }
 
 /// Checks that a folder looks like a checkpoint.

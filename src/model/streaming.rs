@@ -91,7 +91,7 @@ impl CheckpointSource {
         let Some(remote) = &self.remote else { return Ok(convert(&self.checkpoint, plan, options, observer)?) };
         let arrival = remote.arrival(plan, journal);
         if !can_stream(&self.checkpoint, plan, &arrival) {
-            observer.note("has tensors that are views of each other, so it is fetched as a whole first");
+            observer.note("some tensors share a storage; downloading the whole checkpoint first");
             let needed = remote.ranges.listing.needed()?;
             let folder = remote.ranges.hub.pull(&remote.ranges.listing, &needed.all(), remote.connections)?;
             let whole = Checkpoint::open(&folder)?;

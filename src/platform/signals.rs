@@ -11,6 +11,7 @@ pub(crate) enum Signal {
     /// SIGINT, or Ctrl-C on Windows.
     CtrlC,
     /// SIGTERM.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "Windows reports none"))]
     Terminate,
     /// SIGHUP: the terminal is gone.
     Hangup,

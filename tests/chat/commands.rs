@@ -35,7 +35,7 @@ fn settings_are_set_and_shown() {
     }
     terminal.golden("set", &[]);
     terminal.line("/set");
-    assert!(terminal.screen().contains("repeat_last_n      how many of the last tokens"), "{}", terminal.screen());
+    assert!(terminal.screen().contains("repeat_last_n      number of recent tokens"), "{}", terminal.screen());
     leave(terminal);
 }
 
@@ -103,7 +103,7 @@ fn speeds_are_printed_on_request() {
     terminal.line("/set quiet");
     assert!(!terminal.line("Hello").contains("t/s"));
     assert!(terminal.line("/set n 2").contains("num_predict is 2"));
-    assert!(terminal.line("Hello").contains("cut: num_predict (-n) allows no more"));
+    assert!(terminal.line("Hello").contains("cut off at num_predict (-n) tokens"));
     leave(terminal);
 }
 
@@ -205,14 +205,14 @@ fn too_long_file_can_be_dropped() {
     fs::write(folder.path().join("big.txt"), "word and word\n".repeat(900)).unwrap();
     fs::write(folder.path().join("small.txt"), "Be brief.\n").unwrap();
     let mut terminal = on_terminal_at(&folder, &["-n", "8"]);
-    assert!(terminal.line("/read -").contains("nothing was read"));
+    assert!(terminal.line("/read -").contains("there are no attached files"));
     terminal.line("Hello");
     assert!(terminal.line("/read big.txt").contains("big.txt: 900 lines go before your next message"));
-    assert!(terminal.line("/show info").contains("big.txt: 900 lines before your next message; /read - drops it"));
+    assert!(terminal.line("/show info").contains("big.txt: 900 lines before your next message; /read - removes it"));
     let refused = terminal.line("What is your name?");
     assert!(refused.contains("the message alone makes a prompt of "), "{refused}");
-    assert!(refused.contains("; /read - drops what was read; shorten it, or give a larger -c"), "{refused}");
-    assert!(terminal.line("/read -").contains("1 file is dropped"));
+    assert!(refused.contains("; /read - removes the attached files; shorten it, or give a larger -c"), "{refused}");
+    assert!(terminal.line("/read -").contains("1 file was removed"));
     assert!(!terminal.line("/show info").contains("big.txt"));
     assert!(terminal.line("What is your name?").contains("Tulu"));
     assert!(terminal.line("/show prompt").contains("Hello\r\n"), "the conversation is as it was");
@@ -234,15 +234,15 @@ fn mistyped_commands_get_hints() {
     let folder = home();
     let mut terminal = on_terminal_at(&folder, &["-n", "8"]);
     for (line, words) in [
-        ("/usr/bin/env is what?", "put \"\"\" round it: \"\"\"/usr/bin/env is what?\"\"\""),
-        ("exit", "the command is /exit; to send the word, put \"\"\" round it"),
+        ("/usr/bin/env is what?", "put \"\"\" around it: \"\"\"/usr/bin/env is what?\"\"\""),
+        ("exit", "the command is /exit; to send the word, put \"\"\" around it"),
         ("quit", "the command is /quit"),
         ("help", "the command is /help"),
-        ("/set temperature", "temperature is 0; 0 takes the likeliest token always"),
-        ("/set parameter", "repeat_last_n      how many of the last tokens"),
-        ("/set num_ctx 4096", "leave, and give -c N"),
+        ("/set temperature", "temperature is 0 (sampling temperature; 0 is greedy)"),
+        ("/set parameter", "repeat_last_n      number of recent tokens"),
+        ("/set num_ctx 4096", "quit, then run chat with -c N"),
         ("/set overflow", "overflow is drop-oldest"),
-        ("/load nothing", "there is no saved conversation 'nothing'; there is: none is saved yet"),
+        ("/load nothing", "there is no saved conversation 'nothing'; saved ones: none yet"),
     ] {
         let said = terminal.line(line);
         assert!(said.contains(words), "{line}: {said}");
@@ -251,6 +251,6 @@ fn mistyped_commands_get_hints() {
     terminal.line("\"\"\"exit\"\"\"");
     assert!(terminal.line("/show prompt").contains("<|user|>\r\nexit\r\n"));
     terminal.line("/save trip");
-    assert!(terminal.line("/load nothing").contains("there is: trip"));
+    assert!(terminal.line("/load nothing").contains("saved ones: trip"));
     leave(terminal);
 }

@@ -67,9 +67,9 @@ fn damaged_kv_cache_is_not_used() {
         is_not_used(&file, &bytes, &[], "it is", &text);
     }
     for part in 0..12 {
-        is_not_used(&file, &whole[..whole.len() * part / 12], &[], "it is cut short", &text);
+        is_not_used(&file, &whole[..whole.len() * part / 12], &[], "it is truncated", &text);
     }
-    is_not_used(&file, &[whole.as_slice(), b"more"].concat(), &[], "it is cut short", &text);
+    is_not_used(&file, &[whole.as_slice(), b"more"].concat(), &[], "it is truncated", &text);
     let kv = file.with_extension("kv");
     fs::remove_file(&kv).unwrap();
     fs::create_dir(&kv).unwrap();
@@ -156,10 +156,10 @@ fn damaged_conversation_is_refused() {
         (with("\"version\": 1", "\"version\": 9"), "newer tulu-quant"),
         (with("tulu-quant conversation", "conversation"), "not a saved conversation"),
         (with("\"role\": \"assistant\"", "\"role\": \"tool\""), "message 2: its role"),
-        (with("\"role\": \"assistant\"", "\"role\": \"user\""), "message 2 is of the user instead of the assistant"),
+        (with("\"role\": \"assistant\"", "\"role\": \"user\""), "message 2 has the role user instead of assistant"),
         (with("\"ids\": \"", "\"ids\": \"x "), "its ids are not numbers"),
         (with("\"temperature\": 0.0", "\"temperature\": -1.0"), "temperature"),
-        (with("\"first_sent\": 0", "\"first_sent\": 1"), "where no turn begins"),
+        (with("\"first_sent\": 0", "\"first_sent\": 1"), "first_sent is 1, which is not a message of the user"),
         ("[]".to_owned(), "no saved conversation"),
     ]);
     for (text, why) in cases {
@@ -233,7 +233,7 @@ fn unsaved_conversation_is_kept_as_last() {
     let question = "What is the capital of France?";
     let kept = || fs::read_to_string(&last).unwrap();
     let none = run(&mut chat_at(&folder, &["--continue", "-p", "x"]), b"");
-    assert!(last_line(&none).contains("no conversation was kept yet"), "{none:?}");
+    assert!(last_line(&none).contains("there is no saved conversation"), "{none:?}");
     assert_eq!(none.status.code(), Some(2));
     // Without a message nothing is kept.
     leave(on_terminal_at(&folder, &[]));
@@ -241,11 +241,11 @@ fn unsaved_conversation_is_kept_as_last() {
     // Ctrl-D keeps it.
     let mut terminal = on_terminal_at(&folder, &[]);
     terminal.line(question);
-    assert!(leave(terminal).contains("`tulu-quant chat --continue` goes on with it"));
+    assert!(leave(terminal).contains("`tulu-quant chat --continue` resumes it"));
     assert!(kept().contains(question) && mode(&last) == 0o600);
     // Continued by a flag, by a name, with -p.
     let mut terminal = on_terminal_at(&folder, &["--continue"]);
-    assert!(terminal.screen().contains("1 turn; it is read again"), "{}", terminal.screen());
+    assert!(terminal.screen().contains("1 turn; it will be processed again"), "{}", terminal.screen());
     assert!(terminal.line("And of Italy?").contains("Rome"));
     assert!(terminal.line("/save").contains("give it a name"));
     assert!(terminal.line("/save last").contains("give another name"));

@@ -44,7 +44,7 @@ fn every_script_can_be_typed() {
     // Bytes that are not UTF-8 are refused, and the session continues.
     let mark = terminal.raw.len();
     terminal.raw_keys(b"\xff\xfe\r");
-    terminal.text_after(mark, "not UTF-8");
+    terminal.text_after(mark, "not valid UTF-8");
     terminal.prompt_after(mark);
     terminal.keys("\x15");
     assert!(terminal.line("Hello").len() > 5);
@@ -79,7 +79,7 @@ fn terminal_can_be_resized() {
 #[test]
 fn typed_role_markers_are_flagged() {
     let (_folder, mut terminal) = on_terminal(&["--temp", "0"]);
-    assert!(terminal.line("Hi <|assistant|> there").contains("takes for the beginning of a turn"));
+    assert!(terminal.line("Hi <|assistant|> there").contains("begins a turn for the model"));
     assert!(terminal.line("Hi </s> there").contains("plain text to the model"));
     leave(terminal);
 }
@@ -199,7 +199,7 @@ fn ctrl_c_clears_the_line_and_up_restores_it() {
     // On an empty line the first Ctrl-C prints a note and the second exits.
     let mark = terminal.raw.len();
     terminal.keys("\x03");
-    terminal.text_after(mark, "Ctrl-C again, Ctrl-D or /exit leaves");
+    terminal.text_after(mark, "press Ctrl-C again, Ctrl-D or /exit to quit");
     terminal.prompt_after(mark);
     terminal.keys("\x03");
     assert_eq!(terminal.ended(), 130);
@@ -228,7 +228,7 @@ fn history_can_be_switched_off() {
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     let mut terminal = on_terminal_at(&folder, &["-n", "4"]);
-    assert_eq!(terminal.screen().matches("what is typed is not kept").count(), 1, "{}", terminal.screen());
+    assert_eq!(terminal.screen().matches("the input history is not kept").count(), 1, "{}", terminal.screen());
     assert!(terminal.line("Hello").len() > 5);
     assert!(!terminal.line("Hello").contains("is not kept"));
     leave(terminal);

@@ -16,7 +16,7 @@ fn oldest_turns_are_dropped_when_the_context_is_full() {
             break;
         }
     }
-    assert!(told.contains("the model no longer sees the"), "{}", terminal.screen());
+    assert!(told.contains("is full: dropped the "), "{}", terminal.screen());
     let prompt = terminal.line("/show prompt");
     let sent = &prompt[prompt.find("<|system|>").unwrap()..];
     assert!(sent.starts_with("<|system|>\r\nBe brief.\r\n<|user|>\r\nQuestion "), "{sent}");
@@ -26,7 +26,7 @@ fn oldest_turns_are_dropped_when_the_context_is_full() {
     assert!(terminal.line("/export all.md").contains("written"));
     let alone = terminal.line(&"word ".repeat(400));
     assert!(alone.contains("the message alone makes a prompt of"), "{alone}");
-    assert!(alone.contains("the window holds 256"), "{alone}");
+    assert!(alone.contains("the context size is 256"), "{alone}");
     let whole = fs::read_to_string(_folder.path().join("all.md")).unwrap();
     assert!(whole.contains("Question 0:"), "{whole}");
     leave(terminal);
@@ -45,7 +45,7 @@ fn overflow_counts_all_dropped_turns() {
     let mut counts = Vec::new();
     for turn in 0..24 {
         let said = terminal.line(&format!("Question {turn}: what is the capital of France, and what of Italy?"));
-        if let Some((_, rest)) = said.split_once("no longer sees the ") {
+        if let Some((_, rest)) = said.split_once("is full: dropped the ") {
             counts.push(rest.split(' ').next().unwrap().parse::<usize>().unwrap());
             let info = terminal.line("/show info");
             assert!(info.contains(&format!("the {} oldest turn", counts[counts.len() - 1])), "{counts:?}: {info}");
@@ -65,5 +65,5 @@ fn repeated_p_drops_turns_only_on_request() {
     assert!(last_line(&output).contains("error[CONTEXT_LENGTH]"), "{}", last_line(&output));
     let output = run(chat(&args).args(["--on-overflow", "drop-oldest"]), b"");
     assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("the model no longer sees"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is full: dropped the "), "{output:?}");
 }

@@ -221,7 +221,7 @@ fn new_conversation_keeps_the_common_prefix() {
     session.send_line("/clear").unwrap();
     session.exp_string("a new conversation").unwrap();
     session.send_line("/system Be brief.").unwrap();
-    session.exp_string("another system message").unwrap();
+    session.exp_string("system message changed").unwrap();
     let (new, cached, _) = say(&mut session, "Hello");
     assert!(new + cached > first);
     session.send_line("/exit").unwrap();
@@ -244,7 +244,7 @@ fn ctrl_c_stops_the_answer_not_the_session() {
 fn full_context_is_reported() {
     let mut session = terminal(&[&ENDLESS[..], &["-c", "256", "--on-overflow", "error"]].concat());
     session.send_line("Tell me a story.").unwrap();
-    session.exp_string("the window is full").unwrap();
+    session.exp_string("the context is full").unwrap();
     session.send_line("Go on.").unwrap();
     session.exp_string("no longer fits").unwrap();
     session.send_line("/clear").unwrap();

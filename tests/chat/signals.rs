@@ -50,7 +50,7 @@ fn ctrl_c_twice_exits_and_restores_the_terminal() {
     let (_folder, mut terminal) = on_terminal(&ENDLESS);
     let mark = terminal.raw.len();
     terminal.keys("\x03");
-    terminal.text_after(mark, "Ctrl-C again, Ctrl-D or /exit leaves");
+    terminal.text_after(mark, "press Ctrl-C again, Ctrl-D or /exit to quit");
     terminal.prompt_after(mark);
     terminal.keys("\x03");
     assert_eq!(terminal.ended(), 130);

@@ -112,7 +112,7 @@ fn text_ids_and_json_agree() {
 fn bad_input_is_named() {
     let vocab = demo_model();
     for (flag, input, code, why) in [
-        ("--json", "", "EMPTY", "holds no conversation"),
+        ("--json", "", "EMPTY", "contains no conversation"),
         ("--json", "[", "JSON", "line 1"),
         (
             "--json",

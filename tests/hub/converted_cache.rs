@@ -44,7 +44,7 @@ fn damaged_model_is_converted_again() {
             damage(&mut bytes);
             fs::write(&file, &bytes).unwrap();
             let said = assert_answered(&ask(&hub, model));
-            assert!(said.contains("is damaged and is made again"), "{name} {model:?}: {said}");
+            assert!(said.contains("is damaged; it is made again"), "{name} {model:?}: {said}");
             assert!(fs::read(&file).unwrap() == right, "{name} {model:?}");
         }
         // as left by an earlier version of the program
@@ -53,7 +53,7 @@ fn damaged_model_is_converted_again() {
         let said = assert_answered(&ask(&hub, model));
         assert!(!said.contains("damaged"), "{said}");
         fs::write(&file, &right[..right.len() - 1000]).unwrap();
-        assert!(assert_answered(&ask(&hub, model)).contains("is damaged and is made again"));
+        assert!(assert_answered(&ask(&hub, model)).contains("is damaged; it is made again"));
         assert!(fs::read(&file).unwrap() == right && sums.is_dir());
         // --refresh converts again what needs no network, and replaces damaged files
         fs::write(&file, "x").unwrap();
@@ -126,7 +126,7 @@ fn waiting_process_uses_the_conversion_of_the_other() {
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!(rest.contains("stopped by SIGTERM; the same command goes on where it was"), "{rest}");
+    assert!(rest.contains("stopped by SIGTERM; run the same command again to resume"), "{rest}");
     let (mut child, _lines) = spawn();
     drop(held);
     let mut answer = String::new();

@@ -166,7 +166,7 @@ fn dry_run_of_pull_lists_what_would_be_fetched() {
     for model in ["tulu-2-7b:Q8_0", "tulu-tiny:Q8_0", "tulu-2-7b:Q4", "me/mine@v1:latest"] {
         let output = run(hub.command().args(["pull", model]), b"");
         let line = last_line(&output);
-        assert!(line.contains("error[REQUEST]") && line.contains("is not for pull"), "{model}: {line}");
+        assert!(line.contains("error[REQUEST]") && line.contains("pull does not accept NAME:TYPE"), "{model}: {line}");
         assert_eq!(output.status.code(), Some(2));
     }
     for flag in ["--yes", "--keep-checkpoint"] {

@@ -214,10 +214,7 @@ fn impossible_sizes_are_refused() {
             hub.fault(Fault::on("api/models").say(weights(sizes).to_string().as_bytes()));
             let output = run(hub.command().env("TULU_QUANT_HUB_TRIES", "1").args(args), b"");
             let line = last_line(&output);
-            assert!(
-                line.contains("error[HUB_ANSWER]: ") && line.contains("which no repository has"),
-                "{sizes:?}: {line}"
-            );
+            assert!(line.contains("error[HUB_ANSWER]: ") && line.contains("which is too large"), "{sizes:?}: {line}");
             assert_eq!(output.status.code(), Some(3), "{line}");
         }
     }

@@ -98,7 +98,7 @@ fn advice_matches_the_situation() {
         last_line(&output).rsplit_once("; ").unwrap().1.to_owned()
     };
     assert_eq!(advice("api/models", |f| f.status(503), true), "run it again later");
-    assert_eq!(advice("model-00001", |f| f.status(503), true), "run it again later: it goes on where it was");
+    assert_eq!(advice("model-00001", |f| f.status(503), true), "run it again later to resume");
     assert_eq!(advice("api/models", |f| f.status(200), true), "check HF_ENDPOINT and the proxy");
     let missing = |f: Fault| f.status(404);
     assert!(advice("api/models", missing, false).ends_with("a private one needs HF_TOKEN"));

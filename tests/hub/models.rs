@@ -97,7 +97,7 @@ fn local_models_are_listed_and_removed() {
     let output = remove(&[tiny, "-y"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("its checkpoint, 11.1 MB, stays: "), "{output:?}");
     assert_eq!(list(&["allenai"]), [&*of_hub[2]]);
-    assert!(last_line(&remove(&[tiny, "-y"])).contains("as a checkpoint only"));
+    assert!(last_line(&remove(&[tiny, "-y"])).contains("is only on disk as a checkpoint"));
     for name in ["my-model", "tulu-tiny"] {
         assert_eq!(remove(&[name, "--yes"]).status.code(), Some(0));
     }

@@ -279,7 +279,7 @@ fn folder_without_a_checkpoint_is_refused() {
     for verb in [&["chat"][..], &["convert"]] {
         let output = run(hub.command().args(verb).arg(&folder), b"x");
         let line = last_line(&output);
-        let wanted = format!("{}: is no checkpoint folder: config.json is missing; ", folder.display());
+        let wanted = format!("{}: is not a checkpoint folder: config.json is missing; ", folder.display());
         assert!(line.contains(&wanted), "{line}");
     }
     fs::write(folder.join("a.gguf"), "").unwrap();

@@ -112,7 +112,7 @@ const ROWS: &[Row] = &[
             fs::write(&path, [fs::read(&path).unwrap(), vec![0x12, 2, 0x18, 1]].concat()).unwrap();
         },
         2,
-        "is a SentencePiece model of type UNIGRAM; BPE is read",
+        "is a SentencePiece model of type UNIGRAM; only BPE",
     ),
     (
         "P1 an adapter inside",
@@ -154,7 +154,7 @@ const ROWS: &[Row] = &[
         "P1 an unknown prefix",
         |dir| weights(dir, |tensors| tensors.iter_mut().for_each(|t| t.name = format!("wrapped.{}", t.name))),
         2,
-        "every name here begins with 'wrapped.', which no LLaMA model has",
+        "all tensor names begin with 'wrapped.', unlike those of a LLaMA model",
     ),
     (
         "P2 weights",
@@ -217,7 +217,7 @@ const ROWS: &[Row] = &[
             fs::remove_file(dir.join(SHARDS[1])).unwrap();
         },
         2,
-        "has 1 shards, neither model.safetensors.index.json nor model-00002-of-00002.safetensors",
+        "has 1 shards, but neither model.safetensors.index.json nor model-00002-of-00002.safetensors",
     ),
     (
         "P5 an adapter with config.json",
@@ -245,7 +245,7 @@ const ROWS: &[Row] = &[
         "P7 shards and one file",
         |dir| fs::copy(dir.join(SHARDS[0]), dir.join("model.safetensors")).map(drop).unwrap(),
         0,
-        "note: model.safetensors is here too; the shards that model.safetensors.index.json names are read",
+        "note: model.safetensors is present too; the shards that model.safetensors.index.json names are read",
     ),
     (
         "P8 a resized vocabulary",
@@ -280,7 +280,7 @@ const ROWS: &[Row] = &[
             edit(dir, "tokenizer_config.json", &json!({"added_tokens_decoder": {"2": token}}));
         },
         0,
-        "note: tokenizer_config.json: '</s>' takes spaces beside it",
+        "note: tokenizer_config.json: '</s>' has lstrip, rstrip or single_word set",
     ),
     (
         "P21 a link whose target is gone",

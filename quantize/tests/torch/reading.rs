@@ -168,7 +168,7 @@ fn index_without_shards_is_ignored() {
     fs::copy(a.join("model.safetensors.index.json"), b.join("model.safetensors.index.json")).unwrap();
     assert_same(&a, &b, &[Ftype::BF16]);
     let notes = Checkpoint::open(&b).unwrap().notes;
-    assert_eq!(notes, ["model.safetensors.index.json is here without its shards, so the .bin files are read"]);
+    assert_eq!(notes, ["model.safetensors.index.json is present without its shards, so the .bin files are read"]);
     let shard = "model-00002-of-00002.safetensors";
     fs::copy(a.join(shard), b.join(shard)).unwrap();
     assert_eq!(Checkpoint::open(&b).unwrap_err().code, Code::IndexShards);

@@ -59,7 +59,7 @@ pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fai
         _ => match parameters::find(name) {
             // The name alone prints the value, except for /set stop, which removes all stop strings.
             Some(row) if value.is_empty() && row.name != "stop" => {
-                note(&format!("{} is {}; {}", row.name, (row.show)(&session.chat.parameters), row.help));
+                note(&format!("{} is {} ({})", row.name, (row.show)(&session.chat.parameters), row.help));
             }
             Some(row) => {
                 row.set(&mut session.chat.parameters, value)?;

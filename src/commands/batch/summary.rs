@@ -45,7 +45,7 @@ impl Summary {
             note(&format!("the failed records are in {}", shown(errors)));
         }
         if self.totals.failed > 0 {
-            note("use --retry-errors to retry the failed records");
+            note("failed records are tried again with --retry-errors");
         }
     }
 

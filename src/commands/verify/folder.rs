@@ -195,8 +195,11 @@ fn report(dir: &Path, files: &[CheckedFile], notes: &[String]) -> String {
         out += &format!("  WRONG: {}: {}\n", name(file), one_line(problem));
     }
     let good = files.iter().all(|file| file.problems.is_empty());
-    out +=
-        if good { "  nothing is wrong\n" } else { "  the checkpoint is damaged: fetch the files named above again\n" };
+    out += if good {
+        "  nothing is wrong\n"
+    } else {
+        "  the checkpoint is damaged: download the files named above again\n"
+    };
     out
 }
 

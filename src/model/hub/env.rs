@@ -180,7 +180,7 @@ fn home() -> Result<PathBuf, Failure> {
         .or_else(|| path("XDG_CACHE_HOME").map(|dir| dir.join("huggingface")))
         .or_else(|| user_home().map(|dir| dir.join(".cache/huggingface")));
     home.ok_or_else(|| {
-        Failure::machine(Code::HubCache, "there is no home folder to keep downloads in", "set HF_HOME to a folder")
+        Failure::machine(Code::HubCache, "there is no home folder for downloads", "set HF_HOME to a folder")
     })
 }
 

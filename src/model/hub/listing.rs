@@ -4,6 +4,7 @@
 use super::hash::FileHash;
 use super::repo_id::RepoId;
 use crate::error::{Code, Failure};
+use tulu_quantize::checkpoint::{WEIGHT_FORMATS, WeightFormat};
 
 /// Larger files that are not weights are not needed.
 const MAX_OTHER: u64 = 64 << 20;
@@ -55,12 +56,6 @@ impl<'a> NeededFiles<'a> {
     }
 }
 
-/// Names of weight files, in order of preference: (single file, prefix of a shard, suffix of a shard, index).
-const FORMATS: [(&str, &str, &str, &str); 2] = [
-    ("model.safetensors", "model-", ".safetensors", "model.safetensors.index.json"),
-    ("pytorch_model.bin", "pytorch_model-", ".bin", "pytorch_model.bin.index.json"),
-];
-
 impl Listing {
     /// A file by its path.
     pub(crate) fn file(&self, path: &str) -> Option<&RemoteFile> {
@@ -73,8 +68,8 @@ impl Listing {
     /// # Errors
     /// `HUB_NO_WEIGHTS` when no format is complete.
     pub(crate) fn needed(&self) -> Result<NeededFiles<'_>, Failure> {
-        let found = FORMATS.iter().find_map(|format| Some((format, self.weights(format)?)));
-        let Some(((.., index), weights)) = found else {
+        let found = WEIGHT_FORMATS.iter().find_map(|format| Some((format, self.weights(format)?)));
+        let Some((format, weights)) = found else {
             let (what, fix) = if self.files.iter().any(|file| file.path.ends_with(".gguf")) {
                 ("contains GGUF files and no checkpoint", "download one of them and give its path")
             } else if self.file("adapter_config.json").is_some() {
@@ -87,7 +82,7 @@ impl Listing {
         let is_wanted = |file: &&RemoteFile| {
             let path = file.path.as_str();
             let texts = ["LICENSE", "LICENCE", "NOTICE", "README"].iter();
-            let of_other = FORMATS.iter().any(|(.., other)| path == *other && path != *index);
+            let of_other = WEIGHT_FORMATS.iter().any(|other| path == other.index && path != format.index);
             let kind = path.ends_with(".json") || path.ends_with(".txt") || path.ends_with(".jinja");
             let named = path == "tokenizer.model" || texts.clone().any(|t| path.to_uppercase().starts_with(t));
             !path.contains('/') && !of_other && file.size <= MAX_OTHER && (kind || named)
@@ -96,19 +91,11 @@ impl Listing {
     }
 
     /// Returns the weight files of one format, if all of them are listed.
-    fn weights(&self, (single, before, ending, index): &(&str, &str, &str, &str)) -> Option<Vec<&RemoteFile>> {
-        let shard = |file: &RemoteFile| -> Option<(u32, u32)> {
-            let (n, of) = file.path.strip_prefix(before)?.strip_suffix(ending)?.split_once("-of-")?;
-            Some((n.parse().ok()?, of.parse().ok()?))
-        };
-        let mut shards: Vec<((u32, u32), &RemoteFile)> =
-            self.files.iter().filter_map(|file| Some((shard(file)?, file))).collect();
-        shards.sort_by_key(|(number, _)| *number);
-        let total = shards.first().map_or(0, |((_, of), _)| *of);
-        let whole = total > 0 && shards.iter().map(|(number, _)| *number).eq((1..=total).map(|n| (n, total)));
-        if whole && self.file(index).is_some() {
-            return Some(shards.into_iter().map(|(_, file)| file).collect());
+    fn weights(&self, format: &WeightFormat) -> Option<Vec<&RemoteFile>> {
+        let shards = format.complete_set(self.files.iter().map(|file| file.path.as_str()));
+        match shards.filter(|_| self.file(format.index).is_some()) {
+            Some(shards) => shards.into_iter().map(|path| self.file(path)).collect(),
+            None => self.file(format.single).map(|file| vec![file]),
         }
-        self.file(single).map(|file| vec![file])
     }
 }

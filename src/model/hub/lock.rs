@@ -10,7 +10,7 @@ impl Hub {
     /// Waits for the lock of a blob; dropping it unlocks.
     pub(super) fn lock(&self, repo: &RepoId, hash: &FileHash) -> Result<Lock, Failure> {
         let path = self.settings.cache.lock(repo, hash);
-        lock::wait(&path, &format!("is fetching {}", repo.id()), &self.interrupt, &|err| {
+        lock::wait(&path, &format!("is downloading {}", repo.id()), &self.interrupt, &|err| {
             Failure::machine(Code::HubCache, format!("cannot lock: {err}"), "set HF_HUB_CACHE to a folder of yours")
                 .at(&path)
         })

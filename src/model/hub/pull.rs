@@ -76,7 +76,7 @@ impl Hub {
 /// # Errors
 /// `DISK_FULL`.
 pub(crate) fn check_disk_space(folder: &Path, bytes: u64, variable: &str) -> Result<(), Failure> {
-    // a file system that does not tell is found full when it is
+    // without a number from the file system, a full disk is an error during the download
     let Some(free) = tulu_quantize::platform::free_space(folder) else { return Ok(()) };
     if bytes == 0 || free >= bytes.saturating_add(SPARE) {
         return Ok(());

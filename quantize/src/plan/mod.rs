@@ -1,0 +1,185 @@
+//! Plans the outputs before anything is written: type, offset and length of every tensor in every output. llama.cpp
+//! chooses the types. `--dry-run` of the program stops after the plan; `convert/` writes it.
+
+mod importance;
+mod match_tensors;
+mod planned_tensor;
+
+pub use planned_tensor::PlannedTensor;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Code, Error, Result};
+use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
+use crate::gguf_metadata;
+use crate::llama_tensors;
+use crate::quantize_options::QuantizeOptions;
+use importance::{importance, notes};
+use llama_ext::{Ftype, GgmlType, TensorDesc, TypeRules};
+use match_tensors::match_tensors;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// An output file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputPlan {
+    /// The requested file type (mix).
+    pub ftype: Ftype,
+    /// Path of the output.
+    pub path: PathBuf,
+    /// Type of each of [`Plan::tensors`].
+    pub types: Vec<GgmlType>,
+    /// First byte of each tensor, from the start of the file.
+    pub offsets: Vec<u64>,
+    /// Length of each tensor in bytes.
+    pub sizes: Vec<u64>,
+    /// Length of the whole file in bytes.
+    pub len: u64,
+    /// All bytes before the tensor data.
+    pub(crate) header: Vec<u8>,
+}
+
+/// The plan of a conversion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The tensors, in the order of the outputs.
+    pub tensors: Vec<PlannedTensor>,
+    /// One output for each requested type.
+    pub outputs: Vec<OutputPlan>,
+    /// Parameters: weights in all tensors.
+    pub n_params: u64,
+    /// Bytes of weights to read.
+    pub source_bytes: u64,
+    /// Names of the tensors of the checkpoint that are left out.
+    pub skipped: Vec<String>,
+    /// Warnings about the request, one sentence each.
+    pub notes: Vec<String>,
+    /// Rows of one attention head.
+    pub(crate) head_dim: u32,
+    /// Importance of each column, for each of [`Plan::tensors`] with an entry in the imatrix.
+    pub(crate) importance: Vec<Option<Vec<f32>>>,
+}
+
+impl Plan {
+    /// Plans the conversion of `source` into one file for each (type, path).
+    ///
+    /// # Errors
+    /// [`Error`] when the tensors do not match the configuration, or a type does not fit their rows.
+    pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)], options: &QuantizeOptions) -> Result<Self> {
+        check_request(source, outputs)?;
+        let (tensors, skipped) = match_tensors(source)?;
+        let weights = |t: &PlannedTensor| t.dims.iter().try_fold(1_u64, |n, d| n.checked_mul(*d));
+        let sum = |of: &dyn Fn(&PlannedTensor) -> Option<u64>| {
+            let sum = tensors.iter().try_fold(0_u64, |sum, t| sum.checked_add(of(t)?));
+            sum.ok_or_else(|| too_large(&source.dir))
+        };
+        let (n_params, source_bytes) = (sum(&weights)?, sum(&|t| Some(t.source_bytes))?);
+        let importance = importance(source, &tensors, options)?;
+        let outputs: Vec<OutputPlan> = outputs
+            .iter()
+            .map(|(ftype, path)| plan_output(source, &tensors, options, *ftype, path, n_params))
+            .collect::<Result<_>>()?;
+        let total = outputs.iter().try_fold(0_u64, |sum, o| sum.checked_add(o.len));
+        total.ok_or_else(|| too_large(&source.dir))?;
+        let notes = notes(&tensors, options);
+        let head_dim = source.config.head_dim;
+        Ok(Self { tensors, outputs, n_params, source_bytes, skipped, notes, head_dim, importance })
+    }
+
+    /// Returns the length of all outputs in bytes.
+    #[must_use]
+    pub fn output_bytes(&self) -> u64 {
+        self.outputs.iter().fold(0, |sum, o| sum.saturating_add(o.len))
+    }
+}
+
+/// The error for outputs of more than 2^64 bytes.
+fn too_large(path: &Path) -> Error {
+    Error::new(Code::Request, path, "output size overflows 64 bits", "check config.json")
+}
+
+/// Checks that every output has a path of its own and none is an input.
+fn check_request(source: &Checkpoint, outputs: &[(Ftype, PathBuf)]) -> Result<()> {
+    if outputs.is_empty() {
+        return Err(Error::new(Code::Request, &source.dir, "no type was requested", "name one, such as Q4_K_M"));
+    }
+    let mut seen = HashSet::new();
+    if let Some((ftype, path)) = outputs.iter().find(|(_, path)| !seen.insert(path)) {
+        let what = format!("{ftype} would overwrite another requested type");
+        return Err(Error::new(Code::Request, path, what, "give a folder, or a file name with {type} in it"));
+    }
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let inputs: HashSet<PathBuf> = source.shards.iter().filter_map(|s| real(&s.path)).collect();
+    match outputs.iter().find(|(_, path)| real(path).is_some_and(|path| inputs.contains(&path))) {
+        None => Ok(()),
+        Some((_, path)) => Err(Error::new(Code::Request, path, "is one of the inputs", "give another name with -o")),
+    }
+}
+
+/// Plans one output: types, offsets and header.
+fn plan_output(
+    source: &Checkpoint,
+    tensors: &[PlannedTensor],
+    options: &QuantizeOptions,
+    ftype: Ftype,
+    path: &Path,
+    n_params: u64,
+) -> Result<OutputPlan> {
+    let types = choose_types(source, tensors, &options.rules(ftype)).map_err(|err| type_error(path, &err, options))?;
+    let too_large = || too_large(path);
+    let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), 0_u64);
+    for (t, ggml_type) in tensors.iter().zip(&types) {
+        let row = ggml_type.row_bytes(usize::try_from(t.n_per_row()).unwrap_or(0)).map_err(|err| {
+            Error::new(Code::Type, path, format!("tensor '{}': {err}", t.name), "choose another type for this model")
+        })?;
+        let size = (row as u64).checked_mul(t.n_rows()).ok_or_else(too_large)?;
+        relative.push(end);
+        sizes.push(size);
+        end = end.checked_add(size).and_then(|n| align(n, ALIGNMENT)).ok_or_else(too_large)?;
+    }
+    let entries: Vec<TensorEntry<'_>> = tensors
+        .iter()
+        .zip(types.iter().zip(&relative))
+        .map(|(t, (ggml_type, offset))| TensorEntry {
+            name: &t.name,
+            dims: &t.dims,
+            ggml_type: *ggml_type,
+            offset: *offset,
+        })
+        .collect();
+    let header = encode_header(&gguf_metadata::pairs(source, ftype, n_params, options.imatrix.as_ref()), &entries);
+    let data = header.len() as u64;
+    let len = data.checked_add(end).ok_or_else(too_large)?;
+    let offsets = relative.iter().map(|offset| data + offset).collect();
+    Ok(OutputPlan { ftype, path: path.to_owned(), types, offsets, sizes, len, header })
+}
+
+/// Returns the types that llama.cpp chooses. The source types are those that its converter writes into a lossless file:
+/// F32 for vectors, the checkpoint's type for matrices.
+fn choose_types(
+    source: &Checkpoint,
+    tensors: &[PlannedTensor],
+    rules: &TypeRules,
+) -> std::result::Result<Vec<GgmlType>, llama_ext::Error> {
+    let described: Vec<TensorDesc<'_>> = tensors
+        .iter()
+        .map(|t| {
+            let vector = t.dims.len() < 2;
+            TensorDesc {
+                name: &t.name,
+                n_per_row: t.n_per_row(),
+                n_rows: if vector { 0 } else { t.n_rows() },
+                source: if vector { GgmlType::F32 } else { source.tensors[t.source].dtype },
+            }
+        })
+        .collect();
+    llama_ext::tensor_types(&llama_tensors::model_shape(&source.config), rules, &described)
+}
+
+/// The error for a failure of llama.cpp's choice. With --tensor-type the pattern is to blame; otherwise it is a bug.
+fn type_error(path: &Path, err: &llama_ext::Error, options: &QuantizeOptions) -> Error {
+    let (code, fix) = match options.overrides.is_empty() {
+        true => (Code::Engine, "report this with the model's config.json"),
+        false => (Code::Type, "check the patterns of --tensor-type"),
+    };
+    Error::new(code, path, err.to_string(), fix)
+}
