@@ -19,7 +19,10 @@ fn other_types_leave_an_interrupted_run_alone() {
     // other types, one of them in common, in any order
     let output = run(&mut command_to(&case.hub, &case.out(), "Q4_0"), b"");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("belongs to an interrupted conversion to other types"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("belongs to an interrupted conversion to other types"),
+        "{output:?}"
+    );
     let output = run(&mut command_to(&case.hub, &case.out(), "Q8_0"), b"");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let found = outputs(&case.out());
