@@ -1,7 +1,7 @@
 //! `tulu-quant batch` through kills, full disks, changed inputs and retries: no answer is lost or computed again.
 
 use crate::support::batch::{Job, chat, expected_ids, ids, many};
-use crate::support::{demo_model, last_line, run, tulu_quant};
+use crate::support::{demo_model, last_line, run, sha256, tulu_quant};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::fs;
@@ -81,10 +81,7 @@ fn manifest_records_inputs_output_and_engine() {
     assert_eq!(job.run(&["-s", "0"]).0, Some(0));
     let manifest: Value =
         serde_json::from_slice(&fs::read(job.folder.path().join("out.jsonl.manifest.json")).unwrap()).unwrap();
-    let sha256 = |path: &std::path::Path| {
-        let sum = Command::new("sha256sum").arg(path).output().unwrap();
-        json!(String::from_utf8(sum.stdout).unwrap().split(' ').next().unwrap())
-    };
+    let sha256 = |path: &std::path::Path| json!(sha256(&fs::read(path).unwrap()));
     assert_eq!(manifest["model"]["sha256"], sha256(demo_model()));
     assert_eq!(manifest["input"]["sha256"], sha256(&job.input()));
     assert_eq!(manifest["output"]["sha256"], sha256(&job.output()));

@@ -2,7 +2,7 @@
 //! terminal. `verify`, `convert` and `chat` get the same files.
 
 use crate::support::checkpoint::bundled;
-use crate::support::gguf::{Made, Tensor};
+use crate::support::gguf::{GgufFile, Tensor};
 use crate::support::{last_line, run, tulu_quant};
 use serde_json::Value as Json;
 use std::fs;
@@ -12,11 +12,11 @@ use tulu_quantize::GgmlType;
 use tulu_quantize::gguf::{Array, Value};
 
 /// The demonstration model as a lossless GGUF file.
-fn lossless(dir: &Path) -> Made {
+fn lossless(dir: &Path) -> GgufFile {
     let path = dir.join("tiny-BF16.gguf");
     let output = run(tulu_quant().args(["convert", "-q", "BF16", "-o"]).args([&path, &bundled()]), b"");
     assert!(output.status.success(), "{output:?}");
-    Made::read(&path)
+    GgufFile::read(&path)
 }
 
 fn ask(verb: &str, path: &Path) -> Output {
@@ -118,7 +118,7 @@ fn header_numbers_allocate_no_memory() {
 fn sums_of_header_numbers_do_not_overflow() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.gguf");
-    let mut made = Made::default();
+    let mut made = GgufFile::default();
     made.put("general.architecture", Value::Str("llama".into()));
     for key in ["block_count", "context_length", "attention.head_count", "embedding_length", "feed_forward_length"] {
         made.put(&format!("llama.{key}"), Value::U32(u32::MAX));

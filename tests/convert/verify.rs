@@ -1,7 +1,7 @@
 //! `verify`: a good file, damaged files, and files of another source.
 
-use crate::support::checkpoint::bundled;
-use crate::support::gguf::Made;
+use crate::support::checkpoint::{bundled, copy_to};
+use crate::support::gguf::GgufFile;
 use crate::support::{last_line, run, tulu_quant};
 use serde_json::Value;
 use std::fs;
@@ -120,12 +120,12 @@ fn false_header_is_refused() {
 }
 
 /// Verifies a changed copy of a converted file against the checkpoint.
-fn changed(dir: &Path, types: &str, change: impl FnOnce(&mut Made)) -> (Output, Value) {
+fn changed(dir: &Path, types: &str, change: impl FnOnce(&mut GgufFile)) -> (Output, Value) {
     let good = dir.join(format!("tulu-tiny-{types}.gguf"));
     if !good.exists() {
         convert(types, dir);
     }
-    let mut made = Made::read(&good);
+    let mut made = GgufFile::read(&good);
     change(&mut made);
     let path = dir.join("changed.gguf");
     made.write(&path);
@@ -165,7 +165,7 @@ fn zeroed_block_is_found_with_its_place() {
 
 #[test]
 fn other_numbers_and_vocabulary_are_found_against_the_source() {
-    type Change = (&'static str, fn(&mut Made));
+    type Change = (&'static str, fn(&mut GgufFile));
     let changes: &[Change] = &[
         ("llama.rope.freq_base is 500000, the source has 10000", |m| {
             m.put("llama.rope.freq_base", gguf::Value::F32(500_000.0));
@@ -212,9 +212,9 @@ fn other_numbers_and_vocabulary_are_found_against_the_source() {
 fn missing_tensors_are_found_from_the_header() {
     let dir = tempfile::tempdir().unwrap();
     convert("Q8_0", dir.path());
-    let good = Made::read(&dir.path().join("tulu-tiny-Q8_0.gguf"));
+    let good = GgufFile::read(&dir.path().join("tulu-tiny-Q8_0.gguf"));
     let path = dir.path().join("x.gguf");
-    type Change = (&'static str, fn(&mut Made));
+    type Change = (&'static str, fn(&mut GgufFile));
     let changes: &[Change] = &[
         ("has no tensors", |m| m.tensors.clear()),
         ("tensor 'blk.0.ffn_up.weight' is missing", |m| m.tensors.retain(|t| t.name != "blk.0.ffn_up.weight")),
@@ -319,13 +319,7 @@ fn checkpoint_is_checked_against_the_hashes_of_its_folder() {
     }
     // without known hashes: a NaN, and a truncated file
     let plain = dir.path().join("plain");
-    fs::create_dir_all(&plain).unwrap();
-    for entry in fs::read_dir(bundled()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            fs::copy(&path, plain.join(path.file_name().unwrap())).unwrap();
-        }
-    }
+    copy_to(&plain);
     assert_eq!(ask(plain.as_os_str()), (Some(0), Vec::new()));
     let weights = plain.join("model-00002-of-00002.safetensors");
     let good = fs::read(&weights).unwrap();

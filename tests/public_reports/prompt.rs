@@ -1,6 +1,6 @@
 //! Reports about chat templates: they render as in Transformers, or are refused with the reason.
 
-use crate::support::checkpoint::bundled;
+use crate::support::checkpoint::copy_to;
 use crate::support::{last_line, run, tulu_quant};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -13,13 +13,8 @@ fn golden() -> Value {
 
 /// A copy of the bundled checkpoint with another chat template, or with none.
 fn checkpoint(name: &str, template: Option<&str>) -> PathBuf {
-    let from = bundled();
     let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&to).unwrap();
-    let files = std::fs::read_dir(from).unwrap().map(Result::unwrap);
-    for file in files.filter(|file| file.file_type().unwrap().is_file()) {
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-    }
+    copy_to(&to);
     let path = to.join("tokenizer_config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     config.as_object_mut().unwrap().remove("chat_template");

@@ -96,7 +96,7 @@ fn blank_lines_are_skipped() {
     let prompts: Vec<(&Value, &Value)> = records.iter().map(|r| (&r["prompt"], &r["error"]["code"])).collect();
     let null = Value::Null;
     assert_eq!(code, Some(1));
-    assert_eq!(prompts, [(&json!("Hello"), &null), (&json!(""), &json!("empty_line")), (&json!("Bye"), &null)]);
+    assert_eq!(prompts, [(&json!("Hello"), &null), (&null, &json!("empty_line")), (&json!("Bye"), &null)]);
     let (_, _, records) = answered("in.jsonl", format!("{record}\n\n\nbroken\n").as_bytes(), &[]);
     assert_eq!(records[1]["error"]["line"], 4);
 }

@@ -15,12 +15,12 @@ pub(crate) struct Tensor {
 
 /// The content of a file.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Made {
+pub(crate) struct GgufFile {
     pub(crate) pairs: Vec<(String, Value)>,
     pub(crate) tensors: Vec<Tensor>,
 }
 
-impl Made {
+impl GgufFile {
     /// Reads an existing file.
     pub(crate) fn read(path: &Path) -> Self {
         let (bytes, gguf) = (fs::read(path).unwrap(), Gguf::open(path).unwrap());
