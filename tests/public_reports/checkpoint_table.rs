@@ -182,7 +182,7 @@ const ROWS: &[Row] = &[
         "P3 eight bits",
         |dir| typed(dir, "I8", 1),
         2,
-        "has type I8; F32, F16 and BF16 are read: the checkpoint is quantized",
+        "has type I8; F32, F16 and BF16 are supported; the checkpoint is quantized",
     ),
     ("P3 GPTQ", |dir| typed(dir, "I32", 4), 2, "the checkpoint is quantized"),
     ("P3 FP8", |dir| typed(dir, "F8_E4M3", 1), 2, "the checkpoint is quantized"),
@@ -190,7 +190,7 @@ const ROWS: &[Row] = &[
         "P3 doubles",
         |dir| typed(dir, "F64", 8),
         2,
-        "has type F64; F32, F16 and BF16 are read; convert the weights to float32",
+        "has type F64; F32, F16 and BF16 are supported; convert the weights to float32",
     ),
     (
         "P3 a scale beside a weight",
@@ -239,7 +239,7 @@ const ROWS: &[Row] = &[
             fs::write(dir.join(INDEX), index).unwrap();
         },
         0,
-        "note: model.safetensors.index.json is of another save: its shards are not here; model.safetensors is read",
+        "note: model.safetensors.index.json is of another save: its shards are missing; model.safetensors is read",
     ),
     (
         "P7 shards and one file",

@@ -89,8 +89,8 @@ fn unsupported_type(path: &Path, name: &str, dtype: &str) -> Error {
     let small = ["F8_", "F6_", "F4"].iter().any(|begin| dtype.starts_with(begin));
     let (why, fix) = match dtype {
         "F64" | "C64" => ("", "convert the weights to float32 or bfloat16 and save them again"),
-        "U8" | "I8" | "U16" | "I16" | "U32" | "I32" => (": the checkpoint is quantized", quantized::FIX),
-        _ if small => (": the checkpoint is quantized", quantized::FIX),
+        "U8" | "I8" | "U16" | "I16" | "U32" | "I32" => ("; the checkpoint is quantized", quantized::FIX),
+        _ if small => ("; the checkpoint is quantized", quantized::FIX),
         _ => ("", "the file is damaged or of another kind of model: download it again"),
     };
     Error::new(Code::StDtype, path, what + why, fix)
