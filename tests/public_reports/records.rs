@@ -112,13 +112,13 @@ fn unreadable_input_is_refused_once() {
         ("in.jsonl", utf16[2..].to_vec(), "error[ENCODING]", "is UTF-16"),
         ("in.txt", utf16, "error[ENCODING]", "is UTF-16"),
         ("x.json", format!("{records:#}").into_bytes(), "error[FORMAT]", "looks like OpenAI batch lines"),
-        ("x.jsonl", format!("{records:#}").into_bytes(), "error[FORMAT]", "put each on a line of its own"),
+        ("x.jsonl", format!("{records:#}").into_bytes(), "error[FORMAT]", "put one record on each line"),
         ("x.json", records.to_string().into_bytes(), "error[FORMAT]", "are in a JSON array"),
         (
             "x.jsonl",
             format!("{:#}\n{:#}", records[0], records[1]).into_bytes(),
             "error[FORMAT]",
-            "laid out over several",
+            "span several lines each",
         ),
     ];
     for (name, input, code, what) in rows {

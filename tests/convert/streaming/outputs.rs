@@ -60,7 +60,7 @@ fn checkpoint_with_a_view_is_downloaded_first() {
     fs::write(dir.path().join("pytorch_model.bin"), bytes).unwrap();
     let case = Case::new(dir.path());
     let output = case.convert();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("fetched as a whole first"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("downloading the whole checkpoint first"), "{output:?}");
     case.is_done(&output);
 }
 
