@@ -30,8 +30,11 @@ impl Interrupt {
     pub(crate) fn install() -> Result<Self, CannotInstall> {
         let this = Self { int: Arc::default(), term: Arc::default(), listener: Arc::default() };
         let handled = this.clone();
-        platform::set_ctrl_c(move || handled.ctrl_c()).map_err(CannotInstall)?;
-        platform::on_terminate(&this.term, Exit::Terminated as i32).map_err(CannotInstall)?;
+        // Where the system refuses a thread, the second Ctrl-C is found by the signal handler itself.
+        platform::set_ctrl_c(move || handled.ctrl_c())
+            .or_else(|_| platform::raise_flag(Signal::CtrlC, &this.int, Exit::Interrupted as i32))
+            .and_then(|()| platform::raise_flag(Signal::Terminate, &this.term, Exit::Terminated as i32))
+            .map_err(CannotInstall)?;
         let _ = INSTALLED.set(this.clone());
         Ok(this)
     }

@@ -12,5 +12,5 @@ mod terminal;
 pub(crate) use available::{Available, available_memory};
 pub(crate) use cores::cores;
 pub(crate) use process::{machine_memory, peak_memory, reexec_with_short_openmp_spin};
-pub(crate) use signals::{Signal, end_as_hangup, exit_now, on_terminate, send_hangup_and_terminate, set_ctrl_c};
+pub(crate) use signals::{Signal, end_as_hangup, exit_now, raise_flag, send_hangup_and_terminate, set_ctrl_c};
 pub(crate) use terminal::{TerminalState, is_raw, write_unlocked};

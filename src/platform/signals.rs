@@ -17,8 +17,22 @@ pub(crate) enum Signal {
     Hangup,
 }
 
+impl Signal {
+    /// The number of signal(7), the same on every Unix.
+    const fn number(self) -> i32 {
+        match self {
+            Self::Hangup => 1,
+            Self::CtrlC => 2,
+            Self::Terminate => 15,
+        }
+    }
+}
+
 /// Calls `handler` on a thread of its own, once for each Ctrl-C, in order. A SIGINT that was ignored when the program
 /// started (`nohup`, a background job of a script) stays ignored. May be called once for each process.
+///
+/// # Errors
+/// The system's error, such as when it refuses the thread; [`raise_flag`] needs none.
 pub(crate) fn set_ctrl_c(handler: impl FnMut() + Send + 'static) -> io::Result<()> {
     if is_ignored(Signal::CtrlC) {
         return Ok(());
@@ -31,17 +45,18 @@ pub(crate) fn set_ctrl_c(handler: impl FnMut() + Send + 'static) -> io::Result<(
     }
 }
 
-/// Raises `flag` at the first SIGTERM, and ends the process with `exit_code` at once at the second.
-pub(crate) fn on_terminate(flag: &Arc<AtomicBool>, exit_code: i32) -> io::Result<()> {
+/// Raises `flag` at the first `signal`, and ends the process with `exit_code` at once at the second. Needs no thread. Does
+/// nothing for a signal that was ignored when the program started, and on Windows.
+pub(crate) fn raise_flag(signal: Signal, flag: &Arc<AtomicBool>, exit_code: i32) -> io::Result<()> {
     #[cfg(unix)]
-    if !is_ignored(Signal::Terminate) {
-        use signal_hook::consts::SIGTERM;
+    if !is_ignored(signal) {
+        let number = signal.number();
         // In this order: at the first signal the flag is still down when the first action looks at it.
-        signal_hook::flag::register_conditional_shutdown(SIGTERM, exit_code, flag.clone())?;
-        signal_hook::flag::register(SIGTERM, flag.clone())?;
+        signal_hook::flag::register_conditional_shutdown(number, exit_code, flag.clone())?;
+        signal_hook::flag::register(number, flag.clone())?;
     }
     #[cfg(not(unix))]
-    let _ = (flag, exit_code);
+    let _ = (signal, flag, exit_code);
     Ok(())
 }
 
@@ -84,13 +99,8 @@ pub(crate) fn end_as_hangup() {
 /// Returns whether the program that started this one had `signal` ignored. Linux tells in /proc; elsewhere the answer is
 /// false. Valid before a handler is set.
 pub(crate) fn is_ignored(signal: Signal) -> bool {
-    // The numbers of signal(7).
-    let number = match signal {
-        Signal::Hangup => 1,
-        Signal::CtrlC => 2,
-        Signal::Terminate => 15,
-    };
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (number - 1) & 1 == 1)
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal.number() - 1) & 1 == 1)
 }
