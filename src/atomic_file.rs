@@ -1,4 +1,4 @@
-//! Atomic writes that fail with the program's errors; the work is done in `quantize/src/atomic_file.rs`.
+//! Atomic writes that return the program's errors. The write itself is in `quantize/src/atomic_file.rs`.
 
 use crate::error::Failure;
 use std::path::Path;
@@ -6,7 +6,7 @@ use tulu_quantize::atomic_file;
 pub(crate) use tulu_quantize::atomic_file::{AtomicFile, folder_of};
 pub(crate) use tulu_quantize::platform::Mode;
 
-/// Writes `bytes` to `path` atomically; creates its folder when that is missing, and replaces an existing file.
+/// Writes `bytes` to `path` atomically. Creates the folder if it is missing, and replaces an existing file.
 pub(crate) fn write(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), Failure> {
     atomic_file::write(path, bytes, mode).map_err(|err| Failure::io(path, "cannot write", &err))
 }

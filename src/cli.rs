@@ -1,5 +1,5 @@
-//! The command line: parses the arguments and the environment. Subcommands and their arguments are in `commands/`, shared
-//! option groups in `options.rs`; nothing here opens a file.
+//! The command line: parses the arguments and the environment. Subcommands and their arguments are in `commands/`,
+//! shared option groups in `options.rs`; nothing here opens a file.
 
 mod compat_flags;
 mod environment;
@@ -19,10 +19,10 @@ use usage_error::Refused;
 const LONG_VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("TULU_QUANT_REVISION"), ")\n", env!("TULU_QUANT_PIN"));
 
-/// Values of an environment variable that leave a switch off; an empty one does too.
+/// Values of an environment variable that leave a switch off. An empty value does too.
 const OFF: [&str; 6] = ["0", "no", "n", "false", "f", "off"];
 
-/// Ends the help of every subcommand, instead of one sentence for each flag.
+/// The end of the help of every subcommand; it replaces a sentence for each flag.
 const ENVIRONMENT_HELP: &str = "Each flag can also be set by an environment variable: TULU_QUANT_ and its name, such as TULU_QUANT_CTX_SIZE for \
                      --ctx-size. A switch takes 1 or 0 there.";
 
@@ -40,7 +40,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Returns the definition of the command line, with the rules that hold for every flag of every subcommand. Without
+/// Returns the definition of the command line, after applying the rules for all flags of all subcommands. Without
 /// `environment`, environment variables are ignored.
 pub(crate) fn command(environment: bool) -> clap::Command {
     shaped(Cli::command(), environment)
@@ -54,7 +54,7 @@ fn shaped(command: clap::Command, environment: bool) -> clap::Command {
     command.after_help(format!("{examples}{ENVIRONMENT_HELP}"))
 }
 
-/// Adds the rules of one flag: its environment variable, and negative numbers, which are values and not flags.
+/// Applies the rules to one flag: its environment variable, and that a negative number is a value, not a flag.
 fn flag(arg: Arg, environment: bool) -> Arg {
     let switch = matches!(arg.get_action(), ArgAction::SetTrue);
     let name = arg.get_env().map(ToOwned::to_owned);
@@ -87,7 +87,7 @@ pub(crate) struct CommandLine {
 /// Parses the arguments of this process.
 ///
 /// # Errors
-/// [`Refused`]: what clap prints, also for `--help`, or a usage error.
+/// [`Refused`]: the text that clap prints, which includes `--help`, or a usage error.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, Refused> {
     let args: Vec<OsString> = args.into_iter().collect();
     let whole = command(true);

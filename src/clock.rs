@@ -1,4 +1,4 @@
-//! The current time, and its text form.
+//! The current time, and its format in text.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,6 +1,6 @@
-//! Turns a panic into one line `error[DEFECT]` and exit code 4, instead of Rust's 101 and a backtrace. A panic because the
-//! system refuses a thread becomes `error[THREADS]` and exit code 3. The line does not go through `stderr.rs`, because the
-//! panicking thread may hold the lock of stderr or of a progress bar.
+//! Turns a panic into one line `error[DEFECT]` and exit code 4, instead of Rust's 101 and a backtrace. If the system
+//! cannot start a thread, the panic becomes `error[THREADS]` and exit code 3. The line is not written by `stderr.rs`,
+//! because the panicking thread may hold the lock of stderr or of a progress bar.
 
 use crate::error::{Code, ErrorFormat, Exit, Failure};
 use crate::platform::{TerminalState, exit_now, write_unlocked};
@@ -11,21 +11,21 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 
-/// The thread whose panics unwind, so that temporary files are deleted.
+/// The thread that unwinds after a panic, so that temporary files are deleted.
 static GUARDED: OnceLock<ThreadId> = OnceLock::new();
-/// A panic is unwinding that thread.
+/// Whether that thread is unwinding.
 static UNWINDING: AtomicBool = AtomicBool::new(false);
 /// The exit code of the first panic.
 static EXIT: OnceLock<Exit> = OnceLock::new();
-/// The message of the standard library and others when the system refuses a thread.
+/// The start of the panic message when the system cannot start a thread.
 const NO_THREAD: &str = "failed to spawn thread: ";
 /// The terminal's settings before the line editor changed them.
 static TERMINAL: OnceLock<TerminalState> = OnceLock::new();
 /// The format of errors, once the command line is parsed.
 static FORMAT: OnceLock<ErrorFormat> = OnceLock::new();
 
-/// Runs `work`. A panic of this thread unwinds it and returns exit code 4. A panic of another thread ends the process at once,
-/// because other threads may wait for it forever. So does a second panic.
+/// Runs `work`. A panic of this thread unwinds the stack and returns exit code 4 or 3. A second panic, or a panic of
+/// another thread, ends the process at once, because other threads may wait forever for the one that panicked.
 pub(crate) fn guarded(work: impl FnOnce() -> ExitCode) -> ExitCode {
     let _ = GUARDED.set(std::thread::current().id());
     set_hook(Box::new(|panic| {
@@ -127,7 +127,7 @@ mod tests {
             let last = said.lines().last().unwrap_or_default();
             assert!(last.starts_with(&format!("tulu-quant: {wanted}")), "{place}: {said}");
             assert_eq!(output.status.code(), Some(exit), "{place}");
-            // With a closed stderr: the same exit code, without waiting.
+            // With a closed stderr, the exit code is the same, and the process does not wait.
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);
             assert_eq!(child(writer.into()).status.code(), Some(exit), "{place}");

@@ -1,5 +1,5 @@
-//! Errors as the user sees them: one line `tulu-quant: error[CODE]: <file>: <what>; <what to do>` and an exit code. Errors of
-//! libraries become a [`Failure`] here; only `main` prints it.
+//! Errors in the form that the user sees: one line `tulu-quant: error[CODE]: <file>: <what>; <what to do>` and an exit
+//! code. Errors of libraries become a [`Failure`] here; only `main` prints it.
 
 mod code;
 
@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The text of an interruption that names no signal: the library's and [`Failure::interrupted`]'s.
+/// The text of an interruption before the signal is known, in [`Failure::interrupted`] and in the library's errors.
 const STOPPED: &str = "stopped";
 
 /// The format of the error line.
@@ -35,9 +35,9 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     /// The file that is wrong, if there is one.
     pub(crate) file: Option<PathBuf>,
-    /// What is wrong, with the byte offset, line or tensor.
+    /// The problem, with its byte offset, line or tensor.
     pub(crate) what: String,
-    /// What to do.
+    /// The next step for the user.
     pub(crate) fix: String,
 }
 
@@ -63,7 +63,7 @@ impl Failure {
         Self { exit, ..Self::input(Code::Interrupted, STOPPED, "run it again") }
     }
 
-    /// Returns what is wrong; for an interruption, names the signal by the exit code.
+    /// Returns the problem. For an interruption, adds the name of the signal that belongs to the exit code.
     fn what(&self) -> &str {
         match (self.what.as_str(), self.exit) {
             (STOPPED, Exit::Interrupted) => "stopped by Ctrl-C",

@@ -1,6 +1,6 @@
-//! Requests to stop: Ctrl-C and SIGTERM. The first one raises a flag; long work looks at [`Interrupt::asked`] at least four
-//! times a second and stops in order. The second one ends the process at once, with 130 or 143. How the system delivers
-//! signals is `platform/signals.rs`.
+//! Requests to stop: Ctrl-C and SIGTERM. The first signal sets a flag; long work checks [`Interrupt::asked`] at least
+//! four times a second and stops in order. The second signal ends the process at once, with exit code 130 or 143. The
+//! signal handlers are set in `platform/signals.rs`.
 
 use crate::exit::Exit;
 use crate::platform::{self, Signal};
@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// The one that was installed.
+/// The instance that handles the signals.
 static INSTALLED: OnceLock<Interrupt> = OnceLock::new();
 
-/// The request to stop, shared by everything that runs long.
+/// The request to stop, shared by all long work.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
     int: Arc<AtomicBool>,
     term: Arc<AtomicBool>,
-    /// Who wants to hear of every Ctrl-C.
+    /// Receives every Ctrl-C, if set.
     listener: Arc<Mutex<Option<Sender<Signal>>>>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Interrupt {
 pub(crate) struct CannotInstall(pub(crate) io::Error);
 
 impl Interrupt {
-    /// Takes the signals over from the system; once, at the start of a command that runs long.
+    /// Handles the signals from now on. Called once, at the start of a command that runs long.
     pub(crate) fn install() -> Result<Self, CannotInstall> {
         let this = Self { int: Arc::default(), term: Arc::default(), listener: Arc::default() };
         let handled = this.clone();
@@ -39,7 +39,7 @@ impl Interrupt {
         Ok(this)
     }
 
-    /// One Ctrl-C: runs on the thread of the handler, which counts every one.
+    /// Handles one Ctrl-C. Runs on the thread of the crate ctrlc, once for each Ctrl-C.
     fn ctrl_c(&self) {
         let second = self.int.swap(true, Ordering::SeqCst);
         if let Some(listener) = &*self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -50,8 +50,8 @@ impl Interrupt {
         }
     }
 
-    /// Returns a channel that receives every Ctrl-C, SIGTERM and SIGHUP from now on, after the flags are raised. For a
-    /// terminal, where somebody must react while nothing looks at the flags.
+    /// Returns a channel that receives every Ctrl-C, SIGTERM and SIGHUP from now on; the flags are set first. A
+    /// terminal needs it, because nothing checks the flags while the line editor waits for a key.
     pub(crate) fn listen(&self) -> io::Result<Receiver<Signal>> {
         let (sender, receiver) = channel();
         platform::send_hangup_and_terminate(sender.clone())?;
@@ -70,13 +70,14 @@ impl Interrupt {
         }
     }
 
-    /// The request was obeyed (an answer was stopped) and work continues: the next Ctrl-C is a first one again.
+    /// Resets the request after it was obeyed (an answer was stopped) and work continues. The next Ctrl-C is then a
+    /// first one.
     pub(crate) fn obeyed(&self) {
         self.int.store(false, Ordering::SeqCst);
     }
 }
 
-/// Returns [`Interrupt::asked`] of the one that was installed.
+/// Returns [`Interrupt::asked`] of the installed instance.
 pub(crate) fn asked() -> Option<Exit> {
     INSTALLED.get()?.asked()
 }

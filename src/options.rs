@@ -142,7 +142,7 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// Validates the parsed flags; `default` has the values of absent flags.
+    /// Validates the parsed flags. `default` has the values of flags that are absent.
     pub(crate) fn sampling(&self, default: Sampling) -> Result<Sampling, Failure> {
         let seed = match self.seed {
             None => default.seed,

@@ -40,7 +40,7 @@ enum Unit {
     Bytes,
     /// Items with this name.
     Items(&'static str),
-    /// Items that the label names already, to leave columns for the message.
+    /// Items that the label already names, so that the message has more columns.
     Narrow,
 }
 
@@ -91,7 +91,7 @@ impl Bar {
         }
     }
 
-    /// Starts at `n`, which does not count for the rate and the time left.
+    /// Starts at `n`. These items do not count for the rate and the time left.
     pub(crate) fn begin_at(&self, n: u64) {
         if let Some(Drawn { bar, .. }) = &self.0 {
             bar.set_position(n);
@@ -170,8 +170,8 @@ impl Parts {
     }
 }
 
-/// Formats one line that leaves the last of `columns` free, so that no terminal wraps it. When it is too long, the rate is
-/// dropped first, then the bar, the time left and the percentage; the message is cut to the remaining columns.
+/// Formats one line that leaves the last of `columns` free, so that no terminal wraps it. When it is too long, the rate
+/// is dropped first, then the bar, the time left and the percentage; the message is cut to the remaining columns.
 fn line(columns: usize, parts: &Parts) -> String {
     const BAR: usize = 10;
     let width = columns.saturating_sub(1);

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-/// Returns whether a terminal may act on `c` instead of showing it: control characters (C0, DEL, C1), characters that reorder
-/// or hide text (bidi embeddings, overrides and isolates, tags), and line separators other than newline.
+/// Returns whether a terminal may act on `c` instead of showing it: control characters (C0, DEL, C1), characters that
+/// reorder or hide text (bidi embeddings, overrides and isolates, tags), and line separators other than newline.
 pub(crate) fn hazardous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
@@ -33,8 +33,8 @@ pub(crate) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string())
 }
 
-/// Returns `text` without unsafe characters, except newline and tab. The rest of an escape sequence stays as plain text, so
-/// that no answer disappears. Each character is judged alone: `text` may be split anywhere.
+/// Returns `text` without unsafe characters, except newline and tab. The rest of an escape sequence stays as plain
+/// text, so that no answer disappears. Each character is handled alone, so `text` may be split anywhere.
 pub(crate) fn visible(text: &str) -> String {
     text.chars().filter(|c| matches!(c, '\n' | '\t') || !hazardous(*c)).collect()
 }

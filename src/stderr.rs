@@ -1,5 +1,5 @@
-//! All output to stderr. Nothing here panics: a closed terminal or pipe must not end a conversion. Lines stay above a visible
-//! progress bar.
+//! All output to stderr. Nothing here panics: a closed terminal or pipe must not end a conversion. Lines stay above a
+//! visible progress bar.
 
 use crate::progress;
 use crate::sanitize::{one_line, visible};
@@ -20,8 +20,8 @@ pub(crate) fn block(text: &str) {
     write(&visible(text));
 }
 
-/// Prints texts of this program with the standard library alone, because the rest of the program may use instructions that
-/// the CPU lacks.
+/// Prints texts of this program with the standard library alone, because the rest of the program may use instructions
+/// that the CPU lacks.
 pub(crate) fn plain(parts: &[&str]) {
     let mut out = std::io::stderr();
     for part in parts {

@@ -12,7 +12,7 @@ pub(crate) fn print(text: &str) -> Result<Exit, Failure> {
     done(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// The exit code after a write to stdout; see [`print`].
+/// Returns the exit code after a write to stdout; see [`print`].
 pub(crate) fn done(written: std::io::Result<()>) -> Result<Exit, Failure> {
     match written {
         Err(err) if err.kind() != ErrorKind::BrokenPipe => {

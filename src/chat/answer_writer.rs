@@ -1,5 +1,5 @@
-//! Writes an answer to stdout as it is generated. A model can emit any byte, so a terminal gets only characters that cannot
-//! move the cursor, hide text or send commands; a pipe gets everything. Markdown is not rendered.
+//! Writes an answer to stdout as it is generated. A model can emit any byte, so a terminal gets only characters that
+//! cannot move the cursor, hide text or send commands; a pipe gets everything. Markdown is not rendered.
 
 use crate::error::Failure;
 use crate::sanitize::visible;
@@ -17,7 +17,7 @@ pub(crate) struct AnswerWriter {
 }
 
 impl AnswerWriter {
-    /// A writer to stdout; `silent` drops the text.
+    /// Creates a writer to stdout; `silent` drops the text.
     pub(crate) fn new(silent: bool) -> Self {
         Self { terminal: std::io::stdout().is_terminal(), closed: false, silent, at_line_start: true }
     }
@@ -36,7 +36,7 @@ impl AnswerWriter {
         if self.terminal { self.put(&visible(text)) } else { self.put(text) }
     }
 
-    /// Ends the line if the answer did not.
+    /// Ends the last line, if the answer did not end it.
     pub(crate) fn end_line(&mut self) -> Result<(), Failure> {
         if self.at_line_start { Ok(()) } else { self.write("\n") }
     }
@@ -134,7 +134,7 @@ mod tests {
         b"\xe2\x81\xa6\xe2\x81\xa7\xe2\x81\xa8\xe2\x81\xa9",
     ];
 
-    /// The text that a terminal gets for `parts`, which come one after the other as tokens do.
+    /// Returns the text that a terminal gets when `parts` arrive one after the other, as tokens do.
     fn shown(parts: &[&[u8]]) -> String {
         let mut utf8 = Utf8::default();
         let mut all: String = parts.iter().map(|part| visible(&utf8.push(part))).collect();

@@ -1,5 +1,5 @@
-//! A conversation and its model: send, regenerate, undo, and dropping old turns when the context is full. The terminal is in
-//! `session.rs` and `repl.rs`, the rules for dropping turns are in `overflow.rs`.
+//! A conversation and its model: sends messages, regenerates and undoes answers, and drops old turns when the context
+//! is full. The terminal is in `session.rs` and `repl.rs`, the rules for dropping turns are in `overflow.rs`.
 
 use super::answer_writer::AnswerWriter;
 use super::overflow::{Overflow, extra_space, later_starts, messages_to_send, reserved_for_answer};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// Prompt processing shows a bar when it takes longer than this; a shorter one would only flicker.
 const BAR_DELAY: Duration = Duration::from_millis(500);
 
-/// Begins the error of a message that does not fit even without earlier turns.
+/// The start of the error text for a message that does not fit even without the earlier turns.
 pub(super) const ALONE: &str = "the message alone";
 
 /// A conversation and its model.
@@ -28,13 +28,13 @@ pub(crate) struct Conversation<'m> {
     prompts: Prompts<'m>,
     /// All messages; the system message first, if there is one.
     pub(super) messages: Vec<Message>,
-    /// Index of the first message that is sent, besides the system message: earlier ones were dropped when the context was
-    /// full.
+    /// Index of the first message that is sent after the system message. Earlier messages were dropped because the
+    /// context was full.
     pub(super) start: usize,
     pub(super) parameters: Parameters,
     pub(super) overflow: Overflow,
     pub(super) interrupt: Interrupt,
-    /// How often the last message was regenerated; each time with another seed.
+    /// How often the last message was regenerated. Each time, the seed is different.
     attempt: u32,
     /// Whether the notice about the template was printed.
     noticed: bool,
@@ -69,12 +69,12 @@ impl<'m> Conversation<'m> {
         Ok(chat)
     }
 
-    /// Context size in tokens.
+    /// Returns the context size in tokens.
     pub(crate) fn n_ctx(&self) -> usize {
         self.decoder.n_ctx()
     }
 
-    /// The system message, if there is one.
+    /// Returns the system message, if there is one.
     pub(super) fn system(&self) -> Option<&str> {
         self.messages.first().filter(|message| message.role == Role::System).map(|message| message.content.as_str())
     }
@@ -97,13 +97,14 @@ impl<'m> Conversation<'m> {
         self.start = 0;
     }
 
-    /// Number of turns: messages of the user.
+    /// Returns the number of turns: messages of the user.
     pub(super) fn turns(&self) -> usize {
         self.messages.iter().filter(|message| message.role == Role::User).count()
     }
 
-    /// Sends `text`, and writes the answer to `out` as it is generated. Ctrl-C stops the answer; its text so far is kept.
-    /// After an error the conversation is unchanged; after a stop before the first character, the message is removed.
+    /// Sends `text`, and writes the answer to `out` as it is generated. Ctrl-C stops the answer; its text so far is
+    /// kept. After an error the conversation is unchanged; after a stop before the first character, the message is
+    /// removed.
     pub(crate) fn send(&mut self, text: String, out: &mut AnswerWriter) -> Result<Answer, Failure> {
         let (turn, start) = (self.messages.len(), self.start);
         self.messages.push(Message::new(Role::User, text));
@@ -118,8 +119,8 @@ impl<'m> Conversation<'m> {
         answer
     }
 
-    /// Answers the last message again, with another seed; `None` when there is no answer to replace. The old answer is kept
-    /// after an error or a stop before the first character.
+    /// Generates another answer to the last message, with another seed; `None` if there is no answer to replace. After
+    /// an error, or a stop before the first character, the old answer is kept.
     pub(super) fn regenerate(&mut self, out: &mut AnswerWriter) -> Result<Option<Answer>, Failure> {
         let Some(old) = self.messages.pop_if(|message| message.role == Role::Assistant) else { return Ok(None) };
         self.attempt += 1;
@@ -142,7 +143,7 @@ impl<'m> Conversation<'m> {
         Some(text)
     }
 
-    /// The prompt of the conversation.
+    /// Renders the messages that are sent. Ends with the generation prompt if the last message is the user's.
     pub(super) fn prompt(&self) -> Result<Prompt, Failure> {
         let waiting = self.messages.last().is_some_and(|message| message.role == Role::User);
         self.prompts.render(&messages_to_send(&self.messages, self.start), waiting)
@@ -153,7 +154,8 @@ impl<'m> Conversation<'m> {
         if answer.reason == FinishReason::Interrupted && answer.text.is_empty() {
             return false;
         }
-        // Keep the ids only if none is a control token: those have no text, and only the template may write them.
+        // Keep the ids only if none is a special token: special tokens have no text, and only the template may write
+        // them.
         let vocab = self.model.vocab();
         let plain = |ids: &Vec<Token>| ids.iter().all(|id| !vocab.piece(*id).is_empty());
         self.messages.push(match answer.ids.clone().filter(plain) {
@@ -163,7 +165,8 @@ impl<'m> Conversation<'m> {
         true
     }
 
-    /// The prompt for an answer. Drops old turns first when it does not fit, unless that is an error.
+    /// Returns the prompt for an answer. If it does not fit, drops the oldest turns first. If `overflow` does not allow
+    /// that, returns the whole prompt, and the decoder reports the error.
     ///
     /// # Errors
     /// `CONTEXT_LENGTH` when the last message alone does not fit.
@@ -204,7 +207,7 @@ impl<'m> Conversation<'m> {
         Ok(prompt)
     }
 
-    /// Number of turns that are not sent when `start` is the first one.
+    /// Returns the number of turns before `start`, which are not sent.
     pub(super) fn dropped_turns(&self, start: usize) -> usize {
         self.messages.iter().take(start).filter(|message| message.role == Role::User).count()
     }
@@ -215,7 +218,7 @@ impl<'m> Conversation<'m> {
             stderr::note(notice);
             self.noticed = true;
         }
-        // Each turn has another seed, or the same question would always get the same answer.
+        // Each turn has another seed; otherwise the same question would always get the same answer.
         let turn = u32::try_from(self.messages.len()).unwrap_or(0).wrapping_add(self.attempt.wrapping_mul(1_000_003));
         let sampling = &self.parameters.sampling;
         let seed = sampling.seed.wrapping_add(turn) % u32::MAX;
@@ -250,7 +253,7 @@ impl<'m> Conversation<'m> {
         }
     }
 
-    /// Sends `text` once. Returns the answer, and the exit code: whether it was interrupted.
+    /// Sends `text`. Returns the answer, and the exit code: 0, or the code of the signal that stopped the answer.
     pub(crate) fn answer_once(&mut self, text: String, out: &mut AnswerWriter) -> Result<(Answer, Exit), Failure> {
         let answer = self.send(text, out)?;
         let exit = match (answer.reason, self.interrupt.asked()) {

@@ -1,5 +1,5 @@
-//! `/export`: writes a conversation for other uses. The file extension chooses the format: `.md` for people, `.json` for
-//! `prompt`, `.jsonl` for `batch` (each question again, for this or another model).
+//! `/export`: writes a conversation to a file. The extension of its name chooses the format: `.md` to read, `.json` for
+//! `prompt`, `.jsonl` for `batch` (one record per question, to ask this or another model again).
 
 use super::conversation::Conversation;
 use crate::atomic_file::{self, Mode};

@@ -11,16 +11,16 @@ pub(super) enum Input<'a> {
     Command(&'a str, &'a str),
 }
 
-/// Opens and closes a message of several lines, or one that begins with a slash.
+/// Starts and ends a message that has several lines or begins with a slash.
 const BLOCK: &str = "\"\"\"";
 
-/// The tags that begin a turn; they are plain text to the tokenizer, so they have an effect anywhere in a message.
+/// The tags at the start of a turn. They are plain text to the tokenizer, so they have an effect anywhere in a message.
 const ROLE_MARKERS: [&str; 3] = ["<|user|>", "<|assistant|>", "<|system|>"];
-/// The text of the control token that ends an answer.
+/// The text of the special token at the end of an answer.
 const END: &str = "</s>";
 
-/// Parses an input. Several lines are a command only if `is_command` knows the first word: a pasted file may begin with a
-/// slash.
+/// Parses an input. If it has several lines, it is a command only if `is_command` knows its first word: a pasted file
+/// may begin with a slash.
 pub(super) fn parse(input: &str, is_command: impl Fn(&str) -> bool) -> Input<'_> {
     let text = input.trim();
     if let Some(block) = text.strip_prefix(BLOCK) {
@@ -41,7 +41,7 @@ pub(super) fn is_open_block(input: &str) -> bool {
     input.trim().strip_prefix(BLOCK).is_some_and(|block| !block.ends_with(BLOCK))
 }
 
-/// Warns about markers in the text of a message, which is sent unchanged anyway.
+/// Returns a warning if the message contains tags or `</s>`. The message is sent unchanged.
 pub(super) fn marker_warning(text: &str) -> Option<String> {
     let found: Vec<&str> = ROLE_MARKERS.into_iter().filter(|marker| text.contains(marker)).collect();
     if !found.is_empty() {

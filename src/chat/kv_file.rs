@@ -1,6 +1,6 @@
 //! The KV cache file next to a saved conversation: llama.cpp's state of the sequence, and a trailer with the model's
-//! identity, the KV types and a CRC-32. A file that is damaged, or of another model, KV type or llama.cpp, is not passed to
-//! llama.cpp; the conversation is then processed again, and the user is told why.
+//! identity, the KV types and a CRC-32. If the file is damaged, or from another model, KV type or llama.cpp, it is not
+//! passed to llama.cpp. The conversation is then processed again, and a note gives the reason.
 //!
 //! Layout: state · trailer (JSON) · length of the trailer (u32, little-endian) · [`MAGIC`].
 
@@ -18,7 +18,7 @@ const MAGIC: [u8; 8] = *b"TULU-KV1";
 /// Limit on the length of a trailer.
 const MAX_TRAILER: u32 = 64 << 10;
 
-/// Everything that the keys and values depend on besides the tokens; must match to reuse a file.
+/// Everything that the keys and values depend on besides the tokens. A file is reused only if it is equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KvIdentity {
     /// Fingerprint of the model file, see [`crate::model::fingerprint()`].
@@ -31,7 +31,7 @@ pub(super) struct KvIdentity {
 }
 
 impl KvIdentity {
-    /// The identity of the model with this fingerprint under `settings`.
+    /// Returns the identity of the model with this fingerprint under `settings`.
     pub(super) fn new(model: String, settings: &EngineSettings) -> Self {
         Self {
             model,
@@ -42,7 +42,7 @@ impl KvIdentity {
         }
     }
 
-    /// How the identity in a file differs from that of `now`.
+    /// Returns the first difference between the identity in a file and that of `now`, for the note.
     fn differs(&self, now: &Self) -> Option<&'static str> {
         [
             (&self.model, &now.model, "another model"),
@@ -96,7 +96,7 @@ pub(super) fn save(decoder: &Decoder<'_>, identity: &KvIdentity, path: &Path) ->
 /// Restores the KV cache of `decoder` from `path`. Returns the number of tokens.
 ///
 /// # Errors
-/// Why the file was not used.
+/// The reason why the file was not used.
 pub(super) fn load(decoder: &mut Decoder<'_>, identity: &KvIdentity, path: &Path) -> Result<usize, String> {
     let trailer = open(path)?;
     if let Some(what) = trailer.identity.differs(identity) {
@@ -134,7 +134,7 @@ fn open(path: &Path) -> Result<Trailer, String> {
     Ok(trailer)
 }
 
-/// Length and CRC-32 of at most the next `limit` bytes.
+/// Returns length and CRC-32 of at most the next `limit` bytes.
 fn crc32_of(file: &mut File, limit: u64) -> std::io::Result<(u64, u32)> {
     let mut hasher = crc32fast::Hasher::new();
     let mut buffer = vec![0; 1 << 20];

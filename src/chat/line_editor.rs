@@ -1,5 +1,5 @@
-//! The line editor: the only module that uses rustyline. It keeps a history across runs, takes a paste of several lines as
-//! one input, and completes commands, their arguments and files.
+//! The line editor: the only module that uses rustyline. It keeps a history across runs, treats a paste of several
+//! lines as one input, and completes commands, their arguments and file names.
 
 use super::input::is_open_block;
 use crate::error::{Code, Failure};
@@ -56,13 +56,13 @@ pub(super) struct Editor {
 }
 
 impl Editor {
-    /// Creates the editor. With `keeps`, reads the history of earlier runs, and adds to it.
+    /// Creates the editor. If `keeps` is set, reads the history of earlier runs, and adds new inputs to it.
     pub(super) fn new(complete: Complete, keeps: bool) -> Result<Self, Failure> {
         // PreferTerm: the prompt goes to the terminal even when stdout is a file.
         let config = Config::builder()
             .behavior(Behavior::PreferTerm)
             .completion_type(CompletionType::List)
-            // Required for the highlighter, which sanitizes pasted text, to be called; no colours are used.
+            // Needed so that rustyline calls the highlighter, which sanitizes pasted text. No colours are used.
             .color_mode(ColorMode::Forced)
             .auto_add_history(true)
             // As in a shell, a line that begins with a space is not remembered.
@@ -84,8 +84,8 @@ impl Editor {
         Ok(this)
     }
 
-    /// Runs `work` on the history file. A missing file is an empty history. Another error is not fatal: a note is printed,
-    /// and the history file is not used any more.
+    /// Runs `work` on the history file. A missing file is an empty history. Another error is not fatal: a note is
+    /// printed, and the history file is not used any more.
     fn with_history(&mut self, work: impl FnOnce(&mut Inner, &Path) -> rustyline::Result<()>) {
         let Some(file) = &self.history else { return };
         match work(&mut self.inner, file) {
@@ -120,9 +120,9 @@ impl Editor {
         Ok(InputEvent::Text(text))
     }
 
-    /// Adds `text` to the history as if it had been typed.
+    /// Adds `text` to the history, as if the user had typed it.
     pub(super) fn remember(&mut self, text: &str) {
-        // Failing to remember it is not an error.
+        // If this fails, only the history is incomplete.
         let _ = self.inner.add_history_entry(text);
     }
 }
@@ -134,7 +134,7 @@ fn failed(err: ReadlineError) -> Failure {
 struct Assistant {
     complete: Complete,
     files: FilenameCompleter,
-    /// The text of the line, which rustyline drops on Ctrl-C.
+    /// A copy of the line, because rustyline discards the line on Ctrl-C.
     typed: RefCell<String>,
 }
 
@@ -143,7 +143,7 @@ impl Helper for Assistant {}
 impl Hinter for Assistant {
     type Hint = String;
 
-    /// Called after every change of the line. Gives no hint, only remembers the line.
+    /// Copies the line. rustyline calls this after every change of the line; no hint is returned.
     fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
         line.clone_into(&mut self.typed.borrow_mut());
         None
@@ -177,7 +177,7 @@ impl Completer for Assistant {
     }
 }
 
-/// Expands `~/` at the beginning of `text`, which the completer does not.
+/// Expands `~/` at the beginning of `text`, because the completer does not.
 fn with_home(text: &str) -> Cow<'_, str> {
     let quotes = text.len() - text.trim_start_matches(['"', '\'']).len();
     let (quote, name) = text.split_at(quotes.min(1));
@@ -189,7 +189,7 @@ fn with_home(text: &str) -> Cow<'_, str> {
     format!("{quote}{home}{}", &name[1..]).into()
 }
 
-/// Pasted text may contain control characters: they are sent to the model, but displayed as a replacement character.
+/// Pasted text may contain control characters. They are sent to the model, but displayed as a replacement character.
 impl Highlighter for Assistant {
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
         let shown = |c: char| match c {

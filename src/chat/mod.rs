@@ -1,9 +1,9 @@
-//! Conversations with a person. `conversation` (messages and answers) and `overflow` (a full context) are the core; `saved`,
-//! `saved_files`, `kv_file`, `unsaved` and `export` write files; `repl` is the loop on a terminal, with `session`,
-//! `line_editor`, `input`, `typed_path`, `commands`, `parameters`, `external_editor` and `answer_writer`.
+//! Conversations with a person. `conversation` (messages and answers) and `overflow` (a full context) are the core;
+//! `saved`, `saved_files`, `kv_file`, `unsaved` and `export` write files; `repl` is the loop on a terminal, with
+//! `session`, `line_editor`, `input`, `typed_path`, `commands`, `parameters`, `external_editor` and `answer_writer`.
 //!
-//! Each turn sends the whole conversation to the decoder (`decode/`). Answers keep their generated token ids, so that the
-//! new prompt shares its prefix with the KV cache and only the new message is processed.
+//! Each turn sends the whole conversation to the decoder (`decode/`). Answers keep their generated token ids, so that
+//! the new prompt shares its prefix with the KV cache and only the new message is processed.
 
 mod answer_writer;
 mod commands;

@@ -12,24 +12,24 @@ pub(crate) enum Overflow {
     DropOldest,
 }
 
-/// Tokens of the context reserved for an answer: its maximum length, but at most a quarter of the context.
+/// Returns the tokens of the context reserved for an answer: its maximum length, but at most a quarter of the context.
 pub(super) fn reserved_for_answer(max_tokens: u32, n_ctx: usize) -> usize {
     (max_tokens as usize).min(n_ctx / 4)
 }
 
-/// Tokens freed on each drop in addition to what is needed. A drop shifts positions, so everything after the system message
-/// is processed again; this makes the next drop several turns away.
+/// Returns the tokens freed by each drop in addition to the needed ones. A drop shifts positions, so everything after
+/// the system message is processed again. The extra tokens delay the next drop by several turns.
 pub(super) fn extra_space(n_ctx: usize) -> usize {
     n_ctx / 4
 }
 
-/// The messages that are sent: the system message, and all from `start` on.
+/// Returns the messages to send: the system message, and all messages from `start` on.
 pub(super) fn messages_to_send(messages: &[Message], start: usize) -> Vec<Message> {
     let system = messages.iter().take(start).filter(|message| message.role == Role::System);
     system.chain(messages.iter().skip(start)).cloned().collect()
 }
 
-/// Candidates for a later start: every message of the user after the first one from `start` on.
+/// Returns the possible later starts: the indices of all user messages from `start` on, except the first one.
 pub(super) fn later_starts(messages: &[Message], start: usize) -> Vec<usize> {
     let first = messages.iter().skip(start).position(|message| message.role == Role::User).map(|at| start + at);
     let first = first.unwrap_or(messages.len());

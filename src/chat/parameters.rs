@@ -1,4 +1,4 @@
-//! Settings of answers that a user can change in a conversation: one table row each.
+//! Settings of answers that a user can change in a conversation. Each has one row in a table.
 
 use crate::engine::Sampling;
 use crate::error::{Code, Failure};
@@ -120,7 +120,7 @@ pub(super) const TABLE: [Parameter; 11] = [
         set: |p, text| {
             match text {
                 "" => p.stop.clear(),
-                // As typed, or as a JSON string, for text that begins with a space or contains a newline.
+                // The text as typed, or a JSON string, for text that begins with a space or contains a newline.
                 _ => p.stop.push(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())),
             }
             Some(())
@@ -133,7 +133,7 @@ fn put<T: FromStr + Display>(place: &mut T, text: &str) -> Option<()> {
     Some(())
 }
 
-/// The row with this name or alias.
+/// Returns the row with this name or alias.
 pub(super) fn find(name: &str) -> Option<&'static Parameter> {
     TABLE.iter().find(|row| row.name == name || row.aliases.contains(&name))
 }
@@ -142,7 +142,7 @@ impl Parameter {
     /// Sets the value from `text`.
     ///
     /// # Errors
-    /// `PARAMETER` or `SAMPLING` for an invalid value; `parameters` are unchanged then.
+    /// `PARAMETER` or `SAMPLING` for an invalid value; then `parameters` are unchanged.
     pub(super) fn set(&self, parameters: &mut Parameters, text: &str) -> Result<(), Failure> {
         let mut changed = parameters.clone();
         let wrong = || {
@@ -156,7 +156,7 @@ impl Parameter {
     }
 }
 
-/// The parameters as a saved conversation has them.
+/// The parameters in the file of a saved conversation.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Stored {
     temperature: f32,
@@ -197,7 +197,7 @@ impl From<&Parameters> for Stored {
 }
 
 impl Stored {
-    /// Checked, as the flags are: the file may have been edited.
+    /// Returns the parameters. Validates them like flags, because the user may have edited the file.
     pub(super) fn parameters(&self) -> Result<Parameters, Failure> {
         let sampling = Sampling {
             temperature: self.temperature,

@@ -1,5 +1,5 @@
-//! The interactive loop: reads an input, runs it, prints the answer and notes. Prompt and notes go to the terminal, never to
-//! a redirected stdout.
+//! The interactive loop: reads an input, runs it, prints the answer and notes. Prompt and notes go to the terminal,
+//! never to a redirected stdout.
 
 use super::answer_writer::AnswerWriter;
 use super::commands;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Runs an interactive conversation until the user leaves; continues `saved`, if there is one, under `parameters`.
+/// Runs an interactive conversation until the user leaves. Resumes `saved`, if given, with `parameters`.
 pub(crate) fn run(
     chat: &mut Conversation<'_>,
     saved: Option<(PathBuf, Saved)>,
@@ -61,7 +61,7 @@ pub(crate) fn run(
 
 /// Reads and runs inputs until the user leaves.
 fn read_inputs(session: &mut Session<'_, '_>) -> Result<Exit, Failure> {
-    // Whether the last input was Ctrl-C: the second one quits.
+    // Whether the last input was Ctrl-C; a second Ctrl-C leaves.
     let mut asked = false;
     loop {
         let typed = session.editor.read()?;
@@ -81,7 +81,7 @@ fn read_inputs(session: &mut Session<'_, '_>) -> Result<Exit, Failure> {
             }
             InputEvent::Text(text) => input(session, &text)?,
         };
-        // Without the model file there is no fingerprint, and the conversation is not kept.
+        // Without the model file there is no fingerprint, and the conversation cannot be saved.
         let unsaved = session.unsaved && session.habits.history && session.chat.turns() > 0;
         session.unsaved_text.set(unsaved.then(|| session.chat.text().ok()).flatten());
         if let Next::Leave(exit) = next {
@@ -126,8 +126,8 @@ fn input(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Failure> {
 /// | SIGTERM | stops the answer, then the loop leaves with 143 | leaves with 143 |
 /// | SIGHUP | leaves as the system would | leaves as the system would |
 ///
-/// Before it leaves, it keeps the unsaved conversation and restores the terminal. Signals that were ignored when the
-/// program started stay ignored.
+/// Before the thread ends the process, it saves the unsaved conversation and restores the terminal. Signals that were
+/// ignored when the program started stay ignored.
 fn guard_the_terminal(interrupt: Interrupt, flags: Arc<Flags>, kept: Unsaved) -> std::io::Result<()> {
     let before = TerminalState::save()?;
     crate::defect::terminal(&before);

@@ -1,6 +1,6 @@
-//! Saved conversations: readable JSON (messages, settings, model) and, next to it, the KV cache (`kv_file.rs`), so that a
-//! resumed conversation need not be processed again. The JSON is sufficient: without the KV cache, or with another model,
-//! resuming only takes longer.
+//! Saved conversations: readable JSON (messages, settings, model) and, next to it, the KV cache (`kv_file.rs`), so that
+//! a resumed conversation need not be processed again. The JSON is sufficient: without the KV cache, or with another
+//! model, resuming only takes longer.
 
 use super::conversation::Conversation;
 use super::kv_file::{self, KvIdentity};
@@ -42,10 +42,11 @@ pub(crate) struct Saved {
     messages: Vec<Message>,
 }
 
-/// The result of [`Conversation::restore`].
+/// The result of [`Conversation::restore`], for notes.
 #[derive(Debug)]
 pub(crate) struct Restored {
-    /// Tokens restored from the KV cache file, or why it is not used; `None`: there is no such file.
+    /// The number of tokens restored from the KV cache file, or why the file is not used; `None` if there is no such
+    /// file.
     pub(crate) cached: Option<Result<usize, String>>,
     /// Notes for the user.
     pub(crate) notes: Vec<String>,
@@ -60,7 +61,7 @@ struct Document {
     saved_at: u64,
     model: ModelDocument,
     settings: Stored,
-    /// Index of the first message that was still sent, besides the system message: earlier ones did not fit.
+    /// Index of the first message that was still sent after the system message. Earlier messages were dropped.
     #[serde(default)]
     first_sent: usize,
     messages: Vec<MessageDocument>,
@@ -80,7 +81,7 @@ struct ModelDocument {
 struct MessageDocument {
     role: String,
     content: String,
-    /// The ids the model generated for `content`, in one string, so that they take one line.
+    /// The ids that the model generated for `content`, joined in one string, so that they take one line of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ids: Option<String>,
 }
@@ -96,7 +97,7 @@ fn template_hash(model: &Model) -> String {
     hex(&Sha256::digest(template))
 }
 
-/// The first line of the first message, shortened.
+/// Returns the first line of the first message, shortened.
 fn title(messages: &[Message]) -> String {
     let first = messages.iter().find(|message| message.role == Role::User);
     let line = first.and_then(|message| message.content.lines().find(|line| !line.trim().is_empty()));
@@ -104,15 +105,15 @@ fn title(messages: &[Message]) -> String {
 }
 
 impl Conversation<'_> {
-    /// Writes the conversation to `path`, and its KV cache next to it. Returns the size of the KV cache file, or why it could
-    /// not be written; `None` when the KV cache is empty.
+    /// Writes the conversation to `path`, and its KV cache next to it. Returns the size of the KV cache file, or the
+    /// error that prevented it; `None` if the KV cache is empty.
     pub(super) fn save(&self, path: &Path) -> Result<Option<Result<u64, Failure>>, Failure> {
         atomic_file::write(path, self.text()?.as_bytes(), Mode::Owner)?;
         let identity = KvIdentity::new(self.fingerprint()?.to_owned(), self.model.settings());
         Ok(kv_file::save(&self.decoder, &identity, &kv_path(path)).transpose())
     }
 
-    /// The conversation as JSON.
+    /// Returns the conversation as JSON.
     pub(super) fn text(&self) -> Result<String, Failure> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let full = fs::canonicalize(self.model.path()).unwrap_or_else(|_| self.model.path().to_owned());
@@ -137,7 +138,7 @@ impl Conversation<'_> {
         Ok(text)
     }
 
-    /// The fingerprint of the model, computed once.
+    /// Returns the fingerprint of the model, computed once.
     fn fingerprint(&self) -> Result<&str, Failure> {
         match self.fingerprint.get() {
             Some(known) => Ok(known),
@@ -145,7 +146,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// Replaces the conversation by `saved`, with `parameters`.
+    /// Replaces the conversation by `saved`, and its parameters by `parameters`.
     pub(crate) fn restore(&mut self, saved: Saved, parameters: Parameters) -> Result<Restored, Failure> {
         let mut notes = Vec::new();
         let fingerprint = self.fingerprint()?.to_owned();
@@ -159,14 +160,15 @@ impl Conversation<'_> {
         self.parameters = parameters;
         let kv = kv_path(&saved.path);
         let identity = KvIdentity::new(fingerprint, self.model.settings());
-        // Only a missing file is skipped: another error is reported.
+        // Only a missing file is skipped; any other error is reported.
         let there = !matches!(fs::metadata(&kv), Err(err) if err.kind() == ErrorKind::NotFound);
         let cached = there.then(|| kv_file::load(&mut self.decoder, &identity, &kv));
         Ok(Restored { cached, notes })
     }
 
-    /// Keeps the ids of a message only if they decode to its text with this vocabulary: the text may have been edited.
-    /// Control tokens have no text, so ids with one are dropped; otherwise a file could put `</s>` into an answer.
+    /// Keeps the ids of a message only if they decode to its text with this vocabulary, because the text may have been
+    /// edited. Special tokens have no text, so ids with one are dropped; otherwise a file could put `</s>` into an
+    /// answer.
     fn with_valid_ids(&self, mut message: Message) -> Message {
         let vocab = self.model.vocab();
         message.generated = message.generated.filter(|ids| {
@@ -221,14 +223,14 @@ impl Saved {
         })
     }
 
-    /// Number of turns.
+    /// Returns the number of turns.
     pub(crate) fn turns(&self) -> usize {
         self.messages.iter().filter(|message| message.role == Role::User).count()
     }
 }
 
 impl Restored {
-    /// Prints notes on stderr, and why the KV cache is not used.
+    /// Prints the notes to stderr, and the reason why the KV cache is not used.
     pub(crate) fn warn(&self, file: &Path) {
         let unused = self.cached.as_ref().and_then(|cached| cached.as_ref().err());
         let unused = unused.map(|why| format!("its KV cache is not used ({why}); the conversation is processed again"));
@@ -238,7 +240,8 @@ impl Restored {
     }
 }
 
-/// Checks that a conversation can be continued: an optional system message, then messages of user and assistant in turn.
+/// Checks that a conversation can be continued: an optional system message, then messages of user and assistant in
+/// turn.
 fn check_order(messages: &[Message]) -> Result<(), String> {
     let rest = messages.iter().enumerate().skip_while(|(i, message)| *i == 0 && message.role == Role::System);
     for ((i, message), wanted) in rest.zip([Role::User, Role::Assistant].into_iter().cycle()) {

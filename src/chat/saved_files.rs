@@ -6,12 +6,13 @@ use std::fs::{self, DirEntry};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The folder of conversations saved under a plain name; it may not exist yet.
+/// Returns the folder of conversations saved under a plain name; it may not exist yet.
 pub(super) fn folder() -> Result<PathBuf, Failure> {
     crate::model::app_dirs::conversations_dir()
 }
 
-/// The file that `name` means: a path (with a separator, or ending in .json) as it is, else a name in [`folder`].
+/// Returns the file that `name` means: a path (it has a separator or ends in .json) as it is; otherwise a file in
+/// [`folder`].
 pub(crate) fn path_of(name: &str) -> Result<PathBuf, Failure> {
     let path = typed_path::parse(name);
     let is_path = path.components().count() > 1
@@ -21,14 +22,14 @@ pub(crate) fn path_of(name: &str) -> Result<PathBuf, Failure> {
     Ok(if is_path { path } else { folder()?.join(format!("{}.json", path.display())) })
 }
 
-/// The names of conversations in [`folder`], sorted.
+/// Returns the names of conversations in [`folder`], sorted.
 pub(super) fn names() -> Result<Vec<String>, Failure> {
     let mut names: Vec<String> = entries()?.into_iter().map(|(name, _)| name).collect();
     names.sort();
     Ok(names)
 }
 
-/// The newest conversation in [`folder`].
+/// Returns the newest conversation in [`folder`].
 pub(crate) fn newest() -> Result<PathBuf, Failure> {
     let newest = entries()?.into_iter().max_by_key(|(_, entry)| entry.metadata().and_then(|file| file.modified()).ok());
     newest.map(|(_, entry)| entry.path()).ok_or_else(|| {
@@ -37,7 +38,7 @@ pub(crate) fn newest() -> Result<PathBuf, Failure> {
     })
 }
 
-/// The conversations in [`folder`], by name; none if the folder is missing.
+/// Returns the conversations in [`folder`] by name; an empty list if the folder is missing.
 fn entries() -> Result<Vec<(String, DirEntry)>, Failure> {
     let folder = folder()?;
     let failed = |err: std::io::Error| Failure::io(&folder, "cannot list the saved conversations", &err);
@@ -49,7 +50,7 @@ fn entries() -> Result<Vec<(String, DirEntry)>, Failure> {
     Ok(entries.into_iter().filter_map(named).collect())
 }
 
-/// The KV cache file of a conversation.
+/// Returns the KV cache file of a conversation.
 pub(super) fn kv_path(path: &Path) -> PathBuf {
     path.with_extension("kv")
 }

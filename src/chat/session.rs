@@ -1,5 +1,5 @@
-//! The state of an interactive conversation, and sending messages in it. The loop is in `repl.rs`, the slash commands are in
-//! `commands/`; both act on a [`Session`].
+//! The state of an interactive conversation, and sending messages in it. The loop is in `repl.rs`, the slash commands
+//! are in `commands/`; both act on a [`Session`].
 
 use super::answer_writer::AnswerWriter;
 use super::conversation::{ALONE, Conversation};
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What to do after an input.
+/// The next step after an input.
 pub(super) enum Next {
     /// Read the next input.
     Prompt,
@@ -30,7 +30,7 @@ pub(super) enum Next {
 pub(crate) struct Habits {
     /// Print tokens and speed after every answer.
     pub(crate) verbose: bool,
-    /// Keep the input history, and a conversation that is left without /save.
+    /// Keep the input history, and save a conversation that is left without /save.
     pub(crate) history: bool,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Session<'c, 'm> {
     pub(super) habits: Habits,
     /// The file that the conversation was saved to or loaded from.
     pub(super) file: Option<PathBuf>,
-    /// Files that are added to the next message, with their text.
+    /// Files to add to the next message, and their text.
     pub(super) attached: Vec<(PathBuf, String)>,
     /// Whether the conversation changed since it was saved.
     pub(super) unsaved: bool,
@@ -54,9 +54,9 @@ pub(super) struct Session<'c, 'm> {
 /// State for the thread that handles signals.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
-    /// An answer is being generated, and the generation checks for SIGTERM.
+    /// Whether an answer is being generated; the generation then checks for SIGTERM.
     pub(super) answering: AtomicBool,
-    /// Ctrl-C stopped the last answer and there was no input since: another one quits.
+    /// Whether Ctrl-C stopped the last answer and no input followed; another Ctrl-C then leaves.
     pub(super) stopped: AtomicBool,
 }
 
@@ -108,19 +108,19 @@ impl Session<'_, '_> {
         self.message(text.to_owned())
     }
 
-    /// Tokens and speed of the last answer.
+    /// Returns tokens and speed of the last answer.
     pub(super) fn last_usage(&self) -> String {
         self.last.clone().unwrap_or_else(|| "there was no answer yet".to_owned())
     }
 
-    /// Runs `work`, which generates an answer. Ctrl-C stops it, also one pressed just before it started.
+    /// Runs `work`, which generates an answer. Ctrl-C stops it, even if pressed just before `work` starts.
     fn interruptible(
         &mut self,
         work: impl FnOnce(&mut Conversation<'_>, &mut AnswerWriter) -> Result<Option<Answer>, Failure>,
     ) -> Result<Option<Answer>, Failure> {
         self.flags.answering.store(true, Ordering::SeqCst);
         let answer = work(self.chat, self.out);
-        // From here on another Ctrl-C counts as the second one, also before the editor reads the next input.
+        // From here on, another Ctrl-C counts as the second one, even before the editor reads the next input.
         if self.chat.interrupt.asked() == Some(Exit::Interrupted) {
             self.chat.interrupt.obeyed();
             self.flags.stopped.store(true, Ordering::SeqCst);
@@ -185,7 +185,7 @@ fn usage_text(answer: &Answer, n_ctx: usize) -> String {
     )
 }
 
-/// Why an answer was cut off; empty when it was not.
+/// Returns why an answer was cut off; an empty text if it was not.
 fn cutoff_text(answer: &Answer, n_ctx: usize) -> &'static str {
     let used = answer.usage.prompt_tokens + answer.usage.completion_tokens;
     match answer.reason {

@@ -1,9 +1,10 @@
-//! Parses paths typed after a slash command as a shell does: `~/` is the home folder, a backslash or quotes keep a space.
+//! Parses paths typed after a slash command as a shell does: `~/` is the home folder, a backslash or quotes keep a
+//! space.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Returns the path that `text` means. An existing file with exactly this name wins.
+/// Returns the path that `text` means. An existing file with exactly this name has priority.
 pub(super) fn parse(text: &str) -> PathBuf {
     let text = text.trim();
     if fs::symlink_metadata(text).is_ok() {

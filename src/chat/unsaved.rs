@@ -1,4 +1,4 @@
-//! Keeps a conversation that is left without /save: its text, as `last.json` in the folder of saved ones. The text is
+//! Saves a conversation that is left without /save as `last.json` in the folder of saved conversations. Its text is
 //! prepared after every answer, so that the loop or the signal thread can write it when the program ends.
 
 use super::saved_files;
@@ -7,7 +7,7 @@ use crate::error::Failure;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The name of its file; /save does not write it.
+/// The name of the file without its extension. /save does not write this file.
 pub(super) const NAME: &str = "last";
 
 /// The text of a conversation that is not saved.
@@ -15,12 +15,13 @@ pub(super) const NAME: &str = "last";
 pub(super) struct Unsaved(Arc<Mutex<Option<String>>>);
 
 impl Unsaved {
-    /// Sets the text; `None` when the conversation is saved, or empty.
+    /// Sets the text; `None` if the conversation is saved or empty.
     pub(super) fn set(&self, text: Option<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 
-    /// Writes the text, once. Returns the path, or `None` when there is nothing to save. A second caller waits meanwhile.
+    /// Writes the text, once. Returns the path, or `None` if there is nothing to write. A second caller waits for the
+    /// first.
     pub(super) fn save(&self) -> Option<Result<PathBuf, Failure>> {
         let mut unsaved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = unsaved.take()?;
@@ -29,7 +30,7 @@ impl Unsaved {
     }
 }
 
-/// The path of the file.
+/// Returns the path of `last.json`.
 fn file() -> Result<PathBuf, Failure> {
     Ok(saved_files::folder()?.join(format!("{NAME}.json")))
 }

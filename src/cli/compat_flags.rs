@@ -1,6 +1,6 @@
-//! Rewrites flags of other programs to ours before clap parses the line: llama.cpp's short flags of several letters
-//! (`-ngl 20`), which clap cannot define, and `-m FILE` or `-hf OWNER/NAME`, which are positional here. Values of flags are
-//! not rewritten; the definitions say which flags take one.
+//! Rewrites flags of other programs to ours before clap parses the line. llama.cpp's short flags of several letters
+//! (`-ngl 20`) become long flags, because clap cannot define them. The model of `-m FILE` or `-hf OWNER/NAME` becomes a
+//! positional argument. Values of flags are not rewritten; clap's definitions show which flags take a value.
 
 use crate::error::{Code, Failure};
 use clap::{Arg, Command};
@@ -16,12 +16,12 @@ const SHORT_FLAGS: [(&str, &str); 7] = [
     ("-npl", "parallel-list"),
     ("-sys", "system"),
 ];
-/// Flags of other programs that name the model; here it is the first positional argument.
+/// Flags of other programs that name the model. Here the model is the first positional argument.
 const MODEL_FLAGS: [&str; 5] = ["-m", "--model", "-hf", "-hfr", "--hf-repo"];
-/// Names of first positional arguments that take a model.
+/// Names of first positional arguments that are models.
 const MODEL_POSITIONALS: [&str; 3] = ["model", "source", "file"];
 
-/// Returns the line as clap understands it.
+/// Returns the line in the form that clap parses.
 ///
 /// # Errors
 /// `USAGE` for a known short flag that the subcommand does not have.
@@ -43,20 +43,20 @@ pub(super) fn normalise(args: impl IntoIterator<Item = OsString>, whole: &Comman
     Ok(line.finish())
 }
 
-/// How to read the next argument.
+/// The meaning of the next argument.
 enum NextArgument {
-    /// As any other argument.
+    /// Any argument.
     Any,
-    /// As the value of the flag before it.
+    /// The value of the flag before it.
     Value,
-    /// As the model.
+    /// The model.
     Model,
 }
 
 struct Rewriter<'c> {
     out: Vec<OsString>,
     whole: &'c Command,
-    /// The subcommand, and the index in `out` of what follows it.
+    /// The subcommand, and the index in `out` of the next argument.
     subcommand: Option<(&'c Command, usize)>,
     model: Option<OsString>,
 }
@@ -115,7 +115,7 @@ impl<'c> Rewriter<'c> {
         NextArgument::Any
     }
 
-    /// Returns whether a word here would be a subcommand: only flags precede it.
+    /// Returns whether a word at this position would be a subcommand.
     fn at_subcommand(&self) -> bool {
         self.subcommand.is_none_or(|(_, from)| self.out.len() == from)
     }
@@ -125,7 +125,7 @@ impl<'c> Rewriter<'c> {
         first.is_some_and(|first| MODEL_POSITIONALS.contains(&first.get_id().as_str()))
     }
 
-    /// Returns the flag that is written `head`.
+    /// Returns the flag with the spelling `head`, such as `--temp` or `-c`.
     fn flag(&self, head: &str) -> Option<&'c Arg> {
         match (head.strip_prefix("--"), head.strip_prefix('-')) {
             (Some(long), _) => self.long(long),

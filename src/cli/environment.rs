@@ -1,4 +1,4 @@
-//! Values of flags that came from environment variables. A failure about one names the variable, not the flag.
+//! Values of flags that came from environment variables. A failure about such a value also names the variable.
 
 use crate::error::{Exit, Failure};
 use clap::parser::ValueSource;
@@ -18,7 +18,7 @@ struct Variable {
 }
 
 impl Variables {
-    /// Collects the variables that `found`, parsed by `whole`, took values from.
+    /// Collects the variables that set values in `found`, the arguments that `whole` parsed.
     pub(super) fn of(found: &ArgMatches, whole: &Command) -> Self {
         let (mut found, mut subcommand, mut all) = (found, whole, Vec::new());
         loop {
@@ -40,7 +40,7 @@ impl Variables {
         }
     }
 
-    /// Returns `failure` with the names of the variables that it is about.
+    /// Adds to `failure` the names of the variables that it is about.
     pub(crate) fn name_in(&self, failure: Failure) -> Failure {
         let text = with_dashes(&failure.what);
         let about = |variable: &&Variable| {
@@ -55,7 +55,7 @@ impl Variables {
     }
 }
 
-/// Writes names with dashes as flags have them, not with underscores as settings have them.
+/// Replaces underscores by dashes, so that the names of settings and of flags compare equal.
 fn with_dashes(text: &str) -> String {
     text.replace('_', "-")
 }

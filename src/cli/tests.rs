@@ -4,7 +4,7 @@ use super::{Cli, command};
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use std::process::{Stdio, exit};
 
-/// Every subcommand, nested ones too, with the words that lead to it.
+/// Returns every subcommand, nested ones too, with the words that lead to it.
 fn subcommands(of: &Command, path: &[String]) -> Vec<(Vec<String>, Command)> {
     let inner = of.get_subcommands().filter(|subcommand| subcommand.get_name() != "help");
     let deeper =
@@ -17,7 +17,7 @@ fn optional(subcommand: Command) -> Command {
     subcommand.mut_args(|arg| arg.required(false)).mut_subcommands(optional)
 }
 
-/// Not a test of its own: prints the value of every switch that the environment sets.
+/// Not a test of its own: prints the value of every switch that the environment sets, for the tests of the environment.
 #[test]
 #[ignore = "run by every_switch_takes_the_usual_words_from_the_environment"]
 fn child_prints_switches() {

@@ -1,4 +1,4 @@
-//! Usage errors: clap's own text, and the one error line that every failure has.
+//! Usage errors: clap's own text, followed by the error line that every failure has.
 
 use crate::error::{Code, ErrorFormat, Failure};
 use crate::stderr;
@@ -8,20 +8,20 @@ use clap::{Arg, Command, ValueEnum as _};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Begins clap's proposal to write `-- --flag`.
+/// The start of clap's tip to write `-- --flag`.
 const AS_VALUE_TIP: &str = "tip: to pass '";
 
-/// Why no subcommand is run.
+/// The reason why no subcommand is run.
 pub(crate) enum Refused {
-    /// clap found an error, or prints what was asked for (`--help`).
+    /// clap found an error, or prints help or a version.
     Clap(Box<clap::Error>, Box<Failure>, ErrorFormat),
     /// The line could not be rewritten for clap.
     Before(Box<Failure>, ErrorFormat),
 }
 
 impl Refused {
-    /// Makes the error line of clap's `err`. `args` is the line that clap parsed; `own` is clap's error for it without the
-    /// environment: where they differ, an environment variable is at fault and is named.
+    /// Creates the error line for clap's `err`. `args` is the line that clap parsed. `own` is clap's error for the same
+    /// line without the environment. If the two differ, an environment variable is the cause, and the error names it.
     pub(super) fn new(err: clap::Error, args: &[OsString], whole: &Command, own: Option<&clap::Error>) -> Self {
         let mut whole = whole.clone();
         whole.build();
@@ -49,7 +49,7 @@ impl Refused {
             Self::Clap(err, failure, ErrorFormat::Text) => {
                 stderr::block(&format!("{}\n", clap_text(err)));
                 match err.kind() {
-                    // The program's name alone prints the help, without an error line.
+                    // The program's name without arguments prints the help, without an error line.
                     Kind::DisplayHelpOnMissingArgumentOrSubcommand => failure.exit.into(),
                     _ => failure.report(ErrorFormat::Text),
                 }
@@ -70,8 +70,8 @@ fn summary(err: &clap::Error) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
-/// Returns clap's own text without two of its hints: our error line already says where to look, and an unknown flag is a
-/// typing error, not a value.
+/// Returns clap's own text without two of its hints. Our error line already names the help page, and an unknown flag is
+/// usually a typing error, not a value.
 fn clap_text(err: &clap::Error) -> String {
     let text = err.render().to_string();
     let helps = |line: &&str| !line.starts_with("For more information") && !line.contains(AS_VALUE_TIP);
@@ -80,7 +80,7 @@ fn clap_text(err: &clap::Error) -> String {
     lines.join("\n").trim_end().to_owned()
 }
 
-/// Returns what clap proposes, such as a similar flag.
+/// Returns clap's tip, such as a similar flag.
 fn tip(err: &clap::Error) -> Option<String> {
     clap_text(err).lines().find_map(|line| line.trim().strip_prefix("tip: ").map(str::to_owned))
 }
@@ -106,7 +106,8 @@ fn subcommand<'c>(args: &[OsString], whole: &'c Command) -> Option<&'c Command> 
     args.iter().skip(1).take_while(|arg| *arg != "--").find_map(|arg| whole.find_subcommand(arg))
 }
 
-/// Returns the error format that the line or the environment asks for; clap does not return it for a line with an error.
+/// Returns the error format that the line or the environment asks for; clap does not return it for a line with an
+/// error.
 pub(super) fn error_format(args: &[OsString]) -> ErrorFormat {
     const FLAG: &str = "--error-format";
     let line: Vec<_> = args.iter().take_while(|arg| *arg != "--").map(|arg| arg.to_string_lossy()).collect();

@@ -1,4 +1,4 @@
-//! `tulu-quant bench`: measures the speed of a model in the shape of llama-bench. The measurement is in `bench/`.
+//! `tulu-quant bench`: measures the speed of a model, and prints it like llama-bench. The measurement is in `bench/`.
 
 use super::load_model;
 use crate::bench::{self, Subject, Test};
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             Failure::input(Code::Usage, "there is nothing to measure", "give -p or -n a number above 0")
         })?;
     let settings = args.engine.settings()?;
-    // As in llama-bench: the context is as large as the longest test needs.
+    // The context has the size that the longest test needs, as in llama-bench.
     let n_ctx = settings.n_ctx.unwrap_or(N_CTX_MIN).max(longest);
     let settings = EngineSettings { n_ctx: Some(n_ctx), ..settings }.check()?;
     let interrupt = Interrupt::install()?;
@@ -102,7 +102,7 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
     let settings = model.settings();
     let gguf = Gguf::open(model.path())?;
     let bytes = |name: &str| gguf.tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.bytes);
-    // Only one row of the embedding is read, unless it is the output matrix too.
+    // Generation reads only one row of the embedding, unless it is the output matrix too.
     let unread = bytes("output.weight").and(bytes("token_embd.weight")).unwrap_or(0);
     let ftype = gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("", Ftype::name);
     let size = gguf.str("general.size_label").unwrap_or("");

@@ -1,4 +1,5 @@
-//! `chat`: an interactive conversation, or answers to prompts given by flags or stdin. The conversation itself is in `chat/`.
+//! `chat`: an interactive conversation, or answers to prompts given by flags or stdin. The conversation itself is in
+//! `chat/`.
 
 use super::load_model;
 use crate::chat::{AnswerWriter, Conversation, Habits, Overflow, Parameters, Saved, run_interactive};
@@ -19,7 +20,7 @@ use std::time::Duration;
 /// Maximum tokens to generate without -n: the model card's own example.
 const PREDICT: u32 = 256;
 
-/// How long stdin may be silent before a note says that it is read.
+/// Time without input on stdin after which a note is printed.
 const STDIN_NOTE_DELAY: Duration = Duration::from_secs(2);
 
 /// Chat with a model
@@ -146,7 +147,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Adds a hint to the failure of a MODEL that looks like a question: other programs take a prompt in its place.
+/// Adds a hint to the failure if MODEL looks like a question: other programs take a prompt in this position.
 fn hint_prompt(failure: Failure, model: &str) -> Failure {
     if failure.code != Code::NotFound || !model.trim().contains(char::is_whitespace) {
         return failure;
@@ -154,7 +155,8 @@ fn hint_prompt(failure: Failure, model: &str) -> Failure {
     Failure { fix: "MODEL comes first; to ask the demonstration model this, give it with -p".to_owned(), ..failure }
 }
 
-/// Validates the parsed flags. Absent ones are as the conversation was saved, or as in the model card's example.
+/// Validates the parsed flags. Without a flag, the value is that of the saved conversation, or that of the model card's
+/// example.
 fn parameters(args: &Args, saved: Option<&Parameters>) -> Result<Parameters, Failure> {
     let mut default = saved.map_or_else(Sampling::model_card_defaults, |saved| saved.sampling.clone());
     default.presence_penalty = args.presence_penalty.unwrap_or(default.presence_penalty);
@@ -171,14 +173,14 @@ fn parameters(args: &Args, saved: Option<&Parameters>) -> Result<Parameters, Fai
     })
 }
 
-/// Collects the prompts: the texts of -p and after MODEL, with the file's and the piped text appended to the last one. No
-/// prompt means an interactive conversation.
+/// Collects the prompts: the texts of -p and after MODEL. The text of -f and the piped text are appended to the last
+/// one. Without any prompt, the conversation is interactive.
 fn turns(args: &Args) -> Result<Vec<String>, Failure> {
     let mut turns = args.prompt.clone();
     if !args.text.is_empty() {
         turns.push(args.text.join(" "));
     }
-    // `-f -` is the piped text, which is read in any case.
+    // `-f -` means the piped text, which is read below.
     if let Some(file) = args.file.as_deref().filter(|file| *file != Path::new("-")) {
         let bytes = std::fs::read(file).map_err(|err| Failure::io(file, "cannot read", &err))?;
         let text = String::from_utf8(bytes)
@@ -199,7 +201,7 @@ fn turns(args: &Args) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// Appends `text` to the last turn, or makes it the first.
+/// Appends `text` to the last turn, or adds it as the first turn.
 fn append(turns: &mut Vec<String>, text: &str) {
     let text = text.trim_end_matches(['\r', '\n']);
     match turns.last_mut() {
@@ -208,10 +210,10 @@ fn append(turns: &mut Vec<String>, text: &str) {
     }
 }
 
-/// Reads the piped text. With `has_prompt`, a note says after a while that stdin is read.
+/// Reads the piped text. With `has_prompt`, prints a note after a while, because the program waits for stdin.
 fn piped(has_prompt: bool) -> Result<String, Failure> {
     let (ended, end) = mpsc::channel::<()>();
-    // Under a program that leaves stdin open, -p would seem to hang. If no thread can be started, there is no note.
+    // If the parent program leaves stdin open, -p seems to hang. If no thread can be started, there is no note.
     let _ = std::thread::Builder::new().spawn(move || {
         if has_prompt && end.recv_timeout(STDIN_NOTE_DELAY) == Err(mpsc::RecvTimeoutError::Timeout) {
             stderr::note("waiting for the end of input on stdin; redirect it from /dev/null if there is none");

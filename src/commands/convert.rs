@@ -1,5 +1,5 @@
-//! `convert`: a checkpoint from a folder or from the Hub to one GGUF file per type, in one pass. The conversion is the
-//! `tulu_quantize` library's.
+//! `convert`: converts a checkpoint from a folder or from the Hub to one GGUF file per type, in one pass. The
+//! conversion itself is in the `tulu_quantize` library.
 
 mod output_paths;
 mod plan_report;
@@ -129,7 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let journal = streaming::journal_of(&source.name(), &plan);
     let converted = opened.convert(&plan, options, &journal, &watch);
     watch.clear();
-    // the signal decides between exit codes 130 and 143
+    // which signal was received decides between exit codes 130 and 143
     let report = converted.map_err(|err| match interrupt.asked() {
         Some(exit) if err.code == Code::Interrupted && opened.remote_name().is_some() => stopped(exit),
         asked => Failure { exit: asked.unwrap_or(err.exit), ..err },
@@ -184,7 +184,7 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure>
     }
 }
 
-/// The error for MODEL:TYPE, which `chat` takes; here -q names the types.
+/// Creates the error for MODEL:TYPE. `chat` accepts it; here the types are given with -q.
 fn type_after_name(args: &Args, ftype: Ftype) -> Failure {
     let fix = format!("name the types with -q: -q {ftype}");
     Failure::input(Code::Request, "convert does not accept NAME:TYPE", fix).at(&args.source)
@@ -222,8 +222,8 @@ fn tensor_type(name: &str) -> Result<GgmlType, Failure> {
     GgmlType::from_str(name).map_err(|err| Failure::input(Code::Type, err.to_string(), "name one of these"))
 }
 
-/// Splits `text` into PATTERN=TYPE pairs: an environment variable holds several. A comma ends a pair only after a type,
-/// because patterns may contain commas (`[0-9]{1,2}`).
+/// Splits `text` into PATTERN=TYPE pairs, because an environment variable holds several. A comma ends a pair only after
+/// a type, because patterns may contain commas (`[0-9]{1,2}`).
 fn overrides(text: &str) -> Vec<&str> {
     let (mut all, mut begin) = (Vec::new(), 0);
     for (at, _) in text.match_indices(',') {

@@ -1,7 +1,7 @@
 //! `doctor`: checks that this build fits this machine, and that llama.cpp's kernels run and compute correctly.
 //!
-//! The self-test runs in a child process: a build that uses instructions this CPU lacks dies with SIGILL, and the parent
-//! process reports it.
+//! The self-test runs in a child process. If the build uses instructions that this CPU lacks, the system kills the
+//! child with SIGILL, and the parent process reports it.
 
 use crate::error::{Code, Exit, Failure};
 use crate::model::hub::HubSettings;
@@ -154,7 +154,7 @@ fn self_test() -> Result<Value, Failure> {
     Ok(Value::Array(results))
 }
 
-/// Runs [`self_test`] in a child process. The error describes how the child ended, or which product was wrong.
+/// Runs [`self_test`] in a child process. The error is the child's exit status, or the wrong product.
 fn run_self_test() -> Result<Value, String> {
     let program = std::env::current_exe().map_err(|err| format!("cannot find this program: {err}"))?;
     let child = Command::new(program).args(["doctor", "--self-test"]).stdin(Stdio::null()).output();
@@ -170,13 +170,13 @@ fn run_self_test() -> Result<Value, String> {
     }
 }
 
-/// The Hub settings as JSON; of the token only whether there is one.
+/// Returns the Hub settings as JSON. Of the token, only its presence is included.
 fn hub_json(hub: &HubSettings) -> Value {
     json!({"endpoint": hub.endpoint, "cache": hub.cache.0.display().to_string(), "token": hub.token.is_some(),
            "offline": hub.offline, "proxies": HubSettings::proxies()})
 }
 
-/// The Hub settings as text.
+/// Returns the Hub settings as text.
 fn hub_text(hub: &HubSettings) -> String {
     let mut out = format!("hub          {}", hub.endpoint);
     out += if hub.token.is_some() { ", with a token" } else { ", without a token" };
@@ -187,7 +187,7 @@ fn hub_text(hub: &HubSettings) -> String {
     out + &format!("\ndownloads    {}\n", crate::sanitize::shown(&hub.cache.0))
 }
 
-/// The pinned llama.cpp, from the pin file.
+/// Returns the pinned llama.cpp, from the pin file.
 fn pin() -> Value {
     let pairs = llama_ext::PIN.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
     pairs.map(|(key, value)| (key.to_owned(), json!(value.trim_matches('"')))).collect::<serde_json::Map<_, _>>().into()

@@ -1,4 +1,4 @@
-//! `inspect`: prints what is in a GGUF file, a checkpoint folder, or one weight file of a checkpoint.
+//! `inspect`: prints the contents of a GGUF file, a checkpoint folder, or one weight file of a checkpoint.
 
 mod facts;
 mod json;

@@ -1,5 +1,5 @@
-//! Loads a model for a subcommand: downloads and converts it if necessary, shows a progress bar, and prints a note if the
-//! context was reduced. Shared by all subcommands that run a model.
+//! Loads a model for a subcommand: downloads and converts it if necessary, shows a progress bar, and prints a note if
+//! the context was reduced. Shared by all subcommands that run a model.
 
 use crate::engine::{EngineSettings, Model};
 use crate::error::{Code, Failure};
@@ -12,10 +12,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// No bar is shown before this time: it would only flicker.
+/// Time before a bar is shown; a bar for a shorter time would only flicker.
 const BAR_DELAY: Duration = Duration::from_millis(500);
 
-/// Returns the GGUF file of `name`. A context size above the training context is refused before the model is downloaded or
+/// Returns the GGUF file of `name`. Rejects a context size above the training context before the model is downloaded or
 /// converted.
 pub(super) fn resolve(
     name: Option<&OsStr>,
@@ -29,7 +29,8 @@ pub(super) fn resolve(
     model::resolve(name, &args.options(), interrupt)
 }
 
-/// Loads the GGUF file at `path` for `n_slots` sequences, or for as many as the available memory suggests. Ctrl-C stops it.
+/// Loads the GGUF file at `path` for `n_slots` sequences, or for as many as the available memory suggests. Ctrl-C stops
+/// it.
 pub(super) fn model(
     path: &Path,
     settings: EngineSettings,
@@ -49,7 +50,7 @@ pub(super) fn model(
     });
     let model = model.map_err(|failure| match (failure.code, interrupt.asked()) {
         (Code::Interrupted, Some(exit)) => Failure { exit, ..failure },
-        // A file in our cache is created again, not repaired.
+        // A damaged file in our cache is created again.
         (Code::Model, _) if crate::model::app_dirs::cache_dir().is_ok_and(|cache| path.starts_with(cache)) => {
             Failure { fix: "delete the file; the same command creates it again".to_owned(), ..failure }
         }

@@ -1,5 +1,5 @@
-//! The argument of `inspect` and `verify`: a path, or the name of a model whose files are on this machine. Nothing is
-//! downloaded or converted here.
+//! Finds the MODEL argument of `inspect` and `verify`: a path, or the name of a model whose files are on this machine.
+//! Nothing is downloaded or converted here.
 
 use crate::error::{Code, Failure};
 use crate::model::converted_cache::ConvertedCache;
@@ -18,8 +18,8 @@ pub(super) enum LocalModel {
     Folder(PathBuf),
 }
 
-/// Finds what `text` means. Existing paths win, as in every subcommand. A name stands for the model's checkpoint, and with
-/// `:TYPE` for the GGUF file made from it.
+/// Finds the file or folder of `text`. An existing path has priority, as in every subcommand. A name stands for the
+/// model's checkpoint, or, with `:TYPE`, for the GGUF file made from it.
 ///
 /// # Errors
 /// `NOT_FOUND` when no file of the model is on this machine.

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, mut whole: Command) -> Result<Exit, Failure> {
     crate::stdout::print(&roff(page)?)
 }
 
-/// Returns the subcommand as a command of its own, with the name of its page.
+/// Returns the subcommand as a separate command, named like its page.
 fn page(subcommand: &Command) -> Command {
     let name: &'static str = Box::leak(format!("tulu-quant-{}", subcommand.get_name()).into_boxed_str());
     subcommand.clone().name(name).bin_name(subcommand.get_bin_name().unwrap_or(name).to_owned())

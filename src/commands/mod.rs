@@ -1,5 +1,5 @@
-//! The subcommands: one module each, with its `Args` and its `run`. `load` and `local_model` are shared. Options that
-//! several subcommands have are in `options.rs`.
+//! The subcommands: one module each, with its `Args` and its `run`. `load_model` and `local_model` are shared. Options
+//! that several subcommands have are in `options.rs`.
 
 pub(crate) mod batch;
 pub(crate) mod bench;
@@ -39,7 +39,8 @@ pub(crate) enum Command {
     Version,
 }
 
-/// Runs the parsed subcommand. `definition` makes the definition of the whole command line, for those that print it.
+/// Runs the parsed subcommand. `definition` returns the definition of the whole command line; `completions` and `man`
+/// print it.
 pub(crate) fn run(command: Command, definition: impl FnOnce() -> clap::Command) -> Result<Exit, Failure> {
     match command {
         Command::Chat(args) => chat::run(&args),

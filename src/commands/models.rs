@@ -44,7 +44,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Types with a column of their own.
+/// The types that have a column of their own.
 const SHOWN: [Ftype; 3] = [Ftype::Q4_K_M, Ftype::Q5_K_M, Ftype::Q8_0];
 
 /// Minimum width of the column of names.
@@ -101,14 +101,14 @@ fn others(all: &[StoredModel]) -> String {
     format!("\n{}", table::render(&[Align::Left, Align::Left], &rows))
 }
 
-/// Returns the forms in which a model is on disk: the types in our cache, and the folder of its checkpoint.
+/// Returns the forms of a model on disk: the types in our cache, and the folder of its checkpoint.
 fn here(entry: &Entry, cache: &HubCache) -> Result<(Vec<Ftype>, Option<String>), Failure> {
     let repo = entry.repo(None);
     let folder = cache.complete_snapshot(&repo)?.map(|folder| folder.display().to_string());
     Ok((ConvertedCache::for_repo(&repo)?.types()?, folder))
 }
 
-/// As [`here`], in words.
+/// Returns the result of [`here`] as text.
 fn here_text(entry: &Entry, cache: &HubCache) -> Result<String, Failure> {
     let (types, folder) = here(entry, cache)?;
     let mut words: Vec<String> = types.iter().map(Ftype::to_string).collect();
@@ -124,7 +124,8 @@ fn size(entry: &Entry, ftype: Ftype) -> Result<u64, Failure> {
         .map_err(|err| Failure::engine(Code::Forecast, err.to_string(), "report this"))
 }
 
-/// A column: heading and cells, their alignment, and how soon it is dropped on a narrow terminal (0: never).
+/// A column: heading and cells, and their alignment. On a narrow terminal, the column with the highest `spare` is
+/// dropped first; 0 is never dropped.
 struct Column {
     cells: Vec<String>,
     align: Align,
@@ -141,7 +142,7 @@ impl Column {
     }
 }
 
-/// Makes the column of sizes of one type; models with the same configuration have the same size.
+/// Returns the column of sizes of one type. Models with the same configuration have the same size.
 fn sizes(entries: &[Entry], ftype: Ftype, spare: u8) -> Result<Column, Failure> {
     let mut known = HashMap::new();
     let mut cells = Vec::new();
@@ -210,7 +211,7 @@ fn fitted(mut columns: Vec<Column>, width: Option<usize>) -> String {
         for name in &mut names.cells {
             let chars: Vec<char> = name.chars().collect();
             if chars.len() > room {
-                // names differ at both ends
+                // keep both ends of the name, because names differ there
                 let (head, tail) = ((room - 1).div_ceil(2), (room - 1) / 2);
                 *name = chars[..head].iter().chain(&['…']).chain(&chars[chars.len() - tail..]).collect();
             }

@@ -1,4 +1,5 @@
-//! `prompt`: prints the exact prompt of conversations, as text or token ids. Only the vocabulary of the model is loaded.
+//! `prompt`: prints the exact prompt of conversations, as text or token ids. Only the vocabulary of the model is
+//! loaded.
 
 use crate::engine::VocabFile;
 use crate::error::{Code, Exit, Failure};
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let model = VocabFile::open(&path)?;
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;
-    // A failed write to stdout is not an error of the input.
+    // A failed write to stdout is not an error about the input file.
     show(args, input, &prompts)
         .map_err(|failure| if failure.code == Code::Stdout { failure } else { failure.at(&args.input) })
 }
@@ -77,7 +78,7 @@ fn show(args: &Args, input: impl Read, prompts: &Prompts<'_>) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// Returns the output for one conversation.
+/// Returns the text to print for one conversation.
 fn form(args: &Args, prompt: Prompt) -> String {
     let ids = prompt.ids.iter().map(|id| id.0);
     if args.json {

@@ -111,7 +111,7 @@ fn print_result(args: &Args, repository: &Value, folder: &Path, fetched: u64) ->
     crate::stdout::print(&(text + "\n"))
 }
 
-/// Describes what would be downloaded.
+/// Returns the plan of a download as text, for `--dry-run`.
 fn plan(args: &Args, hub: &Hub, listing: &Listing, needed: &NeededFiles<'_>) -> String {
     let files: Vec<(&str, u64, bool)> = needed
         .all()

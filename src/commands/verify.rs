@@ -1,4 +1,5 @@
-//! `verify`: checks a GGUF file, also against its source, or a checkpoint folder (`verify/folder.rs`).
+//! `verify`: checks a GGUF file, and compares it with its source if asked. A checkpoint folder is checked in
+//! `verify/folder.rs`.
 
 mod folder;
 
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Number of tensors listed, those with the largest errors.
+/// Number of tensors to list: those with the largest errors.
 const WORST: usize = 5;
 
 /// Runs the subcommand.
@@ -88,7 +89,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(if verdict.is_good() { Exit::Done } else { Exit::Partial })
 }
 
-/// Parses the value of `--sha256`: ignores case, a leading `sha256:`, and what `sha256sum` prints after the digits.
+/// Parses the value of `--sha256`. Ignores case, a leading `sha256:`, and the text after the digits, as in a line of
+/// `sha256sum`.
 fn digits(text: &str) -> Result<String, Failure> {
     let first = text.split_whitespace().next().unwrap_or_default().to_lowercase();
     let sum = first.strip_prefix("sha256:").unwrap_or(&first);

@@ -3,7 +3,8 @@
 use crate::error::{Code, Failure};
 use std::path::PathBuf;
 
-/// The cache folder: `$TULU_QUANT_CACHE`, else the platform's cache folder for this program. Creates it if missing.
+/// Returns the cache folder: `$TULU_QUANT_CACHE`, or else the platform's cache folder for this program. Creates it if
+/// it is missing.
 pub(crate) fn cache_dir() -> Result<PathBuf, Failure> {
     let dir = match std::env::var_os("TULU_QUANT_CACHE").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
@@ -28,8 +29,8 @@ pub(crate) fn cache_dir() -> Result<PathBuf, Failure> {
     Ok(dir)
 }
 
-/// The folder of saved conversations: `$TULU_QUANT_CONVERSATIONS`, else in the platform's data folder for this program. It
-/// may not exist yet.
+/// Returns the folder of saved conversations: `$TULU_QUANT_CONVERSATIONS`, or else a folder in the platform's
+/// data folder for this program. It may not exist yet.
 pub(crate) fn conversations_dir() -> Result<PathBuf, Failure> {
     if let Some(dir) = std::env::var_os("TULU_QUANT_CONVERSATIONS").filter(|dir| !dir.is_empty()) {
         return Ok(dir.into());

@@ -1,5 +1,5 @@
-//! The demonstration model: the checkpoint of `tests/fixtures/tulu-tiny`, part of the binary, and converted like any other
-//! checkpoint.
+//! The demonstration model: the checkpoint in `tests/fixtures/tulu-tiny`, embedded in the binary and converted like any
+//! other checkpoint.
 
 use crate::atomic_file::{self, Mode};
 use crate::error::Failure;
@@ -27,7 +27,8 @@ const FILES: [(&str, &[u8]); 8] = files![
     "tokenizer_config.json"
 ];
 
-/// Short hash of the bundled checkpoint, for names in the cache: another version of the program may bundle another one.
+/// Returns a short hash of the bundled checkpoint, for names in the cache: each version of the program may bundle
+/// another one.
 pub(crate) fn bundle_hash() -> String {
     use sha2::Digest as _;
     let mut hash = sha2::Sha256::new();

@@ -1,5 +1,5 @@
-//! GGUF files in the program's cache: `.sums/` has the length and a hash of each. A damaged file is made again, because the
-//! user cannot fix a file that the program made.
+//! GGUF files in the program's cache. `.sums/` holds the length and a hash of each. A damaged file is created again,
+//! because the user cannot repair it.
 
 use super::if_exists;
 use super::{fingerprint, lock};
@@ -20,8 +20,8 @@ use tulu_quantize::{Class, Error};
 /// Files up to this length are hashed completely, larger ones by samples, so that the check at each start is fast.
 const MAX_FULL_HASH: u64 = 64 << 20;
 
-/// Makes sure that the file at `path` exists and is intact, with `make` if needed; with `refresh`, always makes it. One
-/// process at a time makes it; the others wait and use its file.
+/// Calls `make` to create the file at `path` if it is missing or damaged, or if `refresh` is set. Only one process at a
+/// time creates it; the others wait and use its file.
 pub(crate) fn ensure(
     path: &Path,
     refresh: bool,
@@ -46,7 +46,7 @@ pub(crate) fn ensure(
     atomic_file::write(&checksum_file(path)?, checksum(path)?.to_string().as_bytes(), Mode::Umask)
 }
 
-/// Returns whether the file exists unchanged. Of a file without a checksum, only the header is checked.
+/// Returns whether the file exists and matches its recorded checksum. Without a checksum, only the header is checked.
 pub(crate) fn is_intact(path: &Path) -> Result<bool, Failure> {
     if !if_exists::metadata(path)?.is_some_and(|found| found.is_file()) {
         return Ok(false);
@@ -64,17 +64,17 @@ pub(crate) fn is_intact(path: &Path) -> Result<bool, Failure> {
     }
 }
 
-/// The checksum file of a cached file: `.sums/…` in the cache.
+/// Returns the path of the checksum file of a cached file: `.sums/…` in the cache.
 pub(crate) fn checksum_file(path: &Path) -> Result<PathBuf, Failure> {
     companion(path, "sum")
 }
 
-/// The lock file of a cached file: `.locks/…` in the cache.
+/// Returns the path of the lock file of a cached file: `.locks/…` in the cache.
 pub(crate) fn lock_file(path: &Path) -> Result<PathBuf, Failure> {
     companion(path, "lock")
 }
 
-/// The path of a companion file, named by a hash of the path in the cache.
+/// Returns the path of a file that belongs to a cached file. Its name is a hash of the cached file's path.
 fn companion(path: &Path, what: &str) -> Result<PathBuf, Failure> {
     let cache = super::app_dirs::cache_dir()?;
     let name = path.strip_prefix(&cache).unwrap_or(path);

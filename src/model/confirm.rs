@@ -1,4 +1,4 @@
-//! Prints what a download and conversion will take (disk space, memory, licence), and asks for confirmation.
+//! Prints the disk space, memory and licence of a download and conversion, and asks for confirmation.
 
 use super::FetchOptions;
 use super::hub::{Hub, Listing, NeededFiles, check_disk_space};
@@ -63,7 +63,7 @@ impl<'a> Confirmation<'a> {
         Ok(false)
     }
 
-    /// The licence: from the table of the family, else from the model card.
+    /// Returns the licence: from the table of the family, or else from the model card.
     pub(crate) fn licence(&self) -> String {
         let known = registry::find_repo(&self.listing.repo).map(|entry| entry.licence.to_owned());
         known
@@ -71,13 +71,13 @@ impl<'a> Confirmation<'a> {
             .map_or_else(|| "not stated: see the model card".to_owned(), |text| one_line(&text))
     }
 
-    /// Memory to run the first output with its whole context.
+    /// Returns the memory to run the first output with its whole context.
     fn memory(&self) -> u64 {
         let weights = self.outputs.first().map_or(0, |(.., bytes)| bytes.saturating_sub(HEADER));
         ModelDims::of(&self.config, weights).memory_with_defaults()
     }
 
-    /// The lines that are printed before the question.
+    /// Returns the lines that are printed before the question.
     pub(crate) fn summary(&self, cache: &Path) -> String {
         let (listing, bytes) = (self.listing, table::bytes);
         let here = self.needed.bytes().saturating_sub(self.to_fetch);
@@ -147,8 +147,8 @@ impl<'a> Confirmation<'a> {
     }
 }
 
-/// Returns where to read the answer to a question on stderr: stdin, or the terminal itself when stdin is a file or a pipe.
-/// `None` when stderr is not a terminal.
+/// Returns where to read the answer to a question on stderr: stdin, or the terminal itself when stdin is a file or a
+/// pipe. `None` when stderr is not a terminal.
 pub(crate) fn prompt_terminal() -> Option<Box<dyn BufRead + Send>> {
     if !std::io::stderr().is_terminal() {
         return None;
@@ -159,8 +159,8 @@ pub(crate) fn prompt_terminal() -> Option<Box<dyn BufRead + Send>> {
     Some(Box::new(BufReader::new(File::open("/dev/tty").ok()?)))
 }
 
-/// Reads a line from the terminal; `None` at its end. A thread of its own reads it, so that this one can check for a request
-/// to stop.
+/// Reads a line from the terminal; `None` at its end. Another thread reads it, so that this thread can check for a
+/// request to stop.
 pub(crate) fn read_answer(
     mut terminal: Box<dyn BufRead + Send>,
     check_cancelled: &dyn Fn() -> Result<(), Failure>,

@@ -1,6 +1,6 @@
-//! GGUF files converted from models of the Hub, in the program's own cache:
-//! `hub/OWNER--NAME/COMMIT/NAME-TYPE.gguf`, and `hub/OWNER--NAME/refs/REVISION` with the commit of a branch at the last
-//! request. The recorded commit is used until `--refresh`.
+//! GGUF files converted from models of the Hub, in the program's own cache: `hub/OWNER--NAME/COMMIT/NAME-TYPE.gguf`.
+//! `hub/OWNER--NAME/refs/REVISION` records the commit that a branch had at the last request. This commit is used until
+//! `--refresh`.
 
 use super::app_dirs;
 use super::hub::{RepoId, refs};
@@ -17,18 +17,18 @@ pub(crate) struct ConvertedCache {
 }
 
 impl ConvertedCache {
-    /// The cache of `repo`. Creates the folder of the cache, but not that of the repository.
+    /// Opens the cache of `repo`. Creates the folder of the cache, but not that of the repository.
     pub(crate) fn for_repo(repo: &RepoId) -> Result<Self, Failure> {
         let dir = app_dirs::cache_dir()?.join("hub").join(format!("{}--{}", repo.owner, repo.name));
         Ok(Self { repo: repo.clone(), dir })
     }
 
-    /// The path of the file of a commit, which may not exist.
+    /// Returns the path of the GGUF file of a commit. The file may not exist.
     pub(crate) fn gguf_path(&self, commit: &str, ftype: Ftype) -> PathBuf {
         self.dir.join(commit).join(format!("{}-{ftype}.gguf", self.repo.name))
     }
 
-    /// The commit of the revision at the last request.
+    /// Returns the commit that the revision had at the last request.
     pub(crate) fn commit(&self) -> Result<Option<String>, Failure> {
         match self.repo.commit() {
             Some(commit) => Ok(Some(commit.to_owned())),
@@ -36,7 +36,7 @@ impl ConvertedCache {
         }
     }
 
-    /// The existing file of the recorded commit, and that commit.
+    /// Returns the file of the recorded commit, and that commit, if the file exists.
     pub(crate) fn current(&self, ftype: Ftype) -> Result<Option<(PathBuf, String)>, Failure> {
         let Some(commit) = self.commit()? else { return Ok(None) };
         let path = self.gguf_path(&commit, ftype);
@@ -51,7 +51,7 @@ impl ConvertedCache {
         refs::write_commit(&self.dir.join("refs"), self.repo.revision(), commit)
     }
 
-    /// The types of existing files.
+    /// Returns the types of existing files.
     pub(crate) fn types(&self) -> Result<Vec<Ftype>, Failure> {
         let mut types = Vec::new();
         for (ftype, _) in Ftype::ALL {

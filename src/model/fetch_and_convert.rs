@@ -10,7 +10,7 @@ use crate::watch::Watch;
 use std::path::{Path, PathBuf};
 use tulu_quantize::{ConvertOptions, Ftype, Plan, QuantizeOptions, Report};
 
-/// What to download, and what to convert it to.
+/// A repository to download, and the outputs to convert it to.
 pub(crate) struct FetchJob<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) listing: &'a Listing,
@@ -34,7 +34,7 @@ pub(crate) fn fetch_and_convert(job: &FetchJob<'_>) -> Result<Report, Failure> {
     let watch = Watch::new("converting", plan.source_bytes, job.interrupt);
     let converted = source.convert(&plan, job.options, &journal, &watch);
     watch.clear();
-    // the signal decides between exit codes 130 and 143
+    // which signal was received decides between exit codes 130 and 143
     converted.map_err(|failure| match job.interrupt.asked() {
         Some(exit) if failure.code == Code::Interrupted => super::stopped::stopped(exit),
         Some(exit) => Failure { exit, ..failure },

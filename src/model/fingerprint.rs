@@ -19,8 +19,8 @@ const SAMPLES: u64 = 64;
 /// Bytes of each sample.
 const SAMPLE: u64 = 64 << 10;
 
-/// The size, and a hash of the metadata and samples of the weights, as JSON. It distinguishes models in practice, but is not
-/// safe against deliberate collisions. A 13B file takes a moment instead of half a minute.
+/// Returns the size, and a hash of the metadata and of samples of the weights, as JSON. It distinguishes models in
+/// practice, but is not safe against deliberate collisions. It is fast: hashing a whole 13B file takes half a minute.
 pub(crate) fn fingerprint(path: &Path) -> Result<Value, Failure> {
     let mut file = File::open(path).map_err(|err| Failure::io(path, "cannot open the model", &err))?;
     let read = |file: &mut File| -> io::Result<Value> {
@@ -72,7 +72,7 @@ impl FullHash {
     }
 }
 
-/// The SHA-256 of a file in hexadecimal; `None` when a signal asked to stop.
+/// Returns the SHA-256 of a file in hexadecimal; `None` when a signal asked to stop.
 pub(super) fn sha256_of_file(path: &Path, interrupt: &Interrupt) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
     let hashed = sha256_of(|block| {

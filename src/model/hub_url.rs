@@ -58,8 +58,8 @@ pub(crate) fn to_model_name(text: &str) -> Result<Option<String>, Failure> {
     Ok(Some(format!("{repo}{revision}{ftype}")))
 }
 
-/// Returns what follows a host of the Hub; `None` for another host. A mirror's host without `http://` could also be the
-/// owner in a Hub id, so it counts only when OWNER/NAME follows.
+/// Returns the text after a host of the Hub; `None` for another host. Without `http://`, a mirror's host could also be
+/// the owner in a Hub id. It is taken for a host only if OWNER/NAME follows.
 fn below_host(rest: &str, has_scheme: bool) -> Option<&str> {
     let user = rest.find('@').filter(|at| rest.find('/').is_none_or(|slash| *at < slash));
     let rest = user.and_then(|at| rest.get(at + 1..)).unwrap_or(rest);

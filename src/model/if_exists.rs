@@ -1,11 +1,11 @@
-//! Reads paths that may not exist: absence is `None`, and any other error of the system stays an error.
+//! Reads paths that may not exist: a missing path gives `None`, and any other system error is returned.
 
 use crate::error::Failure;
 use std::fs::{self, Metadata};
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
-/// The metadata of `path`, with symlinks followed.
+/// Returns the metadata of `path`, with symlinks followed.
 ///
 /// # Errors
 /// `IO`, such as for a missing permission or a failing disk.
@@ -23,7 +23,7 @@ pub(crate) fn is_dir(path: &Path) -> Result<bool, Failure> {
     Ok(metadata(path)?.is_some_and(|found| found.is_dir()))
 }
 
-/// The content of a file.
+/// Reads a file.
 ///
 /// # Errors
 /// As [`metadata`].
@@ -31,7 +31,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     or_absent(path, fs::read(path))
 }
 
-/// The paths in a folder, sorted; none if the folder is missing.
+/// Returns the paths in a folder, sorted; an empty list if the folder is missing.
 ///
 /// # Errors
 /// As [`metadata`].
@@ -51,7 +51,8 @@ fn or_absent<T>(path: &Path, found: Result<T, Error>) -> Result<Option<T>, Failu
     }
 }
 
-/// Returns whether the error means absence: also a path below a file, and a name that no file can have.
+/// Returns whether the error means that the path does not exist. This includes a path below a file and a name that no
+/// file can have.
 fn is_absence(err: &Error) -> bool {
     use ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     matches!(err.kind(), NotFound | NotADirectory | InvalidFilename | InvalidInput)

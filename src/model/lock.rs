@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 use tulu_quantize::platform;
 
-/// How often a taken lock is tried again.
+/// Time between two tries to take a lock that another process holds.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// A lock, held until it is dropped.
@@ -21,8 +21,8 @@ pub(crate) struct Lock {
     pub(crate) waited: bool,
 }
 
-/// Waits for the lock file at `path`, and creates it if missing. While it waits, a note says that another process `does`
-/// something. `failed` makes the error.
+/// Takes the lock file at `path`, created if missing. Waits while another process holds it, and prints a note "another
+/// process {does}". `failed` makes the error from a system error.
 pub(crate) fn wait(
     path: &Path,
     does: &str,
@@ -38,7 +38,7 @@ pub(crate) fn wait(
         match file.try_lock() {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) => {}
-            // a file system without locks: the worst is that two processes do the same
+            // a file system without locks: at worst, two processes do the same work
             Err(TryLockError::Error(err)) if platform::is_unsupported(&err) => break,
             Err(TryLockError::Error(err)) => return Err(failed(&err)),
         }
@@ -54,7 +54,7 @@ pub(crate) fn wait(
     Ok(Lock { _file: file, waited })
 }
 
-/// A link is not followed: in a folder that others can write to it may lead anywhere.
+/// Opens the lock file without following a symlink: in a folder that others can write to, it could point to any file.
 fn open(path: &Path) -> Result<File, Error> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true);

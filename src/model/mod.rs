@@ -1,5 +1,5 @@
-//! From a MODEL argument to a GGUF file: a file as it is; a checkpoint folder, a model of the Hub or the bundled
-//! demonstration model converted into the cache. Loading the file is in `engine/`.
+//! Turns a MODEL argument into a GGUF file. A GGUF file is used as it is. A checkpoint folder, a model of the Hub and
+//! the bundled demonstration model are converted into the cache. Loading the file is in `engine/`.
 
 pub(crate) mod app_dirs;
 pub(crate) mod bundled;

@@ -10,7 +10,7 @@ use std::str::FromStr as _;
 use tulu_quantize::Ftype;
 use tulu_quantize::platform::split_at_last;
 
-/// What a MODEL argument means, with the type after a colon.
+/// A parsed MODEL argument, with the type after the colon, if there is one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ModelRef {
     /// An existing file.
@@ -23,7 +23,7 @@ pub(crate) enum ModelRef {
     Demo(Option<Ftype>),
 }
 
-/// Parses `model`. Existing paths win: a file or folder is never taken for a name on the Hub.
+/// Parses `model`. An existing file or folder has priority over a name on the Hub.
 ///
 /// # Errors
 /// `NOT_FOUND`, `TYPE`, or `ARCHITECTURE` for a model that cannot be converted.
@@ -71,7 +71,7 @@ fn no_such(path: &Path) -> Failure {
     Failure::input(Code::NotFound, "there is no such file or folder", "check the path").at(path)
 }
 
-/// The repository of a short name or a Hub id.
+/// Returns the repository of a short name or a Hub id.
 ///
 /// # Errors
 /// `ARCHITECTURE` for a model of the family that cannot be converted.

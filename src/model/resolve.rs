@@ -1,5 +1,5 @@
-//! Resolves a MODEL argument to a GGUF file on this machine: downloads and converts if needed. What an argument means is in
-//! `model_ref.rs`.
+//! Resolves a MODEL argument to a GGUF file on this machine; downloads and converts if needed. The argument is parsed
+//! in `model_ref.rs`.
 
 use super::FetchOptions;
 use super::confirm::Confirmation;
@@ -24,8 +24,8 @@ use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, co
 /// The type to convert to without `:TYPE`.
 const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
 
-/// Returns the GGUF file that `model` means: a `.gguf` file as it is, a checkpoint folder or a model of the Hub converted
-/// into the cache, and the demonstration model for `None`. Prints to stderr what is downloaded and converted.
+/// Returns the GGUF file of `model`: a `.gguf` file as it is; a checkpoint folder or a model of the Hub, converted into
+/// the cache; for `None`, the demonstration model. Prints each download and conversion to stderr.
 pub(crate) fn resolve(model: Option<&OsStr>, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let Some(model) = model else { return bundled_gguf(DEFAULT_TYPE, fetch.refresh, interrupt) };
     match model_ref::parse(model)? {
@@ -36,19 +36,20 @@ pub(crate) fn resolve(model: Option<&OsStr>, fetch: &FetchOptions, interrupt: &I
     }
 }
 
-/// The context size that `model` was trained for, if it is known without a download or a conversion.
+/// Returns the context size that `model` was trained for, if it is known without a download or a conversion.
 pub(crate) fn trained_context(model: Option<&OsStr>) -> Option<u32> {
     match model_ref::parse(model?).ok()? {
         ModelRef::Folder(dir, _) => {
             tulu_quantize::checkpoint::Config::read(&dir).ok().map(|config| config.max_position_embeddings)
         }
         ModelRef::Hub(repo, _) => registry::find_repo(&repo)?.n_ctx,
-        // A file is loaded at once anyway, and the demonstration model is converted at once.
+        // These need neither a download nor a long conversion, so the check after loading is early enough.
         ModelRef::File(_) | ModelRef::Demo(_) => None,
     }
 }
 
-/// A model of the Hub. Once converted, the cached file is used without a request, until `--refresh`.
+/// Returns the GGUF file of a model of the Hub. Once converted, it is used without a request to the Hub, until
+/// `--refresh`.
 fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let converted = ConvertedCache::for_repo(repo)?;
     let mut repo = repo.clone();
@@ -56,7 +57,7 @@ fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
         if cached_gguf::is_intact(&gguf)? {
             return Ok(gguf);
         }
-        // the recorded commit, not a newer one of the branch
+        // convert the recorded commit again, not a newer one of the branch
         repo.revision = Some(commit);
     }
     let hub = Hub::from_env(interrupt)?;
@@ -90,7 +91,7 @@ fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
     Ok(gguf)
 }
 
-/// Lists a repository. A failure names missing files when offline, or suggests a similar name.
+/// Lists a repository. Adds to an error the missing files, if offline, or a similar name.
 pub(crate) fn list_repo(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
     hub.listing(repo).map_err(|failure| match failure.code {
         Code::HubOffline => missing_offline(hub, repo, failure).unwrap_or_else(|other| other),
@@ -102,7 +103,7 @@ pub(crate) fn list_repo(hub: &Hub, repo: &RepoId) -> Result<Listing, Failure> {
     })
 }
 
-/// Adds the names of missing files to the failure when a part of the checkpoint is in the cache.
+/// Names the missing files in the error if the cache has a part of the checkpoint.
 fn missing_offline(hub: &Hub, repo: &RepoId, failure: Failure) -> Result<Failure, Failure> {
     let Some(folder) = hub.settings().cache.partial_snapshot(repo)? else { return Ok(failure) };
     let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", missing_files(&folder)?.join(", "));
@@ -133,7 +134,8 @@ fn folder_gguf(dir: &Path, ftype: Ftype, refresh: bool, interrupt: &Interrupt) -
 /// # Errors
 /// `NOT_FOUND`, with the GGUF file to use instead, if there is one.
 pub(crate) fn check_is_checkpoint(dir: &Path) -> Result<(), Failure> {
-    // with one of the other two, the reader reports what the folder is: an adapter, a repository of the Hugging Face cache
+    // an adapter or a repository of the Hugging Face cache passes, because the reader of checkpoints has a better error
+    // for it
     for name in ["config.json", "adapter_config.json", "snapshots"] {
         if if_exists::metadata(&dir.join(name))?.is_some() {
             return Ok(());
@@ -147,8 +149,8 @@ pub(crate) fn check_is_checkpoint(dir: &Path) -> Result<(), Failure> {
     Err(Failure::input(Code::NotFound, "is not a checkpoint folder: config.json is missing", fix).at(dir))
 }
 
-/// The name of a folder's cached file. It has a hash of the folder's path and of size and time of its files, so that a
-/// changed checkpoint is converted again.
+/// Returns the name of a folder's cached file. It contains a hash of the folder's path and of the sizes and times of
+/// its files, so that a changed checkpoint is converted again.
 fn cached_name(dir: &Path, ftype: Ftype) -> Result<String, Failure> {
     use sha2::Digest as _;
     let io = |err: std::io::Error| Failure::io(dir, "cannot list the folder", &err);
@@ -182,7 +184,7 @@ fn convert_folder(dir: &Path, ftype: Ftype, to: &Path, interrupt: &Interrupt) ->
     source.notes.iter().chain(&crate::prompt::check_template(&source)?).for_each(|note| stderr::note(note));
     create_parent(to)?;
     let watch = Watch::new("converting", plan.source_bytes, interrupt);
-    // a file that another process made meanwhile is the same
+    // another process may have made the file meanwhile; it is the same
     let options = ConvertOptions { threads: available_threads(), replace: true, reference_kernels: false };
     convert(&source, &plan, options, &watch)?;
     Ok(())
@@ -196,7 +198,7 @@ fn create_parent(file: &Path) -> Result<(), Failure> {
     })
 }
 
-/// The number of cores: conversion is compute-bound.
+/// Returns the number of cores, because conversion is compute-bound.
 pub(crate) fn available_threads() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

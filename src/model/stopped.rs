@@ -2,7 +2,7 @@
 
 use crate::error::{Exit, Failure};
 
-/// The error when a signal stops work that can be resumed.
+/// Creates the error for a signal that stops work that can be resumed.
 pub(crate) fn stopped(exit: Exit) -> Failure {
     let what = if exit == Exit::Terminated { "stopped by SIGTERM" } else { "stopped by Ctrl-C" };
     let fix = "run the same command again to resume";

@@ -1,5 +1,5 @@
-//! Models on disk: GGUF files in the program's own cache, which it may remove, and checkpoints in the cache shared with
-//! `huggingface_hub`, which it only lists.
+//! Models on disk: GGUF files in the program's own cache, which the program may remove, and checkpoints in the cache
+//! shared with `huggingface_hub`, which it only lists.
 
 use super::cached_gguf::{checksum_file, lock_file};
 use super::hub::{HubCache, RepoId, is_hex};
@@ -29,7 +29,7 @@ pub(crate) struct StoredModel {
 }
 
 impl StoredModel {
-    /// `Q4_K_M`, `checkpoint`, `Q4_K_M unfinished`.
+    /// Returns a description, such as `Q4_K_M`, `checkpoint` or `Q4_K_M unfinished`.
     pub(crate) fn description(&self) -> String {
         let what = self.ftype.map_or("checkpoint".to_owned(), |ftype| ftype.to_string());
         if self.unfinished { what + " unfinished" } else { what }
@@ -49,7 +49,7 @@ impl StoredModel {
     }
 }
 
-/// All models on disk, sorted by name.
+/// Returns all models on disk, sorted by name.
 pub(crate) fn all(shared: &HubCache) -> Result<Vec<StoredModel>, Failure> {
     let own = app_dirs::cache_dir()?;
     let mut all = Vec::new();
@@ -70,7 +70,7 @@ pub(crate) fn all(shared: &HubCache) -> Result<Vec<StoredModel>, Failure> {
     for repo in shared.list_repos()? {
         let whole = shared.complete_snapshot(&repo)?.is_some();
         let bytes = shared.disk_usage(&repo)?;
-        // incomplete repositories of other models are not listed
+        // an incomplete repository is listed only if it is a model of the family
         if bytes > 0 && (whole || registry::find_repo(&repo).is_some()) {
             let (name, path) = (name_of(&repo), shared.repo(&repo));
             all.push(StoredModel { name, ftype: None, unfinished: !whole, bytes, path });
@@ -80,13 +80,13 @@ pub(crate) fn all(shared: &HubCache) -> Result<Vec<StoredModel>, Failure> {
     Ok(all)
 }
 
-/// The short name of a model of the family, else the Hub id.
+/// Returns the short name of a model of the family, or else the Hub id.
 fn name_of(repo: &RepoId) -> String {
     registry::find_repo(repo).map_or_else(|| repo.id(), |entry| entry.name.to_owned())
 }
 
-/// Parses the name of a cached file: `NAME-TYPE.gguf`, also partial. Directly in the cache, NAME ends in a hash (see
-/// `resolve.rs`), which is dropped.
+/// Parses the name of a cached file: `NAME-TYPE.gguf`, complete or partial. For files directly in the cache, NAME ends
+/// in a hash (see `resolve.rs`), which is removed.
 fn file(path: &Path, name: Option<&str>) -> Result<Option<StoredModel>, Failure> {
     let Some(text) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Ok(None) };
     let end = part_of(Path::new(""));
@@ -124,7 +124,7 @@ pub(crate) fn remove(kept: &StoredModel, interrupt: &Interrupt) -> Result<(), Fa
             _ => {}
         }
     }
-    // the folder of the commit, if it is empty now
+    // removes the folder of the commit, if it is empty now
     let own = app_dirs::cache_dir()?;
     if let Some(folder) = kept.path.parent().filter(|folder| **folder != *own)
         && if_exists::is_dir(folder)?

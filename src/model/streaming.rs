@@ -1,5 +1,6 @@
-//! A checkpoint to convert: in a folder, in a GGUF file, in the Hugging Face cache, or on the Hub with its weights converted
-//! while they are downloaded (streaming conversion). Connects the downloads of `hub/` with the `tulu_quantize` library.
+//! Opens a checkpoint and converts it: from a folder, a GGUF file, the Hugging Face cache, or the Hub. From the Hub,
+//! the weights are converted while they are downloaded (streaming conversion). Connects the downloads of `hub/` with
+//! the `tulu_quantize` library.
 
 use super::FetchOptions;
 use super::hub::{FileHash, Hub, Listing};
@@ -13,14 +14,14 @@ use tulu_quantize::{
     StreamOptions, can_stream, convert, convert_streaming, stream_memory,
 };
 
-/// A checkpoint whose small files are on disk, and its weights or the way to download them.
+/// A checkpoint. Its small files are on disk; its weights are on disk or remote.
 #[derive(Debug)]
 pub(crate) struct CheckpointSource {
     checkpoint: Checkpoint,
     remote: Option<RemoteWeights>,
 }
 
-/// Remote weights: where to download them.
+/// Weights on the Hub, and how to download them.
 #[derive(Debug)]
 struct RemoteWeights {
     ranges: Arc<HubRangeSource>,
@@ -35,8 +36,8 @@ impl From<Checkpoint> for CheckpointSource {
 }
 
 impl CheckpointSource {
-    /// Opens a listed repository. Downloads the small files into the Hugging Face cache, and the weights only when `fetch`
-    /// keeps the checkpoint. A complete checkpoint in the cache is used as it is.
+    /// Opens a listed repository. Downloads the small files into the Hugging Face cache, and the weights only when
+    /// `fetch` keeps the checkpoint. A complete checkpoint in the cache is used as it is.
     pub(crate) fn listed(hub: &Hub, listing: Listing, fetch: &FetchOptions) -> Result<Self, Failure> {
         let connections = fetch.connections;
         let needed = listing.needed()?;
@@ -64,23 +65,24 @@ impl CheckpointSource {
         Ok(Self { checkpoint, remote: Some(RemoteWeights { ranges, distant, connections }) })
     }
 
-    /// Configuration, tokenizer and list of tensors.
+    /// Returns the configuration, tokenizer and list of tensors.
     pub(crate) fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// `owner/name@commit`, if the weights are remote.
+    /// Returns `owner/name@commit`, if the weights are remote.
     pub(crate) fn remote_name(&self) -> Option<String> {
         let listing = &self.remote.as_ref()?.ranges.listing;
         Some(format!("{}@{}", listing.repo.id(), listing.commit))
     }
 
-    /// Additional bytes of memory for a streaming conversion.
+    /// Returns the additional bytes of memory for a streaming conversion.
     pub(crate) fn stream_memory(&self, plan: &Plan) -> u64 {
         self.remote.as_ref().map_or(0, |remote| stream_memory(&remote.arrival(plan, Path::new(""))))
     }
 
-    /// Writes the outputs of `plan`. A streaming conversion keeps its progress in the file `journal` until it is finished.
+    /// Writes the outputs of `plan`. A streaming conversion keeps its progress in the file `journal` until it is
+    /// finished.
     pub(crate) fn convert(
         &self,
         plan: &Plan,
@@ -95,7 +97,7 @@ impl CheckpointSource {
             let needed = remote.ranges.listing.needed()?;
             let folder = remote.ranges.hub.pull(&remote.ranges.listing, &needed.all(), remote.connections)?;
             let whole = Checkpoint::open(&folder)?;
-            // the plan was made from the headers that were read before
+            // the plan was made from the headers that were read before this download
             if whole.tensors != self.checkpoint.tensors {
                 let what = "the headers of the weight files differ from those read before";
                 return Err(Failure::machine(Code::HubHash, what, "run it again").at(&folder));
@@ -110,7 +112,7 @@ impl CheckpointSource {
             .code
         {
             tulu_quantize::Code::Fetch => remote.ranges.failed().unwrap_or_else(|| err.into()),
-            // the same code as for a file in the cache
+            // the same code as for a wrong hash of a file in the cache
             tulu_quantize::Code::Sha256 => Failure { code: Code::HubHash, ..err.into() },
             _ => err.into(),
         })
@@ -126,8 +128,8 @@ impl RemoteWeights {
     }
 }
 
-/// The journal of `plan`, a conversion of `name`, next to the first output in the order of types. Its name contains the
-/// types, so that a conversion to other types does not use it.
+/// Returns the path of the journal for converting `name` with `plan`: next to the output whose type comes first. Its
+/// name contains the types, so that a conversion to other types has another journal.
 pub(crate) fn journal_of(name: &str, plan: &Plan) -> PathBuf {
     let mut outputs: Vec<_> = plan.outputs.iter().collect();
     outputs.sort_by_key(|output| output.ftype);
@@ -136,12 +138,12 @@ pub(crate) fn journal_of(name: &str, plan: &Plan) -> PathBuf {
     journal(&format!("{name}-{}", types.join("-")), first)
 }
 
-/// The journal of a conversion of `name` whose first output is `output`.
+/// Returns the path of the journal for converting `name`, next to its first output.
 pub(crate) fn journal(name: &str, output: &Path) -> PathBuf {
     output.with_file_name(format!("{name}.tulu-journal"))
 }
 
-/// Other journals of `name` in the folder of `journal`.
+/// Returns the other journals of `name` in the folder of `journal`.
 fn other_journals(name: &str, journal: &Path) -> Vec<PathBuf> {
     let folder = journal.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -154,8 +156,8 @@ fn other_journals(name: &str, journal: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Adapter that serves ranges of the Hub's files to the library. It keeps the first failure, because the library's errors
-/// cannot carry the codes of the Hub.
+/// Serves ranges of the Hub's files to the library. Keeps the first failure, because the library's errors cannot carry
+/// the Hub's error codes.
 #[derive(Debug)]
 struct HubRangeSource {
     hub: Hub,

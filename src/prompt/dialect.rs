@@ -1,4 +1,5 @@
-//! Translates Jinja2 syntax that minijinja lacks: line ends, TRL's `{% generation %}` tag, and string formatting with `%`.
+//! Translates Jinja2 syntax that minijinja lacks: line ends, TRL's `{% generation %}` tag, and string formatting with
+//! `%`.
 
 /// Translates a template; meaning and line numbers stay the same.
 pub(super) fn to_minijinja(source: &str) -> String {
@@ -34,7 +35,7 @@ pub(super) fn to_minijinja(source: &str) -> String {
     out
 }
 
-/// Returns the raw text after a `{% raw %}` tag, and its length; nothing after other tags.
+/// Returns the raw text after a `{% raw %}` tag, and its length; an empty text after another tag.
 fn raw<'s>(tag: &str, after: &'s str) -> (&'s str, usize) {
     let word = tag.trim_start_matches("{%").trim_end_matches("%}").trim_matches(['-', '+', ' ', '\n', '\t']);
     let end = if word == "raw" { after.find("endraw").unwrap_or(after.len()) } else { 0 };
@@ -43,7 +44,7 @@ fn raw<'s>(tag: &str, after: &'s str) -> (&'s str, usize) {
     (&after[..end], end)
 }
 
-/// The kind of a token in an expression, as far as needed.
+/// The kinds of tokens that matter for the translation of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Space,
@@ -89,7 +90,7 @@ fn word(c: char) -> bool {
     c == '_' || c.is_alphanumeric()
 }
 
-/// Length of a string literal in bytes, with its quotes.
+/// Returns the length of a string literal in bytes, with its quotes.
 fn text_len(text: &str, quote: char) -> usize {
     let mut escaped = false;
     for (i, c) in text.char_indices().skip(1) {
@@ -103,7 +104,8 @@ fn text_len(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// Replaces `{% generation %}`, which marks answers for training and writes its body, by `{% with %}`: both have a scope.
+/// Replaces `{% generation %}` by `{% with %}`. It marks answers for training and outputs its body; both tags open a
+/// scope.
 fn replace_generation(tokens: &mut [(Kind, &str)]) {
     let first = tokens.iter_mut().find(|(kind, text)| *kind != Kind::Space && !matches!(*text, "-" | "+"));
     match first {
@@ -142,7 +144,7 @@ fn skip_space(tokens: &[(Kind, &str)], from: usize) -> usize {
     (from..tokens.len()).find(|i| tokens[*i].0 != Kind::Space).unwrap_or(tokens.len())
 }
 
-/// The index after the bracket that closes the one at `from`.
+/// Returns the index after the bracket that closes the one at `from`.
 fn closing(tokens: &[(Kind, &str)], from: usize) -> usize {
     let mut depth = 0_u32;
     for (i, (kind, _)) in tokens.iter().enumerate().skip(from) {
@@ -156,7 +158,8 @@ fn closing(tokens: &[(Kind, &str)], from: usize) -> usize {
     tokens.len()
 }
 
-/// The index after the operand at `from`: a name, number, string or bracket, with its attributes, calls and filters.
+/// Returns the index after the operand at `from`: a name, number, string or bracket, with its attributes, calls and
+/// filters.
 fn operand(tokens: &[(Kind, &str)], from: usize) -> usize {
     let mut at = from;
     while matches!(tokens.get(at), Some((Kind::Other, "-" | "+"))) {

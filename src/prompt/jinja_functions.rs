@@ -17,7 +17,7 @@ fn invalid(what: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, what)
 }
 
-/// The local time; with SOURCE_DATE_EPOCH, for reproducible results, that time in UTC.
+/// Returns the local time. If SOURCE_DATE_EPOCH is set, returns that time in UTC, so that results are reproducible.
 fn now() -> Zoned {
     let fixed = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok());
     match fixed.and_then(|seconds| Timestamp::from_second(seconds).ok()) {
@@ -26,13 +26,13 @@ fn now() -> Zoned {
     }
 }
 
-/// Python's `datetime.strftime`.
+/// Formats a time like Python's `datetime.strftime`.
 fn strftime(format: &str, time: &Zoned) -> Result<String, Error> {
     jiff::fmt::strtime::format(format, time).map_err(|err| invalid(format!("strftime_now('{format}'): {err}")))
 }
 
-/// `tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: Python's `json.dumps`, without the HTML
-/// escapes of Jinja's own filter.
+/// `tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: Python's `json.dumps`, without the
+/// HTML escapes of Jinja's own filter.
 fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
     let mut positional = positional.0.into_iter();
     let mut option = |name: &str| -> Result<Option<Value>, Error> {
@@ -54,7 +54,7 @@ fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<Strin
     Ok(out)
 }
 
-/// The indentation per level: spaces, or the given text.
+/// Returns the indentation of one level: spaces, or the given text.
 fn indentation(value: Value) -> Result<String, Error> {
     const MOST: usize = 100;
     if let Some(text) = value.as_str() {

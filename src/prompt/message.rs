@@ -20,12 +20,12 @@ pub(crate) enum Role {
 impl Role {
     const ALL: [Self; 3] = [Self::System, Self::User, Self::Assistant];
 
-    /// The role with this name in messages and templates.
+    /// Returns the role with this name in messages and templates.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
 
-    /// The name in messages and templates.
+    /// Returns the name in messages and templates.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -40,30 +40,30 @@ impl Role {
 pub(crate) struct Message {
     /// Its role.
     pub(crate) role: Role,
-    /// Its text, never modified.
+    /// Its text, which is never modified.
     pub(crate) content: String,
-    /// The ids that the model generated for `content`, without the closing `</s>`: the KV cache has these, and tokenizing the
-    /// same text may give others.
+    /// The ids that the model generated for `content`, without the closing `</s>`. The KV cache has these ids;
+    /// tokenizing the text may give others.
     pub(crate) generated: Option<Vec<Token>>,
 }
 
 impl Message {
-    /// A message with plain text.
+    /// Creates a message with plain text.
     pub(crate) fn new(role: Role, content: impl Into<String>) -> Self {
         Self { role, content: content.into(), generated: None }
     }
 
-    /// An answer with known ids; `content` is exactly their text.
+    /// Creates an answer with known ids; `content` is exactly their text.
     pub(crate) fn answer(content: impl Into<String>, ids: Vec<Token>) -> Self {
         Self { generated: Some(ids), ..Self::new(Role::Assistant, content) }
     }
 
-    /// Parses the `{"role": …, "content": …}` object of OpenAI and Transformers. Other fields (a name, tool calls) would change
-    /// the prompt, so they are errors, not ignored; empty ones, which exporters add, are accepted.
+    /// Parses the `{"role": …, "content": …}` object of OpenAI and Transformers. Other fields (a name, tool calls)
+    /// would change the prompt, so they are errors. Empty ones, which exporters add, are ignored.
     fn from_json(value: &Value) -> Result<Self, String> {
         let fields = value.as_object().ok_or("a message must be an object with \"role\" and \"content\"")?;
         let role = match fields.get("role") {
-            // Newer clients of OpenAI call the system message the developer's.
+            // OpenAI renamed the role of the system message to `developer`.
             Some(Value::String(name)) if name == "developer" => Role::System,
             Some(Value::String(name)) => Role::from_name(name)
                 .ok_or_else(|| format!("role '{}' is not system, user or assistant", shorten(name)))?,
@@ -106,7 +106,8 @@ pub(crate) fn conversation(value: &Value) -> Result<Vec<Message>, String> {
         .collect()
 }
 
-/// Parses the conversations of `input`, one at a time: one or several JSON arrays of messages, with any whitespace between.
+/// Parses the conversations of `input`, one at a time: one or several JSON arrays of messages, with any whitespace
+/// between.
 pub(crate) fn conversations(input: impl Read) -> impl Iterator<Item = Result<Vec<Message>, Failure>> {
     let values = serde_json::Deserializer::from_reader(input).into_iter::<Value>();
     values.map(|value| {

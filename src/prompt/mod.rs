@@ -1,8 +1,10 @@
-//! From messages to token ids: `message` (messages and JSON), `template` (Jinja as in Transformers), `render` (a conversation
-//! to text, with control tokens separated from content), `tokenize` (text to ids with llama.cpp's tokenizer).
+//! Turns messages into token ids. `message`: messages and their JSON. `template`: Jinja as in Transformers. `render`: a
+//! conversation to text, with special tokens separated from content. `tokenize`: text to ids with llama.cpp's
+//! tokenizer.
 //!
-//! llama.cpp's own `apply_chat_template` is never used: it mistakes Tulu's template for another model's. Content cannot
-//! produce control tokens. Tulu's role tags (`<|user|>`) are plain text to the tokenizer, so they are left in content.
+//! llama.cpp's own `apply_chat_template` is never used, because it mistakes Tulu's template for another model's.
+//! Content cannot produce special tokens. Tulu's role tags (`<|user|>`) are plain text to the tokenizer, so content may
+//! contain them.
 
 mod dialect;
 mod jinja_functions;
@@ -59,7 +61,8 @@ impl<'m> Prompts<'m> {
         Ok(Self { has_own: own.is_some(), templates: Templates { own, tulu }, tokenizer })
     }
 
-    /// Makes the prompt of a conversation; with `add_generation_prompt`, it ends with the tag that begins the answer.
+    /// Renders and tokenizes a conversation. With `add_generation_prompt`, the prompt ends with the tag that starts the
+    /// answer.
     pub(crate) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Prompt, Failure> {
         let rendered = self.templates.render(messages, add_generation_prompt, self.tokenizer.special_tokens())?;
         let ids = self.tokenizer.encode(&rendered.segments)?;
@@ -70,20 +73,21 @@ impl<'m> Prompts<'m> {
         Ok(Prompt { text: rendered.text, ids, notice })
     }
 
-    /// Lower bound on the number of tokens of texts with `bytes` bytes. Takes no time; tokenizing megabytes takes minutes.
+    /// Returns a lower bound on the number of tokens of texts with `bytes` bytes. It is immediate; tokenizing megabytes
+    /// takes minutes.
     pub(crate) fn at_least(&self, bytes: usize) -> usize {
         self.tokenizer.min_tokens(bytes)
     }
 
-    /// Tokenizes a rendered prompt, for raw completion. Texts of control tokens become control tokens, as in vLLM,
-    /// llama-server and Transformers. `add_bos` adds BOS; a notice is returned when there are two then.
+    /// Tokenizes a rendered prompt, for raw completion. The texts of special tokens become special tokens, as in vLLM,
+    /// llama-server and Transformers. `add_bos` adds BOS; if the prompt then has two, returns a notice.
     pub(crate) fn rendered(&self, text: &str, add_bos: bool) -> Result<(Vec<Token>, Option<&'static str>), Failure> {
         let ids = self.tokenizer.encode_rendered(text, add_bos)?;
         let twice = self.tokenizer.has_double_bos(&ids);
         Ok((ids, twice.then_some(tokenize::DOUBLE_BOS)))
     }
 
-    /// Checks that the vocabulary has all `ids`.
+    /// Checks that all `ids` are in the vocabulary.
     ///
     /// # Errors
     /// `TOKEN_ID`.
@@ -92,8 +96,8 @@ impl<'m> Prompts<'m> {
     }
 }
 
-/// Renders a conversation with its generation prompt as text for people, with `template` or else Tulu's: without a model,
-/// and without separating control tokens from content. `specials` are the texts of BOS and EOS.
+/// Renders a conversation with its generation prompt as text for people, with `template` or Tulu's. Needs no model, and
+/// does not separate special tokens from content. `specials` are the texts of BOS and EOS.
 pub(crate) fn shown(template: Option<&str>, specials: [&str; 2], messages: &[Message]) -> Result<String, Failure> {
     let [bos, eos] = specials.map(str::to_owned);
     let specials = template::SpecialTokensMap { bos, eos, ..Default::default() };

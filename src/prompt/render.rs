@@ -1,10 +1,10 @@
-//! Renders a conversation: chooses the template, separates its control tokens from message text by masking, and checks that
-//! no message is dropped.
+//! Renders a conversation: chooses the template, separates its special tokens from message text by masking, and checks
+//! that no message is dropped.
 //!
-//! Masking: only the template may write control tokens. The conversation is rendered a second time with every character of
-//! the messages that occurs in a control token replaced by a private-use code point; what still is a control token was
-//! written by the template. Unmasked, both renderings must be equal; otherwise the template depends on such characters, and
-//! the prompt is an error.
+//! Only the template may write special tokens. To find them, the conversation is rendered a second time with masked
+//! messages: every character that occurs in a special token is replaced by a private-use code point. A special token in
+//! this rendering was written by the template. After unmasking, both renderings must be equal. If they differ, the
+//! template's output depends on the masked characters, and rendering fails.
 
 use super::message::{Message, Role};
 use super::template::Template;
@@ -25,14 +25,14 @@ pub(crate) struct Templates {
 pub(crate) struct Rendered {
     /// The text as Transformers renders it.
     pub(crate) text: String,
-    /// The same text, split at control tokens.
+    /// The same text, split at special tokens.
     pub(crate) segments: Vec<Segment>,
     /// Whether Tulu's template was used because the model's drops system messages.
     pub(crate) switched: bool,
 }
 
 impl Templates {
-    /// Renders `messages`; `special_tokens` are the vocabulary's control tokens, longest first.
+    /// Renders `messages`; `special_tokens` are those of the vocabulary, longest first.
     pub(crate) fn render(
         &self,
         messages: &[Message],
@@ -49,8 +49,9 @@ impl Templates {
         Ok(Rendered { text, segments, switched: self.own.is_some() && own.is_none() })
     }
 
-    /// Returns whether `own` writes every message. If it drops only system messages, as the Hub's Tulu template does, and
-    /// otherwise renders exactly Tulu's format, Tulu's template is used instead. Anything else is an error.
+    /// Returns whether `own` writes every message. Returns false, so that Tulu's template is used, if `own` drops or
+    /// rejects only system messages, as the Hub's Tulu template does, and otherwise renders exactly Tulu's format.
+    /// Anything else is an error.
     fn writes_all(&self, own: &Template, messages: &[Message], add_generation_prompt: bool) -> Result<bool, Failure> {
         let (system, others): (Vec<_>, Vec<_>) = messages.iter().cloned().partition(|m| m.role == Role::System);
         let refusal = match dropped_message(own, messages, add_generation_prompt) {
@@ -76,7 +77,8 @@ impl Templates {
     }
 }
 
-/// Finds the first message whose content `template` does not write, by giving each message a character of its own.
+/// Finds the first message whose content `template` does not write. Each message gets a different character as its
+/// content.
 fn dropped_message(
     template: &Template,
     messages: &[Message],
@@ -91,7 +93,7 @@ fn dropped_message(
     Ok(placeholders.iter().position(|c| !written.contains(c)))
 }
 
-/// Replaces the escapes of `masks`, which a template's `tojson(ensure_ascii=true)` writes, by the characters themselves.
+/// Replaces escaped `masks` by the characters themselves. A template's `tojson(ensure_ascii=true)` writes such escapes.
 fn unescape_masks<'m>(text: String, masks: impl Iterator<Item = &'m char>) -> String {
     // Such characters have the high surrogates DB80 to DBFF in UTF-16.
     if !text.contains("\\udb") {
@@ -104,7 +106,7 @@ fn unescape_masks<'m>(text: String, masks: impl Iterator<Item = &'m char>) -> St
     })
 }
 
-/// Splits `text`, which is `messages` rendered, at the control tokens that the template wrote.
+/// Splits `text`, the rendered `messages`, at the special tokens that the template wrote.
 fn split(
     template: &Template,
     messages: &[Message],
@@ -119,8 +121,8 @@ fn split(
         let masked = unescape_masks(masked, masks.chars.keys().chain(masks.answers.keys()));
         Ok(masks.reveal(&masked, special_tokens, text))
     };
-    // Known ids cannot be kept when the template trims the answer, or continues without a control token after it; then the
-    // text is tokenized.
+    // The ids of an answer cannot be kept if the template trims the answer, or writes no special token after it. Then
+    // its text is tokenized.
     if messages.iter().any(|m| m.generated.is_some())
         && let Some(segments) = try_split(true)?
     {
@@ -135,7 +137,7 @@ fn split(
     })
 }
 
-/// Private-use characters that stand for others.
+/// Private-use characters, and the character or the answer that each stands for.
 struct Masks<'a> {
     free: Box<dyn Iterator<Item = char>>,
     chars: BTreeMap<char, char>,
@@ -162,8 +164,8 @@ impl<'a> Masks<'a> {
         })
     }
 
-    /// Masks every character of the messages that occurs in a control token. With `keep_generated`, an answer with known ids
-    /// becomes one character.
+    /// Masks every character of the messages that occurs in a special token. With `keep_generated`, an answer with
+    /// known ids becomes one character.
     fn hide(
         &mut self,
         messages: &'a [Message],
@@ -191,8 +193,8 @@ impl<'a> Masks<'a> {
         Ok(hidden)
     }
 
-    /// Unmasks and splits at control tokens. `None` if the result is not `text`, or if no control token follows a kept answer:
-    /// then the text after it would have to be tokenized as its continuation.
+    /// Unmasks the text and splits it at special tokens. `None` if the result differs from `text`, or if an answer with
+    /// kept ids is not followed by a special token: text after it would have to be tokenized together with it.
     fn reveal(&self, masked: &str, special_tokens: &[SpecialToken], text: &str) -> Option<Vec<Segment>> {
         let mut segments = Vec::new();
         let mut plain = String::new();

@@ -1,4 +1,4 @@
-//! Jinja chat templates with the settings of Transformers, limited in size, time and output. Works on text only; control
+//! Jinja chat templates with the settings of Transformers, limited in size, time and output. Handles text only; special
 //! tokens are handled in `render.rs` and `tokenize.rs`.
 
 use super::dialect::to_minijinja;
@@ -18,26 +18,26 @@ const NAME: &str = "chat_template";
 const TULU: &str = include_str!("tulu.jinja");
 /// Limit on the size of a template, larger than any published one: a template from a file is not trusted.
 const MAX_SOURCE: usize = 64 << 10;
-/// Limit on the instructions of a rendering; a thousand messages with a long template take a fifth.
+/// Limit on the instructions of a rendering. A thousand messages with a long template use a fifth of it.
 const FUEL: u64 = 1_000_000;
 /// Limit on the growth of content: a template may repeat it a few times.
 const MAX_GROWTH: usize = 4;
 
-/// Texts of special tokens, by the names that they have in templates of Transformers.
+/// Texts of special tokens, under the names that templates of Transformers use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpecialTokensMap {
     /// `<s>`.
     pub(crate) bos: String,
     /// `</s>`.
     pub(crate) eos: String,
-    /// `unk_token`, `pad_token` and so on, as far as the vocabulary has them.
+    /// `unk_token`, `pad_token` and others, if the vocabulary has them.
     pub(crate) others: Vec<(&'static str, String)>,
     /// Special tokens without a name of their own.
     pub(crate) additional: Vec<String>,
 }
 
 impl SpecialTokensMap {
-    /// The variables of special tokens in a template.
+    /// Returns the variables of special tokens in a template.
     fn variables(&self) -> BTreeMap<&'static str, Value> {
         let mut all = BTreeMap::from([
             ("bos_token", Value::from(self.bos.as_str())),
@@ -78,7 +78,7 @@ impl Template {
         Ok(Self { env, source: source.to_owned(), specials })
     }
 
-    /// The text of the template.
+    /// Returns the text of the template.
     pub(crate) fn source(&self) -> &str {
         &self.source
     }
@@ -86,7 +86,7 @@ impl Template {
     /// Renders a conversation, without the BOS that the tokenizer adds.
     ///
     /// # Errors
-    /// `TEMPLATE`, also for an error that the template raises.
+    /// `TEMPLATE`, including an error that the template itself raises.
     pub(crate) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Failure> {
         let content: usize = messages.iter().map(|m| m.content.len()).sum();
         let mut out =
@@ -110,7 +110,7 @@ impl Template {
     }
 }
 
-/// The environment with the settings of Transformers; every template gets a cheap copy.
+/// Returns the environment with the settings of Transformers. Every template gets a cheap copy of it.
 fn environment() -> Result<&'static Environment<'static>, Failure> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
     if let Some(env) = ENVIRONMENT.get() {
@@ -125,7 +125,7 @@ fn environment() -> Result<&'static Environment<'static>, Failure> {
     Ok(ENVIRONMENT.get_or_init(|| env))
 }
 
-/// Makes a failure of minijinja's error and its causes: the first text alone is often only "could not render".
+/// Creates a failure from minijinja's error and its causes, because the error alone is often only "could not render".
 fn failure(err: &Error) -> Failure {
     let mut what = format!("the chat template: {err}");
     let (mut kind, mut cause) = (err.kind(), std::error::Error::source(err));
@@ -144,7 +144,7 @@ fn failure(err: &Error) -> Failure {
     Failure::input(Code::Template, what, fix)
 }
 
-/// Output with a size limit: fuel limits the steps of a template, not the size of each.
+/// Output with a size limit. Fuel limits the number of steps of a template, but not the output of each step.
 struct Bounded {
     bytes: Vec<u8>,
     remaining: usize,

@@ -9,8 +9,8 @@ use crate::error::Failure;
 use tulu_quantize::Checkpoint;
 use tulu_quantize::checkpoint::TokenKind;
 
-/// Compiles the chat template of `source`, and renders a question, a question with a system message, and a conversation.
-/// Returns notes about the last two, if they fail.
+/// Compiles the chat template of `source`, and renders a question, a question with a system message, and a
+/// conversation. Returns notes about the last two, if they fail.
 ///
 /// # Errors
 /// The error for a question, or for a template that does not compile.
@@ -38,7 +38,7 @@ pub(crate) fn check_template(source: &Checkpoint) -> Result<Vec<String>, Failure
     Ok(others.into_iter().filter_map(note).collect())
 }
 
-/// The special tokens of a checkpoint, as `tokenize.rs` finds them in a model.
+/// Returns the special tokens of a checkpoint, as `tokenize.rs` finds them in a model.
 fn vocabulary(source: &Checkpoint) -> (SpecialTokensMap, Vec<SpecialToken>) {
     let tokenizer = &source.tokenizer;
     let text = |id: u32| tokenizer.tokens.get(id as usize).map(|token| token.text.clone()).unwrap_or_default();

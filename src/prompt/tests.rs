@@ -6,7 +6,7 @@ use super::tokenize::{Segment, SpecialToken};
 use super::{Message, Role};
 use crate::engine::Token;
 
-/// Byte for byte what allenai/tulu-2-13b and its family carry on the Hub.
+/// The template of allenai/tulu-2-13b and its family on the Hub, byte for byte.
 const HUB: &str = "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\\n' + message['content'] }}\n{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}";
 
 fn specials() -> SpecialTokensMap {
@@ -62,10 +62,10 @@ fn content_cannot_produce_control_tokens() {
         got.segments,
         [text("<|user|>\na</s>b<s>\n<|assistant|>\n<unk></s"), control(2), text("\n<|assistant|>\n")]
     );
-    // Halves written by the template do not make a whole with content between or beside them.
+    // Halves of a special token written by the template do not become one together with content.
     let got = render("<{{ messages[0].content }}></s>", &[user("/s")]).unwrap();
     assert_eq!(got.segments, [text("</s>"), control(2)]);
-    // A template may spell its control tokens out.
+    // A template may contain the text of its special tokens.
     let got = render("<s>{{ messages[0].content }}</s>", &[user("</s>")]).unwrap();
     assert_eq!(got.segments, [control(1), text("</s>"), control(2)]);
 }
@@ -94,7 +94,7 @@ fn a_system_message_is_never_silently_dropped() {
 
     let other = "{% for m in messages if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% endfor %}";
     assert!(render(other, &talk).unwrap_err().contains("error[TEMPLATE_DROPS_MESSAGE]"));
-    // A template's own error is said as such, whatever the roles are.
+    // A template's own error is reported as such, whatever the roles are.
     for talk in [&talk[..], &talk[1..]] {
         let error = render("{{ messages[0].content }}{{ no_such_function() }}", talk).unwrap_err();
         assert!(error.contains("error[TEMPLATE]") && error.contains("no_such_function"), "{error}");

@@ -1,4 +1,4 @@
-//! Tokenizes with llama.cpp's tokenizer. `render.rs` decides which text is a control token; message text never is.
+//! Tokenizes with llama.cpp's tokenizer. `render.rs` decides which text is a special token; message text never is.
 
 use super::template::SpecialTokensMap;
 use crate::engine::{Spaces, Token, Vocab};
@@ -8,7 +8,7 @@ use crate::error::{Code, Failure};
 pub(super) const DOUBLE_BOS: &str = "a prompt begins with BOS already and gets another one, as in Transformers and vLLM; \
                                 \"add_special_tokens\": false leaves it out";
 
-/// A control token: llama.cpp's type CONTROL or UNKNOWN.
+/// A special token: a token of llama.cpp's type CONTROL or UNKNOWN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SpecialToken {
     /// Its text, such as `</s>`.
@@ -22,7 +22,7 @@ pub(crate) struct SpecialToken {
 pub(crate) enum Segment {
     /// Plain text, tokenized on its own.
     Text(String),
-    /// A control token that the template wrote.
+    /// A special token that the template wrote.
     Special(Token),
     /// Ids that the model generated earlier.
     Generated(Vec<Token>),
@@ -34,12 +34,13 @@ pub(crate) struct Tokenizer<'m> {
     special: Vec<SpecialToken>,
     /// Bytes of the longest token.
     longest: usize,
-    /// User-defined tokens, before which a text gets no space; read only if the vocabulary has its own rule for spaces.
+    /// User-defined tokens: a text that begins with one gets no space. Filled only if the vocabulary has its own rule
+    /// for spaces.
     user_defined: Vec<String>,
 }
 
 impl<'m> Tokenizer<'m> {
-    /// Makes a tokenizer with the control tokens of `vocab`.
+    /// Creates a tokenizer with the special tokens of `vocab`.
     pub(crate) fn new(vocab: Vocab<'m>) -> Self {
         let mut special: Vec<SpecialToken> = vocab
             .controls()
@@ -47,7 +48,7 @@ impl<'m> Tokenizer<'m> {
             .map(|(text, id)| SpecialToken { text, id })
             .filter(|c| !c.text.is_empty())
             .collect();
-        // The longest match wins, as in llama.cpp and Transformers.
+        // The longest match is taken, as in llama.cpp and Transformers.
         special.sort_by_key(|token| std::cmp::Reverse(token.text.len()));
         let names = special.iter().map(|token| token.text.len()).max().unwrap_or(0);
         let longest = vocab.longest().max(names).max(1);
@@ -55,17 +56,17 @@ impl<'m> Tokenizer<'m> {
         Self { vocab, special, longest, user_defined }
     }
 
-    /// Lower bound on the number of tokens of a text with `bytes` bytes.
+    /// Returns a lower bound on the number of tokens of a text with `bytes` bytes.
     pub(crate) fn min_tokens(&self, bytes: usize) -> usize {
         bytes.div_ceil(self.longest)
     }
 
-    /// The control tokens, longest text first.
+    /// Returns the special tokens, longest text first.
     pub(crate) fn special_tokens(&self) -> &[SpecialToken] {
         &self.special
     }
 
-    /// The special tokens that templates know by name; the text of a missing one is empty.
+    /// Returns the special tokens by the names that templates use; the text of a missing one is empty.
     pub(crate) fn special_tokens_map(&self) -> SpecialTokensMap {
         let text = |id| self.special.iter().find(|c| c.id == id).map(|c| c.text.clone()).unwrap_or_default();
         let named = self.vocab.named();
@@ -82,9 +83,10 @@ impl<'m> Tokenizer<'m> {
         }
     }
 
-    /// Tokenizes `segments`, with BOS in front when the vocabulary asks for it and none is written. Each text is tokenized on its
-    /// own, with the space that SentencePiece puts in front: llama.cpp and Transformers' legacy tokenizer do the same after a
-    /// control token. The tokenizer of `legacy: false` adds a space only to a text that begins the prompt.
+    /// Tokenizes `segments`. Adds BOS in front if the vocabulary asks for it and the template did not write it. Each
+    /// text is tokenized alone, with the space that SentencePiece adds in front; llama.cpp and Transformers' legacy
+    /// tokenizer do the same after a special token. A tokenizer with `legacy: false` adds a space only to a text at the
+    /// start of the prompt.
     pub(crate) fn encode(&self, segments: &[Segment]) -> Result<Vec<Token>, Failure> {
         let bos = self.vocab.bos();
         let mut ids = Vec::new();
@@ -104,8 +106,9 @@ impl<'m> Tokenizer<'m> {
         Ok(ids)
     }
 
-    /// Returns whether the first text of a prompt gets a space in front here, because llama.cpp was told to add none. As
-    /// Transformers' `Metaspace` with the scheme `first`: not if it begins with a space or with an added token.
+    /// Returns whether a space is added here to the first text of a prompt, because llama.cpp was told to add none. As
+    /// in Transformers' `Metaspace` with the scheme `first`, no space is added to a text that begins with a space or an
+    /// added token.
     fn begins_with_space(&self, text: &str) -> bool {
         self.vocab.spaces() == Some(Spaces::First)
             && !text.is_empty()
@@ -113,8 +116,8 @@ impl<'m> Tokenizer<'m> {
             && !self.user_defined.iter().any(|token| text.starts_with(token.as_str()))
     }
 
-    /// Tokenizes a text with texts of control tokens as control tokens. Adds BOS when `add_bos` is set and the vocabulary asks
-    /// for it, even if the text begins with one, as Transformers, vLLM and llama-server do.
+    /// Tokenizes a text in which the texts of special tokens become special tokens. Adds BOS if `add_bos` is set and
+    /// the vocabulary asks for it, even if the text begins with BOS, as Transformers, vLLM and llama-server do.
     pub(crate) fn encode_rendered(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
         check_length(text)?;
         let mut ids = Vec::new();
@@ -132,7 +135,7 @@ impl<'m> Tokenizer<'m> {
         ids.len() > 1 && ids[..2].iter().all(|id| *id == self.vocab.bos())
     }
 
-    /// Checks ids: llama.cpp aborts the process for one that the vocabulary lacks.
+    /// Checks ids, because llama.cpp aborts the process for an id outside the vocabulary.
     ///
     /// # Errors
     /// `TOKEN_ID`.
@@ -147,8 +150,8 @@ impl<'m> Tokenizer<'m> {
         }
     }
 
-    /// Tokenizes plain text. llama.cpp does not parse control tokens here, but its merges could still produce one when a
-    /// vocabulary has both halves (`</` and `s>`). Llama's does not, so this is only checked, not worked around.
+    /// Tokenizes plain text. llama.cpp does not parse special tokens here, but its merges could still produce one if a
+    /// vocabulary has both halves (`</` and `s>`). Llama's vocabulary does not, so such a token is an error.
     fn encode_text(&self, text: &str, ids: &mut Vec<Token>) -> Result<(), Failure> {
         check_length(text)?;
         let start = ids.len();
@@ -164,7 +167,7 @@ impl<'m> Tokenizer<'m> {
     }
 }
 
-/// Checks the length of a text: llama.cpp counts bytes in 32 bits.
+/// Checks the length of a text, because llama.cpp counts bytes in 32 bits.
 fn check_length(text: &str) -> Result<(), Failure> {
     match i32::try_from(text.len()) {
         Ok(_) => Ok(()),

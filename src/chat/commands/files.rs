@@ -14,10 +14,10 @@ use crate::table::{self, count};
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// Limit on the size of a file for `/read`; more does not fit into any context.
+/// Limit on the size of a file for `/read`. A larger file does not fit into any context.
 const MAX_READ: u64 = 4 << 20;
 
-/// Splits `-f` from the rest.
+/// Splits a leading `-f` from the rest of the argument.
 fn forced(text: &str) -> (bool, &str) {
     match text.strip_prefix("-f") {
         Some("") => (true, ""),
@@ -26,9 +26,9 @@ fn forced(text: &str) -> (bool, &str) {
     }
 }
 
-/// Checks that `path` does not exist, unless `force`.
+/// Returns an error if `path` exists, unless `force` is set.
 fn free(path: &Path, force: bool) -> Result<(), Failure> {
-    // Only a missing file is free: a path that cannot be accessed may exist.
+    // An error other than a missing file counts as existing: a path that cannot be accessed may exist.
     match std::fs::symlink_metadata(path) {
         _ if force => Ok(()),
         Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
@@ -89,7 +89,7 @@ pub(super) fn load(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fa
         return Ok(Next::Prompt);
     }
     let path = saved_files::path_of(text)?;
-    // For an unknown name in the folder of saved conversations, the list of names helps more than the path.
+    // If no saved conversation has this name, the list of names helps more than the path.
     let is_name = saved_files::folder().is_ok_and(|folder| path.parent() == Some(folder.as_path()));
     let names = if is_name { saved_files::names()? } else { Vec::new() };
     if is_name && !names.iter().any(|name| path.file_stem().is_some_and(|stem| *stem == **name)) {

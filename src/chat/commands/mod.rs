@@ -1,5 +1,5 @@
-//! The slash commands: a table with name, argument, help and handler of each. Longer handlers are in `files.rs`, `set.rs`,
-//! `show.rs` and `session.rs`.
+//! The slash commands: a table with name, argument, help and handler of each. Longer handlers are in `files.rs`,
+//! `set.rs`, `show.rs` and `session.rs`.
 
 mod files;
 mod hint;
@@ -168,7 +168,7 @@ const TABLE: [Command; 14] = [
     },
 ];
 
-/// The command with this name or alias.
+/// Returns the command with this name or alias.
 pub(super) fn find(word: &str) -> Option<&'static Command> {
     TABLE.iter().find(|row| row.name == word || row.aliases.contains(&word))
 }

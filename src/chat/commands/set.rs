@@ -18,7 +18,7 @@ const OTHERS: [(&str, &str); 5] = [
     ("parameter", "optional keyword: /set parameter NAME VALUE"),
 ];
 
-/// The names, for the Tab key.
+/// Returns the names, for completion with Tab.
 pub(super) fn words() -> Vec<&'static str> {
     TABLE.iter().map(|row| row.name).chain(OTHERS.iter().map(|(name, _)| *name)).collect()
 }

@@ -1,4 +1,5 @@
-//! `/show`: prints settings and the prompt. All text passes the filter of [`note`], because it comes from files or people.
+//! `/show`: prints settings and the prompt. All text passes the filter of [`note`], because it comes from files or
+//! people.
 
 use super::hint::did_you_mean;
 use crate::chat::parameters::TABLE;
@@ -27,7 +28,7 @@ const WHAT: [(&str, Show); 5] = [
     ("prompt", |session| Ok(session.chat.prompt()?.text)),
 ];
 
-/// The names, for the Tab key.
+/// Returns the names, for completion with Tab.
 pub(super) fn words() -> Vec<&'static str> {
     WHAT.iter().map(|(name, _)| *name).collect()
 }

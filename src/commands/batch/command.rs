@@ -1,4 +1,4 @@
-//! A validated `batch` command, and the steps that runs to a file and to stdout have in common: load the model, answer the
+//! A validated `batch` command, and the steps shared by runs to a file and to stdout: load the model, answer the
 //! records.
 
 use super::args::Args;
@@ -73,7 +73,7 @@ impl<'a> BatchCommand<'a> {
         Ok(Self { args, options, input: file, index, output, interrupt, framing })
     }
 
-    /// Number of records of this run's shard.
+    /// Returns the number of records of this run's shard.
     pub(super) fn total(&self) -> u64 {
         self.options.shard.len(self.index.len())
     }
@@ -91,7 +91,8 @@ impl<'a> BatchCommand<'a> {
         self.options.identity(model_file, fingerprint)
     }
 
-    /// Loads the model for the records that `results` lacks. `n_ctx`: the context size of the run, if it has one already.
+    /// Loads the model, sized for the records that are not in `results`. `n_ctx` is the context size, if it was given
+    /// or is known from the first run.
     pub(super) fn load(
         &self,
         path: &Path,
@@ -106,7 +107,8 @@ impl<'a> BatchCommand<'a> {
         load_model::model(path, settings, self.options.n_slots(workload.as_ref()), &self.interrupt)
     }
 
-    /// Answers the records that `results` lacks. The second value is set if the run stopped early; see [`Runner::run`].
+    /// Answers the records that are not in `results`. The second value is set if the run stopped early; see
+    /// [`Runner::run`].
     pub(super) fn answer(
         &self,
         model: &Model,
@@ -144,7 +146,7 @@ fn check_flags(args: &Args, to_stdout: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the format of the input, given or detected, and refuses an input or flags that do not fit to it.
+/// Returns the format of the input, given or detected. Returns an error if the input or the flags do not match it.
 fn format_of(args: &Args, head: &[u8], input: &Path) -> Result<Format, Failure> {
     check_encoding(head).map_err(|failure| failure.at(input))?;
     let format = args.format.or_else(|| Format::detect(head, input)).ok_or_else(|| {
@@ -162,8 +164,8 @@ fn format_of(args: &Args, head: &[u8], input: &Path) -> Result<Format, Failure> 
     Ok(format)
 }
 
-/// Returns the sampling of records that do not set it: greedy. If a record sets only the temperature, the other values are
-/// the defaults of OpenAI's API.
+/// Returns the sampling for records that do not set it: greedy. If a record sets only the temperature, the other values
+/// are the defaults of OpenAI's API.
 fn sampling(args: &Args) -> Result<Sampling, Failure> {
     let neutral = Sampling {
         top_k: 0,

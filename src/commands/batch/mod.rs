@@ -1,5 +1,6 @@
-//! `tulu-quant batch`: parses arguments and prints. `args` → `command` (validated, with the input) → `to_file` or `to_stdout`
-//! → `summary`. `progress` shows a run, `merge` joins the outputs of shards. The run itself is in `batch/`.
+//! `tulu-quant batch`: arguments and printed output. `args` → `command` (validated, with the input) → `to_file` or
+//! `to_stdout` → `summary`. `progress` shows a run, `merge` joins the outputs of shards. The run itself is in
+//! `src/batch/`.
 
 mod args;
 mod command;

@@ -1,5 +1,5 @@
-//! Shows the progress of a run: on a terminal a bar with records, tokens per second in and out, slots in use, and the time
-//! left; without a terminal, such as in the log of a cluster, one line per minute.
+//! Shows the progress of a run. On a terminal: a bar with records, tokens per second of prompts and answers, slots in
+//! use, and the time left. Without a terminal, such as in the log of a cluster: one line per minute.
 
 use crate::batch::{RunObserver, RunStats};
 use crate::progress::Bar;
@@ -7,9 +7,9 @@ use crate::stderr::{self, note};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-/// The bar shows the average speed over this time.
+/// Period of the average speed in the bar.
 const SPAN: Duration = Duration::from_secs(5);
-/// Without a terminal, one line is written in this time; it shows the average speed since the last line.
+/// Time between two lines without a terminal. Each line has the average speed since the line before it.
 const LINE_EVERY: Duration = Duration::from_secs(60);
 
 /// The progress display of a run.
@@ -23,12 +23,12 @@ pub(super) struct RunProgress {
     started: Instant,
     /// Start of the current span, and the prompt and generated tokens at that time.
     span_start: (Instant, u64, u64),
-    /// Tokens per second, in and out, of the last span.
+    /// Tokens per second of the last span: prompts, answers.
     speeds: Option<(f64, f64)>,
 }
 
 impl RunProgress {
-    /// `finished` of `total` records were finished by earlier runs.
+    /// Starts the display. `finished` of `total` records were finished by earlier runs.
     pub(super) fn new(total: u64, finished: u64, slots: u32) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| Bar::narrow("records", total));
         if let Some(bar) = &bar {

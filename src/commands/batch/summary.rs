@@ -91,8 +91,8 @@ impl Summary {
     }
 }
 
-/// Returns the manifest of a finished output, from the model file with its SHA-256, and from the last run: its [`engine`]
-/// settings, if it loaded the model, and its start in seconds since 1970.
+/// Returns the manifest of a finished output. `sha256` is that of the model file. `engine` and `started` are about the
+/// last run: its [`engine`] settings, if it loaded the model, and its start in seconds since 1970.
 pub(super) fn manifest(
     command: &BatchCommand<'_>,
     output: &Path,
@@ -134,7 +134,7 @@ pub(super) fn manifest(
     manifest
 }
 
-/// Returns how the engine ran, for the manifest.
+/// Returns the settings that the engine ran with, for the manifest.
 pub(super) fn engine(model: &Model) -> Value {
     let (settings, template) = (model.settings(), model.chat_template());
     json!({

@@ -1,5 +1,5 @@
-//! A run whose results go to a file: journal → model → run → output → manifest. After a kill, the same command resumes it;
-//! after it has finished, the same command has nothing to do.
+//! A run whose results go to a file: journal → model → run → output → manifest. After a kill, the same command resumes
+//! it. After it has finished, the same command only prints a note.
 
 use super::command::BatchCommand;
 use super::summary::{self, Summary};
@@ -73,7 +73,8 @@ pub(super) fn run(command: &BatchCommand<'_>, output: &Path) -> Result<Exit, Fai
     Ok(if summary.totals.failed > 0 { Exit::Partial } else { Exit::Done })
 }
 
-/// Loads the model and answers the records that the journal lacks. Returns how the engine ran, for the manifest.
+/// Loads the model and answers the records that are not in the journal. Returns the engine's settings, for the
+/// manifest.
 fn answer_rest(
     command: &BatchCommand<'_>,
     model_file: &Path,
@@ -104,7 +105,7 @@ fn answer_rest(
     Ok(summary::engine(&model))
 }
 
-/// Loads the model with the context size that the run began with.
+/// Loads the model. A resumed run has the context size of the first run.
 fn load(
     command: &BatchCommand<'_>,
     model_file: &Path,
@@ -124,7 +125,7 @@ fn load(
     })
 }
 
-/// Reports that this command has finished already, if nothing changed since.
+/// Reports that the output is finished, if nothing has changed since.
 fn nothing_to_do(
     command: &BatchCommand<'_>,
     output: &Path,

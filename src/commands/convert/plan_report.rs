@@ -6,7 +6,7 @@ use crate::table::{self, Align};
 use serde_json::{Value, json};
 use tulu_quantize::{Checkpoint, Plan};
 
-/// Describes in a few lines what will be done.
+/// Returns a summary of the plan in a few lines.
 pub(super) fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> String {
     let source = opened.checkpoint();
     let c = &source.config;
@@ -43,7 +43,7 @@ pub(super) fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> St
     out
 }
 
-/// Makes a table with one row per tensor: name, shape, source type, and type and bytes in each output.
+/// Returns a table with one row per tensor: name, shape, source type, and type and bytes in each output.
 pub(super) fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
     let mut heading = vec!["tensor".to_owned(), "shape".to_owned(), "source".to_owned()];
     let mut align = vec![Align::Left, Align::Right, Align::Left];
@@ -64,7 +64,7 @@ pub(super) fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
     table::render(&align, &rows)
 }
 
-/// The plan as JSON: sizes, notes, and every tensor of every output.
+/// Returns the plan as JSON: sizes, notes, and every tensor of every output.
 pub(super) fn plan_json(opened: &CheckpointSource, plan: &Plan, memory: u64) -> Value {
     let source = opened.checkpoint();
     let place = opened.remote_name().unwrap_or_else(|| source.dir.to_string_lossy().into_owned());

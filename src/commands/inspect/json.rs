@@ -1,4 +1,5 @@
-//! A GGUF file as one JSON object. It is streamed to stdout, because an array may have a hundred million elements.
+//! Prints a GGUF file as one JSON object. It is streamed to stdout, because an array may have a hundred million
+//! elements.
 
 use super::facts::{kv_bytes_per_token, shape, type_name};
 use crate::engine::ModelDims;

@@ -86,7 +86,7 @@ pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     if !yes {
         let declined = || Failure::input(Code::Declined, "nothing was removed", "answer y, or give --yes").at(typed);
-        // removing cannot be undone, so without a terminal to ask on nothing is removed
+        // a removed file cannot be restored, so nothing is removed without a terminal to ask on
         let terminal = confirm::prompt_terminal().ok_or_else(declined)?;
         stderr::block("Remove them? [y/N] ");
         let check_cancelled = || interrupt.asked().map_or(Ok(()), |exit| Err(stopped(exit)));

@@ -1,8 +1,8 @@
 //! `verify` of a checkpoint folder: hashes every file whose hash is recorded in the folder, then checks the weights.
 //!
-//! Recorded hashes: in the Hugging Face cache, the name of the blob that a file links to; in a folder of
-//! `hf download --local-dir`, `.cache/huggingface/download/FILE.metadata`. It is the sha256 of a large file, git's sha1 of a
-//! small one.
+//! Recorded hashes: in the Hugging Face cache, the name of the blob that a file links to; in a folder that
+//! `hf download --local-dir` wrote, the etag in `.cache/huggingface/download/FILE.metadata`. It is the sha256 of a large
+//! file, or git's sha1 of a small one.
 
 use crate::error::{Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tulu_quantize::{Checkpoint, Class, Code, Observer as _, verify_checkpoint};
 
-/// A file of the folder, with what is known and found about it.
+/// A file of the folder, its recorded hash, and the problems found.
 struct CheckedFile {
     path: PathBuf,
     bytes: u64,
@@ -87,7 +87,7 @@ fn expected(dir: &Path, path: &Path) -> Result<Option<FileHash>, Failure> {
     }
 }
 
-/// Hashes the files with a recorded hash, each on one thread.
+/// Hashes the files that have a recorded hash, several at once, each on one thread.
 fn hash_all(files: &mut [CheckedFile], n_threads: usize, watch: &Watch) -> Result<(), Failure> {
     let jobs: Vec<Mutex<&mut CheckedFile>> = files.iter_mut().map(Mutex::new).collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
@@ -102,7 +102,7 @@ fn hash_all(files: &mut [CheckedFile], n_threads: usize, watch: &Watch) -> Resul
     };
     std::thread::scope(|scope| {
         for _ in 1..n_threads.min(jobs.len()) {
-            // without a further thread, this one does the rest
+            // if no further thread can be started, this one does the rest
             if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
                 break;
             }

@@ -30,13 +30,13 @@ pub(super) struct Card<'a> {
     /// Names of licence and notice files that came with the checkpoint.
     pub(super) licence_files: Vec<String>,
     pub(super) files: Vec<CardFile>,
-    /// The prompts of one question, and of a conversation with two.
+    /// The prompt of a conversation with one question, and of one with two questions.
     pub(super) prompts: [String; 2],
     /// Whether the template writes system messages.
     pub(super) has_system: bool,
 }
 
-/// The texts of BOS and EOS.
+/// Returns the texts of BOS and EOS.
 pub(super) fn specials(source: &Checkpoint) -> [&str; 2] {
     let text = |id: u32| source.tokenizer.tokens.get(id as usize).map_or("", |token| token.text.as_str());
     [text(source.tokenizer.bos), text(source.tokenizer.eos)]

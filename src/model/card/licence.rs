@@ -1,5 +1,5 @@
-//! Licences in the model card: the terms of the family's licences, and what the card of another source says. Nothing is
-//! guessed: without a statement, the licence is unknown.
+//! Licences in the model card: the terms of the family's licences, or the licence that the source's own card states. A
+//! licence that is stated nowhere is unknown; it is never guessed.
 
 use crate::error::Failure;
 use crate::model::if_exists;
@@ -9,7 +9,7 @@ use std::path::Path;
 /// Longer front matter is ignored.
 const MAX_FRONT: usize = 64 << 10;
 
-/// A licence, as far as it is known.
+/// A licence. Unknown parts are empty or `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Licence {
     /// The Hub's identifier, such as `apache-2.0`.
@@ -43,14 +43,14 @@ files on gives a copy of it with them and says that they were changed (they were
 of the preference data were published for non-commercial use only; see the source's card.";
 
 impl Licence {
-    /// The licence of a model of the family, or else that in the README.md in `dir`.
+    /// Returns the licence of a model of the family, or else the licence in the README.md in `dir`.
     pub(super) fn of(entry: Option<&Entry>, dir: &Path) -> Result<Self, Failure> {
         let card = if_exists::read(&dir.join("README.md"))?.unwrap_or_default();
         let said = Self::from_card(&String::from_utf8_lossy(&card));
         Ok(entry.map_or(said.clone(), |entry| Self::of_family(entry, said)))
     }
 
-    /// The licence of a model of the family; `said` is that in its own card.
+    /// Returns the licence of a model of the family. `said` is the licence in the model's own card.
     fn of_family(entry: &Entry, said: Self) -> Self {
         let languages = if said.languages.is_empty() { vec!["en".to_owned()] } else { said.languages };
         let text = |text: &str| Some(text.to_owned());
@@ -111,7 +111,8 @@ fn yaml_scalar(text: &str) -> String {
     if fits { text.to_owned() } else { String::new() }
 }
 
-/// Licence and notice files in the checkpoint's folder, which may have to be distributed with the weights.
+/// Returns the licence and notice files in the checkpoint's folder. A publisher of the weights may have to include
+/// them.
 pub(super) fn licence_files(dir: &Path) -> Result<Vec<String>, Failure> {
     let names = if_exists::list(dir)?.into_iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
     let is_paper = |name: &String| {

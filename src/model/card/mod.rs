@@ -1,5 +1,6 @@
-//! The model card: a README.md next to converted files, ready to be published with them. Facts about files are measured,
-//! facts about a source come from the source or the family's table, and unknown facts are stated as unknown.
+//! The model card: a README.md next to converted files, ready to be published with them. Facts about the files are
+//! measured. Facts about the source come from the source or from the family's table; if neither has a fact, the card
+//! states that it is unknown.
 
 mod facts;
 mod licence;

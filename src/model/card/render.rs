@@ -28,7 +28,7 @@ const TULU_2_5: &str = "\
 ";
 
 impl Card<'_> {
-    /// The whole text.
+    /// Returns the whole text of the card.
     pub(super) fn text(&self) -> String {
         let parts = [
             self.front(),
@@ -44,7 +44,7 @@ impl Card<'_> {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
     }
 
-    /// The YAML front matter, which the Hub reads.
+    /// Returns the YAML front matter, which the Hub reads.
     fn front(&self) -> String {
         // a JSON string is a valid YAML string
         let quoted = |text: &str| serde_json::Value::from(text).to_string();

@@ -13,7 +13,7 @@ use crate::prompt::{self, Message, Role};
 use std::path::{Path, PathBuf};
 use tulu_quantize::{Checkpoint, Plan};
 
-/// The path of the card: next to the first output.
+/// Returns the path of the card: next to the first output.
 ///
 /// # Errors
 /// `OUTPUT_EXISTS` for a README.md that this program did not write, without `force`.
@@ -63,7 +63,7 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
     atomic_file::write(path, card.text().as_bytes(), Mode::Umask)
 }
 
-/// The SHA-256 of a finished file.
+/// Returns the SHA-256 of a finished file.
 fn sha256(path: &Path, interrupt: &Interrupt) -> Result<String, Failure> {
     let hash = sha256_of_file(path, interrupt).map_err(|err| Failure::io(path, "cannot read the file", &err))?;
     hash.ok_or_else(|| {

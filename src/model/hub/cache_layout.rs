@@ -18,27 +18,27 @@ use tulu_quantize::platform;
 pub(crate) struct HubCache(pub(crate) PathBuf);
 
 impl HubCache {
-    /// A repository's folder: `models--OWNER--NAME`.
+    /// Returns a repository's folder: `models--OWNER--NAME`.
     pub(crate) fn repo(&self, repo: &RepoId) -> PathBuf {
         self.0.join(hf_repo(repo).folder_name())
     }
 
-    /// The file of a blob: exists only when it is complete and its hash is right.
+    /// Returns the path of a blob. The file exists only if it is complete and its hash is right.
     pub(super) fn blob(&self, repo: &RepoId, hash: &FileHash) -> PathBuf {
         self.repo(repo).join("blobs").join(hash.hex())
     }
 
-    /// The folder of a commit's files.
+    /// Returns the folder of a commit's files.
     pub(super) fn snapshot(&self, repo: &RepoId, commit: &str) -> PathBuf {
         hf_hub::Cache::new(self.0.clone()).repo(hf_repo(repo)).pointer_path(commit)
     }
 
-    /// The lock file of a blob, which `huggingface_hub` locks too while it downloads the blob.
+    /// Returns the lock file of a blob. `huggingface_hub` locks it too while it downloads the blob.
     pub(super) fn lock(&self, repo: &RepoId, hash: &FileHash) -> PathBuf {
         self.0.join(".locks").join(hf_repo(repo).folder_name()).join(format!("{}.lock", hash.hex()))
     }
 
-    /// The commit of the revision at the last download.
+    /// Returns the commit of the revision at the last download.
     pub(crate) fn commit(&self, repo: &RepoId) -> Result<Option<String>, Failure> {
         match repo.commit() {
             Some(commit) => Ok(Some(commit.to_owned())),
@@ -46,20 +46,20 @@ impl HubCache {
         }
     }
 
-    /// The folder of a complete checkpoint; the network is not used.
+    /// Returns the folder of a complete checkpoint; the network is not used.
     pub(crate) fn complete_snapshot(&self, repo: &RepoId) -> Result<Option<PathBuf>, Failure> {
         let Some(folder) = self.partial_snapshot(repo)? else { return Ok(None) };
         Ok(missing_files(&folder)?.is_empty().then_some(folder))
     }
 
-    /// The folder of a checkpoint, complete or not.
+    /// Returns the folder of a checkpoint, complete or not.
     pub(crate) fn partial_snapshot(&self, repo: &RepoId) -> Result<Option<PathBuf>, Failure> {
         let Some(commit) = self.commit(repo)? else { return Ok(None) };
         let folder = self.snapshot(repo, &commit);
         Ok(if_exists::is_dir(&folder)?.then_some(folder))
     }
 
-    /// Bytes on disk of a repository, unfinished downloads included.
+    /// Returns the bytes on disk of a repository, including unfinished downloads.
     pub(crate) fn disk_usage(&self, repo: &RepoId) -> Result<u64, Failure> {
         let mut sum = 0_u64;
         for blob in if_exists::list(&self.repo(repo).join("blobs"))? {
@@ -69,7 +69,7 @@ impl HubCache {
         Ok(sum)
     }
 
-    /// The repositories of models in the cache.
+    /// Returns the repositories of models in the cache.
     pub(crate) fn list_repos(&self) -> Result<Vec<RepoId>, Failure> {
         let of = |path: PathBuf| {
             let (owner, name) = path.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
@@ -110,12 +110,12 @@ impl HubCache {
     }
 }
 
-/// The repository as hf-hub names it.
+/// Converts a repository to hf-hub's type.
 fn hf_repo(repo: &RepoId) -> hf_hub::Repo {
     hf_hub::Repo::with_revision(repo.id(), hf_hub::RepoType::Model, repo.revision().to_owned())
 }
 
-/// Returns the names of files that a conversion needs and the folder lacks.
+/// Returns the names of the files that a conversion needs and `folder` does not contain.
 pub(crate) fn missing_files(folder: &Path) -> Result<Vec<String>, Failure> {
     let lacking = |names: &mut dyn Iterator<Item = &str>| {
         let mut all: Vec<String> = Vec::new();

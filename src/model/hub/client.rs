@@ -1,5 +1,5 @@
-//! Sends one HTTP request and returns the head of its response: the only module that uses ureq's client. The token is sent
-//! only to the endpoint. Redirects are left to `range_fetch.rs`, the meaning of a status to `http_error.rs`.
+//! Sends one HTTP request and returns the response, with its body unread. Only this module uses ureq's client. The
+//! token is sent only to the endpoint. `range_fetch.rs` follows redirects; `http_error.rs` maps statuses to errors.
 
 use super::env::HubSettings;
 use super::redirect_cache::RedirectCache;
@@ -17,10 +17,10 @@ use ureq::{Agent, Proxy};
 /// Timeout for resolving a host, and for connecting to it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A body has to bring in this time…
+/// Time in which a body must deliver at least [`MIN_BYTES`].
 const STALL_WINDOW: Duration = Duration::from_secs(60);
 
-/// …at least so many bytes.
+/// Minimum bytes of a body in each [`STALL_WINDOW`].
 const MIN_BYTES: usize = 1024;
 
 const USER_AGENT: &str = concat!("tulu-quant/", env!("CARGO_PKG_VERSION"));
@@ -33,17 +33,17 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// The text of a header.
+    /// Returns the text of a header.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
     }
 
-    /// A header as a number.
+    /// Returns a header as a number.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         self.header(name).and_then(|text| text.parse().ok())
     }
 
-    /// The body.
+    /// Returns the body.
     pub(super) fn body(&mut self) -> &mut dyn Read {
         &mut self.body
     }
@@ -54,7 +54,7 @@ pub(super) struct Client {
     settings: Arc<HubSettings>,
     https: Agent,
     http: Agent,
-    /// Where files were last redirected to.
+    /// The last redirect target of each file.
     pub(super) redirects: RedirectCache,
 }
 
@@ -105,7 +105,7 @@ impl Client {
     }
 }
 
-/// A body that fails when it is too slow: a server that sends a byte now and then would never reach the read timeout.
+/// A body that fails when it is too slow. The read timeout does not catch a server that sends a byte now and then.
 struct StallGuard<R> {
     body: R,
     window: Duration,
@@ -160,7 +160,7 @@ impl TransportError {
             E::Tls(_) | E::Rustls(_) | E::Pem(_) | E::TlsRequired => {
                 (Code::HubTls, format!("TLS connection to {host} failed: {err}"), TLS, false)
             }
-            // rustls reports its errors through std's Read
+            // rustls reports its errors as I/O errors
             E::Io(why) if why.kind() == ErrorKind::InvalidData && url.scheme_str() == Some("https") => {
                 (Code::HubTls, format!("TLS connection to {host} failed: {why}"), TLS, false)
             }
@@ -171,13 +171,13 @@ impl TransportError {
         Self { code, what, fix, transient }
     }
 
-    /// The connection was lost within a body.
+    /// Creates the error of a connection lost while a body was read.
     pub(super) fn disconnected(err: &std::io::Error, url: &Uri, got: u64, wanted: u64) -> Self {
         let what = format!("lost the connection to {} after {got} of {wanted} bytes: {err}", origin(url));
         Self { code: Code::HubCut, what, fix: "run it again to resume", transient: true }
     }
 
-    /// The connection was lost within a listing, of which nothing is kept.
+    /// Creates the error of a connection lost while a listing was read. No part of a listing is kept.
     pub(super) fn listing_disconnected(err: &std::io::Error, url: &Uri, got: usize) -> Self {
         let what = format!("lost the connection to {} after {got} bytes of the listing: {err}", origin(url));
         Self { code: Code::HubCut, what, fix: "run it again", transient: true }
@@ -208,14 +208,14 @@ fn proxy(names: &[&str]) -> Result<Option<Proxy>, Failure> {
     proxy.build().map(Some).map_err(bad)
 }
 
-/// Returns the trusted certificates: those in the files that variables name, together; else the system's; else, in a
-/// container without any, the built-in ones of Mozilla.
+/// Returns the trusted certificates: those in the files that environment variables name; otherwise the system's;
+/// otherwise, such as in a container without any, Mozilla's, which are built in.
 fn roots() -> Result<RootCerts, Failure> {
     let mut named = Vec::new();
     for name in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"] {
         let Some(file) = std::env::var_os(name).filter(|file| !file.is_empty()) else { continue };
         let file = Path::new(&file);
-        // folders and missing files are left to the system's store
+        // a folder or a missing file is ignored here; the system's certificates are used
         let Some(pem) = if_exists::is_file(file)?.then(|| if_exists::read(file)).transpose()?.flatten() else {
             continue;
         };

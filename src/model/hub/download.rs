@@ -1,5 +1,5 @@
-//! Downloads several files into the cache over several connections: a queue of segments, one thread per connection. A file
-//! is hashed when its last segment is complete, and gets its name in the cache only when the hash is right.
+//! Downloads several files into the cache over several connections: a queue of segments, one thread per connection.
+//! When the last segment of a file is complete, the file is hashed. If the hash is right, it is renamed into the cache.
 
 use super::handle::Hub;
 use super::hash::FileHash;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes of a segment: what one thread requests at a time.
+/// Bytes of a segment: the range that one thread requests at a time.
 const SEGMENT: u64 = 64 << 20;
 
 /// A file that is being downloaded.
@@ -90,7 +90,7 @@ pub(super) fn download_files(
 }
 
 impl Download<'_> {
-    /// Queues the missing segments of a file; checks its hash when none is missing.
+    /// Queues the missing segments of a file. Checks its hash if none is missing.
     fn enqueue(&self, number: usize) -> Result<(), Failure> {
         let Some(file_download) = self.downloads.get(number) else { return Ok(()) };
         let starts = (0..file_download.file.size).step_by(usize::try_from(SEGMENT).unwrap_or(usize::MAX));
@@ -119,7 +119,7 @@ impl Download<'_> {
         }
     }
 
-    /// Downloads what is missing of a segment; after the last one of a file, checks its hash.
+    /// Downloads the missing parts of a segment. After the last segment of a file, checks its hash.
     fn segment(&self, number: usize, segment: &Range<u64>) -> Result<(), Failure> {
         let Some(file_download) = self.downloads.get(number) else { return Ok(()) };
         self.bar.message(file_download.file.path.clone());
@@ -133,7 +133,7 @@ impl Download<'_> {
         }
     }
 
-    /// Downloads a range and records it step by step, also what was complete before a failure.
+    /// Downloads a range and records its progress in steps. After a failure, also records the bytes before it.
     fn gap(&self, file_download: &FileDownload<'_>, gap: Range<u64>) -> Result<(), Failure> {
         let step = file_download.partial.step();
         let (mut begun, mut at, mut crc) = (gap.start, gap.start, crc32fast::Hasher::new());
@@ -155,7 +155,8 @@ impl Download<'_> {
         fetched.and(recorded)
     }
 
-    /// Checks the hash of a complete file. When it is wrong, the file is downloaded once more.
+    /// Checks the hash of a complete file, and renames the file if it is right. If it is wrong, the file is downloaded
+    /// once more.
     fn check(&self, number: usize, file_download: &FileDownload<'_>) -> Result<(), Failure> {
         let mut checker = file_download.file.hash.checker(file_download.file.size);
         file_download.partial.read(&mut |bytes| {
@@ -172,7 +173,7 @@ impl Download<'_> {
     }
 }
 
-/// Disk space that a file of `size` bytes still needs.
+/// Returns the disk space that a file of `size` bytes still needs.
 pub(super) fn bytes_to_write(hub: &Hub, listing: &Listing, size: u64, hash: &FileHash) -> u64 {
     let blob = hub.settings.cache.blob(&listing.repo, hash);
     size.saturating_sub(super::partial::allocated(&blob))

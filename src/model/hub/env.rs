@@ -1,4 +1,4 @@
-//! Settings from the environment variables of `huggingface_hub`, with the meaning that they have there.
+//! Settings from the environment variables of `huggingface_hub`. They have the same meaning here.
 
 use super::cache_layout::HubCache;
 use super::secrets::{Secrets, base64};
@@ -106,7 +106,7 @@ impl HubSettings {
         secret && self.base.scheme_str() == Some("http") && !loopback
     }
 
-    /// Names of the proxy variables that are set; their values may contain passwords.
+    /// Returns the names of the proxy variables that are set; their values may contain passwords.
     pub(crate) fn proxies() -> Vec<&'static str> {
         let names = [
             "HTTPS_PROXY",
@@ -121,15 +121,15 @@ impl HubSettings {
         names.into_iter().filter(|name| text(name).is_some()).collect()
     }
 
-    /// Returns the Authorization header for requests to `url`, which only the endpoint itself gets: the token, or else user
-    /// name and password of HF_ENDPOINT.
+    /// Returns the Authorization header for a request to `url`: the token, or else the user name and password of
+    /// HF_ENDPOINT. `None` unless `url` has the origin of the endpoint.
     pub(super) fn authorization(&self, url: &Uri) -> Option<String> {
         let token = self.token.as_ref().map(|token| format!("Bearer {}", token.0));
         let given = token.or_else(|| Some(format!("Basic {}", self.basic.as_ref()?.0)));
         given.filter(|_| url::same_origin(url, &self.base))
     }
 
-    /// Removes secrets from a text of a server, then shortens it for a message.
+    /// Removes secrets from a text that a server sent, then shortens it for a message.
     pub(super) fn scrub(&self, text: &str) -> String {
         self.secrets.hide(text).chars().take(300).collect()
     }
@@ -146,18 +146,18 @@ impl HubSettings {
     }
 }
 
-/// HF_ENDPOINT or else the Hub, without a slash at its end.
+/// Returns HF_ENDPOINT or else the Hub, without a slash at its end.
 fn endpoint_given() -> String {
     text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()).trim_end_matches('/').to_owned()
 }
 
-/// Host, port and path of HF_ENDPOINT, such as `mirror.example:8080/hf`.
+/// Returns host, port and path of HF_ENDPOINT, such as `mirror.example:8080/hf`.
 pub(crate) fn endpoint_address() -> String {
     let (endpoint, _) = url::split_userinfo(&endpoint_given());
     endpoint.split_once("://").map_or(endpoint.clone(), |(_, place)| place.to_owned())
 }
 
-/// The trimmed value of a variable; `None` when it is unset or empty.
+/// Returns the trimmed value of a variable; `None` when it is unset or empty.
 fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
@@ -174,7 +174,8 @@ fn user_home() -> Option<PathBuf> {
     directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned())
 }
 
-/// `$HF_HOME`, `$XDG_CACHE_HOME/huggingface`, `~/.cache/huggingface`: on every system, as `huggingface_hub` has it.
+/// Returns `$HF_HOME`, `$XDG_CACHE_HOME/huggingface` or `~/.cache/huggingface`, on every system, as in
+/// `huggingface_hub`.
 fn home() -> Result<PathBuf, Failure> {
     let home = path("HF_HOME")
         .or_else(|| path("XDG_CACHE_HOME").map(|dir| dir.join("huggingface")))
@@ -184,7 +185,7 @@ fn home() -> Result<PathBuf, Failure> {
     })
 }
 
-/// Returns whether a variable is set to what `huggingface_hub` reads as yes.
+/// Returns whether a variable has a value that means true in `huggingface_hub`.
 fn is_on(name: &str) -> bool {
     text(name).is_some_and(|value| matches!(value.to_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
 }

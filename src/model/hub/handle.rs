@@ -1,4 +1,5 @@
-//! The handle on the Hub: settings, connections, and the request to stop. Requests are in `model_info.rs` and `transfer.rs`.
+//! The handle on the Hub: settings, connections, and the request to stop. Requests are in `model_info.rs` and
+//! `range_fetch.rs`.
 
 use super::client::Client;
 use super::env::HubSettings;
@@ -19,7 +20,7 @@ pub(crate) struct Hub {
     pub(super) settings: Arc<HubSettings>,
     pub(super) client: Arc<Client>,
     pub(super) interrupt: Interrupt,
-    /// The last note about waiting, and until when it is not repeated.
+    /// The last note about waiting, and the time until which it is not repeated.
     last_note: Arc<Mutex<Option<(String, Instant)>>>,
 }
 
@@ -38,7 +39,7 @@ impl Hub {
             stderr::note(&format!("the token is sent to {endpoint} without encryption; use https in HF_ENDPOINT"));
         }
         let client = Arc::new(Client::new(&settings)?);
-        // A blocking read cannot check for the request to stop; shutting the sockets down ends it.
+        // A blocking read cannot check for a request to stop; closing its socket ends it.
         let (watched, asked) = (Arc::downgrade(&client), interrupt.clone());
         std::thread::spawn(move || {
             loop {
@@ -52,11 +53,13 @@ impl Hub {
         Ok(Self { settings, client, interrupt: interrupt.clone(), last_note: Arc::default() })
     }
 
-    /// The settings.
+    /// Returns the settings.
     pub(crate) fn settings(&self) -> &HubSettings {
         &self.settings
     }
 
+    /// Returns an error if work should stop.
+    ///
     /// # Errors
     /// `INTERRUPTED` when a signal asked to stop.
     pub(crate) fn check_cancelled(&self) -> Result<(), Failure> {
@@ -66,7 +69,7 @@ impl Hub {
         }
     }
 
-    /// Prints a note about waiting before a retry: once, however many connections wait.
+    /// Prints a note about waiting before a retry. It is printed once, even if several connections wait.
     pub(super) fn note_once(&self, what: &str, wait: Duration) {
         let mut last = self.last_note.lock().unwrap_or_else(PoisonError::into_inner);
         if last.as_ref().is_some_and(|(known, until)| known == what && Instant::now() < *until) {

@@ -1,4 +1,4 @@
-//! What a file must hash to: the Hub knows the sha256 of every large file, and git's sha1 of every other one.
+//! The expected hash of a file. The Hub lists the SHA-256 of every LFS file, and git's SHA-1 of every other file.
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
@@ -14,14 +14,14 @@ pub(crate) enum FileHash {
 }
 
 impl FileHash {
-    /// The hexadecimal digits.
+    /// Returns the hexadecimal digits.
     pub(crate) fn hex(&self) -> &str {
         match self {
             Self::Sha256(hex) | Self::GitSha1(hex) => hex,
         }
     }
 
-    /// The name of the hash, for messages.
+    /// Returns the name of the hash, for messages.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::Sha256(_) => "sha256",

@@ -1,4 +1,4 @@
-//! Maps HTTP errors to failures with a hint, and says which requests can be retried.
+//! Maps HTTP errors to failures with a hint, and decides which requests can be retried.
 
 use super::client::{Response, TransportError};
 use super::env::HubSettings;
@@ -11,7 +11,7 @@ use ureq::http::Uri;
 pub(super) enum RequestError {
     /// A retry does not help.
     Permanent(Failure),
-    /// A retry may help: the failure to report if it does not, and the Retry-After of the server.
+    /// A retry may help. Has the failure to report if it does not, and the server's Retry-After.
     Transient(Failure, Option<Duration>),
 }
 
@@ -32,7 +32,7 @@ impl From<TransportError> for RequestError {
     }
 }
 
-/// What was requested, for messages.
+/// The requested repository and file, for messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestInfo<'a> {
     /// `owner/name`.
@@ -44,7 +44,7 @@ pub(super) struct RequestInfo<'a> {
 }
 
 impl RequestInfo<'_> {
-    /// `owner/name` or `owner/name/file`.
+    /// Returns `owner/name` or `owner/name/file`.
     fn name(&self) -> String {
         self.file.map_or_else(|| self.id.to_owned(), |file| format!("{}/{file}", self.id))
     }
@@ -58,7 +58,7 @@ impl RequestInfo<'_> {
         RequestError::Transient(Failure::machine(code, what, fix).at(self.name()), wait)
     }
 
-    /// The error for a response that violates the protocol; the next one may be right.
+    /// Creates the error for a response that violates the protocol. It is transient: the next response may be right.
     pub(super) fn invalid_response(&self, url: &Uri, what: &str) -> RequestError {
         let what = format!("unexpected response from {}: {what}", origin(url));
         let fix = match self.file {
@@ -68,7 +68,7 @@ impl RequestInfo<'_> {
         RequestError::Transient(Failure::machine(Code::HubAnswer, what, fix).at(self.name()), None)
     }
 
-    /// The error for the status of `response`. `signed`: it came from a URL that the Hub had redirected to.
+    /// Creates the error for the status of `response`. `signed`: `url` is a URL that the Hub redirected to.
     pub(super) fn error_of(
         &self,
         settings: &HubSettings,
@@ -82,7 +82,7 @@ impl RequestInfo<'_> {
         let message = if message.is_empty() { String::new() } else { format!(" ({message})") };
         let token = settings.token.is_some();
         let files = format!("{}/{}/tree/main", settings.endpoint, self.id);
-        // nothing of a listing is kept
+        // no part of a listing is kept, so there is nothing to resume
         let later = if self.file.is_some() { "run it again later to resume" } else { "run it again later" };
         match (status, code) {
             (401 | 403, "GatedRepo") => self.gated(settings, &message),
@@ -94,7 +94,7 @@ impl RequestInfo<'_> {
                 let what = format!("not found in revision {}", self.revision);
                 self.permanent(Code::HubFile, what, format!("see {files}"))
             }
-            // the signature in the URL expired: the Hub makes a new one
+            // the signature in the URL expired; the Hub creates a new one for the next request
             (401 | 403 | 404 | 410, _) if signed => {
                 let what = format!("{} refused the request with status {status}", origin(url));
                 self.transient(Code::HubServer, response, what, "run it again to resume")

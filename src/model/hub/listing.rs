@@ -1,12 +1,12 @@
-//! The files of a repository at a commit, with sizes and hashes, and which of them a conversion needs. The request is in
-//! `model_info.rs`.
+//! The files of a repository at a commit, with sizes and hashes, and which of them a conversion needs. The request is
+//! in `model_info.rs`.
 
 use super::hash::FileHash;
 use super::repo_id::RepoId;
 use crate::error::{Code, Failure};
 use tulu_quantize::checkpoint::{WEIGHT_FORMATS, WeightFormat};
 
-/// Larger files that are not weights are not needed.
+/// Maximum bytes of a file other than weights; a conversion needs no larger one.
 const MAX_OTHER: u64 = 64 << 20;
 
 /// A file of a repository.
@@ -45,25 +45,25 @@ pub(crate) struct NeededFiles<'a> {
 }
 
 impl<'a> NeededFiles<'a> {
-    /// All files, small ones first: a broken configuration is found before gigabytes are downloaded.
+    /// Returns all files, small ones first, so that an invalid configuration is found before gigabytes are downloaded.
     pub(crate) fn all(&self) -> Vec<&'a RemoteFile> {
         self.others.iter().chain(&self.weights).copied().collect()
     }
 
-    /// Bytes of all of them.
+    /// Returns the bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
         self.all().iter().map(|file| file.size).sum()
     }
 }
 
 impl Listing {
-    /// A file by its path.
+    /// Returns a file by its path.
     pub(crate) fn file(&self, path: &str) -> Option<&RemoteFile> {
         self.files.iter().find(|file| file.path == path)
     }
 
-    /// Selects the files that a conversion needs: safetensors when the index and all shards are listed, else `.bin`; and the
-    /// small files.
+    /// Selects the files that a conversion needs: safetensors when the index and all shards are listed, else `.bin`;
+    /// and the small files.
     ///
     /// # Errors
     /// `HUB_NO_WEIGHTS` when no format is complete.

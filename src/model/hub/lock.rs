@@ -1,4 +1,4 @@
-//! The lock of a blob, which `huggingface_hub` takes too: one process at a time downloads it.
+//! The lock of a blob, so that only one process downloads it. `huggingface_hub` takes the same lock.
 
 use super::handle::Hub;
 use super::hash::FileHash;

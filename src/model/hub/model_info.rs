@@ -25,7 +25,7 @@ const MAX_FILE: u64 = 1 << 44;
 const MAX_ALL: u64 = 1 << 50;
 
 impl Hub {
-    /// Lists the files of `repo`. Everything downloaded with the listing is of its commit.
+    /// Lists the files of `repo` at one commit. Downloads that use the listing come from this commit.
     pub(crate) fn listing(&self, repo: &RepoId) -> Result<Listing, Failure> {
         if self.settings.offline {
             let what = "is not in the cache, and HF_HUB_OFFLINE is set";
@@ -51,7 +51,7 @@ impl Hub {
             self.list_tree(&info, commit, &mut known)?;
         }
         let (mut files, mut all) = (Vec::new(), 0_u64);
-        // a path that contains the token would become a file name here
+        // a file name must not contain the token
         let is_usable = |path: &&str| is_safe_path(path) && !self.settings.contains_secret(path);
         for path in paths.into_iter().filter(is_usable) {
             let Some((size, hash)) = known.remove(path) else {
@@ -134,7 +134,7 @@ fn is_safe_path(path: &str) -> bool {
     path.split('/').all(part) && !path.chars().any(hazardous) && path.len() <= 500
 }
 
-/// The URL of the next page in a Link header: `<https://…>; rel="next"`.
+/// Returns the URL of the next page in a Link header: `<https://…>; rel="next"`.
 fn next_page(link: &str) -> Option<String> {
     let next = link.split(',').find(|part| part.contains("rel=\"next\""))?;
     Some(next.split_once('<')?.1.split_once('>')?.0.to_owned())

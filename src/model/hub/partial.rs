@@ -1,9 +1,10 @@
 //! A partially downloaded blob: `blobs/HASH.tulu-quant.part` with the bytes at their final offsets, and
 //! `….tulu-quant.done` with a line `START END CRC32` for each complete range.
 //!
-//! `huggingface_hub`'s name `HASH.incomplete` is not used: it takes the length of that file for the number of bytes. A line
-//! is appended after its bytes are written, so a kill loses only ranges without a line; each range is compared with its
-//! CRC-32 before it is reused, because a power failure may keep the line and lose the bytes.
+//! The name `HASH.incomplete` of `huggingface_hub` is not used, because `huggingface_hub` takes the length of that file
+//! for the number of downloaded bytes. A line is appended after its bytes are written, so a kill loses only ranges
+//! without a line. Each range is compared with its CRC-32 before it is reused, because a power failure may keep the
+//! line and lose the bytes.
 
 use crate::atomic_file::{self, Mode, folder_of};
 use crate::error::{Code, Failure};
@@ -40,7 +41,7 @@ struct RangeLog {
     done: Vec<Range<u64>>,
 }
 
-/// `HASH.tulu-quant.part` and `HASH.tulu-quant.done`.
+/// Returns the paths `HASH.tulu-quant.part` and `HASH.tulu-quant.done`.
 fn names(blob: &Path) -> [PathBuf; 2] {
     ["part", "done"].map(|end| {
         let mut name = blob.as_os_str().to_owned();
@@ -49,14 +50,14 @@ fn names(blob: &Path) -> [PathBuf; 2] {
     })
 }
 
-/// Bytes on disk that an interrupted download of `blob` uses.
+/// Returns the bytes on disk that an interrupted download of `blob` uses.
 pub(super) fn allocated(blob: &Path) -> u64 {
     let [part, _] = names(blob);
     fs::symlink_metadata(part).map_or(0, |found| platform::allocated(&found))
 }
 
-/// Opens or creates a file of ours. In a cache that others can write to, its name may be a link to another file: the link
-/// is removed, not followed.
+/// Opens or creates a file of this program. In a cache that others can write to, its name may be a symlink to another
+/// file; the symlink is removed, not followed.
 fn open_own(path: &Path) -> std::io::Result<File> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() || platform::links(&found) > 1 => fs::remove_file(path)?,
@@ -69,7 +70,7 @@ fn open_own(path: &Path) -> std::io::Result<File> {
 }
 
 impl Partial {
-    /// Opens the partial file of `blob` that an earlier process left, and checks its ranges; or creates it.
+    /// Opens the partial file of `blob`, or creates it. Checks the ranges that an earlier process wrote.
     ///
     /// # Errors
     /// `DISK_FULL`, `HUB_CACHE`, and the error of `check_cancelled`, which is called between the ranges.
@@ -111,17 +112,17 @@ impl Partial {
         Ok(this)
     }
 
-    /// Bytes per line of the range log: a 64th of the file, within limits.
+    /// Returns the bytes after which progress is recorded: a 64th of the file, within limits.
     pub(super) fn step(&self) -> u64 {
         (self.size / 64).clamp(MIN_STEP, MAX_STEP)
     }
 
-    /// Bytes in complete ranges.
+    /// Returns the bytes in complete ranges.
     pub(super) fn completed(&self) -> u64 {
         self.log().done.iter().map(|range| range.end - range.start).sum()
     }
 
-    /// The parts of `range` that are not complete.
+    /// Returns the parts of `range` that are not complete.
     pub(super) fn gaps(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let (mut gaps, mut at) = (Vec::new(), range.start);
         for done in &self.log().done {
@@ -199,7 +200,7 @@ impl Partial {
     }
 }
 
-/// Parses the whole, valid lines; the last one may be torn.
+/// Parses the complete and valid lines; the last line may be torn.
 fn lines(text: &str, size: u64) -> Vec<(Range<u64>, u32)> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let parse = |line: &str| {
@@ -211,7 +212,7 @@ fn lines(text: &str, size: u64) -> Vec<(Range<u64>, u32)> {
     whole.lines().filter_map(parse).collect()
 }
 
-/// The CRC-32 of a range of the file.
+/// Returns the CRC-32 of a range of the file.
 fn crc32_of(file: &File, range: &Range<u64>, buffer: &mut [u8]) -> std::io::Result<u32> {
     let mut hash = crc32fast::Hasher::new();
     let mut at = range.start;
@@ -238,7 +239,7 @@ fn insert(done: &mut Vec<Range<u64>>, range: Range<u64>) {
     });
 }
 
-/// The error of a file operation. A full disk has a code of its own; the partial file is kept.
+/// Creates the error of a file operation. A full disk has a code of its own; the partial file is kept.
 fn cannot(path: &Path, doing: &str, err: &std::io::Error) -> Failure {
     if matches!(err.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
         let fix = "free disk space, or set HF_HUB_CACHE to a folder on another disk; then run it again to resume";

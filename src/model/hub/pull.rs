@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 const SPARE: u64 = 32 << 20;
 
 impl Hub {
-    /// Downloads those of `files` that the cache lacks. Returns the folder of the snapshot.
+    /// Downloads those of `files` that are not in the cache. Returns the folder of the snapshot.
     ///
     /// # Errors
-    /// `HUB_OFFLINE` when a file is missing offline, `DISK_FULL` before anything is downloaded, and the errors of a transfer.
+    /// `HUB_OFFLINE` when a file is missing offline, `DISK_FULL` before anything is downloaded, and the errors of a
+    /// transfer.
     pub(crate) fn pull(
         &self,
         listing: &Listing,
@@ -37,7 +38,7 @@ impl Hub {
                 let what = format!("HF_HUB_OFFLINE is set, and the cache lacks {}", names.join(", "));
                 return Err(Failure::input(Code::HubOffline, what, "unset HF_HUB_OFFLINE").at(repo.to_string()));
             }
-            // always in the same order, so that two processes cannot deadlock
+            // locks are taken in a fixed order, so that two processes cannot deadlock
             let mut ordered = wanted.clone();
             ordered.sort_by_key(|file| file.hash.hex());
             let locks = ordered.iter().map(|file| self.lock(repo, &file.hash)).collect::<Result<Vec<_>, _>>()?;
@@ -55,7 +56,7 @@ impl Hub {
         Ok(cache.snapshot(repo, &listing.commit))
     }
 
-    /// The files whose blobs are missing, each blob once.
+    /// Returns the files whose blobs are missing, each blob once.
     fn absent<'a>(&self, listing: &Listing, files: &[&'a RemoteFile]) -> Vec<&'a RemoteFile> {
         let mut seen = HashSet::new();
         let is_there = |file: &RemoteFile| {
@@ -65,18 +66,18 @@ impl Hub {
         files.iter().copied().filter(|file| seen.insert(file.hash.hex()) && !is_there(file)).collect()
     }
 
-    /// Bytes of `files` that the cache lacks.
+    /// Returns the bytes of `files` that the cache lacks.
     pub(crate) fn to_fetch(&self, listing: &Listing, files: &[&RemoteFile]) -> u64 {
         self.absent(listing, files).iter().map(|file| file.size).sum()
     }
 }
 
-/// Checks that the disk of `folder` has `bytes` free. `variable` names the environment variable in the hint.
+/// Checks that the disk of `folder` has `bytes` free. The hint names the environment variable `variable`.
 ///
 /// # Errors
 /// `DISK_FULL`.
 pub(crate) fn check_disk_space(folder: &Path, bytes: u64, variable: &str) -> Result<(), Failure> {
-    // without a number from the file system, a full disk is an error during the download
+    // if the file system does not report its free space, a full disk is an error during the download
     let Some(free) = tulu_quantize::platform::free_space(folder) else { return Ok(()) };
     if bytes == 0 || free >= bytes.saturating_add(SPARE) {
         return Ok(());

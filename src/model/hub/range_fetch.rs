@@ -1,5 +1,5 @@
-//! Downloads a byte range with retries, resumption and redirects. Bytes reach the sink in order, each once, and only from a
-//! response with the expected status, range and length.
+//! Downloads a byte range with retries, resumption and redirects. Bytes reach the sink in order, each once, and only
+//! from a response with the expected status, range and length.
 
 use super::client::{Response, TransportError};
 use super::handle::Hub;
@@ -23,11 +23,12 @@ const BUFFER: usize = 64 << 10;
 /// Limit on the size of a file that is held in memory.
 const MAX_SMALL_FILE: u64 = 64 << 20;
 
-/// Takes the bytes in order.
+/// Receives the bytes, in order.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Failure>;
 
 impl Hub {
-    /// Downloads `range` of `file` at the listing's commit into `sink`. Resumes where the sink is after a lost connection.
+    /// Downloads `range` of `file`, at the listing's commit, into `sink`. After a lost connection, continues after the
+    /// last byte that the sink received.
     ///
     /// # Errors
     /// An error of the sink ends the download and is returned.
@@ -112,7 +113,7 @@ impl Hub {
         })
     }
 
-    /// Requests `url` and follows redirects. Returns the response of status 2xx, and the URL that it came from.
+    /// Requests `url` and follows redirects. Returns the response with status 2xx, and the URL that sent it.
     pub(super) fn get_following_redirects(
         &self,
         info: &RequestInfo<'_>,
@@ -183,7 +184,7 @@ impl Hub {
     }
 }
 
-/// The error for a file whose hash is not the listed one.
+/// Creates the error for a file whose hash differs from the listed one.
 pub(super) fn hash_mismatch(listing: &Listing, file: &RemoteFile, found: &str) -> Failure {
     let what =
         format!("{} mismatch: expected {}, got {found}; the download was discarded", file.hash.kind(), file.hash.hex());

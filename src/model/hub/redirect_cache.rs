@@ -13,7 +13,7 @@ const LIFETIME: Duration = Duration::from_secs(10 * 60);
 pub(super) struct RedirectCache(Mutex<HashMap<String, (Uri, Instant)>>);
 
 impl RedirectCache {
-    /// The target for `url`, if it is still valid.
+    /// Returns the target for `url`, if it is still valid.
     pub(super) fn get(&self, url: &Uri) -> Option<Uri> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&url.to_string()).filter(|(_, since)| since.elapsed() < LIFETIME).map(|(to, _)| to.clone())

@@ -1,5 +1,5 @@
-//! The commit of a branch or tag at the last request: `refs/REVISION`, a file with 40 hexadecimal digits, in the cache of
-//! `huggingface_hub` and in the program's own.
+//! The commit of a branch or tag at the last request: `refs/REVISION`, a file with 40 hexadecimal digits, in the cache
+//! of `huggingface_hub` and in the program's own.
 
 use super::repo_id::is_hex;
 use crate::atomic_file::{self, Mode};
@@ -19,8 +19,8 @@ pub(crate) fn read_commit(refs: &Path, revision: &str) -> Result<Option<String>,
     Ok(text.filter(|commit| is_hex(commit, 40)))
 }
 
-/// Records that `revision` is at `commit`. Git does not allow a branch `v1` next to a branch `v1/x`, so a ref in the way
-/// belongs to a deleted branch, and is removed.
+/// Records that `revision` is at `commit`. Git does not allow a branch `v1` next to a branch `v1/x`, so a ref in the
+/// way belongs to a deleted branch, and is removed.
 pub(crate) fn write_commit(refs: &Path, revision: &str, commit: &str) -> Result<(), Failure> {
     let path = refs.join(revision);
     for part in path.ancestors().skip(1).take_while(|part| part.starts_with(refs) && *part != refs) {

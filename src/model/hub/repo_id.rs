@@ -26,22 +26,22 @@ impl RepoId {
         (is_part(owner) && is_part(name)).then(|| Self { owner: owner.to_owned(), name: name.to_owned(), revision })
     }
 
-    /// `owner/name`.
+    /// Returns `owner/name`.
     pub(crate) fn id(&self) -> String {
         format!("{}/{}", self.owner, self.name)
     }
 
-    /// Branch, tag or commit.
+    /// Returns the branch, tag or commit.
     pub(crate) fn revision(&self) -> &str {
         self.revision.as_deref().unwrap_or("main")
     }
 
-    /// The revision, if it is a commit, which cannot change.
+    /// Returns the revision, if it is a commit, which cannot change.
     pub(crate) fn commit(&self) -> Option<&str> {
         self.revision.as_deref().filter(|revision| is_hex(revision, 40))
     }
 
-    /// The revision, percent-encoded as one part of a path.
+    /// Returns the revision, percent-encoded as one part of a path.
     pub(super) fn encoded_revision(&self) -> String {
         let mut out = String::new();
         percent_encode(self.revision(), &mut out);
@@ -56,14 +56,15 @@ impl fmt::Display for RepoId {
     }
 }
 
-/// The Hub's rule for names: letters, digits, `-`, `_`, `.`; no `--` (the cache's folders use it), no `..`, at most 96.
+/// Returns whether `part` follows the Hub's rule for names: letters, digits, `-`, `_`, `.`; no `--` (the cache's
+/// folders use it), no `..`, at most 96.
 fn is_part(part: &str) -> bool {
     let chars = part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     let ends = !part.starts_with(['-', '.']) && !part.ends_with(['-', '.']);
     chars && ends && !part.is_empty() && part.len() <= 96 && !part.contains("--") && !part.contains("..")
 }
 
-/// Roughly git's rule for branches and tags; safe as a path below `refs/`.
+/// Returns whether `text` follows, roughly, git's rule for branches and tags; safe as a path below `refs/`.
 fn is_revision(text: &str) -> bool {
     let chars = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b'+'));
     let parts = text.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));

@@ -1,18 +1,18 @@
-//! When a failed request is tried again, and how long to wait before it.
+//! Decides when a failed request is retried, and how long to wait before that.
 
 use super::handle::Hub;
 use super::http_error::RequestError;
 use crate::error::Failure;
 use std::time::Duration;
 
-/// Longest Retry-After that is waited for; beyond it, the error is reported.
+/// Longest Retry-After to wait for; if the server asks for more, the error is reported.
 const MAX_WAIT: Duration = Duration::from_secs(120);
 
-/// A server that disconnects after every byte makes a little progress in each try. Fewer bytes than this count as poor
-/// progress…
+/// Bytes after which the count of poor tries restarts. It limits a server that disconnects after every few bytes,
+/// because any progress resets the count of failures.
 const GOOD_PROGRESS: u64 = 64 << 10;
 
-/// …for which so many times more tries are allowed than without any progress.
+/// Tries allowed with poor progress, as a multiple of the tries allowed without any progress.
 const POOR_TRIES: u32 = 8;
 
 /// Counts failed tries of one request.
@@ -20,9 +20,9 @@ pub(super) struct Retries<'a> {
     hub: &'a Hub,
     /// Failures since the last byte.
     failed: u32,
-    /// Failures since the last [`GOOD_PROGRESS`].
+    /// Failures since [`GOOD_PROGRESS`] bytes were received.
     poor: u32,
-    /// Bytes since then.
+    /// Bytes received since then.
     received: u64,
 }
 
@@ -31,7 +31,7 @@ impl<'a> Retries<'a> {
         Self { hub, failed: 0, poor: 0, received: 0 }
     }
 
-    /// Counts the bytes that the last try brought.
+    /// Counts the bytes that the last try received.
     pub(super) fn received(&mut self, bytes: u64) {
         self.received = self.received.saturating_add(bytes);
         if bytes > 0 {

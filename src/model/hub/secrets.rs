@@ -1,12 +1,12 @@
-//! Removes secrets from messages. A server may send back what it was sent: as it is, percent-encoded, in base64, and
-//! truncated anywhere.
+//! Removes secrets from messages. A server may send a secret back: as it is, percent-encoded, in base64, or truncated
+//! anywhere.
 
 use std::fmt;
 
 /// Shorter fragments of a secret are not hidden: they occur in ordinary words.
 const MIN_FRAGMENT: usize = 8;
 
-/// Shorter secrets are not hidden: that would hide half of every message.
+/// Shorter secrets are not hidden: they would match too much of every message.
 const MIN_SECRET: usize = 4;
 
 /// Replaces a secret in messages.
@@ -30,7 +30,7 @@ impl Secrets {
         }
         self.0.push(secret.to_ascii_lowercase().into_bytes());
         for shift in 0..3 {
-            // within a longer text, only the characters that depend on the secret alone
+            // the base64 of a longer text contains only those characters that depend on the secret alone
             let mut bytes = vec![0; shift];
             bytes.extend_from_slice(secret.as_bytes());
             let (first, last) = ((shift * 8).div_ceil(6), bytes.len() * 8 / 6);
@@ -80,12 +80,12 @@ impl Secrets {
     }
 }
 
-/// Length of the common prefix.
+/// Returns the length of the common prefix.
 fn common_prefix(read: &[(u8, (usize, usize))], form: &[u8]) -> usize {
     read.iter().zip(form).take_while(|((a, _), b)| a.to_ascii_lowercase() == **b).count()
 }
 
-/// Percent-decodes `text`, also what is encoded several times. Returns each byte with its range in `text`.
+/// Percent-decodes `text`, repeatedly if it was encoded several times. Returns each byte with its range in `text`.
 fn decoded(text: &str) -> Vec<(u8, (usize, usize))> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -107,7 +107,7 @@ fn decoded(text: &str) -> Vec<(u8, (usize, usize))> {
     out
 }
 
-/// Base64 without padding, with `+/` or the URL-safe `-_`.
+/// Encodes `bytes` in base64 without padding, with `+/` or the URL-safe `-_`.
 pub(super) fn base64(bytes: &[u8], urlsafe: bool) -> String {
     const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let last = if urlsafe { [b'-', b'_'] } else { [b'+', b'/'] };

@@ -1,8 +1,8 @@
-//! URLs: redirect targets, origins, percent-encoding, and URLs as messages may show them.
+//! URLs: redirect targets, origins, percent-encoding, and the form of a URL in messages.
 
 use ureq::http::Uri;
 
-/// Returns whether `url` is http or https, with a host and a valid port, if any.
+/// Returns whether `url` is http or https and has a host. A port, if given, must be valid.
 pub(super) fn is_http_url(url: &Uri) -> bool {
     let Some(host) = url.host().filter(|host| !host.is_empty()) else { return false };
     let place = url.authority().map_or("", |all| all.as_str());
@@ -11,7 +11,7 @@ pub(super) fn is_http_url(url: &Uri) -> bool {
     matches!(url.scheme_str(), Some("http" | "https")) && (port.is_empty() || port.parse::<u16>().is_ok())
 }
 
-/// Returns whether scheme, host and port are the same: only then a token for one is sent to the other.
+/// Returns whether scheme, host and port are the same. Only then may a token for one URL be sent to the other.
 pub(super) fn same_origin(a: &Uri, b: &Uri) -> bool {
     let host = |url: &Uri| url.host().map(str::to_ascii_lowercase);
     a.scheme_str() == b.scheme_str() && host(a) == host(b) && port(a) == port(b)
@@ -25,8 +25,8 @@ fn port(url: &Uri) -> Option<u16> {
     })
 }
 
-/// Resolves the `Location` header of a response from `from`; `None` when the target is not http or https, or leaves https
-/// for http. A scheme ends at a colon before any `/`, `?` and `#` (RFC 3986, section 4.2).
+/// Resolves the `Location` header of a response from `from`. `None` if the target is not http or https, or if it is
+/// http and `from` is https. A scheme ends at a colon before any `/`, `?` and `#` (RFC 3986, section 4.2).
 pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     let (scheme, authority) = (from.scheme_str()?, from.authority()?);
     let first = location.find([':', '/', '?', '#']).and_then(|at| location.get(at..)?.chars().next());
@@ -49,14 +49,14 @@ pub(super) fn redirect_target(from: &Uri, location: &str) -> Option<Uri> {
     (!weaker).then_some(to)
 }
 
-/// Scheme, host and port, for messages: the rest of a URL may contain a signature or a password.
+/// Returns scheme, host and port, for messages: the rest of a URL may contain a signature or a password.
 pub(super) fn origin(url: &Uri) -> String {
     let port = url.port_u16().map_or(String::new(), |port| format!(":{port}"));
     format!("{}://{}{port}", url.scheme_str().unwrap_or("?"), url.host().unwrap_or("?"))
 }
 
-/// A URL from the environment, for messages: without user name, password and query. Handles invalid ones too, such as
-/// `http://me:secret` without a host.
+/// Returns a URL from the environment without user name, password and query, for messages. Also accepts invalid URLs,
+/// such as `http://me:secret` without a host.
 pub(super) fn redacted(address: &str) -> String {
     let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
     let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
@@ -71,10 +71,10 @@ pub(super) fn redacted(address: &str) -> String {
     format!("{scheme}{colon}{user}{host}{path}{query}")
 }
 
-/// Splits a URL into the part without user name and password, and these.
+/// Removes user name and password from a URL. Returns the rest, and `user:password` if there is one.
 pub(super) fn split_userinfo(address: &str) -> (String, Option<String>) {
     let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
-    // a password may contain an unencoded slash: it ends at the last @
+    // a password may contain a slash that is not encoded, so it ends at the last @
     let Some((user, host)) = rest.rsplit_once('@') else { return (address.to_owned(), None) };
     let colon = if scheme.is_empty() { "" } else { "://" };
     (format!("{scheme}{colon}{host}"), Some(user.to_owned()))

@@ -24,7 +24,7 @@ pub(crate) enum ModelKind {
 }
 
 impl ModelKind {
-    /// The name in tables.
+    /// Returns the name in tables.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sft => "SFT",
@@ -36,7 +36,7 @@ impl ModelKind {
         }
     }
 
-    /// Why such a model cannot be converted, and what to use instead; `None` when it can.
+    /// Returns why such a model cannot be converted, and which model to use instead; `None` if it can be converted.
     pub(crate) const fn unsupported(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Sft | Self::Dpo | Self::Ppo => None,
@@ -62,12 +62,12 @@ pub(crate) enum WeightFormat {
     Bin,
     Safetensors,
     Both,
-    /// Unknown here; the listing of the repository decides.
+    /// Unknown in this table; read from the listing of the repository.
     Unknown,
 }
 
 impl WeightFormat {
-    /// The name in tables.
+    /// Returns the name in tables.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bin => ".bin",
@@ -78,7 +78,7 @@ impl WeightFormat {
     }
 }
 
-/// Published results: their source, and (name of the measure, value) in the order of that table.
+/// Published scores: their source, and (name of the measure, value) in the order of the source's table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scores {
     pub(crate) source: &'static str,

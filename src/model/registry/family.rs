@@ -1,5 +1,6 @@
-//! The table of the Tulu family. Sources: the pages, config.json files and model cards of the repositories on the Hub; scores
-//! are from the papers named with them. Unknown facts are `Unknown` or `None`; the repository decides when it is listed.
+//! The table of the Tulu family. Sources: the pages, config.json files and model cards of the repositories on the Hub,
+//! and for scores the papers named with them. A fact that is not known is `Unknown` or `None`; the program then reads
+//! it from the listing of the repository.
 
 use super::entry::{Entry, ModelKind, Scores, WeightFormat};
 use tulu_quantize::checkpoint::Config;
@@ -30,7 +31,7 @@ const fn config(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: 
 static S7B: Config = config(4096, 11008, 32, 32, 32, 32_000, 1e-6);
 static S13B: Config = config(5120, 13824, 40, 40, 40, 32_000, 1e-6);
 static S70B: Config = config(8192, 28672, 80, 64, 8, 32_000, 1e-5);
-// Code Llama's: its vocabulary has 16 more tokens but in the 34B model
+// Code Llama: 16 more tokens in the vocabulary, except in the 34B model
 static CODE_7B: Config = config(4096, 11008, 32, 32, 32, 32_016, 1e-5);
 static CODE_13B: Config = config(5120, 13824, 40, 40, 40, 32_016, 1e-5);
 static CODE_34B: Config = config(8192, 22016, 48, 64, 8, 32_000, 1e-5);
@@ -142,7 +143,7 @@ const TULU_2: [Row; 12] = [
     ("tulu-v2-qlora-70b", ModelKind::Adapter, "70B", &S70B, None, WeightFormat::Unknown, None),
 ];
 
-/// Tulu 2.5, all of 13B and trained at 4096 tokens: (name, weights, scores).
+/// A Tulu 2.5 model: (name, weights, scores). All have 13B parameters and a training context of 4096 tokens.
 type Policy = (&'static str, WeightFormat, Option<Scores>);
 
 const DPO: [Policy; 17] = [
@@ -192,7 +193,7 @@ const SCORERS: [(&str, ModelKind, &str, &Config); 11] = [
     ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm-value", ModelKind::Value, "13B", &S13B),
 ];
 
-/// All entries.
+/// Returns all entries.
 pub(super) fn all() -> impl Iterator<Item = Entry> {
     let older = TULU_2.iter().map(|&(name, kind, size, config, n_ctx, weights, scores)| Entry {
         name,

@@ -9,23 +9,23 @@ pub(crate) use entry::{Entry, ModelKind};
 use super::hub::RepoId;
 use entry::OWNER;
 
-/// All models, in the order of the table.
+/// Returns all models, in the order of the table.
 pub(crate) fn all() -> impl Iterator<Item = Entry> {
     family::all()
 }
 
-/// The model with this short name, in any case.
+/// Returns the model with this short name, in any case.
 pub(crate) fn find(name: &str) -> Option<Entry> {
     all().find(|entry| entry.name.eq_ignore_ascii_case(name))
 }
 
-/// The model of a repository.
+/// Returns the model of a repository.
 pub(crate) fn find_repo(repo: &RepoId) -> Option<Entry> {
     // the Hub ignores case too
     find(&repo.name).filter(|_| repo.owner.eq_ignore_ascii_case(OWNER))
 }
 
-/// The name most similar to `typed`, if one is similar enough.
+/// Returns the name most similar to `typed`, if one is similar enough.
 pub(crate) fn nearest(typed: &str) -> Option<&'static str> {
     let typed = typed.to_lowercase();
     let typed = typed.rsplit_once('/').map_or(typed.as_str(), |(_, name)| name);
@@ -37,7 +37,7 @@ pub(crate) fn nearest(typed: &str) -> Option<&'static str> {
     (best <= (typed.len() / 4).max(2)).then_some(name)
 }
 
-/// Sorts the parts of a name: `tulu-2-13b-dpo` stands for `tulu-2-dpo-13b`.
+/// Sorts the parts of a name, so that `tulu-2-13b-dpo` is similar to `tulu-2-dpo-13b`.
 fn in_order(name: &str) -> String {
     let mut parts: Vec<&str> = name.split(['-', '_', ' ']).collect();
     parts.sort_unstable();
