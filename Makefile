@@ -7,7 +7,7 @@ ifneq ($(CCACHE),)
 export CMAKE_C_COMPILER_LAUNCHER = $(CCACHE)
 export CMAKE_CXX_COMPILER_LAUNCHER = $(CCACHE)
 endif
-# The tools that setup.sh found or installed. Make first builds the included file, then reads the Makefile again.
+# The tools that setup.sh found or installed. Make builds the included file first, then reads the Makefile again.
 TOOLS := $(CURDIR)/target/tools
 # `make clean` needs no tools.
 ifneq ($(MAKECMDGOALS),clean)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Ignored tests need more than the repository. The first word of a test's name says what (shared_, root_, ...): each group
-# runs where its need is met, and is counted where it is not. child_ tests are run by others in a process of their own.
+# Ignored tests need more than the repository. The first word of a test's name is what it needs (shared_, root_, ...):
+# each group runs where this exists and is counted elsewhere. Other tests run the child_ tests in a separate process.
 # RUNNER=nextest runs them with cargo-nextest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -38,7 +38,7 @@ group root "$([ "$(id -u)" -eq 0 ] && [ "$(uname)" = Linux ] && echo yes || echo
 group python "$(has huggingface_hub)" "huggingface_hub ($python)"
 group tools "$([ -d "$shared/tools" ] && has 'numpy, torch' || echo no)" "the tool in $shared/tools and PyTorch ($python)"
 group torch "$(has torch)" "PyTorch ($python)"
-# Minutes of kills at random moments and of ten thousand lines; the gate runs them.
+# These take minutes (kills at random moments, ten thousand lines); the gate runs them.
 group long "$([ "${TULU_QUANT_LONG:-}" = 1 ] && echo yes || echo no)" "some minutes (TULU_QUANT_LONG=1)"
 
 rest=$(grep . <<<"$rest" || true)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the build tools of llama.cpp: cmake, a C++ compiler and libclang (for bindgen). Uses apt, dnf or brew; without them,
-# installs cmake and libclang from the Python package index to the folder given. Writes the variables for make to
-# FOLDER/env.mk.
+# Installs the build tools of llama.cpp: cmake, a C++ compiler and libclang (for bindgen). Uses apt, dnf or brew;
+# without them, installs cmake and libclang from the Python package index to FOLDER, the argument. Writes the variables
+# for make to FOLDER/env.mk.
 set -euo pipefail
 tools=$1
 mkdir -p "$tools"

@@ -1,6 +1,6 @@
-//! Tests of the program from outside, by subject. They are one test program, so that it is linked once.
-//! A test that needs more than the repository is ignored, and the first word of its name says what it needs:
-//! `scripts/ignored-tests.sh` runs those that can run and counts the others.
+//! Tests of the program from outside, by subject. They are one test program, so that linking is done once. A test that
+//! needs more than the repository is ignored, and the first word of its name is what it needs.
+//! `scripts/ignored-tests.sh` runs the tests that can run and counts the others.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 

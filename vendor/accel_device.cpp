@@ -1,6 +1,6 @@
-// Our kernels as a ggml accelerator device (ACCEL): llama.cpp's scheduler offers it operations as it does to BLAS. The device
-// takes the attention of large batches and the products of quantized weights. Unsupported operations fall back to the CPU
-// backend. The device has no memory of its own: all tensors are in CPU buffers.
+// Our kernels as a ggml accelerator device (ACCEL): llama.cpp's scheduler assigns operations to it as to BLAS. The
+// device computes attention for 4 and more tokens and products of quantized weights. Unsupported operations fall back
+// to the CPU backend. The device has no memory of its own: all tensors are in CPU buffers.
 
 #include "accel_device.h"
 
@@ -15,7 +15,7 @@
 
 namespace {
 
-// For fewer tokens ggml's kernels are as fast: their threads divide the cells of a token among them.
+// For fewer tokens ggml's kernels are as fast, because they distribute the cells of a token over the threads.
 constexpr int64_t TOKENS_MIN = 4;
 
 struct context {
@@ -30,7 +30,7 @@ const tulu::path * matmul_path() {
 #ifdef _OPENMP
     static const tulu::path * const chosen = tulu::choose_path(nullptr);
 #else
-    static const tulu::path * const chosen = nullptr;  // without OpenMP there is one thread, which is slower than ggml
+    static const tulu::path * const chosen = nullptr;  // without OpenMP there is one thread: slower than ggml
 #endif
     return chosen;
 }
@@ -233,7 +233,7 @@ bool llama_ext_has_attention(void) { return tulu::attention_is_built(); }
 // The name of the matrix product path for this CPU; NULL if this build has none.
 const char * llama_ext_matmul_path(void) { return matmul_path() ? matmul_path()->name : nullptr; }
 
-// Registers the device with ggml: contexts created after this call use it.
+// Registers the device with ggml. Contexts that are created after this call use it.
 void llama_ext_register_device(void) { ggml_backend_register(registry()); }
 
 }  // extern "C"

@@ -1,10 +1,11 @@
-// Attention for batches of many sequences on the CPU. In a KV pool that all sequences share, a token sees few cells: those of
-// its own sequence and of the common prefix. ggml's kernel for few tokens tests the mask of every cell for every head, one head
-// at a time; its kernel for many tokens computes a whole tile of 64 tokens by 64 cells as soon as one token sees one cell.
+// Attention for batches of many sequences on the CPU. In a KV pool that all sequences share, a token attends to few
+// cells: those of its own sequence and of the common prefix. ggml's kernel for few tokens tests the mask of every cell
+// for every head, one head at a time; its kernel for many tokens computes a whole tile of 64 tokens by 64 cells if the
+// mask of a single pair is visible.
 //
-// Here the mask is converted once into a bitmap (one bit per cell), which all heads use. Keys and values of 64 cells are
-// converted to f32 once for all tokens and query heads that see some of them. Only visible scores are computed: in products with
-// 16 cells at a time where a token sees most of the 16, else cell by cell.
+// Here the mask is converted once into a bitmap (one bit per cell), which all heads use. Keys and values of 64 cells
+// are converted to f32 once for all tokens and query heads that attend to some of them. Only visible scores are
+// computed: 16 cells at a time where a token attends to most of the 16, else cell by cell.
 //
 // The softmax is the online one of "Online normalizer calculation for softmax" (arXiv:1805.02867). All sums are in f32.
 
@@ -198,7 +199,7 @@ class task {
         scores_of_16<N>(q, own.kt.data(), op.dim, out);
     }
 
-    // Turns the scores of one query in a tile into weights, and adds the weighted values.
+    // Converts the scores of one query in a tile to attention weights, and adds the weighted values.
     void accumulate(int64_t tile, int64_t i) {
         const uint64_t here = bits(token(i), tile);
         if (!here) {

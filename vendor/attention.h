@@ -6,8 +6,8 @@
 
 namespace tulu {
 
-// softmax(scale * q k^T + mask) v for every query head of every token. Strides are in bytes. Keys, values and the mask are half
-// floats. `dim` is a multiple of 16, at most ATTENTION_DIM_MAX.
+// softmax(scale * q k^T + mask) v for every query head of every token. Strides are in bytes. Keys, values and the mask
+// are half floats. `dim` is a multiple of 16, at most ATTENTION_DIM_MAX.
 struct attention {
     int64_t dim, n_tokens, n_head, n_head_kv, n_kv;
     const char * q;  // f32: [n_head][n_tokens][dim]

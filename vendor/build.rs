@@ -1,14 +1,14 @@
 //! Compiles the C++ files with the headers of the llama.cpp that llama-cpp-sys-2 has just built.
 //!
-//! `DEP_LLAMA_ROOT` is the OUT_DIR of that crate. CMake's cache in it has the path of the source folder, whose private file
-//! `src/llama-quant.cpp` is needed.
+//! `DEP_LLAMA_ROOT` is the OUT_DIR of that crate. CMake's cache in it has the path of the source folder, whose private
+//! file `src/llama-quant.cpp` is needed.
 
 #![allow(clippy::panic, reason = "a build script reports errors by panicking")]
 
 use std::path::{Path, PathBuf};
 
-/// The paths of the matrix products: library, file, and the flags of its instruction set. Without compiler support, or for
-/// another architecture, a file has no kernels.
+/// The paths of the matrix products: library, file, and the flags of its instruction set. If the compiler does not
+/// support the instructions, or on another architecture, the file defines no kernels.
 const PATHS: &[(&str, &str, &[&str])] = &[
     (
         "llama_ext_avx512_vnni",
@@ -59,7 +59,7 @@ fn main() {
     // Each path is compiled for its own instruction set. The path for the CPU is chosen at run time.
     for (name, file, instructions) in PATHS {
         let mut path = path.clone();
-        // Without this flag GCC 12 removes the stores of some columns (-O3, SLP vectorizer). tests/matmul.rs detects it.
+        // Without this flag GCC 12 (-O3, SLP vectorizer) removes the stores of some columns; tests/matmul.rs fails.
         path.file(file).flag_if_supported("-fno-strict-aliasing");
         for flag in *instructions {
             path.flag_if_supported(flag);

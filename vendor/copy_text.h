@@ -6,7 +6,7 @@
 
 namespace tulu {
 
-// Copies `text` with its NUL to `out`, which has `size` bytes; what does not fit is cut off.
+// Copies `text` with its NUL to `out`, which has `size` bytes; a longer text is truncated.
 inline void copy_text(char * out, size_t size, const char * text) {
     if (size > 0) {
         std::strncpy(out, text, size - 1);

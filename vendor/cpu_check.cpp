@@ -12,10 +12,10 @@
 
 extern "C" {
 
-// Multiplies a matrix of `rows` rows of `n_per_row` weights, stored as `type`, with `n_cols` f32 columns, `runs` times. `kind`
-// is the kind of weight buffer: 0 = plain memory, 1 and up = the extra kinds of the CPU backend (AMX tiles, repacked blocks),
-// -1 = plain memory with our device. `out` is n_cols x rows; `seconds` are those of the fastest run.
-// Returns 0 = done, 1 = error, 2 = this kind does not support the product, 3 = there is no such kind.
+// Multiplies a matrix of `rows` rows of `n_per_row` weights, stored as `type`, with `n_cols` f32 columns, `runs` times.
+// `kind` is the kind of weight buffer: 0 = plain memory, 1 and up = the extra kinds of the CPU backend (AMX tiles,
+// repacked blocks), -1 = plain memory with our device. `out` is n_cols x rows; `seconds` is the time of the fastest
+// run. Returns 0 = done, 1 = error, 2 = this kind does not support the product, 3 = there is no such kind.
 int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64_t n_per_row, int64_t rows,
                          const float * columns, int64_t n_cols, int32_t n_threads, int32_t runs, float * out,
                          double * seconds, char * kind_name, size_t kind_name_size) {

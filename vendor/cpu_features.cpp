@@ -1,4 +1,5 @@
-// Finds CPU features that this build needs and the CPU lacks. It runs before anything else and uses none of them itself.
+// Finds CPU features that this build needs and the CPU lacks. It runs before all other code of this crate, so it
+// contains only checks that do not need these features.
 
 extern "C" {
 

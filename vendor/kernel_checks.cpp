@@ -1,5 +1,5 @@
-// Runs our kernels on given numbers, for tests and benches. The linker leaves this file out of the program, which calls nothing
-// in it.
+// Runs our kernels on given numbers, for tests and benches. The program does not call these functions, so the linker
+// omits this file.
 
 #include "accel_device.h"
 #include "copy_text.h"
@@ -15,9 +15,9 @@
 
 extern "C" {
 
-// Multiplies as llama_ext_matmul does (cpu_check.cpp), but with path number `number` of our kernels. Writes the path's name to
-// `name`. Returns 0 = done, 1 = error, 2 = the path does not support the product, 3 = there is no such path, 4 = the path does
-// not run on this CPU.
+// Multiplies as llama_ext_matmul does (cpu_check.cpp), but with path number `number` of our kernels. Writes the path's
+// name to `name`. Returns 0 = done, 1 = error, 2 = the path does not support the product, 3 = there is no such path,
+// 4 = the path does not run on this CPU.
 int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, int64_t n_per_row, int64_t rows,
                           const float * columns, int64_t n_cols, int32_t n_threads, int32_t runs, float * out,
                           double * seconds, char * name, size_t name_size) {
@@ -58,8 +58,8 @@ int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, in
     }
 }
 
-// Computes attention with ggml's CPU kernel (`ours` = 0) or with ours, `runs` times: q is [n_head][n_tokens][dim] in f32, k and
-// v are [n_head_kv][n_kv][dim] and mask is [n_tokens][n_kv] in half floats, out is [n_tokens][n_head][dim].
+// Computes attention with ggml's CPU kernel (`ours` = 0) or with ours, `runs` times: q is [n_head][n_tokens][dim] in
+// f32, k and v are [n_head_kv][n_kv][dim] and mask is [n_tokens][n_kv] in half floats, out is [n_tokens][n_head][dim].
 // Returns 0 = done, 1 = error, 2 = the kernel does not support these inputs.
 int32_t llama_ext_attention(int32_t ours, int64_t dim, int64_t n_tokens, int64_t n_head, int64_t n_head_kv, int64_t n_kv,
                             const float * q, const uint16_t * k, const uint16_t * v, const uint16_t * mask,

@@ -1,5 +1,5 @@
-// 16-float vectors with GCC/Clang vector extensions: one register, or several where registers are smaller. Only the conversion
-// from half floats uses intrinsics.
+// 16-float vectors with GCC/Clang vector extensions: one register, or several where registers are smaller. Only the
+// conversion from half floats uses intrinsics.
 #pragma once
 
 #include "ggml-cpu.h"
@@ -66,11 +66,12 @@ inline ivec lanes(uint64_t bits) {
     return ((ivec{} + static_cast<int32_t>(bits & 0xffff)) & lane) != 0;
 }
 
-// e^x for x <= 0, with a relative error of about 1e-7: 2^n times a polynomial of the remainder (coefficients of Cephes' expf).
+// e^x for x <= 0, with a relative error of about 1e-7: 2^n times a polynomial of the remainder, with the coefficients
+// of Cephes' expf.
 inline vec exponential(vec x) {
     x = x < -87.0f ? vec{} - 87.0f : x;
     const vec turns = x * 1.44269504f;
-    const ivec n = __builtin_convertvector(turns - 0.5f, ivec);  // truncation rounds to the nearest integer here, because x <= 0
+    const ivec n = __builtin_convertvector(turns - 0.5f, ivec);  // x <= 0, so truncation rounds to nearest
     const vec whole = __builtin_convertvector(n, vec);
     const vec r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
     vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;

@@ -1,10 +1,10 @@
-// The types of tensors under a quantization mix, computed by llama.cpp's own rules. Every function catches all exceptions and
-// returns a status, because an exception that reaches Rust aborts the process. The Rust side checks before a call what
-// llama.cpp asserts: a failed assertion aborts too.
+// The types of tensors under a quantization mix, computed by llama.cpp's own rules. Every function catches all
+// exceptions and returns a status, because an exception that reaches Rust aborts the process. Before a call, the Rust
+// side checks the conditions that llama.cpp asserts, because a failed assertion aborts too.
 //
-// The rules are private to llama-quant.cpp, so that file is compiled here, with its public functions renamed to avoid clashes
-// with the library. (llama-ext.h exports llama_quant_compute_types, but that ignores whether there is an importance matrix, on
-// which some types depend.)
+// The rules are private to llama-quant.cpp, so that file is compiled here, with its public functions renamed to avoid
+// clashes with the library. (llama-ext.h exports llama_quant_compute_types, but that ignores whether there is an
+// importance matrix, on which some types depend.)
 #define llama_ftype_get_default_type            llama_ext_ftype_get_default_type
 #define llama_model_quantize                    llama_ext_unused_quantize
 #define llama_model_quantize_default_params     llama_ext_quantize_default_params
@@ -34,7 +34,7 @@ struct model_free {
 
 extern "C" {
 
-// A tensor as the rules need it: name, row length, rows (0 for a vector), current type.
+// The properties of a tensor that the rules need: name, row length, rows (0 for a vector), current type.
 struct llama_ext_tensor {
     const char * name;
     int64_t n_per_row;
@@ -42,8 +42,8 @@ struct llama_ext_tensor {
     int32_t type;
 };
 
-// The mix and the options of llama-quantize that change it: --pure, --output-tensor-type, --token-embedding-type (-1 = not
-// given), --tensor-type (a list that ends with a NULL pattern), and whether there is an importance matrix.
+// The mix and the options of llama-quantize that change it: --pure, --output-tensor-type, --token-embedding-type
+// (-1 = not given), --tensor-type (a list that ends with a NULL pattern), and whether there is an importance matrix.
 struct llama_ext_rules {
     int32_t ftype;
     int32_t pure;
@@ -53,8 +53,8 @@ struct llama_ext_rules {
     const llama_model_tensor_override * overrides;
 };
 
-// Computes the type of every tensor, in the steps of llama_model_quantize before it reads weights. Returns 0 = done, 1 = error
-// with its text in `error`.
+// Computes the type of every tensor, in the steps of llama_model_quantize before it reads weights. Returns 0 = done,
+// 1 = error with its text in `error`.
 int32_t llama_ext_tensor_types(const llama_quant_model_desc * desc, const llama_ext_rules * rules,
                                const llama_ext_tensor * tensors, size_t n_tensors, int32_t * types, char * error,
                                size_t error_size) {
@@ -103,7 +103,8 @@ int32_t llama_ext_tensor_types(const llama_quant_model_desc * desc, const llama_
     return 1;
 }
 
-// Returns how many of `names` the pattern matches, as the overrides of llama-quant do; -1 if it is not a regular expression.
+// Returns how many of `names` the pattern matches, as the overrides of llama-quant do; -1 if it is not a regular
+// expression.
 int64_t llama_ext_pattern_finds(const char * pattern, const char * const * names, size_t n_names) {
     try {
         const std::regex compiled(pattern);

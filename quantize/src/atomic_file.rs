@@ -1,6 +1,6 @@
-//! Atomic writes: a file appears under its name complete, or not at all. Temporary file in the same folder → fsync →
-//! rename → fsync of the folder. On Linux the temporary file has no name, so a killed process leaves nothing behind;
-//! elsewhere it is called `.tulu-quant-….tmp`.
+//! Atomic writes: a file is complete or absent. Steps: temporary file in the same folder, fsync, rename, fsync of the
+//! folder. On Linux the temporary file is unnamed, so a killed process leaves no file; elsewhere its name is
+//! `.tulu-quant-….tmp`.
 
 use crate::platform::{self, Mode};
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A file that is being written for [`AtomicFile::path`]. Dropped without [`AtomicFile::commit`], it is deleted.
+/// A temporary file that will become [`AtomicFile::path`]. Dropping it without [`AtomicFile::commit`] deletes it.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
@@ -22,7 +22,7 @@ enum Temporary {
 }
 
 impl AtomicFile {
-    /// Creates an empty temporary file in the folder of `path`, which must exist.
+    /// Creates an empty temporary file in the folder of `path`. The folder must exist.
     ///
     /// # Errors
     /// The system's error.
@@ -33,7 +33,8 @@ impl AtomicFile {
         }
     }
 
-    /// Like [`AtomicFile::create`], with a name that other code can open: [`AtomicFile::temporary_path`].
+    /// Like [`AtomicFile::create`], but the temporary file has a name ([`AtomicFile::temporary_path`]), so that other
+    /// code can open it.
     ///
     /// # Errors
     /// The system's error.
@@ -42,13 +43,13 @@ impl AtomicFile {
         Ok(Self { path: path.to_owned(), temporary })
     }
 
-    /// The name that the file will have.
+    /// Returns the final path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The temporary name; `None` for a file without a name.
+    /// Returns the temporary path; `None` for an unnamed file.
     #[must_use]
     pub fn temporary_path(&self) -> Option<&Path> {
         match &self.temporary {
@@ -57,7 +58,7 @@ impl AtomicFile {
         }
     }
 
-    /// The open file.
+    /// Returns the open file.
     #[must_use]
     pub fn file(&self) -> &File {
         match &self.temporary {
@@ -66,10 +67,10 @@ impl AtomicFile {
         }
     }
 
-    /// Flushes the file to the disk, gives it its name and makes the name durable. An existing file is replaced.
+    /// Flushes the file to disk, renames it to its final name and flushes the folder. An existing file is replaced.
     ///
     /// # Errors
-    /// The system's error. An error of the last step leaves the complete file under its name.
+    /// The system's error. After an error in the last step, the complete file has its final name.
     pub fn commit(self) -> io::Result<()> {
         self.file().sync_all()?;
         let folder = folder_of(&self.path);
@@ -77,11 +78,11 @@ impl AtomicFile {
         platform::sync_folder(&folder)
     }
 
-    /// Gives the file its name, without any flush. For several files that appear together; [`AtomicFile::commit`] is for
-    /// one.
+    /// Renames the file to its final name, without any flush. For several files that appear together; use
+    /// [`AtomicFile::commit`] for one file.
     ///
     /// # Errors
-    /// `AlreadyExists` when the name is taken and `replace` is false, or the system's error.
+    /// `AlreadyExists` when the final path exists and `replace` is false, or the system's error.
     pub(crate) fn rename(self, replace: bool) -> io::Result<()> {
         let Self { path, temporary } = self;
         match temporary {
@@ -113,7 +114,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
     file.commit()
 }
 
-/// The folder of `path`: `.` for a bare file name.
+/// Returns the folder of `path`: `.` for a file name without a folder.
 #[must_use]
 pub fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
@@ -159,7 +160,7 @@ mod tests {
             for (mode, group_and_others) in [(Mode::Owner, 0), (Mode::Umask, 0o044)] {
                 create(&path, mode).unwrap().commit().unwrap();
                 let bits = fs::metadata(&path).unwrap().permissions().mode();
-                // As far as the umask admits: 022 or 077.
+                // 0666 without the bits of the umask, 022 or 077.
                 assert_eq!(bits & 0o777 & !group_and_others, 0o600, "{bits:o}");
                 let plain = folder.path().join("plain");
                 fs::write(&plain, "").unwrap();

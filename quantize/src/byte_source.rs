@@ -1,5 +1,5 @@
-//! [`ByteSource`], the abstraction over local and remote weight files, and its implementation for local ones. The one
-//! for remote files is in `streaming/remote.rs`.
+//! [`ByteSource`], the trait of local and remote weight files, and its implementation for local files. The
+//! implementation for remote files is in `streaming/remote.rs`.
 
 use crate::error::Result;
 use crate::files::open_regular;
@@ -21,17 +21,17 @@ pub trait ByteSource: fmt::Debug + Send + Sync {
         self.len() == 0
     }
 
-    /// Fills `buf` from `offset`; an early end of the file is `UnexpectedEof`.
+    /// Fills `buf` with the bytes of the file from `offset`.
     ///
     /// # Errors
-    /// The operating system's error, or one with a [`crate::Error`] inside.
+    /// `UnexpectedEof` when the file ends too early, the system's error, or an error that contains a [`crate::Error`].
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Prefetches small ranges that will be read soon. Does nothing for local files.
+    /// Prefetches small byte ranges that will be read soon. Does nothing for local files.
     fn prefetch(&self, _parts: &[Range<u64>]) {}
 
-    /// Compares `bytes` at `offset`, whose checksum is verified, with the bytes that were read there before. Returns
-    /// the offset of the first difference.
+    /// Compares `bytes`, whose checksum was verified, with the bytes that were read from `offset` before. Returns the
+    /// offset in the file of the first difference; `None` if there is none.
     fn first_difference(&self, _offset: u64, _bytes: &[u8]) -> Option<u64> {
         None
     }
@@ -45,12 +45,12 @@ pub trait ByteSource: fmt::Debug + Send + Sync {
     }
 }
 
-/// A file on this disk.
+/// A local file.
 #[derive(Debug)]
 pub(crate) struct FileOnDisk {
     file: File,
     len: u64,
-    /// Modification time when the file was opened, where the system has one.
+    /// Modification time when the file was opened; `None` where the system does not record it.
     modified: Option<SystemTime>,
 }
 

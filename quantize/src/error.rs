@@ -9,7 +9,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Error class, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The input or the request is wrong: another file or flag helps.
+    /// The input or the request is invalid: use another file or flag.
     Input,
     /// System error: disk space, permissions, memory, network.
     Machine,
@@ -21,7 +21,7 @@ pub enum Class {
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $class:ident;)*) => {
-        /// The invariant that does not hold. The text form is stable: scripts match it.
+        /// The broken invariant. Its text is stable, because scripts match it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* $name,)* }
 
@@ -126,7 +126,7 @@ codes! {
     TensorUnknown = "TENSOR_UNKNOWN", Input;
     /// A tensor that a LLaMA model needs is missing.
     TensorMissing = "TENSOR_MISSING", Input;
-    /// A tensor's shape is not the one config.json gives.
+    /// A tensor's shape differs from the shape that follows from config.json.
     TensorShape = "TENSOR_SHAPE", Input;
     /// A weight is NaN or infinite.
     TensorValue = "TENSOR_VALUE", Input;
@@ -136,7 +136,7 @@ codes! {
     Requantize = "REQUANTIZE", Input;
     /// An importance matrix is invalid, or of another model.
     Imatrix = "IMATRIX", Input;
-    /// The request contradicts itself (one output file for two types, …).
+    /// Two parts of the request contradict each other (one output file for two types, …).
     Request = "REQUEST", Input;
     /// The output exists, and `replace` is not set.
     OutputExists = "OUTPUT_EXISTS", Input;
@@ -164,14 +164,14 @@ codes! {
     Engine = "ENGINE", Defect;
 }
 
-/// An error: what is wrong in which file, and how to fix it.
+/// An error: the file, the problem, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The broken invariant.
     pub code: Code,
     /// The file at fault.
     pub file: PathBuf,
-    /// What is wrong, with the tensor, the offset in bytes or the numbers. The file is its subject.
+    /// The problem, with the tensor, the offset in bytes or the numbers: a predicate whose subject is the file.
     pub what: String,
     /// How to fix it.
     pub fix: String,

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// Opens a regular file and returns it with its length. The open file itself is checked, not the path, so a file that
-/// is replaced in between cannot escape the check.
+/// Opens a regular file and returns it with its length in bytes. The check is on the open file, not on the path, so it
+/// also holds if the path is replaced in between.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let file = platform::for_reading(path).map_err(|err| cannot_open(path, &err))?;
     let found = file.metadata().map_err(|err| Error::io(path, "look at the file", &err))?;
@@ -41,8 +41,8 @@ pub(crate) fn read_small(path: &Path, max: u64, too_long: impl Fn(u64) -> Error)
     if bytes.len() as u64 > max { Err(too_long(bytes.len() as u64)) } else { Ok(bytes) }
 }
 
-/// Whether the name `path` exists. Only "not found" counts as absent; any other failure is an error. A dangling link
-/// exists, so that reading it reports the error.
+/// Whether the name `path` exists. Only "not found" means that it does not; any other failure is an error. A dangling
+/// link counts as existing, so that reading it reports the error.
 pub(crate) fn exists(path: &Path) -> Result<bool> {
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),

@@ -1,5 +1,5 @@
-//! The metadata of an output: the same keys, types, values and order as `convert_hf_to_gguf.py` and then
-//! `llama-quantize` of llama.cpp write for a LLaMA model, and provenance under `tulu_quant.`.
+//! Builds the metadata of an output. Keys, types, values and order are those that llama.cpp's `convert_hf_to_gguf.py`
+//! and then `llama-quantize` write for a LLaMA model; provenance under `tulu_quant.` is added.
 
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{Array, Value};

@@ -6,7 +6,7 @@
 /// The values of `general.basename`, `general.size_label`, `general.finetune` and `general.version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Naming {
-    /// `Tulu` or `CodeTulu`.
+    /// Base name: `Tulu` or `CodeTulu`.
     pub basename: String,
     /// Size, such as `13B`.
     pub size_label: String,

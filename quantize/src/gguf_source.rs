@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl Checkpoint {
-    /// Opens a LLaMA model's GGUF file of type F32, F16 or BF16; with `allow_requantize` also a quantized one, which
+    /// Opens a LLaMA model's GGUF file of type F32, F16 or BF16; with `allow_requantize` also a quantized file, which
     /// loses quality a second time.
     ///
     /// # Errors

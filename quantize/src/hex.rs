@@ -1,6 +1,6 @@
-//! Bytes in hexadecimal, as checksums are written.
+//! Converts bytes to hexadecimal text and back.
 
-/// Returns two lower-case digits for each byte.
+/// Returns `bytes` in hexadecimal: two lower-case digits for each byte.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

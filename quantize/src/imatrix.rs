@@ -15,7 +15,8 @@ use std::path::Path;
 
 /// Limit on the file. The 70B model's, for all tensors, has 25 MB.
 const MAX_BYTES: u64 = 1 << 30;
-/// Largest importance: up to here, the quantizers' sums of squares stay finite. Real values are some thousands.
+/// Largest accepted importance: up to this value, the quantizers' sums of squares stay finite. Real values are some
+/// thousands.
 const MAX_WEIGHT: f32 = 1e15;
 /// Longest name of a tensor or dataset in a `.dat` file, in bytes.
 const MAX_NAME: usize = 4096;
@@ -27,7 +28,7 @@ pub struct Imatrix {
     pub file: String,
     /// Dataset that it was computed with, if the file names it.
     pub dataset: Option<String>,
-    /// Number of chunks of that dataset.
+    /// Number of chunks of that dataset that were used; 0 if the file does not record it.
     pub chunks: u32,
     /// GGUF tensor name → importance of each column.
     pub entries: BTreeMap<String, Vec<f32>>,
@@ -65,8 +66,8 @@ fn bad(path: &Path, what: String) -> Error {
     Error::new(Code::Imatrix, path, what, "give a file made by llama-imatrix for this model")
 }
 
-/// Reads the GGUF format: sums of squares and a count for each expert (LLaMA has one). An expert that never ran gets
-/// the same importance for all columns.
+/// Reads the GGUF format: sums of squares and a count for each expert (LLaMA has one). For an expert that never ran,
+/// all columns have the same importance.
 fn from_gguf(path: &Path) -> Result<Imatrix> {
     let gguf = Gguf::open(path)?;
     let mut entries = BTreeMap::new();

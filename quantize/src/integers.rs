@@ -1,6 +1,6 @@
 //! Conversions between lengths in memory (`usize`) and lengths in files (`u64`) that never fail.
 
-/// Returns `n` as a length in memory; `usize::MAX`, which no allocation grants, when it does not fit.
+/// Returns `n` as a length in memory. A larger number becomes `usize::MAX`, with which every allocation fails.
 pub(crate) fn to_usize(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }

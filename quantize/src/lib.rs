@@ -5,14 +5,17 @@
 //!  checkpoint/         plan/        convert/
 //! ```
 //!
-//! Memory is a few MiB for each thread, whatever the size of the model. There is no command line, no progress bar and
-//! no network here: progress goes to an [`Observer`], and the program fetches remote weights through [`RangeSource`].
+//! A conversion needs a few MiB of memory for each thread; this does not depend on the size of the model. There is no
+//! command line, no progress bar and no network code here: the caller receives progress through an [`Observer`] and
+//! fetches remote weights through a [`RangeSource`].
 //!
 //! | module | contents |
 //! |---|---|
 //! | `checkpoint/` | reads a checkpoint folder: config, tokenizer, safetensors and `.bin` files |
-//! | `gguf/`, `gguf_source`, `gguf_metadata`, `gguf_naming` | the GGUF container; a GGUF file as input; the metadata and the names of outputs |
-//! | `llama_tensors`, `plan`, `quantize_options`, `imatrix`, `size_estimate` | names, types and offsets of all output tensors |
+//! | `gguf/`, `gguf_source` | the GGUF container; a GGUF file as input |
+//! | `gguf_metadata`, `gguf_naming` | metadata and names of outputs |
+//! | `llama_tensors`, `plan/`, `quantize_options`, `imatrix` | names, types and offsets of all output tensors |
+//! | `size_estimate` | the size of an output, estimated from config.json |
 //! | `convert/`, `kernels/`, `worker_pool` | the conversion, on several threads |
 //! | `streaming/` | the conversion of weights that are still on a server |
 //! | `verify/` | checks of GGUF files and checkpoint folders |

@@ -1,5 +1,5 @@
-//! The table of a LLaMA model's tensors: name in the checkpoint, name in a GGUF file, shape and row order. Tensors
-//! outside the table are errors, except those that no loader uses (`checkpoint/shard.rs`).
+//! The table of a LLaMA model's tensors: name in the checkpoint, name in a GGUF file, shape and row order. A tensor
+//! that is not in the table is an error, except those that no loader uses (`checkpoint/shard.rs`).
 
 use crate::checkpoint::config::Config;
 use llama_ext::ModelShape;

@@ -1,7 +1,7 @@
-//! The output files of a conversion: complete under their final names, or absent.
+//! The output files of a conversion: each is complete or absent under its final name.
 //!
-//! A local conversion writes [`AtomicFile`]s. A streaming conversion, which can resume, writes partial files with the name
-//! `….tulu-part`, which stay when the process ends. All outputs get their final names together, at the end.
+//! A local conversion writes [`AtomicFile`]s. A streaming conversion writes partial files named `….tulu-part`; they
+//! stay when the process ends, so that the next run can resume. All outputs get their final names together, at the end.
 
 use crate::atomic_file::{AtomicFile, folder_of};
 use crate::error::{Code, Error, Result};
@@ -28,15 +28,15 @@ enum Pending {
     Part(File, PathBuf),
 }
 
-/// Returns the partial file of an output of a streaming conversion; it has its full length from the start. With several
-/// outputs, the name also contains a tag made of their number and names.
+/// Returns the path of the partial file of a streaming conversion with the single output `path`. The file has its full
+/// length from the start. (With several outputs the name also contains a tag, a hash of all their paths.)
 #[must_use]
 pub fn part_of(path: &Path) -> PathBuf {
     Output::part(path, "")
 }
 
 impl Output {
-    /// Creates a file of `len` bytes that will become `path`, and reserves its space, so that a full disk is found early.
+    /// Creates a file of `len` bytes that will become `path`, and reserves its space, to detect a full disk early.
     pub(crate) fn create(path: &Path, len: u64, replace: bool) -> Result<Self> {
         let dir = check(path, replace)?;
         let file = AtomicFile::create(path, Mode::Umask).map_err(|err| cannot_create(&dir, &err))?;
@@ -45,10 +45,11 @@ impl Output {
         Ok(output)
     }
 
-    /// The end of a partial file's name.
+    /// Suffix of a partial file's name.
     pub(crate) const PART: &str = ".tulu-part";
 
-    /// Returns the partial file of `path`. `tag` distinguishes conversions that have this output in common.
+    /// Returns the path of the partial file of `path`. `tag` distinguishes conversions that share this output; empty
+    /// for a conversion with a single output.
     pub(crate) fn part(path: &Path, tag: &str) -> PathBuf {
         let mut name = path.as_os_str().to_owned();
         if !tag.is_empty() {
@@ -59,7 +60,7 @@ impl Output {
         name.into()
     }
 
-    /// Like [`Self::create`], but a partial file `part`, which [`Self::reopen`] finds.
+    /// Like [`Self::create`], but creates the partial file `part`, which [`Self::reopen`] can open later.
     pub(crate) fn begin(path: &Path, part: &Path, len: u64, replace: bool) -> Result<Self> {
         let dir = check(path, replace)?;
         Self::forget(part);
@@ -108,7 +109,8 @@ impl Output {
         self.file().set_len(len).map_err(|err| Error::io(&self.path, "set the file's length", &err))
     }
 
-    /// Flushes the file to disk (fsync). Separate from [`publish`]: no output appears before all are on disk.
+    /// Flushes the file to disk (fsync). Separate from [`publish`], because no output may get its final name before all
+    /// are on disk.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file().sync_all().map_err(|err| Error::io(&self.path, "flush the file to disk", &err))
     }
@@ -118,7 +120,7 @@ impl Output {
         self.file().sync_data().map_err(|err| Error::io(&self.path, "flush the file to disk", &err))
     }
 
-    /// Gives the file its final name. Returns how to undo that.
+    /// Renames the file to its final name. Returns how to undo this.
     fn give_name(self) -> Result<Undo> {
         let Self { path, replace, pending, .. } = self;
         let named = |err: &io::Error| match err.kind() {
@@ -151,7 +153,7 @@ impl Output {
 
 /// How to undo a final name.
 enum Undo {
-    /// Nothing: the replaced file is gone, so the new one stays.
+    /// Nothing to undo: the replaced file no longer exists, so the new one stays.
     Nothing,
     Remove(PathBuf),
     /// Rename the output to its partial file, which the next run reopens.
@@ -159,7 +161,7 @@ enum Undo {
 }
 
 impl Undo {
-    /// Undoes the name. A failure is ignored: another error is reported already.
+    /// Removes the final name. A failure is ignored, because another error is reported.
     fn run(self) {
         match self {
             Self::Nothing => {}
@@ -169,8 +171,8 @@ impl Undo {
     }
 }
 
-/// Gives all `outputs` their final names and makes the names durable. If one fails, all names are undone, except of outputs
-/// that replaced another file.
+/// Renames all `outputs` to their final names and flushes the folders. If one fails, all final names are removed again,
+/// except those of outputs that replaced another file.
 pub(crate) fn publish(outputs: Vec<Output>) -> Result<()> {
     let mut names = Vec::with_capacity(outputs.len());
     let folders: BTreeSet<PathBuf> = outputs.iter().map(|output| output.dir.clone()).collect();

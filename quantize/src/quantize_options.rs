@@ -6,16 +6,16 @@ use llama_ext::{Ftype, GgmlType, TypeRules};
 /// Options for all outputs. The default changes nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuantizeOptions {
-    /// Stores every matrix in the base type of the mix (`--pure`).
+    /// Whether every matrix gets the base type of the mix (`--pure`).
     pub pure: bool,
-    /// Overrides the type of `output.weight`.
+    /// Type of `output.weight` (`--output-tensor-type`); `None`: chosen by llama.cpp.
     pub output: Option<GgmlType>,
-    /// Overrides the type of `token_embd.weight`.
+    /// Type of `token_embd.weight` (`--token-embedding-type`); `None`: chosen by llama.cpp.
     pub token_embedding: Option<GgmlType>,
-    /// Pattern (an ECMAScript regular expression that is searched in the GGUF name) and type; the first match decides.
-    /// As in llama-quantize, they apply to quantized mixes only.
+    /// Pairs of pattern and type (`--tensor-type`). A pattern is an ECMAScript regular expression that matches a part
+    /// of the GGUF name; the first match decides. As in llama-quantize, they apply only to quantized mixes.
     pub overrides: Vec<(String, GgmlType)>,
-    /// The importance matrix.
+    /// The importance matrix (`--imatrix`).
     pub imatrix: Option<Imatrix>,
 }
 

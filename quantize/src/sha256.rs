@@ -6,8 +6,8 @@ use sha2::{Digest as _, Sha256};
 /// Bytes in a block.
 const BLOCK: usize = 1 << 20;
 
-/// Returns the SHA-256, in hexadecimal, of all bytes that `read_block` reads. `read_block` fills the start of the
-/// buffer, of 1 MiB, and returns the number of bytes; 0 ends the data.
+/// Returns the SHA-256, in hexadecimal, of all bytes that `read_block` reads. `read_block` gets a buffer of 1 MiB,
+/// fills its start and returns the number of bytes; 0 means the end of the data.
 ///
 /// # Errors
 /// The first error of `read_block`.

@@ -6,17 +6,17 @@ use crate::gguf::{ALIGNMENT, align};
 use crate::llama_tensors;
 use llama_ext::{Error, Ftype, GgmlType, TensorDesc, TypeRules};
 
-/// Returns the number of parameters of a model with these numbers.
+/// Returns the number of parameters of a model with the numbers in `config`.
 #[must_use]
 pub fn params(config: &Config) -> u64 {
     llama_tensors::expected(config).iter().map(|t| t.shape.iter().product::<u64>()).sum()
 }
 
-/// Returns the bytes of all tensors of a model with these numbers as `ftype`, converted from BF16. The file also has a
-/// header of about 20 bytes for each token of the vocabulary.
+/// Returns the bytes of all tensors, with padding, of a model with the numbers in `config`, converted from BF16 to
+/// `ftype`. The file also has a header, about 20 bytes for each token of the vocabulary.
 ///
 /// # Errors
-/// The error of llama.cpp when its rules reject the numbers.
+/// [`Error::Native`] when llama.cpp's rules reject the numbers, [`Error::Block`] when a type cannot store a row.
 pub fn tensor_bytes(config: &Config, ftype: Ftype) -> Result<u64, Error> {
     let known = llama_tensors::expected(config);
     let described: Vec<TensorDesc<'_>> = known

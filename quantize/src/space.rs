@@ -1,5 +1,5 @@
-//! Checks that all outputs together fit on their disks, before anything is written. (Where the file system can reserve
-//! space, `output.rs` reserves it for each file too.)
+//! Checks that all outputs together fit on their disks, before anything is written. (`output.rs` also reserves the
+//! space of each file, where the file system supports it.)
 
 use crate::atomic_file::folder_of;
 use crate::error::{Code, Error, Result};
@@ -7,7 +7,7 @@ use crate::platform;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Creates the error of a disk without enough free space for `path`.
+/// The error for a disk without enough free space for `path`.
 pub(crate) fn disk_full(path: &Path, needed: u64, free: u64) -> Error {
     let what = format!("needs {needed} bytes, {free} are free");
     Error::new(Code::DiskFull, path, what, "free space or choose another disk with -o; nothing was written")
@@ -21,7 +21,7 @@ pub(crate) fn check<'a>(outputs: impl Iterator<Item = (&'a Path, u64)>) -> Resul
     let mut needed: HashMap<u64, u64> = HashMap::new();
     for (path, len) in outputs {
         let folder = folder_of(path);
-        // A folder that cannot be used is reported when a file is created in it.
+        // Ignore a folder that cannot be opened: creating a file in it reports the error.
         let Some(device) = platform::device(&folder) else { continue };
         let total = needed.entry(device).or_default();
         *total = total.saturating_add(len);

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Limit on threads; more would only take memory.
+/// Maximum number of threads; more would only need memory.
 pub(crate) const MAX_THREADS: usize = 1024;
 
-/// Calls `work(i, buffer)` for each `i` in `0..count` on `threads` threads, the caller's included, handing out indices
-/// in order. Every thread has its own buffer. If the system limits the number of threads, fewer are used.
+/// Calls `work(i, buffer)` for each `i` in `0..count` on `threads` threads, including the caller's. The threads take
+/// the indices in order. Every thread has its own buffer. If the system limits the number of threads, fewer are used.
 ///
 /// # Errors
 /// The first error of `work`; [`Code::Engine`] naming `file` when it panics.

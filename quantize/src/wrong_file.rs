@@ -1,5 +1,5 @@
-//! Recognizes a file that is not the expected one by its first bytes: a Git LFS pointer, a server's error page, a zip
-//! archive, an old GGML file. The errors then say how to get the right file.
+//! Recognizes a file of the wrong kind by its first bytes: a Git LFS pointer, a server's error page, a zip archive, an
+//! old GGML file. The errors explain how to get the right file.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
@@ -11,8 +11,8 @@ use std::path::Path;
 /// Bytes at the start of a file that are enough to recognize it.
 pub(crate) const HEAD: usize = 512;
 
-/// Returns what a failed download left in place of a file that begins with `head`, and how to fix it; `None` when
-/// nothing is recognized.
+/// Recognizes the result of a failed download by the first bytes `head` of the file. Returns its description and how to
+/// fix it; `None` when it is not recognized.
 pub(crate) fn instead(head: &[u8]) -> Option<(&'static str, &'static str)> {
     const AGAIN: &str = "download the file again, with a token where the repository asks for one";
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
@@ -30,7 +30,7 @@ pub(crate) fn instead(head: &[u8]) -> Option<(&'static str, &'static str)> {
     messages.into_iter().any(begins).then_some(("is an error message of a server, not the file itself", AGAIN))
 }
 
-/// The first bytes of a kind of file, what it is, and how to fix it.
+/// A kind of file: first bytes, description, and how to fix it.
 type Kind = (&'static [u8], &'static str, &'static str);
 
 const KINDS: &[Kind] = &[
@@ -65,7 +65,7 @@ pub(crate) fn not_gguf(path: &Path, file: &File, len: u64) -> Error {
     Error::new(Code::Gguf, path, what, fix)
 }
 
-/// Returns what a file that is not GGUF is, and how to fix it.
+/// Describes a file that is not GGUF. Returns the description and how to fix it.
 fn kind(head: &[u8], len: u64) -> (&'static str, &'static str) {
     if len == 0 {
         return ("is empty", "download or convert it again");

@@ -1,10 +1,10 @@
-//! Our kernels equal ggml's, byte for byte. The reference is `ggml_quantize_chunk` of the linked library; nothing is
-//! stored.
+//! Our kernels give the same bytes as ggml's. The reference is `ggml_quantize_chunk` of the linked library; there is no
+//! golden file.
 
 use crate::random_weights as weights;
 use tulu_quantize::{GgmlType, kernels};
 
-/// Quantizes rows with both and compares them. The message names the first block that differs.
+/// Quantizes rows with both and compares the bytes. The message names the first block that differs.
 fn same(to: GgmlType, src: &[f32], n_per_row: usize, importance: Option<&[f32]>, what: &str) {
     let bytes = src.len() / n_per_row * to.row_bytes(n_per_row).unwrap();
     let (mut ours, mut ggml) = (vec![0xaa; bytes], vec![0x55; bytes]);
@@ -31,7 +31,8 @@ fn both(to: GgmlType, src: &[f32], n_per_row: usize, seed: u64, what: &str) {
     same(to, src, n_per_row, Some(&weights::importance(n_per_row, seed)), what);
 }
 
-/// `millions` of weights for every type, in rows of several lengths (some end within a group of sixteen blocks).
+/// Compares `millions` of weights for every type, in rows of several lengths (some end within a group of sixteen
+/// blocks).
 fn realistic(millions: usize, seed: u64) {
     for to in GgmlType::ALL {
         println!("{to}: seed {seed}");
@@ -89,13 +90,13 @@ fn freaks(seed: u64) -> Vec<(String, Vec<f32>)> {
         all.push((format!("normal times 1e{power}"), (0..256).map(|_| random.normal() * scale).collect()));
     }
     for round in 0..300 {
-        // exponents from a range that narrows from round to round
+        // exponents from a range that gets narrower with each round
         let spread = 40.0 / (1.0 + round as f32 * 0.2);
         let one = |_| random.normal() * 10f32.powf((random.uniform() - 0.8) * spread);
         all.push((format!("spread {round}"), (0..256).map(one).collect()));
     }
     for round in 0..200 {
-        // few distinct values, so that fits tie
+        // few distinct values, so that several fits have the same error
         let values: Vec<f32> = (0..=round % 5).map(|_| random.normal()).collect();
         let one = |_| values[random.bits() as usize % values.len()];
         all.push((format!("few values {round}"), (0..256).map(one).collect()));
@@ -107,12 +108,12 @@ fn freaks_beside_tame_blocks(to: GgmlType, freaks: &[(String, Vec<f32>)], import
     let tame = weights::realistic(15 * 256, 3);
     for (name, freak) in freaks {
         same(to, freak, 256, importance, name);
-        // in SIMD lanes beside blocks of the fast path
+        // in SIMD lanes next to blocks of the fast path
         let mut group = tame.clone();
         group.splice(5 * 256..5 * 256, freak.iter().copied());
         same(to, &group, 256, importance, &format!("{name}, beside tame blocks"));
     }
-    // and beside each other
+    // and next to each other
     let together: Vec<f32> = freaks.iter().flat_map(|(_, freak)| freak).copied().collect();
     same(to, &together, 256, importance, "together");
 }
@@ -171,7 +172,7 @@ fn wrong_lengths_are_errors() {
     }
 }
 
-/// Sub-blocks of nearly equal values make ill-conditioned fits, in which every rounding matters.
+/// In sub-blocks of nearly equal values the fits are ill-conditioned, so every rounding changes the result.
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "compared on x86-64 only")]
 fn nearly_constant_blocks_equal_ggml() {

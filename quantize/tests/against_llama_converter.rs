@@ -1,5 +1,5 @@
-//! The bundled checkpoint converts as by llama.cpp's own converter: every key with its type and value, every tensor.
-//! golden/summarise.py says how the golden file was made.
+//! The conversion of the bundled checkpoint equals that of llama.cpp's converter: every key with its type and value,
+//! and every tensor. golden/summarise.py describes how the golden file was made.
 
 use crate::support::{convert_to, sha256};
 use serde_json::{Value as Json, json};
@@ -39,7 +39,7 @@ fn bundled_checkpoint_converts_like_llama_cpps_converter() {
     convert_to(&root.join("../tests/fixtures/tulu-tiny"), &path, Ftype::BF16).unwrap();
     let ours = Gguf::open(&path).unwrap();
 
-    // our name is that of the folder (llama.cpp writes "Tulu Tiny"), and only we write the provenance
+    // our general.name is the folder's name (llama.cpp writes "Tulu Tiny"), and only we write the provenance
     let own = |key: &str| key == "general.name" || key.starts_with("tulu_quant.");
     let keys: serde_json::Map<_, _> =
         ours.pairs.iter().filter(|(key, _)| !own(key)).map(|(key, value)| (key.clone(), summary(value))).collect();

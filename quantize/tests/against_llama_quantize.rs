@@ -1,5 +1,5 @@
 //! Converted files equal those of llama.cpp's own quantizer, in every tensor and every key. The reference is
-//! `llama_model_quantize` of the linked library on our lossless 16-bit file; nothing is stored.
+//! `llama_model_quantize` of the linked library on our lossless 16-bit file; there is no golden file.
 
 use crate::fixtures;
 use llama_ext::TypeRules;

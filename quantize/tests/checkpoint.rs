@@ -28,7 +28,7 @@ fn tokens(gguf: &Gguf) -> (&[String], &[f32], &[i32]) {
 fn added_tokens_take_rows_past_the_vocabulary_and_the_rest_is_padding() {
     let dir = tempfile::tempdir().unwrap();
     fixtures::Checkpoint::default().write(dir.path());
-    // 270 pieces and 300 rows, as tulu-1 has 32000 and 32001
+    // 270 pieces and 300 rows (tulu-1 has 32000 and 32001)
     fs::write(dir.path().join("added_tokens.json"), json!({"<pad>": 270, "<far>": 900}).to_string()).unwrap();
     edit(&dir.path().join("tokenizer_config.json"), |json| {
         json["added_tokens_decoder"] =
@@ -157,7 +157,7 @@ fn weights_that_change_during_conversion_are_refused() {
         let opened = Checkpoint::open(&source).unwrap();
         let out = dir.path().join("out.gguf");
         let plan = Plan::new(&opened, &[(Ftype::Q4_0, out.clone())], &QuantizeOptions::default()).unwrap();
-        // file times are coarse: wait until the second one is different
+        // file times have a coarse resolution: wait until the second one is different
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&shard, now).unwrap();
         let err = convert(&opened, &plan, options(1), &Silent).expect_err(name);
@@ -176,7 +176,7 @@ fn unused_tensors_may_have_any_type() {
     let n = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&whole[8..8 + n]).unwrap();
     let data = &whole[8 + n..];
-    // `name` as 4 numbers of 8 bytes each behind the weights
+    // the tensor `name` of 4 numbers of 8 bytes each, after the weights
     let with = |name: &str, dtype: &str, len: usize| {
         let mut header = header.clone();
         let entry = serde_json::json!({"dtype": dtype, "shape": [4], "data_offsets": [data.len(), data.len() + len]});

@@ -1,5 +1,5 @@
-//! Random damage to every file of a small checkpoint: it is refused or has no effect. There is no panic, no wrong
-//! tensor and no unexpected file. The seed is printed when a case fails; TULU_QUANT_SEED sets it.
+//! Random damage to every file of a small checkpoint. The damaged file is refused, or the damage has no effect: no
+//! panic, no wrong tensor, no unexpected file. The seed is printed when a case fails; TULU_QUANT_SEED sets it.
 
 use crate::fixtures;
 use crate::support::{is_own_process, options};
@@ -29,7 +29,7 @@ impl Random {
         (self.next() % n.max(1) as u64) as usize
     }
 
-    /// A place; half of the time near one of the ends, where the structure is.
+    /// Returns a random offset; half of the time near one of the ends, where the structure is.
     fn place(&mut self, len: usize) -> usize {
         match self.below(4) {
             0 => self.below(len.min(2000)),
@@ -100,8 +100,8 @@ fn run(dir: &Path, out: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Damages `file` `times` times. `judge` gets the damaged bytes and the converted ones, if they were not refused.
-/// Returns how many were not.
+/// Damages `file` `times` times, and passes the damaged and the converted bytes to `judge` if the damaged file was not
+/// refused. Returns how many were not refused.
 fn mutate(dir: &Path, file: &str, times: usize, judge: impl Fn(&[u8], &[u8])) -> usize {
     let seed = seed();
     let mut random = Random(seed);
@@ -208,7 +208,7 @@ fn damaged_small_file_is_refused_or_changes_no_weight() {
     for file in ["tokenizer.model", "tokenizer_config.json"] {
         mutate(dir.path(), file, 150, |_, converted| assert!(contents(converted, |_| false).1 == weights));
     }
-    // the number of heads decides the order of the rows of these two
+    // the order of the rows of these two depends on the number of heads
     let by_heads = |name: &str| name.contains("attn_q") || name.contains("attn_k");
     let (_, weights) = contents(&good, by_heads);
     mutate(dir.path(), "config.json", 150, |damaged, converted| {
@@ -231,7 +231,7 @@ fn most_memory() -> usize {
 }
 
 /// Every reader of GGUF files refuses or reads a damaged one, without a panic, a hang, or memory beyond the size of the
-/// file. Whole numbers are changed more often than by chance.
+/// file. Integers are changed more often than other bytes.
 #[test]
 fn damaged_gguf_is_refused_or_read_by_every_reader() {
     if !is_own_process("fuzz_damage::damaged_gguf_is_refused_or_read_by_every_reader") {
@@ -255,7 +255,7 @@ fn damaged_gguf_is_refused_or_read_by_every_reader() {
         let what = match random.below(3) {
             0 => random.damage(&mut bytes),
             _ => {
-                // numbers stand anywhere: lengths, types, counts, dimensions, offsets
+                // integers can be at any offset: lengths, types, counts, dimensions, offsets
                 let at = random.below(header - 8);
                 let n = [4, 8][random.below(2)];
                 let values =

@@ -17,7 +17,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Between 0 and 1, never 0.
+    /// Returns a number between 0 and 1, never 0.
     pub(crate) fn uniform(&mut self) -> f32 {
         ((self.bits() >> 40) as f32 + 0.5) / 16_777_216.0
     }

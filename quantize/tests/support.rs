@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, Plan, QuantizeOptions, Result, Silent, convert};
 
-/// Options of a conversion on `threads` threads with our kernels, which refuses to replace a file.
+/// Returns options of a conversion on `threads` threads with our kernels; existing files are not replaced.
 pub(crate) fn options(threads: usize) -> ConvertOptions {
     ConvertOptions { threads: NonZeroUsize::new(threads).unwrap(), replace: false, reference_kernels: false }
 }
@@ -40,11 +40,11 @@ pub(crate) fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(path, json.to_string()).unwrap();
 }
 
-/// Runs the test `name` (with its module) in a process of its own, for a test that measures the memory of its process.
-/// Returns true in that process, where the test continues, and false in the other one, where it has passed.
+/// Runs the test `name` (with its module) in a child process, because the test measures the memory of its process.
+/// Returns true in the child, where the test continues, and false in the parent, where it has passed.
 pub(crate) fn is_own_process(name: &str) -> bool {
     const CHILD: &str = "TULU_QUANT_TEST_PROCESS";
-    // nextest gives each test a process
+    // nextest runs each test in its own process already
     if std::env::var_os(CHILD).is_some() || std::env::var_os("NEXTEST").is_some() {
         return true;
     }

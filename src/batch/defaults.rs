@@ -13,7 +13,7 @@ pub(crate) struct Defaults {
     pub(crate) shard: Shard,
     /// How tokens are chosen. The seed is mixed with each record's id.
     pub(crate) sampling: Sampling,
-    /// Repetition penalty over prompt and answer (vLLM's); `None`: the one of `sampling`.
+    /// Repetition penalty over prompt and answer (vLLM's); `None`: the penalty in `sampling`.
     pub(crate) repetition_penalty: Option<f32>,
     /// Stop strings.
     pub(crate) stop: Vec<String>,
@@ -29,9 +29,9 @@ pub(crate) struct Defaults {
     pub(crate) typed: String,
     /// `system_fingerprint` in the results: identifies the model file and the program.
     pub(crate) fingerprint: String,
-    /// Hash of everything the answers depend on; makes result ids differ between different runs and equal between
-    /// identical ones.
+    /// Hash of everything that the answers depend on. It is part of result ids, so that identical runs have equal ids
+    /// and other runs have different ones.
     pub(crate) salt: String,
-    /// Fixed timestamp of all results, in seconds since 1970; `None`: the time each record finishes.
+    /// Fixed timestamp of all results, in seconds since 1970; `None`: the time when each record finishes.
     pub(crate) stamp: Option<f64>,
 }

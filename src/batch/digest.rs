@@ -1,4 +1,4 @@
-//! SHA-256 of a stream while it is read or written, of a whole file, and shortened to 16 bytes.
+//! Computes the SHA-256 of a stream while it is read or written, or of a whole file, and shortens it to 16 bytes.
 
 use crate::error::Failure;
 use sha2::{Digest, Sha256};
@@ -20,7 +20,7 @@ impl<T> Hashed<T> {
         Self { inner, hash: Sha256::new() }
     }
 
-    /// Returns the reader or writer itself.
+    /// Returns the inner reader or writer.
     pub(super) fn into_inner(self) -> T {
         self.inner
     }

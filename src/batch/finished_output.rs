@@ -1,5 +1,5 @@
-//! An output that exists before a run: decides whether it is the finished result of the same command, so that there is
-//! nothing to do, or another file, which is not replaced.
+//! Examines an output that exists before a run. It is either the finished result of the same command (then there is
+//! nothing to do) or another file (which is not replaced).
 
 use super::digest::sha256_of;
 use super::identity::Identity;
@@ -9,8 +9,8 @@ use super::shard::Shard;
 use crate::error::{Code, Failure};
 use std::path::Path;
 
-/// Returns the manifest of the existing `output` if it can be of this command: input and shard are the same, and no record
-/// failed. The settings are compared later, by [`check_unchanged`].
+/// Returns the manifest of the existing `output` if it may be the result of this command: input and shard are equal,
+/// and no record failed. [`check_unchanged`] compares the settings later.
 ///
 /// # Errors
 /// `OUTPUT_EXISTS` if it is another output.
@@ -45,7 +45,7 @@ pub(crate) fn check_unchanged(output: &Path, manifest: &Manifest, identity: &Ide
     Ok(())
 }
 
-/// The error `OUTPUT_EXISTS`; `why` follows "already exists".
+/// Returns the error `OUTPUT_EXISTS`; its text is "already exists" followed by `why`.
 pub(crate) fn output_exists(output: &Path, why: &str) -> Failure {
     let fix = "give another -o, or --force to replace it";
     Failure::input(Code::OutputExists, format!("already exists{why}"), fix).at(output)

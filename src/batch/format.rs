@@ -41,7 +41,7 @@ impl Format {
             return Some(format);
         }
         let array = text.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(['{', ']']));
-        // Not one record per line; `check` returns the error.
+        // Not one record per line: `check` returns the error.
         if array || text.lines().next().is_some_and(|line| line.trim() == "{") {
             match () {
                 () if text.contains("\"custom_id\"") => return Some(Self::Openai),
@@ -65,12 +65,12 @@ impl Format {
             Self::AlpacaEval if first == Some(&b'[') => Framing::JsonArray,
             // Line 5,000 is prompt 5,000, even if lines before it are empty.
             Self::Text => Framing::Lines,
-            // As in vLLM.
+            // vLLM skips empty lines too.
             Self::Openai | Self::AlpacaEval | Self::MtBench => Framing::NonBlankLines,
         }
     }
 
-    /// Refuses a file whose records are not one per line, because every line of it would fail.
+    /// Refuses a file that does not have one record per line, because every line would fail.
     pub(crate) fn check(self, head: &[u8]) -> Result<(), Failure> {
         let text = String::from_utf8_lossy(head);
         let text = text.trim_start_matches('\u{feff}').trim_start();
@@ -135,7 +135,7 @@ impl Format {
         }
     }
 
-    /// Returns whether failed records go to a separate file, because readers of the format expect only answers.
+    /// Returns whether failed records go to a separate file, because programs that read the format expect only answers.
     pub(crate) fn separates_errors(self) -> bool {
         matches!(self, Self::AlpacaEval | Self::MtBench)
     }

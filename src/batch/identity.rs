@@ -1,5 +1,5 @@
-//! The identity of a run: everything that its answers depend on. The journal and the manifest store it; resume, `merge` and a
-//! repeated command compare it.
+//! The identity of a run: everything that its answers depend on. The journal and the manifest store it; a resumed run,
+//! `merge` and a repeated command compare it.
 
 use super::format::Format;
 use super::shard::Shard;
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tulu_quantize::hex;
 
-/// The identity of a run. Threads and slots are not part of it, so that another machine can resume a run; in deterministic
-/// runs they are.
+/// The identity of a run. Threads and slots are part of it only in deterministic runs, so that another machine can
+/// resume other runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     /// Version of this program.
@@ -24,9 +24,9 @@ pub(crate) struct Identity {
     /// Version of the sampler ([`crate::engine::SAMPLING_VERSION`]); not in journals of version 1.
     #[serde(default)]
     pub(crate) sampling: u32,
-    /// In deterministic runs: everything else that the bytes depend on.
+    /// In deterministic runs: everything else that the bytes of the output depend on.
     pub(crate) exact: Option<Exact>,
-    /// Context size (`n_ctx`) of the run, given or not; `None` before a model is loaded.
+    /// Context size (`n_ctx`) of the run, in tokens, even if the user gave none; `None` before a model is loaded.
     pub(crate) window: Option<u32>,
     /// `None`: the whole input.
     pub(crate) shard: Option<Shard>,
@@ -35,14 +35,14 @@ pub(crate) struct Identity {
 /// Identifies a model file by its size and a hash of samples.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fingerprint {
-    /// Size of the file.
+    /// Size of the file, in bytes.
     pub(crate) bytes: u64,
     /// SHA-256 of samples, in hexadecimal.
     pub(crate) sha256_of_samples: String,
 }
 
-/// Settings for records that do not set them. Result ids are hashes of these values, so a new field must not be serialized
-/// when it has no effect.
+/// Settings for records that do not set them. Result ids are hashes of these values, so a new field must not be
+/// serialized when it has no effect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Parameters {
     /// Sampling temperature.
@@ -67,7 +67,7 @@ pub(crate) struct Parameters {
     pub(crate) cache_types: [String; 2],
     /// `--generator`.
     pub(crate) generator: Option<String>,
-    /// In deterministic runs: the part of the machine that matters.
+    /// In deterministic runs: the settings of the machine that the answers depend on.
     pub(crate) deterministic: Option<MachineSettings>,
     /// Repetition penalty over prompt and answer (vLLM's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,8 @@ pub(crate) struct Exact {
 }
 
 impl Identity {
-    /// Returns the names of what differs from `other`. The shard is not compared; the context size only if both are known.
+    /// Returns the names of the settings that differ from `other`. The shard is not compared; the context size only if
+    /// both are known.
     pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
         let exact = |of: fn(&Exact) -> String| self.exact.as_ref().map(of) != other.exact.as_ref().map(of);
         let both = self.exact.is_some() && other.exact.is_some();
@@ -137,7 +138,7 @@ impl Identity {
         format!("fp_{}", &digest(&[json(&self.model), json(&self.version)])[..10])
     }
 
-    /// Returns the hash that is mixed into result ids.
+    /// Returns the hash that is part of result ids.
     pub(crate) fn salt(&self) -> String {
         digest(&[json(&self.model), json(&self.format), json(&self.settings), json(&self.version)])
     }

@@ -1,5 +1,5 @@
-//! The input: a regular file, or stdin spooled to an unnamed temporary file, read record by record. Only the 16-byte key of
-//! each record is kept in memory. `line_reader` and `json_array` find the end of a record; the formats parse it.
+//! The input: a regular file, or stdin spooled to an unnamed temporary file, read record by record. Only the 16-byte
+//! key of each record is kept in memory. `line_reader` and `json_array` find the end of a record; the formats parse it.
 
 use super::digest::{Hashed, first_half};
 use super::json_array::JsonArray;
@@ -33,7 +33,7 @@ pub(crate) struct RawRecord<'a> {
     pub(crate) number: u64,
     /// The line it begins on, from 1.
     pub(crate) line: u64,
-    /// Its key. From [`InputFile::records`], which does not know yet which bytes occur again, equal bytes have equal keys.
+    /// Its key. With [`InputFile::records`], which does not count repetitions, records of equal bytes have equal keys.
     pub(crate) key: Key,
     /// Its bytes; `None` if there are more than [`super::record_buffer::MAX_RECORD`].
     pub(crate) bytes: Option<&'a [u8]>,
@@ -43,7 +43,7 @@ pub(crate) struct RawRecord<'a> {
 #[derive(Debug)]
 pub(crate) struct InputFile {
     path: PathBuf,
-    /// Stdin, copied to an unnamed file; the system deletes it when the process ends.
+    /// Copy of stdin in an unnamed file, which the system deletes when the process ends.
     spool: Option<File>,
 }
 
@@ -80,13 +80,13 @@ impl InputFile {
         Ok(head)
     }
 
-    /// Reads the records from the first on, with the keys that they have in `index`.
+    /// Reads the records from the start, with their keys in `index`.
     pub(crate) fn indexed_records(&self, framing: Framing, index: &InputIndex) -> Result<RecordReader, Failure> {
         let seen = index.repeated.iter().map(|digest| (*digest, 0)).collect();
         Ok(RecordReader { seen, ..self.records(framing)? })
     }
 
-    /// Reads the records from the first on.
+    /// Reads the records from the start.
     pub(crate) fn records(&self, framing: Framing) -> Result<RecordReader, Failure> {
         let reader = Hashed::new(self.reader()?);
         Ok(RecordReader {
@@ -123,7 +123,7 @@ pub(crate) struct RecordReader {
     /// [`Framing::NonBlankLines`].
     skip_blank: bool,
     buffer: RecordBuffer,
-    /// For each digest that occurs more than once: how often it occurred so far.
+    /// For each digest that occurs more than once in the input: the number of occurrences so far.
     seen: HashMap<[u8; 16], u32>,
     number: u64,
     line: u64,
@@ -164,7 +164,8 @@ impl RecordReader {
         })
     }
 
-    /// The bytes of the record on `line`, without the byte order mark that Windows programs write at the start of a file.
+    /// Returns the bytes of the record on `line`, without the byte order mark that Windows programs write at the start
+    /// of a file; `None` if the record is too long.
     fn bytes(&self, line: u64) -> Option<&[u8]> {
         let bytes = self.buffer.fits.then_some(self.buffer.bytes.as_slice())?;
         Some(if line == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes })
@@ -200,7 +201,7 @@ impl RecordReader {
     }
 }
 
-/// Refuses a file that begins with `head` if it is UTF-16 or UTF-32, as some Windows programs save text.
+/// Refuses a file that begins with `head` if it is UTF-16 or UTF-32, which some Windows programs write.
 pub(crate) fn check_encoding(head: &[u8]) -> Result<(), Failure> {
     let name = match head {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => "UTF-32",

@@ -1,7 +1,8 @@
-//! The journal next to the output (`OUT.journal`): the finished records of a run. It is append-only, one write per record, so a
-//! kill loses at most the record being written; an incomplete last line is truncated on resume. Other damaged lines are
-//! skipped, and their records answered again. A journal of another run is never changed. At the end, the output is written
-//! from it. Lines: `line`; reading: `index`. (The journal of streaming conversions is in the `tulu_quantize` crate.)
+//! The journal next to the output (`OUT.journal`): the finished records of a run. It is append-only, one write per
+//! record, so a kill loses at most the record being written; an incomplete last line is truncated on resume. Other
+//! damaged lines are skipped, and their records are answered again. A journal of another run is never changed. At the
+//! end of the run, the journal's records are written to the output. Lines: `line`; reading: `index`. (The journal of
+//! streaming conversions is in the `tulu_quantize` crate.)
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tulu_quantize::platform;
 
-/// The journal is fsynced when this time has passed since the last fsync; a power failure loses at most this much work.
+/// Interval between two fsyncs of the journal. A power failure loses at most the work of this time.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 
 /// The open, locked journal of one output.
@@ -39,7 +40,7 @@ pub(crate) struct Journal {
     index: Index,
     /// Initial value of the checksums of the records that are written.
     seed: u32,
-    /// True until the file is truncated because of --restart.
+    /// True until the file is truncated because the user passed --restart.
     restart: bool,
     synced: Instant,
     /// True if something was written since `synced`.
@@ -58,8 +59,8 @@ pub(crate) struct Totals {
 }
 
 impl Journal {
-    /// Opens and locks the journal of `output`, or creates one. The file is not changed before [`Journal::begin`], even with
-    /// `restart`, which ignores its records.
+    /// Opens and locks the journal of `output`, or creates one. The file is not changed before [`Journal::begin`], even
+    /// with `restart`, which ignores its records.
     pub(crate) fn open(output: &Path, restart: bool) -> Result<Self, Failure> {
         let path = beside(output, "", ".journal")?;
         if is_folder(output)? {
@@ -88,15 +89,15 @@ impl Journal {
         self.index.end == 0
     }
 
-    /// The context size of the run that the journal is of, in tokens.
+    /// Returns the context size of the run that wrote the journal, in tokens.
     pub(crate) fn n_ctx(&self) -> Option<u32> {
         self.index.header.as_ref().and_then(|header| header.run.window)
     }
 
-    /// Finds the finished records of `run`, and refuses a journal of a different run (`RESUME_MISMATCH`). Records may have been
-    /// added to the input or reordered, but finished ones must be unchanged; those of other shards are ignored. Failed records
-    /// are dropped on `retry` (which may also change the context size) and whenever the input changed, because their line
-    /// numbers are then stale.
+    /// Finds the finished records of `run`, and refuses a journal of a different run (`RESUME_MISMATCH`). Records may
+    /// have been added to the input or reordered, but finished ones must be unchanged; those of other shards are
+    /// ignored. Failed records are dropped on `retry` (which may also change the context size) and whenever the input
+    /// changed, because their line numbers are then stale.
     pub(crate) fn resume(&mut self, run: &Identity, input: &InputIndex, retry: bool) -> Result<(), Failure> {
         let known = self.index.header.as_ref().map(|header| {
             let mut names = header.run.differences(run);
@@ -129,8 +130,8 @@ impl Journal {
         Ok(())
     }
 
-    /// As [`Journal::resume`]; then truncates damage, and writes the header of `run`, whose context size is known now. Deletes
-    /// the manifest of an earlier output, because a new one will be written.
+    /// Like [`Journal::resume`], then truncates an incomplete last line and writes the header of `run`, whose context
+    /// size is known now. Deletes the manifest of an earlier output, because a new one will be written.
     pub(crate) fn begin(&mut self, run: &Identity, input: &InputIndex, retry: bool) -> Result<(), Failure> {
         self.resume(run, input, retry)?;
         if self.index.is_lost() && !self.restart {
@@ -175,7 +176,7 @@ impl Journal {
         (self.index.torn, self.index.n_damaged())
     }
 
-    /// Writes the output: the records of `keys`, in this order.
+    /// Writes the records of `keys` to the output, in this order.
     pub(crate) fn assemble(
         &mut self,
         format: Format,

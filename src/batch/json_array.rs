@@ -1,5 +1,5 @@
-//! Reads records that are the elements of one JSON array. The array is streamed: only brackets and strings are scanned, so
-//! one malformed element does not affect the others. Elements are parsed by their format.
+//! Reads records that are the elements of one JSON array. The array is streamed, and only brackets and strings are
+//! scanned, so a malformed element does not affect the others. The formats parse the elements.
 
 use super::record_buffer::RecordBuffer;
 use std::io::{self, BufRead};

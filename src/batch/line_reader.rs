@@ -3,7 +3,7 @@
 use super::record_buffer::RecordBuffer;
 use std::io::{self, BufRead};
 
-/// Reads the next line into `buffer`, without its newline, and returns its number; `line` is the number of the next one.
+/// Reads the next line into `buffer`, without its newline, and returns its number. `line` is the next line's number.
 pub(super) fn next(reader: &mut impl BufRead, buffer: &mut RecordBuffer, line: &mut u64) -> io::Result<Option<u64>> {
     let mut read = 0;
     loop {

@@ -9,11 +9,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tulu_quantize::platform;
 
-/// How long to wait for the lock: a killed process releases it only after the kernel has freed its memory.
+/// Maximum time to wait for the lock: the kernel releases the lock of a killed process only after it has freed the
+/// memory.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Opens the file, or creates it, and takes an advisory lock on it; the kernel releases the lock when the process exits. On a
-/// file system without locks, prints a note and goes without one. A new file that cannot be locked is deleted.
+/// Opens the file, or creates it, and takes an advisory lock on it; the kernel releases the lock when the process
+/// exits. On a file system without locks, prints a note and continues without a lock. A new file that cannot be locked
+/// is deleted.
 ///
 /// # Errors
 /// `OUTPUT_LOCKED` if another process has the lock.
@@ -47,7 +49,7 @@ pub(super) fn lock(path: &Path) -> Result<File, Failure> {
                 return Err(Failure::io(path, "cannot lock", &err));
             }
         }
-        // The last owner may have deleted the file between our open and our lock; then open it again.
+        // If the last owner deleted the file between our open and our lock, open it again.
         if platform::is_at(&file, path).map_err(failed)? {
             return Ok(file);
         }

@@ -1,5 +1,5 @@
-//! The manifest next to an output: input, model, program and settings of its run. It is written atomically after the output.
-//! `merge` and a repeated command compare it.
+//! The manifest next to an output: input, model, program and settings of its run. It is written atomically, after the
+//! output. `merge` and a repeated command read it.
 
 use super::format::Format;
 use super::identity::{Exact, Fingerprint, Identity, Parameters};
@@ -133,7 +133,7 @@ impl Manifest {
         }
     }
 
-    /// Returns what the answers depend on.
+    /// Returns the identity of the run.
     pub(crate) fn identity(&self) -> Identity {
         Identity {
             version: self.program.version.clone(),
@@ -156,8 +156,8 @@ impl Manifest {
         atomic_file::write(&path(output)?, format!("{value:#}\n").as_bytes(), Mode::Umask)
     }
 
-    /// Reads the manifest of `output`; `None` if there is none. A damaged manifest, or one of another version, is an error
-    /// (`MANIFEST`).
+    /// Reads the manifest of `output`; `None` if there is none. It is an error (`MANIFEST`) if the manifest is damaged
+    /// or has another version.
     pub(crate) fn find(output: &Path) -> Result<Option<Self>, Failure> {
         let path = path(output)?;
         let bytes = match fs::read(&path) {
@@ -185,7 +185,7 @@ impl Manifest {
         })
     }
 
-    /// Deletes the manifest of `output`, because the output is created again.
+    /// Deletes the manifest of `output` before the output is created again.
     pub(super) fn remove(output: &Path) -> Result<(), Failure> {
         let path = path(output)?;
         match fs::remove_file(&path) {
@@ -196,7 +196,7 @@ impl Manifest {
 }
 
 impl ProgramInfo {
-    /// This program.
+    /// Returns the description of this program.
     pub(crate) fn this() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),

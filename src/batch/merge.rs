@@ -1,5 +1,6 @@
-//! Joins the outputs of all shards into the output that one run over the whole input would have written. Their manifests show
-//! whether they belong together, whether a shard is missing or duplicated, and whether one was modified.
+//! Joins the outputs of all shards. The result equals the output of one run over the whole input. The manifests are
+//! used to check that the outputs belong together, that no shard is missing or duplicated, and that no output was
+//! modified.
 
 use super::format::Format;
 use super::input::{Framing, InputFile, RecordReader};
@@ -66,13 +67,14 @@ impl ShardOutputs {
         Ok(Self { list: parts.into_values().collect(), format, total })
     }
 
-    /// Writes all records to `output`, in the order of the input or of the format. Also returns the number of failed records.
+    /// Writes all records to `output`, in the order of the input or of the format. Also returns the number of failed
+    /// records.
     pub(crate) fn join(&self, output: &Path) -> Result<(WrittenOutput, u64), Failure> {
         let mut readers = self.list.iter().map(|part| part.reader(self.format)).collect::<Result<Vec<_>, _>>()?;
         let mut out = OutputFile::create(output, self.format)?;
         let mut failed = 0;
         for number in 1..=self.total {
-            // Records are dealt to the shards in turn.
+            // Consecutive records are in consecutive shards.
             let turn = usize::try_from((number - 1) % self.list.len() as u64).unwrap_or(0);
             let reader = &mut readers[turn];
             if let Some(error) = reader.errors.remove(&number) {
@@ -93,7 +95,7 @@ impl ShardOutputs {
         Ok((out.finish()?, failed))
     }
 
-    /// Returns the sum of a number over all manifests; saturating, because the numbers are untrusted.
+    /// Returns the sum of a number over all manifests. It saturates, because the numbers are untrusted.
     pub(crate) fn sum(&self, of: fn(&Manifest) -> u64) -> u64 {
         self.list.iter().fold(0, |sum, part| sum.saturating_add(of(&part.manifest)))
     }
@@ -112,7 +114,7 @@ struct ShardReader {
 }
 
 impl ShardReader {
-    /// Checks for trailing records and returns the SHA-256 of the output; empty if something follows.
+    /// Checks that no record follows and returns the SHA-256 of the output; empty if something follows.
     fn finish(mut self) -> Result<String, Failure> {
         if self.records.next()?.is_some() || !self.errors.is_empty() {
             return Ok(String::new());
@@ -170,7 +172,7 @@ impl ShardOutput {
                 errors.insert(number, bytes.to_owned());
             }
         }
-        // In a format with its own order, the output of each shard is sorted, and the joined output too.
+        // In a format with its own order, both the output of each shard and the joined output are sorted.
         Ok(ShardReader { records: source.records(format.output_framing(&self.path))?, errors })
     }
 

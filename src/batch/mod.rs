@@ -1,7 +1,7 @@
-//! Runs a file of requests offline. Data flow: `input` (records as bytes) → `format` and `formats/` (bytes ↔ `record`) →
-//! `record_state` (the conversations of a record) → `runner` (keeps the decoder's slots busy) → `sink`: `journal` or
-//! `stdout_sink` → `output_file` and `manifest`. For several machines: `shard` and `merge`. What the answers depend on:
-//! `identity`. Flags and printing are in `commands/batch/`.
+//! Runs a file of requests offline. Data flow: `input` (records as bytes) → `format` and `formats/` (bytes ↔ `record`)
+//! → `record_state` (the conversations of a record) → `runner` (keeps the decoder's slots busy) → `sink`: `journal` or
+//! `stdout_sink` → `output_file` and `manifest`. For several machines: `shard` and `merge`. `identity` has everything
+//! that the answers depend on. Flags and printing are in `commands/batch/`.
 
 mod defaults;
 mod digest;

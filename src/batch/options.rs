@@ -1,4 +1,4 @@
-//! The checked options of a run. Its identity, the defaults of its records and the number of slots are derived from them.
+//! The checked options of a run, from which its identity, the defaults of its records and its slots are derived.
 
 use super::defaults::Defaults;
 use super::format::Format;
@@ -15,7 +15,7 @@ use std::path::Path;
 
 /// Maximum slots if the user gives no number.
 const N_SLOTS_AUTO: u32 = 32;
-/// A run with fewer completions than this gets a slot for each.
+/// A run with fewer completions than this has a slot for each.
 const FEW_COMPLETIONS: u64 = 8;
 
 /// The checked options of a run.
@@ -29,15 +29,15 @@ pub(crate) struct RunOptions {
     pub(crate) format: Format,
     /// The shard that this run processes.
     pub(crate) shard: Shard,
-    /// How tokens are chosen for records that do not say.
+    /// How tokens are chosen for records that do not set it.
     pub(crate) sampling: Sampling,
     /// Repetition penalty over prompt and answer (vLLM's).
     pub(crate) repetition_penalty: Option<f32>,
     /// Stop strings for records that have none.
     pub(crate) stop: Vec<String>,
-    /// Completions for each prompt of a record that does not say.
+    /// Completions for each prompt of a record that does not set it.
     pub(crate) num_choices: u32,
-    /// Maximum tokens to generate for records that do not say; `u32::MAX`: until the context is full.
+    /// Maximum tokens to generate for records that do not set it; `u32::MAX`: until the context is full.
     pub(crate) max_tokens: u32,
     /// The model's name in the results, if the user gives one.
     pub(crate) generator: Option<String>,
@@ -50,10 +50,11 @@ pub(crate) struct RunOptions {
 }
 
 impl RunOptions {
-    /// Returns everything that the answers depend on. `fingerprint`: of the model file at `model_file`.
+    /// Returns the identity of the run. `fingerprint`: of the model file at `model_file`.
     ///
-    /// The context size is the one that the user gave. Without one, shards and deterministic runs get the training context,
-    /// because the next machine can have less memory; for other runs it is known only after the model is loaded.
+    /// It has the context size that the user gave. If the user gave none, shards and deterministic runs use the
+    /// training context, because the next machine may have less memory; for other runs the context size is known only
+    /// after the model is loaded.
     pub(crate) fn identity(&self, model_file: &Path, fingerprint: Fingerprint) -> Result<Identity, Failure> {
         let shard = self.shard.part();
         let window = match self.engine.n_ctx {
@@ -106,8 +107,8 @@ impl RunOptions {
         }
     }
 
-    /// Returns the model's name in the results: the name that the user typed, because the converted file of a folder has a
-    /// generated name.
+    /// Returns the model's name in the results: `--generator`, else the file or folder name that the user typed,
+    /// because the converted file of a folder has a generated name.
     fn model_name(&self) -> Result<String, Failure> {
         if let Some(name) = &self.generator {
             return Ok(name.clone());
@@ -136,7 +137,8 @@ impl RunOptions {
         }
     }
 
-    /// Maximum sequences in the KV cache at the same time: the slots, and as many prompts that are prefilled ahead.
+    /// Returns the maximum number of sequences in the KV cache: the slots, and the same number of prompts that are
+    /// prefilled ahead.
     pub(crate) fn n_sequences_max(&self) -> usize {
         2 * self.parallel.filter(|_| !self.deterministic).unwrap_or(N_SLOTS_AUTO) as usize
     }

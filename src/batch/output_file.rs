@@ -1,5 +1,5 @@
-//! Writes an output file, for a run or a merge. What is written between the records is in `output_framing`; the sinks that a
-//! run writes to are `journal` and `stdout_sink`.
+//! Writes the output file of a run or a merge. `output_framing` writes the separators between records; the sinks of a
+//! run in progress are `journal` and `stdout_sink`.
 
 use super::digest::Hashed;
 use super::format::Format;
@@ -60,7 +60,7 @@ impl OutputFile {
         self.out.flush().map_err(|err| failed(&self.path, &err))?;
         let sha256 = self.out.get_ref().sha256();
         let errors = match self.errors.is_empty() {
-            // No failures this time: remove the errors file that an earlier run left.
+            // This run has no failed records: remove the errors file of an earlier run.
             true => fs::remove_file(&self.errors_path).map(|()| None).or_else(|err| match err.kind() {
                 io::ErrorKind::NotFound => Ok(None),
                 _ => Err(failed(&self.errors_path, &err)),

@@ -1,4 +1,5 @@
-//! Writes the separators of an output: array brackets and commas, or newlines. Sorts the records of formats with an order.
+//! Writes the separators of an output: array brackets and commas, or newlines. Sorts records if the format has an
+//! order.
 
 use super::format::Format;
 use super::input::Framing;

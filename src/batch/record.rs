@@ -1,16 +1,16 @@
-//! Format-independent representation of a request and its result. How they are written in a file is in `formats/`.
+//! Format-independent representation of a record and its result. `formats/` reads and writes them.
 
 use crate::decode::Answer;
 use crate::engine::Token;
 use crate::prompt::Message;
 use serde_json::{Map, Value};
 
-/// A request. Each prompt is answered `n` times; each answer continues with the follow-up turns.
+/// A record of the input. Each prompt is answered `n` times; each answer continues with the follow-up turns.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Record {
-    /// The id that the caller gave it, unique in the input; `None` in a format without ids.
+    /// The id in the input, which is unique there; `None` in a format without ids.
     pub(crate) id: Option<String>,
-    /// The model that it asks for, if its format has such a field.
+    /// The requested model, if the format has such a field.
     pub(crate) model: Option<String>,
     /// The prompts; at least one.
     pub(crate) prompts: Vec<PromptInput>,
@@ -27,7 +27,7 @@ pub(crate) struct Record {
 pub(crate) enum PromptInput {
     /// A conversation.
     Chat(Vec<Message>),
-    /// A rendered text to complete: control tokens in it are parsed.
+    /// A rendered text to complete; special tokens in it are parsed.
     Text(String),
     /// Token ids to complete.
     Ids(Vec<Token>),
@@ -44,7 +44,7 @@ impl PromptInput {
     }
 }
 
-/// Parameters that the record sets; the flags set the others.
+/// Parameters that the record sets. The flags set the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RequestOptions {
     /// Completions for each prompt.
@@ -71,7 +71,7 @@ pub(crate) struct RequestOptions {
     pub(crate) seed: Seed,
     /// Stop strings.
     pub(crate) stop: Vec<String>,
-    /// Prepend BOS to a text; `None`: yes.
+    /// Whether to prepend BOS to a text; `None`: yes.
     pub(crate) add_bos: Option<bool>,
     /// Return log probabilities, with this many of the most likely tokens at each position.
     pub(crate) logprobs: Option<u8>,
@@ -89,7 +89,7 @@ pub(crate) enum Seed {
     Given(u32),
 }
 
-/// Why a record failed.
+/// The reason why a record failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecordError {
     /// The record's id, if it could be read.
@@ -106,7 +106,7 @@ pub(crate) type CodeAndMessage = (&'static str, String);
 /// An answered record, with everything that its output record contains.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AnsweredRecord<'a> {
-    /// The request.
+    /// The record.
     pub(crate) record: &'a Record,
     /// For each prompt and each of its `n` answers, the answers of its turns.
     pub(crate) choices: &'a [Vec<Answer>],
@@ -127,7 +127,7 @@ impl AnsweredRecord<'_> {
         (self.sum_over_prompts(|answer| answer.usage.prompt_tokens), answers)
     }
 
-    /// Returns the prompt tokens, counted in the same way, that were in the KV cache already.
+    /// Returns how many of the prompt tokens, counted in the same way, were already in the KV cache.
     pub(crate) fn cached_tokens(&self) -> u64 {
         self.sum_over_prompts(|answer| answer.usage.cached_tokens)
     }

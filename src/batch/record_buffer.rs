@@ -1,8 +1,9 @@
-//! The bytes of one record while it is read, with their hash. Filled by `line_reader` and `json_array`, emptied by `input`.
+//! The bytes of one record while it is read, with their hash. `line_reader` and `json_array` fill it; `input` empties
+//! it.
 
 use sha2::{Digest, Sha256};
 
-/// Maximum bytes of a record. A prompt that fills the context of any Tulu model takes a hundredth of it.
+/// Maximum bytes of a record. A prompt that fills the context of a Tulu model has about a hundredth of this length.
 pub(super) const MAX_RECORD: usize = 16 << 20;
 
 /// The bytes of one record, at most [`MAX_RECORD`], and the hash of all of them.
@@ -21,7 +22,7 @@ impl Default for RecordBuffer {
 }
 
 impl RecordBuffer {
-    /// Appends bytes of the record. Beyond [`MAX_RECORD`] they are only hashed.
+    /// Appends bytes of the record. Bytes beyond [`MAX_RECORD`] are only hashed.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.fits = self.fits && self.bytes.len() + bytes.len() <= MAX_RECORD;

@@ -1,11 +1,11 @@
-//! Keys of records: they identify a record from run to run by its content, wherever it is in the input.
+//! Keys of records. A key identifies a record in all runs by its content, independent of its position in the input.
 
 use super::digest::first_half;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 
-/// Stable id of a record: SHA-256 of its bytes, shortened to 16 bytes; repeats of the same bytes also hash their repeat
-/// number.
+/// Stable id of a record: SHA-256 of its bytes, shortened to 16 bytes. For the second and later records of the same
+/// bytes, the hash also includes the repetition number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key(pub(crate) [u8; 16]);
 
@@ -26,7 +26,7 @@ pub(crate) struct InputIndex {
     pub(crate) sha256: String,
     /// One for each record, in order; no two are equal.
     pub(crate) keys: Vec<Key>,
-    /// Digests of the records whose bytes occur more than once.
+    /// Digests that more than one record has.
     pub(super) repeated: HashSet<[u8; 16]>,
 }
 

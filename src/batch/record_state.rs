@@ -20,7 +20,7 @@ pub(super) struct RecordState {
     conversations: Vec<Conversation>,
     /// Conversations for each prompt.
     n: usize,
-    /// How often each conversation is written to the output.
+    /// How many times each conversation is written to the output.
     copies: usize,
     unfinished: usize,
 }
@@ -32,7 +32,7 @@ struct Conversation {
     answers: Vec<Answer>,
 }
 
-/// What follows an answer.
+/// The next action after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerOutcome {
     /// The conversation has another turn.
@@ -44,7 +44,8 @@ pub(super) enum AnswerOutcome {
 }
 
 impl RecordState {
-    /// Creates `n` conversations for each prompt. With greedy decoding all of them are equal, so one is computed and copied.
+    /// Creates `n` conversations for each prompt. With greedy decoding all are equal, so only one is computed, and its
+    /// answer is copied.
     pub(super) fn new(line: u64, key: Key, record: Record, n: u32, defaults: &Defaults) -> Self {
         let temperature = record.options.temperature.unwrap_or(defaults.sampling.temperature);
         let greedy = Sampling { temperature, ..defaults.sampling.clone() }.is_greedy();
@@ -66,8 +67,8 @@ impl RecordState {
         self.record.fields.iter().next().map(|(_, value)| value.clone())
     }
 
-    /// Returns the next request of conversation `choice`, and a note for the user. A prompt that is certainly too long for
-    /// a context of `n_ctx` tokens is refused before it is tokenized.
+    /// Returns the next request of conversation `choice`, and a note for the user. Refuses a prompt that is certainly
+    /// too long for a context of `n_ctx` tokens without tokenizing it.
     pub(super) fn request(
         &self,
         choice: usize,
@@ -117,7 +118,7 @@ impl RecordState {
             ..default.clone()
         };
         if let Some(penalty) = options.repetition_penalty {
-            // vLLM's penalty counts the whole prompt and answer, however long it becomes.
+            // vLLM's penalty applies to all tokens of the prompt and the answer.
             (sampling.repeat_penalty, sampling.repeat_last_n) = (penalty, Sampling::REPEAT_LAST_N_MAX);
         }
         sampling
@@ -185,7 +186,7 @@ fn mixed(seed: u32, name: &[u8]) -> u32 {
 }
 
 /// Returns the assistant message for the next turn: trimmed as in FastChat. The generated ids are kept only if trimming
-/// removed nothing, so that they match the KV cache.
+/// removed nothing; they then match the KV cache.
 fn assistant_message(answer: &Answer) -> Message {
     let text = answer.text.trim();
     match &answer.ids {

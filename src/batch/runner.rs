@@ -1,5 +1,5 @@
-//! The scheduler loop: turns records into requests, keeps the decoder's slots busy, and passes finished records to the sink.
-//! What becomes of one record is in `record_state`. Flags and printing are in `commands/batch/`.
+//! The scheduler loop: creates the requests of records, fills the decoder's slots, and passes finished records to the
+//! sink. `record_state` has the state of one record. Flags and printing are in `commands/batch/`.
 
 use super::defaults::Defaults;
 use super::digest::first_half;
@@ -27,11 +27,11 @@ const DUPLICATE: &str = "duplicate_custom_id";
 pub(crate) struct RunStats {
     /// Records answered in this run.
     pub(crate) answered: u64,
-    /// Answered records with an answer that was cut off (finish reason "length").
+    /// Answered records with a truncated answer (finish reason "length").
     pub(crate) truncated: u64,
     /// Prompt tokens of the answered records.
     pub(crate) prompt_tokens: u64,
-    /// Prompt tokens that were in the KV cache already, of the same record or shared with another.
+    /// Prompt tokens that were already in the KV cache, from the same record or shared with another.
     pub(crate) cached_tokens: u64,
     /// Generated tokens of the answered records.
     pub(crate) completion_tokens: u64,
@@ -41,13 +41,13 @@ pub(crate) struct RunStats {
     pub(crate) generated: u64,
     /// Slots in use.
     pub(crate) busy_slots: usize,
-    /// Records that ask for another model.
+    /// Records that request another model.
     pub(crate) other_model: u64,
 }
 
 /// Receives progress updates.
 pub(crate) trait RunObserver {
-    /// Something the user should know; called once for each text.
+    /// Called with a note for the user, once for each text.
     fn note(&mut self, text: &str);
     /// Called after every step, with the counters of this run and the records finished over all runs.
     fn step(&mut self, stats: &RunStats, finished: u64);
@@ -79,14 +79,14 @@ pub(crate) struct Runner<'r, 'm> {
     in_flight: HashMap<RequestId, InFlight>,
     stats: RunStats,
     observer: &'r mut dyn RunObserver,
-    /// True after the note of a prompt was shown: it is shown once.
+    /// Whether the note about a prompt was shown; it is shown once.
     noted: bool,
-    /// The first other model that a record asks for.
+    /// The first model other than the loaded one that a record requests.
     other_model: Option<String>,
 }
 
 impl<'r, 'm> Runner<'r, 'm> {
-    /// `index`: of the input, when it was read first.
+    /// `index`: the index from the first reading of the input.
     pub(crate) fn new(
         decoder: Decoder<'m>,
         prompts: &'r Prompts<'m>,
@@ -112,8 +112,9 @@ impl<'r, 'm> Runner<'r, 'm> {
         }
     }
 
-    /// Answers every record of `input` that the sink does not have. The second value is `None` if all records are finished;
-    /// otherwise the run stopped early with this exit code: after a signal, or because the reader of the results is gone.
+    /// Answers every record of `input` that the sink does not have. The second value is `None` if all records are
+    /// finished; otherwise the run stopped early with this exit code: after a signal, or because the reader of the
+    /// results has closed the pipe.
     pub(crate) fn run(
         mut self,
         mut input: RecordReader,
@@ -188,7 +189,8 @@ impl<'r, 'm> Runner<'r, 'm> {
         Ok(())
     }
 
-    /// Reads records until one must be answered, and queues its conversations. Returns false at the end of the input.
+    /// Reads records up to the first that must be answered, and queues its conversations. Returns false at the end of
+    /// the input.
     fn next_record(&mut self, input: &mut RecordReader) -> Result<bool, Failure> {
         while let Some(raw) = input.next()? {
             let RawRecord { number, line, key, bytes } = raw;
@@ -202,14 +204,15 @@ impl<'r, 'm> Runner<'r, 'm> {
                     Err(RecordError { id: None, code: "line_too_long", message })
                 }
             };
-            // Check ids of other shards' and finished records too: the first record with an id owns it.
+            // Also check the ids of finished records and of other shards: only the first record with an id is valid.
             let parsed = parsed.and_then(|record| check_unique(&mut self.seen_ids, record));
             if !self.defaults.shard.has(number) {
                 continue;
             }
             let duplicate = parsed.as_ref().is_err_and(|error| error.code == DUPLICATE);
             match self.sink.get(key) {
-                // After reordering, a different record with the same id may come first; the answered one is the duplicate now.
+                // If the input was reordered, another record with the same id may come first; the answered record is
+                // then the duplicate.
                 Some(ok) if !(ok && duplicate) => continue,
                 _ => {}
             }
@@ -246,7 +249,8 @@ impl<'r, 'm> Runner<'r, 'm> {
         record
     }
 
-    /// Counts a record that asks for a model which is certainly another one: file names can be longer than the model's name.
+    /// Counts a record that requests a model which is certainly another one. A file name that begins with the requested
+    /// name may be the same model.
     fn check_model(&mut self, asked: Option<&str>) {
         let Some(asked) = asked else { return };
         let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_lowercase();
@@ -294,7 +298,7 @@ impl<'r, 'm> Runner<'r, 'm> {
         let Some(InFlight { number, choice, .. }) = self.in_flight.remove(&id) else { return Ok(()) };
         let Some(record) = self.records.get_mut(&number) else { return Ok(()) };
         match record.add_answer(choice, answer) {
-            // Queue it first: its slot is free and still caches this conversation.
+            // Put it at the front of the queue: its slot is free and still caches this conversation.
             AnswerOutcome::NextTurn => self.waiting.push_front((number, choice)),
             AnswerOutcome::Incomplete => {}
             AnswerOutcome::Complete => self.on_complete(number)?,

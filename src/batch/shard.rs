@@ -1,5 +1,5 @@
-//! Input shards, for several machines: shard I of N has the records I, I+N, I+2N, … So records appended to the input do not
-//! change the shards of the others, and neighbouring long records are spread over all shards.
+//! Input shards, for several machines: shard I of N has the records I, I+N, I+2N, … So appending records to the input
+//! does not change the shards of the other records, and neighbouring long records are distributed over all shards.
 
 use crate::error::{Code, Failure};
 use crate::sanitize::one_line;
@@ -13,7 +13,7 @@ const COUNT_MAX: u64 = 99_999;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Numbers")]
 pub(crate) struct Shard {
-    /// From 1.
+    /// The index, from 1.
     index: u64,
     count: u64,
 }
@@ -37,8 +37,8 @@ impl Shard {
     /// The whole input.
     pub(crate) const WHOLE: Self = Self { index: 1, count: 1 };
 
-    /// Parses `I/N`, `auto/N` (I from Slurm or Kubernetes) or `auto` (both from Slurm). `env` reads an environment variable;
-    /// without `auto` it is not called.
+    /// Parses `I/N`, `auto/N` (I from Slurm or Kubernetes) or `auto` (both from Slurm). `env` reads an environment
+    /// variable; it is called only for `auto`.
     pub(crate) fn parse(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let (index, count) = text.split_once('/').map_or((text, None), |(index, count)| (index, Some(count)));
         let fix = "give I/N with I from 1 to N, auto/N, or auto";
@@ -106,7 +106,7 @@ fn from_env(count: Option<u64>, env: impl Fn(&str) -> Option<String>) -> Result<
     if let Some(id) = number("SLURM_ARRAY_TASK_ID") {
         let min = number("SLURM_ARRAY_TASK_MIN").unwrap_or(1);
         let Some(count) = count else {
-            // If only some tasks of an array are submitted again, the array looks smaller: refuse it.
+            // If only some tasks of a Slurm array are submitted again, Slurm reports a smaller array: refuse it.
             let max = number("SLURM_ARRAY_TASK_MAX").unwrap_or(id);
             let all = number("SLURM_ARRAY_TASK_COUNT").unwrap_or(1);
             if min > 1 || !(min..=max).contains(&id) || (max - min).checked_add(1) != Some(all) {

@@ -1,4 +1,4 @@
-//! The destination of finished records while a run is in progress. `journal` and `stdout_sink` implement it.
+//! [`RecordSink`], the destination of finished records during a run. `journal` and `stdout_sink` implement it.
 
 use super::record_key::Key;
 use crate::error::Failure;
@@ -31,6 +31,6 @@ pub(crate) trait RecordSink {
     fn settle(&mut self) -> Result<(), Failure>;
     /// Syncs to disk.
     fn sync(&mut self) -> Result<(), Failure>;
-    /// True if the reader of the results is gone, and the run can stop.
+    /// Returns true if the reader of the results has closed the pipe, so that the run can stop.
     fn closed(&self) -> bool;
 }

@@ -1,4 +1,4 @@
-//! Writes results to stdout, in the order of the input. Nothing is stored, so such a run cannot be resumed.
+//! Writes results to stdout, in the order of the input. Nothing is stored, so the run cannot be resumed.
 
 use super::format::Format;
 use super::output_framing::OutputFraming;
@@ -47,7 +47,7 @@ impl<W: Write> StdoutSink<W> {
         self.failed
     }
 
-    /// Writes what is left; returns the failed records that are not part of the output.
+    /// Writes the end of the output; returns the failed records that are not part of it.
     pub(crate) fn finish(mut self) -> Result<Vec<String>, Failure> {
         let ended = self.frame.end(&mut self.out).and_then(|()| self.out.flush());
         self.check(ended)?;

@@ -1,5 +1,6 @@
-//! Estimates the workload of the records that are left: how many completions, and how many tokens at most. A few records with
-//! many completions then get as many slots as they can use, and short records do not get a KV cache for long ones.
+//! Estimates the workload of the unfinished records: the number of completions and the maximum number of tokens. With
+//! it, a few records with many completions have as many slots as they can use, and short records do not have a KV cache
+//! for long ones.
 
 use super::defaults::Defaults;
 use super::input::RecordReader;
@@ -9,7 +10,7 @@ use crate::error::Failure;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Longer inputs are not read: they have enough records, and reading takes time.
+/// Maximum bytes of the input to read. A longer input has enough records for all slots.
 const BYTES_MAX: usize = 64 << 20;
 /// Tokens of the markers around a message.
 const MARKER_TOKENS: u64 = 32;
@@ -19,13 +20,13 @@ const MARKER_TOKENS: u64 = 32;
 pub(crate) struct WorkloadEstimate {
     /// Number of conversations.
     pub(crate) completions: u64,
-    /// Estimated tokens, prompts and answers, of the longest conversations that can be in the KV cache at the same time; an
-    /// upper bound for most texts. `None`: only the context size limits them.
+    /// Sum of the estimated tokens (prompts and answers) of the longest conversations that can be in the KV cache at
+    /// the same time; an upper bound for most texts. `None`: only the context size limits them.
     pub(crate) tokens: Option<u64>,
 }
 
-/// Estimates the workload of the `records` that `results` lacks. `n_sequences`: conversations in the KV cache at the same
-/// time. Returns `None` for a long input.
+/// Estimates the workload of the `records` that `results` lacks. `n_sequences`: conversations in the KV cache at the
+/// same time. Returns `None` for a long input.
 pub(crate) fn estimate_workload(
     mut records: RecordReader,
     defaults: &Defaults,
@@ -81,8 +82,8 @@ fn conversation_tokens(prompt: &PromptInput, record: &Record, defaults: &Default
     Some((prompt + turns).saturating_add(answers))
 }
 
-/// Estimates the tokens of a text: English has about four bytes per token; characters that the vocabulary lacks take one
-/// token per byte.
+/// Estimates the tokens of a text from above: one token for two ASCII bytes (English has about four bytes per token),
+/// and one token for every other byte (as for characters that are not in the vocabulary).
 fn text_tokens(text: &str) -> u64 {
     let ascii = text.bytes().filter(u8::is_ascii).count();
     (ascii / 2 + (text.len() - ascii)) as u64

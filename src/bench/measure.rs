@@ -1,5 +1,5 @@
-//! Measures a model the way llama-bench does, so that the numbers can be compared: random tokens, a warm-up run, and an empty
-//! KV cache before each run. Tokenizing and sampling are not part of the time.
+//! Measures a model like llama-bench, so that the numbers can be compared: random tokens, a warm-up run, and an empty
+//! KV cache before each run. The time does not include tokenizing and sampling.
 
 use crate::engine::{Context, Token};
 use crate::error::Failure;
@@ -45,8 +45,8 @@ pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     (mean, (squares / (n - 1.0)).sqrt())
 }
 
-/// Runs `test` `repetitions` times after a warm-up, and reports the number of runs done to `progress`. Returns `None` if it
-/// was interrupted.
+/// Runs `test` `repetitions` times after a warm-up, and reports the number of runs done to `progress`. Returns `None`
+/// if it was interrupted.
 pub(crate) fn measure(
     context: &mut Context<'_>,
     bos: Token,

@@ -1,5 +1,5 @@
-//! Benchmarks in the shape of llama-bench: `measure` runs the tests, `report` formats the results as its table and JSON,
-//! `bandwidth` measures how fast memory can be read. Flags and printing are in `commands/bench.rs`.
+//! Benchmarks in the shape of llama-bench: `measure` runs the tests, `report` formats the results as its table and
+//! JSON, `bandwidth` measures how fast memory can be read. Flags and printing are in `commands/bench.rs`.
 
 mod bandwidth;
 mod measure;

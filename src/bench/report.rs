@@ -1,4 +1,5 @@
-//! Formats results as llama-bench does: its table and its JSON fields, followed by our own (the fraction of memory bandwidth).
+//! Formats results like llama-bench: its table and its JSON fields, followed by our own field (the fraction of memory
+//! bandwidth).
 
 use super::measure::{Measured, mean_and_deviation};
 use serde_json::{Value, json};
@@ -30,19 +31,19 @@ pub(crate) struct Subject {
     pub(crate) n_gpu_layers: u32,
     /// `on`, `off` or `auto`.
     pub(crate) flash_attn: &'static str,
-    /// Bytes of weights read to generate one token.
+    /// Bytes of weights that are read to generate one token.
     pub(crate) bytes_per_token: u64,
     /// Memory bandwidth in bytes per second; `None` if it was not measured.
     pub(crate) bandwidth: Option<f64>,
 }
 
-/// Minimum bytes of weights for the fraction of bandwidth: smaller weights may stay in the CPU's caches (the largest servers
-/// have about 1 GiB, most machines far less).
+/// Minimum bytes of weights for the fraction of bandwidth: smaller weights may stay in the CPU's caches (the largest
+/// servers have about 1 GiB, most machines far less).
 const FRACTION_MIN: u64 = 256 << 20;
 
 impl Subject {
-    /// Returns the fraction of memory bandwidth that generation used; `None` for prefill, which is limited by arithmetic, and
-    /// for small weights.
+    /// Returns the fraction of memory bandwidth that generation used; `None` for prefill, which is limited by
+    /// arithmetic, and for small weights.
     fn bandwidth_fraction(&self, measured: &Measured) -> Option<f64> {
         let (speed, _) = mean_and_deviation(&measured.speeds());
         let read = self.bytes_per_token as f64 * speed;

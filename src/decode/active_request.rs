@@ -1,5 +1,5 @@
-//! A request while it is answered: its tokens, sampler, and the text so far. When it is computed is decided in
-//! `admission.rs` (admission, prefix sharing, preemption) and `token_budget.rs` (rows of a batch).
+//! A request while it is answered: its tokens, its sampler and the text so far. `admission.rs` (admission, prefix
+//! sharing, preemption) and `token_budget.rs` (rows of a batch) decide when it is computed.
 
 use super::logprobs::TokenLogprob;
 use super::request::{Answer, FinishReason, Request, RequestId, Usage};
@@ -66,7 +66,7 @@ impl ActiveRequest {
         }
     }
 
-    /// Appends a token; returns the text that can be emitted, and the finish reason if the answer ends.
+    /// Appends a token. Returns the text that can be emitted, and the finish reason if the answer ends.
     pub(super) fn accept(
         &mut self,
         token: Token,
@@ -95,7 +95,7 @@ impl ActiveRequest {
         (text, Some(FinishReason::Length))
     }
 
-    /// Returns the text held back because it could have become a character or a stop string.
+    /// Returns the text that was held back because it could have become a character or a stop string.
     pub(super) fn flush(&mut self) -> String {
         let rest = self.utf8.finish();
         let (mut text, stopped) = self.stop.push(&rest);
@@ -127,7 +127,7 @@ impl ActiveRequest {
     }
 }
 
-/// Returns how many of the `pieces` make up `text` exactly; `None` if the end of `text` is within a piece.
+/// Returns how many `pieces` together equal `text`; `None` if `text` ends within a piece.
 fn token_boundary(pieces: impl Iterator<Item = Vec<u8>>, text: &[u8]) -> Option<usize> {
     let (mut rest, mut n) = (text, 0);
     for piece in pieces {

@@ -1,7 +1,7 @@
 //! Admission, prefix sharing and preemption. A request waits until the KV cache has enough free cells, or until another
-//! request has computed a prefix that both share. Common prefixes are found by comparing tokens; callers do not declare them.
-//! If the running requests fill the cache, the newest is preempted: it waits, loses only the cells that others need, and
-//! recomputes those later.
+//! request has computed a prefix that both share. Common prefixes are found by comparing tokens; callers do not declare
+//! them. If the running requests fill the cache, the newest is preempted: it waits, only the cells that others need are
+//! evicted, and their tokens are computed again later.
 
 use super::kv_cells::KvCells;
 use super::request::{Event, Mode, RequestId};
@@ -14,10 +14,11 @@ use std::time::Duration;
 
 /// Minimum length of a shared prefix, in tokens.
 const SHARE_MIN: usize = 16;
-/// Free cells that a new request must leave for each running one: with fewer, it would soon be preempted.
+/// Cells for each running request, including the new one, that must stay free when a request is admitted. With fewer,
+/// it would soon be preempted.
 const SPARE_CELLS: usize = 32;
 
-/// Decides which slots compute next.
+/// The scheduler: decides which slots compute next.
 #[derive(Debug)]
 pub(super) struct Scheduler {
     pub(super) slots: Vec<Slot>,
@@ -30,7 +31,7 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler for the sequences of `context`. `gpu`: layers are offloaded to a GPU.
+    /// Creates a scheduler for the sequences of `context`. `gpu`: layers are offloaded to a GPU.
     pub(super) fn new(context: &Context<'_>, mode: Mode, gpu: bool) -> Self {
         Self {
             slots: (0..context.n_seqs()).map(|_| Slot::default()).collect(),
@@ -51,7 +52,7 @@ impl Scheduler {
             let in_prefill = self.slots.iter().filter(|slot| slot.is_running() && !slot.is_generating());
             let to_prefill: usize = in_prefill.map(|slot| slot.pending().len()).sum();
             let one_at_a_time = self.mode == Mode::Deterministic && running > 0;
-            // It would get no tokens in this batch anyway; later it may share a longer prefix.
+            // This batch has no tokens left for it; later it may share a longer prefix.
             let no_budget = to_prefill > self.chunk.len();
             if one_at_a_time || no_budget {
                 break;
@@ -74,9 +75,9 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Evicts cells until `n` are free: from slots that are not running, the longest unused first, and from each slot the
-    /// last cells first. Slot `keep.0` keeps its first `keep.1` tokens. Returns false, and evicts nothing, if that would
-    /// not be enough.
+    /// Evicts cells until `n` are free: from slots that are not running, the least recently used first, and from each
+    /// slot the last cells first. Slot `keep.0` keeps its first `keep.1` tokens. If this cannot free enough cells,
+    /// evicts nothing and returns false.
     fn evict_until_free(&mut self, context: &mut Context<'_>, n: usize, keep: (usize, usize)) -> Result<bool, Failure> {
         let mut candidates: Vec<usize> = (0..self.slots.len()).filter(|i| !self.slots[*i].is_running()).collect();
         candidates.sort_by_key(|i| (*i == keep.0, self.slots[*i].is_waiting(), self.slots[*i].last_request));
@@ -88,8 +89,9 @@ impl Scheduler {
         Ok(true)
     }
 
-    /// Returns what the next batch computes, as (slot, number of tokens). If the cache is full, the newest requests are
-    /// preempted until it is enough; the oldest never is, since one context always fits into the cache.
+    /// Returns the tokens of the next batch, as (slot, number of tokens). If the cache is full, the newest requests are
+    /// preempted until there are enough cells. The oldest is never preempted, because one context always fits into the
+    /// cache.
     pub(super) fn next_batch(&mut self, context: &mut Context<'_>) -> Result<Vec<(usize, usize)>, Failure> {
         loop {
             let mut running: Vec<usize> = (0..self.slots.len()).filter(|i| self.slots[*i].is_running()).collect();
@@ -122,13 +124,13 @@ impl Scheduler {
         self.chunk.observe(tokens, time);
     }
 
-    /// Notes that the next `n` pending tokens of slot `i` are in the KV cache now.
+    /// Records that the next `n` pending tokens of slot `i` are now in the KV cache.
     pub(super) fn advance(&mut self, i: usize, n: usize) -> Result<Option<(RequestId, Event)>, Failure> {
         let cells = self.cells.alloc(n)?;
         self.slots[i].advance(cells)
     }
 
-    /// Returns an idle slot for `ids`: the one with the longest common prefix, otherwise the one that is idle longest.
+    /// Returns an idle slot for `ids`: the slot with the longest common prefix, otherwise the least recently used slot.
     pub(super) fn idle_slot(&self, ids: &[Token]) -> Option<usize> {
         let common = |i: &usize| match common_prefix(&self.slots[*i].cached, ids) {
             n if n < SHARE_MIN => 0,
@@ -165,14 +167,14 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Returns how many tokens of slot `i`'s request are cached in slot `from`. At least the last one must be computed, for
-    /// its logits.
+    /// Returns how many tokens of slot `i`'s request are cached in slot `from`. At least the last one must be computed,
+    /// for its logits.
     fn reusable(&self, from: usize, i: usize) -> usize {
         let (slot, Some(request)) = (&self.slots[from], self.slots[i].request()) else { return 0 };
         self.exact(slot.chunked_len, common_prefix(&slot.cached, &request.ids).min(request.ids.len() - 1))
     }
 
-    /// As [`Self::reusable`], after the prefill of the request that runs in slot `from`.
+    /// Like [`Self::reusable`], but for the time after the prefill of the request that runs in slot `from`.
     fn reusable_later(&self, from: usize, i: usize) -> usize {
         let (slot, Some(request)) = (&self.slots[from], self.slots[i].request()) else { return 0 };
         match &slot.state {
@@ -184,8 +186,8 @@ impl Scheduler {
         }
     }
 
-    /// Of `n` shared tokens, how many may be reused: in deterministic mode only whole chunks, whose keys and values are
-    /// bit-identical to computing them again.
+    /// Returns how many of `n` shared tokens may be reused. In deterministic mode these are whole chunks only:
+    /// computing them again would give bit-identical keys and values.
     fn exact(&self, chunked_len: usize, n: usize) -> usize {
         match self.mode {
             Mode::Deterministic => n.min(chunked_len) / MIN_CHUNK * MIN_CHUNK,

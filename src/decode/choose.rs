@@ -1,5 +1,5 @@
-//! Chooses the next token of every request with new logits, on several threads if that saves time: between two steps all
-//! threads of the engine wait for it. The result does not depend on the number of threads.
+//! Chooses the next token of every request with new logits, on several threads if that saves time, because the engine's
+//! threads are idle between two steps. The result does not depend on the number of threads.
 
 use super::active_request::ActiveRequest;
 use super::logprobs::{TokenLogprob, logprob};
@@ -8,7 +8,7 @@ use crate::error::{Code, Failure};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Minimum work for an additional thread, in microseconds; starting a thread takes about 30.
+/// Minimum work for an additional thread, in microseconds. Starting a thread takes about 30.
 const WORTH_A_THREAD: u32 = 300;
 /// Time for the log probabilities of one token, in microseconds: one exponential per vocabulary entry.
 const LOGPROBS_COST: u32 = 150;
@@ -44,7 +44,8 @@ pub(super) fn choose(choices: &mut [Choice<'_>], vocab: &Vocab<'_>, n_threads: u
         .ok_or_else(|| Failure::engine(Code::Nan, "the model produced NaN logits", "verify the model file"))
 }
 
-/// Applies `each` to the items on this thread and up to `n_threads` - 1 others; returns the results in the order of the items.
+/// Applies `each` to the items on this thread and up to `n_threads` - 1 others; returns the results in the order of the
+/// items.
 fn on_threads<T: Send, R: Send>(items: &mut [T], n_threads: usize, each: impl Fn(&mut T) -> R + Sync) -> Vec<R> {
     let queue = Mutex::new(items.iter_mut().enumerate());
     let work = || {

@@ -1,5 +1,5 @@
-//! The decoder: one context with its slots. Each step decodes one batch and returns what happened. Which request is computed
-//! next is decided in `admission.rs`.
+//! The decoder: one context with its slots. Each step decodes one batch and returns events. `admission.rs` decides
+//! which request is computed next.
 
 use super::active_request::ActiveRequest;
 use super::admission::Scheduler;
@@ -18,13 +18,14 @@ pub(crate) struct Decoder<'m> {
     pub(super) context: Context<'m>,
     pub(super) scheduler: Scheduler,
     vocab: Vocab<'m>,
-    /// Requests so far; the id of the last one.
+    /// Number of requests so far, which is also the id of the last one.
     n_requests: u64,
     n_threads: usize,
 }
 
 impl<'m> Decoder<'m> {
-    /// Creates the context of `model`, with the slots that it was loaded for. `interrupt` stops a step in its middle.
+    /// Creates the context of `model`, with the slots that it was loaded for. `interrupt` also stops a step that is
+    /// being computed.
     pub(crate) fn new(model: &'m Model, mode: Mode, interrupt: &Interrupt) -> Result<Self, Failure> {
         let context = model.context(interrupt)?;
         Ok(Self {
@@ -41,18 +42,19 @@ impl<'m> Decoder<'m> {
         self.context.n_ctx()
     }
 
-    /// Requests that generate at the same time. More can be submitted if prompts are prefilled ahead.
+    /// Returns the number of requests that generate at the same time. More can be submitted if prompts are prefilled
+    /// ahead.
     pub(crate) fn n_slots(&self) -> usize {
         self.context.n_slots()
     }
 
-    /// Requests that can be submitted now.
+    /// Returns the number of requests that can be submitted now.
     pub(crate) fn idle(&self) -> usize {
         self.scheduler.slots.iter().filter(|slot| slot.is_idle()).count()
     }
 
-    /// Submits a request; needs an [`idle`](Self::idle) slot. A prompt is never truncated: one that leaves no token for an
-    /// answer is an error (`CONTEXT_LENGTH`).
+    /// Submits a request; needs an [`idle`](Self::idle) slot. A prompt is never truncated: if it leaves no token for an
+    /// answer, this is an error (`CONTEXT_LENGTH`).
     pub(crate) fn submit(&mut self, request: Request) -> Result<RequestId, Failure> {
         let (n_prompt, n_ctx) = (request.ids.len(), self.n_ctx());
         if n_prompt == 0 || request.max_tokens == 0 {
@@ -74,7 +76,7 @@ impl<'m> Decoder<'m> {
         Ok(id)
     }
 
-    /// Decodes one batch and returns what happened; nothing if all slots are idle, or if the step was interrupted. After an
+    /// Decodes one batch and returns the events; none if all slots are idle, or if the step was interrupted. After an
     /// error the decoder must not be used again.
     pub(crate) fn step(&mut self) -> Result<Vec<(RequestId, Event)>, Failure> {
         self.scheduler.admit(&mut self.context)?;
@@ -105,8 +107,8 @@ impl<'m> Decoder<'m> {
         Ok(events)
     }
 
-    /// Puts the next tokens of each slot into the batch. Returns, for each slot whose last token is among them, the row of
-    /// its logits.
+    /// Puts the next tokens of each slot into the batch. Returns, for each slot whose last token is among them, the row
+    /// of its logits.
     fn fill_batch(&mut self, budgets: &[(usize, usize)]) -> Result<BTreeMap<usize, usize>, Failure> {
         self.context.clear_batch();
         let mut rows = BTreeMap::new();

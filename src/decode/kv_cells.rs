@@ -1,5 +1,5 @@
-//! Counts the cells of the KV cache with a free list and reference counts, so that we know before llama.cpp fails that none
-//! is free. Cell numbers are only for counting; they are not llama.cpp's indices.
+//! Counts the cells of the KV cache with a free list and reference counts, so that a full cache is detected before
+//! llama.cpp fails. Cell numbers are only used for counting; they are not llama.cpp's indices.
 
 use crate::error::{Code, Failure};
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ pub(super) struct KvCells {
 }
 
 impl KvCells {
-    /// `n_cells`, all free.
+    /// Creates `n_cells` free cells.
     pub(super) fn new(n_cells: usize) -> Self {
         let n = u32::try_from(n_cells).unwrap_or(u32::MAX);
         Self { ref_counts: vec![0; n as usize], free: (0..n).rev().collect() }
@@ -25,7 +25,7 @@ impl KvCells {
         self.free.len()
     }
 
-    /// Allocates `n` cells. If fewer are free, this count and llama.cpp's cache disagree: an internal error.
+    /// Allocates `n` cells. It is an internal error if fewer are free: this count then differs from llama.cpp's cache.
     pub(super) fn alloc(&mut self, n: usize) -> Result<Vec<u32>, Failure> {
         let left = self.free.len().checked_sub(n).ok_or_else(|| defect("more cells are allocated than are free"))?;
         let taken = self.free.split_off(left);
@@ -33,8 +33,9 @@ impl KvCells {
         Ok(taken)
     }
 
-    /// Plans which cells to release so that `n` are free: (slot, number of its cells that stay). `held`: the slots that can
-    /// lose cells, in this order, with their cells and how many of them must stay. `None` if all of them are not enough.
+    /// Plans which cells to release so that `n` are free: (slot, number of its cells that stay). `held`: the slots
+    /// whose cells can be evicted, in this order, with their cells and the number of cells that must stay. `None` if
+    /// all these cells are not enough.
     pub(super) fn plan_eviction<'c>(
         &self,
         n: usize,
@@ -59,13 +60,13 @@ impl KvCells {
         (missing == 0).then_some(evictions)
     }
 
-    /// Adds a user to the cells, and returns them.
+    /// Increments the reference counts of the cells, and returns the cells.
     pub(super) fn retain(&mut self, cells: &[u32]) -> Vec<u32> {
         cells.iter().for_each(|cell| self.ref_counts[*cell as usize] += 1);
         cells.to_vec()
     }
 
-    /// Removes a user from the cells; cells without another user become free.
+    /// Decrements the reference counts of the cells; a cell with count 0 becomes free.
     pub(super) fn release(&mut self, cells: impl IntoIterator<Item = u32>) {
         for cell in cells {
             let users = &mut self.ref_counts[cell as usize];
@@ -77,7 +78,7 @@ impl KvCells {
     }
 }
 
-/// An internal error: slots and cells disagree.
+/// Returns an internal error: slots and cells are inconsistent.
 pub(super) fn defect(what: &str) -> Failure {
     Failure::engine(Code::Defect, what, "this is a bug in tulu-quant; please report it")
 }

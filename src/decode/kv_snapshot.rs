@@ -1,6 +1,6 @@
-//! Saves the KV cache of a conversation to a file and loads it. The file format is llama.cpp's (magic, version, tokens, cells,
-//! layers); what llama.cpp asserts about it is checked here first. The caller (`chat/kv_file.rs`) checks that the file is intact
-//! and belongs to this model.
+//! Saves the KV cache of a conversation to a file and loads it. The file format is llama.cpp's (magic, version, tokens,
+//! cells, layers); the conditions that llama.cpp asserts are checked here first. The caller (`chat/kv_file.rs`) checks
+//! that the file is intact and belongs to this model.
 
 use super::decoder::Decoder;
 use crate::engine::Token;
@@ -24,8 +24,8 @@ impl Decoder<'_> {
         Ok(slot.cached.len())
     }
 
-    /// Loads the first slot, which must be idle, from a file of [`Decoder::save_state`]; returns the number of its tokens.
-    /// After an error the slot is empty.
+    /// Loads the first slot, which must be idle, from a file of [`Decoder::save_state`]. Returns the number of its
+    /// tokens. After an error the slot is empty.
     pub(crate) fn load_state(&mut self, file: &Path) -> Result<usize, Failure> {
         if self.scheduler.slots.first().is_none_or(|slot| !slot.is_idle()) {
             return Err(Failure::engine(Code::Defect, "a KV cache was loaded into a busy slot", "report this"));

@@ -1,5 +1,5 @@
-//! Log probabilities of generated tokens: log-softmax of the model's logits, before temperature and penalties, as in OpenAI's
-//! `logprobs`. Computed only for requests that ask for them.
+//! Log probabilities of generated tokens: log-softmax of the model's logits, before temperature and penalties, as in
+//! OpenAI's `logprobs`. They are computed only for requests with `logprobs`.
 
 use crate::engine::{Token, Vocab};
 
@@ -9,7 +9,7 @@ const MIN_LOGPROB: f32 = -9999.0;
 /// A token and its log probability.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Likely {
-    /// Its text: bytes, not always whole characters. For a control token, its name.
+    /// Its text as bytes, which may be incomplete characters. For a special token, its name.
     pub(crate) piece: Vec<u8>,
     /// Natural logarithm of its probability.
     pub(crate) logprob: f32,
@@ -20,7 +20,7 @@ pub(crate) struct Likely {
 pub(crate) struct TokenLogprob {
     /// The token itself.
     pub(crate) chosen: Likely,
-    /// The most likely tokens, the best first; as many as requested.
+    /// The most likely tokens, in descending order; as many as requested.
     pub(crate) top: Vec<Likely>,
 }
 
@@ -34,7 +34,8 @@ pub(super) fn logprob(logits: &[f32], token: Token, n_top: usize, vocab: &Vocab<
     TokenLogprob { chosen: likely(chosen), top: top.into_iter().map(likely).collect() }
 }
 
-/// Returns ids and log probabilities; equal ones in the order of their ids.
+/// Returns id and log probability of `chosen` and of the `n_top` most likely tokens, in descending order; equal ones in
+/// the order of their ids.
 fn log_softmax(logits: &[f32], chosen: usize, n_top: usize) -> ((usize, f32), Vec<(usize, f32)>) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|logit| f64::from(logit - max).exp()).sum();
@@ -48,7 +49,8 @@ fn log_softmax(logits: &[f32], chosen: usize, n_top: usize) -> ((usize, f32), Ve
 
 /// Returns the ids of the `n` largest logits, the largest first.
 fn largest(logits: &[f32], n: usize) -> Vec<usize> {
-    // A sorted list of `n`: nearly every logit is smaller than its last one, which takes one comparison.
+    // A sorted list of `n` ids. Nearly every logit is smaller than the last in the list, so it needs only one
+    // comparison.
     let mut best: Vec<usize> = Vec::with_capacity(n.min(logits.len()) + 1);
     let below = |a: usize, b: usize| logits[a].total_cmp(&logits[b]).is_lt();
     for i in 0..logits.len() {
@@ -72,7 +74,7 @@ mod tests {
         let mut state = 7_u32;
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            // Few values, so that many are equal.
+            // Few distinct values, so that many logits are equal.
             (state >> 26) as f32 - 20.0
         };
         let logits: Vec<f32> = (0..500).map(|_| next()).collect();

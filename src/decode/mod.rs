@@ -1,9 +1,9 @@
-//! The decode loop (continuous batching): requests in, text out, several at once. Chat and batch share it; chat is a batch
-//! of one.
+//! The decode loop (continuous batching): requests in, text out, several at once. Chat and batch share it; chat is a
+//! batch of one.
 //!
-//! A request is the whole token list of a conversation. It gets the slot with the longest matching prefix, or shares the
-//! prefix of a busy slot; only the rest is computed. So a caller never says what changed since the last turn. Not here: how
-//! messages become tokens (`prompt/`), and what happens to the text (`chat/`, `batch/`).
+//! A request is the whole token list of a conversation. It is computed in the slot with the longest matching prefix, or
+//! shares the prefix of a busy slot; only the rest is computed. So callers do not track the changes since the last
+//! turn. Not here: tokenizing messages (`prompt/`) and using the text (`chat/`, `batch/`).
 
 mod active_request;
 mod admission;

@@ -4,16 +4,16 @@ use super::logprobs::TokenLogprob;
 use crate::engine::{Sampling, Token};
 use std::time::Duration;
 
-/// A prompt to answer, and how.
+/// A prompt to answer, with its parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// The whole prompt, BOS included.
     pub(crate) ids: Vec<Token>,
-    /// How tokens are chosen; already checked.
+    /// How tokens are chosen; its ranges are already checked.
     pub(crate) sampling: Sampling,
     /// Maximum tokens to generate. The context size limits the answer too, with the same [`FinishReason::Length`].
     pub(crate) max_tokens: u32,
-    /// Stop strings: the answer ends before the first of them; usually [`super::TURN_MARKERS`].
+    /// Stop strings: the answer ends before the first match. Usually [`super::TURN_MARKERS`].
     pub(crate) stop: Vec<String>,
     /// Number of most likely tokens to return with the log probability of each token; `None`: no log probabilities.
     pub(crate) logprobs: Option<u8>,
@@ -23,19 +23,19 @@ pub(crate) struct Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RequestId(pub(super) u64);
 
-/// What the decoder is tuned for.
+/// The goal that the decoder is optimized for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// A person waits: a batch should take at most about 0.5 s.
+    /// A user is waiting: a batch should take at most about 0.5 s.
     Interactive,
     /// Many records: as many tokens per second as possible.
     Throughput,
-    /// The output of a request does not depend on other requests: one sequence at a time, and prefill chunks always begin
-    /// at the same positions. The number of threads must be the same, too.
+    /// The output of a request does not depend on other requests: one sequence at a time, and prefill chunks always
+    /// begin at the same positions. The number of threads must be the same, too.
     Deterministic,
 }
 
-/// What happened to a request in one step.
+/// An event of a request in one step.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// `done` of `total` prompt tokens are in the KV cache.
@@ -51,14 +51,14 @@ pub(crate) enum Event {
     Finished(Answer),
 }
 
-/// Why an answer ended.
+/// The reason why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FinishReason {
     /// The model ended it, or a stop string matched.
     Stop,
     /// `max_tokens` or the context size was reached.
     Length,
-    /// [`super::Decoder::cancel`].
+    /// [`super::Decoder::cancel`] was called.
     Interrupted,
 }
 
@@ -67,11 +67,11 @@ pub(crate) enum FinishReason {
 pub(crate) struct Answer {
     /// The whole text, without the stop string.
     pub(crate) text: String,
-    /// Generated ids whose text is exactly `text`; `None` if no token boundary falls at its end (a stop string that began
+    /// Generated ids whose text is exactly `text`; `None` if its end is not a token boundary (a stop string that began
     /// within a token, an incomplete character).
     pub(crate) ids: Option<Vec<Token>>,
-    /// Log probabilities of the tokens of `text`, if the request asked for them. The last token can reach beyond the end
-    /// of `text`.
+    /// Log probabilities of the tokens of `text`, if the request asked for them. The last token can reach beyond the
+    /// end of `text`.
     pub(crate) logprobs: Option<Vec<TokenLogprob>>,
     /// Why it ended.
     pub(crate) reason: FinishReason,
@@ -84,13 +84,13 @@ pub(crate) struct Answer {
 pub(crate) struct Usage {
     /// Tokens of the prompt.
     pub(crate) prompt_tokens: usize,
-    /// Prompt tokens that were in the KV cache already.
+    /// Prompt tokens that were already in the KV cache.
     pub(crate) cached_tokens: usize,
     /// Generated tokens, including the one that ended the answer.
     pub(crate) completion_tokens: usize,
-    /// From the request to the first token.
+    /// Time from the request to the first token.
     pub(crate) prefill: Duration,
-    /// From the first token to the last.
+    /// Time from the first token to the last.
     pub(crate) generation: Duration,
 }
 

@@ -26,8 +26,8 @@ pub(super) struct Slot {
     pub(super) cached: Vec<Token>,
     /// Their cells, one for each token, as [`super::kv_cells::KvCells`] counts them.
     pub(super) cells: Vec<u32>,
-    /// Length of the cached prefix that was computed in aligned, full-size chunks (the only part that can be reused in
-    /// deterministic mode).
+    /// Length of the cached prefix that was computed in aligned, full-size chunks, in tokens. Deterministic mode can
+    /// reuse only this part.
     pub(super) chunked_len: usize,
     pub(super) state: SlotState,
     /// Number of the last request; smaller is older.
@@ -43,7 +43,7 @@ impl Slot {
         }
     }
 
-    /// As [`Self::request`], mutable.
+    /// Like [`Self::request`], but mutable.
     pub(super) fn request_mut(&mut self) -> Option<&mut ActiveRequest> {
         match &mut self.state {
             SlotState::Idle => None,
@@ -94,7 +94,7 @@ impl Slot {
         matches!(&self.state, SlotState::Running(request) if begun(request))
     }
 
-    /// Notes that the next pending tokens are in the cache now, in these cells.
+    /// Records that the next pending tokens are now in the cache, in these cells.
     pub(super) fn advance(&mut self, cells: Vec<u32>) -> Result<Option<(RequestId, Event)>, Failure> {
         let (from, to) = (self.cached.len(), self.cached.len() + cells.len());
         let SlotState::Running(request) = &self.state else {
@@ -110,7 +110,7 @@ impl Slot {
         Ok((from < request.n_prompt).then_some((request.id, Event::Prefill { done: to, total: request.n_prompt })))
     }
 
-    /// Turns new text and, with a reason, the end of the request into events.
+    /// Returns the events for new text and, if there is a `reason`, for the end of the request.
     pub(super) fn emit(
         &mut self,
         text: String,

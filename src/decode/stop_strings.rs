@@ -1,8 +1,9 @@
-//! Stop strings: the output is truncated at the first match. A stop string can be spread over several tokens, so text that
-//! could be the start of one is held back until it is known.
+//! Stop strings: the output is truncated at the first match. A stop string can span several tokens, so text that could
+//! be the start of a stop string is held back until the next tokens decide.
 
-/// The markers that begin the next turn of a Tulu conversation. They are ordinary text to the model, so a model that misses
-/// `</s>` generates them. Variants with a leading newline come first: that newline belongs to the marker.
+/// The markers that begin the next turn of a Tulu conversation. They are ordinary text for the model, so a model that
+/// does not generate `</s>` generates them. Variants with a leading newline come first: that newline belongs to the
+/// marker.
 pub(crate) const TURN_MARKERS: [&str; 6] =
     ["\n<|user|>", "\n<|assistant|>", "\n<|system|>", "<|user|>", "<|assistant|>", "<|system|>"];
 
@@ -19,7 +20,7 @@ impl StopStrings {
         Self { strings: strings.into_iter().filter(|string| !string.is_empty()).collect(), held: String::new() }
     }
 
-    /// Appends text; returns the text that can be emitted, and whether a stop string matched behind it.
+    /// Appends text. Returns the text that can be emitted, and whether a stop string follows it.
     pub(super) fn push(&mut self, text: &str) -> (String, bool) {
         self.held.push_str(text);
         if let Some(at) = self.strings.iter().filter_map(|string| self.held.find(string)).min() {

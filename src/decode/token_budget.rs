@@ -1,18 +1,19 @@
-//! Splits the token budget of a batch: one token for each running answer, and a chunk of the prompts (chunked prefill) that
-//! is short enough for Ctrl-C and the progress display. Pure arithmetic; slots are not touched here.
+//! Splits the token budget of a batch: one token for each running answer, and a chunk of the prompts (chunked prefill),
+//! which is short enough for Ctrl-C and the progress display. Only arithmetic: no slot is changed here.
 
 use super::request::Mode;
 use std::time::Duration;
 
-/// How long one batch should take while a person waits: progress and the text of other answers are updated after it.
+/// Target time of one batch while a user is waiting: progress and the text of other answers are updated after each
+/// batch.
 const INTERACTIVE_TARGET: Duration = Duration::from_millis(500);
-/// The same for a batch of records.
+/// Target time of one batch for records.
 const THROUGHPUT_TARGET: Duration = Duration::from_secs(4);
-/// Smallest prefill chunk, in tokens. Measured: with chunks of 64 a prompt takes a tenth more time than in one piece, with
-/// chunks of 32 half as much again.
+/// Smallest prefill chunk, in tokens. Measured: a prompt takes 10 % more time in chunks of 64 than in one piece, and 50
+/// % more in chunks of 32.
 pub(super) const MIN_CHUNK: usize = 128;
 
-/// The size of a prefill chunk, in tokens, adapted to the time of the batches before.
+/// The size of a prefill chunk, in tokens. It is adapted to the time of the previous batches.
 #[derive(Debug)]
 pub(super) struct ChunkSize {
     /// `None`: the size does not change.
@@ -22,8 +23,8 @@ pub(super) struct ChunkSize {
 }
 
 impl ChunkSize {
-    /// Starts with the smallest chunk: on a slow machine the first chunk of a 70B model must not take a minute. Without a
-    /// GPU it does not grow for records: longer chunks are no faster there, and answers wait for them.
+    /// Starts with the smallest chunk: on a slow machine the first chunk of a 70B model must not take a minute. For
+    /// records without a GPU it does not grow, because longer chunks are not faster there, and answers wait for them.
     pub(super) fn new(mode: Mode, gpu: bool, n_batch: usize) -> Self {
         let target = match mode {
             Mode::Interactive => Some(INTERACTIVE_TARGET),
@@ -33,7 +34,7 @@ impl ChunkSize {
         Self { target, len: MIN_CHUNK.min(n_batch), max: n_batch }
     }
 
-    /// Prompt tokens for the next batch.
+    /// Returns the number of prompt tokens for the next batch.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -42,7 +43,7 @@ impl ChunkSize {
     pub(super) fn observe(&mut self, tokens: usize, time: Duration) {
         let Some(target) = self.target.filter(|_| tokens >= self.len) else { return };
         let fitting = tokens as f64 * target.as_secs_f64() / time.as_secs_f64().max(1e-6);
-        // At most double or half in one step: a single batch may have waited for the disk.
+        // At most double or halve it: a single batch may have been slow because of the disk.
         let fitting = (fitting as usize).clamp(self.len / 2, self.len * 2);
         self.len = (fitting / MIN_CHUNK * MIN_CHUNK).clamp(MIN_CHUNK.min(self.max), self.max);
     }
@@ -60,20 +61,20 @@ pub(super) struct Pending {
 /// Limits of one batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TokenBudget {
-    /// Maximum tokens in all.
+    /// Maximum tokens in total.
     pub(super) n_batch: usize,
     /// Maximum tokens of prompts.
     pub(super) chunk: usize,
-    /// Answers at the same time.
+    /// Maximum number of requests that generate at the same time.
     pub(super) n_slots: usize,
     /// Whether there are requests beyond these, whose prompts are prefilled ahead.
     pub(super) prefills_ahead: bool,
 }
 
-/// Returns how many tokens each request computes in the next batch, given what is `pending`, oldest first. An answer that
-/// has begun always gets its next token. The prompts share the chunk, the oldest first, so that they finish one after the
-/// other and not all at the end. A prompt without a free slot is prefilled except for its last token. If all slots generate,
-/// at most one token per running answer is prefilled ahead.
+/// Returns how many tokens each request computes in the next batch, given what is `pending`, oldest first. An answer
+/// that has begun always computes its next token (if the batch is large enough). The prompts share the chunk, the
+/// oldest first, so that they finish one after the other and not all at the end. A prompt without a free slot is
+/// prefilled except for its last token. If all slots generate, at most one token per running answer is prefilled ahead.
 pub(super) fn split_token_budget(pending: &[Pending], budget: TokenBudget) -> Vec<usize> {
     let generating = pending.iter().filter(|request| request.generates).count().min(budget.n_batch);
     let mut free_slots = budget.n_slots.saturating_sub(generating);

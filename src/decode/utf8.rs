@@ -1,4 +1,4 @@
-//! Decodes streamed UTF-8. A character can be spread over several tokens (byte tokens); it is returned when it is complete.
+//! Decodes streamed UTF-8. A character can span several tokens (byte tokens); it is returned when it is complete.
 //! Invalid bytes become U+FFFD.
 
 /// Collects bytes until they are complete characters.
@@ -8,7 +8,7 @@ pub(crate) struct Utf8 {
 }
 
 impl Utf8 {
-    /// Appends bytes; returns the characters that are complete now.
+    /// Appends bytes; returns the characters that are now complete.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let mut text = String::new();
@@ -29,7 +29,7 @@ impl Utf8 {
         text
     }
 
-    /// Returns what is left at the end of the text: an incomplete character becomes U+FFFD.
+    /// Returns the rest at the end of the text: an incomplete character becomes U+FFFD.
     pub(crate) fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();

@@ -11,7 +11,7 @@ pub(super) fn backend() -> Result<&'static LlamaBackend, Failure> {
     start(Numa::Off)
 }
 
-/// As [`backend`], with a NUMA strategy; only the first call in the process sets it.
+/// Like [`backend`], with a NUMA strategy. Only the first call in the process sets it.
 pub(super) fn start(numa: Numa) -> Result<&'static LlamaBackend, Failure> {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
     static CREATING: Mutex<()> = Mutex::new(());

@@ -1,5 +1,6 @@
-//! The context: the KV cache of all sequences, and the batch that is decoded next. It checks what llama.cpp asserts: a batch
-//! has at most `n_batch` rows, a sequence at most `n_ctx` tokens, and only rows with logits are read.
+//! The context: the KV cache of all sequences, and the batch that is decoded next. It checks the conditions that
+//! llama.cpp asserts: a batch has at most `n_batch` rows, a sequence has at most `n_ctx` tokens, and logits are read
+//! only from rows that have them.
 
 use super::Token;
 use super::backend::backend;
@@ -22,7 +23,7 @@ const ABORTED: i32 = 2;
 pub(crate) struct Context<'m> {
     pub(super) inner: LlamaContext<'m>,
     batch: LlamaBatch<'static>,
-    /// For each row of the batch, whether its logits were asked for.
+    /// For each row of the batch, whether its logits were requested.
     logits: Vec<bool>,
     n_batch: usize,
     n_ctx: usize,
@@ -33,8 +34,9 @@ pub(crate) struct Context<'m> {
 }
 
 impl<'m> Context<'m> {
-    /// Creates a context with one pool of cells for all sequences (`kv_unified`): a common prefix is stored once, and rows of
-    /// all sequences are computed in one pass over the weights. `decode/` decides which sequence uses which cells.
+    /// Creates a context with one pool of cells for all sequences (`kv_unified`): a common prefix is stored once, and
+    /// rows of all sequences are computed in one pass over the weights. `decode/` decides which sequence uses which
+    /// cells.
     pub(super) fn new(
         model: &'m LlamaModel,
         settings: &EngineSettings,
@@ -109,13 +111,14 @@ impl<'m> Context<'m> {
         self.n_vocab
     }
 
-    /// Empties the batch.
+    /// Clears the batch.
     pub(crate) fn clear_batch(&mut self) {
         self.batch.clear();
         self.logits.clear();
     }
 
-    /// Adds `token` at position `pos` of sequence `seq` to the batch, and returns its row. `logits`: compute its logits.
+    /// Adds `token` at position `pos` of sequence `seq` to the batch, and returns its row. `logits`: compute its
+    /// logits.
     pub(crate) fn push(&mut self, token: Token, pos: usize, seq: usize, logits: bool) -> Result<usize, Failure> {
         let row = self.logits.len();
         if row >= self.n_batch || seq >= self.n_seqs || pos >= self.n_ctx || !(0..self.n_vocab).contains(&token.0) {
@@ -129,8 +132,8 @@ impl<'m> Context<'m> {
         Ok(row)
     }
 
-    /// Computes the batch and waits for the results. Returns false if it was interrupted: parts of the batch can be in the KV
-    /// cache then, so the caller must truncate its sequences.
+    /// Computes the batch and waits for the results. Returns false if it was interrupted: the KV cache can then contain
+    /// parts of the batch, so the caller must truncate its sequences.
     pub(crate) fn decode(&mut self) -> Result<bool, Failure> {
         if self.logits.is_empty() {
             return Err(defect("an empty batch".to_owned()));
@@ -157,8 +160,8 @@ impl<'m> Context<'m> {
         Ok(self.inner.get_logits_ith(i32::try_from(row).unwrap_or(i32::MAX)))
     }
 
-    /// Gives the empty sequence `to` the first `len` tokens of sequence `from` (`llama_memory_seq_cp`). No data is copied:
-    /// both use the same cells from now on.
+    /// Copies the first `len` tokens of sequence `from` to the empty sequence `to` (`llama_memory_seq_cp`). No data is
+    /// copied: both sequences share these cells.
     pub(crate) fn copy_prefix(&mut self, from: usize, to: usize, len: usize) -> Result<(), Failure> {
         let what = |err| defect(format!("cannot copy {len} tokens of sequence {from} to sequence {to}: {err}"));
         let end = u32::try_from(len).unwrap_or(u32::MAX);
@@ -178,7 +181,7 @@ pub(super) fn seq_id(seq: usize) -> i32 {
     i32::try_from(seq).unwrap_or(i32::MAX)
 }
 
-/// An internal error: the caller broke a precondition.
+/// Returns an internal error: the caller broke a precondition.
 fn defect(what: String) -> Failure {
     Failure::engine(Code::Defect, what, "report this: it is a defect of tulu-quant")
 }

@@ -1,5 +1,5 @@
-//! Checks the header of a GGUF file before llama.cpp loads it. llama.cpp aborts the process on several malformed headers, and
-//! gives no reason for others. Offsets, sizes and strings are checked by `tulu_quantize::gguf` before.
+//! Checks the header of a GGUF file before llama.cpp loads it. For some malformed headers llama.cpp aborts the process,
+//! and for others it gives no reason. `tulu_quantize::gguf` has already checked offsets, sizes and strings.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
@@ -14,10 +14,10 @@ use tulu_quantize::checkpoint::Config;
 use tulu_quantize::gguf::{Array, Gguf, Value};
 use tulu_quantize::table_problems;
 
-/// Alignment of a tensor in memory, in bytes; llama.cpp aborts on another one.
+/// Alignment of a tensor in memory, in bytes. llama.cpp aborts if a tensor has another one.
 const TENSOR_ALIGNMENT: u64 = 32;
 
-/// The information in the header of a sound model.
+/// The information in the header of a valid model.
 pub(super) struct Preflight {
     /// The dimensions.
     pub(super) dims: ModelDims,
@@ -27,7 +27,7 @@ pub(super) struct Preflight {
     pub(super) rules: Rules,
 }
 
-/// Checks the header of the file at `path`; an error (`MODEL`) if it is not a sound LLaMA model.
+/// Checks the header of the file at `path`; it is an error (`MODEL`) if this is not a valid LLaMA model.
 pub(super) fn check(path: &Path) -> Result<Preflight, Failure> {
     let gguf = Gguf::open(path)?;
     let dims = dims(&gguf)
@@ -37,7 +37,8 @@ pub(super) fn check(path: &Path) -> Result<Preflight, Failure> {
     Ok(Preflight { dims, main_type: main_type(&gguf), rules: rules(&gguf) })
 }
 
-/// Checks the vocabulary of the file at `path`. Its tensors are not checked: a file can have a vocabulary alone.
+/// Checks the vocabulary of the file at `path`. Its tensors are not checked, because a file may contain only a
+/// vocabulary.
 pub(super) fn check_vocabulary(path: &Path) -> Result<Rules, Failure> {
     let gguf = Gguf::open(path)?;
     let checked = dims(&gguf).and_then(|dims| vocabulary(&gguf, dims.n_vocab));
@@ -49,7 +50,7 @@ fn unsound(path: &Path, what: String) -> Failure {
         .at(path)
 }
 
-/// Returns the type of most tensor bytes; if two types are equal, the one with the smaller id.
+/// Returns the type of most tensor bytes; for equal numbers of bytes, the type with the smaller id.
 fn main_type(gguf: &Gguf) -> GgmlType {
     let mut bytes: HashMap<GgmlType, u64> = HashMap::new();
     for tensor in &gguf.tensors {
@@ -60,7 +61,7 @@ fn main_type(gguf: &Gguf) -> GgmlType {
     most.map_or(GgmlType::F16, |(kind, _)| kind)
 }
 
-/// Reads the keys of our own (docs/metadata.md) about tokens, for which llama.cpp has none.
+/// Reads our own keys about tokens (docs/metadata.md), which llama.cpp does not have.
 fn rules(gguf: &Gguf) -> Rules {
     let text = |key: &str| gguf.str(&format!("tulu_quant.tokenizer.{key}"));
     let ends = text("end_token_ids").unwrap_or_default().split(',');
@@ -96,8 +97,8 @@ fn dims(gguf: &Gguf) -> Result<ModelDims, String> {
     Ok(ModelDims::of(&config, gguf.tensor_bytes()))
 }
 
-/// Checks what llama.cpp's kernels assume: vectors are F32, matrices have a type that it can multiply, and every tensor is
-/// aligned.
+/// Checks the assumptions of llama.cpp's kernels: vectors are F32, matrices have a type that llama.cpp can multiply,
+/// and every tensor is aligned.
 fn tensors(gguf: &Gguf) -> Result<(), String> {
     if let Some(problem) = table_problems(gguf)?.into_iter().next() {
         return Err(problem);
@@ -115,7 +116,7 @@ fn tensors(gguf: &Gguf) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks what llama.cpp's tokenizer assumes.
+/// Checks the assumptions of llama.cpp's tokenizer.
 fn vocabulary(gguf: &Gguf, n_vocab: u32) -> Result<(), String> {
     let Some(Value::Array(Array::Str(tokens))) = gguf.get("tokenizer.ggml.tokens") else { return Ok(()) };
     let mut seen = HashSet::with_capacity(tokens.len());

@@ -1,5 +1,5 @@
-//! Saves a sequence of the KV cache to a file and loads it. llama.cpp checks layers, types and row sizes of the file and
-//! asserts the rest, so `decode/kv_snapshot.rs` must check a file before it is loaded here.
+//! Saves a sequence of the KV cache to a file and loads it. llama.cpp checks layers, types and row sizes of the file
+//! and asserts the rest, so `decode/kv_snapshot.rs` must check a file before it is loaded here.
 
 use super::Token;
 use super::context::{Context, seq_id};
@@ -19,7 +19,8 @@ impl Context<'_> {
         }
     }
 
-    /// Loads sequence `seq` from `file` and returns its tokens, at most `max_tokens`. After an error the sequence is empty.
+    /// Loads sequence `seq` from `file` and returns its tokens, at most `max_tokens`. After an error the sequence is
+    /// empty.
     pub(crate) fn load_sequence(&mut self, seq: usize, file: &Path, max_tokens: usize) -> Result<Vec<Token>, Failure> {
         llama_ext::log::clear();
         self.inner.state_seq_load_file(file, seq_id(seq), max_tokens).map(|(tokens, _)| tokens).or_else(|err| {

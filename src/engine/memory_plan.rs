@@ -1,6 +1,6 @@
-//! Plans the memory of a run: the context size, the number of slots and the size of the KV cache that fit in the available
-//! memory. Checked before the weights are loaded, so that an error can suggest a flag; otherwise the kernel would kill the
-//! process later. The formula is in `model_dims.rs`, the available memory in `available.rs`.
+//! Plans the memory of a run: the context size, the number of slots and the size of the KV cache that fit in the
+//! available memory. The plan is made before the weights are loaded, so that an error can suggest a flag; otherwise the
+//! kernel could kill the process later. The formula is in `model_dims.rs`, the available memory in `available.rs`.
 
 use super::model_dims::ModelDims;
 use super::settings::{CacheType, EngineSettings, FlashAttn, N_CTX_MIN};
@@ -8,11 +8,13 @@ use crate::error::{Code, Failure};
 use crate::platform::Available;
 use crate::table::gib;
 
-/// Maximum slots if the user gives no number: more slots gain little on a CPU, and the cost of the mask grows with the pool.
+/// Maximum slots if the user gives no number: more slots gain little on a CPU, and the cost of the mask grows with the
+/// pool.
 const N_SLOTS_AUTO: u32 = 32;
 /// Tokens per slot, prompt and answer, that the pool should hold if the user gives no number of slots.
 const SLOT_TOKENS: u32 = 512;
-/// Maximum cells of the pool: the mask over all cells is computed for each batch.
+/// Maximum cells of the pool (or one context, if that is larger), because the mask over all cells is computed for each
+/// batch.
 const N_CELLS_MAX: u32 = 64 << 10;
 
 /// Size of the KV cache: one pool of cells that all slots share.
@@ -22,17 +24,17 @@ pub(crate) struct KvPlan {
     pub(crate) n_ctx: u32,
     /// Sequences that generate at the same time.
     pub(crate) n_slots: u32,
-    /// Additional sequences whose prompts are prefilled before a slot is free.
+    /// Additional sequences, whose prompts are prefilled before a slot is free.
     pub(crate) n_ahead: u32,
     /// Cells of the pool, one per token: at least `n_ctx`.
     pub(crate) n_cells: u32,
 }
 
 impl KvPlan {
-    /// Plans the KV cache for `n_slots` sequences, or for as many as the available memory suggests. Each sequence can grow
-    /// to `n_ctx` tokens. The pool has `n_ctx` cells per slot, but at most one context plus half of the remaining free
-    /// memory, and at most what the input can use ([`EngineSettings::n_needed`]). A request waits while the pool has no free cells
-    /// for its prompt.
+    /// Plans the KV cache for `n_slots` sequences, or for as many as the available memory suggests. Each sequence can
+    /// grow to `n_ctx` tokens. The pool has `n_ctx` cells per slot, but at most one context plus half of the remaining
+    /// free memory, and at most the tokens that the input needs ([`EngineSettings::n_needed`]). `--kv-tokens` replaces
+    /// these two limits. A request waits while the pool has no free cells for its prompt.
     ///
     /// # Errors
     /// `CTX_SIZE`, `MEMORY`: the context is too large. `KV_TOKENS`: `--kv-tokens` is less than one context.
@@ -61,8 +63,8 @@ impl KvPlan {
     }
 }
 
-/// Returns the context size of one sequence, in tokens: as given; otherwise the training context, reduced to what fits in
-/// the available memory.
+/// Returns the context size of one sequence, in tokens: as given; otherwise the training context, reduced to what fits
+/// in the available memory.
 fn context_size(dims: &ModelDims, settings: &EngineSettings, available: &Available) -> Result<u32, Failure> {
     let asked = settings.n_ctx.unwrap_or(dims.n_ctx_train);
     settings.check_trained_context(dims.n_ctx_train)?;

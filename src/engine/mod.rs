@@ -1,5 +1,5 @@
-//! The engine: one model, one context, one sampler. Only this folder uses `llama-cpp-2`. llama.cpp aborts the process on
-//! misuse, so every precondition is checked here, in Rust, first. Not here: what is decoded when (`decode/`), and
+//! The engine: one model, one context, one sampler. Only this folder uses `llama-cpp-2`. llama.cpp aborts the process
+//! if a precondition is violated, so this folder checks every precondition first. Not here: scheduling (`decode/`) and
 //! conversations (`chat/`, `batch/`).
 
 mod backend;

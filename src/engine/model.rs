@@ -1,5 +1,5 @@
 //! Loads a GGUF file. The path, the header (`gguf_preflight.rs`) and the memory (`memory_plan.rs`) are checked before
-//! llama.cpp opens it.
+//! llama.cpp opens the file.
 
 use super::backend::{backend, gpus, start};
 use super::context::Context;
@@ -33,8 +33,8 @@ pub(crate) struct Model {
 
 impl Model {
     /// Loads the file at `path` for `n_slots` sequences, or for as many as the available memory suggests. With several
-    /// slots, repacking is benchmarked first. `progress` gets the loaded fraction (0 to 1); if it returns false, loading
-    /// stops with the error `INTERRUPTED`.
+    /// slots, repacking is benchmarked first. `progress` is called with the loaded fraction (0 to 1); if it returns
+    /// false, loading stops with the error `INTERRUPTED`.
     pub(crate) fn load(
         path: &Path,
         settings: EngineSettings,
@@ -74,8 +74,8 @@ impl Model {
         Ok(Self { inner, path: path.to_owned(), dims, settings, kv_plan, n_threads, repacked, rules })
     }
 
-    /// Creates the context: KV cache and compute buffers for the slots that the model was loaded for. `interrupt` stops a
-    /// computation in its middle.
+    /// Creates the context: KV cache and compute buffers for the slots that the model was loaded for. `interrupt` stops
+    /// a running computation.
     pub(crate) fn context(&self, interrupt: &Interrupt) -> Result<Context<'_>, Failure> {
         Context::new(&self.inner, &self.settings, self.n_threads, self.kv_plan, interrupt.clone())
     }
@@ -166,7 +166,7 @@ impl VocabFile {
     }
 }
 
-/// Loads a file whose header was checked with llama.cpp.
+/// Loads a file with llama.cpp, after its header was checked.
 fn load(path: &Path, how: LoadOptions, mut progress: impl FnMut(f32) -> bool) -> Result<LlamaModel, Failure> {
     let name = path.to_str().and_then(|name| CString::new(name).ok()).ok_or_else(|| {
         Failure::input(Code::Model, "the path is not UTF-8, which llama.cpp cannot open", "rename the file").at(path)

@@ -1,10 +1,10 @@
-//! The dimensions of a model, and the memory that a run of it needs: ONE formula for loading (`memory_plan.rs`), `inspect`,
-//! the model card, and the question before a download.
+//! The dimensions of a model, and the memory that it needs to run. The same formula is used for loading
+//! (`memory_plan.rs`), `inspect`, the model card and the question before a download.
 
 use super::settings::{CacheType, EngineSettings, FlashAttn, N_UBATCH};
 use tulu_quantize::checkpoint::Config;
 
-/// The dimensions of a model that its memory depends on.
+/// The dimensions of a model that determine its memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelDims {
     /// Transformer blocks.
@@ -50,8 +50,8 @@ impl ModelDims {
         u64::try_from(movable).unwrap_or(u64::MAX).saturating_add(self.compute_bytes(settings, n_cells))
     }
 
-    /// Returns [`Self::memory_needed`] for one sequence with the whole training context and default settings. Model cards,
-    /// `inspect` and the question before a download show this number.
+    /// Returns [`Self::memory_needed`] for one sequence with the whole training context and default settings. Model
+    /// cards, `inspect` and the question before a download show this number.
     pub(crate) fn memory_with_defaults(&self) -> u64 {
         self.memory_needed(&EngineSettings::default(), self.n_ctx_train)
     }
@@ -71,16 +71,16 @@ impl ModelDims {
         self.kv_bytes_per_cell(settings.type_k, settings.type_v) + mask_bytes(self, settings) * u64::from(N_UBATCH)
     }
 
-    /// Bytes of llama.cpp's compute buffers: logits and activations of one micro-batch (the widest layer is about three
-    /// times the stream), and what [`mask_bytes`] counts.
+    /// Returns the bytes of llama.cpp's compute buffers: logits and activations of one micro-batch (the widest layer is
+    /// about three times as wide as the residual stream), and [`mask_bytes`].
     fn compute_bytes(&self, settings: &EngineSettings, n_cells: u32) -> u64 {
         let row = u64::from(self.n_vocab) + 16 * u64::from(self.n_embd);
         u64::from(N_UBATCH) * (4 * row + mask_bytes(self, settings) * u64::from(n_cells))
     }
 }
 
-/// Bytes of compute buffers per cell and row of a micro-batch: the attention mask, in f16 with flash attention; without it
-/// in f32, and the score matrix beside it.
+/// Bytes of compute buffers per cell and row of a micro-batch: with flash attention, the mask in f16; without it, the
+/// mask and the score matrix in f32.
 fn mask_bytes(dims: &ModelDims, settings: &EngineSettings) -> u64 {
     match settings.flash_attn {
         FlashAttn::Off => 4 + 4 * u64::from(dims.n_head),

@@ -1,4 +1,5 @@
-//! Penalties on earlier tokens. Only the logits of these tokens are changed, so the cost does not depend on the vocabulary.
+//! Penalties on earlier tokens. Only the logits of these tokens are changed, so the cost does not depend on the
+//! vocabulary.
 
 use super::Token;
 use super::sampling::Sampling;
@@ -7,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 /// The penalties of a sampler, and the tokens that they apply to.
 #[derive(Debug)]
 pub(super) struct Penalties {
-    /// Repetition penalty for the last `last_n` tokens, including the prompt: divides positive logits and multiplies negative
-    /// ones, as in Transformers and vLLM.
+    /// Repetition penalty for the last `last_n` tokens, including the prompt: divides positive logits and multiplies
+    /// negative ones, as in Transformers and vLLM.
     repeat: f32,
     last_n: usize,
     recent: VecDeque<Token>,
@@ -23,7 +24,7 @@ pub(super) struct Penalties {
 }
 
 impl Penalties {
-    /// `prompt`: the tokens before the answer.
+    /// Starts with the tokens `prompt` before the answer.
     pub(super) fn new(sampling: &Sampling, prompt: &[Token]) -> Self {
         let last_n = if sampling.repeat_penalty == 1.0 { 0 } else { sampling.repeat_last_n as usize };
         let mut penalties = Self {
@@ -39,7 +40,7 @@ impl Penalties {
         penalties
     }
 
-    /// Returns ids and new values of the logits that change.
+    /// Returns id and new value of each logit that changes.
     pub(super) fn apply(&self, logits: &[f32]) -> Vec<(usize, f32)> {
         let mut changed = BTreeMap::new();
         let id = |token: &Token| usize::try_from(token.0).unwrap_or(usize::MAX);

@@ -1,6 +1,7 @@
-//! Decides whether llama.cpp repacks the weights for the CPU's kernels (CPU_REPACK blocks, AMX tiles). Weights that are not
-//! repacked take half the memory, since the mapped file is the only copy, and our own kernels multiply them with two and more
-//! columns. Which is faster depends on the CPU, the type and the rows of a batch, so it is measured.
+//! Decides whether llama.cpp repacks the weights for the CPU's kernels (CPU_REPACK blocks, AMX tiles). Without
+//! repacking, the weights take half the memory, because the mapped file is the only copy, and our own kernels multiply
+//! them with two and more columns. The faster choice depends on the CPU, the type and the rows of a batch, so it is
+//! measured.
 
 use super::settings::{N_SLOTS_MAX, Repack};
 use llama_ext::GgmlType;
@@ -9,10 +10,11 @@ use llama_ext::cpu_check::{MatmulTime, OUR_DEVICE, PLAIN, matmul_times};
 /// With fewer slots than this, most of the time is spent in generation.
 const SLOTS_MANY: u32 = 4;
 
-/// Smaller models are fast either way, and a measurement would take longer than it saves.
+/// Minimum bytes of weights for a measurement. For smaller models it would take more time than it saves.
 const BYTES_TO_MEASURE: u64 = 256 << 20;
 
-/// With few slots, repacking must make generation faster by this fraction, because it makes prefill as much slower.
+/// With few slots, repacking must make generation faster by at least this fraction, because it makes prefill slower by
+/// about the same fraction.
 const GAIN_MIN: f64 = 0.03;
 
 /// Returns whether to repack `bytes` of weights, most of them of the type `kind`, for `n_slots` sequences.
@@ -28,7 +30,7 @@ pub(super) fn decide(asked: Repack, kind: GgmlType, bytes: u64, n_slots: u32, n_
             let times = matmul_times(kind, rows, u16::try_from(n_threads).unwrap_or(u16::MAX)).unwrap_or_default();
             let of = |wanted: fn(&str) -> bool| times.iter().find(|time| wanted(&time.buffer));
             let stored = of(|buffer| buffer == OUR_DEVICE).or_else(|| of(|buffer| buffer == PLAIN));
-            // llama.cpp takes the first of the others.
+            // llama.cpp uses the first of the other kinds.
             let repacked = of(|buffer| ![OUR_DEVICE, PLAIN].contains(&buffer));
             let (Some(stored), Some(repacked)) = (stored, repacked) else { return true };
             wins(repacked, stored, if few { GAIN_MIN } else { 0.0 })
@@ -36,17 +38,17 @@ pub(super) fn decide(asked: Repack, kind: GgmlType, bytes: u64, n_slots: u32, n_
     }
 }
 
-/// Returns whether `one` is faster than `other` by more than the fraction `gain` in most rounds. Rounds are short, so that
-/// other load on the machine affects both equally.
+/// Returns whether `one` is faster than `other` by more than the fraction `gain` in most rounds. Rounds are short, so
+/// that other load on the machine affects both equally.
 fn wins(one: &MatmulTime, other: &MatmulTime, gain: f64) -> bool {
     let rounds: Vec<bool> =
         one.seconds.iter().zip(&other.seconds).map(|(one, other)| *one < (1.0 - gain) * other).collect();
     2 * rounds.iter().filter(|won| **won).count() > rounds.len()
 }
 
-/// Returns the number of prompts to prefill ahead for `n_slots` sequences. Without repacking, each batch has a fixed cost of
-/// about 16 rows (to unpack the weights), so prompt rows in a batch of answers cost half as much as in a batch of their
-/// own.
+/// Returns the number of prompts to prefill ahead for `n_slots` sequences. Without repacking, unpacking the weights
+/// costs as much as about 16 rows in each batch, so a prompt row in a batch of answers costs half as much as in a
+/// separate batch.
 pub(super) fn n_ahead(repacked: bool, n_slots: u32) -> u32 {
     if repacked || n_slots < SLOTS_MANY { 0 } else { n_slots.min(N_SLOTS_MAX - n_slots) }
 }

@@ -1,6 +1,6 @@
 //! Chooses a token from logits. Penalties come first (`penalties.rs`), then the warpers of Transformers, in its order:
-//! temperature, top-k, top-p, min-p (`_get_logits_processor` of Transformers 4.57 and 5; vLLM has the same order, except that
-//! it applies min-p before top-k). The last sampler draws. The parameters are in `sampling.rs`.
+//! temperature, top-k, top-p, min-p (`_get_logits_processor` of Transformers 4.57 and 5; vLLM has the same order,
+//! except that it applies min-p before top-k). The last sampler draws the token. The parameters are in `sampling.rs`.
 
 use super::Token;
 use super::penalties::Penalties;
@@ -20,12 +20,13 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// `prompt`: the tokens before the answer; the repetition penalty applies to the last ones.
+    /// `prompt`: the tokens before the answer; the repetition penalty applies to the last of them.
     pub(crate) fn new(sampling: &Sampling, prompt: &[Token]) -> Self {
         let chain = || {
             let top_k = i32::try_from(sampling.top_k).unwrap_or(i32::MAX);
             let chain = [
-                // Top-k can come before temperature, because dividing all logits does not change their order; it is faster.
+                // Top-k before temperature is faster, and gives the same result: dividing all logits does not change
+                // their order.
                 LlamaSampler::top_k(top_k),
                 LlamaSampler::temp(sampling.temperature),
                 LlamaSampler::top_p(sampling.top_p, 1),
@@ -38,7 +39,7 @@ impl Sampler {
         Self { penalties: Penalties::new(sampling, prompt), chain, keeps_all: sampling.top_k == 0 }
     }
 
-    /// Chooses the next token from the logits of the whole vocabulary, and remembers it. Returns `None` if a logit is NaN.
+    /// Chooses and stores the next token from the logits of the whole vocabulary. Returns `None` if a logit is NaN.
     pub(crate) fn choose(&mut self, logits: &[f32]) -> Option<Token> {
         if logits.iter().any(|logit| logit.is_nan()) {
             return None;
@@ -60,8 +61,8 @@ impl Sampler {
         Some(token)
     }
 
-    /// Returns the approximate time of one choice in microseconds, for a vocabulary of 32,000. Without top-k, much of the
-    /// vocabulary is sorted.
+    /// Returns the approximate time of one choice in microseconds, for a vocabulary of 32,000. Without top-k, much of
+    /// the vocabulary is sorted.
     pub(crate) fn cost(&self) -> u32 {
         match (&self.chain, self.keeps_all) {
             (None, _) => 20,
@@ -71,7 +72,7 @@ impl Sampler {
     }
 }
 
-/// Returns the token with the largest logit, the first one if several are equal; `changed` replaces some logits.
+/// Returns the token with the largest logit; if several are equal, the first. `changed` replaces some logits.
 fn most_likely(logits: &[f32], changed: &[(usize, f32)]) -> Option<Token> {
     let largest = |logits: &[f32]| {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -3,8 +3,8 @@
 use crate::error::{Code, Failure};
 use std::hash::{BuildHasher as _, Hasher as _};
 
-/// Increased when the same parameters and seed give different answers than before, so that a different version of the
-/// program does not resume a batch. 2: temperature before top-p and min-p.
+/// Version of the sampler. It is increased when the same parameters and seed give other answers than before, so that
+/// the new version of the program does not resume a batch of the old one. 2: temperature before top-p and min-p.
 pub(crate) const SAMPLING_VERSION: u32 = 2;
 
 /// Below this temperature decoding is greedy, as in vLLM: logits divided by a smaller value could become infinite.
@@ -25,7 +25,7 @@ pub(crate) struct Sampling {
     pub(crate) repeat_penalty: f32,
     /// Number of recent tokens that the repetition penalty applies to.
     pub(crate) repeat_last_n: u32,
-    /// Subtracted from the logit of every token that is in the answer already; 0 disables it.
+    /// Subtracted from the logit of every token that is already in the answer; 0 disables it.
     pub(crate) presence_penalty: f32,
     /// Subtracted once for every occurrence of the token in the answer; 0 disables it.
     pub(crate) frequency_penalty: f32,
@@ -87,7 +87,7 @@ impl Sampling {
             return Err(Failure::input(Code::Sampling, format!("repeat_last_n is {}", self.repeat_last_n), fix));
         }
         if self.seed == u32::MAX {
-            // For llama.cpp, this value means a random seed.
+            // In llama.cpp, this value means a random seed.
             return Err(Failure::input(Code::Sampling, "the seed is 4294967295", "give a smaller one"));
         }
         Ok(self)

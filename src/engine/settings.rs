@@ -1,5 +1,5 @@
-//! The checked settings of the engine: context size, threads, types of the KV cache. The flags are in `options.rs`; whether it
-//! fits in memory is checked in `memory_plan.rs`.
+//! The checked settings of the engine: context size, threads, types of the KV cache. The flags are in `options.rs`;
+//! `memory_plan.rs` checks whether the run fits in memory.
 
 use crate::error::{Code, Failure};
 use llama_cpp_2::context::params::KvCacheType;
@@ -8,7 +8,7 @@ use llama_cpp_2::llama_backend::NumaStrategy;
 /// Maximum tokens of a batch, for one call of llama.cpp; larger batches are not faster, because they are split into
 /// micro-batches of [`N_UBATCH`].
 pub(crate) const N_BATCH: u32 = 2048;
-/// Maximum tokens of a micro-batch: llama.cpp's default, which its kernels and llama-bench are tuned for.
+/// Maximum tokens of a micro-batch: llama.cpp's default, for which its kernels and llama-bench are optimized.
 pub(crate) const N_UBATCH: u32 = 512;
 /// The smallest context size: llama.cpp pads every context to a multiple of this.
 pub(crate) const N_CTX_MIN: u32 = 256;
@@ -24,8 +24,8 @@ pub(crate) struct EngineSettings {
     pub(crate) n_ctx: Option<u32>,
     /// KV cache size in tokens, shared by all slots; `None`: as much as the available memory suggests.
     pub(crate) n_cells: Option<u32>,
-    /// Upper bound of the tokens that the input needs in the KV cache at once; the cache is not made larger than this and
-    /// one context. `None`: not known.
+    /// Upper bound of the tokens that the input needs in the KV cache at the same time. The cache is not larger than
+    /// this or one context, whichever is larger. `None`: unknown.
     pub(crate) n_needed: Option<u64>,
     /// Threads for prefill and generation; `None`: see `threads.rs`.
     pub(crate) n_threads: Option<u32>,
@@ -68,7 +68,7 @@ impl Default for EngineSettings {
 }
 
 impl EngineSettings {
-    /// Refuses combinations that llama.cpp would refuse later, without a reason, after the weights are loaded.
+    /// Refuses combinations that llama.cpp would refuse without a reason, after it has loaded the weights.
     pub(crate) fn check(self) -> Result<Self, Failure> {
         if self.n_ctx.is_some_and(|n| n < N_CTX_MIN) {
             return Err(Failure::input(

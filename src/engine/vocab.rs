@@ -1,4 +1,4 @@
-//! The vocabulary: text to tokens and back. `prompt/` decides which text may become control tokens.
+//! The vocabulary: converts text to tokens and back. `prompt/` decides which text may become special tokens.
 
 use super::Token;
 use llama_cpp_2::token_type::LlamaTokenAttr;
@@ -9,8 +9,8 @@ use llama_cpp_2::vocab::LlamaVocab;
 pub(super) struct Rules {
     /// Tokens that end an answer, in addition to llama.cpp's.
     pub(super) ends: Vec<Token>,
-    /// Where a space is inserted; `None`: before every text after a special token, as in llama.cpp. If set, llama.cpp inserts
-    /// none.
+    /// Where a space is inserted; `None`: before every text after a special token, as in llama.cpp. If it is set,
+    /// llama.cpp inserts no spaces.
     pub(super) spaces: Option<Spaces>,
 }
 
@@ -45,8 +45,8 @@ impl<'m> Vocab<'m> {
         user_defined.filter_map(|token| Some(self.0.text(token)?.to_str().ok()?.to_owned())).collect()
     }
 
-    /// Returns the tokens of `text`. `add_special`: prepend BOS if the model wants it. `parse_special`: `</s>` in the text
-    /// becomes the control token. `prompt/` rejects text of 2 GiB or more before this is called.
+    /// Returns the tokens of `text`. `add_special`: prepend BOS if the model wants it. `parse_special`: `</s>` in the
+    /// text becomes the special token. `prompt/` rejects text of 2 GiB or more before this is called.
     pub(crate) fn tokenize(&self, text: &[u8], add_special: bool, parse_special: bool) -> Vec<Token> {
         self.0.tokenize(text, add_special, parse_special)
     }
@@ -56,7 +56,7 @@ impl<'m> Vocab<'m> {
         self.0.token_to_piece(token, false, None)
     }
 
-    /// As [`Vocab::piece`], but a control token has the bytes of its name.
+    /// Like [`Vocab::piece`], but returns the name of a control token.
     pub(crate) fn shown(&self, token: Token) -> Vec<u8> {
         self.0.token_to_piece(token, true, None)
     }

@@ -1,4 +1,4 @@
-//! The memory that this process can still allocate: limited by the machine, its control groups, and `ulimit`.
+//! The memory that this process can still allocate. The machine, the control groups and `ulimit` limit it.
 
 use super::cgroup;
 use std::path::Path;
@@ -8,14 +8,14 @@ use std::path::Path;
 pub(crate) struct Available {
     /// Bytes; `u64::MAX` if the system does not report them.
     pub(crate) bytes: u64,
-    /// The limit, as it follows "X GiB …" in a message, such as "is free".
+    /// Text for a message about the limit, to follow "X GiB", such as "is free".
     pub(crate) bound: String,
-    /// Advice to get more memory.
+    /// Advice on how to get more memory.
     pub(crate) more: &'static str,
 }
 
 impl Available {
-    /// `bytes` are limited by the machine only.
+    /// Returns `bytes` of memory that only the machine limits.
     pub(crate) fn of_machine(bytes: u64) -> Self {
         Self { bytes, bound: "is free".to_owned(), more: "close other programs" }
     }

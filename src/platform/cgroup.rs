@@ -25,8 +25,8 @@ pub(super) struct MemoryLeft {
     pub(super) group: PathBuf,
 }
 
-/// Returns the memory that this process can still allocate: the smallest value of its group and all ancestors. Page cache that
-/// the kernel can reclaim does not count as used. `root`: the folder of `/proc` and `/sys`.
+/// Returns the memory that this process can still allocate: the smallest value of its group and all ancestors. Page
+/// cache that the kernel can reclaim does not count as used. `root`: the folder of `/proc` and `/sys`.
 pub(super) fn memory(root: &Path) -> Option<MemoryLeft> {
     let all = hierarchies(root, "memory").into_iter().flat_map(|(version, top, group)| {
         let applies = |folder: &PathBuf| *folder == group || is_hierarchical(version, folder);
@@ -51,7 +51,8 @@ fn with_ancestors<'p>(group: &'p Path, top: &'p Path) -> impl Iterator<Item = Pa
     group.ancestors().take_while(move |folder| folder.starts_with(top)).map(Path::to_owned)
 }
 
-/// Returns, for each hierarchy that can have `controller`: its version, its mount point, and the folder of this process's group.
+/// Returns, for each hierarchy that can have `controller`: its version, its mount point, and the folder of this
+/// process's group.
 fn hierarchies(root: &Path, controller: &str) -> Vec<(Version, PathBuf, PathBuf)> {
     let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap_or_default();
     let (groups, mounts) = (read("proc/self/cgroup"), read("proc/self/mountinfo"));
@@ -74,8 +75,8 @@ fn hierarchies(root: &Path, controller: &str) -> Vec<(Version, PathBuf, PathBuf)
         });
         let Some(path) = path else { continue };
         let top = root.join(mount.point.trim_start_matches('/'));
-        // In a container, only its own group may be mounted, as the root. Then the path begins with that group, or leads out of
-        // the visible part.
+        // In a container, the mount may contain only the container's own group. The path then begins with that group,
+        // or points outside the visible part.
         let below = Path::new(path).strip_prefix(&mount.root).ok();
         let below =
             below.filter(|below| below.components().all(|part| matches!(part, std::path::Component::Normal(_))));
@@ -120,7 +121,7 @@ fn is_hierarchical(version: Version, folder: &Path) -> bool {
     version == Version::V2 || switch().map_or(true, |text| text.trim() != "0")
 }
 
-/// Returns the memory that the group in `folder` can still allocate; `None` without a limit.
+/// Returns the memory that the group in `folder` can still allocate; `None` if it has no limit.
 fn memory_left(version: Version, folder: &Path) -> Option<MemoryLeft> {
     let number = |file: &str| -> Option<u64> { std::fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok() };
     let (limit, used, reclaimable): (_, _, &[&str]) = match version {
@@ -143,7 +144,7 @@ fn memory_left(version: Version, folder: &Path) -> Option<MemoryLeft> {
     Some(MemoryLeft { free: limit.saturating_sub(used.saturating_sub(cache)), limit, group: folder.to_owned() })
 }
 
-/// Returns the CPU quota of the group in `folder`; `None` without a quota.
+/// Returns the CPU quota of the group in `folder`; `None` if it has no quota.
 fn quota(version: Version, folder: &Path) -> Option<f64> {
     let read = |file: &str| std::fs::read_to_string(folder.join(file)).ok();
     let (quota, period) = match version {

@@ -1,5 +1,5 @@
-//! The number of physical cores that this process may use: limited by its CPU affinity and by the CPU quota of its control
-//! groups. Two hardware threads of a core count once.
+//! The number of physical cores that this process may use. Its CPU affinity and the CPU quota of its control groups
+//! limit it. Hardware threads of the same core count once.
 
 use super::cgroup;
 use std::collections::BTreeSet;
@@ -19,7 +19,8 @@ pub(crate) fn cores() -> usize {
     }
 }
 
-/// As [`cores`], for the system whose `/proc` and `/sys` are in `root`; `None` if it does not report the allowed CPUs.
+/// Like [`cores`], for the system whose `/proc` and `/sys` are in `root`; `None` if it does not report the allowed
+/// CPUs.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "reads Linux's /proc and /sys"))]
 fn cores_of(root: &Path) -> Option<usize> {
     let status = std::fs::read_to_string(root.join("proc/self/status")).ok()?;
@@ -30,7 +31,7 @@ fn cores_of(root: &Path) -> Option<usize> {
         siblings.and_then(|siblings| siblings.first().copied()).unwrap_or(*cpu)
     };
     let cores: BTreeSet<usize> = allowed.iter().map(first_sibling).collect();
-    // Round the quota down: if it is used up, one thread is stopped and all others wait for it.
+    // Round the quota down: when a quota is used up, one thread is stopped and all others wait for it.
     let quota = cgroup::cpus(root).map_or(usize::MAX, |cpus| cpus.floor() as usize);
     Some(cores.len().min(quota).max(1))
 }

@@ -1,6 +1,6 @@
-//! All code about processes that differs between operating systems: signals, the terminal, cores and memory limits. Each
-//! function works everywhere; where a system lacks a feature, its documentation says what happens instead. The same for
-//! files is in `quantize/src/platform/`.
+//! All code about processes that differs between operating systems: signals, the terminal, cores and memory limits.
+//! Each function works everywhere; its documentation describes the behaviour on systems that lack a feature. The code
+//! about files is in `quantize/src/platform/`.
 
 mod available;
 mod cgroup;

@@ -15,16 +15,19 @@ pub(crate) fn machine_memory() -> (u64, u64) {
     (system.total_memory(), system.available_memory())
 }
 
-/// Re-executes the program once, in the same process, with environment variables that the C libraries read before `main`.
-/// Variables that the user has set (`GOMP_SPINCOUNT`, `OMP_WAIT_POLICY`, `glibc.malloc.hugetlb`) are respected.
+/// Re-executes the program once, in the same process, with environment variables that the C libraries read before
+/// `main`. Does nothing if the user has set `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY`; keeps a `glibc.malloc.hugetlb` that
+/// the user has set.
 ///
-/// `GOMP_SPINCOUNT=30000`: OpenMP threads spin for a fraction of a millisecond before they sleep, not for several. If other
-/// programs run too, a spinning thread takes the core from the thread that it waits for: a 1.1B model with 2 threads on 2
-/// busy cores generated 4 to 10 tokens per second with GNU OpenMP's default, and 16 with this value. Sleeping at once is not
-/// faster there, and on an idle machine it costs a tenth of the speed of a batch, and more of a single answer.
+/// `GOMP_SPINCOUNT=30000`: OpenMP threads spin for a fraction of a millisecond before they sleep, not for several. If
+/// other programs are running, a spinning thread occupies the core that the thread it waits for needs: a 1.1B model
+/// with 2 threads on 2 busy cores generated 4 to 10 tokens per second with GNU OpenMP's default, and 16 with this
+/// value. Sleeping at once is not faster there; on an idle machine it makes a batch 10 % slower, and a single answer
+/// even more.
 ///
-/// `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`: the KV cache, compute buffers and repacked weights use huge pages if the kernel
-/// provides them only on request (Debian's default). A batch of a small model then had a quarter of the page faults.
+/// `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`: the KV cache, compute buffers and repacked weights use huge pages if the
+/// kernel provides them only on request (Debian's default). In a measurement, a batch of a small model had a quarter of
+/// the page faults.
 pub(crate) fn reexec_with_short_openmp_spin() {
     #[cfg(target_os = "linux")]
     {

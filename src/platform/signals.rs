@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 
-/// A request to stop, as the system sends it.
+/// A signal of the system that requests a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     /// SIGINT, or Ctrl-C on Windows.
@@ -28,7 +28,7 @@ impl Signal {
     }
 }
 
-/// Calls `handler` on a thread of its own, once for each Ctrl-C, in order. A SIGINT that was ignored when the program
+/// Calls `handler` on a separate thread, once for each Ctrl-C, in order. A SIGINT that was ignored when the program
 /// started (`nohup`, a background job of a script) stays ignored. May be called once for each process.
 ///
 /// # Errors
@@ -39,19 +39,19 @@ pub(crate) fn set_ctrl_c(handler: impl FnMut() + Send + 'static) -> io::Result<(
     }
     match ctrlc::try_set_handler(handler) {
         Ok(()) => Ok(()),
-        // Somebody else's handler, or an ignored signal where the system does not tell which are ignored.
+        // Another handler exists, or the signal is ignored on a system where [`is_ignored`] cannot detect this.
         Err(ctrlc::Error::MultipleHandlers) => Ok(()),
         Err(err) => Err(io::Error::other(err)),
     }
 }
 
-/// Raises `flag` at the first `signal`, and ends the process with `exit_code` at once at the second. Needs no thread. Does
+/// Sets `flag` at the first `signal`; ends the process immediately with `exit_code` at the second. Needs no thread. Does
 /// nothing for a signal that was ignored when the program started, and on Windows.
 pub(crate) fn raise_flag(signal: Signal, flag: &Arc<AtomicBool>, exit_code: i32) -> io::Result<()> {
     #[cfg(unix)]
     if !is_ignored(signal) {
         let number = signal.number();
-        // In this order: at the first signal the flag is still down when the first action looks at it.
+        // The order matters: at the first signal, the first action must run while the flag is still false.
         signal_hook::flag::register_conditional_shutdown(number, exit_code, flag.clone())?;
         signal_hook::flag::register(number, flag.clone())?;
     }
@@ -60,7 +60,7 @@ pub(crate) fn raise_flag(signal: Signal, flag: &Arc<AtomicBool>, exit_code: i32)
     Ok(())
 }
 
-/// Sends every SIGTERM and SIGHUP to `receiver` from now on, unless they were ignored when the program started.
+/// Sends every later SIGTERM and SIGHUP to `receiver`, unless the signal was ignored when the program started.
 pub(crate) fn send_hangup_and_terminate(receiver: Sender<Signal>) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -82,7 +82,8 @@ pub(crate) fn send_hangup_and_terminate(receiver: Sender<Signal>) -> io::Result<
     Ok(())
 }
 
-/// Ends the process at once: no destructors, no exit handlers of C libraries, which may wait for threads.
+/// Ends the process immediately, without destructors and without exit handlers of C libraries, which may wait for
+/// threads.
 pub(crate) fn exit_now(exit_code: i32) -> ! {
     #[cfg(unix)]
     signal_hook::low_level::exit(exit_code);
@@ -90,14 +91,14 @@ pub(crate) fn exit_now(exit_code: i32) -> ! {
     std::process::exit(exit_code)
 }
 
-/// Ends the process as SIGHUP does by default. Does nothing on Windows, where no hangup is ever reported.
+/// Ends the process with the default action of SIGHUP. Does nothing on Windows, which has no SIGHUP.
 pub(crate) fn end_as_hangup() {
     #[cfg(unix)]
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGHUP);
 }
 
-/// Returns whether the program that started this one had `signal` ignored. Linux tells in /proc; elsewhere the answer is
-/// false. Valid before a handler is set.
+/// Returns whether `signal` was ignored when the program started. Call it before a handler is set. Linux reports it in
+/// /proc; always false on other systems.
 pub(crate) fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

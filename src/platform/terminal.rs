@@ -1,4 +1,4 @@
-//! The terminal that stdin is: its settings, and writes that need no lock.
+//! The terminal on stdin: its settings, and writes to stderr without a lock.
 
 use std::io;
 
@@ -10,8 +10,8 @@ pub(crate) struct TerminalState {
 }
 
 impl TerminalState {
-    /// Reads the settings of the terminal that stdin is. On Windows there is nothing to keep: the line editor restores the
-    /// console itself.
+    /// Reads the settings of the terminal on stdin. On Windows nothing is stored, because the line editor restores the
+    /// console.
     pub(crate) fn save() -> io::Result<Self> {
         #[cfg(unix)]
         {
@@ -23,7 +23,7 @@ impl TerminalState {
         }
     }
 
-    /// Restores the settings. A terminal that is gone needs none.
+    /// Restores the settings. Errors are ignored, because the terminal may be closed.
     pub(crate) fn restore(&self) {
         #[cfg(unix)]
         {
@@ -32,7 +32,7 @@ impl TerminalState {
     }
 }
 
-/// Returns whether the terminal is in raw mode: Ctrl-C is a character there and no signal.
+/// Returns whether the terminal is in raw mode, in which Ctrl-C is a character and not a signal.
 pub(crate) fn is_raw() -> bool {
     #[cfg(unix)]
     {
@@ -45,8 +45,8 @@ pub(crate) fn is_raw() -> bool {
     }
 }
 
-/// Writes to stderr without the standard library's lock (on Unix), which the thread that panicked may hold. Bytes that cannot
-/// be written are dropped.
+/// Writes to stderr; on Unix without the standard library's lock, because a thread that panicked may hold it. Write
+/// errors are ignored.
 pub(crate) fn write_unlocked(bytes: &[u8]) {
     #[cfg(unix)]
     {

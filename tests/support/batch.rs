@@ -1,4 +1,4 @@
-//! A batch job of the tests: a folder with an input, and the output beside it.
+//! A batch job for tests: a folder with an input, and the output next to it.
 
 use super::{demo_model, last_line, run, tulu_quant};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// A job whose input has these lines.
+    /// Creates a job whose input has these lines.
     pub(crate) fn new(lines: &[Vec<u8>]) -> Self {
         let job = Self { folder: tempfile::tempdir().unwrap() };
         fs::write(job.input(), lines.join(&b'\n')).unwrap();
@@ -31,12 +31,13 @@ impl Job {
         self.folder.path().join("out.jsonl")
     }
 
-    /// The journal beside the output.
+    /// Returns the path of the journal next to the output.
     pub(crate) fn journal(&self) -> PathBuf {
         self.folder.path().join("out.jsonl.journal")
     }
 
-    /// `batch` with the bundled model on one thread, with a context of 512 tokens unless `flags` have another.
+    /// Returns the command `batch` with the bundled model on one thread, with a context of 512 tokens unless `flags`
+    /// set another.
     pub(crate) fn command(&self, flags: &[&str]) -> Command {
         let mut command = tulu_quant();
         command.arg("batch").arg(demo_model()).arg("-i").arg(self.input()).arg("-o").arg(self.output());
@@ -70,7 +71,7 @@ impl Job {
             .collect()
     }
 
-    /// Starts a run and waits until the journal holds `n` more records.
+    /// Starts a run and waits until the journal has `n` more records.
     pub(crate) fn start_until(&self, n: usize, flags: &[&str]) -> Child {
         let before = self.journaled().len();
         let mut child = self.command(flags).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -95,7 +96,7 @@ pub(crate) fn many(n: usize) -> Vec<Vec<u8>> {
     (0..n).map(|i| chat(&format!("r{i}"), &format!("What is {i} and {}?", i + 1), &json!({"max_tokens": 24}))).collect()
 }
 
-/// The custom_id of each record; empty where there is none.
+/// Returns the custom_id of each record; empty for a record without one.
 pub(crate) fn ids(records: &[Value]) -> Vec<String> {
     records.iter().map(|record| record["custom_id"].as_str().unwrap_or_default().to_owned()).collect()
 }

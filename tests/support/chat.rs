@@ -10,12 +10,13 @@ use tempfile::TempDir;
 /// Options with which the bundled model generates until its context is full, for tests that stop it.
 pub(crate) const ENDLESS: [&str; 10] = ["--temp", "5", "--top-k", "0", "--top-p", "1", "-n", "-1", "-s", "2"];
 
-/// The folder where the program keeps the bundled model once it is converted. All tests share it.
+/// The folder in which the program stores the converted bundled model. All tests share it.
 pub(crate) fn model_cache() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("model-cache")
 }
 
-/// The program with the shared cache, on one thread: the model is so small that two would mostly wait for one another.
+/// Returns the program with the shared cache, on one thread: the model is so small that two threads would mostly wait
+/// for each other.
 pub(crate) fn with_model_cache(args: &[&str]) -> Command {
     let mut command = tulu_quant();
     command.args(args).env("TULU_QUANT_CACHE", model_cache()).env("TULU_QUANT_THREADS", "1");
@@ -29,7 +30,7 @@ pub(crate) fn chat(args: &[&str]) -> Command {
     command
 }
 
-/// `chat` that runs in `folder`, keeps its conversations below it, and has no editor.
+/// Returns `chat` that runs in `folder`, stores its conversations there, and has no text editor.
 pub(crate) fn chat_in(folder: &Path, args: &[&str]) -> Command {
     let mut command = chat(args);
     command.current_dir(folder).env("TULU_QUANT_CONVERSATIONS", folder.join("kept"));
@@ -44,7 +45,7 @@ pub(crate) fn on_terminal(args: &[&str]) -> (TempDir, Terminal) {
     (folder, terminal)
 }
 
-/// Leaves by Ctrl-D with exit code 0, and returns the text that was printed meanwhile.
+/// Leaves with Ctrl-D, asserts exit code 0, and returns the text that was printed in the meantime.
 pub(crate) fn leave(mut terminal: Terminal) -> String {
     let mark = terminal.raw.len();
     terminal.keys("\x04");
@@ -52,7 +53,8 @@ pub(crate) fn leave(mut terminal: Terminal) -> String {
     String::from_utf8_lossy(&terminal.raw[mark..]).into_owned()
 }
 
-/// A folder with a home folder and a cache of its own, which has the model, so that no chat waits for its conversion.
+/// Returns a folder with its own home folder and cache. The cache has the model, so that no chat waits for its
+/// conversion.
 pub(crate) fn home() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     assert!(run(&mut chat(&["-p", "Hello", "-n", "1"]), b"").status.success());
@@ -67,7 +69,7 @@ pub(crate) fn home() -> TempDir {
     folder
 }
 
-/// `chat` in a folder of [`home`], at temperature 0 unless `args` have another.
+/// Returns `chat` in a folder of [`home`], at temperature 0 unless `args` set another.
 pub(crate) fn chat_at(home: &TempDir, args: &[&str]) -> Command {
     let usual: &[&str] = if args.contains(&"--temp") { &[] } else { &["--temp", "0"] };
     let mut command = chat_in(home.path(), &[usual, args].concat());

@@ -17,7 +17,7 @@ pub(crate) fn bundled() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny")
 }
 
-/// Copies the bundled checkpoint to the folder `to`, which is made if it is missing.
+/// Copies the bundled checkpoint to the folder `to`, which is created if it is missing.
 pub(crate) fn copy_to(to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(bundled()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
@@ -25,8 +25,8 @@ pub(crate) fn copy_to(to: &Path) {
     }
 }
 
-/// A copy of the bundled checkpoint in a folder called `source`, and an empty folder beside it for outputs. Both are
-/// deleted with the first value.
+/// Returns a copy of the bundled checkpoint in a folder called `source`, and an empty folder next to it for outputs.
+/// Dropping the first value deletes both.
 pub(crate) fn copy() -> (TempDir, PathBuf, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let (source, out) = (dir.path().join("source"), dir.path().join("out"));

@@ -1,10 +1,10 @@
-//! GGUF files with any content, written without the program's own writer, so that each checks the other.
+//! Writes GGUF files with any content, without the program's writer, so that the two implementations check each other.
 
 use std::fs;
 use std::path::Path;
 use tulu_quantize::gguf::{Array, Gguf, Value};
 
-/// A tensor with its bytes. The type is the number in the file; ggml need not have it.
+/// A tensor with its bytes. The type is the number in the file; it can be unknown to ggml.
 #[derive(Clone, Debug)]
 pub(crate) struct Tensor {
     pub(crate) name: String,

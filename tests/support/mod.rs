@@ -36,7 +36,7 @@ pub(crate) fn shared(path: &str) -> PathBuf {
 pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // From another thread: the program may write before it has read everything.
+    // Write from another thread, because the program may produce output before it has read all input.
     let input = input.to_owned();
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
@@ -68,13 +68,13 @@ pub(crate) fn assert_error(output: &Output, exit: i32, code: &str, parts: &[&str
     parts.iter().for_each(|part| assert!(line.contains(part), "'{part}' is not in: {line}"));
 }
 
-/// The last line of stderr, which carries the error.
+/// Returns the last line of stderr, which is the error.
 pub(crate) fn last_line(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
 }
 
-/// The bundled checkpoint as a Q8_0 file. The program converts it once for each build of itself: the file is kept for
-/// all test processes, and what an older build made is deleted.
+/// The bundled checkpoint as a Q8_0 file. Each build of the program converts it once. All test processes share the
+/// file, and the files of older builds are deleted.
 pub(crate) fn demo_model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
@@ -87,7 +87,7 @@ pub(crate) fn demo_model() -> &'static Path {
         lock.lock().unwrap();
         if !model.exists() {
             fs::remove_dir_all(&folder).unwrap();
-            // `convert` gives the file its name when it is complete
+            // `convert` renames the file to its final name when it is complete
             let output =
                 run(tulu_quant().arg("convert").arg(checkpoint::bundled()).args(["-q", "Q8_0", "-o"]).arg(&model), b"");
             assert_success(&output);

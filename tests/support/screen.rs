@@ -1,4 +1,4 @@
-//! A terminal for tests: the program runs on a real pseudo-terminal, and a terminal emulator shows what it wrote.
+//! A terminal for tests: the program runs on a real pseudo-terminal, and a terminal emulator interprets its output.
 
 use rexpect::process::{PtyProcess, Signal, WaitStatus};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
@@ -10,9 +10,9 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// A test fails if it waits longer.
+/// Maximum time that a test waits before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The line editor switches bracketed paste on while it reads a line.
+/// The line editor enables bracketed paste while it reads a line.
 const READING: &str = "\x1b[?2004h";
 
 /// A program on a pseudo-terminal.
@@ -65,7 +65,7 @@ impl Terminal {
         terminal
     }
 
-    /// Gives the terminal another size, as a window manager does.
+    /// Changes the size of the terminal, like a window manager.
     pub(crate) fn resize(&mut self, rows: u16, cols: u16) {
         let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.master, size).unwrap();
@@ -76,7 +76,7 @@ impl Terminal {
     pub(crate) fn keys(&mut self, text: &str) {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
-            // A terminal's queue is 4 kB; more at once would wait for a reader that waits for us.
+            // A terminal's queue has 4 kB. Writing more at once would block, and the program waits for us: a deadlock.
             let n = rest.len().min(1024);
             self.master.write_all(&rest[..n]).unwrap();
             rest = &rest[n..];
@@ -84,12 +84,12 @@ impl Terminal {
         }
     }
 
-    /// Sends bytes that no keyboard makes.
+    /// Sends any bytes, also those that no key sends.
     pub(crate) fn raw_keys(&mut self, bytes: &[u8]) {
         self.master.write_all(bytes).unwrap();
     }
 
-    /// Types `text` and Enter, and waits for the next prompt. Returns the text that was written meanwhile.
+    /// Types `text` and Enter, and waits for the next prompt. Returns the text that was written in the meantime.
     pub(crate) fn line(&mut self, text: &str) -> String {
         let mark = self.raw.len();
         self.keys(text);
@@ -116,7 +116,7 @@ impl Terminal {
         self.until(text, |terminal| String::from_utf8_lossy(&terminal.raw[mark..]).contains(text));
     }
 
-    /// Waits until the line editor has ended, so that Ctrl-C sends a signal.
+    /// Waits until the line editor has returned, after which Ctrl-C sends a signal.
     pub(crate) fn cooked(&mut self) {
         self.until("the end of input", |terminal| {
             tcgetattr(&terminal.master).is_ok_and(|now| now.local_modes.contains(LocalModes::ISIG))
@@ -152,7 +152,8 @@ impl Terminal {
         self.process.signal(signal).unwrap();
     }
 
-    /// Waits for the end and returns the exit code. The terminal must have its first settings again.
+    /// Waits until the program ends and returns the exit code. Asserts that the terminal has its original settings
+    /// again.
     pub(crate) fn ended(&mut self) -> i32 {
         let began = Instant::now();
         let status = loop {
@@ -185,8 +186,8 @@ impl Terminal {
         }
     }
 
-    /// Compares the screen with `tests/golden/chat/NAME.txt`, with `hidden` shown as `<name>`. With TULU_QUANT_BLESS set
-    /// the file is written instead.
+    /// Compares the screen with `tests/golden/chat/NAME.txt`, with `hidden` shown as `<name>`. If TULU_QUANT_BLESS is
+    /// set, writes the file instead.
     pub(crate) fn golden(&self, name: &str, hidden: &[(&str, &str)]) {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/chat/{name}.txt"));
         let screen = hidden.iter().fold(self.screen(), |text, (what, name)| text.replace(what, name));

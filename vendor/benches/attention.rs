@@ -1,5 +1,5 @@
-//! Compares our attention with ggml's on attention masks as a batch has them. Prints the milliseconds of the fastest of nine runs.
-//! Usage: `cargo bench -p llama-ext --bench attention [THREADS]`.
+//! Compares our attention with ggml's on attention masks like those of a batch. Prints the milliseconds of the fastest
+//! of nine runs. Usage: `cargo bench -p llama-ext --bench attention [THREADS]`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a bench stops at the first error")]
 
@@ -8,7 +8,7 @@ use llama_ext::attention::Attention;
 const HIDDEN: u16 = 0xfc00;
 const RUNS: u16 = 9;
 
-/// A name, the numbers of tokens and cells, and whether a token sees a cell.
+/// A name, the numbers of tokens and cells, and whether a token attends to a cell.
 type Pattern = (&'static str, usize, usize, fn(usize, usize) -> bool);
 
 /// The mask of sixteen slots: prompts of 57 tokens one after another, then one generated token of each slot in turn.

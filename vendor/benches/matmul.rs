@@ -1,6 +1,6 @@
-//! Compares our matrix products with ggml's, by type and number of columns, in 10^12 multiply-adds per second: ours, the ratio to
-//! ggml's fastest kind of weight buffer, and each kind. Takes the fastest of several rounds.
-//! Usage: `cargo bench -p llama-ext --bench matmul [THREADS]`.
+//! Compares our matrix products with ggml's, by type and number of columns, in 10^12 multiply-adds per second. Columns:
+//! ours, its ratio to ggml's fastest kind of weight buffer, and each kind. Takes the fastest of several rounds. Usage:
+//! `cargo bench -p llama-ext --bench matmul [THREADS]`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a bench stops at the first error")]
 

@@ -1,5 +1,6 @@
-// AVX2 without VNNI: products of bytes are added to 16-bit sums, as many as cannot overflow. For signed weights, the absolute
-// value of a weight is multiplied with the byte of the column, to which the sign of the weight was moved.
+// AVX2 without VNNI: products of bytes are added to 16-bit sums, but only as many as cannot overflow. For signed
+// weights, the sign of the weight is moved to the byte of the column, which is then multiplied with the absolute value
+// of the weight.
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 

@@ -1,5 +1,5 @@
-// AVX-512 with VNNI: 16 rows in a vector. One instruction multiplies 64 pairs of bytes. On Intel it uses one port, and the
-// arithmetic of the scales uses the other at the same time.
+// AVX-512 with VNNI: 16 rows in a vector. One instruction multiplies 64 pairs of bytes. Intel CPUs execute it on one
+// port and the arithmetic of the scales on the other port at the same time.
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
 

@@ -1,4 +1,4 @@
-// AVX-VNNI (Alder Lake and later): the vectors of AVX2 with the byte product instruction of AVX-512 VNNI.
+// AVX-VNNI (Alder Lake and later): AVX2's 256-bit vectors with the byte product instruction of AVX-512 VNNI.
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && defined(__AVXVNNI__)
 
@@ -32,7 +32,7 @@ struct isa : avx2 {
 
 namespace tulu {
 
-// Not every compiler's __builtin_cpu_supports knows AVX-VNNI: CPUID leaf 7, subleaf 1, EAX bit 4.
+// Some compilers' __builtin_cpu_supports does not accept AVX-VNNI, so read CPUID leaf 7, subleaf 1, EAX bit 4.
 static bool runs_here() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&

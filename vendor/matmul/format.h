@@ -1,9 +1,10 @@
-// The formats in which the kernels hold weights and columns. Both are divided along the depth into chunks of 256 values.
+// The kernels' formats of weights and columns. Both are divided along the depth into chunks of 256 values.
 //
-//   panel   256 weights of each of LANES rows as bytes. Four consecutive weights of a row are adjacent, so that one instruction
-//           multiplies them with four bytes of a column for all rows at once. A sub-block of 16 or 32 weights has a scale.
-//   column  256 values of a column as signed bytes. A unit of 16 or 32 values has a scale. (ggml has one scale for 256 values if
-//           the weights are K-quants, else for 32; that is why the error here is smaller.)
+//   panel   256 weights of each of LANES rows as bytes. Four consecutive weights of a row are adjacent, so that one
+//           instruction multiplies them with four bytes of a column for all rows at once. A sub-block of 16 or 32
+//           weights has a scale.
+//   column  256 values of a column as signed bytes. A unit of 16 or 32 values has a scale. (ggml has one scale for 256
+//           values if the weights are K-quants, else for 32, so the error here is smaller.)
 //
 // A weight is scale * (byte - offset), with one offset for the whole type, or scale * byte - min.
 #pragma once

@@ -1,8 +1,9 @@
-// The matrix product for any instruction set: the file of a path defines `isa` and includes this file. Everything here has
-// internal linkage, since each path is compiled with instructions that others lack.
+// The matrix product for any instruction set: the file of a path defines `isa` and includes this file. Everything here
+// has internal linkage, because each path is compiled for other instructions.
 //
-// The rows are divided into tasks. A task unpacks a chunk of 256 weights of its rows into panels, once for all columns, multiplies
-// the columns with them tile by tile, and continues with the next chunk. Its sums stay in a buffer until the last chunk.
+// The rows are divided into tasks. A task unpacks a chunk of 256 weights of its rows into panels, once for all columns,
+// multiplies the columns with them tile by tile, and continues with the next chunk. Its sums stay in a buffer until the
+// last chunk.
 //
 // `isa` has:
 //   LANES, TILE          32-bit numbers in a vector; columns of the largest tile
@@ -59,7 +60,8 @@ template <typename type> constexpr int largest_byte() { return is_signed<type>()
 // The largest power of two that is at most n.
 constexpr int power_of_two(int n) { return n < 2 ? 1 : 2 * power_of_two(n / 2); }
 
-// Multiplies N columns with P panels over `units` units of the depth. Adds to `sums` ([N][sums_step], LANES for each panel).
+// Multiplies N columns with P panels over `units` units of the depth. Adds to `sums` ([N][sums_step], LANES for each
+// panel).
 template <typename type, int N, int P>
 void tile(const panel<LANES> * panels, int units, const column * columns, float * sums, int64_t sums_step) {
     constexpr int GROUPS = type::UNIT / 4, STEP = std::min(GROUPS, power_of_two(isa::in_partial(largest_byte<type>())));
@@ -145,13 +147,15 @@ template <typename type, int... N> const tiles_of * tiles_by_count(std::integer_
     return table;
 }
 
-// Unpacks chunk number `chunk` of LANES rows, of which the first `n_rows` exist. The contents of the others do not matter.
+// Unpacks chunk number `chunk` of LANES rows, of which the first `n_rows` exist. The other rows of the panel have
+// arbitrary contents.
 template <typename type>
 void unpack(const char * first, size_t row_bytes, int n_rows, int64_t chunk, int subs, panel<LANES> & to) {
     using block = typename type::block;
     constexpr int BLOCKS = CHUNK / type::WEIGHTS, SUBS = type::WEIGHTS / type::SUB, GROUPS = type::WEIGHTS / 4;
     rows_of<block> rows = { first + chunk * BLOCKS * sizeof(block), row_bytes };
-    // Each row is a separate stream of memory, and there are more than the hardware prefetcher tracks: prefetch the next chunk.
+    // Prefetch the next chunk: each row is a separate stream of memory, and the hardware prefetcher cannot track so
+    // many.
     for (int r = 0; r < n_rows; r++) {
         for (size_t at = 0; at < BLOCKS * sizeof(block); at += 64) {
             __builtin_prefetch(rows.first + BLOCKS * sizeof(block) + r * row_bytes + at);
@@ -181,10 +185,10 @@ void unpack(const char * first, size_t row_bytes, int n_rows, int64_t chunk, int
     }
 }
 
-// Units whose values are all smaller become zeros: 127 divided by a smaller number would overflow.
+// A unit becomes zeros if all its values are smaller than this: 127 divided by a smaller number would overflow.
 constexpr float SMALLEST = 1e-36f;
 
-// Quantizes 256 values of a column, or fewer at its end. Values that are not finite make the result NaN.
+// Quantizes 256 values of a column, or fewer at its end. If a value is not finite, the result is NaN.
 template <typename type> void quantize(const float * from, int n, column & to) {
     constexpr int UNIT = type::UNIT;
     for (int u = 0; u * UNIT < n; u++) {
@@ -224,7 +228,7 @@ size_t scratch_bytes(const product & what, int n_threads) {
     return columns_bytes(what) + n_threads * sums_bytes(what);
 }
 
-// Panels of one task: fewer if there would be less than four tasks per thread.
+// Panels of one task. Fewer if there would otherwise be less than four tasks per thread.
 int panels_in_task(const product & what, int n_threads) {
     int panels = PANELS_MAX;
     while (panels > 1 && what.n_rows < 4LL * n_threads * panels * LANES) {

@@ -1,5 +1,5 @@
-// Products of quantized weights with f32 columns on the CPU. Uses plain pointers and strides; the only numbers of ggml are the
-// types. Graphs and backends are in accel_device.cpp.
+// Products of quantized weights with f32 columns on the CPU. Uses plain pointers and strides; of ggml only the type
+// numbers. Graphs and backends are in accel_device.cpp.
 #pragma once
 
 #include <cstddef>
@@ -35,20 +35,21 @@ class scratch {
 struct path {
     const char * name;
     bool (*runs_here)();
-    // Whether there is a kernel for weights of `type` in rows of `depth`.
+    // Returns whether there is a kernel for weights of `type` in rows of `depth` weights.
     bool (*supports)(int type, int64_t depth);
-    // Bytes of scratch memory that `multiply` needs.
+    // Returns the bytes of scratch memory that `multiply` needs.
     size_t (*scratch_bytes)(const product & what, int n_threads);
     void (*multiply)(const product & what, int n_threads, char * memory);
 };
 
-// Returns path number `i` of this build, the most capable first; null after the last.
+// Returns path number `i` of this build, starting with the most capable; null after the last.
 const path * path_number(int i);
 
-// Returns the most capable path that runs on this CPU; with a `name`, only the path of that name. Null if there is none.
+// Returns the most capable path that runs on this CPU; with a `name`, only the path of that name. Null if there is
+// none.
 const path * choose_path(const char * name);
 
-// Returns the number of columns from which `kernels` are faster than ggml for weights of `type`.
+// Returns the minimum number of columns at which `kernels` are faster than ggml for weights of `type`.
 int64_t columns_min(const path & kernels, int type);
 
 }  // namespace tulu

@@ -1,8 +1,9 @@
-// Unpacks the weights of each type to bytes with scales. The only file that knows how ggml stores a type: ggml-common.h has the
-// blocks, and dequantize_row_* in ggml-quants.c defines their meaning.
+// Unpacks the weights of each type to bytes with scales. Only this file depends on ggml's layout of a type:
+// ggml-common.h defines the blocks, and dequantize_row_* in ggml-quants.c defines their meaning.
 //
-// The packed bytes of LANES rows are interleaved first, so that a vector holds four packed bytes of each row, and bits are masked
-// and shifted for all rows at once. A vector of the result, a group, holds four consecutive weights of each row.
+// The packed bytes of LANES rows are interleaved first, so that a vector holds four packed bytes of each row, and bits
+// are masked and shifted for all rows at once. A vector of the result, a group, holds four consecutive weights of each
+// row.
 #pragma once
 
 #include "format.h"
@@ -68,7 +69,8 @@ inline ints signed_byte(ints x, int number) { return (x << (24 - 8 * number)) >>
 //   expand   converts interleaved packed bytes of one block (PACKED / 4 vectors) to groups (WEIGHTS / 4 vectors)
 //   scales   writes the WEIGHTS / SUB scales of one block, and its minima
 
-// q4_K and q5_K have the same beginning: two half floats, then eight scales and eight minima of 6 bits each in 12 bytes.
+// q4_K and q5_K have the same beginning: two half floats, then eight scales and eight minima of 6 bits each in 12
+// bytes.
 template <typename block> void scales_of_6_bits(const rows_of<block> & rows, floats * scale, floats * min) {
     ints w[4], bits[4];
     interleave(rows.first, rows.step, w);
@@ -122,7 +124,7 @@ struct q6_K {
     using block = block_q6_K;
     static constexpr int WEIGHTS = 256, SUB = 16, UNIT = 16, OFFSET = 32, PACKED = 192, LARGEST = 63;
     static constexpr bool MINS = false;
-    static const uint8_t * packed(const block & from) { return from.ql; }  // 128 bytes of nibbles, then 64 of upper bits
+    static const uint8_t * packed(const block & from) { return from.ql; }  // 128 bytes of nibbles, 64 of upper bits
     static void expand(const ints * p, const rows_of<block> &, ints * groups) {
         for (int half = 0; half < 2; half++) {
             for (int i = 0; i < 8; i++) {
@@ -150,7 +152,7 @@ struct q3_K {
     using block = block_q3_K;
     static constexpr int WEIGHTS = 256, SUB = 16, UNIT = 16, OFFSET = 4, PACKED = 96, LARGEST = 7;
     static constexpr bool MINS = false;
-    static const uint8_t * packed(const block & from) { return from.hmask; }  // 32 bytes of third bits, then 64 of two bits
+    static const uint8_t * packed(const block & from) { return from.hmask; }  // 32 bytes of third bits, 64 of 2 bits
     static void expand(const ints * p, const rows_of<block> &, ints * groups) {
         for (int half = 0; half < 2; half++) {
             for (int j = 0; j < 4; j++) {

@@ -1,5 +1,5 @@
-//! Aborting a computation: llama.cpp calls a callback before every node of its graph, but `llama-cpp-2` has no way to set
-//! it.
+//! Aborts a computation. llama.cpp calls a callback before every node of its graph; `llama-cpp-2` cannot set this
+//! callback.
 
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_sys_2 as sys;
@@ -10,12 +10,12 @@ type Raw = sys::llama_context_params;
 
 type ShouldAbort = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// Sets a callback that aborts the computations of the context created from `params`: within a fraction of a millisecond
-/// after `should_abort` returns true, on the CPU (other devices do not call it). `llama_decode` then returns 2. Finished
-/// ubatches stay in the KV cache, so the caller must truncate its sequences.
+/// Sets a callback that aborts the computations of the context created from `params`: within a fraction of a
+/// millisecond after `should_abort` returns true, on the CPU (other devices do not call it). `llama_decode` then
+/// returns 2. Finished ubatches stay in the KV cache, so the caller must truncate its sequences.
 ///
 /// `should_abort` is called often, on a computing thread: it should only load an atomic. It is never freed, because
-/// llama.cpp does not report when the last context is gone.
+/// llama.cpp does not report when the last context is freed.
 #[must_use]
 pub fn abort_when(
     mut params: LlamaContextParams,
@@ -25,9 +25,9 @@ pub fn abort_when(
     const { assert!(align_of::<LlamaContextParams>() == align_of::<Raw>()) };
     let should_abort: Box<ShouldAbort> = Box::new(Box::new(should_abort));
     let should_abort: &'static ShouldAbort = Box::leak(should_abort);
-    // SAFETY: at the pinned version `LlamaContextParams` has one field, a `Raw` (src/context/params.rs). The struct is not
-    // larger than that field, so the field is at offset 0, and the exclusive borrow makes this the only access. Both
-    // written fields are plain C values: a function, and a pointer that is valid until the process ends.
+    // SAFETY: at the pinned version `LlamaContextParams` has one field, a `Raw` (src/context/params.rs). The struct is
+    // not larger than that field, so the field is at offset 0, and the exclusive borrow makes this the only access.
+    // Both written fields are plain C values: a function, and a pointer that is valid until the process ends.
     unsafe {
         let raw = &raw mut params;
         let raw = raw.cast::<Raw>();

@@ -1,4 +1,4 @@
-//! The ggml device with our CPU kernels, of type `ACCEL` as ggml's BLAS is: registers it and reports its kernels. The device
+//! Registers the ggml device with our CPU kernels (type `ACCEL`, like ggml's BLAS), and reports its kernels. The device
 //! is in `accel_device.cpp`, the kernels are in `attention.cpp` and `matmul/`.
 
 use std::ffi::{CStr, c_char};
@@ -15,8 +15,8 @@ unsafe extern "C" {
 pub struct Kernels {
     /// Attention for 4 and more tokens over f16 keys and values. Needs AVX2, F16C and OpenMP at build time.
     pub attention: bool,
-    /// Instruction set of the matrix products of quantized weights, such as `avx512-vnni`. Needs OpenMP at build time; the
-    /// instruction set is chosen at run time.
+    /// Instruction set of the matrix products of quantized weights, such as `avx512-vnni`. Needs OpenMP at build time;
+    /// the instruction set is chosen at run time.
     pub matmul: Option<&'static str>,
 }
 
@@ -32,8 +32,8 @@ pub fn kernels() -> Kernels {
     Kernels { attention, matmul }
 }
 
-/// Registers the device with ggml, unless it has no kernels: contexts created after this call use it. Returns the kernels,
-/// as [`kernels`] does. May be called any number of times.
+/// Registers the device with ggml if it has kernels. Contexts that are created after this call use it. Returns the
+/// kernels, as [`kernels`] does. May be called any number of times.
 pub fn register() -> Kernels {
     static REGISTERED: OnceLock<Kernels> = OnceLock::new();
     *REGISTERED.get_or_init(|| {

@@ -1,5 +1,5 @@
-//! Runs the attention kernel (`attention.cpp`) and ggml's on given numbers, for tests and benches. A running model uses the
-//! kernel through the device ([`crate::accel`]).
+//! Runs the attention kernel (`attention.cpp`) and ggml's on given numbers, for tests and benches. A running model uses
+//! the kernel through the device ([`crate::accel`]).
 
 use crate::Error;
 
@@ -22,8 +22,8 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// Inputs of attention: `q` is heads × tokens × dim in f32, `k` and `v` are key-value heads × cells × dim and `mask` is
-/// tokens × cells, all three as bits of half floats.
+/// Inputs of attention: `q` is heads × tokens × dim in f32; `k` and `v` are key-value heads × cells × dim; `mask` is
+/// tokens × cells. `k`, `v` and `mask` are the bits of half floats.
 #[derive(Clone, Debug)]
 pub struct Attention {
     /// Values in one head.
@@ -32,19 +32,19 @@ pub struct Attention {
     pub n_head: usize,
     /// Key-value heads; divides `n_head`.
     pub n_head_kv: usize,
-    /// Queries.
+    /// Queries, in f32.
     pub q: Vec<f32>,
-    /// Keys.
+    /// Keys, as bits of half floats.
     pub k: Vec<u16>,
-    /// Values.
+    /// Values, as bits of half floats.
     pub v: Vec<u16>,
     /// Attention mask, added to the scores; 0xfc00, minus infinity, hides a cell.
     pub mask: Vec<u16>,
 }
 
 impl Attention {
-    /// Computes the attention `runs` times, with our kernel if `ours`, else with ggml's. Returns the result (tokens × heads ×
-    /// dim) and the seconds of the fastest run; `None` if the kernel does not support these inputs.
+    /// Computes the attention `runs` times, with our kernel if `ours`, else with ggml's. Returns the result (tokens ×
+    /// heads × dim) and the seconds of the fastest run; `None` if the kernel does not support these inputs.
     ///
     /// # Errors
     /// [`Error::Native`] when the lengths do not match each other or ggml failed.
@@ -64,8 +64,8 @@ impl Attention {
             return Err(mismatch());
         }
         let (mut out, mut seconds) = (vec![0.0; q.len()], 0.0);
-        // SAFETY: every pointer is to as many values as the dimensions say, which was checked above. The C++ function
-        // catches exceptions.
+        // SAFETY: every pointer is to as many values as the dimensions require, which was checked above. The C++
+        // function catches exceptions.
         let status = unsafe {
             llama_ext_attention(
                 i32::from(ours),

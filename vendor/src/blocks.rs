@@ -1,12 +1,12 @@
-//! ggml's block layouts (`ggml-common.h` of the pin) as far as two tasks need them: finding blocks whose scale is not finite,
-//! and converting the types for which ggml has no conversion to f32. ggml's own check, `ggml_validate_row_data`, prints to
-//! stderr; a test compares the results of both.
+//! The parts of ggml's block layouts (`ggml-common.h` of the pin) that two tasks need: to find blocks whose scale is
+//! not finite, and to convert the types for which ggml has no conversion to f32. ggml's own check,
+//! `ggml_validate_row_data`, prints to stderr; a test compares the results of both.
 
 use crate::ggml_type::GgmlType;
 
 /// The places and formats of the scales in a block.
 enum Scales {
-    /// No scales, or every bit pattern of them is valid.
+    /// No scales, or scales for which every bit pattern is valid.
     None,
     /// Half floats at these offsets.
     Half(&'static [usize]),
@@ -40,7 +40,8 @@ const fn scales(kind: GgmlType) -> Scales {
     }
 }
 
-/// Returns the index of the first block of `data` with a scale that is NaN or infinite. `data` consists of whole blocks.
+/// Returns the index of the first block of `data` with a scale that is NaN or infinite; `None` if there is none. `data`
+/// consists of whole blocks.
 #[must_use]
 pub fn first_bad(kind: GgmlType, data: &[u8]) -> Option<usize> {
     let word = |block: &[u8], at: usize| {

@@ -1,5 +1,5 @@
-//! Matrix products in every kind of weight buffer that ggml's CPU backend and our device have: the self-test of `doctor`, and
-//! timings that decide whether to repack weights.
+//! Runs matrix products in every kind of weight buffer of ggml's CPU backend and of our device: the self-test of
+//! `doctor`, and the timings for `--repack auto`.
 
 use crate::quantize_rows::{quantize_rows, to_f32};
 use crate::{Error, GgmlType};
@@ -16,8 +16,8 @@ pub const PLAIN: &str = "CPU";
 pub struct MatmulResult {
     /// ggml's name of the buffer kind: `CPU`, `CPU_REPACK`, `AMX`; `TULU` for our own device.
     pub buffer: String,
-    /// Largest error, relative to the root mean square of the exact product. Rounding the activations to 8 bits alone gives
-    /// about 0.01.
+    /// Largest absolute error divided by the root mean square of the exact product. Rounding the activations to 8 bits
+    /// alone gives about 0.01.
     pub error: f32,
 }
 
@@ -30,9 +30,9 @@ pub struct MatmulTime {
     pub seconds: Vec<f64>,
 }
 
-/// Multiplies a 512 × 1024 matrix stored as `kind` with 48 columns in every kind of weight buffer, and compares with the
-/// product of the dequantized weights in f64. A build with instructions that this CPU lacks, or with the AMX
-/// miscompilation, dies here with SIGILL: call it in a child process.
+/// Multiplies a 512 × 1024 matrix stored as `kind` with 48 columns in every kind of weight buffer, and compares with
+/// the product of the dequantized weights in f64. If the build has instructions that this CPU lacks, or the AMX
+/// miscompilation, the process dies here with SIGILL. Call it in a child process.
 ///
 /// # Errors
 /// [`Error::Native`] when ggml cannot compute the product in plain memory.
@@ -56,10 +56,10 @@ pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, 
     Ok(products(kind, &packed, N, &columns, n_threads, 1)?.into_iter().map(error).collect())
 }
 
-/// Measures the product of a 2048 × 4096 matrix stored as `kind` with `n_cols` columns: with our device ([`OUR_DEVICE`]) if it
-/// supports the product, in plain memory ([`PLAIN`]), then in the other kinds of weight buffers that support it, in
-/// llama.cpp's order of preference. Takes about 0.2 s. Compare times of the same round, because other load on the machine
-/// changes from round to round.
+/// Measures the product of a 2048 × 4096 matrix stored as `kind` with `n_cols` columns: with our device
+/// ([`OUR_DEVICE`]) if it supports the product, in plain memory ([`PLAIN`]), then in the other kinds of weight buffers
+/// that support it, in llama.cpp's order of preference. Takes about 0.2 s. Compare times of the same round, because
+/// other load on the machine changes from round to round.
 ///
 /// # Errors
 /// [`Error::Native`] when ggml cannot compute the product in plain memory, [`Error::Type`] for a type that needs an
@@ -84,8 +84,8 @@ pub fn matmul_times(kind: GgmlType, n_cols: usize, n_threads: u16) -> Result<Vec
     Ok(times)
 }
 
-/// Returns the product (columns × rows) of `packed` weights of `kind`, in rows of `n_per_row`, with f32 `columns`, as ggml's
-/// CPU backend computes it in plain memory.
+/// Returns the product (columns × rows) of `packed` weights of `kind`, in rows of `n_per_row`, with f32 `columns`, as
+/// ggml's CPU backend computes it in plain memory.
 ///
 /// # Errors
 /// [`Error::Native`] when ggml cannot compute the product.

@@ -5,8 +5,8 @@ use llama_cpp_sys_2 as sys;
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
 
-/// Returns the CPU features of this architecture (x86-64 or aarch64) that llama.cpp knows: the name as in /proc/cpuinfo,
-/// and whether the linked llama.cpp uses it.
+/// Returns the CPU features of this architecture (x86-64 or aarch64) that llama.cpp knows: for each its name as in
+/// /proc/cpuinfo, and whether the linked llama.cpp uses it.
 #[must_use]
 pub fn built_for() -> Vec<(&'static str, bool)> {
     // SAFETY: each function takes no arguments and returns a constant of the build.
@@ -38,8 +38,8 @@ unsafe extern "C" {
     fn llama_ext_missing_feature() -> *const c_char;
 }
 
-/// Returns a feature of x86-64 that this build uses and this CPU lacks. Call it before anything else of this crate, which
-/// could use that feature and die with SIGILL.
+/// Returns a feature of x86-64 that this build uses and this CPU lacks; `None` if there is none. Call it before all
+/// other functions of this crate: they could use the feature and die with SIGILL.
 #[must_use]
 pub fn missing() -> Option<&'static str> {
     // SAFETY: takes no arguments and returns NULL or a static NUL-terminated ASCII string.
@@ -55,8 +55,8 @@ pub fn missing() -> Option<&'static str> {
 #[must_use]
 pub fn system_info() -> String {
     static INFO: OnceLock<String> = OnceLock::new();
-    // SAFETY: the function writes a static buffer and returns a pointer to it. `get_or_init` runs it once, in one thread,
-    // and the text is copied before it returns.
+    // SAFETY: the function writes a static buffer and returns a pointer to it. `get_or_init` runs it once, in one
+    // thread, and the text is copied before it returns.
     INFO.get_or_init(|| unsafe { copy_c_str(sys::llama_print_system_info()) }).clone()
 }
 

@@ -31,7 +31,7 @@ pub enum Error {
         /// The reason.
         why: &'static str,
     },
-    /// llama.cpp failed; the text is its own error message where it has one.
+    /// llama.cpp failed. The text is llama.cpp's error message, if it has one.
     #[error("llama.cpp: {0}")]
     Native(String),
 }

@@ -1,5 +1,5 @@
-//! Quantization types as a user names them, such as `Q4_K_M`: mixes of storage types (llama.cpp's `llama_ftype`). The storage
-//! types are in `ggml_type.rs`.
+//! Quantization types as a user names them, such as `Q4_K_M`: mixes of storage types (llama.cpp's `llama_ftype`). The
+//! storage types are in `ggml_type.rs`.
 
 use crate::ggml_type::UnknownType;
 use llama_cpp_sys_2 as sys;
@@ -69,8 +69,8 @@ impl Ftype {
         Self::ALL.into_iter().map(|(t, _)| t).find(|t| t.id() == id)
     }
 
-    /// Returns the default variant of a name without one (`Q4_K` is `Q4_K_M`), as llama-quantize does. Its numbers are not
-    /// accepted: 8 is `Q5_0` there, but a user who types 8 means eight bits.
+    /// Returns the default variant of a name without a variant (`Q4_K` is `Q4_K_M`), like llama-quantize.
+    /// llama-quantize's numbers are not accepted: its 8 is `Q5_0`, but a user who types 8 means eight bits.
     #[must_use]
     pub fn from_alias(text: &str) -> Option<Self> {
         match text.to_ascii_uppercase().as_str() {

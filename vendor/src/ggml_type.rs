@@ -1,5 +1,5 @@
-//! Storage types of tensors: ids, names, block sizes. The ids are ggml's `enum ggml_type`, which GGUF files use too. Sizes
-//! come from the linked library and are never copied. Mixes such as `Q4_K_M` are in `ftype.rs`.
+//! Storage types of tensors: ids, names, block sizes. The ids are ggml's `enum ggml_type`, which GGUF files use too.
+//! Sizes come from the linked library and are never copied. Mixes such as `Q4_K_M` are in `ftype.rs`.
 
 use crate::Error;
 use llama_cpp_sys_2 as sys;
@@ -111,8 +111,8 @@ impl GgmlType {
         Self::ALL.contains(&self)
     }
 
-    /// Returns whether weights of a model can have the type: false for integers, f64, and the two types that ggml uses only
-    /// during a product.
+    /// Returns whether weights of a model can have the type: false for integers, f64, and the two types that ggml uses
+    /// only during a product.
     #[must_use]
     pub const fn is_weights(self) -> bool {
         !matches!(self, Self::I8 | Self::I16 | Self::I32 | Self::I64 | Self::F64 | Self::Q8_1 | Self::Q8_K)
@@ -149,7 +149,8 @@ impl GgmlType {
     /// Returns the bytes of a row of `n_per_row` weights.
     ///
     /// # Errors
-    /// [`Error::Block`] when `n_per_row` is not a multiple of the block size, [`Error::Length`] when the size overflows.
+    /// [`Error::Block`] when `n_per_row` is not a multiple of the block size, [`Error::Length`] when the size
+    /// overflows.
     pub fn row_bytes(self, n_per_row: usize) -> Result<usize, Error> {
         let block = self.block_size();
         if n_per_row == 0 || !n_per_row.is_multiple_of(block) {

@@ -1,4 +1,4 @@
-//! BF16 and F16 to f32. Blocks of quantized weights are converted in `quantize_rows.rs`.
+//! Converts BF16 and F16 to f32. Blocks of quantized weights are converted in `quantize_rows.rs`.
 
 use crate::Error;
 

@@ -1,7 +1,7 @@
-//! FFI layer for llama.cpp: what this workspace needs of it and `llama-cpp-2` does not offer safely.
+//! FFI layer for llama.cpp: safe wrappers of the functions that this workspace needs and `llama-cpp-2` does not wrap.
 //!
-//! All raw FFI of the workspace is in this crate, without policy, file formats or I/O. Callers decide what to compute. This
-//! crate checks the conditions that llama.cpp asserts (a failed assertion aborts the process) and makes the call.
+//! All raw FFI of the workspace is in this crate, without policy, file formats or I/O. Callers decide what to compute.
+//! Before each call, this crate checks the conditions that llama.cpp asserts (a failed assertion aborts the process).
 
 pub mod abort;
 pub mod accel;

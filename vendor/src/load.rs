@@ -1,5 +1,5 @@
-//! Loading a model with options that `llama-cpp-2` does not have: whether to repack the weights, and the load mode. The
-//! loaded model is a `llama-cpp-2` model.
+//! Loads a model with options that `llama-cpp-2` does not have: whether to repack the weights, and the load mode. The
+//! result is a `llama-cpp-2` model.
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -18,15 +18,15 @@ pub struct LoadOptions {
     pub mmap: bool,
     /// Lock the weights in memory (`mlock`). Where the system does not allow it, llama.cpp only logs a warning.
     pub mlock: bool,
-    /// Repack the weights of some types for the CPU's kernels (`CPU_REPACK`, `AMX`) instead of computing with them as the
-    /// file stores them.
+    /// Repack the weights of some types for the CPU's kernels (`CPU_REPACK`, `AMX`) instead of computing with them as
+    /// the file stores them.
     pub repack: bool,
-    /// Add no space before text, whatever the file says (`tokenizer.ggml.add_space_prefix`).
+    /// Add no space before text; this overrides the file's `tokenizer.ggml.add_space_prefix`.
     pub no_space_prefix: bool,
 }
 
 /// Loads the model in the file at `path`. `progress` receives the loaded fraction (0 to 1) and returns false to cancel.
-/// Returns `None` on failure or when canceled; the reason is in the [`log`](crate::log).
+/// Returns `None` on failure or when cancelled; the reason is in the [`log`](crate::log).
 pub fn load(
     _: &LlamaBackend,
     path: &CStr,
@@ -57,21 +57,22 @@ pub fn load(
     }
     params.progress_callback = Some(call_progress);
     params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
-    // SAFETY: the path is a C string, the parameters are llama.cpp's defaults with plain values changed, and the overrides
-    // and the callback's data live until the call returns (llama.cpp calls back from this thread and keeps no pointer).
-    // The first argument of this function proves that the backend is initialized.
+    // SAFETY: the path is a C string, the parameters are llama.cpp's defaults with plain values changed, and the
+    // overrides and the callback's data live until the call returns (llama.cpp calls back from this thread and keeps no
+    // pointer). The first argument of this function proves that the backend is initialized.
     let model = NonNull::new(unsafe { sys::llama_model_load_from_file(path.as_ptr(), params) })?;
     const { assert!(size_of::<LlamaModel>() == size_of::<NonNull<sys::llama_model>>()) };
-    // SAFETY: at the pinned version `LlamaModel` is `repr(transparent)` over `Ptr<llama_model>`, which is `repr(transparent)`
-    // over `NonNull<llama_model>` (src/model.rs, src/ptr.rs). Its `load_from_file` makes it from such a pointer and gives it
-    // ownership, as is done here.
+    // SAFETY: at the pinned version `LlamaModel` is `repr(transparent)` over `Ptr<llama_model>`, which is
+    // `repr(transparent)` over `NonNull<llama_model>` (src/model.rs, src/ptr.rs). Its `load_from_file` makes it from
+    // such a pointer and gives it ownership, as is done here.
     Some(unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) })
 }
 
 /// Returns an override that sets `add_space_prefix` to false, and the entry with an empty key that ends the list.
 fn no_space_prefix() -> [sys::llama_model_kv_override; 2] {
     const KEY: &[u8] = b"tokenizer.ggml.add_space_prefix";
-    // SAFETY: a struct of numbers and arrays of numbers, for which all zeros is a valid value: an empty key, and `false`.
+    // SAFETY: a struct of numbers and arrays of numbers, for which all zeros is a valid value: an empty key, and
+    // `false`.
     let mut all: [sys::llama_model_kv_override; 2] = unsafe { std::mem::zeroed() };
     all[0].tag = sys::LLAMA_KV_OVERRIDE_TYPE_BOOL;
     for (to, from) in all[0].key.iter_mut().zip(KEY) {

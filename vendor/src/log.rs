@@ -1,11 +1,12 @@
-//! Keeps llama.cpp's log instead of printing it: its C functions return only NULL or a status; the reason is in the log.
+//! Stores llama.cpp's log instead of printing it: its C functions return only NULL or a status, and the reason is in
+//! the log.
 
 use llama_cpp_sys_2 as sys;
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Mutex;
 
-/// Lines kept: enough for the reason of a failed load and the warnings before it.
+/// Maximum number of stored lines: enough for the reason of a failed load and the warnings before it.
 const LINES_MAX: usize = 64;
 
 struct Tail {
@@ -42,7 +43,7 @@ pub fn tail() -> String {
     lines.join(" | ")
 }
 
-/// Deletes the kept lines, so that the next [`tail`] is about the next call.
+/// Deletes the stored lines, so that the next [`tail`] returns only later lines.
 pub fn clear() {
     if let Ok(mut tail) = TAIL.lock() {
         tail.lines.clear();

@@ -1,5 +1,5 @@
-//! Runs our matrix products of quantized weights (`matmul/`) on given numbers, one path (instruction set) at a time, for
-//! tests and benches. A running model uses them through the device ([`crate::accel`]).
+//! Runs our matrix products of quantized weights (`matmul/`) on given numbers, one path (instruction set) at a time,
+//! for tests and benches. A running model uses them through the device ([`crate::accel`]).
 
 use crate::{Error, GgmlType};
 use std::ffi::{CStr, c_char, c_void};
@@ -76,8 +76,8 @@ impl Product {
         for number in 0.. {
             let (mut out, mut seconds) = (vec![0.0_f32; rows * n_cols], 0.0);
             let mut name: [c_char; 64] = [0; 64];
-            // SAFETY: weights, columns and out have the lengths that the three dimensions give, which was checked above;
-            // `name` has the length given. The C++ function catches exceptions.
+            // SAFETY: weights, columns and out have the lengths that the three dimensions give, which was checked
+            // above; `name` has the length given. The C++ function catches exceptions.
             let status = unsafe {
                 llama_ext_product(
                     number,

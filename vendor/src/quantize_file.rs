@@ -1,5 +1,5 @@
-//! llama.cpp's own quantizer, from GGUF file to GGUF file: the reference that the converter is tested against. The program
-//! does not use it.
+//! Calls llama.cpp's own quantizer, from GGUF file to GGUF file. It is the reference of the converter's tests; the
+//! program does not use it.
 
 use crate::tensor_types::RawOverrides;
 use crate::{Error, TypeRules, log};
@@ -10,11 +10,11 @@ use std::path::Path;
 /// An importance matrix: the GGUF names of tensors, each with one weight for each column.
 pub type Importance = [(String, Vec<f32>)];
 
-/// Calls `llama_model_quantize`: reads the GGUF file `from` and writes `to` under `rules`, with `n_threads` threads. Uses
-/// `importance` if `rules.has_imatrix`.
+/// Calls `llama_model_quantize`: reads the GGUF file `from` and writes `to` under `rules`, with `n_threads` threads.
+/// Uses `importance` if `rules.has_imatrix`.
 ///
 /// # Errors
-/// [`Error::Native`] with the end of llama.cpp's log. A partial `to` may remain, as llama.cpp left it.
+/// [`Error::Native`] with the end of llama.cpp's log. llama.cpp may leave a partial file `to`.
 pub fn quantize_file(
     from: &Path,
     to: &Path,
@@ -55,8 +55,8 @@ pub fn quantize_file(
     if rules.has_imatrix {
         params.imatrix = weights.as_ptr();
     }
-    // SAFETY: two NUL-terminated paths and a parameter struct whose lists end with NULL entries. All of it, with the names
-    // and weights that the lists point to, lives until after the call. llama.cpp catches its own exceptions here.
+    // SAFETY: two NUL-terminated paths and a parameter struct whose lists end with NULL entries. All of it, with the
+    // names and weights that the lists point to, lives until after the call. llama.cpp catches its own exceptions here.
     let status = unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) };
     if status == 0 { Ok(()) } else { Err(Error::Native(log::tail())) }
 }

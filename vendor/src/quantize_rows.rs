@@ -1,4 +1,4 @@
-//! Rows of weights: quantizes f32 to any storage type with ggml's quantizers, and converts every storage type to f32.
+//! Quantizes rows of f32 weights to any storage type with ggml's quantizers, and converts every storage type to f32.
 
 use crate::half_floats::{bf16_to_f32, f16_to_f32};
 use crate::{Error, GgmlType, blocks};
@@ -6,12 +6,12 @@ use llama_cpp_sys_2 as sys;
 
 /// Quantizes `src` (rows × `n_per_row` f32, row by row) into `dst` (rows × [`GgmlType::row_bytes`] bytes).
 ///
-/// `importance` weights the error of each column (`n_per_row` values, the same for every row). Rows are independent of each
-/// other: several threads may quantize different rows at once.
+/// `importance` weights the error of each column (`n_per_row` values, the same for every row). Rows are independent of
+/// each other: several threads may quantize different rows at once.
 ///
 /// # Errors
-/// [`Error::Length`] or [`Error::Block`] when the lengths do not match each other, [`Error::Type`] when the type needs an
-/// importance matrix and `importance` is `None`.
+/// [`Error::Length`] or [`Error::Block`] when the lengths do not match each other, [`Error::Type`] when the type needs
+/// an importance matrix and `importance` is `None`.
 pub fn quantize_rows(
     to: GgmlType,
     src: &[f32],
@@ -37,9 +37,9 @@ pub fn quantize_rows(
         return result;
     }
     let weights = importance.map_or(std::ptr::null(), <[f32]>::as_ptr);
-    // SAFETY: source, destination and importance have exactly the lengths that `rows` rows of whole blocks need, and the
-    // destination has the alignment of blocks (both checked above). The row counts come from slice lengths, so they fit in
-    // i64. ggml documents the call as thread-safe.
+    // SAFETY: source, destination and importance have exactly the lengths that `rows` rows of whole blocks need, and
+    // the destination has the alignment of blocks (both checked above). The row counts come from slice lengths, so they
+    // fit in i64. ggml documents the call as thread-safe.
     let written = unsafe {
         sys::ggml_quantize_chunk(
             to.id(),
@@ -82,7 +82,8 @@ pub fn to_f32(from: GgmlType, src: &[u8], dst: &mut [f32]) -> Result<(), Error> 
             if !is_aligned(src) {
                 return to_f32(from, bytes_of(&mut aligned(src), src.len()), dst);
             }
-            // SAFETY: `src` has exactly the blocks of `dst.len()` weights, and the alignment of blocks (both checked above).
+            // SAFETY: `src` has exactly the blocks of `dst.len()` weights, and the alignment of blocks (both checked
+            // above).
             unsafe { convert(src.as_ptr().cast(), dst.as_mut_ptr(), dst.len() as i64) };
             Ok(())
         }

@@ -1,5 +1,5 @@
-//! The storage type of each tensor of a LLaMA model under a mix: computed by llama.cpp's own code (`tensor_types.cpp`), not
-//! reimplemented.
+//! Returns the storage type of each tensor of a LLaMA model under a mix. llama.cpp's own rules compute it
+//! (`tensor_types.cpp`); they are not reimplemented.
 
 use crate::{Error, Ftype, GgmlType};
 use llama_cpp_sys_2 as sys;
@@ -18,7 +18,7 @@ pub struct ModelShape {
     pub head_dim: u32,
 }
 
-/// A tensor, as far as the rules need it.
+/// The properties of a tensor that the rules need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorDesc<'a> {
     /// GGUF name, such as `blk.0.attn_q.weight`.
@@ -44,8 +44,8 @@ pub struct TypeRules {
     pub output: Option<GgmlType>,
     /// `--token-embedding-type`.
     pub token_embedding: Option<GgmlType>,
-    /// `--tensor-type PATTERN=TYPE`: ECMAScript regular expressions for GGUF names. The first that matches part of a name sets
-    /// the type.
+    /// `--tensor-type PATTERN=TYPE`: ECMAScript regular expressions for GGUF names. The first that matches part of a
+    /// name sets the type.
     pub overrides: Vec<(String, GgmlType)>,
 }
 
@@ -147,8 +147,8 @@ pub fn pattern_finds(pattern: &str, names: &[&str]) -> Result<usize, Error> {
     let compiled = text(pattern)?;
     let names = names.iter().map(|name| text(name)).collect::<Result<Vec<_>, _>>()?;
     let raw: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    // SAFETY: all strings end with a NUL and live in `compiled` and `names` until after the call, and `raw` has the length
-    // given. The C++ function catches exceptions.
+    // SAFETY: all strings end with a NUL and live in `compiled` and `names` until after the call, and `raw` has the
+    // length given. The C++ function catches exceptions.
     let found = unsafe { llama_ext_pattern_finds(compiled.as_ptr(), raw.as_ptr(), raw.len()) };
     usize::try_from(found).map_err(|_| Error::Native(format!("'{pattern}' is not a regular expression")))
 }
@@ -156,8 +156,8 @@ pub fn pattern_finds(pattern: &str, names: &[&str]) -> Result<usize, Error> {
 /// Returns the type of every tensor under `rules`, in the order of `tensors`. The rules count layers in that order.
 ///
 /// # Errors
-/// [`Error::Native`] when llama.cpp does not support the shape or a tensor, when it chooses a type that this workspace does
-/// not write, or when a pattern is not a regular expression.
+/// [`Error::Native`] when llama.cpp does not support the shape or a tensor, when it chooses a type that this workspace
+/// does not write, or when a pattern is not a regular expression.
 pub fn tensor_types(shape: &ModelShape, rules: &TypeRules, tensors: &[TensorDesc<'_>]) -> Result<Vec<GgmlType>, Error> {
     if shape.n_layer == 0 || shape.n_layer > MAX_LAYERS {
         return Err(Error::Native(format!("{} layers, outside 1 to {MAX_LAYERS}", shape.n_layer)));
@@ -203,10 +203,10 @@ pub fn tensor_types(shape: &ModelShape, rules: &TypeRules, tensors: &[TensorDesc
     };
     let mut types = vec![0_i32; raw.len()];
     let mut error: [c_char; 256] = [0; 256];
-    // SAFETY: `raw` and `types` have the same length. The names live in `names` and the patterns in `overrides` until after
-    // the call, and the overrides end with a NULL pattern. The error buffer has the length given, and the C++ function
-    // always ends its text with a NUL. The two conditions that llama.cpp asserts (number of layers, length of a tensor
-    // name) were checked above. The C++ function catches exceptions.
+    // SAFETY: `raw` and `types` have the same length. The names live in `names` and the patterns in `overrides` until
+    // after the call, and the overrides end with a NULL pattern. The error buffer has the length given, and the C++
+    // function always ends its text with a NUL. The two conditions that llama.cpp asserts (number of layers, length of
+    // a tensor name) were checked above. The C++ function catches exceptions.
     let status = unsafe {
         llama_ext_tensor_types(
             &raw const desc,

@@ -1,5 +1,5 @@
 //! The workaround for GCC's AMX miscompilation (README.md), tested on the assembly that the local compiler makes of
-//! ggml's pattern. The CPU need not have AMX: nothing is run.
+//! ggml's pattern. The CPU does not need AMX, because the code is not run.
 use std::path::Path;
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Our attention against ggml's on the same numbers, and against the definition in f64.
+//! Compares our attention with ggml's on the same numbers, and with the definition in f64.
 
 use llama_ext::attention::Attention;
 use llama_ext::f16_to_f32;
@@ -25,7 +25,7 @@ impl Noise {
     }
 }
 
-/// An attention over random numbers. `which(token, cell)` returns true if the token sees the cell.
+/// An attention over random numbers. `which(token, cell)` returns true if the token attends to the cell.
 fn pool(
     seed: u32,
     (dim, n_head, n_head_kv): (usize, usize, usize),
@@ -45,7 +45,7 @@ fn pool(
     }
 }
 
-/// The same in f64, by the definition.
+/// Returns the attention in f64, computed by the definition.
 fn exact(op: &Attention) -> Vec<f64> {
     let Attention { dim, n_head, n_head_kv, .. } = *op;
     let (n_tokens, n_kv) = (op.q.len() / dim / n_head, op.k.len() / dim / n_head_kv);
@@ -90,7 +90,7 @@ fn worst(a: &[f32], b: &[f64]) -> f64 {
         .fold(0.0, |worst, d| if d.is_nan() { f64::NAN } else { d.max(worst) })
 }
 
-/// A name, and which cells a token sees.
+/// A name, and whether a token attends to a cell.
 type Pattern = (&'static str, fn(usize, usize) -> bool);
 
 fn strided(token: usize, cell: usize) -> bool {

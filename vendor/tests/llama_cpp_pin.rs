@@ -1,4 +1,4 @@
-//! The pin is stated three times (the pin file, Cargo.toml, Cargo.lock) and linked once: all four must say the same.
+//! The versions in the pin file, Cargo.toml, Cargo.lock and the linked library must be equal.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The tests of what this crate adds to llama.cpp. They are one test program, so that it is linked once.
+//! The tests of this crate's wrappers and kernels. They are one test program, so that llama.cpp is linked once.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 

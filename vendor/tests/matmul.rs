@@ -1,4 +1,4 @@
-//! Our matrix products against ggml's on the same numbers, and against products of the dequantized weights in f64:
+//! Compares our matrix products with ggml's on the same numbers, and with products of the dequantized weights in f64:
 //! every path of this CPU, every type, ragged shapes, extreme weights and columns. The seed is printed.
 
 use llama_ext::cpu_check::ggml_product;
@@ -105,8 +105,9 @@ fn ours(product: &Product, n_threads: u16) -> Vec<(String, Vec<f32>)> {
     product.compute(n_threads, 1).unwrap().into_iter().filter_map(done).collect()
 }
 
-/// With weights in super-blocks, ggml has one scale for 256 numbers of a column: our error is much smaller on every input.
-/// Otherwise it has one for 32 and we have one for 16: our error is smaller on average.
+/// For weights in super-blocks, ggml has one scale for 256 numbers of a column, so our error is much smaller on every
+/// input. For other weights, ggml has one scale for 32 numbers and we have one for 16, so our error is smaller on
+/// average.
 #[test]
 fn error_is_never_above_that_of_ggml() {
     let mut random = Random(seed());
@@ -124,7 +125,7 @@ fn error_is_never_above_that_of_ggml() {
                     let found = error(&out, &right);
                     let most = if kind.block_size() == 256 { limit } else { 2.0 * limit };
                     assert!(found <= most, "{name} {kind} {numbers:?} {shape:?}: {found:e}, ggml {limit:e}");
-                    // every shape has the same weight
+                    // every shape counts equally
                     let size = right.iter().map(|x| x * x).sum::<f64>();
                     match sums.iter_mut().find(|(path, ..)| *path == name) {
                         Some(sum) => (sum.1, sum.2) = (sum.1 + found / size, sum.2 + limit / size),

@@ -1,11 +1,12 @@
-//! llama.cpp's type rules, called through the shim, give the sizes published for the 13B models.
+//! llama.cpp's type rules, called through this crate, give the published sizes of the 13B models.
 
 use llama_ext::{Ftype, GgmlType, ModelShape, TensorDesc, TypeRules, tensor_types};
 
 const TULU_13B: ModelShape =
     ModelShape { n_embd: 5120, n_ff: 13824, n_layer: 40, n_head: 40, n_head_kv: 40, head_dim: 128 };
 
-/// (name, row length, rows) in the order llama.cpp keeps: nameless layer first, then layer by layer, by name.
+/// (name, row length, rows) in llama.cpp's order: tensors outside the layers first, then layer by layer, sorted by
+/// name.
 fn tensors() -> Vec<(String, u64, u64)> {
     let mut all = vec![
         ("output.weight".to_owned(), 5120, 32000),
@@ -52,7 +53,7 @@ fn bytes(types: &[GgmlType]) -> u64 {
 
 #[test]
 fn sizes_of_13b_equal_the_published_ones() {
-    // GB as published for tulu-2-13b (files, so with a header of under 1 MB)
+    // published GB for tulu-2-13b; these are file sizes, which include a header of less than 1 MB
     for (ftype, gb) in [(Ftype::Q4_K_S, 7.422), (Ftype::Q4_K_M, 7.865), (Ftype::Q5_K_M, 9.229), (Ftype::Q8_0, 13.831)] {
         let got = bytes(&types(&TypeRules::plain(ftype))) as f64 / 1e9;
         assert!((got - gb).abs() < 0.002, "{ftype}: {got} GB, published {gb} GB");

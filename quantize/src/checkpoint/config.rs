@@ -91,7 +91,7 @@ impl Config {
     }
 }
 
-/// The contents of config.json and generation_config.json besides the numbers.
+/// The other contents of config.json and generation_config.json.
 #[derive(Clone, Debug)]
 pub(crate) struct ConfigExtras {
     /// Quantization method, if config.json names one.
@@ -100,7 +100,7 @@ pub(crate) struct ConfigExtras {
     pub(crate) end_tokens: Vec<EndToken>,
     /// The whole config.json.
     pub(crate) json: Map<String, Value>,
-    /// The whole generation_config.json; empty when there is none.
+    /// The whole generation_config.json; empty when the file does not exist.
     pub(crate) generation: Map<String, Value>,
 }
 

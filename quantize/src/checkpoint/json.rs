@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The largest real file, a tokenizer.json, is under 10 MB; the index of the 70B model has 67 kB.
+/// Limit on the length of a file. The largest real file, a tokenizer.json, is under 10 MB; the index of the 70B model
+/// has 67 kB.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Reads a JSON object.

@@ -1,4 +1,4 @@
-//! The errors for a folder without readable weights: they name what is missing and what is there instead.
+//! The errors for a folder without readable weights: they name the missing files and the existing ones.
 
 use super::config::adapter;
 use super::weight_formats::WEIGHT_FORMATS;
@@ -6,7 +6,7 @@ use crate::error::{Code, Error};
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
-/// Most names in a message; the others are counted.
+/// Maximum number of names in a message; the others are counted.
 const LISTED: usize = 4;
 
 /// The error for the folder `dir` with the files `files`, which has no complete weights of either format.

@@ -1,6 +1,6 @@
 //! Opens and checks a Hugging Face checkpoint folder: `config`, `tokenizer` and `chat_template` read the small files;
 //! `weight_index` finds the weight files, `safetensors` and `torch/` (with `zip` and `pickle/`) read their headers.
-//! Weights themselves are read in `convert/`. `gguf_source.rs` makes a [`Checkpoint`] of a GGUF file.
+//! Weights themselves are read in `convert/`. `gguf_source.rs` opens a GGUF file as a [`Checkpoint`].
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -54,7 +54,7 @@ pub struct Checkpoint {
     pub shards: Vec<Shard>,
     /// All tensors, in file order.
     pub tensors: Vec<SourceTensor>,
-    /// Repository, revision and checksums, as far as the folder has them.
+    /// Repository, revision and checksums, if the folder records them.
     pub provenance: Provenance,
     /// Warnings for the user, one sentence each.
     pub notes: Vec<String>,
@@ -73,7 +73,7 @@ pub(crate) struct ExtraMetadata {
     pub(crate) card: Vec<(String, Value)>,
     /// Pairs from the tokenizer's files.
     pub(crate) tokenizer: tokenizer::TokenizerMetadata,
-    /// Named chat templates besides the default one.
+    /// Named chat templates, without the default one.
     pub(crate) templates: Vec<(String, String)>,
 }
 
@@ -86,7 +86,7 @@ impl Checkpoint {
         Self::open_with(dir, &Folder(dir))
     }
 
-    /// Like [`Self::open`], with only the small files in `dir` and the weights in `weights`.
+    /// Like [`Self::open`], but reads only the small files from `dir`, and the weights from `weights`.
     ///
     /// # Errors
     /// [`Error`] naming the file and the broken invariant.

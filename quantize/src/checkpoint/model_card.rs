@@ -74,7 +74,7 @@ fn front_matter(text: &str) -> Option<String> {
         return None;
     }
     let front: Vec<&str> = lines.take_while(|line| *line != "---").collect();
-    // like the converter: keep the language code "no" a string, and replace tabs, which YAML forbids
+    // like the converter: quote the language code "no", which YAML reads as false, and replace tabs, which YAML forbids
     Some((front.join("\n") + "\n").replace("- no\n", "- \"no\"\n").replace('\t', "  "))
 }
 

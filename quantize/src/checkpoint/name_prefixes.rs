@@ -1,6 +1,6 @@
 //! Restores Transformers' tensor names (`model.layers.0.…`, `lm_head.weight`) by removing the prefixes of wrappers: DDP
-//! (`module.`), torch.compile (`_orig_mod.`), PEFT (`base_model.model.`), and a model inside another one (`model.`). A
-//! model that was saved without its head has no prefix at all; it gets `model.`.
+//! (`module.`), torch.compile (`_orig_mod.`), PEFT (`base_model.model.`), and a model inside another one (`model.`).
+//! The tensors of a model that was saved without its head have no prefix; `model.` is added.
 
 use super::shard::SourceTensor;
 use std::collections::HashSet;
@@ -37,7 +37,7 @@ pub(super) fn remove_prefix<'a>(
         (prefix.starts_with(before)).then(|| "lm_head.weight".to_owned())
     };
     let mut changed = false;
-    // never give two tensors the same name
+    // two tensors must not get the same name
     let known: HashSet<String> = tensors.iter().map(|t| t.name.clone()).collect();
     for name in tensors.iter_mut().map(|t| &mut t.name).chain(unused) {
         if let Some(new) = head(name).or_else(|| renamed(name)).filter(|new| !known.contains(new)) {

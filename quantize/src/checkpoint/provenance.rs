@@ -10,7 +10,7 @@ use std::time::SystemTime;
 /// Limit on a `.metadata` file, which has three short lines.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// The known origin of a checkpoint; everything may be missing.
+/// The known origin of a checkpoint. Every field can be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
     /// `owner/name` on the Hub.

@@ -1,4 +1,4 @@
-//! Recognizes checkpoints that are already quantized or hold an unmerged LoRA adapter. Without this, the errors would
+//! Recognizes checkpoints that are already quantized or contain an unmerged LoRA adapter. Otherwise the error would
 //! only name an unknown type or tensor.
 
 use super::config::ConfigExtras;
@@ -9,7 +9,7 @@ use std::path::Path;
 /// How to fix it.
 pub(super) const FIX: &str =
     "start from the model's unquantized weights, or dequantize it (model.dequantize() of Transformers) and save that";
-/// Suffixes of the tensors that quantizers store beside a weight.
+/// Suffixes of the tensors that quantizers store in addition to a weight.
 const PARTS: [&str; 11] = [
     ".qweight",
     ".qzeros",

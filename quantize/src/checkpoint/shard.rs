@@ -10,7 +10,8 @@ use std::sync::Arc;
 /// How to fix a damaged `.bin` file.
 pub(super) const DAMAGED: &str = "the file is damaged or truncated: download it again";
 
-/// Whether the tensor is in old exports and no loader uses it: llama.cpp computes the rotary frequencies itself.
+/// Returns whether the tensor `source` is in old exports and no loader uses it: llama.cpp computes the rotary
+/// frequencies itself.
 pub(crate) fn is_unused_tensor(source: &str) -> bool {
     [".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias"].iter().any(|end| source.ends_with(end))
 }
@@ -46,7 +47,7 @@ impl Shard {
         self.len() == 0
     }
 
-    /// Fills `buf` from `offset`. An error says "cannot `doing`".
+    /// Fills `buf` from `offset`. The error text is "cannot `doing`".
     pub(crate) fn read(&self, buf: &mut [u8], offset: u64, doing: &str) -> Result<()> {
         self.bytes.read_exact_at(buf, offset).map_err(|err| Error::io(&self.path, doing, &err))
     }

@@ -1,5 +1,5 @@
-//! Handles an output matrix (`lm_head.weight`) in a checkpoint with `tie_word_embeddings: true`. Transformers 5 and
-//! llama.cpp keep it if it differs from the embedding; a copy of the embedding is left out.
+//! Handles an output matrix (`lm_head.weight`) in a checkpoint with `tie_word_embeddings: true`. As in Transformers 5
+//! and llama.cpp, it is used if it differs from the embedding; a copy of the embedding is omitted.
 
 use super::config::Config;
 use super::shard::{Shard, SourceTensor};

@@ -105,7 +105,7 @@ impl Tokenizer {
     }
 }
 
-/// Checks that no two tokens have the same text, on which llama.cpp aborts.
+/// Checks that no two tokens have the same text: llama.cpp would abort.
 fn check_unique(path: &Path, tokens: &[Token]) -> Result<()> {
     let mut seen = HashSet::new();
     match tokens.iter().position(|t| !seen.insert(t.text.as_str())) {

@@ -1,5 +1,5 @@
-//! [`WeightFiles`], the abstraction over the weight files of a local and of a remote checkpoint, with the local
-//! implementation. The remote one is in `streaming/remote.rs`.
+//! [`WeightFiles`], the trait of the weight files of local and remote checkpoints, and its implementation for a local
+//! folder. The implementation for remote files is in `streaming/remote.rs`.
 
 use super::provenance::Provenance;
 use crate::byte_source::{ByteSource, FileOnDisk};
@@ -16,13 +16,13 @@ pub trait WeightFiles {
     /// [`Error`] when the folder cannot be read.
     fn names(&self) -> Result<Vec<String>>;
 
-    /// Opens the file `name`; `path` is its path in errors.
+    /// Opens the file `name`; errors name it `path`.
     ///
     /// # Errors
     /// [`Error`] when the file does not exist or cannot be read.
     fn open(&self, name: &str, path: &Path) -> Result<Arc<dyn ByteSource>>;
 
-    /// Returns what is known of the origin of the files `names`.
+    /// Returns the known origin of the files `names`.
     ///
     /// # Errors
     /// [`Error`] when a file with that information cannot be read.

@@ -25,7 +25,7 @@ pub struct WeightFormat {
     pub suffix: &'static str,
 }
 
-/// All formats, in order of preference: safetensors cannot hold anything but tensors.
+/// All formats, in order of preference. safetensors is first because it can contain only tensors.
 pub const WEIGHT_FORMATS: [WeightFormat; 2] = [
     WeightFormat {
         container: Container::Safetensors,

@@ -91,7 +91,7 @@ pub(crate) fn open_weights(
     open_unlisted(dir, &names, open, notes)
 }
 
-/// Opens shards without an index; each tensor must be in one of them only.
+/// Opens shards without an index; each tensor must be in exactly one shard.
 fn open_unlisted(
     dir: &Path,
     names: &[&str],

@@ -59,7 +59,7 @@ pub(crate) struct ChunkConverter<'a> {
     pub(super) written: AtomicU64,
     /// Highest chunk that was started.
     started: AtomicUsize,
-    /// Whether a thread beside the workers failed.
+    /// Whether a thread of [`Self::run_alongside`] failed.
     broken: AtomicBool,
 }
 
@@ -110,7 +110,7 @@ impl<'a> ChunkConverter<'a> {
         })
     }
 
-    /// Runs `work` in a thread beside the workers. An error or panic of it stops them.
+    /// Runs `work` on the current thread, which is not a worker. An error or panic in `work` stops the workers.
     pub(super) fn run_alongside(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let died = |_| Err(Error::new(Code::Engine, &self.source.dir, "a thread died", "report this"));
         let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(died);
@@ -125,7 +125,7 @@ impl<'a> ChunkConverter<'a> {
         (from.shard, from.offset.saturating_add(tensor.source_bytes / tensor.n_rows().max(1) * chunk.first_row))
     }
 
-    /// Returns an error when the observer cancels or a thread beside the workers failed.
+    /// Returns an error when the observer cancels or a thread of [`Self::run_alongside`] failed.
     fn check_cancelled(&self) -> Result<()> {
         if self.broken.load(Ordering::Relaxed) || self.observer.cancelled() {
             let what = self.chunk_source.cancel_message();

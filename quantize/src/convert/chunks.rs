@@ -11,7 +11,7 @@ pub(crate) const CHUNK_WEIGHTS: u64 = 1 << 19;
 /// A run of rows of one tensor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk {
-    /// Index into [`Plan::tensors`].
+    /// Index of the tensor in [`Plan::tensors`].
     pub(crate) tensor: usize,
     pub(crate) first_row: u64,
     pub(crate) rows: u64,

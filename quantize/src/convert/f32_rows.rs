@@ -9,7 +9,7 @@ use crate::llama_tensors::{Layout, rotary_source_row};
 use crate::plan::PlannedTensor;
 use llama_ext::GgmlType;
 
-/// Reads rows; it keeps the buffers of a thread, which grow to the largest chunk.
+/// Reads rows. It owns the buffers of one thread, which grow to the size of the largest chunk.
 #[derive(Debug, Default)]
 pub(crate) struct RowReader {
     bytes: Vec<u8>,
@@ -74,8 +74,8 @@ impl RowReader {
     }
 }
 
-/// Returns the largest magnitude; infinity or NaN if there is one. Works at memory speed: without their sign, the bits
-/// of floats are in the order of their magnitudes, with infinity and NaN last.
+/// Returns the largest magnitude; infinity or NaN if a weight is. It compares integers, which is as fast as the memory:
+/// without the sign bit, the bits of floats are ordered like their magnitudes, with infinity and NaN last.
 pub(crate) fn largest(weights: &[f32]) -> f32 {
     f32::from_bits(weights.iter().fold(0, |most, w| most.max(w.to_bits() & !SIGN)))
 }
@@ -83,7 +83,7 @@ pub(crate) fn largest(weights: &[f32]) -> f32 {
 /// The sign bit of an f32.
 const SIGN: u32 = 1 << 31;
 
-/// Returns the index of the first NaN or infinity. The position is searched only if there is one.
+/// Returns the index of the first NaN or infinity; `None` if all weights are finite.
 pub(crate) fn first_not_finite(weights: &[f32]) -> Option<usize> {
     if largest(weights).is_finite() { None } else { weights.iter().position(|w| !w.is_finite()) }
 }

@@ -35,11 +35,13 @@ use storage_crc::StorageCrcs;
 /// Bytes written between two fsyncs.
 const FLUSH: u64 = 128 << 20;
 
-/// Writes all outputs of `plan`. They are renamed to their final names when all are complete and on disk; after an
-/// error or a cancellation before that, there is no output. If the SHA-256 of a weight file is known, it is verified.
+/// Converts `source` to all outputs of `plan`. The outputs get their final names when all of them are complete and on
+/// disk; after an earlier error or cancellation there is no output. If the SHA-256 of a weight file is known, it is
+/// verified.
 ///
 /// # Errors
-/// [`Error`] naming the file and tensor.
+/// [`Error`] naming the file and tensor, for example [`Code::DiskFull`], [`Code::OutputExists`], [`Code::Sha256`] or
+/// [`Code::Interrupted`].
 pub fn convert(source: &Checkpoint, plan: &Plan, options: ConvertOptions, observer: &dyn Observer) -> Result<Report> {
     space::check(plan.outputs.iter().map(|o| (o.path.as_path(), o.len)))?;
     let mut outputs = Vec::with_capacity(plan.outputs.len());
@@ -73,7 +75,7 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: ConvertOptions, observ
         let defect = || Error::new(Code::Engine, &source.dir, "a thread died", "report this");
         let alongside =
             [flusher, hasher].map(|thread| thread.map_or(Ok(()), |t| t.join().unwrap_or_else(|_| Err(defect()))));
-        // an error of these threads stopped the workers, so it takes precedence
+        // an error of these threads has stopped the workers, so it is reported first
         alongside.into_iter().collect::<Result<()>>().and(worked)
     })?;
     crcs.check()?;
@@ -104,8 +106,8 @@ fn flush_while_converting(outputs: &[Output], written: &AtomicU64, done: &Atomic
     Ok(())
 }
 
-/// Returns an upper estimate of the memory of a conversion in bytes: four buffers for each thread (source bytes, f32,
-/// reordered f32, blocks), the headers, and the program itself.
+/// Returns an upper estimate of the memory of a conversion in bytes: for each thread four buffers of one chunk (source
+/// bytes, f32, reordered f32, blocks), at 4 bytes per weight each; twice the headers; and 32 MiB for the program.
 #[must_use]
 pub fn memory_needed(plan: &Plan, threads: NonZeroUsize) -> u64 {
     let weights = |t: &PlannedTensor| t.n_per_row().saturating_mul(rows_per_chunk(t, plan.head_dim).min(t.n_rows()));

@@ -5,11 +5,11 @@ use std::num::NonZeroUsize;
 /// Options of a conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvertOptions {
-    /// Threads that convert, the caller included.
+    /// Number of threads that convert, including the caller's.
     pub threads: NonZeroUsize,
-    /// Replaces outputs that exist.
+    /// Whether existing outputs are replaced; otherwise they are an error.
     pub replace: bool,
-    /// Quantizes with ggml's code: slower, same bytes.
+    /// Whether ggml's code quantizes: it is slower and gives the same bytes.
     pub reference_kernels: bool,
 }
 

@@ -1,12 +1,13 @@
-//! Finds weights that were lost in quantization. f16 ends at 65504, so a large weight, or the scale of its block, can
-//! become infinite; in the quantizers' sums of squares a very large one can overflow and end in a scale of zero.
-//! llama-quantize only checks the scales of finished tensors (`ggml_validate_row_data`).
+//! Finds weights that were lost in quantization. The largest f16 is 65504, so a large weight, or the scale of its
+//! block, can become infinite. A very large weight can also overflow the quantizers' sums of squares, which gives a
+//! scale of zero. llama-quantize only checks the scales of finished tensors (`ggml_validate_row_data`).
 
 use llama_ext::{GgmlType, blocks};
 use std::ops::Range;
 
-/// Magnitude above all weights of real models. Blocks with larger weights are compared with them; below, no sum in a
-/// quantizer can overflow ([`crate::Imatrix`] bounds the other factor).
+/// A magnitude that no weight of a real model reaches. Only blocks with larger weights are dequantized and compared.
+/// With smaller weights, no sum in a quantizer can overflow ([`crate::Imatrix`] limits the importance, the other
+/// factor).
 const LARGE: f32 = 1e4;
 
 /// Quantized rows.
@@ -18,8 +19,9 @@ pub(crate) struct QuantizedRows<'a> {
     pub(crate) importance: Option<&'a [f32]>,
 }
 
-/// Returns the index of a weight that was lost between `weights` and `quantized`: the largest of the block or, if that
-/// is small, of the row, over which some quantizers sum. `largest` is the largest magnitude in `weights`.
+/// Returns the index of a weight in `weights` that `quantized` has lost: the largest weight of the bad block or, if
+/// that is small, of its row, because some quantizers sum over the row. `largest` is the largest magnitude in
+/// `weights`.
 pub(crate) fn find_lost(quantized: &QuantizedRows<'_>, weights: &[f32], largest: f32) -> Option<usize> {
     let size = quantized.ggml_type.block_size();
     let block = bad_scale(quantized.ggml_type, quantized.bytes)
@@ -49,7 +51,7 @@ fn bad_scale(ggml_type: GgmlType, bytes: &[u8]) -> Option<usize> {
     if any { halves.iter().position(|half| is_bad(*half)) } else { None }
 }
 
-/// Returns the first block with large weights whose error is at least that of zeros.
+/// Returns the first block with large weights whose error is at least as large as that of a block of zeros.
 fn worse_than_zeros(quantized: &QuantizedRows<'_>, weights: &[f32]) -> Option<usize> {
     let size = quantized.ggml_type.block_size();
     if size == 1 {
@@ -103,7 +105,7 @@ mod tests {
         }
     }
 
-    /// Weights that only F32 and BF16 can represent: single ones, and whole blocks of them.
+    /// Single weights, and whole blocks of weights, that only F32 and BF16 can represent.
     #[test]
     fn finds_lost_weights_in_every_type_with_both_kernels() {
         let importance: Vec<f32> = wave(256).iter().map(|w| w.abs() + 0.01).collect();

@@ -1,6 +1,6 @@
 //! Reads the bytes of rows of a tensor. A contiguous tensor is one read. For a view (transposed, or a slice of
-//! columns), spans are read along the dimension with the smaller stride, and the elements are copied out of them. Spans
-//! have a limit, so memory stays bounded; the operating system's cache makes repeated reads affordable.
+//! columns), spans are read along the dimension with the smaller stride, and the elements are copied out of them. The
+//! length of a span is limited, which bounds the memory; repeated reads come from the operating system's cache.
 
 use crate::checkpoint::{Shard, SourceTensor};
 use crate::error::{Code, Error, Result};
@@ -65,7 +65,7 @@ struct Dimension {
     to: u64,
 }
 
-/// Reads a view; `row` and `column` are its strides.
+/// Reads a view; `row` and `column` are its strides in elements.
 fn gather(
     shard: &Shard,
     read: &ReadAt<'_>,

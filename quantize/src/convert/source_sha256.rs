@@ -1,6 +1,6 @@
 //! Checks the SHA-256s of local weight files, where they are known (the shared Hugging Face cache names files by them).
 //! One thread hashes them in file order during the conversion. It stays close to the read position of the workers, so
-//! that the disk reads each byte once and the other reader finds it in the page cache.
+//! that each byte is read from the disk once and the second read finds it in the page cache.
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -25,7 +25,7 @@ pub(crate) struct SourceHashes<'a> {
     expected: Vec<(usize, &'a str)>,
     /// Index of the next file in `expected`.
     next: AtomicUsize,
-    /// Whether the conversion failed, so that hashing is pointless.
+    /// Whether the conversion failed, so that hashing can stop.
     stopped: AtomicBool,
 }
 
@@ -45,8 +45,8 @@ impl<'a> SourceHashes<'a> {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Hashes file after file beside the workers, until `done` is set; the current file is then finished. `place`
-    /// returns the read position of the workers (shard and offset).
+    /// Hashes one file after the other, in parallel with the workers, until `done` is set; the current file is then
+    /// finished. `place` returns the read position of the workers (shard and offset).
     ///
     /// # Errors
     /// [`Code::Sha256`] when a file has another SHA-256.
@@ -124,7 +124,7 @@ impl<'a> SourceHashes<'a> {
 
 /// Why a file is not hashed to its end.
 enum Ended {
-    /// There will be no output.
+    /// The conversion failed, so there will be no output.
     Stopped,
     Failed(Error),
 }

@@ -73,7 +73,7 @@ impl<'a> HeaderReader<'a> {
         let have = self.start.saturating_add(to_u64(self.buffer.len()));
         if self.at < self.start || end > have {
             let fill = n.max(BLOCK.min(self.len.saturating_sub(self.at)));
-            // free the old block first
+            // free the old block before allocating the new one
             self.buffer = Vec::new();
             self.buffer.resize(usize::try_from(fill).unwrap_or(0), 0);
             read_exact_at(self.file, &mut self.buffer, self.at)

@@ -7,7 +7,7 @@ pub const VERSION: u32 = 3;
 /// Default alignment of tensor data, used without `general.alignment`.
 pub const ALIGNMENT: u64 = 32;
 
-/// Returns the next multiple of `alignment`; `None` when it overflows.
+/// Returns `offset` rounded up to a multiple of `alignment` (both in bytes); `None` when it overflows.
 #[must_use]
 pub fn align(offset: u64, alignment: u64) -> Option<u64> {
     offset.checked_next_multiple_of(alignment)

@@ -5,7 +5,7 @@
 //! u64 length and UTF-8 bytes; tensor data starts at the next multiple of the alignment and each tensor at one of its
 //! own.
 
-// All numbers come from a file, which could provoke overflows and invalid indices.
+// All numbers come from an untrusted file, so arithmetic and indexing must be checked.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
 mod header_reader;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// A tensor of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Name.
+    /// Name in the file.
     pub name: String,
     /// Dimensions in ggml's order: row length first.
     pub dims: Vec<u64>,
@@ -50,7 +50,8 @@ impl Gguf {
     ///
     /// # Errors
     /// [`crate::Code::Gguf`] with the offset of the first invalid value, [`crate::Code::GgufType`] for a tensor type
-    /// that the linked ggml does not know, [`crate::Code::NotFound`] and others for the file.
+    /// that the linked ggml does not know, [`crate::Code::NotFound`] and other codes when the file cannot be opened or
+    /// read.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, len) = open_regular(path)?;
         let mut head = HeaderReader::new(path, &file, len);
@@ -83,13 +84,14 @@ impl Gguf {
         Ok(Self { path: path.to_owned(), file, len, pairs, tensors, data, alignment })
     }
 
-    /// Returns the end of the last tensor, from the start of the file.
+    /// Returns the offset behind the last tensor, in bytes from the start of the file.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.tensors.last().map_or(self.data, |t| t.offset.saturating_add(t.bytes))
     }
 
-    /// Returns number (from 1) and count for a part of a split file; `None` for a file that is not split.
+    /// Returns (number from 1, count) of a part of a split file; `None` for a file that is not split. Keys: `split.no`,
+    /// `split.count`.
     ///
     /// # Errors
     /// A message about the invalid key.
@@ -131,7 +133,7 @@ impl Gguf {
         self.tensors.iter().fold(0, |n: u64, t| n.saturating_add(t.n_weights()))
     }
 
-    /// Returns the bytes of all tensors.
+    /// Returns the length of all tensors in bytes, without padding.
     #[must_use]
     pub fn tensor_bytes(&self) -> u64 {
         self.tensors.iter().fold(0, |n: u64, t| n.saturating_add(t.bytes))

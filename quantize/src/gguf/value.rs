@@ -1,4 +1,5 @@
-//! Metadata values with their exact types. Tools compare types, so a u32 differs from an i32.
+//! Metadata values with their exact types: a u32 and an i32 of the same number are different values, because tools
+//! compare types.
 
 use std::fmt;
 
@@ -51,12 +52,12 @@ impl Raw {
         (whole && sound).then_some(Self { element, width, bytes })
     }
 
-    /// Returns the elements.
+    /// Returns the decoded elements.
     pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
         self.bytes.chunks_exact(self.width).filter_map(|bytes| number(self.element, bytes))
     }
 
-    /// Returns the encoded elements.
+    /// Returns the elements as they are encoded in the file, little-endian.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -200,7 +201,7 @@ const fn type_name(id: u32) -> &'static str {
     }
 }
 
-/// Formats the value for reading; of arrays only the first elements.
+/// Formats the value for people to read; only the first elements of an array.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,7 +8,7 @@ use llama_ext::GgmlType;
 /// A tensor in the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry<'a> {
-    /// Name.
+    /// Name in the file.
     pub name: &'a str,
     /// Dimensions in ggml's order: row length first.
     pub dims: &'a [u64],
@@ -18,7 +18,8 @@ pub struct TensorEntry<'a> {
     pub offset: u64,
 }
 
-/// Returns the header of a file with these key-value pairs and tensors, padded to the start of the tensor data.
+/// Returns the header of a GGUF file (version 3, little-endian) with these key-value pairs and tensors, in this order,
+/// padded with zeros to a multiple of [`ALIGNMENT`].
 #[must_use]
 pub fn encode_header(pairs: &[(String, Value)], tensors: &[TensorEntry<'_>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 << 20);

@@ -6,7 +6,7 @@ use half::slice::HalfFloatSliceExt;
 /// Weights converted at a time.
 const AT_ONCE: usize = 64;
 
-/// f16 of any number of weights.
+/// Converts any number of weights to f16.
 pub(super) fn f16(src: &[f32], dst: &mut [u8]) {
     let mut chunk = [f16::ZERO; AT_ONCE];
     for (src, dst) in src.chunks(AT_ONCE).zip(dst.chunks_mut(2 * AT_ONCE)) {

@@ -13,10 +13,11 @@ pub(super) type Lanes<S> = f32x16<S>;
 /// 1.5 × 2²³: adding it to a float rounds the float to the nearest integer, ties to even.
 const NO_FRACTION: f32 = 12_582_912.0;
 
-/// The largest magnitude that the addition of [`NO_FRACTION`] rounds; beyond it ggml's integers wrap.
+/// The largest magnitude that the addition of [`NO_FRACTION`] rounds correctly; ggml's integers wrap beyond it.
 pub(super) const ROUNDED_UP_TO: f32 = 4_194_303.0;
 
-/// [`LANES`] blocks of `N` weights and their importance. In the last group the last block replaces missing ones.
+/// [`LANES`] blocks of `N` weights and their importance. If the last group has fewer blocks, the last block is
+/// repeated.
 pub(super) struct Group<'a, const N: usize> {
     /// The number of the first block.
     pub(super) first: usize,
@@ -24,7 +25,7 @@ pub(super) struct Group<'a, const N: usize> {
     pub(super) importance: Option<[&'a [f32; N]; LANES]>,
 }
 
-/// Calls `each` with every group of blocks of `src` and the blocks of `dst` (`BYTES` long) for them.
+/// Calls `each` with every group of blocks of `src`, and with the blocks of `dst` (of `BYTES` bytes each) to write.
 #[inline(always)]
 pub(super) fn groups<const N: usize, const BYTES: usize>(
     src: &[f32],

@@ -14,7 +14,7 @@ use fearless_simd::{Simd, i32x16};
 /// Weights in a block.
 pub(super) const BLOCK: usize = 32;
 
-/// The largest float below 0.5. Added before truncation, it rounds to nearest, and halves away from zero.
+/// The largest float below 0.5. Adding it before truncation rounds to nearest, with halves away from zero.
 const BELOW_HALF: f32 = 0.499_999_97;
 
 /// The two halves of a block.
@@ -106,7 +106,7 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    /// Takes one level for each weight.
+    /// Collects one level for each weight.
     #[inline(always)]
     pub(super) fn of(levels: &[u8; BLOCK]) -> Self {
         let mut all = Self { levels: [[0; 16]; 2], fifth: 0 };
@@ -140,10 +140,10 @@ fn symmetric<S: Simd>(simd: S, x: Block<S>, top: i8) -> ([u8; 2], Levels) {
 /// Quantizes to levels above the minimum.
 #[inline(always)]
 fn from_minimum<S: Simd>(simd: S, x: Block<S>, top: i32) -> ([u8; 2], [u8; 2], Levels) {
-    // the first of equal minima decides the sign of a stored zero
+    // if several weights equal the minimum (0 and -0), the first decides the sign of a stored zero
     let min = first(x, x[0].min(x[1]).reduce_min(), x);
     let max = x[0].max(x[1]).reduce_max();
-    // a scale of zero has no sign
+    // a stored scale of zero is always +0
     let d = if max > min { (max - min) / top as f32 } else { 0.0 };
     (half(d).0, half(min).0, levels(simd, d, top, |inverse, half| (x[half] - min) * inverse + 0.5))
 }
@@ -156,8 +156,8 @@ fn first<S: Simd>(at: Block<S>, value: f32, x: Block<S>) -> f32 {
     x[place / 16 % 2][place % 16]
 }
 
-/// Returns the inverse of a scale; zero for a scale of zero and for one whose inverse is infinite, where ggml's levels
-/// are zero.
+/// Returns the inverse of a scale. Returns zero if the scale is zero or its inverse is infinite, because ggml's levels
+/// are zero then.
 #[inline(always)]
 fn inverse(d: f32) -> f32 {
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };

@@ -1,10 +1,10 @@
 //! Quantizes f32 rows to blocks: the same bytes as ggml's quantizers, several times faster.
 //!
 //! ggml quantizes one sub-block after another, although they are independent. Here sixteen blocks are quantized side by
-//! side, one per SIMD lane, and every lane does ggml's arithmetic in ggml's order: IEEE multiplication and addition,
-//! never fused, never reordered. So the bytes equal ggml's on x86-64, whatever the instruction set, which is chosen at
-//! run time (`fearless_simd`; no `unsafe` here). On other architectures a compiler may fuse ggml's products, unless it
-//! is built as in `vendor/cmake`.
+//! side, one per SIMD lane. Every lane does ggml's arithmetic in ggml's order: IEEE multiplication and addition, never
+//! fused, never reordered. So on x86-64 the bytes equal ggml's for every instruction set (`fearless_simd` chooses it at
+//! run time, without `unsafe` here). On other architectures the compiler may fuse ggml's products, unless ggml is built
+//! as in `vendor/cmake`.
 //!
 //! | file | contents |
 //! |---|---|
@@ -15,8 +15,8 @@
 //! | `legacy`, `legacy_imatrix` | q8_0, q4_0, q4_1, q5_0, q5_1 without and with an imatrix |
 //! | `q2`, `q3`, `q4_q5`, `q6`, `iq4`, `f16` | one family of formats each |
 //!
-//! ggml quantizes f32 and bf16; its code works at memory speed. NaN and infinity, which are rejected elsewhere, give
-//! meaningless blocks that can differ from ggml's.
+//! f32 and bf16 have no kernel here: ggml's code for them is limited by the memory only. NaN and infinity, which
+//! `convert/` rejects, give meaningless blocks that can differ from ggml's.
 
 mod f16;
 mod iq4;
@@ -34,10 +34,13 @@ mod superblock_scales;
 use fearless_simd::{Level, Simd, dispatch};
 use llama_ext::{Error, GgmlType};
 
-/// Quantizes whole rows of `n_per_row` weights into `dst`. `importance` weights the error of each column.
+/// Quantizes `src` (rows × `n_per_row` f32, row by row) to the type `to` into `dst` (rows × [`GgmlType::row_bytes`]
+/// bytes). `importance` (`n_per_row` values, the same for every row) weights the squared error of each column. The
+/// blocks are those of ggml's `quantize_*` functions (ggml-quants.c).
 ///
 /// # Errors
-/// Those of [`reference()`].
+/// [`Error::Block`] or [`Error::Length`] when the lengths do not match each other, [`Error::Type`] when the type needs
+/// an importance matrix and `importance` is `None`, or cannot be quantized.
 pub fn quantize(
     to: GgmlType,
     src: &[f32],
@@ -54,10 +57,10 @@ pub fn quantize(
     reference(to, src, n_per_row, importance, dst)
 }
 
-/// Like [`quantize`], with ggml's code.
+/// Like [`quantize`], but with ggml's code: slower, same bytes.
 ///
 /// # Errors
-/// [`Error`] when the lengths do not match.
+/// Those of [`quantize`].
 pub fn reference(
     to: GgmlType,
     src: &[f32],
@@ -68,7 +71,7 @@ pub fn reference(
     llama_ext::quantize_rows(to, src, n_per_row, importance, dst)
 }
 
-/// Quantizes with the kernels of this module; false if there is none for the type.
+/// Quantizes with the kernels of this module; returns false if it has no kernel for the type.
 #[inline(always)]
 fn ours<S: Simd>(simd: S, to: GgmlType, src: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) -> bool {
     match (to, importance) {
@@ -102,7 +105,7 @@ mod tests {
     use fearless_simd::{Level, Simd};
     use llama_ext::GgmlType;
 
-    /// Pseudo-random weights; every 256 have another magnitude, and one in 97 is an outlier.
+    /// Returns pseudo-random weights. Each run of 256 has its own magnitude, and one weight in 97 is an outlier.
     fn weights(n: usize) -> Vec<f32> {
         let mut state = 12345u32;
         let one = |i: usize| {
@@ -129,7 +132,8 @@ mod tests {
         }
     }
 
-    /// Forces the vectors of each instruction set; the compiler may still use that of the build.
+    /// Forces the vector width of each instruction set. The compiler may still use any instruction that the build
+    /// allows.
     #[test]
     fn every_instruction_set_gives_the_same_bytes() {
         let level = Level::new();

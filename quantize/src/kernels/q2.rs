@@ -55,7 +55,7 @@ fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u
         let (min, minima) = fifteenths(best.map(|best| best.min[lane]));
         let mut bytes = [0; SUB_BLOCKS];
         for (byte, (number, min)) in bytes.iter_mut().zip(numbers.into_iter().zip(minima)) {
-            // a negative scale spills into the minimum, as in ggml
+            // as in ggml, the upper bits of a negative scale change the bits of the minimum
             *byte = number as u8 | (min << 4) as u8;
         }
         store(group.weights[lane], block, &best, UNWEIGHTED, lane, &Scales { factors: [scale, min], bytes });

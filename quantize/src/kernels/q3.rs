@@ -18,7 +18,7 @@ const SUPER_BLOCK: usize = 256;
 const SUB_BLOCK: usize = 16;
 const SUB_BLOCKS: usize = SUPER_BLOCK / SUB_BLOCK;
 const BYTES: usize = 110;
-/// Levels go from -4 to 3, scales from -32 to 31.
+/// Levels are -4 to 3, scales are -32 to 31.
 const TOP: i32 = 4;
 const TOP_SCALE: i32 = 32;
 
@@ -120,7 +120,7 @@ fn refined<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK]) -> (Lanes<S>, [Lanes<S>;
     (is_tiny.select(zero, sum_l2.simd_gt(zero).select(sum_lx / sum_l2, zero)), levels)
 }
 
-/// Quantizes with an imatrix: the scales are searched like the weights.
+/// Quantizes with an imatrix: the same search finds the levels and then the stored scales.
 #[inline(always)]
 fn weighted<S: Simd>(
     simd: S,

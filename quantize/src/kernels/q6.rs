@@ -16,7 +16,7 @@ const SUPER_BLOCK: usize = 256;
 const SUB_BLOCK: usize = 16;
 const SUB_BLOCKS: usize = SUPER_BLOCK / SUB_BLOCK;
 const BYTES: usize = 210;
-/// Levels go from -32 to 31.
+/// Levels are -32 to 31.
 const TOP: i32 = 32;
 
 /// q6_K of whole super-blocks.

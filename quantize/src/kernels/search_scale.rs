@@ -33,7 +33,7 @@ impl<S: Simd> Best<S> {
     }
 }
 
-/// Finds the best scale for weights `x` with importance `w`; levels go from -`top` to `top` - 1.
+/// Finds the best scale for weights `x` with importance `w`; levels are -`top` to `top` - 1.
 #[inline(always)]
 pub(super) fn search<S: Simd, const N: usize>(simd: S, x: &[Lanes<S>; N], w: &[Lanes<S>; N], top: i32) -> Best<S> {
     let zero = Lanes::splat(simd, 0.0);
@@ -65,8 +65,8 @@ pub(super) fn search<S: Simd, const N: usize>(simd: S, x: &[Lanes<S>; N], w: &[L
     Best { scale: is_tiny.select(zero, scale), inverse: is_tiny.select(zero, inverse) }
 }
 
-/// Returns the two sums of the least-squares fit. The largest level before clamping is `top` + 0.9, in the range of the
-/// fast rounding. Lanes of tiny weights divide by zero, and the caller drops their results.
+/// Returns the two sums of the least-squares fit. Before clamping, levels are at most `top` + 0.9, which the fast
+/// rounding supports. Lanes of tiny weights divide by zero; the caller ignores their results.
 #[inline(always)]
 fn sums<S: Simd, const N: usize>(
     x: &[Lanes<S>; N],

@@ -1,8 +1,8 @@
 //! Search for the scale and the minimum with the least weighted error (q2_K, q4_K, q5_K; q4_1 and q5_1 with an
 //! imatrix), for one sub-block of every lane. The callers store them.
 //!
-//! As in ggml, the best minimum so far influences the candidates of later steps. The order of all sums is ggml's too;
-//! with another order some blocks would differ.
+//! As in ggml, the best minimum so far influences the candidates of later steps. All sums have ggml's order too,
+//! because another order would change some blocks.
 
 use super::lanes::{Lanes, ROUNDED_UP_TO, nearest, nearest_int, rounded};
 use fearless_simd::prelude::*;
@@ -15,7 +15,7 @@ pub(super) struct Search {
     pub(super) from: f32,
     pub(super) by: f32,
     pub(super) steps: u8,
-    /// Whether the error is the absolute difference instead of its square.
+    /// Whether the error is the absolute difference; otherwise it is its square.
     pub(super) distance: bool,
     /// Whether out-of-range levels saturate after the first grid (ggml's search with an imatrix) instead of wrapping.
     pub(super) saturate: bool,
@@ -30,7 +30,7 @@ pub(super) struct Best<S: Simd> {
     /// The levels of the best grid are `inverse` × (weight − `base`); they are used when the stored scale is zero.
     inverse: Lanes<S>,
     base: Lanes<S>,
-    /// 1 where a step beat the first grid.
+    /// 1 in lanes where a step has a smaller error than the first grid, else 0.
     stepped: Lanes<S>,
 }
 
@@ -41,7 +41,8 @@ impl<S: Simd> Best<S> {
         Self { scale: zero, min: zero, inverse: zero, base: zero, stepped: zero }
     }
 
-    /// Writes the levels of the search for one lane. ggml keeps them where the stored scale rounds to zero.
+    /// Writes the levels of the search for one lane. Like ggml, the callers use them where the stored scale rounds to
+    /// zero.
     #[inline(always)]
     pub(super) fn levels(&self, search: Search, lane: usize, weights: &[f32], levels: &mut [u8]) {
         let (inverse, base) = (self.inverse[lane], self.base[lane]);
@@ -133,7 +134,7 @@ pub(super) fn search<S: Simd, const N: usize>(
 /// The treatment of values outside the range of rounding by addition.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beyond {
-    /// There are none; true except for broken or denormal weights.
+    /// There are none. This is the normal case: only huge or denormal weights lead to the others.
     Never,
     Wraps,
     Saturates,

@@ -1,5 +1,5 @@
-//! Fits the scales of a super-block with an imatrix: integers times one factor, found by a search and then by changing
-//! one integer at a time while the error decreases. All lanes at once, in ggml's order.
+//! Fits the scales of a super-block with an imatrix: integers times one factor. A search finds both; then one integer
+//! at a time is changed while the error decreases. All lanes are fitted at once, in ggml's order.
 
 use super::lanes::{LANES, Lanes, nearest, rounded};
 use fearless_simd::prelude::*;
@@ -34,7 +34,7 @@ pub(super) fn fit<S: Simd, const N: usize>(
     let scale = 1.0 / inverse;
     let mut best = zero;
     for (&x, &w) in values.iter().zip(w) {
-        // like ggml, do not clamp the first candidate, and use the byte that it is stored in
+        // like ggml, do not clamp the first candidate, and use its value after it is stored in a byte
         let diff = x - scale * byte(nearest(inverse * x)).to_float::<Lanes<S>>();
         best += w * diff * diff;
     }

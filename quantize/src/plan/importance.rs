@@ -6,9 +6,9 @@ use crate::error::{Code, Error, Result};
 use crate::quantize_options::QuantizeOptions;
 use std::path::Path;
 
-/// Returns the importance of the columns of each tensor. As in llama-quantize, a tensor without an entry is quantized
-/// without importance. An entry of another length, except for the embedding, or an imatrix without any matching entry
-/// is of another model, which is an error.
+/// Returns the importance of the columns for each tensor. As in llama-quantize, a tensor without an entry is quantized
+/// without importance. It is an error if an entry has another length (except for the embedding) or if no entry matches:
+/// the imatrix then belongs to another model.
 pub(super) fn importance(
     source: &Checkpoint,
     tensors: &[PlannedTensor],
@@ -42,7 +42,7 @@ pub(super) fn notes(tensors: &[PlannedTensor], options: &QuantizeOptions) -> Vec
     let mut notes = Vec::new();
     let matrices: Vec<&str> = tensors.iter().filter(|t| t.dims.len() > 1).map(|t| t.name.as_str()).collect();
     if let Some(imatrix) = &options.imatrix {
-        // llama-imatrix collects nothing for the embedding, and for the output only when asked to
+        // llama-imatrix collects nothing for the embedding, and for the output matrix only with --process-output
         let expected = matrices.iter().filter(|name| !matches!(**name, "token_embd.weight" | "output.weight"));
         let without: Vec<&str> = expected.copied().filter(|name| !imatrix.entries.contains_key(*name)).collect();
         if !without.is_empty() {
@@ -62,7 +62,7 @@ pub(super) fn notes(tensors: &[PlannedTensor], options: &QuantizeOptions) -> Vec
         }
     }
     for (pattern, ggml_type) in &options.overrides {
-        // invalid patterns were errors when the types were chosen
+        // invalid patterns were rejected when the types were chosen
         if llama_ext::pattern_finds(pattern, &matrices).is_ok_and(|found| found == 0) {
             notes.push(format!("the pattern '{pattern}' of type {ggml_type} finds no matrix, so it changes nothing"));
         }

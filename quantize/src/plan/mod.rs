@@ -34,7 +34,7 @@ pub struct OutputPlan {
     pub sizes: Vec<u64>,
     /// Length of the whole file in bytes.
     pub len: u64,
-    /// All bytes before the tensor data.
+    /// The encoded header: all bytes before the tensor data, with padding.
     pub(crate) header: Vec<u8>,
 }
 
@@ -47,7 +47,7 @@ pub struct Plan {
     pub outputs: Vec<OutputPlan>,
     /// Parameters: weights in all tensors.
     pub n_params: u64,
-    /// Bytes of weights to read.
+    /// Bytes of weights to read from the source.
     pub source_bytes: u64,
     /// Names of the tensors of the checkpoint that are left out.
     pub skipped: Vec<String>,
@@ -55,7 +55,7 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// Rows of one attention head.
     pub(crate) head_dim: u32,
-    /// Importance of each column, for each of [`Plan::tensors`] with an entry in the imatrix.
+    /// Importance of each column, for each of [`Plan::tensors`]; `None` for a tensor without an entry in the imatrix.
     pub(crate) importance: Vec<Option<Vec<f32>>>,
 }
 
@@ -63,7 +63,8 @@ impl Plan {
     /// Plans the conversion of `source` into one file for each (type, path).
     ///
     /// # Errors
-    /// [`Error`] when the tensors do not match the configuration, or a type does not fit their rows.
+    /// [`Error`] when the tensors do not match the configuration, a type cannot store their rows, the imatrix is of
+    /// another model, or the paths contradict each other.
     pub fn new(source: &Checkpoint, outputs: &[(Ftype, PathBuf)], options: &QuantizeOptions) -> Result<Self> {
         check_request(source, outputs)?;
         let (tensors, skipped) = match_tensors(source)?;
@@ -175,7 +176,7 @@ fn choose_types(
     llama_ext::tensor_types(&llama_tensors::model_shape(&source.config), rules, &described)
 }
 
-/// The error for a failure of llama.cpp's choice. With --tensor-type the pattern is to blame; otherwise it is a bug.
+/// The error for a failure of llama.cpp's choice. With --tensor-type the cause is the pattern; without it, a bug.
 fn type_error(path: &Path, err: &llama_ext::Error, options: &QuantizeOptions) -> Error {
     let (code, fix) = match options.overrides.is_empty() {
         true => (Code::Engine, "report this with the model's config.json"),

@@ -11,7 +11,7 @@ pub struct PlannedTensor {
     pub dims: Vec<u64>,
     /// Index into [`crate::checkpoint::Checkpoint::tensors`].
     pub source: usize,
-    /// Bytes in the checkpoint.
+    /// Length in the checkpoint in bytes.
     pub source_bytes: u64,
     /// Row order.
     pub(crate) layout: Layout,

@@ -10,12 +10,13 @@ pub struct NoSpace {
     pub free: u64,
 }
 
-/// Bytes that this user may still write to the disk of `path`, which exists. `None` when the system does not know.
+/// Returns the bytes that this user can still write to the disk of the existing `path`; `None` when the system does not
+/// report them.
 #[must_use]
 pub fn free_space(path: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
-        // A file system that does not know reports no blocks at all.
+        // A file system that cannot report free space reports zero blocks in total.
         let disk = rustix::fs::statvfs(path).ok().filter(|disk| disk.f_blocks > 0)?;
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
@@ -26,7 +27,8 @@ pub fn free_space(path: &Path) -> Option<u64> {
     }
 }
 
-/// A number that tells disks apart: the device that holds `path`. `None` when there is no such path, or no such number.
+/// Returns the device number of the existing `path`, which differs between disks (`st_dev`); `None` when `path` does
+/// not exist, or on Windows.
 #[must_use]
 pub fn device(path: &Path) -> Option<u64> {
     #[cfg(unix)]
@@ -41,29 +43,30 @@ pub fn device(path: &Path) -> Option<u64> {
     }
 }
 
-/// Bytes on disk that a file takes: fewer than its length when it has holes. Its length where the system does not tell.
+/// Returns the bytes on disk that a file occupies: fewer than its length when it has holes. On Windows, its length.
 #[must_use]
 pub fn allocated(about: &Metadata) -> u64 {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
-        // In units of 512 bytes, whatever the block size of the file system (stat(2)).
+        // The unit is always 512 bytes, also for other block sizes of the file system (stat(2)).
         about.blocks().saturating_mul(512)
     }
     #[cfg(not(unix))]
     about.len()
 }
 
-/// Reserves `len` bytes for `file`, where the system can (Linux); elsewhere does nothing.
+/// Reserves `len` bytes of disk space for `file` on Linux; does nothing elsewhere.
 ///
 /// # Errors
-/// [`NoSpace`] when the disk or the user's quota is too small. A file system that cannot reserve is no error.
+/// [`NoSpace`] when the disk or the user's quota is too small. It is not an error when the file system cannot reserve
+/// space.
 pub fn reserve(file: &File, len: u64) -> Result<(), NoSpace> {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
         use rustix::io::Errno;
-        // Any other error: the file system cannot reserve (NFS, some FUSE), but takes the writes.
+        // Ignore other errors: the file system cannot reserve space (NFS, some FUSE), but writing still works.
         if let Err(Errno::NOSPC | Errno::DQUOT) = fallocate(file, FallocateFlags::empty(), 0, len) {
             let free = fstatvfs(file).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
             return Err(NoSpace { free });

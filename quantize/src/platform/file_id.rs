@@ -1,9 +1,9 @@
-//! Which file a path leads to: device and inode.
+//! The identity of a file: device and inode.
 
 use std::fs::{File, Metadata};
 use std::path::Path;
 
-/// The file's inode: its number in its file system, which stays when the file is renamed. `None` where there is none.
+/// Returns the inode number, which does not change when the file is renamed; `None` on Windows.
 #[must_use]
 pub fn inode(about: &Metadata) -> Option<u64> {
     #[cfg(unix)]
@@ -18,7 +18,7 @@ pub fn inode(about: &Metadata) -> Option<u64> {
     }
 }
 
-/// How many names (hard links) the file has; 1 where the system does not tell.
+/// Returns the number of hard links (names) of the file; 1 on Windows.
 #[must_use]
 pub fn links(about: &Metadata) -> u64 {
     #[cfg(unix)]
@@ -33,11 +33,11 @@ pub fn links(about: &Metadata) -> u64 {
     }
 }
 
-/// Returns whether `path` still leads to the open `file`: another process may have deleted or replaced it. Always true
-/// on Windows, where an open file cannot be deleted.
+/// Returns whether `path` is still the path of the open `file`: another process may have deleted or replaced it. Always
+/// true on Windows, where an open file cannot be deleted.
 ///
 /// # Errors
-/// The system's error, but for a path that no longer exists.
+/// The system's error. A `path` that no longer exists is not an error.
 pub fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
     #[cfg(unix)]
     {

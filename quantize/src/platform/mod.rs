@@ -1,6 +1,6 @@
-//! All code about files that differs between operating systems. Each function works everywhere; where a system lacks a
-//! feature, the documentation of the function says what happens instead. The program's own `platform/` has the same role
-//! for processes: signals, memory limits, CPU affinity and the terminal.
+//! All code about files that differs between operating systems. Each function works everywhere; the function's
+//! documentation describes the behaviour on systems that lack a feature. The program's own `platform/` has the same
+//! role for processes: signals, memory limits, CPU affinity and the terminal.
 
 mod disk;
 mod file_id;

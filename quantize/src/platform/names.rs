@@ -1,9 +1,10 @@
-//! Names in folders: rename, link, and make them durable.
+//! Renames and links files, and makes their names durable.
 
 use std::io;
 use std::path::Path;
 
-/// Renames `from` to `to`, which must not exist. The system checks and renames in one step where it can.
+/// Renames `from` to `to`, which must not exist. On Linux and macOS the check and the rename are one step, if the file
+/// system supports it.
 ///
 /// # Errors
 /// `AlreadyExists` when `to` exists, or the system's error.
@@ -13,7 +14,7 @@ pub fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         use rustix::io::Errno;
         match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            // This file system cannot.
+            // This file system has no atomic check.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
             done => return Ok(done?),
         }
@@ -28,7 +29,7 @@ pub fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
 /// file systems, and for a folder that may be written but not read.
 ///
 /// # Errors
-/// The system's error, when it can flush a folder and failed.
+/// The system's error, if the file system can flush a folder and failed.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -43,8 +44,8 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns whether `err` says that the file system cannot do this at all (as opposed to: it failed). Lustre without
-/// `-o flock`, NFS without its lock service and some FUSE file systems report such errors for locks.
+/// Returns whether `err` means that the file system does not support the operation, and not that the operation failed.
+/// Lustre without `-o flock`, NFS without its lock service and some FUSE file systems report such errors for locks.
 #[must_use]
 pub fn is_unsupported(err: &io::Error) -> bool {
     #[cfg(unix)]
@@ -60,8 +61,8 @@ pub fn is_unsupported(err: &io::Error) -> bool {
     }
 }
 
-/// Creates the symbolic link `link` to the file `to`. Where the system does not permit links (Windows without developer
-/// mode), copies the file.
+/// Creates the symbolic link `link` to the file `to`, which is relative to the folder of `link`. Where the system does
+/// not permit links (Windows without developer mode), copies the file instead.
 ///
 /// # Errors
 /// The system's error.

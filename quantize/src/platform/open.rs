@@ -1,21 +1,21 @@
-//! How files are opened and created.
+//! Opens files safely and creates temporary files.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use tempfile::NamedTempFile;
 
-/// Who may read a new file.
+/// The permissions of a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Its owner alone (0600). On Windows: as the folder says.
+    /// Only the owner can read and write it (0600). On Windows, the folder's permissions apply.
     Owner,
-    /// Everybody whom the umask admits (0666), as for any new file.
+    /// 0666 without the bits of the umask, as for any new file.
     Umask,
 }
 
 impl Mode {
-    /// The permission bits.
+    /// Returns the permission bits, before the umask is applied.
     #[must_use]
     pub const fn bits(self) -> u32 {
         match self {
@@ -25,7 +25,7 @@ impl Mode {
     }
 }
 
-/// Opens `path` for reading. Does not wait for a writer when `path` is a pipe.
+/// Opens `path` for reading. Does not block when `path` is a pipe without a writer.
 ///
 /// # Errors
 /// The system's error.
@@ -40,7 +40,7 @@ pub fn for_reading(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes `options` refuse a symbolic link, and not wait when the path is a pipe. Does nothing on Windows.
+/// Makes opening with `options` fail for a symbolic link and not block for a pipe. Does nothing on Windows.
 pub fn deny_links(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     {
@@ -51,7 +51,7 @@ pub fn deny_links(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Creates a temporary file in `folder`, named `.tulu-quant-….tmp`.
+/// Creates a temporary file in `folder`, named `.tulu-quant-….tmp`. It is deleted when the value is dropped.
 ///
 /// # Errors
 /// The system's error.

@@ -1,9 +1,9 @@
-//! Text of paths that need not be UTF-8.
+//! Operations on text in paths, which may not be valid UTF-8.
 
 use std::ffi::{OsStr, OsString};
 
-/// Splits `text` at the last byte that equals `separator` (an ASCII character), which belongs to neither part. On Windows,
-/// text that is not Unicode is not split.
+/// Splits `text` at the last byte that equals `separator` (an ASCII character), which is in neither part; `None` if
+/// there is no such byte. On Windows, text that is not Unicode is not split.
 #[must_use]
 pub fn split_at_last(text: &OsStr, separator: u8) -> Option<(&OsStr, &OsStr)> {
     #[cfg(unix)]
@@ -20,7 +20,7 @@ pub fn split_at_last(text: &OsStr, separator: u8) -> Option<(&OsStr, &OsStr)> {
     }
 }
 
-/// `text` with every `from` replaced by `to`. On Windows, text that is not Unicode stays as it is.
+/// Returns `text` with every `from` replaced by `to`. On Windows, text that is not Unicode is returned unchanged.
 #[must_use]
 pub fn replace(text: &OsStr, from: &str, to: &str) -> OsString {
     #[cfg(unix)]

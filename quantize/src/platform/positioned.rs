@@ -1,4 +1,4 @@
-//! Reads and writes at an offset, without moving a file cursor: several threads share one open file.
+//! Reads and writes at an offset, so that several threads can share one open file.
 
 use std::fs::File;
 use std::io;

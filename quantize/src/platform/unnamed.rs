@@ -1,12 +1,12 @@
-//! Files without a name (Linux, `O_TMPFILE`): a process that is killed while it writes one leaves nothing behind.
+//! Unnamed files (`O_TMPFILE` on Linux): the system deletes them when the process is killed.
 
 use super::Mode;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Creates a file without a name on the file system of `folder`. `None` where that is impossible: on other systems, on a
-/// file system that cannot (NFS, some FUSE), and without `/proc`, through which [`name`] finds the file.
+/// Creates an unnamed file on the file system of `folder`. `None` where that is impossible: on other systems than
+/// Linux, on file systems without support for it (NFS, some FUSE), and without `/proc`, which [`name`] needs.
 #[must_use]
 pub fn create_unnamed(folder: &Path, mode: Mode) -> Option<File> {
     #[cfg(target_os = "linux")]
@@ -14,7 +14,7 @@ pub fn create_unnamed(folder: &Path, mode: Mode) -> Option<File> {
         use rustix::fs::{CWD, OFlags, openat};
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = File::from(openat(CWD, folder, flags, rustix::fs::Mode::from_bits_truncate(mode.bits())).ok()?);
-        // A chroot or a hardened container may lack /proc.
+        // A chroot or a hardened container may have no /proc.
         std::fs::metadata(proc_path(&file)).is_ok().then_some(file)
     }
     #[cfg(not(target_os = "linux"))]
@@ -24,7 +24,7 @@ pub fn create_unnamed(folder: &Path, mode: Mode) -> Option<File> {
     }
 }
 
-/// Gives a file of [`create_unnamed`] the name `path` in `folder`.
+/// Links the file of [`create_unnamed`] to `path`, which is in `folder`.
 ///
 /// # Errors
 /// `AlreadyExists` when `path` exists and `replace` is false, or the system's error.
@@ -39,7 +39,8 @@ pub fn name(file: &File, folder: &Path, path: &Path, replace: bool) -> io::Resul
         if !replace {
             return Ok(link(path)?);
         }
-        // A link never replaces a file, so the file gets a temporary name first. Killed processes may have left some.
+        // A link cannot replace a file, so link to a temporary name first, then rename. Killed processes may have left
+        // such names.
         let prefix = format!(".tulu-quant-{}-{}", std::process::id(), file.as_raw_fd());
         let mut names = (0..MAX_TEMPORARY_NAMES).map(|number| folder.join(format!("{prefix}-{number}.tmp")));
         let temporary = names.find_map(|temporary| match link(&temporary) {
@@ -56,11 +57,11 @@ pub fn name(file: &File, folder: &Path, path: &Path, replace: bool) -> io::Resul
     }
 }
 
-/// How many temporary names [`name`] tries.
+/// Maximum number of temporary names that [`name`] tries.
 #[cfg(target_os = "linux")]
 const MAX_TEMPORARY_NAMES: u32 = 1000;
 
-/// The path of an open file in /proc, whether the file has a name or not.
+/// Returns the path of an open file in /proc, which unnamed files have too.
 #[cfg(target_os = "linux")]
 fn proc_path(file: &File) -> String {
     use std::os::fd::AsRawFd as _;

@@ -17,10 +17,10 @@ pub(super) struct RunningChecksum {
 }
 
 impl RunningChecksum {
-    /// Adds the next bytes of `shard`, which are at `span`.
+    /// Adds the next bytes of `shard`, at the offsets `span`.
     ///
     /// # Errors
-    /// [`Code::ZipCrc`] when a storage ends within them and its CRC-32 is wrong.
+    /// [`Code::ZipCrc`] when a storage ends in these bytes and its CRC-32 is wrong.
     pub(super) fn update(&mut self, shard: &Shard, span: Range<u64>, bytes: &[u8]) -> Result<()> {
         self.sha256.update(bytes);
         let first = shard.crcs.partition_point(|storage| storage.offset + storage.len <= span.start);
@@ -42,7 +42,7 @@ impl RunningChecksum {
         Ok(())
     }
 
-    /// Compares with the expected `sha256`, after all bytes of `shard`.
+    /// Compares the SHA-256 with the expected `sha256`, after all bytes of `shard` were added.
     ///
     /// # Errors
     /// [`Code::Sha256`] when it differs.
@@ -61,7 +61,7 @@ impl RunningChecksum {
         (hex(&self.sha256.serialize()), self.crc)
     }
 
-    /// Restores what [`Self::save`] returned; `None` when it is invalid.
+    /// Restores the state that [`Self::save`] returned; `None` when it is invalid.
     pub(super) fn restore(state: &str, crc: u32) -> Option<Self> {
         let bytes = unhex(state)?;
         let state = SerializedState::<Sha256>::try_from(bytes.as_slice()).ok()?;

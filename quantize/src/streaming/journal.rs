@@ -19,7 +19,7 @@ use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Limit on the length of the journal, above that of any model.
+/// Limit on the length of the journal; the journal of every real model is shorter.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// The point from which a run resumes: everything before `segment` is complete and on disk.
@@ -52,9 +52,9 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal at `path` for a conversion of `name` into the partial files `parts`. A journal of
-    /// another conversion (`identity`) or a damaged one is restarted, and the partial files that it names are deleted,
-    /// with a note.
+    /// Opens or creates the journal at `path` for a conversion of `name` into the partial files `parts`. If the journal
+    /// is damaged or of another conversion (another `identity`), it is restarted, the partial files that it names are
+    /// deleted, and a note is added.
     pub(super) fn open(
         path: &Path,
         identity: &str,
@@ -94,14 +94,14 @@ impl Journal {
         matches!(self.state, JournalState::Renaming(_))
     }
 
-    /// Empties the journal.
+    /// Restarts the journal: only its first line, which identifies the conversion, remains.
     pub(super) fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).map_err(|err| self.failed(&err))?;
         self.state = JournalState::Empty;
         self.write_line(&self.head.clone())
     }
 
-    /// Records that everything before `point`, `arrived` bytes, is complete and on disk.
+    /// Records that everything before `point` (`arrived` bytes) is complete and on disk.
     pub(super) fn append_point(&mut self, point: ResumePoint, arrived: u64) -> Result<()> {
         let (sha256, crc) = point.checksum.save();
         // `arrived` is only informational
@@ -217,7 +217,8 @@ fn parse_state(value: &Value) -> Option<JournalState> {
     Some(JournalState::At(ResumePoint { segment, checksum }))
 }
 
-/// Opens and locks the file. If it was deleted in between, the lock is useless, so the path is checked afterwards.
+/// Opens and locks the file. Then checks that the path is still this file, because another process may have deleted it
+/// before the lock was taken.
 fn lock(path: &Path, name: &str) -> Result<File> {
     let io = |err: &std::io::Error| {
         let fix = "choose a folder that can be written with -o";
@@ -247,8 +248,8 @@ fn key(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Returns a hash of everything that must be equal to resume: the files, their segments, and all that decides the bytes
-/// of the outputs.
+/// Returns a hash of everything that must be equal to resume: the files, their segments, and everything that the bytes
+/// of the outputs depend on.
 pub(super) fn identity(source: &Checkpoint, plan: &Plan, remote: &RemoteCheckpoint, segments: &Segments) -> String {
     let mut hash = Sha256::new();
     let mut put = |bytes: &[u8]| {

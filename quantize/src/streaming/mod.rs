@@ -6,10 +6,10 @@
 //!  the program)   chunks       memory
 //! ```
 //!
-//! Each segment is fetched once and used for both hashing and conversion. Headers and directories, which decide where
-//! tensors are, are read earlier, by `Checkpoint::open_with`; later they are compared with the hashed bytes. The
+//! Each segment is fetched once and used for both hashing and conversion. `Checkpoint::open_with` has read the headers
+//! and directories, which contain the positions of the tensors; they are compared with the hashed bytes later. The
 //! journal records the segments that are complete and on disk, so that the next run resumes there. The outputs get
-//! their final names when the SHA-256 of every file is verified.
+//! their final names after the SHA-256 of every file was verified.
 //!
 //! Threads: the caller and `threads` − 1 workers, `connections` downloads, one for hashing, one for the journal.
 
@@ -42,21 +42,21 @@ use std::time::{Duration, Instant};
 /// Options of a streaming conversion.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
-    /// Path of the journal, beside the outputs; must be unique for each set of outputs.
+    /// Path of the journal, in the folder of the outputs. Each set of outputs needs its own.
     pub journal: PathBuf,
-    /// Parallel requests.
+    /// Number of parallel requests.
     pub connections: NonZeroUsize,
     /// Approximate bytes per request.
     pub segment_bytes: u64,
-    /// Most bytes of segments in memory.
+    /// Maximum bytes of segments in memory.
     pub buffer_bytes: u64,
-    /// Approximate bytes between journal entries. While data arrives, an entry is also written every two seconds.
+    /// Approximate bytes between journal entries. During a download, an entry is also written every two seconds.
     pub entry_bytes: u64,
 }
 
 impl StreamOptions {
-    /// Returns options for `total` bytes of weights: segments of some MiB for a real model, smaller ones for a small
-    /// model, so that there are enough points to resume from.
+    /// Returns options for `total` bytes of weights, with eight connections: segments of 8 MiB for a real model, and
+    /// smaller ones (at least 256 KiB) for a small model, so that it has enough resume points.
     #[must_use]
     pub fn for_size(total: u64, journal: PathBuf) -> Self {
         let segment_bytes = (total / 256).clamp(256 << 10, 8 << 20);
@@ -70,29 +70,30 @@ impl StreamOptions {
     }
 }
 
-/// Longest time between journal entries.
+/// Maximum time between journal entries.
 const ENTRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Returns the memory for segments in bytes, in addition to [`crate::memory_needed`].
+/// Returns the memory for segments in bytes. A streaming conversion needs it in addition to [`crate::memory_needed`].
 #[must_use]
 pub fn stream_memory(stream: &StreamOptions) -> u64 {
     stream.buffer_bytes + stream.segment_bytes
 }
 
-/// Whether [`convert_streaming`] can convert the checkpoint: false if a tensor is a non-contiguous view, or if tensors
-/// share so large a storage that a segment would exceed 64 MiB.
+/// Returns whether [`convert_streaming`] can convert the checkpoint: false if a tensor is a non-contiguous view, or if
+/// a segment would exceed 64 MiB because tensors share a large storage.
 #[must_use]
 pub fn can_stream(source: &Checkpoint, plan: &Plan, stream: &StreamOptions) -> bool {
     let chunks = convert::chunks(source, plan, None);
     Segments::split(source, plan, &chunks, stream.segment_bytes).is_some()
 }
 
-/// Converts like [`crate::convert()`], with the weights of `remote`, with which `source` was opened. Resumes from the
-/// journal of an interrupted run.
+/// Converts like [`crate::convert()`], but downloads the weights of `remote`, with which `source` was opened. Resumes
+/// an interrupted run from its journal.
 ///
 /// # Errors
 /// [`Error`] naming the file and tensor; [`Code::Sha256`] when a file does not have the listed SHA-256, [`Code::Fetch`]
-/// from the [`RangeSource`], [`Code::Locked`] when another process uses the journal.
+/// from the [`RangeSource`], [`Code::Locked`] when another process uses the journal, [`Code::Interrupted`] after a
+/// cancellation.
 pub fn convert_streaming(
     source: &Checkpoint,
     plan: &Plan,
@@ -124,8 +125,8 @@ pub fn convert_streaming(
     result
 }
 
-/// Returns the paths of the partial files. They contain a tag for the set of outputs, so that conversions to different
-/// sets do not overwrite each other's partial files.
+/// Returns the paths of the partial files. With several outputs they contain a tag for the set of outputs, so that
+/// conversions to different sets do not overwrite each other's partial files.
 fn partial_files(plan: &Plan) -> Vec<PathBuf> {
     let mut names: Vec<_> = plan.outputs.iter().map(|o| o.path.as_os_str().as_encoded_bytes()).collect();
     names.sort_unstable();
@@ -148,7 +149,7 @@ struct StreamingConversion<'a> {
 }
 
 impl StreamingConversion<'_> {
-    /// Runs or resumes the conversion through to the final rename.
+    /// Runs or resumes the conversion, until the outputs have their final names.
     fn run(&self, journal: &mut Journal) -> Result<Report> {
         let replace = self.options.replace;
         if journal.is_renaming() && !self.all_outputs_present(journal) {
@@ -176,8 +177,8 @@ impl StreamingConversion<'_> {
         self.plan.outputs.iter().zip(self.partial_files.iter().map(PathBuf::as_path))
     }
 
-    /// Whether all outputs are complete on disk, under their final names or as partial files. Inode numbers, where
-    /// there are any, show that it is not an older output with the same name and length.
+    /// Returns whether all outputs are complete on disk, under their final names or as partial files. Inode numbers
+    /// (where the system has them) exclude an older output with the same name and length.
     fn all_outputs_present(&self, journal: &Journal) -> bool {
         self.planned().all(|(o, part)| {
             let has = |path: &Path| {
@@ -230,7 +231,7 @@ impl StreamingConversion<'_> {
         let converter =
             ChunkConverter::new(self.source, self.plan, outputs, self.chunks, &buffer, self.options, self.observer);
         let worked = std::thread::scope(|scope| {
-            // ends the threads, also on an early return
+            // its drop ends the threads, also on an early return
             let _closed = buffer.close_on_drop();
             let start = std::thread::Builder::new;
             let cannot = |err: std::io::Error| Error::thread(&self.source.dir, &err);
@@ -283,8 +284,8 @@ impl StreamingConversion<'_> {
         }
     }
 
-    /// After an error in the bytes of a file, which the transfer may have damaged, moves the journal back to the file's
-    /// start, so that the next run downloads it again.
+    /// Moves the journal back to the start of a file whose bytes are wrong, so that the next run downloads the file
+    /// again: the transfer may have damaged it.
     fn rewind_file(&self, err: &Error, journal: &mut Journal) {
         if !matches!(err.code, Code::Sha256 | Code::TensorValue | Code::ZipCrc) {
             return;

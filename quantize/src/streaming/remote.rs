@@ -1,5 +1,5 @@
-//! Remote weight files: their names, lengths and hashes are known, their bytes are fetched by range. The readers of
-//! `checkpoint/` read headers and directories through this module; weights come through `segment_buffer`.
+//! Remote weight files: names, lengths and hashes are known, and bytes are fetched by range. The readers in
+//! `checkpoint/` read headers and directories through this module; weights are read through `segment_buffer`.
 
 use crate::byte_source::ByteSource;
 use crate::checkpoint::{Provenance, WeightFiles};
@@ -14,16 +14,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Fetches byte ranges of files. Implementations handle retries, redirects and credentials.
 pub trait RangeSource: fmt::Debug + Send + Sync {
-    /// Passes the bytes `range` of the file `name` to `sink`, in order and each once. Returns as soon as `sink` fails.
-    /// Called from several threads.
+    /// Passes the bytes `range` of the file `name` to `sink`, in order and each byte once. Returns as soon as `sink`
+    /// fails. Several threads call it at the same time.
     ///
     /// # Errors
-    /// [`Code::Fetch`], or the error of `sink`.
+    /// [`Code::Fetch`] ([`Error::fetch`]), or the error of `sink`.
     fn fetch(&self, name: &str, range: Range<u64>, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
 }
 
 impl Error {
-    /// The error of a [`RangeSource`] that cannot fetch the file `name`.
+    /// Returns the error [`Code::Fetch`] of a [`RangeSource`] that cannot fetch the file `name`. `what` is the problem,
+    /// a predicate whose subject is the file; `fix` is how to fix it.
     #[must_use]
     pub fn fetch(name: &str, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::new(Code::Fetch, Path::new(name), what, fix)
@@ -33,7 +34,7 @@ impl Error {
 /// A weight file in the server's listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteFile {
-    /// File name.
+    /// Name of the file in the repository.
     pub name: String,
     /// Length in bytes.
     pub len: u64,
@@ -90,7 +91,7 @@ impl WeightFiles for RemoteCheckpoint {
 
 /// Threads of [`ByteSource::prefetch`].
 const PREFETCH_THREADS: usize = 8;
-/// Ranges closer than this, in bytes, are joined into one request.
+/// Ranges with a gap of at most this many bytes are joined into one request. Also the minimum length of a request.
 const JOIN_DISTANCE: u64 = 4 << 10;
 
 /// Sparse reader of a remote file; it caches the ranges that it fetched.
@@ -109,7 +110,7 @@ impl RemoteReader {
         (self.file.len / 64).clamp(8 << 10, 256 << 10)
     }
 
-    /// Fills `buf` from the cache; false if no cached range has all of it.
+    /// Fills `buf` from the cache; returns false if no cached range contains all of its bytes.
     fn copy(&self, buf: &mut [u8], offset: u64) -> bool {
         let Ok(cached) = self.cached.lock() else { return false };
         let Some((first, parts)) = cached.range(..=offset).next_back() else { return false };
@@ -126,7 +127,7 @@ impl RemoteReader {
             Ok(())
         })?;
         if let Ok(mut cached) = self.cached.lock() {
-            // keep all ranges: everything that was read is compared with the hashed bytes later
+            // keep all ranges, because they are compared with the hashed bytes later
             let parts = cached.entry(range.start).or_default();
             let is_new = |part: &Vec<u8>| !part.starts_with(&bytes);
             if parts.iter().all(is_new) {

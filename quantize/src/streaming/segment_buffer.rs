@@ -1,7 +1,7 @@
 //! Bounded prefetch buffer of segments between the download threads, the hashing thread and the workers.
 //!
-//! It cannot deadlock: segments are reserved in order, so the first unfinished segment is always in the buffer, and no
-//! thread that works on it waits for a later one.
+//! Why there is no deadlock: segments are reserved in order, so the first unfinished segment is always in the buffer,
+//! and no thread that works on it waits for a later segment.
 
 use super::checksum::RunningChecksum;
 use super::journal::ResumePoint;
@@ -25,7 +25,7 @@ pub(super) struct SegmentBuffer<'a> {
     source: &'a Checkpoint,
     segments: &'a Segments,
     observer: &'a dyn Observer,
-    /// Most bytes in memory.
+    /// Maximum bytes of segments in memory.
     capacity: u64,
     state: Mutex<State>,
     changed: Condvar,
@@ -42,12 +42,12 @@ struct State {
     entries: VecDeque<Entry>,
     /// Bytes of all entries.
     held: u64,
-    /// Memory of finished segments, for reuse. New allocations would spread over the allocator's arenas and double the
-    /// memory of the process.
+    /// Buffers of finished segments, for reuse. With new allocations, the allocator's arenas would double the memory of
+    /// the process.
     free_buffers: Vec<Vec<u8>>,
     /// The error that stopped everything; the first one is kept.
     stopped: Option<Error>,
-    /// Whether the conversion is over.
+    /// Whether the conversion has ended.
     closed: bool,
 }
 
@@ -82,7 +82,7 @@ impl<'a> SegmentBuffer<'a> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // a thread that panics calls `stop`, and the state is consistent after each step
+        // ignore poisoning: a thread that panics calls `stop`, and the state is consistent after each step
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,7 +96,7 @@ impl<'a> SegmentBuffer<'a> {
         self.changed.notify_all();
     }
 
-    /// Ends the download and hashing threads.
+    /// Makes the download and hashing threads end.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
@@ -301,8 +301,8 @@ impl<'a> SegmentBuffer<'a> {
     }
 }
 
-/// Compares the bytes of a segment with those that were read when the file was opened: the header or directory decides
-/// where tensors are, so it must be the one whose SHA-256 is verified.
+/// Compares the bytes of a segment with the bytes that were read when the file was opened. The positions of the tensors
+/// come from these bytes (the header or directory), so they must be covered by the SHA-256.
 ///
 /// # Errors
 /// [`Code::Sha256`] when they differ: one of the two downloads was wrong.

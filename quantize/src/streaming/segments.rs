@@ -6,7 +6,8 @@ use crate::convert::Chunk;
 use crate::plan::Plan;
 use std::ops::Range;
 
-/// Longest segment in bytes. Tensors that share a storage are in one segment, because they need the same bytes.
+/// Longest segment in bytes. Tensors that share a storage are in one segment, because they are converted from the same
+/// bytes.
 const MAX_SEGMENT: u64 = 64 << 20;
 
 /// Limit on the number of segments, because the lengths come from a server. Real files have some thousands.
@@ -108,7 +109,7 @@ impl Segments {
         self.0.partition_point(|s| s.shard < shard)
     }
 
-    /// Returns the first chunk in segment `number` or later.
+    /// Returns the first chunk that is in segment `number` or a later one.
     pub(super) fn first_chunk(&self, number: usize) -> usize {
         self.0
             .get(number)

@@ -1,10 +1,10 @@
-//! The error of a file's weights against the reference, block by block.
+//! Compares a file's weights with the reference, block by block.
 //!
-//! The error of a whole tensor hides damage: with 8 % of its blocks zeroed, its relative RMSE is only 0.3. So every 256
-//! weights of a row are checked. The normal error depends on the weights (one outlier can increase the error of its
-//! block tenfold), so a block with a large error is quantized again from the reference, and the file's error may be
-//! twice that error. With an importance matrix, which moves error to unimportant columns, the limit is four times that
-//! error plus 0.25.
+//! The error of a whole tensor hides damage: if 8 % of its blocks are zeros, its relative RMSE is only 0.3. So blocks
+//! of 256 weights are checked. The normal error depends on the weights (one outlier can increase the error of its block
+//! tenfold), so for a block with a large error the reference is quantized again; the file's error may be at most twice
+//! the error of this result. With an importance matrix, which moves errors to unimportant columns, the limit is four
+//! times the error of this result plus 0.25.
 
 use crate::kernels;
 use llama_ext::GgmlType;
@@ -12,7 +12,7 @@ use llama_ext::GgmlType;
 /// Weights that are compared together: a super-block.
 pub(super) const BLOCK: usize = 256;
 
-/// Relative RMSE of a block that has lost its weights; it is 1 for zeros.
+/// Minimum relative RMSE of a block that has lost its weights. A block of zeros has 1.
 const ALL_LOST: f64 = 0.95;
 
 /// The relative RMSE (RMSE / root mean square) of normally distributed weights in a type, measured with ggml's kernels
@@ -132,7 +132,7 @@ fn check_block(file: &[f32], source: &[f32], errors: ErrorSums, between: StoredT
         return None;
     }
     if let (Some(a), Some(b)) = (rounding(between.file), rounding(between.source)) {
-        // the source is exact, or a GGUF file that was rounded too
+        // the source is exact, or it is a GGUF file, whose weights were rounded too
         let off = |(a_value, b_value): &(&f32, &f32)| {
             let (part, step) = (a.0 + b.0, a.1 + b.1);
             let too_large = (**a_value - **b_value).abs() > part * b_value.abs() + step;

@@ -1,5 +1,5 @@
 //! Checks a checkpoint folder: every weight must be finite, and every storage of a `.bin` file must have its CRC-32.
-//! Opening the folder has checked its structure; the program hashes the files.
+//! [`Checkpoint::open`] has checked the structure; the program computes the SHA-256s.
 
 use crate::checkpoint::Checkpoint;
 use crate::convert::f32_rows::RowReader;
@@ -21,7 +21,7 @@ pub struct FileCheck {
     pub path: PathBuf,
     /// Length in bytes.
     pub bytes: u64,
-    /// Problems: the first one in each tensor or storage.
+    /// Problems: the first of each tensor and storage.
     pub problems: Vec<String>,
 }
 

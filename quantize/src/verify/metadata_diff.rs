@@ -3,7 +3,8 @@
 use crate::gguf::{Array, Value};
 use std::collections::{HashMap, HashSet};
 
-/// Whether the key changes what the model computes. Names, licences, sampling, provenance and the mix of types do not.
+/// Whether the key changes the model's computation. Names, licences, sampling defaults, provenance and the mix of types
+/// do not change it.
 fn is_compared(key: &str) -> bool {
     match key.split_once('.') {
         Some(("general", rest)) => matches!(rest, "architecture" | "type" | "quantization_version"),
@@ -13,7 +14,8 @@ fn is_compared(key: &str) -> bool {
     }
 }
 
-/// Whether `value` is llama.cpp's default for a missing `key`.
+/// Whether a missing `key` has the same effect as `value`: `value` is llama.cpp's default, or llama.cpp does not need
+/// the key.
 fn is_default(key: &str, value: &Value, all: &[(String, Value)]) -> bool {
     let number = |key: &str| all.iter().find(|(k, _)| k == key).and_then(|(_, value)| value.as_u64());
     let heads = number("llama.attention.head_count");
@@ -54,7 +56,7 @@ pub(super) fn differences(file: &[(String, Value)], source: &[(String, Value)]) 
             (Some(a), None) if !is_default(key, a, file) => {
                 all.push(format!("{key} is {}, the source has no such key", short(&a.to_string())));
             }
-            // files of other programs do not have this program's keys
+            // files that other programs wrote do not have this program's keys
             (None, Some(b)) if !is_default(key, b, source) && !key.starts_with("tulu_quant.") => {
                 all.push(format!("{key} is missing, the source has {}", short(&b.to_string())));
             }

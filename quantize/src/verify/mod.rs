@@ -1,8 +1,9 @@
 //! Checks GGUF files and checkpoint folders.
 //!
-//! A GGUF file is read once: [`Gguf::open`] checks the header; here every block's scale and every weight is checked,
-//! the tensors are compared with those that the header asks for, and the SHA-256 is computed. With a [`Reference`], the
-//! error of each block (`block_error`) and the metadata are compared too. `checkpoint` checks checkpoint folders.
+//! A GGUF file is read once. [`Gguf::open`] has checked the header; this module checks every block's scale and every
+//! weight, compares the tensors with those that the header's numbers require, and computes the SHA-256. With a
+//! [`Reference`], the error of each block (`block_error`) and the metadata are compared too. `checkpoint` checks
+//! checkpoint folders.
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
@@ -41,7 +42,7 @@ pub struct Verdict {
     pub tensors: Vec<Check>,
     /// Problems of the file as a whole.
     pub problems: Vec<String>,
-    /// Warnings, and what could not be checked.
+    /// Warnings, including checks that were not possible.
     pub notes: Vec<String>,
 }
 
@@ -53,11 +54,12 @@ impl Verdict {
     }
 }
 
-/// Reads `file` once on `threads` threads, and hashes and checks it. With a reference, also compares the weights and
-/// the metadata.
+/// Reads `file` once on `threads` threads, checks it and computes its SHA-256. With a reference (`against`), also
+/// compares the weights and the metadata.
 ///
 /// # Errors
-/// [`Error`] when a file cannot be read, or the observer cancels. Problems of the contents are in the [`Verdict`].
+/// [`Error`] when a file cannot be read, or the observer cancels. Problems of the contents are no errors: they are in
+/// the [`Verdict`].
 pub fn verify(
     file: &Gguf,
     against: Option<&Reference>,

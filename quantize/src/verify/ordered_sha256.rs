@@ -5,10 +5,10 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Most spans that wait for an earlier one.
+/// Maximum number of spans that wait for an earlier one.
 const MAX_WAITING: usize = 32;
 
-/// Hashes spans in order, whatever the order in which they are added.
+/// Hashes spans in the order of their numbers; they can be added in any order.
 pub(super) struct OrderedSha256 {
     state: Mutex<State>,
     moved: Condvar,
@@ -32,14 +32,15 @@ impl OrderedSha256 {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds span number `number`. Blocks while too many spans wait for an earlier one; the earliest never blocks.
+    /// Adds span number `number`. Blocks while too many spans wait for an earlier one; adding the earliest never
+    /// blocks.
     pub(super) fn add(&self, number: usize, bytes: Vec<u8>) {
         let mut state = self.lock();
         while !state.stopped && number > state.next.saturating_add(MAX_WAITING) {
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.waiting.insert(number, bytes);
-        // one thread hashes, including the spans that others add in the meantime
+        // if another thread is hashing, it also hashes this span
         let Some(mut hash) = state.hash.take() else { return };
         loop {
             let next = state.next;
@@ -66,7 +67,7 @@ impl OrderedSha256 {
     }
 }
 
-/// Guard: calls [`OrderedSha256::stop`] when a thread ends with an error or a panic.
+/// A guard that calls [`OrderedSha256::stop`] when a thread ends with an error or a panic.
 pub(super) struct StopOnFailure<'a> {
     pub(super) order: &'a OrderedSha256,
     pub(super) succeeded: bool,

@@ -14,7 +14,7 @@ use llama_ext::{Ftype, GgmlType};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// The source of a file.
+/// The source of the file that is verified.
 #[derive(Debug)]
 pub struct Reference(Kind);
 

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The error of a tensor against its reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Distance {
-    /// Root mean squared error.
+    /// Root mean square error, √(Σ(file − reference)² / n).
     pub rmse: f64,
     /// Largest absolute error.
     pub max: f64,
@@ -30,7 +30,7 @@ pub struct Check {
     pub ggml_type: GgmlType,
     /// The problem, if there is one.
     pub problem: Option<String>,
-    /// Error against the reference, if there is one.
+    /// Error against the reference; `None` if the tensor is not compared.
     pub distance: Option<Distance>,
 }
 

@@ -1,18 +1,18 @@
-//! Compares the tensors of a LLaMA model's GGUF file with those that its own header asks for.
+//! Compares the tensors of a LLaMA model's GGUF file with those that its header's numbers require.
 
 use crate::checkpoint::Config;
 use crate::gguf::Gguf;
 use crate::llama_tensors;
 use std::collections::HashMap;
 
-/// Most problems that are listed; the others are counted.
+/// Maximum number of problems that are listed; the others are counted.
 const NAMED: usize = 5;
 
 /// Returns the problems of the tensor table of a LLaMA model's file: missing tensors, tensors with another shape than
 /// the header's numbers give, and unknown tensors. The engine rejects a file with any of them.
 ///
 /// # Errors
-/// The error of [`Config::from_gguf`], without which the expected tensors are unknown.
+/// The error of [`Config::from_gguf`]: without a configuration the expected tensors are unknown.
 pub fn table_problems(gguf: &Gguf) -> Result<Vec<String>, String> {
     let config = Config::from_gguf(gguf)?;
     let mut have: HashMap<&str, Vec<u64>> = gguf.tensors.iter().map(|t| (t.name.as_str(), shape(&t.dims))).collect();
@@ -42,7 +42,7 @@ fn shape(dims: &[u64]) -> Vec<u64> {
     dims.iter().take(dims.len().saturating_sub(more)).rev().copied().collect()
 }
 
-/// Whether it is an optional tensor that some LLaMA models have: rotary frequencies, biases.
+/// Whether the tensor is optional: rotary frequencies or biases, which some LLaMA models have.
 fn is_optional(name: &str, config: &Config) -> bool {
     let of_layer = |rest: &str| {
         let (layer, what) = rest.split_once('.').unwrap_or_default();

@@ -71,8 +71,8 @@ def views(dtype):
     norm = "model.norm.weight"
     put(norm, state[norm].float().repeat_interleave(3)[1::3])
     o = layer + "self_attn.o_proj.weight"
-    state[o] = state[o][2].clone().expand(HIDDEN, HIDDEN)  # the one with other values: row 2 eight times
-    state["lm_head.weight"] = state["model.embed_tokens.weight"]  # and this one
+    state[o] = state[o][2].clone().expand(HIDDEN, HIDDEN)  # a view with its own values: row 2 eight times
+    state["lm_head.weight"] = state["model.embed_tokens.weight"]  # tied: the same tensor under two names
     state["transformer.h.0.attention.bias"] = torch.ones(1, 1, 4, 4, dtype=torch.bool).tril()
     return dict(state)
 

@@ -1,4 +1,4 @@
-//! Streaming conversion finds wrong bytes and headers, and fetches only the files with them again.
+//! Streaming conversion finds wrong bytes and headers, and downloads only the damaged files again.
 
 use super::{AROUND, Case};
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ fn corrupt_byte_refetches_one_file_only() {
         names.sort();
         let (second, len) = (names[1].clone(), case.server.files[names[1]].len() as u64);
         assert!(second.ends_with(ending));
-        // the lowest bit of a weight: it stays a finite number, so only the hash finds it
+        // the lowest bit of a weight: the weight stays finite, so only the SHA-256 detects the change
         *case.server.corrupt.lock().unwrap() = Some((second.clone(), len / 2));
         let err = case.run().unwrap_err();
         assert!(matches!(err.code, Code::Sha256 | Code::ZipCrc), "{err}");
@@ -40,7 +40,7 @@ fn corrupt_byte_in_the_first_file_leaves_no_files() {
     assert!(case.names().is_empty(), "{:?}", case.names());
 }
 
-/// Swaps the names of two matrices of one shape in the header of `file`; all offsets stay right.
+/// Swaps the names of two matrices of the same shape in the header of `file`; all offsets stay valid.
 fn swapped(file: &[u8]) -> Vec<u8> {
     let [q, o] = [&b"layers.0.self_attn.q_proj"[..], b"layers.0.self_attn.o_proj"];
     let at = |name: &[u8]| file.windows(name.len()).position(|part| part == name).unwrap();
@@ -50,7 +50,7 @@ fn swapped(file: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// [`swapped`] in the pickle of a `.bin` file, with a corrected CRC-32 everywhere.
+/// [`swapped`] for the pickle of a `.bin` file; all its CRC-32s are corrected.
 fn swapped_in_pickle(file: &[u8]) -> Vec<u8> {
     let end = file.windows(3).position(|part| part == b"u.P").unwrap() + 2;
     let begin = file.windows(3).position(|part| part == b"\x80\x02c").unwrap();

@@ -1,5 +1,5 @@
-//! Streaming conversion from a server that counts requests, fails and sends wrong bytes. Here is the server and a case;
-//! the tests are in the modules.
+//! Streaming conversion from a fake server that counts requests, can fail and can send wrong bytes. This file has the
+//! server and the helper for one case; the tests are in the modules.
 
 mod damage;
 mod outputs;
@@ -25,24 +25,24 @@ const REPOSITORY: &str = "owner/little";
 const REVISION: &str = "0123456789012345678901234567890123456789";
 const TYPES: [Ftype; 2] = [Ftype::Q4_0, Ftype::Q8_0];
 
-/// Serves files, a few hundred bytes at a time.
+/// A server that passes files to the sink, a few hundred bytes at a time.
 #[derive(Debug, Default)]
 struct Server {
     files: HashMap<String, Vec<u8>>,
     /// (file, range) of every request.
     requests: Mutex<Vec<(String, Range<u64>)>>,
     given: AtomicU64,
-    /// Requests before it fails; `usize::MAX` for never.
+    /// Number of requests before it fails; `usize::MAX`: it never fails.
     fail_after: AtomicUsize,
-    /// The same for requests of weights, which are long.
+    /// Number of requests of weights (long requests) before it fails.
     fail_after_long: AtomicUsize,
     /// Milliseconds that a long request takes.
     slow: AtomicU64,
     /// File and offset of a byte whose lowest bit is flipped.
     corrupt: Mutex<Option<(String, u64)>>,
-    /// False contents of files, served until the first request of weights.
+    /// Wrong contents of files, served until the first request of weights.
     lies: Mutex<HashMap<String, Vec<u8>>>,
-    /// Bytes that are being sent now, and their maximum.
+    /// Bytes of the current requests, and the maximum so far.
     flying: AtomicU64,
     most_flying: AtomicU64,
 }
@@ -88,7 +88,7 @@ impl RangeSource for Server {
     }
 }
 
-/// A served checkpoint, its small files on disk, and the files that a conversion of the whole folder makes.
+/// A served checkpoint, its small files on disk, and the expected files, converted from the whole folder.
 struct Case {
     _dir: TempDir,
     small: PathBuf,
@@ -105,7 +105,7 @@ fn outputs(dir: &Path) -> Vec<(Ftype, PathBuf)> {
 impl Case {
     fn new(write: impl Fn(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // the layout of the shared cache, because it has repository, revision and hashes, as a listing has
+        // the layout of the shared cache, because it records repository, revision and hashes like a server's listing
         let root = dir.path().join("models--owner--little");
         let (whole, blobs) = (root.join("snapshots").join(REVISION), root.join("blobs"));
         write(&whole);
@@ -210,7 +210,7 @@ impl Case {
     }
 }
 
-/// Bytes that opening may read of each file in addition to the weights.
+/// Maximum bytes of each file that opening it reads in addition to the weights.
 const AROUND: u64 = 200_000;
 
 /// Collects the notes.

@@ -1,5 +1,5 @@
 //! Streaming conversion: the outputs are those of a conversion from a folder, memory and requests are bounded, and
-//! existing or locked outputs are left alone.
+//! existing or locked outputs are not changed.
 
 use super::{AROUND, Case, outputs, stopped};
 use crate::fixtures;

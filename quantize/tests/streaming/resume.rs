@@ -12,7 +12,7 @@ use tulu_quantize::{Checkpoint, Code, ConvertOptions, Observer, Plan, QuantizeOp
 fn resumes_after_a_dropped_connection_at_any_request() {
     let case = Case::safetensors();
     let mut died = 0;
-    // every number of requests up to all of them
+    // fail after every possible number of requests
     for requests in (0..).step_by(3) {
         case.server.fail_after.store(requests, Ordering::SeqCst);
         match case.run() {
@@ -45,13 +45,13 @@ fn resume_skips_journaled_segments() {
         }
         case.is_done();
         assert!(runs >= 3, "{runs} runs");
-        // each run loses at most the buffer, and opens each file again
+        // each run downloads again at most the buffer and the headers
         let lost = runs * (case.stream_options().buffer_bytes + AROUND * case.server.files.len() as u64);
         assert!(given <= case.total() + lost, "{given} bytes for {} in {runs} runs", case.total());
     }
 }
 
-/// Stops after so many chunks.
+/// Cancels after this many chunks.
 struct StopAfter(AtomicUsize, AtomicBool);
 
 impl Observer for StopAfter {

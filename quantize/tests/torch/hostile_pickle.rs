@@ -1,5 +1,5 @@
-//! Hostile pickles in `.bin` files, one row each: the code, and a part of the line with the place. Nothing is written,
-//! and nothing is executed.
+//! Hostile pickles in `.bin` files, one row each: the expected code, and the part of the error line that names the
+//! place. No file is written, and nothing is executed.
 
 use super::refused;
 use crate::fixtures;

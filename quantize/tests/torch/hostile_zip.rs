@@ -1,4 +1,4 @@
-//! False zip structures of `.bin` files, one row each, and truncated files.
+//! Invalid zip structures of `.bin` files, one row each, and truncated files.
 
 use super::{convert_bin, refused};
 use crate::fixtures;
@@ -201,7 +201,7 @@ fn overlapping() -> Vec<u8> {
     outer.bytes
 }
 
-/// Truncated at every byte of the structure, and at some of the data.
+/// The file is truncated at every byte of the structure, and at some bytes of the data.
 #[test]
 fn truncated_file_is_refused_at_every_length() {
     let whole = bin("BF16", &fixtures::Checkpoint::small(1).tensors());

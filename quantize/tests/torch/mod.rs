@@ -1,4 +1,4 @@
-//! PyTorch `.bin` checkpoints: what is read, and hostile files that are refused.
+//! PyTorch `.bin` checkpoints: valid files are read, and hostile files are refused.
 
 mod hostile_pickle;
 mod hostile_zip;
@@ -10,7 +10,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 use tulu_quantize::{Code, Error, Ftype};
 
-/// Converts the small checkpoint with `bytes` as its weights. If it fails, no file may be left.
+/// Converts the small checkpoint with `bytes` as its weights. If it fails, asserts that no file was left.
 pub(super) fn convert_bin(bytes: &[u8]) -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     fixtures::Checkpoint::small(1).write_beside(dir.path());

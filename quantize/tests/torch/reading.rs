@@ -1,5 +1,5 @@
-//! PyTorch `.bin` checkpoints convert to the same bytes as safetensors with the same weights. The files in golden/ are
-//! of real PyTorch; the others are written by fixtures/torch.rs in the same layout.
+//! PyTorch `.bin` checkpoints convert to the same bytes as safetensors with the same weights. Real PyTorch wrote the
+//! files in golden/; fixtures/torch.rs writes the others in the same layout.
 
 use crate::fixtures;
 use crate::fixtures::torch::{Pickle, View, bin, member, members, zip};
@@ -22,7 +22,7 @@ fn try_convert(dir: &Path, to: &Path, types: &[Ftype]) -> Result<Vec<PathBuf>, E
     Ok(outputs.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Converts both folders, which have the same name, and compares every byte.
+/// Converts both folders, which have the same name, and compares the outputs byte by byte.
 fn assert_same(a: &Path, b: &Path, types: &[Ftype]) {
     llama_ext::log::capture(None);
     let out = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Reading the bytes of one record: as text, or as the fields of a JSON object.
+//! Parses the bytes of one record as text, or as the fields of a JSON object.
 
 use crate::batch::record::CodeAndMessage;
 use serde_json::{Map, Value};
@@ -14,7 +14,7 @@ pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, CodeAndMe
     }
 }
 
-/// Returns a record as text; an error if it is not UTF-8 or has only white space.
+/// Returns a record as text; it is an error if the record is not UTF-8 or has only white space.
 pub(super) fn non_empty_text(bytes: &[u8]) -> Result<&str, CodeAndMessage> {
     let text = std::str::from_utf8(bytes)
         .map_err(|err| ("invalid_utf8", format!("byte {} of the record is not UTF-8", err.valid_up_to() + 1)))?;
@@ -24,7 +24,8 @@ pub(super) fn non_empty_text(bytes: &[u8]) -> Result<&str, CodeAndMessage> {
     Ok(text)
 }
 
-/// Formats a JSON error without its line: serde_json counts lines within the record, not within the file.
+/// Formats a JSON error without its line number, because serde_json counts lines from the start of the record, not of
+/// the file.
 fn column_only(err: &serde_json::Error) -> String {
     let text = err.to_string();
     let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);

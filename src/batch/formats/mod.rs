@@ -1,5 +1,5 @@
-//! The input and output formats, one file each: `parse` parses a record, `output_record` returns its result. Detection and
-//! dispatch are in `format.rs`; helpers of several formats are in `fields.rs`.
+//! The input and output formats, one file each: `parse` parses a record, `output_record` returns its result. Detection
+//! and dispatch are in `format.rs`; helpers of several formats are in `fields.rs`.
 
 pub(super) mod alpaca_eval;
 mod fields;

@@ -1,5 +1,5 @@
-//! MT-Bench: reads FastChat's `question.jsonl`; writes its answer files. Temperatures, limits, seeds and the trimming of answers
-//! are those of FastChat's `gen_model_answer`.
+//! MT-Bench: reads FastChat's `question.jsonl`; writes its answer files. Temperatures, limits, seeds and the trimming
+//! of answers are those of FastChat's `gen_model_answer`.
 
 use super::fields::parse_object;
 use crate::batch::digest::first_half;
@@ -29,7 +29,7 @@ const TEMPERATURES: [(&str, f32); 9] = [
     ("humanities", 0.1),
     ("arena-hard-200", 0.0),
 ];
-/// The alphabet of Python's shortuuid: without characters that look alike.
+/// The alphabet of Python's shortuuid: no characters that look similar.
 const ALPHABET: &[u8; 57] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 /// Length of a 128-bit number in this alphabet.
 const DIGITS: usize = 22;
@@ -72,7 +72,7 @@ fn question(given: &Map<String, Value>, id: &Value) -> Result<Record, CodeAndMes
     })
 }
 
-/// Returns the temperature that the question requires, otherwise that of its category.
+/// Returns the temperature that the question requires; without one, the temperature of its category.
 fn temperature(given: &Map<String, Value>) -> Result<f32, CodeAndMessage> {
     if let Some(value) = given.get("required_temperature").filter(|value| !value.is_null()) {
         let value = value.as_f64().map(|number| number as f32).filter(|number| (0.0..=100.0).contains(number));

@@ -1,5 +1,5 @@
 //! Plain text: every line is a prompt. The output is JSON lines, because answers can contain newlines; `jq -r .output`
-//! extracts the texts.
+//! extracts the answers.
 
 use super::fields::non_empty_text;
 use crate::batch::record::{AnsweredRecord, PromptInput, Record, RecordError, RequestOptions};

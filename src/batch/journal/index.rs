@@ -1,5 +1,5 @@
-//! Reads a journal that an earlier run left: which of its lines are records of this run, and where they are. Damaged lines
-//! are skipped and counted. Nothing is written here.
+//! Reads the journal of an earlier run and finds the lines that are records of this run. Damaged lines are skipped and
+//! counted. Nothing is written here.
 
 use super::line::{self, Header, Line, MAGIC, NoHeader, VERSION};
 use crate::batch::identity::Identity;
@@ -43,14 +43,14 @@ pub(super) struct Index {
     pub(super) header: Option<Header>,
     /// The finished records.
     pub(super) entries: HashMap<Key, Entry>,
-    /// Byte offset behind the last complete line.
+    /// Byte offset of the end of the last complete line.
     pub(super) end: u64,
-    /// Bytes of an incomplete last line, behind `end`.
+    /// Bytes of an incomplete last line, after `end`.
     pub(super) torn: u64,
     /// Lines that are neither a header nor a record.
     damaged: u64,
-    /// Records whose checksum does not match the last header: (byte offset, length). They may be of another run, or of this
-    /// one if its header is damaged.
+    /// Records whose checksum does not match the last header: (byte offset, length). They can be of another run, or of
+    /// this run if its header is damaged.
     doubtful: Vec<(u64, usize)>,
     /// Initial value of the checksums of records, from the last header.
     seed: u32,
@@ -83,7 +83,7 @@ impl Index {
         Err(Failure::input(Code::Journal, "is not a journal of tulu-quant", fix).at(path))
     }
 
-    /// Forgets all records and the damage, but not the size of the file.
+    /// Discards all records and the damage, but keeps `end`, the length of the complete lines.
     pub(super) fn discard(&mut self) {
         *self = Self { end: self.end, ..Self::default() };
     }
@@ -93,20 +93,20 @@ impl Index {
         self.damaged.saturating_add(self.doubtful.len() as u64)
     }
 
-    /// True if no line is known to be of this run, but there are records that could be.
+    /// True if no record is certainly of this run, but some records may be.
     pub(super) fn is_lost(&self) -> bool {
         self.header.is_none() && self.entries.is_empty() && !self.doubtful.is_empty()
     }
 
     /// Indexes a complete line at byte offset `end`; returns true if it shows that the file is a journal.
     fn add_line(&mut self, line: &[u8], path: &Path, restart: bool) -> Result<bool, Failure> {
-        // A power failure can leave zeros in place of the lines before.
+        // A power failure can replace the previous lines with zeros.
         let zeros = line.iter().take_while(|byte| **byte == 0).count();
         let (line, start) = (&line[zeros..], self.end.saturating_add(zeros as u64));
         if line.starts_with(MAGIC.as_bytes()) {
             match Header::parse(line) {
                 Ok(header) => {
-                    // A new header follows a change of the input or --retry-errors: earlier failed records do not count.
+                    // A new header follows a changed input or --retry-errors: earlier failed records do not count.
                     self.entries.retain(|_, entry| entry.ok);
                     self.seed = line::seed(&header.run);
                     self.header = Some(header);

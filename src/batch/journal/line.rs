@@ -1,8 +1,8 @@
 //! The lines of a journal. Every line has a CRC-32, so that a damaged line is detected and does not affect the others.
 //!
-//! Header: `{"tulu_quant_journal":2,"crc32":"<8 digits>","input":{…},"run":{…}}`; the checksum is of everything after its
-//! comma. Record: `<key>\t<ok|failed>\t<prompt tokens> <answer tokens> <crc32>\t<output record>`; the checksum is of the run
-//! and all other fields, so that a record of another run is detected even if the header is damaged.
+//! Header: `{"tulu_quant_journal":2,"crc32":"<8 digits>","input":{…},"run":{…}}`; the checksum is of everything after
+//! its comma. Record: `<key>\t<ok|failed>\t<prompt tokens> <answer tokens> <crc32>\t<output record>`; the checksum is
+//! of the run and all other fields, so that a record of another run is detected even if the header is damaged.
 
 use crate::batch::identity::Identity;
 use crate::batch::record_key::Key;
@@ -12,7 +12,7 @@ use tulu_quantize::hex;
 
 /// Journal format version. Version 1 had no checksums, and recorded the context size only if the user gave one.
 pub(super) const VERSION: u64 = 2;
-/// The start of the header in every version. Files without it are not ours and are never changed.
+/// The start of the header in every version. A file without it is not a journal and is never changed.
 pub(super) const MAGIC: &str = "{\"tulu_quant_journal\":";
 
 /// The header: identifies the input and the run.
@@ -29,12 +29,12 @@ pub(super) struct InputId {
     pub(super) records: u64,
 }
 
-/// Why a line is not a valid header.
+/// The reason why a line is not a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoHeader {
     /// Its checksum or its fields are wrong.
     Damaged,
-    /// It has another version.
+    /// It has another format version.
     Version(u64),
 }
 

@@ -180,14 +180,14 @@ fn of_five(output: &Path) -> Vec<u8> {
     fs::read(output.with_file_name("out.jsonl.journal")).unwrap()
 }
 
-/// Which of the five are still finished when the journal is `bytes`, and how many lines were lost.
+/// Returns which of the five records are finished when the journal is `bytes`, and the number of lost lines.
 fn after(output: &Path, bytes: &[u8]) -> Result<(Vec<u8>, u64), Code> {
     fs::write(output.with_file_name("out.jsonl.journal"), bytes).unwrap();
     let mut journal = Journal::open(output, false).map_err(|failure| failure.code)?;
     journal.begin(&run(), &input(&[1, 2, 3, 4, 5]), false).map_err(|failure| failure.code)?;
     let kept = (1..=5).filter(|n| journal.get(Key([*n; 16])).is_some()).collect();
     let damaged = journal.damage().1;
-    // What is written now is read again.
+    // A record that is written now can be read again.
     for number in (1..=5).filter(|n| journal.get(Key([*n; 16])).is_none()).collect::<Vec<_>>() {
         put(&mut journal, number, true);
     }
@@ -252,7 +252,7 @@ fn a_damaged_header_loses_no_records_of_its_run() {
         assert_eq!(after(&output, &damaged), Ok((vec![1, 2, 3, 4, 5], 1)), "byte {at}");
     }
     assert_eq!(after(&output, &whole[header + 1..]), Ok((vec![1, 2, 3, 4, 5], 0)), "no header at all");
-    // Another run is not taken for this one.
+    // Records of another run do not count as finished.
     let mut damaged = whole;
     damaged[40] = 0xfe;
     fs::write(folder.path().join("out.jsonl.journal"), &damaged).unwrap();
@@ -297,7 +297,8 @@ fn records_of_other_shards_do_not_count() {
         put(&mut journal, number, true);
     }
     drop(journal);
-    // A record in front: 1, 3 and 5 are the other shard's, and come back when it goes.
+    // With a new first record, records 1, 3 and 5 belong to the other shard; without it, they belong to this shard
+    // again.
     let counted = |numbers: &[u8]| {
         let mut journal = Journal::open(&output, false).unwrap();
         journal.begin(&first, &input(numbers), false).unwrap();

@@ -1,5 +1,5 @@
-//! Ranges of parameters, and the distribution of drawn tokens, compared with an independent calculation in f64 that follows
-//! Transformers' warpers.
+//! Ranges of parameters, and the distribution of drawn tokens, compared with an independent calculation in f64 that
+//! follows Transformers' warpers.
 
 use super::{Sampler, Sampling, Token};
 use std::collections::BTreeSet;
@@ -31,8 +31,8 @@ fn a_parameter_out_of_range_is_refused() {
     }
 }
 
-/// 400 logits that look like a model's: a few are large, most are far below. A linear congruential generator, so that they
-/// are the same everywhere.
+/// Returns 400 logits like those of a model: a few are large, most are much smaller. A linear congruential generator
+/// makes them the same on every machine.
 fn logits() -> Vec<f32> {
     let mut state = 12345_u32;
     let mut next = || {
@@ -42,7 +42,7 @@ fn logits() -> Vec<f32> {
     (0..400).map(|_| (4.0 * (next() + next() + next() + next() - 2.0)) as f32).collect()
 }
 
-/// Probability of every token as Transformers would have it: temperature, top-k, top-p, min-p.
+/// Returns the probability of every token with Transformers' warpers: temperature, top-k, top-p, min-p.
 fn reference(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
     let scaled: Vec<f64> = logits.iter().map(|logit| f64::from(*logit) / f64::from(sampling.temperature)).collect();
     let mut order: Vec<usize> = (0..scaled.len()).collect();
@@ -56,7 +56,7 @@ fn reference(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
         weights.into_iter().map(|weight| weight / sum).collect()
     };
     if sampling.top_p < 1.0 {
-        // A token stays while those before it hold less than top_p.
+        // A token is kept if the sum of the probabilities before it is less than top_p.
         let (mut before, mut n) = (0.0, 0);
         for p in softmax(&order) {
             if before >= f64::from(sampling.top_p) {
@@ -103,7 +103,7 @@ fn tokens_are_drawn_from_the_distribution_of_transformers() {
         let support = |used: &dyn Fn(usize) -> bool| (0..logits.len()).filter(|i| used(*i)).collect::<BTreeSet<_>>();
         let drawn = support(&|i| counts[i] > 0);
         let possible = support(&|i| expected[i] > 0.0);
-        // Every token that is likely enough is drawn, and no impossible one.
+        // Every token with a sufficient probability is drawn, and no token with probability 0.
         let likely = support(&|i| expected[i] * f64::from(DRAWS) > 20.0);
         assert!(likely.is_subset(&drawn) && drawn.is_subset(&possible), "{sampling:?}");
         for i in possible {

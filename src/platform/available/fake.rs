@@ -3,7 +3,7 @@
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A folder that looks like a machine's root.
+/// A folder with files like those in a machine's root folder.
 pub(crate) struct Tree {
     dir: TempDir,
     groups: String,

@@ -60,13 +60,13 @@ fn limits_of_the_own_group_and_its_ancestors_count() {
 
 #[test]
 fn a_container_sees_its_group_as_the_root() {
-    // Docker with v1: the path begins with the mounted group.
+    // Docker with v1: the group's path begins with the mounted group.
     let tree = machine().v1("memory", "/docker/abc", "/docker/abc");
     assert_eq!(mib(&v1_group(tree, "", 300 * MIB, 100, "")), 200);
     // A group below it.
     let tree = v1_group(machine().v1("memory", "/docker/abc", "/docker/abc/task"), "", 300 * MIB, 100, "");
     assert_eq!(mib(&v1_group(tree, "/task", 150 * MIB, 100, "")), 50);
-    // A bind mount of the group, while /proc shows another's view, or one that leads out of the namespace.
+    // A bind mount of the group, with paths in /proc that belong to another namespace or point outside the namespace.
     for path in ["/kubepods/pod1/c1", "/../../init.scope", "/"] {
         let tree =
             machine().mounted("30 23 0:26 /kubepods/pod2 /sys/fs/cgroup ro - cgroup2 cgroup rw", &format!("0::{path}"));

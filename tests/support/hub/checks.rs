@@ -1,4 +1,4 @@
-//! Helpers for tests with the hub: the bundled checkpoint as a repository, and checks that hold after every command.
+//! Helpers for tests with the hub: the bundled checkpoint as a repository, and checks for every command.
 
 use super::{CANARY, Server};
 use crate::support::checkpoint::bundled;
@@ -22,7 +22,8 @@ pub(crate) fn pull(hub: &Server) -> Output {
     run(hub.command().args(["pull", ID]), b"")
 }
 
-/// Asserts that the token is only where it belongs, and that the cache has only complete and correct files.
+/// Asserts that the token was sent only to the hub and neither printed nor stored, and that the cache has only complete
+/// and correct files.
 pub(crate) fn check(hub: &Server, output: &Output) {
     let said = [output.stdout.clone(), output.stderr.clone()].concat();
     assert!(!String::from_utf8_lossy(&said).contains(CANARY), "the token was printed");
@@ -47,7 +48,7 @@ pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
     entries.flat_map(|entry| below(entry.unwrap().path())).collect()
 }
 
-/// Asserts that the folder that `pull` printed holds the complete checkpoint.
+/// Asserts that the folder that `pull` printed has the complete checkpoint.
 pub(crate) fn whole(output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
@@ -86,7 +87,7 @@ pub(crate) fn ggufs(hub: &Server) -> Vec<PathBuf> {
     all
 }
 
-/// Gives `to` the environment variables that were set or removed on `from`.
+/// Copies the changes of environment variables (set or removed) from the command `from` to `to`.
 pub(crate) fn same_env(from: &Command, to: &mut Command) {
     for (name, value) in from.get_envs() {
         match value {

@@ -1,4 +1,4 @@
-//! Faults of requests whose path contains a text: a number of times, at one host or at both.
+//! Faults of requests whose path contains a text. A fault can be limited to a number of requests and to one host.
 
 use super::Host;
 use super::http::{self, Reply};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 #[derive(Clone)]
 enum Kind {
-    /// Status and headers in place of the right answer.
+    /// Other status and headers instead of the right reply.
     Answer(u16, Vec<(String, String)>),
     /// Status 200 and these bytes.
     Say(Vec<u8>),
@@ -18,9 +18,9 @@ enum Kind {
     Corrupt(usize),
     /// The whole file with status 200 for every range.
     IgnoreRange,
-    /// A Content-Range in place of the right one.
+    /// A wrong Content-Range.
     ContentRange(String),
-    /// Silence before the body.
+    /// A pause before the body.
     Stall(Duration),
     /// Status 206, right headers, and a page of HTML as long as the range.
     Html,
@@ -36,7 +36,8 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    /// A fault of every request whose path contains `part`. Its kind is set by the methods below; status 500 if by none.
+    /// Creates a fault for every request whose path contains `part`. The methods below set its kind; the default is
+    /// status 500.
     pub(crate) fn on(part: &str) -> Self {
         Self { part: part.to_owned(), host: None, left: usize::MAX, kind: Kind::Answer(500, Vec::new()) }
     }
@@ -51,7 +52,7 @@ impl Fault {
         Self { host: Some(host), ..self }
     }
 
-    /// Answers with this status and an HTML page.
+    /// Replies with this status and an HTML page.
     pub(crate) fn status(self, status: u16) -> Self {
         Self { kind: Kind::Answer(status, Vec::new()), ..self }
     }
@@ -109,12 +110,12 @@ impl Fault {
         Self { kind: Kind::Stall(time), ..self }
     }
 
-    /// Sends a page of HTML with the headers of the right answer.
+    /// Sends an HTML page with the headers of the right reply.
     pub(crate) fn html(self) -> Self {
         Self { kind: Kind::Html, ..self }
     }
 
-    /// Returns true if the fault replaces the whole answer, false if it changes the data.
+    /// Returns true if the fault replaces the whole reply, false if it changes the data.
     pub(super) fn is_answer(&self) -> bool {
         matches!(self.kind, Kind::Answer(..) | Kind::Say(_))
     }
@@ -127,7 +128,7 @@ impl Fault {
         Some(found.clone())
     }
 
-    /// The reply of a fault that replaces the whole answer.
+    /// Returns the reply of a fault that replaces the whole reply.
     pub(super) fn answer(&self) -> Reply {
         if let Kind::Say(bytes) = &self.kind {
             return Reply::new(200, bytes.clone());

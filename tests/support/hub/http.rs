@@ -23,11 +23,11 @@ pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
-    /// The Content-Length, if it is not that of the body.
+    /// The Content-Length, if it differs from the length of the body.
     pub(super) length: Option<usize>,
     /// The connection breaks after this many bytes of the body.
     pub(super) cut: Option<usize>,
-    /// Silence before the body.
+    /// A pause before the body.
     pub(super) stall: Duration,
 }
 

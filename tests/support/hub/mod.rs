@@ -1,6 +1,6 @@
-//! A Hugging Face Hub on loopback: real sockets, the Hub's addresses and headers, and faults that can be switched on. The
-//! hub is on 127.0.0.1; LFS files are served by another host, 127.0.0.2, to which it redirects, as the real one does.
-//! `fault.rs` says what can go wrong, `http.rs` reads and writes the protocol.
+//! A fake Hugging Face Hub on loopback: real sockets, the Hub's URLs and headers, and faults that tests can switch on.
+//! The hub is on 127.0.0.1; Like the real Hub, it redirects LFS files to another host, 127.0.0.2. `fault.rs` defines
+//! the faults, `http.rs` reads and writes the protocol.
 
 pub(crate) mod checks;
 mod fault;
@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The token that must never be seen anywhere but at the hub itself.
+/// The token, which must be sent only to the hub.
 pub(crate) const CANARY: &str = "hf_CANARYcanaryCANARYcanary";
 
 /// One of the two hosts.
@@ -45,14 +45,14 @@ struct State {
     seen: Vec<Seen>,
     /// Body bytes that were sent, by path.
     served: HashMap<String, u64>,
-    /// The first listing has no sizes and hashes, as on some mirrors.
+    /// Whether the first listing has no sizes and hashes, as on some mirrors.
     bare_listing: bool,
     no_etags: bool,
     /// The licence of the model cards, if it is not apache-2.0.
     licence: Option<String>,
 }
 
-/// The two hosts. They end with the test program.
+/// The two hosts. They stop when the test program ends.
 pub(crate) struct Server {
     state: Arc<Mutex<State>>,
     hub: String,
@@ -121,7 +121,7 @@ impl Server {
         self.state().faults.clear();
     }
 
-    /// Leaves sizes and hashes out of the first listing; the tree has them.
+    /// Omits sizes and hashes from the first listing; the tree has them.
     pub(crate) fn bare_listing(&self) {
         self.state().bare_listing = true;
     }
@@ -131,7 +131,7 @@ impl Server {
         self.state().licence = Some(text.to_owned());
     }
 
-    /// Sends no ETag.
+    /// Omits the ETag from now on.
     pub(crate) fn no_etags(&self) {
         self.state().no_etags = true;
     }
@@ -177,7 +177,7 @@ impl Server {
     }
 }
 
-/// Answers the requests of one connection.
+/// Replies to the requests of one connection.
 fn talk(stream: TcpStream, host: Host, state: &Mutex<State>, cdn: &str) {
     let mut stream = http::Connection::new(stream);
     while let Some(request) = stream.request() {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// A running proxy; it ends with the test program.
+/// A running proxy. It stops when the test program ends.
 pub(crate) struct Proxy {
     url: String,
     asked: Arc<Mutex<Vec<String>>>,

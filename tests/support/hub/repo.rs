@@ -1,4 +1,4 @@
-//! Repositories as the hub has them: commits of files, and the two JSON documents that describe them.
+//! Repositories of the fake hub: commits of files, and the two JSON documents that describe them.
 
 use serde_json::{Value, json};
 use sha1::Digest as _;
@@ -33,7 +33,7 @@ impl Repo {
 
     /// Commit and files of a revision.
     pub(super) fn at(&self, revision: &str) -> Option<(String, &Vec<Stored>)> {
-        // tags that begin with v1 are at the head, too
+        // tags that begin with v1 also point to the head
         let wanted = if revision == "main" || revision.starts_with("v1") { self.head() } else { revision };
         self.0.iter().find(|(commit, _)| commit == wanted).map(|(commit, files)| (commit.clone(), files))
     }

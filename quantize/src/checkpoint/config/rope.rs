@@ -1,5 +1,6 @@
-//! Reads the base of the rotary embedding and rejects scaled or partial rotary embeddings. Transformers up to 4 writes
-//! `rope_theta` beside `rope_scaling`; Transformers 5 writes both into `rope_parameters`. All three are read.
+//! Reads the base of the rotary embedding and rejects scaled or partial rotary embeddings. Transformers 4 and older
+//! write `rope_theta` and `rope_scaling` as separate keys; Transformers 5 writes both into `rope_parameters`. All three
+//! keys are read.
 
 use super::fields::Fields;
 use crate::error::Result;

@@ -141,7 +141,7 @@ fn is_size(text: &str) -> bool {
     }
 }
 
-/// Words in lower case get capitals, versions and numbers stay: `tulu-2-13b` becomes `Tulu 2 13b`.
+/// Capitalizes words in lower case and keeps versions and numbers: `tulu-2-13b` becomes `Tulu 2 13b`.
 fn title(name: &str) -> String {
     let stays =
         |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) || word.strip_prefix('v').is_some_and(numbers);
@@ -153,7 +153,7 @@ fn title(name: &str) -> String {
         .join(" ")
 }
 
-/// Python's `str.title`: the first of every run of letters is a capital.
+/// Python's `str.title`: the first letter of every run of letters becomes a capital.
 fn capitals(word: &str) -> String {
     let mut within = false;
     let mut out = String::new();

@@ -1,5 +1,5 @@
-//! The functions and classes that the pickle of a checkpoint may use. None is ever called: a name becomes a [`Global`],
-//! and a call of it is recorded.
+//! The functions and classes that the pickle of a checkpoint may use. They are never called: a name becomes a
+//! [`Global`], and its calls are recorded.
 
 use std::ops::RangeInclusive;
 
@@ -47,7 +47,7 @@ impl StorageType {
 /// (module, name, meaning, allowed numbers of arguments)
 type AllowedGlobal = (&'static str, &'static str, Global, RangeInclusive<usize>);
 
-/// For globals that cannot be called.
+/// The numbers of arguments of a global that cannot be called.
 #[allow(clippy::reversed_empty_ranges, reason = "a storage type is named, never called")]
 const NEVER: RangeInclusive<usize> = 1..=0;
 

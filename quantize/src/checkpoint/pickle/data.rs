@@ -1,4 +1,4 @@
-//! The data that the machine builds from a pickle: values on the stack, nodes that hold other values, and errors.
+//! The data that the machine builds from a pickle: values on the stack, nodes that contain other values, and errors.
 
 use super::allowed_globals::Global;
 use crate::error::Code;

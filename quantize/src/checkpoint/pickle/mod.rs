@@ -3,7 +3,7 @@
 //! A pickle is a program for a stack machine that can call any Python function. This machine knows only the opcodes and
 //! functions (`allowed_globals`) that torch.save needs for a table of tensors; everything else is an error. Calls are
 //! recorded ([`Node::Call`]), never executed; `torch/state_dict.rs` interprets them. Values are small handles into one
-//! list of nodes, so memo look-ups cannot multiply memory, and nothing recurses.
+//! list of nodes, so a memo look-up copies no data, and no function recurses.
 
 pub(crate) mod allowed_globals;
 mod data;

@@ -32,8 +32,8 @@ pub(super) fn from_added_tokens_json(dir: &Path, tokens: &mut [Token], notes: &m
     Ok(())
 }
 
-/// Returns the type of a control or unknown token of the model, which is kept: as a user-defined token, ordinary text
-/// could produce it.
+/// Returns the type of a control or unknown token of the model, which is kept: if it became a user-defined token,
+/// ordinary text could produce it.
 fn kept_kind(token: &Token, text: &str) -> Option<TokenKind> {
     (token.text == text && matches!(token.kind, TokenKind::Control | TokenKind::Unknown)).then_some(token.kind)
 }

@@ -1,4 +1,4 @@
-//! Reads the pieces of tokenizer.model (a SentencePiece protobuf) and checks each for input on which llama.cpp aborts.
+//! Reads the pieces of tokenizer.model (a SentencePiece protobuf) and rejects pieces that make llama.cpp abort.
 
 use super::token::{Token, TokenKind};
 use crate::error::{Code, Error, Result};

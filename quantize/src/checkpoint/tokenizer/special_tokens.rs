@@ -48,8 +48,9 @@ fn content(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value.get("content").and_then(Value::as_str)).map(str::to_owned)
 }
 
-/// Returns the ids besides bos and eos, by GGUF's names. Like gguf-py's `SpecialVocab`: the text in
-/// tokenizer_config.json is looked up in the added tokens of tokenizer.json; otherwise the id in config.json is used.
+/// Returns the ids of special tokens other than bos and eos, by GGUF's names. Like gguf-py's `SpecialVocab`: the text
+/// in tokenizer_config.json is looked up in the added tokens of tokenizer.json; otherwise the id in config.json is
+/// used.
 pub(super) fn ids(
     settings: &Map<String, Value>,
     json_file: Option<&TokenizerJson>,
@@ -96,8 +97,8 @@ pub(super) fn added_around(
     adds
 }
 
-/// Returns the ids besides eos that end an answer. They, bos and eos become control tokens, so that no message can
-/// contain them (added_tokens.json has no token types).
+/// Returns the ids other than eos that end an answer. These tokens, bos and eos become control tokens, so that no
+/// message can contain them (added_tokens.json has no token types).
 pub(super) fn end_tokens(
     named: &[EndToken],
     tokens: &mut [Token],
@@ -112,7 +113,7 @@ pub(super) fn end_tokens(
             notes.push(format!("eos_token_id {} is past the embedding; ignored", end.id));
             continue;
         };
-        // ignore a single id of an ordinary token: it is a mistake in the file, and the model would never stop
+        // ignore a single id of an ordinary token: it is a mistake in the file
         let kind = tokens[id as usize].kind;
         let own = matches!(kind, TokenKind::Control | TokenKind::UserDefined) && id != bos && Some(id) != pad;
         if id != eos && (end.listed || own) {

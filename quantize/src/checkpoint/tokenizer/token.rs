@@ -49,7 +49,7 @@ pub(crate) enum PrefixSpace {
 /// Key-value pairs of the tokenizer that [`super::Tokenizer`] has no field for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct TokenizerMetadata {
-    /// Ids of special tokens besides bos and eos.
+    /// Ids of special tokens other than bos and eos.
     pub(crate) ids: Vec<(String, gguf::Value)>,
     /// Which special tokens are added around a text.
     pub(crate) adds: Vec<(String, gguf::Value)>,

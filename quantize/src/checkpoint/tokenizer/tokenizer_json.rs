@@ -34,7 +34,7 @@ struct Added {
 }
 
 impl TokenizerJson {
-    /// Reads the file in the folder `dir`; `None` when there is none.
+    /// Reads the file in the folder `dir`; `None` when it does not exist.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
         read_if_exists(&dir.join("tokenizer.json"), |path| {
             Ok(Self { path: path.to_owned(), file: json::read_as(path)? })

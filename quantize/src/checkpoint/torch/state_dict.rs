@@ -1,5 +1,6 @@
 //! Reads the tensors from the pickled state dict. The calls that the pickle machine recorded are checked against the
-//! members, with arithmetic that cannot overflow. Tensors may share a storage, and may be any view of it.
+//! members, with arithmetic that cannot overflow. Several tensors may share a storage, and a tensor may be any view of
+//! a storage.
 
 use super::archive::Archive;
 use crate::checkpoint::pickle::allowed_globals::{Global, StorageType};

@@ -14,7 +14,7 @@ impl Random {
     }
 }
 
-/// Weights like those of models, and harder ones.
+/// Weights like those of models, and weights with larger errors.
 fn distributions() -> Vec<(&'static str, Vec<f32>)> {
     let mut r = Random(11);
     let n = 10 * BLOCK;
@@ -63,7 +63,7 @@ fn accepts_quantized_weights_of_every_type() {
             let (_, bad, count) = compare(&file, &source, 4 * BLOCK, between(ggml_type));
             assert!(count == 0, "{ggml_type} {name}: {bad:?}");
             if ggml_type.block_size() > 1 {
-                // importance that differs a thousand times from column to column
+                // importance that differs by a factor of a thousand between columns
                 let mut r = Random(5);
                 let importance: Vec<f32> = (0..source.len()).map(|_| 10_f32.powf(3.0 * r.next())).collect();
                 let file = stored(ggml_type, &source, Some(&importance));

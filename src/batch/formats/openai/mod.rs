@@ -1,5 +1,6 @@
-//! OpenAI batch lines: `/v1/chat/completions` and `/v1/completions`. Here: the envelope and the prompts; parameters are in
-//! `params`, output lines in `response`. Unsupported fields that would affect the answer are refused.
+//! OpenAI batch lines: `/v1/chat/completions` and `/v1/completions`. This file parses the envelope and the prompts;
+//! `params` parses the parameters, `response` writes output lines. Unsupported fields that would change the answer are
+//! refused.
 
 mod params;
 mod response;
@@ -80,9 +81,9 @@ fn prompt_input(value: Value) -> Option<PromptInput> {
     }
 }
 
-/// Normalizes messages: content parts are joined by newlines, as in vLLM; the role `developer` becomes `system`; `name` is
-/// ignored, as in vLLM, because Tulu's format has no place for it; assistant messages without content, which some exporters
-/// write, become empty.
+/// Normalizes messages: content parts are joined by newlines, as in vLLM; the role `developer` becomes `system`; `name`
+/// is ignored, as in vLLM, because Tulu's format cannot contain it; the content of an assistant message without content
+/// (some exporters write them) becomes empty.
 fn normalize(mut messages: Value) -> Result<Value, CodeAndMessage> {
     for message in messages.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         if message.get("role").is_some_and(|role| role == "developer") {

@@ -1,5 +1,5 @@
-//! The parameters of a request body. Unknown fields are refused by name: a misspelt `max_token` that is ignored could waste a
-//! whole batch.
+//! The parameters of a request body. Unknown fields are refused, and the error names them: if a misspelt `max_token`
+//! were ignored, a whole batch could be wasted.
 
 use crate::batch::record::{CodeAndMessage, RequestOptions, Seed};
 use crate::engine::Sampling;
@@ -13,7 +13,7 @@ const MAX_N: u64 = 128;
 const MAX_TOP_CHAT: u64 = 20;
 const MAX_TOP_TEXT: u64 = 5;
 
-/// Ignored fields: they do not affect the answer.
+/// Fields that are ignored because they do not change the answer.
 const IGNORED: &[&str] = &[
     "model",
     "user",
@@ -29,7 +29,7 @@ const IGNORED: &[&str] = &[
     "parallel_tool_calls",
 ];
 
-/// Returns, for an unsupported field, the values at which it has no effect; any other value is refused.
+/// Returns the values at which an unsupported field has no effect; all other values are refused.
 fn neutral(name: &str) -> Option<&'static [Value]> {
     use std::sync::LazyLock;
     static NEUTRAL: LazyLock<Vec<(&str, Vec<Value>)>> = LazyLock::new(|| {
@@ -63,7 +63,7 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
             ("spaces_between_special_tokens", vec![json!(true)]),
             ("add_generation_prompt", vec![json!(true)]),
             ("continue_final_message", vec![json!(false)]),
-            // Has no effect on a chat: its template writes the special tokens, or the vocabulary asks for BOS.
+            // Has no effect on a chat: the template writes the special tokens, or the vocabulary adds BOS.
             ("add_special_tokens", vec![json!(false), json!(true)]),
             ("chat_template", vec![]),
             ("chat_template_kwargs", vec![json!({})]),
@@ -104,7 +104,7 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOption
             "repetition_penalty" => options.repetition_penalty = Some(penalty(&name, &value)?),
             "presence_penalty" => options.presence_penalty = Some(number(&name, &value, -2.0, 2.0)?),
             "frequency_penalty" => options.frequency_penalty = Some(number(&name, &value, -2.0, 2.0)?),
-            // vLLM's value for all tokens.
+            // In vLLM, -1 means all tokens.
             "top_k" if value == -1 => options.top_k = Some(0),
             "top_k" => options.top_k = Some(saturating_u32(whole(&name, &value, 0, u64::from(u32::MAX))?)),
             "seed" => options.seed = seed(&value)?,
@@ -160,7 +160,7 @@ fn penalty(name: &str, value: &Value) -> Result<f32, CodeAndMessage> {
     number(name, value, *Sampling::REPEAT_PENALTY.start(), *Sampling::REPEAT_PENALTY.end())
 }
 
-/// Parses a seed. OpenAI's seeds have 64 bits, llama.cpp's 32 bits without the largest value.
+/// Parses a seed. OpenAI's seeds have 64 bits; llama.cpp's have 32 bits, and the largest value is not a seed.
 fn seed(value: &Value) -> Result<Seed, CodeAndMessage> {
     let given = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
     let folded = given.map(|n| n.rem_euclid(i128::from(u32::MAX)));

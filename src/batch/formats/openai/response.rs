@@ -37,7 +37,7 @@ pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     })
 }
 
-/// Returns the output line of a failed record. Readers of OpenAI's error files and of vLLM's results read the response's
+/// Returns the output line of a failed record. Programs for OpenAI's error files and vLLM's results read the response's
 /// status and body; others read `error`.
 pub(in crate::batch) fn error_record(name: &str, error_record: &RecordError, error: Value) -> Value {
     let body = json!({"message": error_record.message, "type": "invalid_request_error", "param": null, "code": error_record.code});
