@@ -154,9 +154,9 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_even_when_a_file_name_is_not() {
-        let failure = Failure::input(Code::Usage, "bad\nthing", "mend it").at("a\u{1b}[31m\nb");
-        assert_eq!(failure.to_string(), "tulu-quant: error[USAGE]: a\\u{1b}[31m\\nb: bad\\nthing; mend it");
-        let reordered = Failure::input(Code::Usage, "thing", "mend it").at("gpj.\u{202e}exe\u{9b}m");
-        assert_eq!(reordered.to_string(), "tulu-quant: error[USAGE]: gpj.\\u{202e}exe\\u{9b}m: thing; mend it");
+        let failure = Failure::input(Code::Usage, "bad\nthing", "fix it").at("a\u{1b}[31m\nb");
+        assert_eq!(failure.to_string(), "tulu-quant: error[USAGE]: a\\u{1b}[31m\\nb: bad\\nthing; fix it");
+        let reordered = Failure::input(Code::Usage, "thing", "fix it").at("gpj.\u{202e}exe\u{9b}m");
+        assert_eq!(reordered.to_string(), "tulu-quant: error[USAGE]: gpj.\\u{202e}exe\\u{9b}m: thing; fix it");
     }
 }

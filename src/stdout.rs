@@ -15,9 +15,11 @@ pub(crate) fn print(text: &str) -> Result<Exit, Failure> {
 /// Returns the exit code after a write to stdout; see [`print`].
 pub(crate) fn done(written: std::io::Result<()>) -> Result<Exit, Failure> {
     match written {
-        Err(err) if err.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::machine(Code::Stdout, format!("cannot write the output: {err}"), "check where it goes"))
-        }
+        Err(err) if err.kind() != ErrorKind::BrokenPipe => Err(Failure::machine(
+            Code::Stdout,
+            format!("cannot write the output: {err}"),
+            "check the program or file that receives the output",
+        )),
         _ => Ok(Exit::Done),
     }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 /// also holds if the path is replaced in between.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let file = platform::for_reading(path).map_err(|err| cannot_open(path, &err))?;
-    let found = file.metadata().map_err(|err| Error::io(path, "look at the file", &err))?;
+    let found = file.metadata().map_err(|err| Error::io(path, "read the metadata of the file", &err))?;
     if !found.is_file() {
         return Err(Error::new(Code::NotAFile, path, "is not a regular file", "replace it with the real file"));
     }

@@ -76,7 +76,9 @@ impl Output {
     pub(crate) fn reopen(path: &Path, part: &Path, len: u64, replace: bool) -> Result<Option<Self>> {
         match std::fs::symlink_metadata(part) {
             Ok(found) if found.is_file() && found.len() == len => {}
-            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(Error::io(part, "look at the file", &err)),
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io(part, "read the metadata of the file", &err));
+            }
             _ => return Ok(None),
         }
         let dir = check(path, replace)?;
@@ -127,10 +129,10 @@ impl Output {
             io::ErrorKind::AlreadyExists => Error::new(
                 Code::OutputExists,
                 &path,
-                "was made by another program meanwhile",
+                "was created by another program in the meantime",
                 "pass --force to replace it",
             ),
-            _ => Error::io(&path, "give the file its name", err),
+            _ => Error::io(&path, "rename the file to its final name", err),
         };
         let had_one = replace && path.symlink_metadata().is_ok();
         let mut part = None;
@@ -199,7 +201,7 @@ fn check(path: &Path, replace: bool) -> Result<PathBuf> {
     match path.symlink_metadata() {
         Ok(_) if !replace => Err(Error::new(Code::OutputExists, path, "exists", "pass --force to replace it")),
         Err(err) if !matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Err(Error::io(path, "look at the file", &err))
+            Err(Error::io(path, "read the metadata of the file", &err))
         }
         _ => Ok(folder_of(path)),
     }

@@ -32,7 +32,7 @@ pub(crate) fn run<B: Default>(
                 return;
             }
             let done = catch_unwind(AssertUnwindSafe(|| work(number, &mut buffer)));
-            let died = |_| Err(Error::new(Code::Engine, file, "a worker thread died", "report this"));
+            let died = |_| Err(Error::new(Code::Engine, file, "a worker thread panicked", "report this"));
             if let Err(err) = done.unwrap_or_else(died) {
                 stop.store(true, Ordering::Relaxed);
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(err);

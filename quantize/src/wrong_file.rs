@@ -14,7 +14,7 @@ pub(crate) const HEAD: usize = 512;
 /// Recognizes the result of a failed download by the first bytes `head` of the file. Returns its description and how to
 /// fix it; `None` when it is not recognized.
 pub(crate) fn instead(head: &[u8]) -> Option<(&'static str, &'static str)> {
-    const AGAIN: &str = "download the file again, with a token where the repository asks for one";
+    const AGAIN: &str = "download the file again, with a token if the repository requires one";
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     let begins = |with: &str| {
         let with = with.as_bytes();

@@ -156,7 +156,7 @@ impl Journal {
     }
 
     fn mismatch(&self, why: &str) -> Failure {
-        let what = format!("holds {} records of another run: {why}", self.index.entries.len());
+        let what = format!("contains {} records of another run: {why}", self.index.entries.len());
         let fix =
             "restore the original input and settings, give --restart to discard the finished records, or another -o";
         Failure::input(Code::ResumeMismatch, what, fix).at(&self.path)

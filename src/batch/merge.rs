@@ -61,7 +61,7 @@ impl ShardOutputs {
         }
         if !missing.is_empty() {
             let what = format!("shards {} of {count} are missing", brief(&missing));
-            return Err(Failure::input(Code::PartMissing, what, "run them, or give their outputs"));
+            return Err(Failure::input(Code::PartMissing, what, "run the missing shards, or give their outputs"));
         }
         let (format, total) = (first.manifest.format, first.manifest.input.records);
         Ok(Self { list: parts.into_values().collect(), format, total })

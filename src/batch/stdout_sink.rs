@@ -60,7 +60,7 @@ impl<W: Write> StdoutSink<W> {
             Err(err) if err.kind() == io::ErrorKind::BrokenPipe => self.closed = true,
             Err(err) => {
                 let what = format!("cannot write the output: {err}");
-                return Err(Failure::machine(Code::Stdout, what, "check where it goes"));
+                return Err(Failure::machine(Code::Stdout, what, "check the program or file that receives the output"));
             }
             Ok(()) => {}
         }

@@ -36,7 +36,7 @@ pub(crate) fn run(
     guard_the_terminal(chat.interrupt.clone(), flags.clone(), kept.clone())
         .map_err(|err| Failure::machine(Code::Terminal, format!("cannot watch the terminal: {err}"), "use -p TEXT"))?;
     let editor = Editor::new(commands::complete, habits.history)?;
-    note(&format!("window {} tokens; /help for commands, Ctrl-D to leave", chat.n_ctx()));
+    note(&format!("context {} tokens; /help for commands, Ctrl-D to leave", chat.n_ctx()));
     let attached = Vec::new();
     let unsaved = kept.clone();
     let ended = read_inputs(&mut Session {

@@ -175,7 +175,7 @@ pub(super) fn one_line_of(failure: &Failure) -> String {
 fn usage_text(answer: &Answer, n_ctx: usize) -> String {
     let usage = &answer.usage;
     format!(
-        "prompt {} new + {} cached, {:.1} t/s · answer {}, {:.1} t/s · window {}/{n_ctx}",
+        "prompt {} new + {} cached, {:.1} t/s · answer {}, {:.1} t/s · context {}/{n_ctx}",
         usage.prompt_tokens - usage.cached_tokens,
         usage.cached_tokens,
         usage.prefill_speed(),

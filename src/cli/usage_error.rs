@@ -62,7 +62,7 @@ impl Refused {
 /// Returns the error in one line.
 fn summary(err: &clap::Error) -> String {
     if err.kind() == Kind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "no command was given".to_owned();
+        return "no subcommand was given".to_owned();
     }
     let text = err.render().to_string();
     let lines = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);

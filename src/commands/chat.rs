@@ -141,7 +141,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         }
         if answer.reason == FinishReason::Length && !args.json {
             let tokens = count(answer.usage.completion_tokens, "token", "tokens");
-            stderr::note(&format!("the answer was cut after {tokens}; -n allows more"));
+            stderr::note(&format!("the answer was cut off after {tokens}; give a larger -n"));
         }
     }
     Ok(Exit::Done)

@@ -135,14 +135,14 @@ impl FlashAttn {
 /// How threads are spread over NUMA nodes (sockets). No effect on a machine with one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Numa {
-    /// As the operating system decides.
+    /// The operating system decides.
     #[default]
     Off,
     /// Evenly over all nodes.
     Distribute,
     /// On the node where the program was started.
     Isolate,
-    /// As numactl, which started the program, decides.
+    /// numactl, with which the program was started, decides.
     Numactl,
 }
 
@@ -163,7 +163,7 @@ impl Numa {
 pub(crate) enum Repack {
     /// Always: fastest for one sequence at a time.
     On,
-    /// Never: often fastest for long prompts and many sequences, and needs less memory.
+    /// Never: often faster for long prompts and many sequences, and needs less memory.
     Off,
     /// On for one sequence; for several, a short benchmark decides.
     #[default]

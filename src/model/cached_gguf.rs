@@ -33,14 +33,14 @@ pub(crate) fn ensure(
     }
     let does = format!("is making {}", shown(path));
     let lock = lock::wait(&lock_file(path)?, &does, interrupt, &|err| {
-        let fix = "set TULU_QUANT_CACHE to a folder of yours";
+        let fix = "set TULU_QUANT_CACHE to a folder that you can write to";
         Failure::machine(Code::Cache, format!("cannot lock the model in the cache: {err}"), fix).at(path)
     })?;
     if (!refresh || lock.waited) && is_intact(path)? {
         return Ok(());
     }
     if !refresh && if_exists::metadata(path)?.is_some() {
-        stderr::note(&format!("{} is damaged; it is made again", shown(path)));
+        stderr::note(&format!("{} is damaged; creating it again", shown(path)));
     }
     make()?;
     atomic_file::write(&checksum_file(path)?, checksum(path)?.to_string().as_bytes(), Mode::Umask)

@@ -96,7 +96,7 @@ impl<'a> Confirmation<'a> {
             out += &format!("  keeps     the checkpoint, {}, in {}\n", bytes(self.needed.bytes()), shown(cache));
         }
         out += &format!(
-            "  memory    about {} to run it with its window of {} tokens\n  licence   {}\n",
+            "  memory    about {} to run it with its context of {} tokens\n  licence   {}\n",
             bytes(self.memory()),
             self.config.max_position_embeddings,
             self.licence(),

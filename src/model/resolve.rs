@@ -194,7 +194,7 @@ fn create_parent(file: &Path) -> Result<(), Failure> {
     let parent = file.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(|err| {
         let what = format!("cannot create the folder: {err}");
-        Failure::machine(Code::Cache, what, "set TULU_QUANT_CACHE to a folder of yours").at(parent)
+        Failure::machine(Code::Cache, what, "set TULU_QUANT_CACHE to a folder that you can write to").at(parent)
     })
 }
 

@@ -105,7 +105,7 @@ impl CheckpointSource {
             return Ok(convert(&whole, plan, options, observer)?);
         }
         for other in other_journals(&self.checkpoint.name(), journal) {
-            let what = "belongs to an interrupted conversion to other types, which its own command resumes";
+            let what = "belongs to an interrupted conversion to other types; run its command to resume it";
             observer.note(&format!("{} {what}", other.display()));
         }
         convert_streaming(&self.checkpoint, plan, &remote.distant, options, &arrival, observer).map_err(|err| match err

@@ -131,7 +131,7 @@ fn split(
     try_split(false)?.ok_or_else(|| {
         Failure::input(
             Code::TemplateReadsText,
-            "the output of the model's chat template depends on characters of control tokens in messages",
+            "the output of the model's chat template depends on characters of special tokens in messages",
             "remove them from the messages",
         )
     })

@@ -160,7 +160,7 @@ impl<'m> Tokenizer<'m> {
             None => Ok(()),
             Some(id) => Err(Failure::input(
                 Code::ControlInText,
-                format!("plain text became the control token {id} in this model's vocabulary"),
+                format!("plain text became the special token {id} in this model's vocabulary"),
                 "remove the characters of that token from the text",
             )),
         }

@@ -99,7 +99,7 @@ fn speeds_are_printed_on_request() {
     assert!(!terminal.line("Hello").contains("t/s"));
     assert!(terminal.line("/last").contains(" cached, "));
     terminal.line("/set verbose");
-    assert!(terminal.line("Thanks").contains("t/s · window"));
+    assert!(terminal.line("Thanks").contains("t/s · context"));
     terminal.line("/set quiet");
     assert!(!terminal.line("Hello").contains("t/s"));
     assert!(terminal.line("/set n 2").contains("num_predict is 2"));

@@ -141,7 +141,7 @@ fn terminal(args: &[&str]) -> PtySession {
 fn say(session: &mut PtySession, line: &str) -> (u64, u64, u64) {
     session.send_line(line).unwrap();
     session.exp_string("prompt ").unwrap();
-    let (_, counts) = session.exp_regex(r"\d+ new \+ \d+ cached.* window \d+/").unwrap();
+    let (_, counts) = session.exp_regex(r"\d+ new \+ \d+ cached.* context \d+/").unwrap();
     let numbers: Vec<u64> = counts
         .split(|c: char| !c.is_ascii_digit() && c != '.')
         .filter(|word| !word.contains('.'))

@@ -80,9 +80,9 @@ fn arguments_without_effect_are_refused_or_reported() {
     let notes: Vec<&str> = said.lines().filter(|line| line.starts_with("tulu-quant: note: ")).collect();
     for part in [
         "m.dat has no entry for ",
-        "m.dat has 1 entries for no matrix of this model: blk.99.attn_v.weight",
-        "the pattern 'nosuch' of type q8_0 finds no matrix",
-        "the pattern 'attn_norm' of type q8_0 finds no matrix",
+        "m.dat has 1 entries that match no matrix of this model: blk.99.attn_v.weight",
+        "the pattern 'nosuch' of type q8_0 matches no matrix",
+        "the pattern 'attn_norm' of type q8_0 matches no matrix",
     ] {
         assert!(notes.iter().any(|note| note.contains(part)), "'{part}' is not in {said}");
     }

@@ -219,7 +219,7 @@ fn missing_tensors_are_found_from_the_header() {
         ("has no tensors", |m| m.tensors.clear()),
         ("tensor 'blk.0.ffn_up.weight' is missing", |m| m.tensors.retain(|t| t.name != "blk.0.ffn_up.weight")),
         ("unexpected tensor 'odd'", |m| m.tensors[9].name = "odd".to_owned()),
-        ("the header's numbers make it", |m| m.tensor("output_norm.weight").dims = vec![128, 2]),
+        ("the header's numbers require", |m| m.tensor("output_norm.weight").dims = vec![128, 2]),
         ("llama.block_count is missing", |m| m.pairs.retain(|(key, _)| key != "llama.block_count")),
         ("tensor 'blk.99.ffn_up.weight' is missing", |m| {
             m.put("llama.block_count", gguf::Value::U32(100));

@@ -44,7 +44,7 @@ fn damaged_model_is_converted_again() {
             damage(&mut bytes);
             fs::write(&file, &bytes).unwrap();
             let said = assert_answered(&ask(&hub, model));
-            assert!(said.contains("is damaged; it is made again"), "{name} {model:?}: {said}");
+            assert!(said.contains("is damaged; creating it again"), "{name} {model:?}: {said}");
             assert!(fs::read(&file).unwrap() == right, "{name} {model:?}");
         }
         // as left by an earlier version of the program
@@ -53,7 +53,7 @@ fn damaged_model_is_converted_again() {
         let said = assert_answered(&ask(&hub, model));
         assert!(!said.contains("damaged"), "{said}");
         fs::write(&file, &right[..right.len() - 1000]).unwrap();
-        assert!(assert_answered(&ask(&hub, model)).contains("is damaged; it is made again"));
+        assert!(assert_answered(&ask(&hub, model)).contains("is damaged; creating it again"));
         assert!(fs::read(&file).unwrap() == right && sums.is_dir());
         // --refresh converts again what needs no network, and replaces damaged files
         fs::write(&file, "x").unwrap();

@@ -112,7 +112,7 @@ impl<'a> ChunkConverter<'a> {
 
     /// Runs `work` on the current thread, which is not a worker. An error or panic in `work` stops the workers.
     pub(super) fn run_alongside(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let died = |_| Err(Error::new(Code::Engine, &self.source.dir, "a thread died", "report this"));
+        let died = |_| Err(Error::new(Code::Engine, &self.source.dir, "a thread panicked", "report this"));
         let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(died);
         done.inspect_err(|_| self.broken.store(true, Ordering::Relaxed))
     }

@@ -72,7 +72,7 @@ pub fn convert(source: &Checkpoint, plan: &Plan, options: ConvertOptions, observ
         let worked = converter.run(options.threads, 0);
         done.store(true, Ordering::Relaxed);
         let worked = worked.and_then(|()| hashes.hash_remaining(options.threads)).inspect_err(|_| hashes.stop());
-        let defect = || Error::new(Code::Engine, &source.dir, "a thread died", "report this");
+        let defect = || Error::new(Code::Engine, &source.dir, "a thread panicked", "report this");
         let alongside =
             [flusher, hasher].map(|thread| thread.map_or(Ok(()), |t| t.join().unwrap_or_else(|_| Err(defect()))));
         // an error of these threads has stopped the workers, so it is reported first

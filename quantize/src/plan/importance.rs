@@ -47,7 +47,7 @@ pub(super) fn notes(tensors: &[PlannedTensor], options: &QuantizeOptions) -> Vec
         let without: Vec<&str> = expected.copied().filter(|name| !imatrix.entries.contains_key(*name)).collect();
         if !without.is_empty() {
             notes.push(format!(
-                "{} has no entry for {} of {} matrices, which are quantized without: {}",
+                "{} has no entry for {} of {} matrices, which are quantized without importance: {}",
                 imatrix.file,
                 without.len(),
                 matrices.len(),
@@ -58,13 +58,17 @@ pub(super) fn notes(tensors: &[PlannedTensor], options: &QuantizeOptions) -> Vec
         let unused: Vec<&str> = keys.filter(|name| !matrices.contains(name)).collect();
         if !unused.is_empty() {
             let count = unused.len();
-            notes.push(format!("{} has {count} entries for no matrix of this model: {}", imatrix.file, some(&unused)));
+            notes.push(format!(
+                "{} has {count} entries that match no matrix of this model: {}",
+                imatrix.file,
+                some(&unused)
+            ));
         }
     }
     for (pattern, ggml_type) in &options.overrides {
         // invalid patterns were rejected when the types were chosen
         if llama_ext::pattern_finds(pattern, &matrices).is_ok_and(|found| found == 0) {
-            notes.push(format!("the pattern '{pattern}' of type {ggml_type} finds no matrix, so it changes nothing"));
+            notes.push(format!("the pattern '{pattern}' of type {ggml_type} matches no matrix, so it has no effect"));
         }
     }
     notes

@@ -252,7 +252,8 @@ impl StreamingConversion<'_> {
                 Ok(()) => buffer.close(),
                 Err(err) => buffer.stop(err.clone()),
             }
-            let died = |_| Err(Error::new(Code::Engine, &self.source.dir, "the journal thread died", "report this"));
+            let died =
+                |_| Err(Error::new(Code::Engine, &self.source.dir, "the journal thread panicked", "report this"));
             // report the error that stopped the buffer first
             let worked = worked.map_err(|err| buffer.stop_reason().unwrap_or(err));
             worked.and(journal_thread.join().unwrap_or_else(died))

@@ -293,7 +293,7 @@ impl<'a> SegmentBuffer<'a> {
         impl Drop for StopOnPanic<'_, '_> {
             fn drop(&mut self) {
                 if std::thread::panicking() {
-                    self.0.stop(self.0.defect("a thread died"));
+                    self.0.stop(self.0.defect("a thread panicked"));
                 }
             }
         }

@@ -21,7 +21,7 @@ pub fn table_problems(gguf: &Gguf) -> Result<Vec<String>, String> {
         match have.remove(known.name.as_str()) {
             None => missing.push(format!("tensor '{}' is missing", known.name)),
             Some(shape) if shape != known.shape => problems.push(format!(
-                "tensor '{}' has {} rows × columns, the header's numbers make it {}",
+                "tensor '{}' has {} rows × columns, the header's numbers require {}",
                 known.name,
                 dimensions(&shape),
                 dimensions(&known.shape)

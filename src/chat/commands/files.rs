@@ -116,8 +116,8 @@ pub(in crate::chat) fn restore(
     let restored = chat.restore(saved, parameters)?;
     restored.notes.iter().for_each(|text| note(&one_line(text)));
     let cache = match restored.cached {
-        Some(Ok(1)) => "1 token needs no reading".to_owned(),
-        Some(Ok(tokens)) => format!("{tokens} tokens need no reading"),
+        Some(Ok(1)) => "1 token is in its KV cache".to_owned(),
+        Some(Ok(tokens)) => format!("{tokens} tokens are in its KV cache"),
         Some(Err(why)) => format!("its KV cache is not used ({}); it will be processed again", one_line(&why)),
         None => "it will be processed again".to_owned(),
     };

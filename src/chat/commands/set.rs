@@ -45,7 +45,7 @@ pub(super) fn run(session: &mut Session<'_, '_>, text: &str) -> Result<Next, Fai
         "overflow" => match Overflow::from_str(value, true) {
             Ok(overflow) => {
                 session.chat.overflow = overflow;
-                note(&format!("when the window is full: {value}"));
+                note(&format!("when the context is full: {value}"));
             }
             Err(_) => note("invalid value for overflow: use drop-oldest or error"),
         },

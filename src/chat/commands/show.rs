@@ -55,7 +55,7 @@ fn info(session: &Session<'_, '_>) -> String {
         ("model", model.name().map_or_else(|| "without a name".to_owned(), |name| one_line(&name))),
         ("file", shown(model.path())),
         ("weights", format!("{} in {}", table::params(model.n_params()), table::bytes(model.dims().tensor_bytes))),
-        ("window", format!("{n_ctx} tokens of {} trained", model.dims().n_ctx_train)),
+        ("context", format!("{n_ctx} tokens of {} trained", model.dims().n_ctx_train)),
         (
             "KV cache",
             format!(

@@ -134,7 +134,7 @@ fn nothing_to_do(
 ) -> Result<Exit, Failure> {
     check_unchanged(output, manifest, identity)?;
     let total = command.total();
-    note(&format!("{} is finished: all {total} records were answered by this command before", shown(output)));
+    note(&format!("{} is finished: all {total} records are finished already", shown(output)));
     if command.args.json {
         let summary = Summary { total, resumed: total, ..Summary::default() };
         crate::stdout::print(&format!("{}\n", summary.json(output)))?;

@@ -189,7 +189,7 @@ fn report(dir: &Path, files: &[CheckedFile], notes: &[String]) -> String {
         out += &format!("  note: {}\n", one_line(note));
     }
     if files.iter().all(|file| file.hash.is_none()) {
-        out += "  note: the folder does not say what its files must hash to: only structure and weights were checked\n";
+        out += "  note: the folder records no hashes: only structure and weights were checked\n";
     }
     for (file, problem) in files.iter().flat_map(|file| file.problems.iter().map(move |problem| (file, problem))) {
         out += &format!("  WRONG: {}: {}\n", name(file), one_line(problem));

@@ -11,8 +11,12 @@ impl Hub {
     pub(super) fn lock(&self, repo: &RepoId, hash: &FileHash) -> Result<Lock, Failure> {
         let path = self.settings.cache.lock(repo, hash);
         lock::wait(&path, &format!("is downloading {}", repo.id()), &self.interrupt, &|err| {
-            Failure::machine(Code::HubCache, format!("cannot lock: {err}"), "set HF_HUB_CACHE to a folder of yours")
-                .at(&path)
+            Failure::machine(
+                Code::HubCache,
+                format!("cannot lock: {err}"),
+                "set HF_HUB_CACHE to a folder that you can write to",
+            )
+            .at(&path)
         })
     }
 }

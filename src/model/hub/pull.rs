@@ -28,7 +28,7 @@ impl Hub {
         let (cache, repo) = (&self.settings.cache, &listing.repo);
         let blobs = cache.repo(repo).join("blobs");
         fs::create_dir_all(&blobs).map_err(|err| {
-            let fix = "set HF_HUB_CACHE or HF_HOME to a folder of yours";
+            let fix = "set HF_HUB_CACHE or HF_HOME to a folder that you can write to";
             Failure::machine(Code::HubCache, format!("cannot create the folder: {err}"), fix).at(&blobs)
         })?;
         let mut wanted = self.absent(listing, files);
