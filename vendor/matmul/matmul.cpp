@@ -47,8 +47,8 @@ const path * choose_path(const char * name) {
 
 // The types for which a path was measured to be faster than ggml, and the minimum number of columns. ggml computes all
 // others. "avx512-vnni": Emerald Rapids without AMX, 2 cores, 4096 x 4096, against the faster of ggml's kernels for
-// stored and for repacked weights: q4_K is 1.4 to 2.0 times as fast from 2 columns on, q6_K 1.3 to 2.7 times, q8_0 1.4
-// to 3.8 times from 4 on.
+// stored and for repacked weights: q4_K is 1.4 to 2.0 times as fast from 2 columns on, q6_K 1.3 to 2.7 times; q8_0 is
+// as fast as ggml's with 2 columns and 1.4 to 3.8 times as fast from 4 on.
 struct gain {
     const char * path;
     int type;
