@@ -5,14 +5,23 @@ use super::{run, tulu_quant};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// Options with which the bundled model generates until its context is full, for tests that stop it.
 pub(crate) const ENDLESS: [&str; 10] = ["--temp", "5", "--top-k", "0", "--top-p", "1", "-n", "-1", "-s", "2"];
 
-/// The folder in which the program stores the converted bundled model. All tests share it.
+/// Returns the folder in which the program stores the converted bundled model. All tests share it. The model is in it, so that
+/// no chat waits for its conversion or prints a line about it.
 pub(crate) fn model_cache() -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("model-cache")
+    static READY: OnceLock<PathBuf> = OnceLock::new();
+    let folder = READY.get_or_init(|| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("model-cache");
+        let output = run(tulu_quant().args(["chat", "-p", "Hello", "-n", "1"]).env("TULU_QUANT_CACHE", &folder), b"");
+        assert!(output.status.success(), "{output:?}");
+        folder
+    });
+    folder.clone()
 }
 
 /// Returns the program with the shared cache, on one thread: the model is so small that two threads would mostly wait
@@ -53,11 +62,9 @@ pub(crate) fn leave(mut terminal: Terminal) -> String {
     String::from_utf8_lossy(&terminal.raw[mark..]).into_owned()
 }
 
-/// Returns a folder with its own home folder and cache. The cache has the model, so that no chat waits for its
-/// conversion.
+/// Returns a folder with its own home folder and cache. The cache has the model.
 pub(crate) fn home() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    assert!(run(&mut chat(&["-p", "Hello", "-n", "1"]), b"").status.success());
     for name in ["cache", "home"] {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
