@@ -30,7 +30,7 @@ pub(crate) fn guarded(work: impl FnOnce() -> ExitCode) -> ExitCode {
     let _ = GUARDED.set(std::thread::current().id());
     set_hook(Box::new(|panic| {
         let failure = failure(panic);
-        say(&failure);
+        print(&failure);
         let _ = EXIT.set(failure.exit);
         let mine = GUARDED.get() == Some(&std::thread::current().id());
         if !mine || UNWINDING.swap(true, Ordering::SeqCst) {
@@ -65,7 +65,7 @@ fn failure(panic: &PanicHookInfo<'_>) -> Failure {
 }
 
 /// Writes the error line without taking a lock.
-fn say(failure: &Failure) {
+fn print(failure: &Failure) {
     let line = failure.line(FORMAT.get().copied().unwrap_or_default()) + "\n";
     write_unlocked(line.as_bytes());
 }

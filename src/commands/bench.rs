@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         crate::stdout::print(&bench::table_head())?;
     }
     for test in tests {
-        let Some(measured) = one(&mut context, &model, test, args.repetitions, &interrupt)? else {
+        let Some(measured) = measure(&mut context, &model, test, args.repetitions, &interrupt)? else {
             return Ok(interrupt.asked().unwrap_or(Exit::Interrupted));
         };
         if !args.json {
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.json { crate::stdout::print(&format!("{:#}\n", bench::json(&subject, &all))) } else { Ok(Exit::Done) }
 }
 
-fn one(
+fn measure(
     context: &mut Context<'_>,
     model: &Model,
     test: Test,

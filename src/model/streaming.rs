@@ -25,7 +25,7 @@ pub(crate) struct CheckpointSource {
 #[derive(Debug)]
 struct RemoteWeights {
     ranges: Arc<HubRangeSource>,
-    distant: RemoteCheckpoint,
+    source: RemoteCheckpoint,
     connections: NonZeroUsize,
 }
 
@@ -59,10 +59,10 @@ impl CheckpointSource {
         let folder = hub.pull(&listing, &needed.others, connections)?;
         let (id, commit) = (listing.repo.id(), listing.commit.clone());
         let ranges = Arc::new(HubRangeSource { hub: hub.clone(), listing, failed: Mutex::default() });
-        let distant = RemoteCheckpoint::new(ranges.clone(), &id, &commit, files);
-        let opened = Checkpoint::open_with(&folder, &distant);
+        let source = RemoteCheckpoint::new(ranges.clone(), &id, &commit, files);
+        let opened = Checkpoint::open_with(&folder, &source);
         let checkpoint = opened.map_err(|err| ranges.failed().unwrap_or_else(|| err.into()))?;
-        Ok(Self { checkpoint, remote: Some(RemoteWeights { ranges, distant, connections }) })
+        Ok(Self { checkpoint, remote: Some(RemoteWeights { ranges, source, connections }) })
     }
 
     /// Returns the configuration, tokenizer and list of tensors.
@@ -78,7 +78,7 @@ impl CheckpointSource {
 
     /// Returns the additional bytes of memory for a streaming conversion.
     pub(crate) fn stream_memory(&self, plan: &Plan) -> u64 {
-        self.remote.as_ref().map_or(0, |remote| stream_memory(&remote.arrival(plan, Path::new(""))))
+        self.remote.as_ref().map_or(0, |remote| stream_memory(&remote.stream_options(plan, Path::new(""))))
     }
 
     /// Writes the outputs of `plan`. A streaming conversion keeps its progress in the file `journal` until it is
@@ -91,8 +91,8 @@ impl CheckpointSource {
         observer: &dyn Observer,
     ) -> Result<Report, Failure> {
         let Some(remote) = &self.remote else { return Ok(convert(&self.checkpoint, plan, options, observer)?) };
-        let arrival = remote.arrival(plan, journal);
-        if !can_stream(&self.checkpoint, plan, &arrival) {
+        let streaming = remote.stream_options(plan, journal);
+        if !can_stream(&self.checkpoint, plan, &streaming) {
             observer.note("some tensors share a storage; downloading the whole checkpoint first");
             let needed = remote.ranges.listing.needed()?;
             let folder = remote.ranges.hub.pull(&remote.ranges.listing, &needed.all(), remote.connections)?;
@@ -108,19 +108,19 @@ impl CheckpointSource {
             let what = "belongs to an interrupted conversion to other types; run its command to resume it";
             observer.note(&format!("{} {what}", other.display()));
         }
-        convert_streaming(&self.checkpoint, plan, &remote.distant, options, &arrival, observer).map_err(|err| match err
-            .code
-        {
-            tulu_quantize::Code::Fetch => remote.ranges.failed().unwrap_or_else(|| err.into()),
-            // the same code as for a wrong hash of a file in the cache
-            tulu_quantize::Code::Sha256 => Failure { code: Code::HubHash, ..err.into() },
-            _ => err.into(),
-        })
+        convert_streaming(&self.checkpoint, plan, &remote.source, options, &streaming, observer).map_err(
+            |err| match err.code {
+                tulu_quantize::Code::Fetch => remote.ranges.failed().unwrap_or_else(|| err.into()),
+                // the same code as for a wrong hash of a file in the cache
+                tulu_quantize::Code::Sha256 => Failure { code: Code::HubHash, ..err.into() },
+                _ => err.into(),
+            },
+        )
     }
 }
 
 impl RemoteWeights {
-    fn arrival(&self, plan: &Plan, journal: &Path) -> StreamOptions {
+    fn stream_options(&self, plan: &Plan, journal: &Path) -> StreamOptions {
         StreamOptions {
             connections: self.connections,
             ..StreamOptions::for_size(plan.source_bytes, journal.to_owned())

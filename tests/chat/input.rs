@@ -1,6 +1,6 @@
 //! Typing and pasting into `chat` on a terminal: nothing is lost, and nothing acts on the terminal.
 
-use crate::support::chat::{chat_at, chat_in, home, leave, on_terminal, on_terminal_at};
+use crate::support::chat::{chat_at, chat_in, home, leave, leave_with_ctrl_c, on_terminal, on_terminal_at};
 use crate::support::mode;
 use crate::support::screen::Terminal;
 use std::fs;
@@ -197,12 +197,7 @@ fn ctrl_c_clears_the_line_and_up_restores_it() {
     assert!(said.contains("What is your name?"), "{said}");
     assert!(terminal.line("/show prompt").contains("<|user|>\r\nWhat is your name?\r\n"));
     // On an empty line the first Ctrl-C prints a note and the second exits.
-    let mark = terminal.raw.len();
-    terminal.keys("\x03");
-    terminal.text_after(mark, "press Ctrl-C again, Ctrl-D or /exit to quit");
-    terminal.prompt_after(mark);
-    terminal.keys("\x03");
-    assert_eq!(terminal.ended(), 130);
+    leave_with_ctrl_c(terminal);
 }
 
 #[test]

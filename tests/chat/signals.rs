@@ -1,6 +1,6 @@
 //! Ctrl-C and signals in `chat` on a terminal.
 
-use crate::support::chat::{ENDLESS, chat_at, home, leave, on_terminal, on_terminal_at};
+use crate::support::chat::{ENDLESS, chat_at, home, leave, leave_with_ctrl_c, on_terminal, on_terminal_at};
 use rexpect::process::Signal;
 use std::fs;
 use std::process::Command;
@@ -47,13 +47,8 @@ fn ctrl_c_stops_in_prefill_and_in_generation() {
 
 #[test]
 fn ctrl_c_twice_exits_and_restores_the_terminal() {
-    let (_folder, mut terminal) = on_terminal(&ENDLESS);
-    let mark = terminal.raw.len();
-    terminal.keys("\x03");
-    terminal.text_after(mark, "press Ctrl-C again, Ctrl-D or /exit to quit");
-    terminal.prompt_after(mark);
-    terminal.keys("\x03");
-    assert_eq!(terminal.ended(), 130);
+    let (_folder, terminal) = on_terminal(&ENDLESS);
+    leave_with_ctrl_c(terminal);
 
     let (_folder, mut terminal) = on_terminal(&ENDLESS);
     terminal.keys("Tell me a story.\r");

@@ -62,6 +62,16 @@ pub(crate) fn leave(mut terminal: Terminal) -> String {
     String::from_utf8_lossy(&terminal.raw[mark..]).into_owned()
 }
 
+/// Presses Ctrl-C twice on an empty line: asserts that the first prints a note and the second exits with 130.
+pub(crate) fn leave_with_ctrl_c(mut terminal: Terminal) {
+    let mark = terminal.raw.len();
+    terminal.keys("\x03");
+    terminal.text_after(mark, "press Ctrl-C again, Ctrl-D or /exit to quit");
+    terminal.prompt_after(mark);
+    terminal.keys("\x03");
+    assert_eq!(terminal.ended(), 130);
+}
+
 /// Returns a folder with its own home folder and cache. The cache has the model.
 pub(crate) fn home() -> TempDir {
     let folder = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@
 //! | low four bits of the scales | | 4..8 |
 //! | levels: weight i low, weight 16 + i high | 2..18 | 8..136 |
 
-use super::lanes::{Group, Lanes, groups, half, nearest_int, transposed};
+use super::lanes::{Group, Lanes, groups, half, largest, nearest_int, transposed};
 use super::superblock_scales::GROUP_MAX_EPS;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
@@ -101,12 +101,7 @@ fn scales<S: Simd, const N: usize, const SUB_BLOCKS: usize>(simd: S, group: &Gro
 #[inline(always)]
 fn search<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK], w: &[Lanes<S>; SUB_BLOCK]) -> Lanes<S> {
     let zero = Lanes::splat(simd, 0.0);
-    let (mut size, mut max) = (zero, zero);
-    for &x in x {
-        let larger = x.abs().simd_gt(size);
-        size = larger.select(x.abs(), size);
-        max = larger.select(x, max);
-    }
+    let (size, max) = largest(simd, x);
     let (qx, q2) = sums(x, w, 1.0 / (-max / GRID[0]));
     let mut scale = q2.simd_gt(zero).select(qx / q2, zero);
     let mut best = scale * qx;

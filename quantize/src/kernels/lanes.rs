@@ -75,6 +75,16 @@ pub(super) fn transposed<S: Simd, const N: usize, const BLOCK: usize>(
     out
 }
 
+/// Returns, for each block, the largest magnitude of its weights `x`, and the first weight that has it.
+#[inline(always)]
+pub(super) fn largest<S: Simd>(simd: S, x: &[Lanes<S>]) -> (Lanes<S>, Lanes<S>) {
+    let zero = Lanes::splat(simd, 0.0);
+    x.iter().fold((zero, zero), |(size, weight), &x| {
+        let larger = x.abs().simd_gt(size);
+        (larger.select(x.abs(), size), larger.select(x, weight))
+    })
+}
+
 /// Rounds to the nearest integer, as a float; correct up to [`ROUNDED_UP_TO`].
 #[inline(always)]
 pub(super) fn rounded<S: Simd>(v: Lanes<S>) -> Lanes<S> {

@@ -7,7 +7,7 @@
 //! | scales: low four bits, then high two | 96..108 |
 //! | factor of the scales, f16 | 108..110 |
 
-use super::lanes::{Group, LANES, Lanes, groups, half, nearest, nearest_int, transposed};
+use super::lanes::{Group, LANES, Lanes, groups, half, largest, nearest, nearest_int, transposed};
 use super::q2::pack;
 use super::search_scale;
 use super::superblock_scales::GROUP_MAX_EPS;
@@ -75,12 +75,7 @@ fn unweighted<S: Simd>(simd: S, group: &Group<'_, SUPER_BLOCK>, blocks: &mut [[u
 #[inline(always)]
 fn refined<S: Simd>(simd: S, x: &[Lanes<S>; SUB_BLOCK]) -> (Lanes<S>, [Lanes<S>; SUB_BLOCK]) {
     let zero = Lanes::splat(simd, 0.0);
-    let (mut size, mut max) = (zero, zero);
-    for &x in x {
-        let larger = x.abs().simd_gt(size);
-        size = larger.select(x.abs(), size);
-        max = larger.select(x, max);
-    }
+    let (size, max) = largest(simd, x);
     let is_tiny = size.simd_lt(GROUP_MAX_EPS);
     let inverse = f32::from(-4i8) / max;
     let mut levels = [zero; SUB_BLOCK];

@@ -1,7 +1,7 @@
 //! Search for the scale with the least weighted error among nineteen candidates, with signed levels (q6_K; q3_K, q4_0
 //! and q5_0 with an imatrix), for one sub-block of every lane. The callers store it.
 
-use super::lanes::{Lanes, nearest_int, rounded};
+use super::lanes::{Lanes, largest, nearest_int, rounded};
 use super::superblock_scales::GROUP_MAX_EPS;
 use fearless_simd::Simd;
 use fearless_simd::prelude::*;
@@ -39,12 +39,7 @@ pub(super) fn search<S: Simd, const N: usize>(simd: S, x: &[Lanes<S>; N], w: &[L
     let zero = Lanes::splat(simd, 0.0);
     let top = top as f32;
     // the first weight of the largest magnitude gets the lowest level, because there is one more negative level
-    let (mut size, mut max) = (zero, zero);
-    for &x in x {
-        let larger = x.abs().simd_gt(size);
-        size = larger.select(x.abs(), size);
-        max = larger.select(x, max);
-    }
+    let (size, max) = largest(simd, x);
     let is_tiny = size.simd_lt(GROUP_MAX_EPS);
     let mut wx = *x;
     for (wx, &w) in wx.iter_mut().zip(w) {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-fn arrives(case: &Case) {
+fn converts_while_downloading(case: &Case) {
     let most = AtomicU64::new(0);
     let done = AtomicBool::new(false);
     let output = std::thread::scope(|scope| {
@@ -31,14 +31,14 @@ fn arrives(case: &Case) {
 
 #[test]
 fn safetensors_stream_with_little_disk_space() {
-    arrives(&Case::tiny());
+    converts_while_downloading(&Case::tiny());
 }
 
 #[test]
 fn bin_files_stream_with_little_disk_space() {
     let dir = tempfile::tempdir().unwrap();
     checkpoints::Checkpoint { layers: 4, shards: 3, ..Default::default() }.write_bin(dir.path());
-    arrives(&Case::new(dir.path()));
+    converts_while_downloading(&Case::new(dir.path()));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn tools_checkpoints_of_many_shards_are_streamed() {
     for args in SHARED {
         let dir = from_tool(args);
         let case = Case::new(dir.path());
-        arrives(&case);
+        converts_while_downloading(&case);
         kills(&case, 5, 20, Duration::from_secs(2));
     }
 }
