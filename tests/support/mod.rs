@@ -1,6 +1,7 @@
 //! Helpers of the program's tests: the binary, checkpoints, the hub, terminals, and files outside the repository.
 
 pub(crate) mod batch;
+pub(crate) mod bpe;
 pub(crate) mod chat;
 pub(crate) mod checkpoint;
 pub(crate) mod gguf;
