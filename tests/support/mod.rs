@@ -97,6 +97,22 @@ pub(crate) fn demo_model() -> &'static Path {
     })
 }
 
+/// The bundled checkpoint as an F32 file, which each build of the program converts once.
+pub(crate) fn demo_f32() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let model = demo_model().with_file_name("tulu-tiny-F32.gguf");
+        let lock = File::create(model.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        if !model.exists() {
+            let mut convert = tulu_quant();
+            convert.arg("convert").arg(checkpoint::bundled()).args(["-q", "F32", "-o"]).arg(&model);
+            assert_success(&run(&mut convert, b""));
+        }
+        model
+    })
+}
+
 /// The permission bits of `file`.
 pub(crate) fn mode(file: &Path) -> u32 {
     std::os::unix::fs::PermissionsExt::mode(&fs::metadata(file).unwrap().permissions()) & 0o777
