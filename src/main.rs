@@ -1,6 +1,7 @@
 //! Entry point of `tulu-quant`: parses the command line, runs the subcommand, prints the error, returns the exit code.
 #![forbid(unsafe_code)]
 
+mod api;
 mod atomic_file;
 mod batch;
 mod bench;

@@ -225,6 +225,7 @@ impl<'m> Conversation<'m> {
         let ticket = self.decoder.submit(Request {
             ids: prompt.ids,
             sampling: Sampling { seed, ..sampling.clone() },
+            logit_bias: Vec::new(),
             max_tokens: self.parameters.max_tokens,
             stop: TURN_MARKERS.iter().map(|marker| (*marker).to_owned()).chain(self.parameters.stop.clone()).collect(),
             logprobs: None,

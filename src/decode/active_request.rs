@@ -41,7 +41,7 @@ impl ActiveRequest {
         let n_prompt = request.ids.len();
         Self {
             id,
-            sampler: Sampler::new(&request.sampling, &request.ids),
+            sampler: Sampler::new(&request.sampling, &request.ids).with_bias(request.logit_bias),
             ids: request.ids,
             n_prompt,
             text: String::new(),

@@ -25,6 +25,7 @@ const FLOORS: &[&[&str]] = &[
     &["commands"],
     &["options"],
     &["chat", "batch", "bench"],
+    &["api"],
     &["decode", "model"],
     &["prompt"],
     &["engine"],
