@@ -21,6 +21,7 @@ mod platform;
 mod progress;
 mod prompt;
 mod sanitize;
+mod serve;
 mod stderr;
 mod stdout;
 mod table;

@@ -10,6 +10,7 @@ mod cli;
 mod convert;
 mod hub;
 mod public_reports;
+mod serve;
 mod support;
 
 /// Random checkpoints, shared with the library's tests.

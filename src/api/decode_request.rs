@@ -17,7 +17,8 @@ pub(crate) fn decode_request(
     prompts: &Prompts<'_>,
     n_ctx: usize,
 ) -> Result<(Request, Option<&'static str>), Failure> {
-    let n_least = prompts.at_least(prompt.len());
+    let n_messages = if let PromptInput::Chat(messages) = prompt { messages.len() } else { 0 };
+    let n_least = prompts.at_least(prompt.len()).max(n_messages);
     if n_least >= n_ctx {
         let what =
             format!("the prompt has at least {n_least} tokens; the context is {n_ctx} tokens, including the answer");

@@ -10,7 +10,8 @@ mod prompt_input;
 mod refusal;
 
 pub(crate) use body::{Body, Endpoint};
-pub(crate) use choices::{chat_choice, text_choice};
+pub(crate) use choices::{chat_choice, chat_logprobs, finish_reason, text_choice, text_logprobs};
 pub(crate) use decode_request::{decode_request, sampling};
 pub(crate) use options::{RequestOptions, Seed};
 pub(crate) use prompt_input::PromptInput;
+pub(crate) use refusal::Refusal;

@@ -1,5 +1,7 @@
 //! The reason why a request is refused.
 
+use crate::error::{Code, Failure};
+
 /// A request that cannot be answered as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -20,6 +22,18 @@ impl Refusal {
     /// Creates a refusal with the message "PARAM" WHY.
     pub(crate) fn of(code: &'static str, param: &str, why: &str) -> Self {
         Self::new(code, param, format!("\"{param}\" {why}"))
+    }
+
+    /// Creates the refusal of a prompt or a parameter that cannot be used. `largest`: the context is the one that the
+    /// model was trained for, so no flag can make it larger.
+    pub(crate) fn from_failure(failure: &Failure, largest: bool) -> Self {
+        let (code, fix) = match failure.code {
+            Code::ContextLength if largest => ("context_length_exceeded", "shorten the prompt"),
+            Code::ContextLength => ("context_length_exceeded", "shorten the prompt, or give a larger -c"),
+            Code::Sampling => ("invalid_parameter", failure.fix.as_str()),
+            _ => ("invalid_prompt", failure.fix.as_str()),
+        };
+        Self { code, param: None, message: format!("{}; {fix}", failure.what) }
     }
 }
 

@@ -243,7 +243,7 @@ impl<'m> Conversation<'m> {
                     Event::Prefill { done, total } if began.elapsed() >= BAR_DELAY => {
                         bar.get_or_insert_with(|| Bar::items("reading", "tokens", total as u64)).set(done as u64);
                     }
-                    Event::Prefill { .. } => {}
+                    Event::Prefill { .. } | Event::Logprobs(_) => {}
                     Event::Text(text) => {
                         bar = None;
                         out.write(&text)?;

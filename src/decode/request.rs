@@ -47,6 +47,8 @@ pub(crate) enum Event {
         /// Prompt tokens.
         total: usize,
     },
+    /// Log probabilities of the next tokens of the answer, if the request asked for them; their text follows.
+    Logprobs(Vec<TokenLogprob>),
     /// The next text of the answer: whole characters, never part of a stop string.
     Text(String),
     /// The whole answer; its slot is free again.

@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["commands"],
     &["options"],
-    &["chat", "batch", "bench"],
+    &["chat", "batch", "bench", "serve"],
     &["api"],
     &["decode", "model"],
     &["prompt"],

@@ -1,0 +1,8 @@
+//! `serve`: the real server on loopback.
+
+mod access;
+mod api;
+mod lifecycle;
+mod limits;
+mod refusals;
+mod stream;
