@@ -6,7 +6,7 @@ use super::params;
 use super::prompt_input::PromptInput;
 use super::refusal::Refusal;
 use crate::engine::Token;
-use crate::prompt::conversation;
+use crate::prompt::{Message, conversation};
 use serde_json::{Map, Value};
 
 /// Maximum completions of one request.
@@ -49,11 +49,7 @@ impl Body {
         let model = fields.get("model").and_then(Value::as_str).map(str::to_owned);
         let (prompts, options) = match endpoint {
             Endpoint::Chat => {
-                let messages = fields
-                    .remove("messages")
-                    .ok_or_else(|| Refusal::of("missing_messages", "messages", "is missing"))?;
-                let messages = conversation(&normalize(messages)?)
-                    .map_err(|why| Refusal::new("invalid_messages", "messages", why))?;
+                let messages = chat_messages(&mut fields)?;
                 (vec![PromptInput::Chat(messages)], params::read(fields, true)?)
             }
             Endpoint::Text => {
@@ -68,6 +64,13 @@ impl Body {
         }
         Ok(Self { model, prompts, options })
     }
+}
+
+/// Takes the messages out of a body.
+pub(crate) fn chat_messages(fields: &mut Map<String, Value>) -> Result<Vec<Message>, Refusal> {
+    let messages =
+        fields.shift_remove("messages").ok_or_else(|| Refusal::of("missing_messages", "messages", "is missing"))?;
+    conversation(&normalize(messages)?).map_err(|why| Refusal::new("invalid_messages", "messages", why))
 }
 
 /// Parses a text, token ids, or several of either, as OpenAI's API and vLLM accept them.

@@ -59,10 +59,10 @@ pub(crate) fn sampling(options: &RequestOptions, default: &Sampling, seed: u32) 
         top_p: options.top_p.unwrap_or(default.top_p),
         min_p: options.min_p.unwrap_or(default.min_p),
         repeat_penalty: options.repeat_penalty.unwrap_or(default.repeat_penalty),
+        repeat_last_n: options.repeat_last_n.unwrap_or(default.repeat_last_n),
         presence_penalty: options.presence_penalty.unwrap_or(default.presence_penalty),
         frequency_penalty: options.frequency_penalty.unwrap_or(default.frequency_penalty),
         seed,
-        ..default.clone()
     };
     if let Some(penalty) = options.repetition_penalty {
         // vLLM's penalty applies to all tokens of the prompt and the answer.

@@ -9,7 +9,7 @@ mod params;
 mod prompt_input;
 mod refusal;
 
-pub(crate) use body::{Body, Endpoint};
+pub(crate) use body::{Body, Endpoint, chat_messages};
 pub(crate) use choices::{chat_choice, chat_logprobs, finish_reason, text_choice, text_logprobs};
 pub(crate) use decode_request::{decode_request, sampling};
 pub(crate) use options::{RequestOptions, Seed};

@@ -19,6 +19,8 @@ pub(crate) struct RequestOptions {
     pub(crate) min_p: Option<f32>,
     /// Repetition penalty over the last tokens (llama.cpp's).
     pub(crate) repeat_penalty: Option<f32>,
+    /// Tokens that the repetition penalty applies to (llama.cpp's).
+    pub(crate) repeat_last_n: Option<u32>,
     /// Repetition penalty over the whole prompt and answer (vLLM's).
     pub(crate) repetition_penalty: Option<f32>,
     /// Presence penalty.

@@ -104,6 +104,12 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOption
             "top_p" => options.top_p = Some(number(&name, &value, f32::MIN_POSITIVE, 1.0)?),
             "min_p" => options.min_p = Some(number(&name, &value, 0.0, 1.0)?),
             "repeat_penalty" => options.repeat_penalty = Some(penalty(&name, &value)?),
+            // In llama.cpp, -1 means the whole context.
+            "repeat_last_n" if value == -1 => options.repeat_last_n = Some(Sampling::REPEAT_LAST_N_MAX),
+            "repeat_last_n" => {
+                let most = u64::from(Sampling::REPEAT_LAST_N_MAX);
+                options.repeat_last_n = Some(saturating_u32(whole(&name, &value, 0, most)?));
+            }
             "repetition_penalty" => options.repetition_penalty = Some(penalty(&name, &value)?),
             "presence_penalty" => options.presence_penalty = Some(number(&name, &value, -2.0, 2.0)?),
             "frequency_penalty" => options.frequency_penalty = Some(number(&name, &value, -2.0, 2.0)?),

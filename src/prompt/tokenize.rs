@@ -130,6 +130,15 @@ impl<'m> Tokenizer<'m> {
         Ok(ids)
     }
 
+    /// Tokenizes a plain text, with the space that belongs to the start of a prompt.
+    pub(crate) fn encode_plain(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
+        let bos = (add_bos && self.vocab.adds_bos()).then(|| self.vocab.bos());
+        let mut ids: Vec<Token> = bos.into_iter().collect();
+        let space = if self.begins_with_space(text) { " " } else { "" };
+        self.encode_text(&format!("{space}{text}"), &mut ids)?;
+        Ok(ids)
+    }
+
     /// Returns whether `ids` begin with two BOS.
     pub(crate) fn has_double_bos(&self, ids: &[Token]) -> bool {
         ids.len() > 1 && ids[..2].iter().all(|id| *id == self.vocab.bos())

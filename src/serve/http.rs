@@ -162,5 +162,6 @@ async fn respond(
     if let Some(origin) = origin {
         cors::allow(&mut response, &origin);
     }
+    server.stats.responded(response.status().as_u16());
     line.follow(response)
 }

@@ -2,6 +2,7 @@
 //! wait for a long prompt.
 
 use super::error::ApiError;
+use crate::engine::Vocab;
 use crate::prompt::Prompts;
 use std::sync::mpsc::{Receiver, Sender};
 use tokio::sync::oneshot;
@@ -10,6 +11,8 @@ use tokio::sync::oneshot;
 pub(super) struct PromptTools<'m> {
     /// Templates and tokenizer.
     pub(super) prompts: Prompts<'m>,
+    /// The vocabulary.
+    pub(super) vocab: Vocab<'m>,
     /// Context size in tokens.
     pub(super) n_ctx: usize,
     /// Whether the context is the one that the model was trained for.

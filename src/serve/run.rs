@@ -21,7 +21,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::UNIX_EPOCH;
 use tokio::sync::Semaphore;
-use tulu_quantize::hex;
+use tulu_quantize::gguf::Gguf;
+use tulu_quantize::{Ftype, hex};
 
 /// Serves `model` on `listeners` until `interrupt` asks to stop. `ready` is called when requests are accepted.
 pub(crate) fn serve(
@@ -36,7 +37,12 @@ pub(crate) fn serve(
     // A request to stop lets running answers finish, so it must not stop a computation.
     let decoder = Decoder::new(model, Mode::Interactive, &Interrupt::unused())?;
     let facts = facts(model, &config, &decoder)?;
-    let tools = PromptTools { prompts, n_ctx: facts.n_ctx, largest: facts.n_ctx >= facts.n_ctx_train as usize };
+    let tools = PromptTools {
+        prompts,
+        vocab: model.vocab(),
+        n_ctx: facts.n_ctx,
+        largest: facts.n_ctx >= facts.n_ctx_train as usize,
+    };
     let stats = Arc::new(Stats::default());
     let (tasks, task_receiver) = channel();
     let (jobs, job_receiver) = channel();
@@ -77,6 +83,7 @@ fn facts(model: &Model, config: &ServeConfig, decoder: &Decoder<'_>) -> Result<M
     let fingerprint = crate::model::fingerprint(model.path())?;
     let about = std::fs::metadata(model.path()).map_err(|err| Failure::io(model.path(), "cannot read", &err))?;
     let made = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let gguf = Gguf::open(model.path())?;
     let identity = Sha256::new().chain_update(fingerprint.to_string()).chain_update(env!("CARGO_PKG_VERSION"));
     Ok(ModelFacts {
         name: config.model_name.clone(),
@@ -88,5 +95,8 @@ fn facts(model: &Model, config: &ServeConfig, decoder: &Decoder<'_>) -> Result<M
         n_vocab: model.vocab().len(),
         n_params: model.n_params(),
         bytes: about.len(),
+        digest: fingerprint["sha256_of_samples"].as_str().unwrap_or_default().to_owned(),
+        file_type: gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("unknown", Ftype::name),
+        template: model.chat_template().unwrap_or_default(),
     })
 }

@@ -38,6 +38,12 @@ pub(super) struct ModelFacts {
     pub(super) n_params: u64,
     /// Bytes of the file.
     pub(super) bytes: u64,
+    /// SHA-256 of its metadata and of samples of its weights (hexadecimal).
+    pub(super) digest: String,
+    /// Its quantization mix, such as `Q4_K_M`.
+    pub(super) file_type: &'static str,
+    /// The chat template in the file.
+    pub(super) template: String,
 }
 
 /// The server, as its connections see it.

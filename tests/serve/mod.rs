@@ -4,5 +4,7 @@ mod access;
 mod api;
 mod lifecycle;
 mod limits;
+mod ollama;
 mod refusals;
 mod stream;
+mod tools;

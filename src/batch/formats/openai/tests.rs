@@ -31,7 +31,7 @@ fn parses_a_record() {
     let line = chat(&json!({
         "max_completion_tokens": 7, "max_tokens": 7, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "seed": -1,
         "stop": "END", "n": 2, "logit_bias": {"5": -100, "7": 1.5}, "logprobs": true, "top_logprobs": 5, "user": "x", "tools": [], "frequency_penalty": 0.5,
-        "presence_penalty": -1, "min_p": 0.1, "repetition_penalty": 1.1, "response_format": {"type": "text"},
+        "presence_penalty": -1, "min_p": 0.1, "repetition_penalty": 1.1, "repeat_last_n": -1, "response_format": {"type": "text"},
         "stream": false, "stream_options": {"include_usage": true}, "ignore_eos": false,
     }));
     let record = parse(&line).unwrap();
@@ -45,6 +45,7 @@ fn parses_a_record() {
         top_k: Some(3),
         min_p: Some(0.1),
         repetition_penalty: Some(1.1),
+        repeat_last_n: Some(65_536),
         presence_penalty: Some(-1.0),
         frequency_penalty: Some(0.5),
         logit_bias: vec![(Token::new(5), -100.0), (Token::new(7), 1.5)],
