@@ -7,6 +7,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod gguf;
 pub(crate) mod hub;
 pub(crate) mod screen;
+pub(crate) mod serve;
 
 use std::fs::{self, File};
 use std::io::Write as _;

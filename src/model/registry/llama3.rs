@@ -3,7 +3,7 @@
 //! are in the card of Llama-3.1-Tulu-3-405B. A fact that is not known is `Unknown` or `None`.
 
 use super::entry::{Entry, ModelKind, Scores, WeightFormat};
-use tulu_quantize::checkpoint::Config;
+use tulu_quantize::checkpoint::{Config, RopeScaling};
 
 const LLAMA_3_1: &str = "Llama 3.1 Community; who passes it on gives a copy of the licence, shows \"Built with Llama\", and \
                          begins the name with Llama; the terms of Gemma and Qwen hold for parts of the training data";
@@ -11,6 +11,9 @@ const APACHE_3: &str = "Apache-2.0; derived from Llama 3 (Community licence: a c
                         that begins with Llama 3)";
 const APACHE_3_1: &str = "Apache-2.0; derived from Llama 3.1 (Community licence: a copy of it, \"Built with Llama\", a name \
                           that begins with Llama)";
+
+const LLAMA_3_1_SCALING: RopeScaling =
+    RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
 
 /// (width, feed-forward, layers, heads, key-value heads, vocabulary, context)
 const fn config(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: u32, context: u32) -> Config {
@@ -25,6 +28,7 @@ const fn config(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: 
         max_position_embeddings: context,
         rms_norm_eps: 1e-5,
         rope_theta: 500_000.0,
+        rope_scaling: if context > 8192 { LLAMA_3_1_SCALING } else { RopeScaling::None },
         tie_word_embeddings: false,
         bos_token_id: Some(128_000),
         eos_token_id: Some(128_001),
