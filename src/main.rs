@@ -14,6 +14,7 @@ mod defect;
 mod engine;
 mod error;
 mod exit;
+mod grammar;
 mod interrupt;
 mod model;
 mod options;

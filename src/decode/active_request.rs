@@ -43,7 +43,9 @@ impl ActiveRequest {
         let n_prompt = request.ids.len();
         Self {
             id,
-            sampler: Sampler::new(&request.sampling, &request.ids).with_bias(request.logit_bias),
+            sampler: Sampler::new(&request.sampling, &request.ids)
+                .with_bias(request.logit_bias)
+                .with_grammar(request.grammar),
             ids: request.ids,
             n_prompt,
             text: String::new(),

@@ -60,6 +60,7 @@ impl Model {
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(dims.tensor_bytes));
         let repacked = repack::decide(settings.repack, main_type, dims.tensor_bytes, kv_plan.n_slots, n_threads);
         kv_plan.n_ahead = repack::n_ahead(repacked, kv_plan.n_slots);
+        kv_plan.n_kept = settings.n_kept.min(N_SLOTS_MAX - kv_plan.n_slots - kv_plan.n_ahead);
         let EngineSettings { n_gpu_layers, mmap, mlock, .. } = settings;
         let no_space_prefix = rules.spaces.is_some();
         let how = LoadOptions { vocab_only: false, n_gpu_layers, mmap, mlock, repack: repacked, no_space_prefix };
@@ -117,7 +118,7 @@ impl Model {
 
     /// The vocabulary.
     pub(crate) fn vocab(&self) -> Vocab<'_> {
-        Vocab::new(self.inner.vocab(), &self.rules)
+        Vocab::new(&self.inner, &self.rules)
     }
 
     /// The chat template that the file carries.
@@ -152,7 +153,7 @@ impl VocabFile {
 
     /// The vocabulary.
     pub(crate) fn vocab(&self) -> Vocab<'_> {
-        Vocab::new(self.0.vocab(), &self.1)
+        Vocab::new(&self.0, &self.1)
     }
 
     /// Context size that the model was trained for, in tokens.

@@ -27,7 +27,7 @@ const FLOORS: &[&[&str]] = &[
     &["chat", "batch", "bench", "serve"],
     &["api"],
     &["decode", "model"],
-    &["prompt"],
+    &["prompt", "grammar"],
     &["engine"],
     &["watch"],
     &["defect", "atomic_file", "stdout"],
