@@ -9,6 +9,7 @@ mod chat;
 mod cli;
 mod convert;
 mod hub;
+mod llama3;
 mod public_reports;
 mod serve;
 mod support;

@@ -136,6 +136,7 @@ impl RecordState {
 fn copy(answer: &Answer) -> Answer {
     let mut copy = answer.clone();
     copy.usage.cached_tokens = copy.usage.prompt_tokens;
+    copy.usage.drafts = Default::default();
     (copy.usage.prefill, copy.usage.generation) = Default::default();
     copy
 }

@@ -11,7 +11,7 @@ use super::record_state::{AnswerOutcome, RecordState};
 use super::sink::{FinishedRecord, RecordSink};
 use crate::api::Refusal;
 use crate::clock;
-use crate::decode::{Answer, Decoder, Event, FinishReason, RequestId};
+use crate::decode::{Answer, Decoder, DraftCounts, Event, FinishReason, RequestId};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::prompt::Prompts;
@@ -40,6 +40,8 @@ pub(crate) struct RunStats {
     pub(crate) prefilled: u64,
     /// Tokens generated, approximately, including unfinished records.
     pub(crate) generated: u64,
+    /// Passes and drafts of the answered records.
+    pub(crate) drafts: DraftCounts,
     /// Slots in use.
     pub(crate) busy_slots: usize,
     /// Records that request another model.
@@ -297,6 +299,7 @@ impl<'r, 'm> Runner<'r, 'm> {
     fn on_answer(&mut self, id: RequestId, answer: Answer) -> Result<(), Failure> {
         let Some(InFlight { number, choice, .. }) = self.in_flight.remove(&id) else { return Ok(()) };
         let Some(record) = self.records.get_mut(&number) else { return Ok(()) };
+        self.stats.drafts.add(answer.usage.drafts);
         match record.add_answer(choice, answer) {
             // Put it at the front of the queue: its slot is free and still caches this conversation.
             AnswerOutcome::NextTurn => self.waiting.push_front((number, choice)),

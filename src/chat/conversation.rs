@@ -4,7 +4,7 @@
 use super::answer_writer::AnswerWriter;
 use super::overflow::{Overflow, extra_space, later_starts, messages_to_send, reserved_for_answer};
 use super::parameters::Parameters;
-use crate::decode::{Answer, Decoder, Event, FinishReason, Mode, Request, TURN_MARKERS};
+use crate::decode::{Answer, Decoder, Drafts, Event, FinishReason, Mode, Request, TURN_MARKERS};
 use crate::engine::{Model, Sampling, Token};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -51,11 +51,12 @@ impl<'m> Conversation<'m> {
         system: Option<&str>,
         parameters: Parameters,
         overflow: Overflow,
+        drafts: Drafts,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let mut chat = Self {
             model,
-            decoder: Decoder::new(model, Mode::Interactive, &interrupt)?,
+            decoder: Decoder::new(model, Mode::Interactive, drafts, &interrupt)?,
             prompts: Prompts::new(model.vocab(), model.chat_template().as_deref())
                 .map_err(|failure| failure.at(model.path()))?,
             messages: Vec::new(),

@@ -8,7 +8,7 @@ use crate::engine::Sampling;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::model_ref;
-use crate::options::{EngineArgs, HubArgs, SamplingArgs, StructureArgs};
+use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs, StructureArgs};
 use crate::stderr;
 use crate::table::count;
 use std::ffi::OsString;
@@ -88,6 +88,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     hub: HubArgs,
     #[command(flatten)]
+    drafts: DraftArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
@@ -122,7 +124,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let seed = parameters.sampling.seed;
     let overflow = if turns.is_empty() { Overflow::DropOldest } else { Overflow::Error };
     let overflow = args.on_overflow.unwrap_or(overflow);
-    let mut chat = Conversation::new(&model, args.system.as_deref(), parameters.clone(), overflow, interrupt)?;
+    let mut chat = Conversation::new(
+        &model,
+        args.system.as_deref(),
+        parameters.clone(),
+        overflow,
+        args.drafts.drafts(),
+        interrupt,
+    )?;
     chat.set_grammar(grammar);
     let mut out = AnswerWriter::new(args.json);
     if turns.is_empty() {
@@ -254,6 +263,7 @@ fn json(answer: &Answer, seed: u32, model: &Path) -> serde_json::Value {
             "predicted_seconds": usage.generation.as_secs_f64(),
             "predicted_per_second": usage.generation_speed(),
         },
+        "drafts": usage.drafts.json(),
         "seed": seed,
     })
 }

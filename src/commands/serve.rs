@@ -4,7 +4,7 @@ use super::load_model;
 use crate::engine::{EngineSettings, Sampling};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::options::{EngineArgs, HubArgs, SamplingArgs};
+use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs};
 use crate::platform::open_url;
 use crate::serve::{Access, ServeConfig, serve};
 use crate::{stderr, stdout};
@@ -98,6 +98,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
+    drafts: DraftArgs,
+    #[command(flatten)]
     hub: HubArgs,
     #[command(flatten)]
     engine: EngineArgs,
@@ -125,6 +127,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         seed: args.sampling.seed.is_some_and(|seed| seed >= 0).then_some(sampling.seed),
         sampling,
         max_tokens,
+        drafts: args.drafts.drafts(),
         access_log: !args.no_access_log,
     };
     let urls = listeners.iter().filter_map(|listener| Some(format!("http://{}", listener.local_addr().ok()?)));

@@ -1,6 +1,7 @@
 //! A request while it is answered: its tokens, its sampler and the text so far. `admission.rs` (admission, prefix
 //! sharing, preemption) and `token_budget.rs` (rows of a batch) decide when it is computed.
 
+use super::draft::{DraftCounts, FamilyId, PairIndex, Subject};
 use super::logprobs::TokenLogprob;
 use super::request::{Answer, FinishReason, Request, RequestId, Usage};
 use super::stop_strings::StopStrings;
@@ -32,6 +33,11 @@ pub(super) struct ActiveRequest {
     limit: usize,
     utf8: Utf8,
     stop: StopStrings,
+    /// The index of `ids`, for guesses; as far as they were needed.
+    index: PairIndex,
+    /// The family of the prompt, for guesses.
+    pub(super) family: FamilyId,
+    pub(super) drafts: DraftCounts,
     began: Instant,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -46,6 +52,9 @@ impl ActiveRequest {
             sampler: Sampler::new(&request.sampling, &request.ids)
                 .with_bias(request.logit_bias)
                 .with_grammar(request.grammar),
+            index: PairIndex::default(),
+            family: FamilyId::of(&request.ids),
+            drafts: DraftCounts::default(),
             ids: request.ids,
             n_prompt,
             text: String::new(),
@@ -69,6 +78,18 @@ impl ActiveRequest {
         if self.n_generated == 0 {
             self.n_cached = n_cached;
         }
+    }
+
+    /// Indexes the tokens that are new since the last call, for [`Self::subject`].
+    pub(super) fn update_index(&mut self) {
+        self.index.extend(&self.ids);
+    }
+
+    /// Returns what guesses of the next tokens are made from. The answer needs at least one token after the guessed
+    /// ones, so the maximum length of an answer is never exceeded.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        let n_max = self.limit.saturating_sub(self.n_generated + 1);
+        Subject { ids: &self.ids, index: &self.index, family: self.family, n_max }
     }
 
     /// Appends a token. Returns the text that can be emitted, and the finish reason if the answer ends.
@@ -132,6 +153,7 @@ impl ActiveRequest {
             completion_tokens: self.n_generated,
             prefill: first - self.began,
             generation: self.last.map_or(Duration::ZERO, |last| last - first),
+            drafts: self.drafts,
         };
         let ids = n_ids.map(|n| {
             ids.truncate(n);

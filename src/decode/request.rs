@@ -1,5 +1,6 @@
 //! The input and output of the decoder: requests, events, answers.
 
+use super::draft::DraftCounts;
 use super::logprobs::TokenLogprob;
 use crate::engine::{Grammar, Sampling, Token};
 use std::time::Duration;
@@ -37,6 +38,16 @@ pub(crate) enum Mode {
     /// The output of a request does not depend on other requests: one sequence at a time, and prefill chunks always
     /// begin at the same positions. The number of threads must be the same, too.
     Deterministic,
+}
+
+/// Where the decoder gets guesses of the next tokens from. They make answers faster and do not change them; in
+/// [`Mode::Deterministic`] they are never used, because the last bits of logits can depend on the rows of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drafts {
+    /// No guesses: every pass computes one token of an answer.
+    Off,
+    /// From text that occurred before: in the conversation, and in [`Mode::Throughput`] in finished answers too.
+    Lookup,
 }
 
 /// An event of a request in one step.
@@ -98,6 +109,8 @@ pub(crate) struct Usage {
     pub(crate) prefill: Duration,
     /// Time from the first token to the last.
     pub(crate) generation: Duration,
+    /// Passes over the weights, and guessed tokens.
+    pub(crate) drafts: DraftCounts,
 }
 
 impl Usage {

@@ -2,6 +2,8 @@
 //! grammar before llama.cpp reads it; `schema` and its helpers compile a JSON Schema. The engine applies grammars.
 
 mod gbnf;
+mod gbnf_items;
+mod gbnf_references;
 mod numbers;
 mod object;
 mod one_of;

@@ -1,18 +1,17 @@
 //! Rules for objects.
 
-use super::rules::{literal, repeated};
-use super::schema::Compiler;
+use super::rules::{SchemaRules, literal, repeated};
 use serde_json::{Map, Value};
 
 /// Returns the text of a rule for an object with the keywords of `schema`. Required members come first, then any of the
 /// optional ones, both in the order of `properties`. An object without `properties` has members of any name.
 pub(super) fn object(
-    compiler: &mut Compiler<'_>,
+    compiler: &mut dyn SchemaRules,
     schema: &Map<String, Value>,
     place: &str,
     depth: usize,
 ) -> Result<String, String> {
-    let ws = compiler.rules.common("ws");
+    let ws = compiler.rules().common("ws");
     let empty = Map::new();
     let properties = match schema.get("properties") {
         None => &empty,
@@ -57,7 +56,7 @@ pub(super) fn object(
             }
         }
         let value = compiler.rule(property, &format!("{place}/properties/{name}"), depth + 1)?;
-        let member = compiler.rules.add(member(name, &ws, &value));
+        let member = compiler.rules().add(member(name, &ws, &value));
         if is_required { required.push(member) } else { optional.push(member) }
     }
     for (i, name) in missing.iter().enumerate() {
@@ -65,7 +64,7 @@ pub(super) fn object(
             continue;
         }
         let value = compiler.rule(additional, &format!("{place}/additionalProperties"), depth + 1)?;
-        required.push(compiler.rules.add(member(name, &ws, &value)));
+        required.push(compiler.rules().add(member(name, &ws, &value)));
     }
     let separator = format!("\",\" {ws}");
     // Each rule is the rest after a member: the next optional one or not, and the rest after it.
@@ -73,7 +72,7 @@ pub(super) fn object(
     let mut first = Vec::new();
     for member in optional.iter().rev() {
         first.push(format!("{member} {rest}"));
-        rest = compiler.rules.add(format!("({separator} {member})? {rest}"));
+        rest = compiler.rules().add(format!("({separator} {member})? {rest}"));
     }
     first.reverse();
     let members = match required.is_empty() {
@@ -86,21 +85,21 @@ pub(super) fn object(
 
 /// An object with at most `most` members of any name, whose values have the schema `additional`.
 fn any_members(
-    compiler: &mut Compiler<'_>,
+    compiler: &mut dyn SchemaRules,
     (additional, most): (&Value, Option<usize>),
     place: &str,
     depth: usize,
     ws: &str,
 ) -> Result<String, String> {
     if *additional == true && most.is_none() {
-        return Ok(compiler.rules.common("object"));
+        return Ok(compiler.rules().common("object"));
     }
     if *additional == false || most == Some(0) {
         return Ok(format!("\"{{\" {ws} \"}}\""));
     }
     let value = compiler.rule(additional, &format!("{place}/additionalProperties"), depth + 1)?;
-    let key = compiler.rules.common("key");
-    let member = compiler.rules.add(format!("{key} \":\" {ws} {value}"));
+    let key = compiler.rules().common("key");
+    let member = compiler.rules().add(format!("{key} \":\" {ws} {value}"));
     let others = repeated(&format!("(\",\" {ws} {member})"), 0, most.map(|most| most - 1));
     Ok(format!("\"{{\" {ws} ({member} {others} {ws})? \"}}\""))
 }

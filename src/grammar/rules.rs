@@ -1,5 +1,6 @@
 //! The rules of a grammar that is being compiled, and the rules that all JSON needs.
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -27,6 +28,14 @@ const COMMON: [(&str, &[&str], &str); 12] = [
         "object | array | string | number | boolean | null",
     ),
 ];
+
+/// Compiles schemas within a schema.
+pub(super) trait SchemaRules {
+    /// The rules so far.
+    fn rules(&mut self) -> &mut Rules;
+    /// Returns the name of a rule for `schema`, which is at `place`, `depth` schemas within the whole one.
+    fn rule(&mut self, schema: &Value, place: &str, depth: usize) -> Result<String, String>;
+}
 
 /// Rules by name.
 #[derive(Debug, Default)]

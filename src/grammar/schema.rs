@@ -6,7 +6,7 @@ use super::gbnf;
 use super::numbers::Bounds;
 use super::object::object;
 use super::one_of::check_disjoint;
-use super::rules::{Rules, literal, repeated};
+use super::rules::{Rules, SchemaRules, literal, repeated};
 use super::strings::string;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -67,17 +67,20 @@ pub(crate) fn any_object() -> String {
 }
 
 /// A schema that is being compiled.
-pub(super) struct Compiler<'s> {
+struct Compiler<'s> {
     root: &'s Value,
-    pub(super) rules: Rules,
+    rules: Rules,
     /// The rule of each reference.
     references: HashMap<String, String>,
     count: usize,
 }
 
-impl Compiler<'_> {
-    /// Returns the name of a rule for `schema`, which is at `place`.
-    pub(super) fn rule(&mut self, schema: &Value, place: &str, depth: usize) -> Result<String, String> {
+impl SchemaRules for Compiler<'_> {
+    fn rules(&mut self) -> &mut Rules {
+        &mut self.rules
+    }
+
+    fn rule(&mut self, schema: &Value, place: &str, depth: usize) -> Result<String, String> {
         self.count += 1;
         if depth > DEPTH_MAX || self.count > SCHEMAS_MAX {
             return Err(format!("{place}: the schema is nested too deeply or too large"));
@@ -96,7 +99,9 @@ impl Compiler<'_> {
         let text = self.text(schema, place, depth).map_err(at)?;
         Ok(self.rules.add(text))
     }
+}
 
+impl Compiler<'_> {
     /// Returns the rule of the schema that `target` names, such as `#/$defs/name`.
     fn reference(&mut self, target: &str, depth: usize) -> Result<String, String> {
         if let Some(rule) = self.references.get(target) {
@@ -251,7 +256,7 @@ impl Compiler<'_> {
     }
 
     /// Follows references of the schema itself.
-    pub(super) fn without_reference(&self, mut schema: Value) -> Result<Value, String> {
+    fn without_reference(&self, mut schema: Value) -> Result<Value, String> {
         for _ in 0..DEPTH_MAX {
             let Some(target) = schema.get("$ref").and_then(Value::as_str) else { return Ok(schema) };
             schema = self.resolve(target)?;

@@ -24,6 +24,7 @@ mod ollama;
 mod page;
 mod prepare;
 mod prompt_thread;
+mod response_head;
 mod routes;
 mod run;
 mod server;

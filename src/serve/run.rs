@@ -35,7 +35,7 @@ pub(crate) fn serve(
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
     // A request to stop lets running answers finish, so it must not stop a computation.
-    let decoder = Decoder::new(model, Mode::Interactive, &Interrupt::unused())?;
+    let decoder = Decoder::new(model, Mode::Interactive, config.drafts, &Interrupt::unused())?;
     let facts = facts(model, &config, &decoder)?;
     let tools = PromptTools {
         prompts,
