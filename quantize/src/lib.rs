@@ -14,7 +14,7 @@
 //! | `checkpoint/` | reads a checkpoint folder: config, tokenizer, safetensors and `.bin` files |
 //! | `gguf/`, `gguf_source` | the GGUF container; a GGUF file as input |
 //! | `gguf_metadata`, `gguf_naming` | metadata and names of outputs |
-//! | `llama_tensors`, `plan/`, `quantize_options`, `imatrix` | names, types and offsets of all output tensors |
+//! | `llama_tensors`, `rope_factors`, `plan/`, `quantize_options`, `imatrix` | names, types and offsets of all output tensors |
 //! | `size_estimate` | the size of an output, estimated from config.json |
 //! | `convert/`, `kernels/`, `worker_pool` | the conversion, on several threads |
 //! | `streaming/` | the conversion of weights that are still on a server |
@@ -42,6 +42,7 @@ mod output;
 mod plan;
 pub mod platform;
 mod quantize_options;
+mod rope_factors;
 mod sha256;
 pub mod size_estimate;
 mod space;
@@ -58,6 +59,7 @@ pub use gguf_naming::Naming;
 pub use hex::hex;
 pub use imatrix::Imatrix;
 pub use llama_ext::{Ftype, GgmlType};
+pub use llama_tensors::ComputedTensor;
 pub use observer::{Observer, Silent};
 pub use output::part_of;
 pub use plan::{OutputPlan, Plan, PlannedTensor};

@@ -4,6 +4,7 @@
 
 use super::entry::{Entry, ModelKind, Scores, WeightFormat};
 use tulu_quantize::checkpoint::Config;
+use tulu_quantize::checkpoint::config::RopeScaling;
 
 const IMPACT: &str = "AI2 ImpACT low-risk; Llama 2 Community";
 const APACHE: &str = "Apache-2.0; derived from Llama 2 (Community licence)";
@@ -21,6 +22,7 @@ const fn config(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: 
         max_position_embeddings: 8192,
         rms_norm_eps: eps,
         rope_theta: 10_000.0,
+        rope_scaling: RopeScaling::None,
         tie_word_embeddings: false,
         bos_token_id: Some(1),
         eos_token_id: Some(2),
