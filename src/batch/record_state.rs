@@ -4,7 +4,7 @@ use super::defaults::Defaults;
 use super::digest::first_half;
 use super::record::{PromptInput, Record, Seed};
 use super::record_key::Key;
-use crate::decode::{Answer, Request, TURN_MARKERS};
+use crate::decode::{Answer, Request, turn_markers};
 use crate::engine::Sampling;
 use crate::error::{Code, Failure};
 use crate::prompt::{Message, Prompts, Role};
@@ -88,7 +88,7 @@ impl RecordState {
         let (ids, mut stop, notice) = match &conversation.prompt {
             PromptInput::Chat(messages) => {
                 let prompt = prompts.render(messages, true)?;
-                (prompt.ids, TURN_MARKERS.map(str::to_owned).to_vec(), prompt.notice)
+                (prompt.ids, turn_markers(prompts.is_tulu()), prompt.notice)
             }
             PromptInput::Text(text) => {
                 let (ids, notice) = prompts.rendered(text, options.add_bos.unwrap_or(true))?;

@@ -10,8 +10,8 @@ use std::thread;
 
 /// Minimum work for an additional thread, in microseconds. Starting a thread takes about 30.
 const WORTH_A_THREAD: u32 = 300;
-/// Time for the log probabilities of one token, in microseconds: one exponential per vocabulary entry.
-const LOGPROBS_COST: u32 = 150;
+/// Time for the log probabilities of one token, in microseconds for 1000 tokens of the vocabulary: one exponential each.
+const LOGPROBS_COST: u32 = 5;
 
 /// A token to choose from `logits`.
 pub(super) struct Choice<'a> {
@@ -29,14 +29,17 @@ impl Choice<'_> {
     }
 
     fn cost(&self) -> u32 {
-        self.request.sampler.cost() + if self.request.n_top.is_some() { LOGPROBS_COST } else { 0 }
+        let n_vocab = self.logits.len();
+        let thousands = u32::try_from(n_vocab / 1000).unwrap_or(u32::MAX);
+        let logprobs = if self.request.n_top.is_some() { LOGPROBS_COST.saturating_mul(thousands) } else { 0 };
+        self.request.sampler.cost(n_vocab).saturating_add(logprobs)
     }
 }
 
 /// Makes the `choices` on up to `n_threads` threads, and returns the tokens in the same order. NaN logits are an error
 /// (`NAN`).
 pub(super) fn choose(choices: &mut [Choice<'_>], vocab: &Vocab<'_>, n_threads: usize) -> Result<Vec<Chosen>, Failure> {
-    let cost: u32 = choices.iter().map(Choice::cost).sum();
+    let cost = choices.iter().map(Choice::cost).fold(0, u32::saturating_add);
     let n_threads = n_threads.min((cost / WORTH_A_THREAD) as usize);
     let made = on_threads(choices, n_threads, |choice| choice.make(vocab));
     made.into_iter()

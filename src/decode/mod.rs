@@ -21,6 +21,6 @@ mod utf8;
 pub(crate) use decoder::Decoder;
 pub(crate) use logprobs::{Likely, TokenLogprob};
 pub(crate) use request::{Answer, Event, FinishReason, Mode, Request, RequestId};
-pub(crate) use stop_strings::TURN_MARKERS;
+pub(crate) use stop_strings::turn_markers;
 #[cfg(test)]
 pub(crate) use utf8::Utf8;

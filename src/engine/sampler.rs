@@ -61,14 +61,16 @@ impl Sampler {
         Some(token)
     }
 
-    /// Returns the approximate time of one choice in microseconds, for a vocabulary of 32,000. Without top-k, much of
-    /// the vocabulary is sorted.
-    pub(crate) fn cost(&self) -> u32 {
-        match (&self.chain, self.keeps_all) {
-            (None, _) => 20,
-            (Some(_), false) => 60,
-            (Some(_), true) => 300,
-        }
+    /// Returns the approximate time of one choice among `n_vocab` tokens, in microseconds. Without top-k, much of the
+    /// vocabulary is sorted.
+    pub(crate) fn cost(&self, n_vocab: usize) -> u32 {
+        let thousands = u32::try_from(n_vocab / 1000).unwrap_or(u32::MAX);
+        let per_thousand = match (&self.chain, self.keeps_all) {
+            (None, _) => 0.6,
+            (Some(_), false) => 2.0,
+            (Some(_), true) => 10.0,
+        };
+        (f64::from(thousands) * per_thousand) as u32
     }
 }
 
