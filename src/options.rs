@@ -2,7 +2,7 @@
 //! subcommand alone are in its own file.
 
 use crate::decode::Drafts;
-use crate::engine::{CacheType, EngineSettings, FlashAttn, Numa, Repack, Sampling, random_seed};
+use crate::engine::{Bos, CacheType, EngineSettings, FlashAttn, Numa, Repack, Sampling, random_seed};
 use crate::error::{Code, Failure};
 use crate::grammar;
 use crate::model::FetchOptions;
@@ -89,6 +89,9 @@ pub(crate) struct EngineArgs {
     /// Repack the weights into the layout of the CPU's kernels (llama.cpp's CPU_REPACK and AMX buffers)
     #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_REPACK")]
     pub(crate) repack: Repack,
+    /// Begin prompts with BOS: as the model's file says, always, or only where the chat template writes it
+    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_BOS")]
+    pub(crate) bos: Bos,
 }
 
 impl EngineArgs {
@@ -108,6 +111,7 @@ impl EngineArgs {
             mlock: self.mlock,
             numa: self.numa,
             repack: self.repack,
+            bos: self.bos,
         };
         settings.check()
     }

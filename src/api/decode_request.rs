@@ -2,7 +2,7 @@
 
 use super::options::RequestOptions;
 use super::prompt_input::PromptInput;
-use crate::decode::{Request, TURN_MARKERS};
+use crate::decode::{Request, turn_markers};
 use crate::engine::{Sampling, Token};
 use crate::error::{Code, Failure};
 use crate::prompt::Prompts;
@@ -28,8 +28,8 @@ pub(crate) fn decode_request(
         PromptInput::Chat(messages) => {
             let prompt = prompts.render(messages, true)?;
             // With a grammar, a marker can only be text within the answer.
-            let markers: &[&str] = if options.grammar.is_some() { &[] } else { &TURN_MARKERS };
-            (prompt.ids, markers.iter().map(|marker| (*marker).to_owned()).collect(), prompt.notice)
+            let markers = if options.grammar.is_some() { Vec::new() } else { turn_markers(prompts.is_tulu()) };
+            (prompt.ids, markers, prompt.notice)
         }
         PromptInput::Text(text) => {
             let (ids, notice) = prompts.rendered(text, options.add_bos.unwrap_or(true))?;

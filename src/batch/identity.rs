@@ -84,6 +84,9 @@ pub(crate) struct Parameters {
     /// `--stop`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) stop: Vec<String>,
+    /// `--bos`, if it is not `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bos: Option<String>,
 }
 
 /// The settings of a machine that the last bits of the logits depend on.
@@ -192,6 +195,7 @@ pub(super) mod tests {
                 presence_penalty: 0.0,
                 frequency_penalty: 0.0,
                 stop: Vec::new(),
+                bos: None,
             },
             sampling: 2,
             exact: None,

@@ -7,7 +7,7 @@ use super::manifest::ProgramInfo;
 use super::paths::is_file;
 use super::shard::Shard;
 use super::workload::WorkloadEstimate;
-use crate::engine::{EngineSettings, SAMPLING_VERSION, Sampling, VocabFile};
+use crate::engine::{Bos, EngineSettings, SAMPLING_VERSION, Sampling, VocabFile};
 use crate::error::Failure;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -60,7 +60,9 @@ impl RunOptions {
     pub(crate) fn identity(&self, model_file: &Path, fingerprint: Fingerprint) -> Result<Identity, Failure> {
         let shard = self.shard.part();
         let window = match self.engine.n_ctx {
-            None if self.deterministic || shard.is_some() => VocabFile::open(model_file)?.n_ctx_train(),
+            None if self.deterministic || shard.is_some() => {
+                VocabFile::open(model_file, self.engine.bos)?.n_ctx_train()
+            }
             given => given,
         };
         let program = ProgramInfo::this();
@@ -107,6 +109,7 @@ impl RunOptions {
             presence_penalty: self.sampling.presence_penalty,
             frequency_penalty: self.sampling.frequency_penalty,
             stop: self.stop.clone(),
+            bos: (self.engine.bos != Bos::Auto).then(|| self.engine.bos.name().to_owned()),
         }
     }
 

@@ -4,12 +4,12 @@
 use super::answer_writer::AnswerWriter;
 use super::overflow::{Overflow, extra_space, later_starts, messages_to_send, reserved_for_answer};
 use super::parameters::Parameters;
-use crate::decode::{Answer, Decoder, Drafts, Event, FinishReason, Mode, Request, TURN_MARKERS};
+use crate::decode::{Answer, Decoder, Drafts, Event, FinishReason, Mode, Request, turn_markers};
 use crate::engine::{Model, Sampling, Token};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
-use crate::prompt::{Message, Prompt, Prompts, Role};
+use crate::prompt::{Message, Prompt, Prompts, Role, system_message};
 use crate::stderr;
 use crate::table::count;
 use std::cell::OnceCell;
@@ -69,7 +69,7 @@ impl<'m> Conversation<'m> {
             noticed: false,
             fingerprint: OnceCell::new(),
         };
-        chat.set_system(system.unwrap_or_default());
+        chat.set_system(system.map(system_message).unwrap_or_default());
         Ok(chat)
     }
 
@@ -233,14 +233,14 @@ impl<'m> Conversation<'m> {
         let seed = sampling.seed.wrapping_add(turn) % u32::MAX;
         let grammar = self.grammar.as_deref().map(|text| self.prompts.grammar(text)).transpose()?;
         // With a grammar, a marker can only be text within the answer.
-        let markers: &[&str] = if grammar.is_some() { &[] } else { &TURN_MARKERS };
+        let markers = if grammar.is_some() { Vec::new() } else { turn_markers(self.prompts.is_tulu()) };
         let ticket = self.decoder.submit(Request {
             ids: prompt.ids,
             sampling: Sampling { seed, ..sampling.clone() },
             logit_bias: Vec::new(),
             grammar,
             max_tokens: self.parameters.max_tokens,
-            stop: markers.iter().map(|marker| (*marker).to_owned()).chain(self.parameters.stop.clone()).collect(),
+            stop: markers.into_iter().chain(self.parameters.stop.clone()).collect(),
             logprobs: None,
         })?;
         let began = Instant::now();

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Answer the text of this file and exit; it is appended to the text of -p
     #[arg(short, long, value_name = "FILE", env = "TULU_QUANT_FILE")]
     file: Option<PathBuf>,
-    /// Set the system message (-sys)
+    /// Set the system message (-sys); `tulu3` stands for that of Ai2's demonstration of Tulu 3. By default there is none
     #[arg(long, alias = "system-prompt", value_name = "TEXT", allow_hyphen_values = true, env = "TULU_QUANT_SYSTEM")]
     system: Option<String>,
     /// Resume a conversation saved with /save, by its name or file; without MODEL, with the model it was saved with

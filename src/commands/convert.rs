@@ -11,7 +11,7 @@ use crate::model::card;
 use crate::model::hub::Hub;
 use crate::model::if_exists;
 use crate::model::model_ref::{self, ModelRef, parse_type};
-use crate::model::resolve::{available_threads, check_is_checkpoint, list_repo};
+use crate::model::resolve::{available_threads, check_is_checkpoint, list_repo, ready_file};
 use crate::model::stopped;
 use crate::model::streaming::{self, CheckpointSource};
 use crate::options::FetchArgs;
@@ -164,6 +164,10 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure>
     let named = if found.is_none() { Some(model_ref::parse(args.source.as_os_str())?) } else { None };
     let (repo, ftype) = match named {
         Some(ModelRef::Hub(repo, ftype)) => (repo, ftype),
+        Some(ModelRef::HubGguf(repo, wanted)) => {
+            let file = ready_file(&repo, &wanted, &args.fetch.options(), interrupt)?;
+            return Ok(Checkpoint::open_gguf(&file, args.allow_requantize)?.into());
+        }
         Some(ModelRef::Demo(None)) => return Ok(Checkpoint::open(&bundled::folder()?)?.into()),
         Some(ModelRef::Demo(Some(ftype)) | ModelRef::Folder(_, Some(ftype))) => {
             return Err(type_after_name(args, ftype));

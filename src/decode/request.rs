@@ -18,7 +18,7 @@ pub(crate) struct Request {
     pub(crate) grammar: Option<Grammar>,
     /// Maximum tokens to generate. The context size limits the answer too, with the same [`FinishReason::Length`].
     pub(crate) max_tokens: u32,
-    /// Stop strings: the answer ends before the first match. Usually [`super::TURN_MARKERS`].
+    /// Stop strings: the answer ends before the first match. Usually [`super::turn_markers`].
     pub(crate) stop: Vec<String>,
     /// Number of most likely tokens to return with the log probability of each token; `None`: no log probabilities.
     pub(crate) logprobs: Option<u8>,

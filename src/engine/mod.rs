@@ -28,4 +28,4 @@ pub(crate) use model_dims::ModelDims;
 pub(crate) use sampler::Sampler;
 pub(crate) use sampling::{SAMPLING_VERSION, Sampling, random_seed};
 pub(crate) use settings::{CacheType, EngineSettings, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Numa, Repack};
-pub(crate) use vocab::{Spaces, Vocab};
+pub(crate) use vocab::{Bos, Spaces, Vocab};

@@ -9,7 +9,7 @@ use super::model_dims::ModelDims;
 use super::repack;
 use super::settings::{EngineSettings, N_SLOTS_MAX};
 use super::threads::default_threads;
-use super::vocab::{Rules, Vocab};
+use super::vocab::{Bos, Rules, Vocab};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::platform::available_memory;
@@ -54,7 +54,8 @@ impl Model {
                 fix,
             ));
         }
-        let Preflight { dims, main_type, rules, path: first } = gguf_preflight::check(path)?;
+        let Preflight { dims, main_type, mut rules, path: first } = gguf_preflight::check(path)?;
+        rules.set_bos(settings.bos).map_err(|failure| failure.at(path))?;
         let planned = KvPlan::new(&dims, &settings, n_slots, &available_memory());
         let mut kv_plan = planned.map_err(|failure| failure.at(path))?;
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(dims.tensor_bytes));
@@ -141,9 +142,10 @@ impl Model {
 pub(crate) struct VocabFile(LlamaModel, Rules);
 
 impl VocabFile {
-    /// Opens the file at `path`.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let (first, rules) = gguf_preflight::check_vocabulary(path)?;
+    /// Opens the file at `path`. `bos`: whether prompts begin with BOS.
+    pub(crate) fn open(path: &Path, bos: Bos) -> Result<Self, Failure> {
+        let (first, mut rules) = gguf_preflight::check_vocabulary(path)?;
+        rules.set_bos(bos).map_err(|failure| failure.at(path))?;
         load(&first, options(&rules), |_| true).map(|inner| Self(inner, rules))
     }
 

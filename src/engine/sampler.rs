@@ -81,16 +81,18 @@ impl Sampler {
         Some(token)
     }
 
-    /// Returns the approximate time of one choice in microseconds, for a vocabulary of 32,000. Without top-k, much of
-    /// the vocabulary is sorted.
-    pub(crate) fn cost(&self) -> u32 {
-        let grammar = if self.grammar.is_some() { 300 } else { 0 };
-        grammar
+    /// Returns the approximate time of one choice among `n_vocab` tokens, in microseconds. Without top-k, much of the
+    /// vocabulary is sorted.
+    pub(crate) fn cost(&self, n_vocab: usize) -> u32 {
+        let thousands = u32::try_from(n_vocab / 1000).unwrap_or(u32::MAX);
+        let grammar = if self.grammar.is_some() { 10.0 } else { 0.0 };
+        let per_thousand = grammar
             + match (&self.chain, self.keeps_all) {
-                (None, _) => 20,
-                (Some(_), false) => 60,
-                (Some(_), true) => 300,
-            }
+                (None, _) => 0.6,
+                (Some(_), false) => 2.0,
+                (Some(_), true) => 10.0,
+            };
+        (f64::from(thousands) * per_thousand) as u32
     }
 }
 

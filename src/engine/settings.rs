@@ -1,6 +1,7 @@
 //! The checked settings of the engine: context size, threads, types of the KV cache. The flags are in `options.rs`;
 //! `memory_plan.rs` checks whether the run fits in memory.
 
+use super::vocab::Bos;
 use crate::error::{Code, Failure};
 use llama_cpp_2::context::params::KvCacheType;
 use llama_cpp_2::llama_backend::NumaStrategy;
@@ -47,6 +48,8 @@ pub(crate) struct EngineSettings {
     pub(crate) numa: Numa,
     /// Whether the weights are repacked for the CPU's kernels.
     pub(crate) repack: Repack,
+    /// Whether prompts begin with BOS.
+    pub(crate) bos: Bos,
 }
 
 impl Default for EngineSettings {
@@ -66,6 +69,7 @@ impl Default for EngineSettings {
             mlock: false,
             numa: Numa::Off,
             repack: Repack::Auto,
+            bos: Bos::Auto,
         }
     }
 }
