@@ -130,6 +130,16 @@ impl<'m> Tokenizer<'m> {
         Ok(ids)
     }
 
+    /// Tokenizes a text that is no conversation: BOS if the vocabulary asks for it, then the text, in which nothing becomes
+    /// a special token, as llama-perplexity does.
+    pub(crate) fn encode_plain(&self, text: &str) -> Result<Vec<Token>, Failure> {
+        check_length(text)?;
+        let mut ids: Vec<Token> = self.vocab.adds_bos().then(|| self.vocab.bos()).into_iter().collect();
+        let space = if self.begins_with_space(text) { " " } else { "" };
+        ids.extend(self.vocab.tokenize(format!("{space}{text}").as_bytes(), false, false));
+        Ok(ids)
+    }
+
     /// Returns whether `ids` begin with two BOS.
     pub(crate) fn has_double_bos(&self, ids: &[Token]) -> bool {
         ids.len() > 1 && ids[..2].iter().all(|id| *id == self.vocab.bos())
