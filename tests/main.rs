@@ -10,7 +10,9 @@ mod cli;
 mod convert;
 mod eval;
 mod hub;
+mod llama3;
 mod public_reports;
+mod serve;
 mod support;
 
 /// Random checkpoints, shared with the library's tests.

@@ -25,14 +25,13 @@ struct context {
 
 context & of(ggml_backend_t backend) { return *static_cast<context *>(backend->context); }
 
-// The matrix product path for this CPU; null if there is none.
-const tulu::path * matmul_path() {
+// The path for the matrix product `op`; null if ggml computes it.
+const tulu::path * path_for(const ggml_tensor * op) {
 #ifdef _OPENMP
-    static const tulu::path * const chosen = tulu::choose_path(nullptr);
+    return tulu::choose_path(op->src[0]->type, op->src[0]->ne[0], op->src[1]->ne[1]);
 #else
-    static const tulu::path * const chosen = nullptr;  // without OpenMP there is one thread: slower than ggml
+    return nullptr;  // without OpenMP there is one thread: slower than ggml
 #endif
-    return chosen;
 }
 
 ggml_guid_t guid() {
@@ -84,11 +83,9 @@ void attend(const ggml_tensor * op, context & with) {
 
 bool supports_product(const ggml_tensor * op) {
     const ggml_tensor *weights = op->src[0], *columns = op->src[1];
-    return matmul_path() && columns->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && weights->ne[2] == 1 &&
-           weights->ne[3] == 1 && columns->ne[2] == 1 && columns->ne[3] == 1 && columns->nb[0] == sizeof(float) &&
-           op->nb[0] == sizeof(float) && weights->nb[1] == ggml_row_size(weights->type, weights->ne[0]) &&
-           matmul_path()->supports(weights->type, weights->ne[0]) &&
-           columns->ne[1] >= tulu::columns_min(*matmul_path(), weights->type);
+    return columns->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && weights->ne[2] == 1 && weights->ne[3] == 1 &&
+           columns->ne[2] == 1 && columns->ne[3] == 1 && columns->nb[0] == sizeof(float) && op->nb[0] == sizeof(float) &&
+           weights->nb[1] == ggml_row_size(weights->type, weights->ne[0]) && path_for(op);
 }
 
 void multiply(const ggml_tensor * op, context & with) {
@@ -104,7 +101,8 @@ void multiply(const ggml_tensor * op, context & with) {
     what.column_bytes  = columns->nb[1];
     what.out           = static_cast<char *>(op->data);
     what.out_bytes     = op->nb[1];
-    matmul_path()->multiply(what, with.n_threads, with.scratch.take(matmul_path()->scratch_bytes(what, with.n_threads)));
+    const tulu::path & path = *path_for(op);
+    path.multiply(what, with.n_threads, with.scratch.take(path.scratch_bytes(what, with.n_threads)));
 }
 
 const char * name(ggml_backend_t) { return "TULU"; }
@@ -230,8 +228,14 @@ extern "C" {
 // Whether this build has the attention kernel.
 bool llama_ext_has_attention(void) { return tulu::attention_is_built(); }
 
-// The name of the matrix product path for this CPU; NULL if this build has none.
-const char * llama_ext_matmul_path(void) { return matmul_path() ? matmul_path()->name : nullptr; }
+// The names of the matrix product paths that this CPU uses; NULL if there is none.
+const char * llama_ext_matmul_path(void) {
+#ifdef _OPENMP
+    return *tulu::names_of_paths() ? tulu::names_of_paths() : nullptr;
+#else
+    return nullptr;
+#endif
+}
 
 // Registers the device with ggml. Contexts that are created after this call use it.
 void llama_ext_register_device(void) { ggml_backend_register(registry()); }

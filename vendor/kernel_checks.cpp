@@ -13,7 +13,32 @@
 #include <algorithm>
 #include <cmath>
 
+#if defined(__x86_64__)
+namespace tulu {
+extern const path AMX_EMULATED, AVX_VNNI_EVEX;
+}
+static const tulu::path * const TEST_PATHS[] = { &tulu::AMX_EMULATED, &tulu::AVX_VNNI_EVEX, nullptr };
+#else
+static const tulu::path * const TEST_PATHS[] = { nullptr };
+#endif
+
+// Returns path number `i`: those of matmul.h, then those for tests only, then null.
+static const tulu::path * path_for_test(int i) {
+    int n = 0;
+    while (tulu::path_number(n)) {
+        n++;
+    }
+    const int of_tests = static_cast<int>(sizeof TEST_PATHS / sizeof *TEST_PATHS);
+    return i < n ? tulu::path_number(i) : i - n < of_tests ? TEST_PATHS[i - n] : nullptr;
+}
+
 extern "C" {
+
+// Returns the name of the path for a product; NULL if ggml computes it.
+const char * llama_ext_path_for(int32_t type, int64_t n_per_row, int64_t n_cols) {
+    const tulu::path * path = tulu::choose_path(type, n_per_row, n_cols);
+    return path ? path->name : nullptr;
+}
 
 // Multiplies as llama_ext_matmul does (cpu_check.cpp), but with path number `number` of our kernels. Writes the path's
 // name to `name`. Returns 0 = done, 1 = error, 2 = the path does not support the product, 3 = there is no such path,
@@ -22,7 +47,7 @@ int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, in
                           const float * columns, int64_t n_cols, int32_t n_threads, int32_t runs, float * out,
                           double * seconds, char * name, size_t name_size) {
     try {
-        const tulu::path * path = tulu::path_number(number);
+        const tulu::path * path = path_for_test(number);
         if (!path) {
             return 3;
         }

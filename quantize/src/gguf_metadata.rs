@@ -1,7 +1,8 @@
 //! Builds the metadata of an output. Keys, types, values and order are those that llama.cpp's `convert_hf_to_gguf.py`
 //! and then `llama-quantize` write for a LLaMA model; provenance under `tulu_quant.` is added.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::config::RopeScaling;
+use crate::checkpoint::{Algorithm, Checkpoint, Tokenizer};
 use crate::gguf::{Array, Value};
 use crate::gguf_naming::Naming;
 use crate::gguf_source;
@@ -41,6 +42,7 @@ pub(crate) fn pairs(
     put("llama.feed_forward_length", Value::U32(c.intermediate_size));
     put("llama.attention.head_count", Value::U32(c.num_attention_heads));
     put("llama.attention.head_count_kv", Value::U32(c.num_key_value_heads));
+    rope_scaling(c.rope_scaling, &mut put);
     put("llama.rope.freq_base", Value::F32(c.rope_theta));
     put("llama.attention.layer_norm_rms_epsilon", Value::F32(c.rms_norm_eps));
     put("llama.attention.key_length", Value::U32(c.head_dim));
@@ -49,16 +51,7 @@ pub(crate) fn pairs(
     put("llama.vocab_size", Value::U32(c.vocab_size));
     put("llama.rope.dimension_count", Value::U32(c.head_dim));
     put("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
-    put("tokenizer.ggml.model", text("llama"));
-    put("tokenizer.ggml.pre", text("default"));
-    put("tokenizer.ggml.tokens", Value::Array(Array::Str(t.tokens.iter().map(|t| t.text.clone()).collect())));
-    put("tokenizer.ggml.scores", Value::Array(Array::F32(t.tokens.iter().map(|t| t.score).collect())));
-    put("tokenizer.ggml.token_type", Value::Array(Array::I32(t.tokens.iter().map(|t| t.kind as i32).collect())));
-    if let Some(add) = t.add_space_prefix {
-        put("tokenizer.ggml.add_space_prefix", Value::Bool(add));
-    }
-    put("tokenizer.ggml.bos_token_id", Value::U32(t.bos));
-    put("tokenizer.ggml.eos_token_id", Value::U32(t.eos));
+    vocabulary(t, &mut put);
     let extra_metadata = &source.extra_metadata;
     all.extend(extra_metadata.tokenizer.ids.iter().chain(&extra_metadata.tokenizer.adds).cloned());
     all.extend(templates(source));
@@ -67,6 +60,65 @@ pub(crate) fn pairs(
     all.extend(provenance(source));
     all.extend(extra_metadata.tokenizer.own.iter().cloned());
     all
+}
+
+/// The scaling of the rotary embedding, as far as it is metadata: that of Llama 3 is a tensor (`rope_factors.rs`).
+fn rope_scaling(scaling: RopeScaling, put: &mut impl FnMut(&str, Value)) {
+    let mut put = |key: &str, value: Value| put(&format!("llama.rope.scaling.{key}"), value);
+    match scaling {
+        RopeScaling::None | RopeScaling::Llama3 { .. } => {}
+        RopeScaling::Linear { factor } => {
+            put("type", Value::Str("linear".to_owned()));
+            put("factor", Value::F32(factor));
+        }
+        RopeScaling::Yarn {
+            factor,
+            original_context,
+            extrapolation_factor,
+            attention_factor,
+            beta_fast,
+            beta_slow,
+        } => {
+            put("type", Value::Str("yarn".to_owned()));
+            put("factor", Value::F32(factor));
+            put("original_context_length", Value::U32(original_context));
+            let others = [
+                ("yarn_ext_factor", extrapolation_factor),
+                ("yarn_attn_factor", attention_factor),
+                ("yarn_beta_fast", beta_fast),
+                ("yarn_beta_slow", beta_slow),
+            ];
+            for (key, value) in others {
+                value.into_iter().for_each(|value| put(key, Value::F32(value)));
+            }
+        }
+    }
+}
+
+/// The vocabulary, and the ids of bos and eos.
+fn vocabulary(t: &Tokenizer, put: &mut impl FnMut(&str, Value)) {
+    let mut put = |key: &str, value: Value| put(&format!("tokenizer.ggml.{key}"), value);
+    let (model, pre, merges) = match &t.algorithm {
+        Algorithm::SentencePiece => ("llama", "default", None),
+        Algorithm::ByteLevelBpe { pre, merges } => ("gpt2", pre.as_ref(), Some(merges)),
+    };
+    put("model", Value::Str(model.to_owned()));
+    put("pre", Value::Str(pre.to_owned()));
+    put("tokens", Value::Array(Array::Str(t.tokens.iter().map(|t| t.text.clone()).collect())));
+    if merges.is_none() {
+        put("scores", Value::Array(Array::F32(t.tokens.iter().map(|t| t.score).collect())));
+    }
+    put("token_type", Value::Array(Array::I32(t.tokens.iter().map(|t| t.kind as i32).collect())));
+    if let Some(merges) = merges {
+        put("merges", Value::Array(Array::Str(merges.clone())));
+    }
+    if let Some(add) = t.add_space_prefix {
+        put("add_space_prefix", Value::Bool(add));
+    }
+    if let Some(bos) = t.bos {
+        put("bos_token_id", Value::U32(bos));
+    }
+    put("eos_token_id", Value::U32(t.eos));
 }
 
 /// The `general.` pairs. Those from a Tulu model's name replace those from the model card; `general.name` is the

@@ -4,8 +4,9 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
 use crate::byte_source::FileOnDisk;
+use crate::checkpoint::config::RopeScaling;
 use crate::checkpoint::{
-    Checkpoint, Config, ExtraMetadata, Provenance, Shard, SourceTensor, Token, TokenKind, Tokenizer,
+    Algorithm, Checkpoint, Config, ExtraMetadata, Provenance, Shard, SourceTensor, Token, TokenKind, Tokenizer,
 };
 use crate::error::{Code, Error, Result};
 use crate::gguf::{Array, Gguf, TensorInfo, Value};
@@ -118,6 +119,7 @@ impl Config {
             max_position_embeddings: read.number("llama.context_length", MAX_CONTEXT)?,
             rms_norm_eps: rms_norm_eps.ok_or("llama.attention.layer_norm_rms_epsilon is missing")?,
             rope_theta: read.positive("llama.rope.freq_base")?.unwrap_or(10_000.0),
+            rope_scaling: RopeScaling::None,
             tie_word_embeddings: !gguf.tensors.iter().any(|t| t.name == "output.weight"),
             bos_token_id: gguf.u32("tokenizer.ggml.bos_token_id"),
             eos_token_id: gguf.u32("tokenizer.ggml.eos_token_id"),
@@ -176,10 +178,24 @@ fn tokenizer(gguf: &Gguf, config: &Config) -> Result<Tokenizer> {
         Some(Value::Array(array)) => Some(array),
         _ => None,
     };
-    let (Some(Array::Str(texts)), Some(Array::F32(scores)), Some(Array::I32(kinds))) =
-        (array("tokenizer.ggml.tokens"), array("tokenizer.ggml.scores"), array("tokenizer.ggml.token_type"))
-    else {
-        return Err(bad("has no SentencePiece vocabulary"));
+    let no_scores;
+    let (texts, scores, kinds, algorithm) = match (
+        gguf.str("tokenizer.ggml.model"),
+        array("tokenizer.ggml.tokens"),
+        array("tokenizer.ggml.scores"),
+        array("tokenizer.ggml.token_type"),
+        array("tokenizer.ggml.merges"),
+    ) {
+        (Some("gpt2"), Some(Array::Str(texts)), _, Some(Array::I32(kinds)), Some(Array::Str(merges))) => {
+            no_scores = vec![0.0; texts.len()];
+            let pre = gguf.str("tokenizer.ggml.pre").unwrap_or("default").to_owned();
+            (texts, &no_scores, kinds, Algorithm::ByteLevelBpe { pre: pre.into(), merges: merges.clone() })
+        }
+        (Some("gpt2"), ..) => return Err(bad("has no complete BPE vocabulary (tokens, token types, merges)")),
+        (_, Some(Array::Str(texts)), Some(Array::F32(scores)), Some(Array::I32(kinds)), _) => {
+            (texts, scores, kinds, Algorithm::SentencePiece)
+        }
+        _ => return Err(bad("has no SentencePiece vocabulary (tokens, scores, token types)")),
     };
     if u32::try_from(texts.len()) != Ok(config.vocab_size) || scores.len() != texts.len() || kinds.len() != texts.len()
     {
@@ -199,8 +215,9 @@ fn tokenizer(gguf: &Gguf, config: &Config) -> Result<Tokenizer> {
         _ => None,
     };
     Ok(Tokenizer {
+        algorithm,
         tokens: each.map(|((text, score), id)| Token { text: text.clone(), score: *score, kind: kind(*id) }).collect(),
-        bos: config.bos_token_id.ok_or_else(|| bad("has no bos token"))?,
+        bos: config.bos_token_id,
         eos: config.eos_token_id.ok_or_else(|| bad("has no eos token"))?,
         pad: config.pad_token_id,
         add_bos: flag("tokenizer.ggml.add_bos_token"),

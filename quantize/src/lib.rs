@@ -15,7 +15,7 @@
 //! | `gguf/`, `gguf_source` | the GGUF container; a GGUF file as input |
 //! | `gguf_metadata`, `gguf_naming` | metadata and names of outputs |
 //! | `imatrix`, `imatrix_dat`, `imatrix_sums` | importance matrices: reading, adding and writing |
-//! | `llama_tensors`, `plan/`, `quantize_options` | names, types and offsets of all output tensors |
+//! | `llama_tensors`, `rope_factors`, `plan/`, `quantize_options` | names, types and offsets of all output tensors |
 //! | `size_estimate` | the size of an output, estimated from config.json |
 //! | `convert/`, `kernels/`, `worker_pool` | the conversion, on several threads |
 //! | `streaming/` | the conversion of weights that are still on a server |
@@ -45,6 +45,7 @@ mod output;
 mod plan;
 pub mod platform;
 mod quantize_options;
+mod rope_factors;
 mod sha256;
 pub mod size_estimate;
 mod space;
@@ -62,6 +63,7 @@ pub use hex::hex;
 pub use imatrix::Imatrix;
 pub use imatrix_sums::{ImatrixSums, Sums};
 pub use llama_ext::{Ftype, GgmlType};
+pub use llama_tensors::ComputedTensor;
 pub use observer::{Observer, Silent};
 pub use output::part_of;
 pub use plan::{OutputPlan, Plan, PlannedTensor};

@@ -2,6 +2,7 @@
 //! that is not in the table is an error, except those that no loader uses (`checkpoint/shard.rs`).
 
 use crate::checkpoint::config::Config;
+use crate::rope_factors;
 use llama_ext::ModelShape;
 
 /// Row order of a tensor in the GGUF file.
@@ -23,6 +24,33 @@ pub(crate) struct ExpectedTensor {
     /// Rows × columns in the checkpoint; one number for a vector.
     pub(crate) shape: Vec<u64>,
     pub(crate) layout: Layout,
+}
+
+/// A vector of f32 that a checkpoint does not have: it is computed from config.json.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComputedTensor {
+    /// Name in the GGUF file.
+    pub name: &'static str,
+    /// Dimensions in ggml's order: the number of weights.
+    pub dims: [u64; 1],
+    /// The weights.
+    pub weights: Vec<f32>,
+}
+
+/// Name of the factors of a Llama 3.1 model's rotary frequencies.
+pub(crate) const ROPE_FREQS: &str = "rope_freqs.weight";
+
+/// Returns the entry of [`ROPE_FREQS`], which GGUF files have and checkpoints do not.
+pub(crate) fn rope_freqs(config: &Config) -> ExpectedTensor {
+    let shape = vec![u64::from(config.head_dim) / 2];
+    ExpectedTensor { hf_name: ROPE_FREQS.to_owned(), name: ROPE_FREQS.to_owned(), shape, layout: Layout::AsIs }
+}
+
+/// Returns the tensors that are computed from config.json.
+pub(crate) fn computed(config: &Config) -> Vec<ComputedTensor> {
+    let rope = rope_factors::factors(config);
+    let rope = rope.map(|weights| ComputedTensor { name: ROPE_FREQS, dims: [weights.len() as u64], weights });
+    rope.into_iter().collect()
 }
 
 /// A tensor of every layer: name in the checkpoint, name in a GGUF file, shape in terms of the configuration, layout.

@@ -27,7 +27,9 @@ pub fn tensor_bytes(config: &Config, ftype: Ftype) -> Result<u64, Error> {
         })
         .collect();
     let types = llama_ext::tensor_types(&llama_tensors::model_shape(config), &TypeRules::plain(ftype), &described)?;
-    let mut total = 0_u64;
+    let computed = llama_tensors::computed(config);
+    let bytes = |n: usize| align((n as u64).saturating_mul(4), ALIGNMENT).unwrap_or(u64::MAX >> 16);
+    let mut total: u64 = computed.iter().map(|t| bytes(t.weights.len())).sum();
     for (t, ggml_type) in described.iter().zip(types) {
         let row = ggml_type.row_bytes(usize::try_from(t.n_per_row).unwrap_or(0))? as u64;
         total += align(row.saturating_mul(t.n_rows.max(1)), ALIGNMENT).unwrap_or(u64::MAX >> 16);

@@ -6,6 +6,7 @@
 mod against_ggml_kernels;
 mod against_llama_converter;
 mod against_llama_quantize;
+mod byte_level_bpe;
 mod checkpoint;
 mod fixtures;
 mod fuzz_damage;

@@ -4,7 +4,7 @@
 use super::load_model;
 use crate::bench::{self, Test};
 use crate::corpus::{self, Chunk, Corpus, Shipped};
-use crate::engine::{EngineSettings, Model, ModelDims, N_CTX_MIN, VocabFile, scored_together};
+use crate::engine::{EngineSettings, Model, ModelDims, N_CTX_MIN, Token, VocabFile, scored_together};
 use crate::error::{Code, Exit, Failure};
 use crate::eval::{self, Divergence, Entry, Journal, Pass, Perplexity, Report, Speed, Subject};
 use crate::interrupt::Interrupt;
@@ -254,7 +254,7 @@ fn entries(
 /// Measures the speed of a model once. `None` when it was interrupted.
 fn speed(model: &Model, interrupt: &Interrupt) -> Result<Option<Speed>, Failure> {
     let mut context = model.context(interrupt)?;
-    let bos = model.vocab().bos();
+    let bos = model.vocab().bos().unwrap_or(Token::new(0));
     let mut means = Vec::new();
     for test in SPEED_TESTS {
         let Some(measured) = bench::measure(&mut context, bos, test, 1, |_| (), interrupt)? else {

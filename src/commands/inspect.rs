@@ -130,7 +130,7 @@ fn folder(path: &Path, as_json: bool) -> Result<String, Failure> {
         c.num_key_value_heads,
         c.vocab_size,
         c.max_position_embeddings,
-        source.tokenizer.bos,
+        source.tokenizer.bos.map_or_else(|| "none".to_owned(), |id| id.to_string()),
         source.tokenizer.eos,
         if source.chat_template.is_some() { "yes" } else { "none (Tulu's own will be used)" },
     );

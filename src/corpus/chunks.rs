@@ -38,8 +38,8 @@ pub(crate) fn chunks(
     n_ctx: usize,
     n_max: Option<usize>,
 ) -> Result<Vec<Chunk>, Failure> {
-    let tokens = prompts.plain(&corpus.text)?;
-    let bos = vocab.adds_bos().then(|| vocab.bos());
+    let tokens = prompts.plain(&corpus.text, true)?;
+    let bos = vocab.added_bos();
     // Position `n_ctx / 2` has the first logits, so the token after it is the first that is scored.
     let scored: Vec<usize> = (n_ctx / 2 + 1..n_ctx).collect();
     let chunk = |tokens: &[Token]| {

@@ -87,10 +87,9 @@ impl<'m> Prompts<'m> {
         Ok((ids, twice.then_some(tokenize::DOUBLE_BOS)))
     }
 
-    /// Tokenizes a text that is no conversation, for evaluation: BOS if the model wants it, then the text, in which nothing
-    /// becomes a special token.
-    pub(crate) fn plain(&self, text: &str) -> Result<Vec<Token>, Failure> {
-        self.tokenizer.encode_plain(text)
+    /// Tokenizes plain text: special tokens in it are only text. `add_bos` adds BOS.
+    pub(crate) fn plain(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
+        self.tokenizer.encode_plain(text, add_bos)
     }
 
     /// Checks that all `ids` are in the vocabulary.

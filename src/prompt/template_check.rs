@@ -51,7 +51,7 @@ fn vocabulary(source: &Checkpoint) -> (SpecialTokensMap, Vec<SpecialToken>) {
     let others = [("unk_token", unknown.map(|token| token.text.clone())), ("pad_token", tokenizer.pad.map(text))];
     let others: Vec<(&'static str, String)> =
         others.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
-    let (bos, eos) = (text(tokenizer.bos), text(tokenizer.eos));
+    let (bos, eos) = (tokenizer.bos.map(text).unwrap_or_default(), text(tokenizer.eos));
     let known = |text: &String| *text == bos || *text == eos || others.iter().any(|(_, other)| other == text);
     let additional = special_tokens.iter().map(|control| control.text.clone()).filter(|text| !known(text)).collect();
     special_tokens.sort_by_key(|control| std::cmp::Reverse(control.text.len()));

@@ -65,7 +65,7 @@ const BROKEN: &[Case] = &[
     ("one layer too few", |dir| config(dir, "num_hidden_layers", 5), "TENSOR_UNKNOWN", "model.layers.5."),
     ("other width", |dir| config(dir, "intermediate_size", 512), "TENSOR_SHAPE", "mlp."),
     ("bad epsilon", |dir| config(dir, "rms_norm_eps", -1.0), "CONFIG", "rms_norm_eps"),
-    ("rope scaling", |dir| config(dir, "rope_scaling", serde_json::json!({"type": "yarn"})), "CONFIG", "yarn"),
+    ("rope scaling", |dir| config(dir, "rope_scaling", serde_json::json!({"type": "dynamic"})), "CONFIG", "dynamic"),
     ("missing shard", |dir| fs::remove_file(dir.join(SHARDS[0])).unwrap(), "INDEX_SHARDS", SHARDS[0]),
     ("cut shard", |dir| cut(&dir.join(SHARDS[0]), 1), "ST_END", SHARDS[0]),
     ("shard of 4 bytes", |dir| fs::write(dir.join(SHARDS[0]), "abcd").unwrap(), "ST_LENGTH", "4 bytes"),

@@ -37,21 +37,43 @@ const ROWS: &[Row] = &[
     (
         "F1 linear scaling of Transformers 5",
         |dir| config(dir, json!({"rope_parameters": {"rope_theta": 1e4, "rope_type": "linear", "factor": 4.0}})),
+        0,
+        "",
+    ),
+    (
+        "F1 dynamic scaling",
+        |dir| config(dir, json!({"rope_scaling": {"type": "dynamic", "factor": 4.0}})),
         2,
-        "error[CONFIG]: {}/config.json: rope_parameters of type linear scales the rotary embedding, which is not supported",
+        "error[CONFIG]: {}/config.json: rope_scaling of type dynamic scales the rotary embedding, which a GGUF cannot store",
     ),
     (
         "F1 llama3 scaling",
+        |dir| {
+            let scaling = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                 "original_max_position_embeddings": 8192});
+            config(dir, json!({"rope_scaling": scaling}))
+        },
+        0,
+        "",
+    ),
+    (
+        "llama3 scaling without its numbers",
         |dir| config(dir, json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}})),
         2,
-        "rope_scaling of type llama3 scales",
+        "low_freq_factor is missing in rope_scaling",
+    ),
+    (
+        "YaRN with a number that a GGUF has no key for",
+        |dir| config(dir, json!({"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale": 0.7}})),
+        2,
+        "rope_scaling has mscale 0.7, which a GGUF cannot store",
     ),
     ("scaling without a type", |dir| config(dir, json!({"rope_scaling": {"factor": 4}})), 2, "without a rope_type"),
     (
         "two kinds of scaling",
         |dir| config(dir, json!({"rope_scaling": {"rope_type": "default", "type": "yarn", "factor": 4}})),
         2,
-        "of type yarn",
+        "rope_scaling has rope_type default and type yarn",
     ),
     ("scaling that is a word", |dir| config(dir, json!({"rope_scaling": "linear"})), 2, "expected an object"),
     (

@@ -6,6 +6,8 @@ mod fields;
 mod rope;
 mod unsupported;
 
+pub use rope::RopeScaling;
+
 use super::json;
 use crate::error::{Code, Error, Result};
 use crate::files::exists;
@@ -36,6 +38,9 @@ pub struct Config {
     pub rms_norm_eps: f32,
     /// Base of the rotary embedding; 10000 if the file has none (Tulu 2 13B and 70B).
     pub rope_theta: f32,
+    /// Scaling of the rotary embedding. A GGUF file that was opened as a source has it in its own metadata and tensors,
+    /// which are copied, so this is `None` then.
+    pub rope_scaling: RopeScaling,
     /// Whether the embedding is also the output matrix.
     pub tie_word_embeddings: bool,
     /// Begin-of-sequence token in config.json; the tokenizer files take precedence.
@@ -150,6 +155,8 @@ impl Config {
         if !head_dim.is_multiple_of(2) {
             return Err(fields.bad(format!("head_dim {head_dim} is odd, so heads cannot be rotated in pairs")));
         }
+        let max_position_embeddings = to_u32(fields.number("max_position_embeddings", 1, 1 << 30)?);
+        let (rope_theta, rope_scaling) = rope::read(fields, max_position_embeddings)?;
         Ok(Self {
             hidden_size: to_u32(hidden),
             intermediate_size: to_u32(fields.number("intermediate_size", 1, MAX_WIDTH)?),
@@ -158,9 +165,10 @@ impl Config {
             num_key_value_heads: to_u32(kv_heads),
             head_dim: to_u32(head_dim),
             vocab_size: to_u32(fields.number("vocab_size", 1, MAX_WIDTH)?),
-            max_position_embeddings: to_u32(fields.number("max_position_embeddings", 1, 1 << 30)?),
+            max_position_embeddings,
             rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
-            rope_theta: rope::theta(fields)?,
+            rope_theta,
+            rope_scaling,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
             bos_token_id: fields.token("bos_token_id"),
             eos_token_id: fields.token("eos_token_id"),

@@ -24,11 +24,11 @@ mod weight_formats;
 mod weight_index;
 mod zip;
 
-pub use config::Config;
+pub use config::{Config, RopeScaling};
 pub use provenance::Provenance;
 pub use shard::{Shard, SourceTensor};
 pub(crate) use shard::{StorageCrc, crc_mismatch, is_unused_tensor};
-pub use tokenizer::{Token, TokenKind, Tokenizer};
+pub use tokenizer::{Algorithm, Token, TokenKind, Tokenizer};
 pub use weight_files::WeightFiles;
 pub use weight_formats::{Container, WEIGHT_FORMATS, WeightFormat};
 pub use weight_index::{Opened, open_shard};
@@ -46,7 +46,7 @@ pub struct Checkpoint {
     pub dir: PathBuf,
     /// The numbers in config.json.
     pub config: Config,
-    /// The vocabulary: tokenizer.model and the tokens that the JSON files add.
+    /// The vocabulary: tokenizer.model and the tokens that the JSON files add, or tokenizer.json.
     pub tokenizer: Tokenizer,
     /// The default chat template, if there is one.
     pub chat_template: Option<String>,

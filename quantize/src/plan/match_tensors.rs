@@ -3,7 +3,7 @@
 use super::planned_tensor::PlannedTensor;
 use crate::checkpoint::{Checkpoint, SourceTensor, is_unused_tensor};
 use crate::error::{Code, Error, Result};
-use crate::llama_tensors::{self, Layout};
+use crate::llama_tensors::{self, ExpectedTensor, Layout};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -21,12 +21,11 @@ pub(super) fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, 
     }
     let place = |t: &SourceTensor| source.shards.get(t.shard).map_or(source.dir.as_path(), |s| s.path.as_path());
     let mut planned = Vec::new();
-    for mut known in llama_tensors::expected(&source.config) {
-        if source.copied_metadata.is_some() {
-            known.hf_name.clone_from(&known.name);
-            known.layout = Layout::AsIs;
-        }
+    for (is_optional, known) in wanted(source) {
         let Some(i) = have.remove(known.hf_name.as_str()) else {
+            if is_optional {
+                continue;
+            }
             let what = format!("tensor '{}' is missing", known.hf_name);
             return Err(Error::new(Code::TensorMissing, &source.dir, what, missing_fix(source, &known.hf_name)));
         };
@@ -49,6 +48,17 @@ pub(super) fn match_tensors(source: &Checkpoint) -> Result<(Vec<PlannedTensor>, 
         return Err(Error::new(Code::TensorUnknown, place(t), what, "only plain LLaMA checkpoints are supported"));
     }
     Ok((planned, skipped))
+}
+
+/// Returns the tensors under the names that `source` has for them, and whether each is optional.
+fn wanted(source: &Checkpoint) -> Vec<(bool, ExpectedTensor)> {
+    let all = llama_tensors::expected(&source.config);
+    if source.copied_metadata.is_none() {
+        return all.into_iter().map(|known| (false, known)).collect();
+    }
+    let in_gguf = |known: ExpectedTensor| ExpectedTensor { hf_name: known.name.clone(), layout: Layout::AsIs, ..known };
+    let rope = llama_tensors::rope_freqs(&source.config);
+    [(true, rope)].into_iter().chain(all.into_iter().map(|known| (false, in_gguf(known)))).collect()
 }
 
 /// Returns how to fix a missing tensor; it depends on the existing names.

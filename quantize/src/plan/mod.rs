@@ -11,7 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
 use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
 use crate::gguf_metadata;
-use crate::llama_tensors;
+use crate::llama_tensors::{self, ComputedTensor};
 use crate::quantize_options::QuantizeOptions;
 use importance::{importance, notes};
 use llama_ext::{Ftype, GgmlType, TensorDesc, TypeRules};
@@ -30,11 +30,13 @@ pub struct OutputPlan {
     pub types: Vec<GgmlType>,
     /// First byte of each tensor, from the start of the file.
     pub offsets: Vec<u64>,
+    /// First byte of each of [`Plan::computed`].
+    pub computed_offsets: Vec<u64>,
     /// Length of each tensor in bytes.
     pub sizes: Vec<u64>,
     /// Length of the whole file in bytes.
     pub len: u64,
-    /// The encoded header: all bytes before the tensor data, with padding.
+    /// The encoded header and the computed tensors: all bytes before the first tensor of the checkpoint, with padding.
     pub(crate) header: Vec<u8>,
 }
 
@@ -43,6 +45,8 @@ pub struct OutputPlan {
 pub struct Plan {
     /// The tensors, in the order of the outputs.
     pub tensors: Vec<PlannedTensor>,
+    /// Tensors that are computed from config.json. They are the first in each output.
+    pub computed: Vec<ComputedTensor>,
     /// One output for each requested type.
     pub outputs: Vec<OutputPlan>,
     /// Parameters: weights in all tensors.
@@ -74,16 +78,20 @@ impl Plan {
             sum.ok_or_else(|| too_large(&source.dir))
         };
         let (n_params, source_bytes) = (sum(&weights)?, sum(&|t| Some(t.source_bytes))?);
+        // The metadata of a GGUF file is copied; a computed tensor is among its own.
+        let computed =
+            if source.copied_metadata.is_none() { llama_tensors::computed(&source.config) } else { Vec::new() };
+        let n_params = computed.iter().fold(n_params, |n, t| n.saturating_add(t.weights.len() as u64));
         let importance = importance(source, &tensors, options)?;
         let outputs: Vec<OutputPlan> = outputs
             .iter()
-            .map(|(ftype, path)| plan_output(source, &tensors, options, *ftype, path, n_params))
+            .map(|(ftype, path)| plan_output(source, (&computed, &tensors), options, *ftype, path, n_params))
             .collect::<Result<_>>()?;
         let total = outputs.iter().try_fold(0_u64, |sum, o| sum.checked_add(o.len));
         total.ok_or_else(|| too_large(&source.dir))?;
         let notes = notes(&tensors, options);
         let head_dim = source.config.head_dim;
-        Ok(Self { tensors, outputs, n_params, source_bytes, skipped, notes, head_dim, importance })
+        Ok(Self { tensors, computed, outputs, n_params, source_bytes, skipped, notes, head_dim, importance })
     }
 
     /// Returns the length of all outputs in bytes.
@@ -119,7 +127,7 @@ fn check_request(source: &Checkpoint, outputs: &[(Ftype, PathBuf)]) -> Result<()
 /// Plans one output: types, offsets and header.
 fn plan_output(
     source: &Checkpoint,
-    tensors: &[PlannedTensor],
+    (computed, tensors): (&[ComputedTensor], &[PlannedTensor]),
     options: &QuantizeOptions,
     ftype: Ftype,
     path: &Path,
@@ -127,7 +135,8 @@ fn plan_output(
 ) -> Result<OutputPlan> {
     let types = choose_types(source, tensors, &options.rules(ftype)).map_err(|err| type_error(path, &err, options))?;
     let too_large = || too_large(path);
-    let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), 0_u64);
+    let (computed_entries, computed_bytes) = encode_computed(computed);
+    let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), computed_bytes.len() as u64);
     for (t, ggml_type) in tensors.iter().zip(&types) {
         let row = ggml_type.row_bytes(usize::try_from(t.n_per_row()).unwrap_or(0)).map_err(|err| {
             Error::new(Code::Type, path, format!("tensor '{}': {err}", t.name), "choose another type for this model")
@@ -137,21 +146,33 @@ fn plan_output(
         sizes.push(size);
         end = end.checked_add(size).and_then(|n| align(n, ALIGNMENT)).ok_or_else(too_large)?;
     }
-    let entries: Vec<TensorEntry<'_>> = tensors
-        .iter()
-        .zip(types.iter().zip(&relative))
-        .map(|(t, (ggml_type, offset))| TensorEntry {
-            name: &t.name,
-            dims: &t.dims,
-            ggml_type: *ggml_type,
-            offset: *offset,
-        })
-        .collect();
-    let header = encode_header(&gguf_metadata::pairs(source, ftype, n_params, options.imatrix.as_ref()), &entries);
+    let planned = tensors.iter().zip(types.iter().zip(&relative)).map(|(t, (ggml_type, offset))| TensorEntry {
+        name: &t.name,
+        dims: &t.dims,
+        ggml_type: *ggml_type,
+        offset: *offset,
+    });
+    let entries: Vec<TensorEntry<'_>> = computed_entries.into_iter().chain(planned).collect();
+    let mut header = encode_header(&gguf_metadata::pairs(source, ftype, n_params, options.imatrix.as_ref()), &entries);
     let data = header.len() as u64;
+    let computed_offsets = entries.iter().take(computed.len()).map(|entry| data + entry.offset).collect();
+    header.extend(computed_bytes);
     let len = data.checked_add(end).ok_or_else(too_large)?;
     let offsets = relative.iter().map(|offset| data + offset).collect();
-    Ok(OutputPlan { ftype, path: path.to_owned(), types, offsets, sizes, len, header })
+    Ok(OutputPlan { ftype, path: path.to_owned(), types, offsets, computed_offsets, sizes, len, header })
+}
+
+/// Returns the header entries of computed tensors, and their bytes, padded.
+fn encode_computed(computed: &[ComputedTensor]) -> (Vec<TensorEntry<'_>>, Vec<u8>) {
+    let (mut entries, mut bytes) = (Vec::new(), Vec::new());
+    for t in computed {
+        let (name, dims, offset) = (t.name, t.dims.as_slice(), bytes.len() as u64);
+        entries.push(TensorEntry { name, dims, ggml_type: GgmlType::F32, offset });
+        bytes.extend(t.weights.iter().flat_map(|weight| weight.to_le_bytes()));
+        let padded = align(bytes.len() as u64, ALIGNMENT).and_then(|n| usize::try_from(n).ok());
+        bytes.resize(padded.unwrap_or(bytes.len()), 0);
+    }
+    (entries, bytes)
 }
 
 /// Returns the types that llama.cpp chooses. The source types are those that its converter writes into a lossless file:

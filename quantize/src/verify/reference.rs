@@ -7,6 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::gguf::{Gguf, TensorInfo, Value};
 use crate::gguf_metadata;
 use crate::integers::{to_u64, to_usize};
+use crate::llama_tensors::ComputedTensor;
 use crate::plan::{Plan, PlannedTensor};
 use crate::platform::read_exact_at;
 use crate::quantize_options::QuantizeOptions;
@@ -21,7 +22,7 @@ pub struct Reference(Kind);
 #[derive(Debug)]
 enum Kind {
     /// A checkpoint, with its tensors by GGUF name.
-    Checkpoint { source: Box<Checkpoint>, tensors: HashMap<String, PlannedTensor> },
+    Checkpoint { source: Box<Checkpoint>, tensors: HashMap<String, PlannedTensor>, computed: Vec<ComputedTensor> },
     /// Another GGUF file, usually lossless.
     Gguf { gguf: Box<Gguf>, tensors: HashMap<String, TensorInfo> },
 }
@@ -35,7 +36,7 @@ impl Reference {
         let nowhere = [(Ftype::F32, PathBuf::from("unused.gguf"))];
         let plan = Plan::new(&source, &nowhere, &QuantizeOptions::default())?;
         let tensors = plan.tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
-        Ok(Self(Kind::Checkpoint { source: Box::new(source), tensors }))
+        Ok(Self(Kind::Checkpoint { source: Box::new(source), tensors, computed: plan.computed }))
     }
 
     /// Uses the GGUF file `gguf` as the reference.
@@ -48,14 +49,19 @@ impl Reference {
     /// Returns the dimensions of a tensor in ggml's order; `None` when there is no such tensor.
     pub(super) fn dims(&self, name: &str) -> Option<&[u64]> {
         match &self.0 {
-            Kind::Checkpoint { tensors, .. } => tensors.get(name).map(|t| t.dims.as_slice()),
+            Kind::Checkpoint { tensors, computed, .. } => {
+                let computed = || computed.iter().find(|t| t.name == name).map(|t| t.dims.as_slice());
+                tensors.get(name).map(|t| t.dims.as_slice()).or_else(computed)
+            }
             Kind::Gguf { tensors, .. } => tensors.get(name).map(|t| t.dims.as_slice()),
         }
     }
 
     pub(super) fn names(&self) -> Vec<&str> {
         match &self.0 {
-            Kind::Checkpoint { tensors, .. } => tensors.keys().map(String::as_str).collect(),
+            Kind::Checkpoint { tensors, computed, .. } => {
+                tensors.keys().map(String::as_str).chain(computed.iter().map(|t| t.name)).collect()
+            }
             Kind::Gguf { gguf, .. } => gguf.tensors.iter().map(|t| t.name.as_str()).collect(),
         }
     }
@@ -96,7 +102,14 @@ pub(super) fn read_reference<'a>(
     reader: &'a mut RowReader,
 ) -> Result<&'a [f32]> {
     match &reference.0 {
-        Kind::Checkpoint { source, tensors } => {
+        Kind::Checkpoint { source, tensors, computed } => {
+            if let Some(t) = computed.iter().find(|known| known.name == t.name) {
+                let end = span.first.saturating_add(span.count);
+                let weights = t.weights.get(to_usize(span.first)..to_usize(end)).unwrap_or_default();
+                other.clear();
+                other.extend_from_slice(weights);
+                return Ok(other);
+            }
             let Some(planned) = tensors.get(&t.name) else { return Ok(&[]) };
             let columns = t.n_per_row();
             let shard = source.tensors.get(planned.source).and_then(|from| source.shards.get(from.shard));

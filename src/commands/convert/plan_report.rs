@@ -4,7 +4,7 @@ use crate::model::streaming::CheckpointSource;
 use crate::sanitize::one_line;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
-use tulu_quantize::{Checkpoint, Plan};
+use tulu_quantize::{Checkpoint, GgmlType, Plan};
 
 /// Returns a summary of the plan in a few lines.
 pub(super) fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> String {
@@ -14,7 +14,7 @@ pub(super) fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> St
         "{}: {} weights in {} tensors, {} layers of {} with {} heads ({} kv), {} tokens, context {}\n",
         source.name(),
         table::params(plan.n_params),
-        plan.tensors.len(),
+        plan.tensors.len() + plan.computed.len(),
         c.num_hidden_layers,
         c.hidden_size,
         c.num_attention_heads,
@@ -52,6 +52,12 @@ pub(super) fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
         align.extend([Align::Left, Align::Right]);
     }
     let mut rows = vec![heading];
+    for t in &plan.computed {
+        let mut row = vec![t.name.to_owned(), t.weights.len().to_string(), "computed".to_owned()];
+        let bytes = (t.weights.len() * size_of::<f32>()).to_string();
+        plan.outputs.iter().for_each(|_| row.extend([GgmlType::F32.to_string(), bytes.clone()]));
+        rows.push(row);
+    }
     for (i, t) in plan.tensors.iter().enumerate() {
         let shape = t.dims.iter().rev().map(u64::to_string).collect::<Vec<_>>().join(" × ");
         let mut row = vec![t.name.clone(), shape, source.tensors[t.source].dtype.to_string()];
@@ -72,16 +78,16 @@ pub(super) fn plan_json(opened: &CheckpointSource, plan: &Plan, memory: u64) -> 
         .outputs
         .iter()
         .map(|o| {
-            let tensors: Vec<Value> = plan
-                .tensors
-                .iter()
-                .enumerate()
-                .map(|(i, t)| {
-                    let shape: Vec<u64> = t.dims.iter().rev().copied().collect();
-                    json!({"name": t.name, "shape": shape, "source_type": source.tensors[t.source].dtype.name(),
+            let computed = plan.computed.iter().zip(&o.computed_offsets).map(|(t, offset)| {
+                json!({"name": t.name, "shape": t.dims, "source_type": null, "type": GgmlType::F32.name(),
+                       "bytes": t.weights.len() * size_of::<f32>(), "offset": offset})
+            });
+            let read = plan.tensors.iter().enumerate().map(|(i, t)| {
+                let shape: Vec<u64> = t.dims.iter().rev().copied().collect();
+                json!({"name": t.name, "shape": shape, "source_type": source.tensors[t.source].dtype.name(),
                            "type": o.types[i].name(), "bytes": o.sizes[i], "offset": o.offsets[i]})
-                })
-                .collect();
+            });
+            let tensors: Vec<Value> = computed.chain(read).collect();
             json!({"type": o.ftype.name(), "path": o.path.to_string_lossy(), "bytes": o.len, "tensors": tensors})
         })
         .collect();

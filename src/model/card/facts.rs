@@ -38,6 +38,6 @@ pub(super) struct Card<'a> {
 
 /// Returns the texts of BOS and EOS.
 pub(super) fn specials(source: &Checkpoint) -> [&str; 2] {
-    let text = |id: u32| source.tokenizer.tokens.get(id as usize).map_or("", |token| token.text.as_str());
-    [text(source.tokenizer.bos), text(source.tokenizer.eos)]
+    let tokenizer = &source.tokenizer;
+    [tokenizer.bos.map_or("", |id| tokenizer.text(id)), tokenizer.text(tokenizer.eos)]
 }

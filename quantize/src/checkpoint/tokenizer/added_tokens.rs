@@ -1,5 +1,6 @@
 //! Adds the tokens in added_tokens.json and tokenizer_config.json to the vocabulary, like llama.cpp's converter.
 
+use super::fast_added_tokens::AddedToken;
 use super::token::{SCORE_ADDED, Token, TokenKind, display_text};
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};
@@ -69,14 +70,46 @@ pub(super) fn from_tokenizer_config(
             Token { text: text.replace('\u{2581}', " "), score: SCORE_ADDED, kind: TokenKind::UserDefined }
         };
     }
-    if let [first, rest @ ..] = stripping.as_slice() {
-        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-        notes.push(format!(
-            "tokenizer_config.json: '{first}'{more} has lstrip, rstrip or single_word set, which a GGUF cannot \
-             store; token ids there differ from Transformers'"
-        ));
-    }
+    note_stripping(&stripping, notes);
     Ok(())
+}
+
+/// Adds a note about tokens that remove spaces around them or count only as whole words.
+fn note_stripping(names: &[String], notes: &mut Vec<String>) {
+    let [first, rest @ ..] = names else { return };
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    notes.push(format!(
+        "the added token '{first}'{more} has lstrip, rstrip or single_word set, which a GGUF cannot store; token ids \
+         there differ from Transformers'"
+    ));
+}
+
+/// Returns the tokens of a vocabulary in which every row is unused.
+pub(super) fn unused_rows(rows: usize, score: f32) -> Vec<Token> {
+    (0..rows).map(|id| Token { text: format!("[PAD{id}]"), score, kind: TokenKind::Unused }).collect()
+}
+
+/// Puts the added tokens of a fast tokenizer in their places. Those past the embedding are left out with a note.
+pub(super) fn put(added: &[AddedToken], tokens: &mut [Token], score: f32, notes: &mut Vec<String>) {
+    let rows = tokens.len();
+    let mut past = Vec::new();
+    for AddedToken { id, text, special, .. } in added {
+        let Some(token) = tokens.get_mut(*id as usize) else {
+            past.push(format!("'{}' ({id})", display_text(text)));
+            continue;
+        };
+        *token = if *special || looks_special(text) {
+            Token { text: text.clone(), score, kind: TokenKind::Control }
+        } else {
+            Token { text: text.replace('\u{2581}', " "), score, kind: TokenKind::UserDefined }
+        };
+    }
+    if let [first, rest @ ..] = past.as_slice() {
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        notes.push(format!("the added token {first}{more} is past the {rows} rows of the embedding; left out"));
+    }
+    let stripping: Vec<String> = added.iter().filter(|t| t.strips).map(|t| display_text(&t.text)).collect();
+    note_stripping(&stripping, notes);
 }
 
 /// Whether llama.cpp's converter treats the token as a control token because of its text.

@@ -24,27 +24,81 @@ pub(super) fn with_special_tokens_map(dir: &Path, settings: &Map<String, Value>)
     Ok(named)
 }
 
-/// Returns text and id of the special token `key`; its text is `usual` if the files do not define it.
-pub(super) fn find(
+/// Returns the id of the special token `key`; its text is `usual` if the files do not define it.
+pub(super) fn find(path: &Path, named: &Map<String, Value>, tokens: &[Token], key: &str, usual: &str) -> Result<u32> {
+    let text = named.get(key).and_then(content).unwrap_or_else(|| usual.to_owned());
+    position(tokens, &text).ok_or_else(|| {
+        let what = format!("has no {}, the {key}", display_text(&text));
+        Error::new(Code::Tokenizer, path, what, "take the tokenizer files of one repository")
+    })
+}
+
+/// Texts that end an answer in the vocabularies of the family, for files that name no eos token.
+const USUAL_ENDS: [&str; 5] = ["<|end_of_text|>", "<|eot_id|>", "<|endoftext|>", "<|im_end|>", "</s>"];
+
+/// Returns the id of the bos token of a tokenizer.json: of its name, of the token that the post-processor puts before a
+/// text, else of its number in config.json. Such a number counts only for a special token: some folders have the ids of
+/// Llama 2 (1, which is `"` in Llama 3).
+pub(super) fn bos_of_json(
+    named: &Map<String, Value>,
+    json_file: Option<&TokenizerJson>,
+    tokens: &[Token],
+    in_config: Option<u32>,
+) -> Option<u32> {
+    let by_name = named.get("bos_token").and_then(content).or_else(|| json_file?.first_special());
+    let by_name = by_name.and_then(|text| position(tokens, &text));
+    by_name.or_else(|| in_config.filter(|id| is_special(tokens, *id)))
+}
+
+/// Returns the id of the eos token of a tokenizer.json. In a byte-level GGUF without one, llama.cpp takes token 11 for
+/// it, a comma.
+///
+/// The name in tokenizer_config.json decides, then `eos_token_id` in config.json and generation_config.json (the first
+/// special token of a list), then the usual names.
+pub(super) fn eos_of_json(
     path: &Path,
     named: &Map<String, Value>,
     tokens: &[Token],
-    key: &str,
-    usual: &str,
-) -> Result<(String, u32)> {
-    let text = named.get(key).and_then(content).unwrap_or_else(|| usual.to_owned());
-    let id = tokens.iter().position(|t| t.text == text).and_then(|id| u32::try_from(id).ok());
-    match id {
-        Some(id) => Ok((text, id)),
+    in_config: &[EndToken],
+    notes: &mut Vec<String>,
+) -> Result<u32> {
+    if let Some(id) = named.get("eos_token").and_then(content).and_then(|text| position(tokens, &text)) {
+        return Ok(id);
+    }
+    let numbers = in_config.iter().filter_map(|end| u32::try_from(end.id).ok());
+    let by_number = numbers.clone().find(|id| is_special(tokens, *id)).map(|id| (id, "eos_token_id of config.json"));
+    let usual = || USUAL_ENDS.iter().find_map(|text| position(tokens, text).filter(|id| is_special(tokens, *id)));
+    match by_number.or_else(|| usual().map(|id| (id, "its usual name"))) {
+        Some((id, from)) => {
+            let text = tokens.get(id as usize).map(|token| display_text(&token.text)).unwrap_or_default();
+            notes.push(format!(
+                "tokenizer_config.json names no eos_token of the vocabulary; {text} ({id}) is taken from {from}"
+            ));
+            Ok(id)
+        }
         None => {
-            let what = format!("has no {}, the {key}", display_text(&text));
-            Err(Error::new(Code::Tokenizer, path, what, "take the tokenizer files of one repository"))
+            let what = "comes without an eos token, so an answer would never end";
+            Err(Error::new(
+                Code::Tokenizer,
+                path,
+                what,
+                "set eos_token in tokenizer_config.json to a token of the vocabulary",
+            ))
         }
     }
 }
 
+fn position(tokens: &[Token], text: &str) -> Option<u32> {
+    tokens.iter().position(|token| token.text == text).and_then(|id| u32::try_from(id).ok())
+}
+
+fn is_special(tokens: &[Token], id: u32) -> bool {
+    let kind = tokens.get(id as usize).map(|token| token.kind);
+    matches!(kind, Some(TokenKind::Control | TokenKind::UserDefined))
+}
+
 /// Returns the text of a special token, which is a string or an object with `content`.
-fn content(value: &Value) -> Option<String> {
+pub(super) fn content(value: &Value) -> Option<String> {
     value.as_str().or_else(|| value.get("content").and_then(Value::as_str)).map(str::to_owned)
 }
 
@@ -97,12 +151,22 @@ pub(super) fn added_around(
     adds
 }
 
+/// Settles whether bos is added before a text where the files do not say so, or there is no bos. llama.cpp adds it by
+/// default for some pre-tokenizers, and takes token 11 for a missing bos.
+pub(super) fn settle_bos(adds: &mut Vec<(&'static str, bool)>, has_bos: bool, pre: &str, is_granite: bool) {
+    match adds.iter_mut().find(|(kind, _)| *kind == "bos") {
+        Some(add) => add.1 &= has_bos,
+        None if matches!(pre, "llama-bpe" | "tekken") || is_granite => adds.insert(0, ("bos", false)),
+        None => {}
+    }
+}
+
 /// Returns the ids other than eos that end an answer. These tokens, bos and eos become control tokens, so that no
 /// message can contain them (added_tokens.json has no token types).
 pub(super) fn end_tokens(
     named: &[EndToken],
     tokens: &mut [Token],
-    [bos, eos]: [u32; 2],
+    (bos, eos): (Option<u32>, u32),
     pad: Option<u32>,
     notes: &mut Vec<String>,
 ) -> Vec<u32> {
@@ -115,13 +179,18 @@ pub(super) fn end_tokens(
         };
         // ignore a single id of an ordinary token: it is a mistake in the file
         let kind = tokens[id as usize].kind;
-        let own = matches!(kind, TokenKind::Control | TokenKind::UserDefined) && id != bos && Some(id) != pad;
+        let own = matches!(kind, TokenKind::Control | TokenKind::UserDefined) && Some(id) != bos && Some(id) != pad;
         if id != eos && (end.listed || own) {
             ends.push(id);
         }
     }
-    for id in ends.iter().chain([&bos, &eos]) {
-        let token = &mut tokens[*id as usize];
+    // GGUF has a key for the end of a message, after the one for the end of a turn
+    if let Some(at) = ends.iter().position(|id| tokens[*id as usize].text == "<|eom_id|>") {
+        let eom = ends.remove(at);
+        ends.insert(ends.len().min(1), eom);
+    }
+    for id in ends.iter().copied().chain(bos).chain([eos]) {
+        let token = &mut tokens[id as usize];
         if token.kind == TokenKind::UserDefined {
             token.kind = TokenKind::Control;
         }

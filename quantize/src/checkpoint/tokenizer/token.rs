@@ -1,6 +1,7 @@
 //! The plain data of a vocabulary: tokens, their types and scores, and their metadata.
 
 use crate::gguf;
+use std::borrow::Cow;
 
 /// The type of a token. Its number is that of SentencePiece's protobuf and of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,20 @@ pub struct Token {
     pub score: f32,
     /// Type of the token.
     pub kind: TokenKind,
+}
+
+/// The algorithm that splits a text into tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// SentencePiece's BPE: the pair whose result has the highest score is merged first (`llama` in a GGUF).
+    SentencePiece,
+    /// Byte-level BPE: the text is split into words, then pairs are merged in the order of the list (`gpt2` in a GGUF).
+    ByteLevelBpe {
+        /// llama.cpp's name of the pre-tokenizer, such as `llama-bpe`.
+        pre: Cow<'static, str>,
+        /// Merges in their order, each `left right`.
+        merges: Vec<String>,
+    },
 }
 
 /// Scores of llama.cpp's converter: padding rows, and tokens added on top of the model.

@@ -1,22 +1,27 @@
-//! Reads tokenizer.json: added tokens, the special tokens around a text, and where a space is put before it. The
-//! vocabulary itself is read from tokenizer.model.
+//! Reads tokenizer.json: added tokens, the special tokens around a text, where a space is put before it, and its model
+//! if that is needed.
 
+use super::bpe_model::BpeModel;
 use super::token::{PrefixSpace, Token, display_text};
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};
 use crate::files::read_if_exists;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// The parts of tokenizer.json that are used.
+/// The parts of tokenizer.json that are used, without the model.
 #[derive(Debug)]
 pub(super) struct TokenizerJson {
     path: PathBuf,
-    file: File,
+    added_tokens: Vec<Added>,
+    normalizer: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
 }
 
 #[derive(Debug, serde::Deserialize)]
-struct File {
+struct File<M> {
     #[serde(default)]
     added_tokens: Vec<Added>,
     #[serde(default)]
@@ -25,31 +30,72 @@ struct File {
     pre_tokenizer: Value,
     #[serde(default)]
     post_processor: Value,
+    model: Option<M>,
 }
 
-#[derive(Debug, serde::Deserialize)]
-struct Added {
-    id: u64,
-    content: String,
+/// An entry of `added_tokens`.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(super) struct Added {
+    pub(super) id: u64,
+    pub(super) content: String,
+    #[serde(default)]
+    pub(super) special: bool,
+    #[serde(default)]
+    pub(super) lstrip: bool,
+    #[serde(default)]
+    pub(super) rstrip: bool,
+    #[serde(default)]
+    pub(super) single_word: bool,
 }
 
 impl TokenizerJson {
-    /// Reads the file in the folder `dir`; `None` when it does not exist.
+    /// Reads the file in the folder `dir` without its model; `None` when it does not exist.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
-        read_if_exists(&dir.join("tokenizer.json"), |path| {
-            Ok(Self { path: path.to_owned(), file: json::read_as(path)? })
-        })
+        read_if_exists(&dir.join("tokenizer.json"), |path| Ok(Self::parse::<IgnoredAny>(path)?.0))
+    }
+
+    /// Reads and checks the file with its model.
+    pub(super) fn read_with_model(dir: &Path) -> Result<(Self, BpeModel)> {
+        let path = dir.join("tokenizer.json");
+        let (json, model) = Self::parse::<BpeModel>(&path)?;
+        let model = model.unwrap_or_default();
+        let fix = "download the file again, or convert the model with llama.cpp's convert_hf_to_gguf.py";
+        model.check().map_err(|what| Error::new(Code::Tokenizer, &path, what, fix))?;
+        Ok((json, model))
+    }
+
+    fn parse<M: DeserializeOwned>(path: &Path) -> Result<(Self, Option<M>)> {
+        let File { added_tokens, normalizer, pre_tokenizer, post_processor, model } = json::read_as::<File<M>>(path)?;
+        let json = Self { path: path.to_owned(), added_tokens, normalizer, pre_tokenizer, post_processor };
+        Ok((json, model))
+    }
+
+    /// Returns the path of the file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn added_tokens(&self) -> &[Added] {
+        &self.added_tokens
+    }
+
+    pub(super) fn normalizer(&self) -> &Value {
+        &self.normalizer
+    }
+
+    pub(super) fn pre_tokenizer(&self) -> &Value {
+        &self.pre_tokenizer
     }
 
     /// Returns the id of the added token `text`.
     pub(super) fn id(&self, text: &str) -> Option<u32> {
-        let found = self.file.added_tokens.iter().find(|token| token.content == text)?;
+        let found = self.added_tokens.iter().find(|token| token.content == text)?;
         u32::try_from(found.id).ok()
     }
 
     /// Checks that `tokens` has every added token at the same id; otherwise no text could produce it.
     pub(super) fn check(&self, tokens: &[Token], notes: &mut Vec<String>) -> Result<()> {
-        for Added { id, content } in &self.file.added_tokens {
+        for Added { id, content, .. } in &self.added_tokens {
             let known = usize::try_from(*id).ok().and_then(|id| tokens.get(id));
             match known {
                 None => {
@@ -79,13 +125,13 @@ impl TokenizerJson {
             _ => vec![value.clone()],
         };
         let is = |part: &Value, kind: &str| part.get("type").and_then(Value::as_str) == Some(kind);
-        if self.file.normalizer.is_null() && self.file.pre_tokenizer.is_null() {
+        if self.normalizer.is_null() && self.pre_tokenizer.is_null() {
             return None;
         }
-        if parts(&self.file.normalizer, "normalizers").iter().any(|part| is(part, "Prepend")) {
+        if parts(&self.normalizer, "normalizers").iter().any(|part| is(part, "Prepend")) {
             return Some(PrefixSpace::Always);
         }
-        let splitters = parts(&self.file.pre_tokenizer, "pretokenizers");
+        let splitters = parts(&self.pre_tokenizer, "pretokenizers");
         let scheme = splitters.iter().find(|part| is(part, "Metaspace")).map(|part| {
             match part.get("prepend_scheme").and_then(Value::as_str) {
                 Some("first") => PrefixSpace::First,
@@ -97,18 +143,37 @@ impl TokenizerJson {
         Some(scheme.unwrap_or(PrefixSpace::Never))
     }
 
+    /// Returns the special token that the post-processor puts before a text.
+    pub(super) fn first_special(&self) -> Option<String> {
+        let processors = match self.post_processor.get("processors") {
+            Some(Value::Array(all)) => all.as_slice(),
+            _ => std::slice::from_ref(&self.post_processor),
+        };
+        let first =
+            |part: &Value| Some(part.get("single")?.get(0)?.get("SpecialToken")?.get("id")?.as_str()?.to_owned());
+        processors.iter().find_map(first)
+    }
+
     /// Returns which of the special tokens `bos`, `eos` and `sep` are added around a text, read from
     /// `TemplateProcessing` like gguf-py's `SpecialVocab`. The arguments are the texts of the tokens.
     pub(super) fn added_around(&self, bos: &str, eos: &str) -> Vec<(&'static str, bool)> {
         let mut adds: Vec<(&'static str, bool)> = Vec::new();
-        let processors = match self.file.post_processor.get("processors") {
+        let processors = match self.post_processor.get("processors") {
             Some(Value::Array(all)) => all.clone(),
-            _ => vec![self.file.post_processor.clone()],
+            _ => vec![self.post_processor.clone()],
         };
         let special = |part: Option<&Value>| Some(part?.get("SpecialToken")?.get("id")?.as_str()?.to_owned());
         let sequence = |part: Option<&Value>| Some(part?.get("Sequence")?.get("id")?.as_str()?.to_owned());
-        let template = |part: &&Value| part.get("type").and_then(Value::as_str) == Some("TemplateProcessing");
-        for processor in processors.iter().filter(template) {
+        let is = |part: &Value, kind: &str| part.get("type").and_then(Value::as_str) == Some(kind);
+        for processor in &processors {
+            if is(processor, "ByteLevel") {
+                let unset = ["bos", "eos"].into_iter().filter(|kind| !adds.iter().any(|(known, _)| known == kind));
+                let unset: Vec<_> = unset.map(|kind| (kind, false)).collect();
+                adds.extend(unset);
+            }
+            if !is(processor, "TemplateProcessing") {
+                continue;
+            }
             let list = |key: &str| processor.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
             let (single, mut pair) = (list("single"), list("pair"));
             let (mut first, mut last) = (None, None);
