@@ -2,7 +2,7 @@
 //! subcommand alone are in its own file.
 
 use crate::decode::Drafts;
-use crate::engine::{Bos, CacheType, EngineSettings, FlashAttn, Numa, Repack, Sampling, random_seed};
+use crate::engine::{Bos, CacheType, EngineSettings, FlashAttn, N_CTX_MIN, Numa, Repack, Sampling, random_seed};
 use crate::error::{Code, Failure};
 use crate::grammar;
 use crate::model::FetchOptions;
@@ -152,6 +152,65 @@ impl StructureArgs {
         let text = read(file)?;
         grammar::check(&text).map_err(|why| Failure::input(Code::Grammar, why, "correct the grammar").at(file))?;
         Ok(Some(text))
+    }
+}
+
+/// How a text is computed, for `eval` and `imatrix`. The defaults are those of llama-perplexity and llama-imatrix.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct ScoringArgs {
+    /// Set the size of a chunk in tokens
+    #[arg(short, long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=(1 << 20)),
+          env = "TULU_QUANT_CTX_SIZE")]
+    ctx_size: u32,
+    /// Compute only the first N chunks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), env = "TULU_QUANT_CHUNKS")]
+    chunks: Option<u32>,
+    /// Run on N threads [default: one per physical core; fewer for very small models]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512), env = "TULU_QUANT_THREADS")]
+    threads: Option<u32>,
+    /// Offload N layers to the GPU (-ngl); needs a build with cuda, metal or vulkan
+    #[arg(long, alias = "n-gpu-layers", value_name = "N", default_value_t = 0, env = "TULU_QUANT_GPU_LAYERS")]
+    gpu_layers: u32,
+    /// Use flash attention (-fa)
+    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_FLASH_ATTN")]
+    flash_attn: FlashAttn,
+    /// Set the type of the keys in the KV cache (-ctk)
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t, env = "TULU_QUANT_CACHE_TYPE_K")]
+    cache_type_k: CacheType,
+    /// Set the type of the values in the KV cache (-ctv)
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t, env = "TULU_QUANT_CACHE_TYPE_V")]
+    cache_type_v: CacheType,
+    /// Read the model into memory instead of mapping the file
+    #[arg(long, env = "TULU_QUANT_NO_MMAP")]
+    no_mmap: bool,
+}
+
+impl ScoringArgs {
+    /// Returns the tokens of a chunk.
+    pub(crate) fn n_ctx(&self) -> usize {
+        self.ctx_size as usize
+    }
+
+    /// Returns the largest number of chunks.
+    pub(crate) fn chunks(&self) -> Option<usize> {
+        self.chunks.map(|n| n as usize)
+    }
+
+    /// Validates the parsed flags. Weights are repacked, as in llama.cpp's tools, so that the numbers are theirs.
+    pub(crate) fn settings(&self) -> Result<EngineSettings, Failure> {
+        let settings = EngineSettings {
+            n_ctx: Some(self.ctx_size.max(N_CTX_MIN)),
+            n_threads: self.threads,
+            n_gpu_layers: self.gpu_layers,
+            flash_attn: self.flash_attn,
+            type_k: self.cache_type_k,
+            type_v: self.cache_type_v,
+            mmap: !self.no_mmap,
+            repack: Repack::On,
+            ..EngineSettings::default()
+        };
+        settings.check()
     }
 }
 

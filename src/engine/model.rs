@@ -7,6 +7,7 @@ use super::gguf_preflight::{self, Preflight};
 use super::memory_plan::KvPlan;
 use super::model_dims::ModelDims;
 use super::repack;
+use super::scoring::ScoringContext;
 use super::settings::{EngineSettings, N_SLOTS_MAX};
 use super::threads::default_threads;
 use super::vocab::{Bos, Rules, Vocab};
@@ -15,6 +16,7 @@ use crate::interrupt::Interrupt;
 use crate::platform::available_memory;
 use llama_cpp_2::model::LlamaModel;
 use llama_ext::load::LoadOptions;
+use llama_ext::observe::Observer;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
@@ -79,6 +81,17 @@ impl Model {
     /// a running computation.
     pub(crate) fn context(&self, interrupt: &Interrupt) -> Result<Context<'_>, Failure> {
         Context::new(&self.inner, &self.settings, self.n_threads, self.kv_plan, interrupt.clone())
+    }
+
+    /// Creates a context that computes the logits of sequences of up to `n_ctx` tokens. `observer` observes its
+    /// computations.
+    pub(crate) fn scoring_context(
+        &self,
+        n_ctx: usize,
+        observer: Option<Box<dyn Observer>>,
+        interrupt: &Interrupt,
+    ) -> Result<ScoringContext<'_>, Failure> {
+        ScoringContext::new(&self.inner, &self.settings, self.n_threads, n_ctx, observer, interrupt.clone())
     }
 
     /// The path of the file.
