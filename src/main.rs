@@ -1,6 +1,7 @@
 //! Entry point of `tulu-quant`: parses the command line, runs the subcommand, prints the error, returns the exit code.
 #![forbid(unsafe_code)]
 
+mod api;
 mod atomic_file;
 mod batch;
 mod bench;
@@ -13,6 +14,7 @@ mod defect;
 mod engine;
 mod error;
 mod exit;
+mod grammar;
 mod interrupt;
 mod model;
 mod options;
@@ -20,6 +22,7 @@ mod platform;
 mod progress;
 mod prompt;
 mod sanitize;
+mod serve;
 mod stderr;
 mod stdout;
 mod table;

@@ -1,10 +1,13 @@
 //! Option groups that several subcommands share. Each subcommand's `Args` flattens those that it needs; options of one
 //! subcommand alone are in its own file.
 
+use crate::decode::Drafts;
 use crate::engine::{CacheType, EngineSettings, FlashAttn, Numa, Repack, Sampling, random_seed};
 use crate::error::{Code, Failure};
+use crate::grammar;
 use crate::model::FetchOptions;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 /// How to get models of the Hugging Face Hub; for every subcommand that takes a MODEL.
 #[derive(Clone, Debug, clap::Args)]
@@ -95,6 +98,7 @@ impl EngineArgs {
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
             n_cells: None,
             n_needed: None,
+            n_kept: 0,
             n_threads: self.threads,
             n_gpu_layers: self.gpu_layers,
             flash_attn: self.flash_attn,
@@ -106,6 +110,61 @@ impl EngineArgs {
             repack: self.repack,
         };
         settings.check()
+    }
+}
+
+/// The form of answers; for chat and batch.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Structured output")]
+pub(crate) struct StructureArgs {
+    /// Generate JSON that the JSON Schema in FILE allows
+    #[arg(long, value_name = "FILE", conflicts_with = "grammar", env = "TULU_QUANT_JSON_SCHEMA")]
+    pub(crate) json_schema: Option<PathBuf>,
+    /// Generate text that the grammar in FILE allows (GBNF, llama.cpp's notation; its first rule is `root`)
+    #[arg(long, value_name = "FILE", visible_alias = "grammar-file", env = "TULU_QUANT_GRAMMAR")]
+    pub(crate) grammar: Option<PathBuf>,
+}
+
+impl StructureArgs {
+    /// Whether a form is given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.json_schema.is_some() || self.grammar.is_some()
+    }
+
+    /// Reads the file, and returns its grammar.
+    pub(crate) fn grammar(&self) -> Result<Option<String>, Failure> {
+        let read = |file: &Path| std::fs::read_to_string(file).map_err(|err| Failure::io(file, "cannot read", &err));
+        if let Some(file) = &self.json_schema {
+            let schema = serde_json::from_str(&read(file)?).map_err(|err| {
+                Failure::input(Code::Grammar, format!("is not JSON: {err}"), "give a JSON Schema").at(file)
+            })?;
+            let compiled = grammar::compile(&schema).map_err(|why| {
+                Failure::input(Code::Grammar, format!("the schema cannot be compiled: {why}"), "change the schema")
+                    .at(file)
+            })?;
+            return Ok(Some(compiled));
+        }
+        let Some(file) = &self.grammar else { return Ok(None) };
+        let text = read(file)?;
+        grammar::check(&text).map_err(|why| Failure::input(Code::Grammar, why, "correct the grammar").at(file))?;
+        Ok(Some(text))
+    }
+}
+
+/// Guesses of the next tokens; for every subcommand that generates text.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Drafts")]
+pub(crate) struct DraftArgs {
+    /// Compute one token at a time. By default, tokens that followed the same text before are guessed, and several are checked
+    /// at once where this is faster; the answer is the same
+    #[arg(long, env = "TULU_QUANT_NO_DRAFT")]
+    pub(crate) no_draft: bool,
+}
+
+impl DraftArgs {
+    /// Returns where guesses come from.
+    pub(crate) fn drafts(&self) -> Drafts {
+        if self.no_draft { Drafts::Off } else { Drafts::Lookup }
     }
 }
 

@@ -1,10 +1,9 @@
 // Our kernels as a ggml accelerator device (ACCEL): llama.cpp's scheduler assigns operations to it as to BLAS. The
-// device computes attention for 4 and more tokens and products of quantized weights. Unsupported operations fall back
-// to the CPU backend. The device has no memory of its own: all tensors are in CPU buffers.
+// device computes attention and products of quantized weights. Unsupported operations fall back to the CPU backend. The device has no memory of its own: all tensors are in CPU buffers.
 
 #include "accel_device.h"
 
-#include "attention.h"
+#include "attention/attention.h"
 #include "matmul/matmul.h"
 
 #include "ggml-backend-impl.h"
@@ -15,24 +14,21 @@
 
 namespace {
 
-// For fewer tokens ggml's kernels are as fast, because they distribute the cells of a token over the threads.
-constexpr int64_t TOKENS_MIN = 4;
-
 struct context {
     int n_threads = 1;
     tulu::scratch scratch;
+    tulu::attention_kernel attention;
 };
 
 context & of(ggml_backend_t backend) { return *static_cast<context *>(backend->context); }
 
-// The matrix product path for this CPU; null if there is none.
-const tulu::path * matmul_path() {
+// The path for the matrix product `op`; null if ggml computes it.
+const tulu::path * path_for(const ggml_tensor * op) {
 #ifdef _OPENMP
-    static const tulu::path * const chosen = tulu::choose_path(nullptr);
+    return tulu::choose_path(op->src[0]->type, op->src[0]->ne[0], op->src[1]->ne[1]);
 #else
-    static const tulu::path * const chosen = nullptr;  // without OpenMP there is one thread: slower than ggml
+    return nullptr;  // without OpenMP there is one thread: slower than ggml
 #endif
-    return chosen;
 }
 
 ggml_guid_t guid() {
@@ -46,14 +42,23 @@ float parameter(const ggml_tensor * op, int i) {
     return value;
 }
 
+// Whether the kernel reads rows of keys or values as `cache` has them.
+bool supports_rows(const ggml_tensor * cache) {
+    return (cache->type == GGML_TYPE_F16 || cache->type == GGML_TYPE_Q8_0) &&
+           cache->ne[0] % ggml_blck_size(cache->type) == 0 && cache->nb[0] == ggml_type_size(cache->type);
+}
+
+tulu::kv_type kv_type_of(const ggml_tensor * cache) {
+    return cache->type == GGML_TYPE_Q8_0 ? tulu::kv_type::q8_0 : tulu::kv_type::f16;
+}
+
 bool supports_attention(const ggml_tensor * op) {
     const ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3], *sinks = op->src[4];
-    return tulu::attention_is_built() && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 &&
-           v->type == GGML_TYPE_F16 && mask && mask->type == GGML_TYPE_F16 && !sinks && q->ne[1] >= TOKENS_MIN &&
-           q->ne[0] == v->ne[0] && q->ne[0] % 16 == 0 && q->ne[0] <= tulu::ATTENTION_DIM_MAX && q->ne[3] == 1 &&
-           k->ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1 && q->nb[0] == sizeof(float) &&
-           k->nb[0] == sizeof(ggml_fp16_t) && v->nb[0] == sizeof(ggml_fp16_t) && ggml_is_contiguous(op) &&
-           parameter(op, 1) == 0.0f && parameter(op, 2) == 0.0f;  // no ALiBi, no soft cap
+    return tulu::attention_is_built() && q->type == GGML_TYPE_F32 && supports_rows(k) && supports_rows(v) && mask &&
+           mask->type == GGML_TYPE_F16 && !sinks && q->ne[0] == v->ne[0] &&
+           q->ne[0] % 16 == 0 && q->ne[0] <= tulu::ATTENTION_DIM_MAX && q->ne[3] == 1 && k->ne[3] == 1 &&
+           k->ne[2] == v->ne[2] && mask->ne[2] == 1 && mask->ne[3] == 1 && q->nb[0] == sizeof(float) &&
+           ggml_is_contiguous(op) && parameter(op, 1) == 0.0f && parameter(op, 2) == 0.0f;  // no ALiBi, no soft cap
 }
 
 void attend(const ggml_tensor * op, context & with) {
@@ -68,6 +73,8 @@ void attend(const ggml_tensor * op, context & with) {
     what.q               = bytes(q);
     what.q_token         = q->nb[1];
     what.q_head          = q->nb[2];
+    what.k_type          = kv_type_of(k);
+    what.v_type          = kv_type_of(v);
     what.k               = bytes(k);
     what.k_cell          = k->nb[1];
     what.k_head          = k->nb[2];
@@ -79,16 +86,14 @@ void attend(const ggml_tensor * op, context & with) {
     what.scale           = parameter(op, 0);
     what.out             = static_cast<float *>(op->data);
     what.n_threads       = with.n_threads;
-    tulu::attend(what);
+    with.attention.compute(what);
 }
 
 bool supports_product(const ggml_tensor * op) {
     const ggml_tensor *weights = op->src[0], *columns = op->src[1];
-    return matmul_path() && columns->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && weights->ne[2] == 1 &&
-           weights->ne[3] == 1 && columns->ne[2] == 1 && columns->ne[3] == 1 && columns->nb[0] == sizeof(float) &&
-           op->nb[0] == sizeof(float) && weights->nb[1] == ggml_row_size(weights->type, weights->ne[0]) &&
-           matmul_path()->supports(weights->type, weights->ne[0]) &&
-           columns->ne[1] >= tulu::columns_min(*matmul_path(), weights->type);
+    return columns->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && weights->ne[2] == 1 && weights->ne[3] == 1 &&
+           columns->ne[2] == 1 && columns->ne[3] == 1 && columns->nb[0] == sizeof(float) && op->nb[0] == sizeof(float) &&
+           weights->nb[1] == ggml_row_size(weights->type, weights->ne[0]) && path_for(op);
 }
 
 void multiply(const ggml_tensor * op, context & with) {
@@ -104,7 +109,8 @@ void multiply(const ggml_tensor * op, context & with) {
     what.column_bytes  = columns->nb[1];
     what.out           = static_cast<char *>(op->data);
     what.out_bytes     = op->nb[1];
-    matmul_path()->multiply(what, with.n_threads, with.scratch.take(matmul_path()->scratch_bytes(what, with.n_threads)));
+    const tulu::path & path = *path_for(op);
+    path.multiply(what, with.n_threads, with.scratch.take(path.scratch_bytes(what, with.n_threads)));
 }
 
 const char * name(ggml_backend_t) { return "TULU"; }
@@ -230,8 +236,14 @@ extern "C" {
 // Whether this build has the attention kernel.
 bool llama_ext_has_attention(void) { return tulu::attention_is_built(); }
 
-// The name of the matrix product path for this CPU; NULL if this build has none.
-const char * llama_ext_matmul_path(void) { return matmul_path() ? matmul_path()->name : nullptr; }
+// The names of the matrix product paths that this CPU uses; NULL if there is none.
+const char * llama_ext_matmul_path(void) {
+#ifdef _OPENMP
+    return *tulu::names_of_paths() ? tulu::names_of_paths() : nullptr;
+#else
+    return nullptr;
+#endif
+}
 
 // Registers the device with ggml. Contexts that are created after this call use it.
 void llama_ext_register_device(void) { ggml_backend_register(registry()); }

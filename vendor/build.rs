@@ -11,18 +11,44 @@ use std::path::{Path, PathBuf};
 /// support the instructions, or on another architecture, the file defines no kernels.
 const PATHS: &[(&str, &str, &[&str])] = &[
     (
+        "llama_ext_amx_bf16",
+        "matmul/amx_bf16.cpp",
+        &[
+            "-mavx512f",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx512vl",
+            "-mavx512bf16",
+            "-mfma",
+            "-mf16c",
+            "-mamx-tile",
+            "-mamx-bf16",
+        ],
+    ),
+    (
+        "llama_ext_amx_emulated",
+        "matmul/amx_emulated.cpp",
+        &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"],
+    ),
+    (
         "llama_ext_avx512_vnni",
         "matmul/avx512_vnni.cpp",
         &["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma", "-mf16c"],
     ),
     ("llama_ext_avx_vnni", "matmul/avx_vnni.cpp", &["-mavx2", "-mfma", "-mf16c", "-mavxvnni"]),
+    (
+        "llama_ext_avx_vnni_evex",
+        "matmul/avx_vnni.cpp",
+        &["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512vl", "-mavx512vnni", "-DTULU_EVEX"],
+    ),
     ("llama_ext_avx2", "matmul/avx2.cpp", &["-mavx2", "-mfma", "-mf16c"]),
 ];
 
 /// Source files that are compiled for the same machine as llama.cpp.
 const SOURCES: &[&str] = &[
     "accel_device.cpp",
-    "attention.cpp",
+    "attention/attention.cpp",
+    "attention/visible_cells.cpp",
     "cpu_check.cpp",
     "cpu_features.cpp",
     "kernel_checks.cpp",
@@ -31,7 +57,7 @@ const SOURCES: &[&str] = &[
 ];
 
 /// Headers that they include, and the folder of the paths.
-const HEADERS: &[&str] = &["accel_device.h", "attention.h", "copy_text.h", "matmul", "simd16.h"];
+const HEADERS: &[&str] = &["accel_device.h", "attention", "copy_text.h", "matmul", "simd16.h"];
 
 fn main() {
     let Ok(root) = std::env::var("DEP_LLAMA_ROOT") else {

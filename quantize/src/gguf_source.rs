@@ -23,11 +23,7 @@ impl Checkpoint {
     /// [`Code::Gguf`] and [`Code::Config`] when the file or its model is not supported, [`Code::Requantize`] when it is
     /// quantized and `allow_requantize` is false.
     pub fn open_gguf(path: &Path, allow_requantize: bool) -> Result<Self> {
-        let mut parts = open_parts(path)?.into_iter();
-        // `open_parts` returns at least one
-        let Some(mut gguf) = parts.next() else {
-            return Err(Error::new(Code::Gguf, path, "has no part", "report this"));
-        };
+        let (mut gguf, parts) = open_parts(path)?;
         let mut shards = Vec::new();
         let mut tensors: Vec<SourceTensor> = gguf.tensors.iter().map(|t| source_tensor(t, 0)).collect();
         for part in parts {

@@ -4,7 +4,7 @@
 use super::answer_writer::AnswerWriter;
 use super::overflow::{Overflow, extra_space, later_starts, messages_to_send, reserved_for_answer};
 use super::parameters::Parameters;
-use crate::decode::{Answer, Decoder, Event, FinishReason, Mode, Request, TURN_MARKERS};
+use crate::decode::{Answer, Decoder, Drafts, Event, FinishReason, Mode, Request, TURN_MARKERS};
 use crate::engine::{Model, Sampling, Token};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -34,6 +34,8 @@ pub(crate) struct Conversation<'m> {
     pub(super) parameters: Parameters,
     pub(super) overflow: Overflow,
     pub(super) interrupt: Interrupt,
+    /// The grammar of the answers.
+    grammar: Option<String>,
     /// How often the last message was regenerated. Each time, the seed is different.
     attempt: u32,
     /// Whether the notice about the template was printed.
@@ -49,11 +51,12 @@ impl<'m> Conversation<'m> {
         system: Option<&str>,
         parameters: Parameters,
         overflow: Overflow,
+        drafts: Drafts,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let mut chat = Self {
             model,
-            decoder: Decoder::new(model, Mode::Interactive, &interrupt)?,
+            decoder: Decoder::new(model, Mode::Interactive, drafts, &interrupt)?,
             prompts: Prompts::new(model.vocab(), model.chat_template().as_deref())
                 .map_err(|failure| failure.at(model.path()))?,
             messages: Vec::new(),
@@ -61,12 +64,18 @@ impl<'m> Conversation<'m> {
             parameters,
             overflow,
             interrupt,
+            grammar: None,
             attempt: 0,
             noticed: false,
             fingerprint: OnceCell::new(),
         };
         chat.set_system(system.unwrap_or_default());
         Ok(chat)
+    }
+
+    /// Lets all answers follow a grammar.
+    pub(crate) fn set_grammar(&mut self, grammar: Option<String>) {
+        self.grammar = grammar;
     }
 
     /// Returns the context size in tokens.
@@ -222,11 +231,16 @@ impl<'m> Conversation<'m> {
         let turn = u32::try_from(self.messages.len()).unwrap_or(0).wrapping_add(self.attempt.wrapping_mul(1_000_003));
         let sampling = &self.parameters.sampling;
         let seed = sampling.seed.wrapping_add(turn) % u32::MAX;
+        let grammar = self.grammar.as_deref().map(|text| self.prompts.grammar(text)).transpose()?;
+        // With a grammar, a marker can only be text within the answer.
+        let markers: &[&str] = if grammar.is_some() { &[] } else { &TURN_MARKERS };
         let ticket = self.decoder.submit(Request {
             ids: prompt.ids,
             sampling: Sampling { seed, ..sampling.clone() },
+            logit_bias: Vec::new(),
+            grammar,
             max_tokens: self.parameters.max_tokens,
-            stop: TURN_MARKERS.iter().map(|marker| (*marker).to_owned()).chain(self.parameters.stop.clone()).collect(),
+            stop: markers.iter().map(|marker| (*marker).to_owned()).chain(self.parameters.stop.clone()).collect(),
             logprobs: None,
         })?;
         let began = Instant::now();
@@ -242,7 +256,7 @@ impl<'m> Conversation<'m> {
                     Event::Prefill { done, total } if began.elapsed() >= BAR_DELAY => {
                         bar.get_or_insert_with(|| Bar::items("reading", "tokens", total as u64)).set(done as u64);
                     }
-                    Event::Prefill { .. } => {}
+                    Event::Prefill { .. } | Event::Logprobs(_) => {}
                     Event::Text(text) => {
                         bar = None;
                         out.write(&text)?;

@@ -2,7 +2,7 @@
 
 use super::load_model;
 use crate::bench::{self, Subject, Test};
-use crate::engine::{Context, EngineSettings, Model, N_BATCH, N_CTX_MIN, N_UBATCH, gpus};
+use crate::engine::{Context, EngineSettings, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Token, gpus};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::options::{EngineArgs, HubArgs};
@@ -89,7 +89,14 @@ fn measure(
     interrupt: &Interrupt,
 ) -> Result<Option<bench::Measured>, Failure> {
     let bar = Bar::items("measuring", "runs", u64::from(repetitions) + 1);
-    bench::measure(context, model.vocab().bos(), test, repetitions, |done| bar.set(u64::from(done)), interrupt)
+    bench::measure(
+        context,
+        model.vocab().bos().unwrap_or(Token::new(0)),
+        test,
+        repetitions,
+        |done| bar.set(u64::from(done)),
+        interrupt,
+    )
 }
 
 fn tests(args: &Args) -> Vec<Test> {

@@ -5,6 +5,7 @@
 mod backend;
 mod context;
 mod gguf_preflight;
+mod grammar;
 mod kv_snapshot;
 mod memory_plan;
 mod model;
@@ -16,9 +17,11 @@ mod sampling;
 mod settings;
 mod threads;
 mod vocab;
+mod vocab_preflight;
 
 pub(crate) use backend::gpus;
 pub(crate) use context::Context;
+pub(crate) use grammar::Grammar;
 pub(crate) use llama_cpp_2::token::LlamaToken as Token;
 pub(crate) use model::{Model, VocabFile};
 pub(crate) use model_dims::ModelDims;

@@ -1,6 +1,7 @@
 //! The vocabulary: converts text to tokens and back. `prompt/` decides which text may become special tokens.
 
 use super::Token;
+use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
@@ -12,6 +13,10 @@ pub(super) struct Rules {
     /// Where a space is inserted; `None`: before every text after a special token, as in llama.cpp. If it is set,
     /// llama.cpp inserts no spaces.
     pub(super) spaces: Option<Spaces>,
+    /// Whether the file names BOS. If it does not, llama.cpp takes any token for it.
+    pub(super) has_bos: bool,
+    /// The end token, if the file does not name EOS.
+    pub(super) eos: Option<u32>,
 }
 
 /// Where the tokenizer inserts a space.
@@ -25,12 +30,17 @@ pub(crate) enum Spaces {
 
 /// The vocabulary of a loaded model.
 #[derive(Debug)]
-pub(crate) struct Vocab<'m>(LlamaVocab<'m>, &'m Rules);
+pub(crate) struct Vocab<'m>(LlamaVocab<'m>, &'m Rules, &'m LlamaModel);
 
 impl<'m> Vocab<'m> {
     /// llama.cpp's vocabulary, with the properties from the file.
-    pub(super) fn new(vocab: LlamaVocab<'m>, rules: &'m Rules) -> Self {
-        Self(vocab, rules)
+    pub(super) fn new(model: &'m LlamaModel, rules: &'m Rules) -> Self {
+        Self(model.vocab(), rules, model)
+    }
+
+    /// The model that it belongs to.
+    pub(super) fn model(&self) -> &'m LlamaModel {
+        self.2
     }
 
     /// Where the tokenizer inserts a space, if llama.cpp does not do it.
@@ -66,9 +76,9 @@ impl<'m> Vocab<'m> {
         self.0.is_eog(token) || self.1.ends.contains(&token)
     }
 
-    /// Beginning of sequence, `<s>`.
-    pub(crate) fn bos(&self) -> Token {
-        self.0.bos()
+    /// Beginning of sequence, `<s>` or `<|begin_of_text|>`, if the model has it.
+    pub(crate) fn bos(&self) -> Option<Token> {
+        Some(self.0.bos()).filter(|bos| self.1.has_bos && (0..self.len()).contains(&bos.0))
     }
 
     /// End of sequence, `</s>`.
@@ -85,9 +95,9 @@ impl<'m> Vocab<'m> {
         unknown.map(|token| ("unk_token", token)).into_iter().chain(known).filter(exists).collect()
     }
 
-    /// Whether every prompt begins with BOS.
-    pub(crate) fn adds_bos(&self) -> bool {
-        self.0.should_add_bos()
+    /// BOS, if the file says that every prompt begins with it.
+    pub(crate) fn added_bos(&self) -> Option<Token> {
+        self.bos().filter(|_| self.0.should_add_bos())
     }
 
     /// Returns text and id of every control token, and of the unknown token.

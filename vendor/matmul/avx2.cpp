@@ -35,7 +35,7 @@ struct isa : avx2 {
 }  // namespace
 }  // namespace tulu
 
-#include "kernel.h"
+#include "byte_kernel.h"
 
 namespace tulu {
 

@@ -5,13 +5,16 @@
 
 #include "ggml.h"
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <string>
 
 namespace tulu {
 
 #if defined(__x86_64__)
-extern const path AVX512_VNNI, AVX_VNNI, AVX2;
-static const path * const PATHS[] = { &AVX512_VNNI, &AVX_VNNI, &AVX2, nullptr };
+extern const path AMX_BF16, AVX512_VNNI, AVX_VNNI, AVX2;
+static const path * const PATHS[] = { &AMX_BF16, &AVX512_VNNI, &AVX_VNNI, &AVX2, nullptr };
 #else
 static const path * const PATHS[] = { nullptr };
 #endif
@@ -36,19 +39,17 @@ const path * path_number(int i) {
     return nullptr;
 }
 
-const path * choose_path(const char * name) {
-    for (const path * const * one = PATHS; *one; one++) {
-        if ((*one)->runs_here() && (!name || std::strcmp(name, (*one)->name) == 0)) {
-            return *one;
-        }
-    }
-    return nullptr;
-}
-
-// The types for which a path was measured to be faster than ggml, and the minimum number of columns. ggml computes all
-// others. "avx512-vnni": Emerald Rapids without AMX, 2 cores, 4096 x 4096, against the faster of ggml's kernels for
-// stored and for repacked weights: q4_K is 1.4 to 2.0 times as fast from 2 columns on, q6_K 1.3 to 2.7 times; q8_0 is
-// as fast as ggml's with 2 columns and 1.4 to 3.8 times as fast from 4 on.
+// The types for which a path was seen to be faster than ggml, and the minimum number of columns. ggml computes all
+// others. Times are of rows of 4096 weights, against the faster of ggml's kernels for stored and for repacked weights.
+//   avx512-vnni  Emerald Rapids without AMX, 2 cores: q4_K is 1.4 to 2.0 times as fast from 2 columns on, q6_K 1.3 to
+//                2.7 times; q8_0 is as fast as ggml's with 2 columns and 1.4 to 3.8 times as fast from 4 on.
+//   avx2         the same CPU, 1 core, with a ggml compiled for AVX2: q4_K 1.3 to 1.5 times from 2 columns on, q5_K 1.5
+//                to 2.8, q6_K 1.3 to 1.6 from 4 on, q8_0 1.3 from 16 on.
+//   avx-vnni     the same ggml, and the same instruction in the encoding of AVX-512. Only K-quants: for other types ggml
+//                also uses the instruction, and a CPU that has it was not at hand.
+//   amx-bf16     not measured in this form, because no CPU with AMX was at hand. A simpler trial of the same method on
+//                Sapphire Rapids (2 cores, q4_K, 5120 x 5120) was 1.3 times as fast as the trial of avx512-vnni with 32
+//                columns and 2.8 times with 128. The other types differ in unpacking only, as for avx512-vnni.
 struct gain {
     const char * path;
     int type;
@@ -56,10 +57,20 @@ struct gain {
 };
 
 static const gain GAINS[] = {
-    { "avx512-vnni", GGML_TYPE_Q4_K, 2 }, { "avx512-vnni", GGML_TYPE_Q5_K, 2 },   { "avx512-vnni", GGML_TYPE_Q6_K, 2 },
-    { "avx512-vnni", GGML_TYPE_Q8_0, 3 }, { "avx512-vnni", GGML_TYPE_Q3_K, 2 },   { "avx512-vnni", GGML_TYPE_Q2_K, 2 },
-    { "avx512-vnni", GGML_TYPE_Q4_0, 2 }, { "avx512-vnni", GGML_TYPE_Q4_1, 2 },   { "avx512-vnni", GGML_TYPE_Q5_0, 3 },
-    { "avx512-vnni", GGML_TYPE_Q5_1, 2 }, { "avx512-vnni", GGML_TYPE_IQ4_NL, 2 }, { "avx512-vnni", GGML_TYPE_IQ4_XS, 2 },
+    { "amx-bf16", GGML_TYPE_Q4_K, 32 },    { "amx-bf16", GGML_TYPE_Q5_K, 32 },    { "amx-bf16", GGML_TYPE_Q6_K, 32 },
+    { "amx-bf16", GGML_TYPE_Q8_0, 32 },    { "amx-bf16", GGML_TYPE_Q3_K, 32 },    { "amx-bf16", GGML_TYPE_Q2_K, 32 },
+    { "amx-bf16", GGML_TYPE_Q4_0, 32 },    { "amx-bf16", GGML_TYPE_Q4_1, 32 },    { "amx-bf16", GGML_TYPE_Q5_0, 32 },
+    { "amx-bf16", GGML_TYPE_Q5_1, 32 },    { "amx-bf16", GGML_TYPE_IQ4_NL, 32 },  { "amx-bf16", GGML_TYPE_IQ4_XS, 32 },
+    { "avx512-vnni", GGML_TYPE_Q4_K, 2 },  { "avx512-vnni", GGML_TYPE_Q5_K, 2 },  { "avx512-vnni", GGML_TYPE_Q6_K, 2 },
+    { "avx512-vnni", GGML_TYPE_Q8_0, 3 },  { "avx512-vnni", GGML_TYPE_Q3_K, 2 },  { "avx512-vnni", GGML_TYPE_Q2_K, 2 },
+    { "avx512-vnni", GGML_TYPE_Q4_0, 2 },  { "avx512-vnni", GGML_TYPE_Q4_1, 2 },  { "avx512-vnni", GGML_TYPE_Q5_0, 3 },
+    { "avx512-vnni", GGML_TYPE_Q5_1, 2 },  { "avx512-vnni", GGML_TYPE_IQ4_NL, 2 }, { "avx512-vnni", GGML_TYPE_IQ4_XS, 2 },
+    { "avx2", GGML_TYPE_Q4_K, 2 },         { "avx2", GGML_TYPE_Q5_K, 2 },         { "avx2", GGML_TYPE_Q6_K, 4 },
+    { "avx2", GGML_TYPE_Q8_0, 16 },        { "avx2", GGML_TYPE_Q3_K, 4 },         { "avx2", GGML_TYPE_Q2_K, 4 },
+    { "avx2", GGML_TYPE_Q4_0, 4 },         { "avx2", GGML_TYPE_Q4_1, 2 },         { "avx2", GGML_TYPE_Q5_0, 4 },
+    { "avx2", GGML_TYPE_Q5_1, 4 },         { "avx2", GGML_TYPE_IQ4_NL, 8 },       { "avx2", GGML_TYPE_IQ4_XS, 4 },
+    { "avx-vnni", GGML_TYPE_Q4_K, 2 },     { "avx-vnni", GGML_TYPE_Q5_K, 2 },     { "avx-vnni", GGML_TYPE_Q6_K, 2 },
+    { "avx-vnni", GGML_TYPE_Q3_K, 2 },     { "avx-vnni", GGML_TYPE_Q2_K, 2 },
 };
 
 int64_t columns_min(const path & kernels, int type) {
@@ -69,6 +80,37 @@ int64_t columns_min(const path & kernels, int type) {
         }
     }
     return INT64_MAX;
+}
+
+const path * choose_path(int type, int64_t depth, int64_t n_columns) {
+    for (const path * const * one = PATHS; *one; one++) {
+        const path & kernels  = **one;
+        const int64_t minimum = columns_min(kernels, type);
+        if (!kernels.runs_here()) {
+            continue;
+        }
+        if (n_columns >= minimum) {
+            return kernels.supports(type, depth) ? &kernels : nullptr;
+        }
+        if (minimum == INT64_MAX) {
+            return nullptr;  // less capable paths were measured against a ggml without these instructions
+        }
+    }
+    return nullptr;
+}
+
+const char * names_of_paths() {
+    static const std::string names = [] {
+        std::string all;
+        for (const path * const * one = PATHS; *one; one++) {
+            const auto measured = [&](const gain & g) { return std::strcmp(g.path, (*one)->name) == 0; };
+            if ((*one)->runs_here() && std::any_of(std::begin(GAINS), std::end(GAINS), measured)) {
+                all += (all.empty() ? "" : ", ") + std::string((*one)->name);
+            }
+        }
+        return all;
+    }();
+    return names.c_str();
 }
 
 }  // namespace tulu

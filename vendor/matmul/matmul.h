@@ -45,11 +45,15 @@ struct path {
 // Returns path number `i` of this build, starting with the most capable; null after the last.
 const path * path_number(int i);
 
-// Returns the most capable path that runs on this CPU; with a `name`, only the path of that name. Null if there is
-// none.
-const path * choose_path(const char * name);
-
-// Returns the minimum number of columns at which `kernels` are faster than ggml for weights of `type`.
+// Returns the minimum number of columns at which `kernels` are faster than ggml for weights of `type`; INT64_MAX if they
+// are never faster, or were not measured.
 int64_t columns_min(const path & kernels, int type);
+
+// Returns the most capable path of this CPU for a product with `n_columns` columns. Null if ggml is faster or there is
+// none.
+const path * choose_path(int type, int64_t depth, int64_t n_columns);
+
+// The names of the paths that this CPU uses, separated by ", ". Empty if there is none.
+const char * names_of_paths();
 
 }  // namespace tulu

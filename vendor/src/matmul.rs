@@ -5,6 +5,7 @@ use crate::{Error, GgmlType};
 use std::ffi::{CStr, c_char, c_void};
 
 unsafe extern "C" {
+    fn llama_ext_path_for(kind: i32, n_per_row: i64, n_cols: i64) -> *const c_char;
     fn llama_ext_product(
         number: i32,
         kind: i32,
@@ -20,6 +21,16 @@ unsafe extern "C" {
         name: *mut c_char,
         name_size: usize,
     ) -> i32;
+}
+
+/// Returns the name of the path that the device uses on this CPU for weights of `kind` in rows of `n_per_row`, with
+/// `n_columns` columns. Without a path, ggml computes the product.
+#[must_use]
+pub fn path_for(kind: GgmlType, n_per_row: usize, n_columns: usize) -> Option<&'static str> {
+    // SAFETY: takes numbers only, and returns NULL or a static NUL-terminated string.
+    let name = unsafe { llama_ext_path_for(kind.id() as i32, n_per_row as i64, n_columns as i64) };
+    // SAFETY: not NULL, so it is such a string.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_str().unwrap_or_default())
 }
 
 /// Inputs of a matrix product: `weights` is rows × `n_per_row` in blocks of `kind`, `columns` is columns × `n_per_row`.

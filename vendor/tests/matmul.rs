@@ -2,7 +2,7 @@
 //! every path of this CPU, every type, ragged shapes, extreme weights and columns. The seed is printed.
 
 use llama_ext::cpu_check::ggml_product;
-use llama_ext::matmul::{Outcome, Product};
+use llama_ext::matmul::{Outcome, Product, path_for};
 use llama_ext::{GgmlType, quantize_rows, to_f32};
 
 const TYPES: [GgmlType; 12] = [
@@ -212,6 +212,24 @@ fn tiny_and_huge_columns_are_not_lost() {
             }
         }
     }
+}
+
+/// The most capable path whose gain was measured, by columns (the table in `matmul.cpp`).
+#[test]
+fn path_depends_on_the_columns() {
+    let kernels = llama_ext::accel::kernels().matmul.unwrap_or_default();
+    let has = |name: &str| kernels.split(", ").any(|kernel| kernel == name);
+    println!("paths of this CPU: {kernels}");
+    let vnni = has("avx512-vnni").then_some("avx512-vnni");
+    let amx = if has("amx-bf16") { Some("amx-bf16") } else { vnni };
+    for (columns, path) in [(1, None), (2, vnni), (31, vnni), (32, amx), (512, amx)] {
+        if vnni.is_some() {
+            assert_eq!(path_for(GgmlType::Q4_K, 4096, columns), path, "{columns}");
+        }
+    }
+    assert_eq!(path_for(GgmlType::Q8_0, 4096, 2), None, "ggml is as fast");
+    assert_eq!(path_for(GgmlType::F16, 4096, 512), None, "no kernel");
+    assert_eq!(path_for(GgmlType::Q4_K, 4096 + 32, 512), None, "not whole blocks");
 }
 
 #[test]

@@ -24,7 +24,7 @@ mod weight_formats;
 mod weight_index;
 mod zip;
 
-pub use config::Config;
+pub use config::{Config, RopeScaling};
 pub use provenance::Provenance;
 pub use shard::{Shard, SourceTensor};
 pub(crate) use shard::{StorageCrc, crc_mismatch, is_unused_tensor};
@@ -163,7 +163,7 @@ impl Checkpoint {
 /// Returns a file name without `.gguf` and type: `tulu-2-13b` for `tulu-2-13b-F16.gguf` and `tulu-2-13b.Q8_0.gguf`.
 fn without_type(path: &Path) -> String {
     let stem = path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    let stem = split_stem(&stem).map(|(name, ..)| name.to_owned()).unwrap_or(stem);
+    let stem = split_stem(&stem).map(str::to_owned).unwrap_or(stem);
     match stem.rsplit_once(['-', '.']) {
         Some((name, kind)) if kind.parse::<Ftype>().is_ok() && !name.is_empty() => name.to_owned(),
         _ => stem,

@@ -2,7 +2,7 @@
 
 use super::merge::MergeArgs;
 use crate::batch::Format;
-use crate::options::{EngineArgs, HubArgs, SamplingArgs};
+use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs, StructureArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -106,9 +106,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "X", allow_negative_numbers = true, env = "TULU_QUANT_FREQUENCY_PENALTY")]
     pub(super) frequency_penalty: Option<f32>,
     #[command(flatten)]
+    pub(super) structure: StructureArgs,
+    #[command(flatten)]
     pub(super) sampling: SamplingArgs,
     #[command(flatten)]
     pub(super) hub: HubArgs,
+    #[command(flatten)]
+    pub(super) drafts: DraftArgs,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
 }

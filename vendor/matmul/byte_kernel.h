@@ -5,52 +5,27 @@
 // multiplies the columns with them tile by tile, and continues with the next chunk. Its sums stay in a buffer until the
 // last chunk.
 //
-// `isa` has:
-//   LANES, TILE          32-bit numbers in a vector; columns of the largest tile
-//   SIGNED               bytes of weights are signed, so that an offset of 128 becomes none
-//   ints, floats         vectors
+// Besides what panels.h uses, `isa` has:
+//   TILE                 columns of the largest tile
 //   begin, dot, end      sums of products of four bytes in each lane, over at most in_partial groups at a time
-//   lookup               16 bytes, indexed by nibbles
-//   four_rows_apart      16 bytes of rows 0, 4, 8, … in the 128-bit lanes
-//   transpose_in_lanes   transposes 4 x 4 numbers of 32 bits in each 128-bit lane
 #pragma once
 
-#include "matmul.h"
-#include "unpack.h"
+#include "panels.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static int omp_get_thread_num() { return 0; }
-#endif
-
-#include <algorithm>
 #include <cmath>
 #include <utility>
 
 namespace tulu {
 namespace {
 
-constexpr int LANES = isa::LANES;
-
 // Maximum panels of a task: its rows / LANES.
 constexpr int PANELS_MAX = 4;
-
-template <typename V, typename T> V load(const T * from) {
-    V x;
-    std::memcpy(&x, from, sizeof x);
-    return x;
-}
-
-template <typename V, typename T> void store(T * to, V x) { std::memcpy(to, &x, sizeof x); }
 
 inline int32_t four_bytes(const int8_t * from) {
     int32_t four;
     std::memcpy(&four, from, sizeof four);
     return four;
 }
-
-template <typename type> constexpr bool is_signed() { return isa::SIGNED && type::OFFSET == 128; }
 
 template <typename type> constexpr int offset() { return is_signed<type>() ? 0 : type::OFFSET; }
 
@@ -147,44 +122,6 @@ template <typename type, int... N> const tiles_of * tiles_by_count(std::integer_
     return table;
 }
 
-// Unpacks chunk number `chunk` of LANES rows, of which the first `n_rows` exist. The other rows of the panel have
-// arbitrary contents.
-template <typename type>
-void unpack(const char * first, size_t row_bytes, int n_rows, int64_t chunk, int subs, panel<LANES> & to) {
-    using block = typename type::block;
-    constexpr int BLOCKS = CHUNK / type::WEIGHTS, SUBS = type::WEIGHTS / type::SUB, GROUPS = type::WEIGHTS / 4;
-    rows_of<block> rows = { first + chunk * BLOCKS * sizeof(block), row_bytes };
-    // Prefetch the next chunk: each row is a separate stream of memory, and the hardware prefetcher cannot track so
-    // many.
-    for (int r = 0; r < n_rows; r++) {
-        for (size_t at = 0; at < BLOCKS * sizeof(block); at += 64) {
-            __builtin_prefetch(rows.first + BLOCKS * sizeof(block) + r * row_bytes + at);
-        }
-    }
-    block copies[LANES][BLOCKS];
-    if (n_rows < LANES) {
-        std::memset(copies, 0, sizeof copies);
-        for (int r = 0; r < n_rows; r++) {
-            std::memcpy(copies[r], &rows[r], subs / SUBS * sizeof(block));
-        }
-        rows = { reinterpret_cast<const char *>(copies), sizeof copies[0] };
-    }
-    for (int b = 0; b * SUBS < subs; b++) {
-        ints packed[type::PACKED / 4];
-        for (int i = 0; i < type::PACKED / 16; i++) {
-            interleave(type::packed(rows[0]) + 16 * i, rows.step, packed + 4 * i);
-        }
-        auto * groups = reinterpret_cast<ints *>(to.bytes[b * GROUPS]);
-        type::expand(packed, rows, groups);
-        for (int g = 0; is_signed<type>() && g < GROUPS; g++) {
-            groups[g] ^= bytes_of(128);
-        }
-        auto * scales = reinterpret_cast<floats *>(to.scales);
-        type::scales(rows, scales + b * SUBS, scales + CHUNK / type::SUB + b * SUBS);
-        rows.first += sizeof(block);
-    }
-}
-
 // A unit becomes zeros if all its values are smaller than this: 127 divided by a smaller number would overflow.
 constexpr float SMALLEST = 1e-36f;
 
@@ -216,25 +153,12 @@ template <typename type> void quantize(const float * from, int n, column & to) {
     }
 }
 
-int64_t chunks_of(const product & what) { return (what.depth + CHUNK - 1) / CHUNK; }
-
-size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 size_t columns_bytes(const product & what) { return chunks_of(what) * what.n_columns * sizeof(column); }
 
 size_t sums_bytes(const product & what) { return rounded(what.n_columns * PANELS_MAX * LANES * sizeof(float)); }
 
 size_t scratch_bytes(const product & what, int n_threads) {
     return columns_bytes(what) + n_threads * sums_bytes(what);
-}
-
-// Panels of one task. Fewer if there would otherwise be less than four tasks per thread.
-int panels_in_task(const product & what, int n_threads) {
-    int panels = PANELS_MAX;
-    while (panels > 1 && what.n_rows < 4LL * n_threads * panels * LANES) {
-        panels /= 2;
-    }
-    return panels;
 }
 
 // Computes the rows from `first` on, at most n_panels * LANES of them, for all columns.
@@ -268,7 +192,7 @@ void run_task(const product & what, const column * columns, int64_t first, int n
 template <typename type> void multiply_as(const product & what, int n_threads, char * memory) {
     auto * columns         = reinterpret_cast<column *>(memory);
     const int64_t n_chunks = chunks_of(what);
-    const int n_panels     = panels_in_task(what, n_threads);
+    const int n_panels     = panels_in_task(what, n_threads, PANELS_MAX);
     const int64_t step = n_panels * LANES, n_tasks = (what.n_rows + step - 1) / step;
 #pragma omp parallel num_threads(n_threads)
     {
@@ -286,35 +210,7 @@ template <typename type> void multiply_as(const product & what, int n_threads, c
     }
 }
 
-struct kernel {
-    int type, weights;
-    void (*multiply)(const product &, int, char *);
-};
-
-constexpr kernel KERNELS[] = {
-    { GGML_TYPE_Q4_K, q4_K::WEIGHTS, multiply_as<q4_K> },       { GGML_TYPE_Q5_K, q5_K::WEIGHTS, multiply_as<q5_K> },
-    { GGML_TYPE_Q6_K, q6_K::WEIGHTS, multiply_as<q6_K> },       { GGML_TYPE_Q8_0, q8_0::WEIGHTS, multiply_as<q8_0> },
-    { GGML_TYPE_Q3_K, q3_K::WEIGHTS, multiply_as<q3_K> },       { GGML_TYPE_Q2_K, q2_K::WEIGHTS, multiply_as<q2_K> },
-    { GGML_TYPE_Q4_0, q4_0::WEIGHTS, multiply_as<q4_0> },       { GGML_TYPE_Q4_1, q4_1::WEIGHTS, multiply_as<q4_1> },
-    { GGML_TYPE_Q5_0, q5_0::WEIGHTS, multiply_as<q5_0> },       { GGML_TYPE_Q5_1, q5_1::WEIGHTS, multiply_as<q5_1> },
-    { GGML_TYPE_IQ4_NL, iq4_nl::WEIGHTS, multiply_as<iq4_nl> }, { GGML_TYPE_IQ4_XS, iq4_xs::WEIGHTS, multiply_as<iq4_xs> },
-};
-
-const kernel * kernel_for(int type) {
-    for (const kernel & one : KERNELS) {
-        if (one.type == type) {
-            return &one;
-        }
-    }
-    return nullptr;
-}
-
-bool supports(int type, int64_t depth) {
-    const kernel * one = kernel_for(type);
-    return one && depth > 0 && depth % one->weights == 0;
-}
-
-void multiply(const product & what, int n_threads, char * memory) { kernel_for(what.type)->multiply(what, n_threads, memory); }
-
 }  // namespace
 }  // namespace tulu
+
+#include "kernel_table.h"
