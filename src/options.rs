@@ -1,6 +1,7 @@
 //! Option groups that several subcommands share. Each subcommand's `Args` flattens those that it needs; options of one
 //! subcommand alone are in its own file.
 
+use crate::decode::Drafts;
 use crate::engine::{Bos, CacheType, EngineSettings, FlashAttn, Numa, Repack, Sampling, random_seed};
 use crate::error::{Code, Failure};
 use crate::model::FetchOptions;
@@ -110,6 +111,23 @@ impl EngineArgs {
             bos: self.bos,
         };
         settings.check()
+    }
+}
+
+/// Guesses of the next tokens; for every subcommand that generates text.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Drafts")]
+pub(crate) struct DraftArgs {
+    /// Compute one token at a time. By default, tokens that followed the same text before are guessed, and several are checked
+    /// at once where this is faster; the answer is the same
+    #[arg(long, env = "TULU_QUANT_NO_DRAFT")]
+    pub(crate) no_draft: bool,
+}
+
+impl DraftArgs {
+    /// Returns where guesses come from.
+    pub(crate) fn drafts(&self) -> Drafts {
+        if self.no_draft { Drafts::Off } else { Drafts::Lookup }
     }
 }
 

@@ -11,6 +11,7 @@ mod convert;
 mod hub;
 mod llama3;
 mod public_reports;
+mod serve;
 mod support;
 
 /// Random checkpoints, shared with the library's tests.

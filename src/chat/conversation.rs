@@ -4,7 +4,7 @@
 use super::answer_writer::AnswerWriter;
 use super::overflow::{Overflow, extra_space, later_starts, messages_to_send, reserved_for_answer};
 use super::parameters::Parameters;
-use crate::decode::{Answer, Decoder, Event, FinishReason, Mode, Request, turn_markers};
+use crate::decode::{Answer, Decoder, Drafts, Event, FinishReason, Mode, Request, turn_markers};
 use crate::engine::{Model, Sampling, Token};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -49,11 +49,12 @@ impl<'m> Conversation<'m> {
         system: Option<&str>,
         parameters: Parameters,
         overflow: Overflow,
+        drafts: Drafts,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let mut chat = Self {
             model,
-            decoder: Decoder::new(model, Mode::Interactive, &interrupt)?,
+            decoder: Decoder::new(model, Mode::Interactive, drafts, &interrupt)?,
             prompts: Prompts::new(model.vocab(), model.chat_template().as_deref())
                 .map_err(|failure| failure.at(model.path()))?,
             messages: Vec::new(),
@@ -225,6 +226,7 @@ impl<'m> Conversation<'m> {
         let ticket = self.decoder.submit(Request {
             ids: prompt.ids,
             sampling: Sampling { seed, ..sampling.clone() },
+            logit_bias: Vec::new(),
             max_tokens: self.parameters.max_tokens,
             stop: turn_markers(self.prompts.is_tulu()).into_iter().chain(self.parameters.stop.clone()).collect(),
             logprobs: None,
@@ -242,7 +244,7 @@ impl<'m> Conversation<'m> {
                     Event::Prefill { done, total } if began.elapsed() >= BAR_DELAY => {
                         bar.get_or_insert_with(|| Bar::items("reading", "tokens", total as u64)).set(done as u64);
                     }
-                    Event::Prefill { .. } => {}
+                    Event::Prefill { .. } | Event::Logprobs(_) => {}
                     Event::Text(text) => {
                         bar = None;
                         out.write(&text)?;

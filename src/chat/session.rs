@@ -174,8 +174,9 @@ pub(super) fn one_line_of(failure: &Failure) -> String {
 /// Formats tokens and speed of an answer.
 fn usage_text(answer: &Answer, n_ctx: usize) -> String {
     let usage = &answer.usage;
+    let drafts = usage.drafts.text().map(|text| format!(" · {text}")).unwrap_or_default();
     format!(
-        "prompt {} new + {} cached, {:.1} t/s · answer {}, {:.1} t/s · context {}/{n_ctx}",
+        "prompt {} new + {} cached, {:.1} t/s · answer {}, {:.1} t/s · context {}/{n_ctx}{drafts}",
         usage.prompt_tokens - usage.cached_tokens,
         usage.cached_tokens,
         usage.prefill_speed(),

@@ -8,7 +8,7 @@ use crate::engine::Sampling;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::model_ref;
-use crate::options::{EngineArgs, HubArgs, SamplingArgs};
+use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs};
 use crate::stderr;
 use crate::table::count;
 use std::ffi::OsString;
@@ -86,6 +86,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     hub: HubArgs,
     #[command(flatten)]
+    drafts: DraftArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
@@ -119,7 +121,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let seed = parameters.sampling.seed;
     let overflow = if turns.is_empty() { Overflow::DropOldest } else { Overflow::Error };
     let overflow = args.on_overflow.unwrap_or(overflow);
-    let mut chat = Conversation::new(&model, args.system.as_deref(), parameters.clone(), overflow, interrupt)?;
+    let mut chat = Conversation::new(
+        &model,
+        args.system.as_deref(),
+        parameters.clone(),
+        overflow,
+        args.drafts.drafts(),
+        interrupt,
+    )?;
     let mut out = AnswerWriter::new(args.json);
     if turns.is_empty() {
         let habits = Habits { verbose: args.verbose, history: !args.no_history };
@@ -249,6 +258,7 @@ fn json(answer: &Answer, seed: u32, model: &Path) -> serde_json::Value {
             "predicted_seconds": usage.generation.as_secs_f64(),
             "predicted_per_second": usage.generation_speed(),
         },
+        "drafts": usage.drafts.json(),
         "seed": seed,
     })
 }

@@ -1,6 +1,7 @@
 //! A request while it is answered: its tokens, its sampler and the text so far. `admission.rs` (admission, prefix
 //! sharing, preemption) and `token_budget.rs` (rows of a batch) decide when it is computed.
 
+use super::draft::{DraftCounts, FamilyId, PairIndex, Subject};
 use super::logprobs::TokenLogprob;
 use super::request::{Answer, FinishReason, Request, RequestId, Usage};
 use super::stop_strings::StopStrings;
@@ -22,6 +23,8 @@ pub(super) struct ActiveRequest {
     pub(super) n_top: Option<u8>,
     /// One for each generated token, if requested, with the byte offset of its text in the whole text.
     logprobs: Vec<(usize, TokenLogprob)>,
+    /// How many of these were returned by [`Self::new_logprobs`].
+    n_logprobs_sent: usize,
     /// Bytes of all complete characters so far.
     text_len: usize,
     n_cached: usize,
@@ -30,6 +33,11 @@ pub(super) struct ActiveRequest {
     limit: usize,
     utf8: Utf8,
     stop: StopStrings,
+    /// The index of `ids`, for guesses; as far as they were needed.
+    index: PairIndex,
+    /// The family of the prompt, for guesses.
+    pub(super) family: FamilyId,
+    pub(super) drafts: DraftCounts,
     began: Instant,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -41,12 +49,16 @@ impl ActiveRequest {
         let n_prompt = request.ids.len();
         Self {
             id,
-            sampler: Sampler::new(&request.sampling, &request.ids),
+            sampler: Sampler::new(&request.sampling, &request.ids).with_bias(request.logit_bias),
+            index: PairIndex::default(),
+            family: FamilyId::of(&request.ids),
+            drafts: DraftCounts::default(),
             ids: request.ids,
             n_prompt,
             text: String::new(),
             n_top: request.logprobs,
             logprobs: Vec::new(),
+            n_logprobs_sent: 0,
             text_len: 0,
             n_cached: 0,
             n_generated: 0,
@@ -64,6 +76,18 @@ impl ActiveRequest {
         if self.n_generated == 0 {
             self.n_cached = n_cached;
         }
+    }
+
+    /// Indexes the tokens that are new since the last call, for [`Self::subject`].
+    pub(super) fn update_index(&mut self) {
+        self.index.extend(&self.ids);
+    }
+
+    /// Returns what guesses of the next tokens are made from. The answer needs at least one token after the guessed
+    /// ones, so the maximum length of an answer is never exceeded.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        let n_max = self.limit.saturating_sub(self.n_generated + 1);
+        Subject { ids: &self.ids, index: &self.index, family: self.family, n_max }
     }
 
     /// Appends a token. Returns the text that can be emitted, and the finish reason if the answer ends.
@@ -95,6 +119,15 @@ impl ActiveRequest {
         (text, Some(FinishReason::Length))
     }
 
+    /// Returns the log probabilities of tokens whose text is emitted and that were not returned before.
+    pub(super) fn new_logprobs(&mut self) -> Vec<TokenLogprob> {
+        let rest = self.logprobs.iter().skip(self.n_logprobs_sent);
+        let new = rest.take_while(|(from, _)| *from < self.text.len()).map(|(_, logprob)| logprob.clone());
+        let new: Vec<TokenLogprob> = new.collect();
+        self.n_logprobs_sent += new.len();
+        new
+    }
+
     /// Returns the text that was held back because it could have become a character or a stop string.
     pub(super) fn flush(&mut self) -> String {
         let rest = self.utf8.finish();
@@ -118,6 +151,7 @@ impl ActiveRequest {
             completion_tokens: self.n_generated,
             prefill: first - self.began,
             generation: self.last.map_or(Duration::ZERO, |last| last - first),
+            drafts: self.drafts,
         };
         let ids = n_ids.map(|n| {
             ids.truncate(n);

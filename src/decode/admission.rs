@@ -18,6 +18,9 @@ const SHARE_MIN: usize = 16;
 /// it would soon be preempted.
 const SPARE_CELLS: usize = 32;
 
+/// No slot that keeps cells when others are evicted.
+const NOTHING: (usize, usize) = (usize::MAX, 0);
+
 /// The scheduler: decides which slots compute next.
 #[derive(Debug)]
 pub(super) struct Scheduler {
@@ -67,7 +70,7 @@ impl Scheduler {
             let (from, len) = if best > own { (best_slot, best) } else { (i, own) };
             let n_ids = self.slots[i].request().map_or(0, |request| request.ids.len());
             let spare = if running > 0 { SPARE_CELLS * (running + 1) } else { 0 };
-            if !self.evict_until_free(context, n_ids - len + spare, (from, len))? {
+            if !self.evict_until_free(context, n_ids - len + spare, (from, len), |slot| !slot.is_running())? {
                 break;
             }
             self.start(context, i, from, len)?;
@@ -75,11 +78,17 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Evicts cells until `n` are free: from slots that are not running, the least recently used first, and from each
-    /// slot the last cells first. Slot `keep.0` keeps its first `keep.1` tokens. If this cannot free enough cells,
-    /// evicts nothing and returns false.
-    fn evict_until_free(&mut self, context: &mut Context<'_>, n: usize, keep: (usize, usize)) -> Result<bool, Failure> {
-        let mut candidates: Vec<usize> = (0..self.slots.len()).filter(|i| !self.slots[*i].is_running()).collect();
+    /// Evicts cells until `n` are free: from the slots for which `may_evict` holds, the least recently used first, and
+    /// from each slot the last cells first. Slot `keep.0` keeps its first `keep.1` tokens. If this cannot free enough
+    /// cells, evicts nothing and returns false.
+    fn evict_until_free(
+        &mut self,
+        context: &mut Context<'_>,
+        n: usize,
+        keep: (usize, usize),
+        may_evict: impl Fn(&Slot) -> bool,
+    ) -> Result<bool, Failure> {
+        let mut candidates: Vec<usize> = (0..self.slots.len()).filter(|i| may_evict(&self.slots[*i])).collect();
         candidates.sort_by_key(|i| (*i == keep.0, self.slots[*i].is_waiting(), self.slots[*i].last_request));
         let held = |i: usize| (i, self.slots[i].cells.as_slice(), if i == keep.0 { keep.1 } else { 0 });
         let Some(evictions) = self.cells.plan_eviction(n, candidates.into_iter().map(held)) else { return Ok(false) };
@@ -101,13 +110,20 @@ impl Scheduler {
                 generates: self.slots[*i].is_generating(),
             };
             let budgets = split_token_budget(&running.iter().map(pending).collect::<Vec<_>>(), self.token_budget());
-            if self.evict_until_free(context, budgets.iter().sum(), (usize::MAX, 0))? || running.len() < 2 {
+            let n = budgets.iter().sum();
+            if self.evict_until_free(context, n, NOTHING, |slot| !slot.is_running())? || running.len() < 2 {
                 return Ok(running.into_iter().zip(budgets).filter(|(_, n)| *n > 0).collect());
             }
             if let Some(newest) = running.pop() {
                 self.slots[newest].preempt();
             }
         }
+    }
+
+    /// Frees cells of idle slots until `n` are free; returns whether there are enough. For guesses, no waiting request
+    /// loses its cells.
+    pub(super) fn free_idle(&mut self, context: &mut Context<'_>, n: usize) -> Result<bool, Failure> {
+        self.evict_until_free(context, n, NOTHING, Slot::is_idle)
     }
 
     fn token_budget(&self) -> TokenBudget {
@@ -128,6 +144,19 @@ impl Scheduler {
     pub(super) fn advance(&mut self, i: usize, n: usize) -> Result<Option<(RequestId, Event)>, Failure> {
         let cells = self.cells.alloc(n)?;
         self.slots[i].advance(cells)
+    }
+
+    /// Records that the guessed `tokens` of slot `i`, which were accepted, are in the KV cache; removes those after
+    /// them.
+    pub(super) fn keep_guessed(
+        &mut self,
+        context: &mut Context<'_>,
+        i: usize,
+        tokens: &[Token],
+    ) -> Result<(), Failure> {
+        let cells = self.cells.alloc(tokens.len())?;
+        self.slots[i].keep_guessed(tokens, cells);
+        context.truncate(i, self.slots[i].cached.len())
     }
 
     /// Returns an idle slot for `ids`: the slot with the longest common prefix, otherwise the least recently used slot.

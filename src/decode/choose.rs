@@ -13,32 +13,51 @@ const WORTH_A_THREAD: u32 = 300;
 /// Time for the log probabilities of one token, in microseconds for 1000 tokens of the vocabulary: one exponential each.
 const LOGPROBS_COST: u32 = 5;
 
-/// A token to choose from `logits`.
+/// Tokens to choose for one request.
 pub(super) struct Choice<'a> {
     pub(super) request: &'a mut ActiveRequest,
-    pub(super) logits: &'a [f32],
+    /// The logits of the next token, and of the tokens after each guessed one.
+    pub(super) logits: Vec<&'a [f32]>,
+    /// Guesses of the next tokens; one fewer than `logits`.
+    pub(super) guessed: &'a [Token],
 }
 
 /// A chosen token, with its log probabilities if the request asks for them.
 pub(super) type Chosen = (Token, Option<TokenLogprob>);
 
 impl Choice<'_> {
-    fn make(&mut self, vocab: &Vocab<'_>) -> Option<Chosen> {
-        let token = self.request.sampler.choose(self.logits)?;
-        Some((token, self.request.n_top.map(|n_top| logprob(self.logits, token, usize::from(n_top), vocab))))
+    /// Chooses the next token; if it is the guessed one, also the token after it, and so on. A guess is certain of its
+    /// token, so this is speculative sampling (arXiv:2211.17192) in its exact form: the guess is accepted with its
+    /// probability, and otherwise the token comes from the rest of the distribution. Every token takes one random
+    /// number, as without guesses.
+    fn make(&mut self, vocab: &Vocab<'_>) -> Option<Vec<Chosen>> {
+        let mut all = Vec::new();
+        for (i, logits) in self.logits.iter().enumerate() {
+            let token = self.request.sampler.choose(logits)?;
+            all.push((token, self.request.n_top.map(|n_top| logprob(logits, token, usize::from(n_top), vocab))));
+            if self.guessed.get(i) != Some(&token) || vocab.is_end(token) {
+                break;
+            }
+        }
+        Some(all)
     }
 
     fn cost(&self) -> u32 {
-        let n_vocab = self.logits.len();
+        let n_vocab = self.logits.first().map_or(0, |logits| logits.len());
         let thousands = u32::try_from(n_vocab / 1000).unwrap_or(u32::MAX);
         let logprobs = if self.request.n_top.is_some() { LOGPROBS_COST.saturating_mul(thousands) } else { 0 };
-        self.request.sampler.cost(n_vocab).saturating_add(logprobs)
+        let one = self.request.sampler.cost(n_vocab).saturating_add(logprobs);
+        one.saturating_mul(u32::try_from(self.logits.len()).unwrap_or(1))
     }
 }
 
-/// Makes the `choices` on up to `n_threads` threads, and returns the tokens in the same order. NaN logits are an error
-/// (`NAN`).
-pub(super) fn choose(choices: &mut [Choice<'_>], vocab: &Vocab<'_>, n_threads: usize) -> Result<Vec<Chosen>, Failure> {
+/// Makes the `choices` on up to `n_threads` threads. Returns the tokens of each, at least one, in the same order. NaN
+/// logits are an error (`NAN`).
+pub(super) fn choose(
+    choices: &mut [Choice<'_>],
+    vocab: &Vocab<'_>,
+    n_threads: usize,
+) -> Result<Vec<Vec<Chosen>>, Failure> {
     let cost = choices.iter().map(Choice::cost).fold(0, u32::saturating_add);
     let n_threads = n_threads.min((cost / WORTH_A_THREAD) as usize);
     let made = on_threads(choices, n_threads, |choice| choice.make(vocab));

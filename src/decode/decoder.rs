@@ -4,7 +4,8 @@
 use super::active_request::ActiveRequest;
 use super::admission::Scheduler;
 use super::choose::{Choice, Chosen, choose};
-use super::request::{Event, FinishReason, Mode, Request, RequestId};
+use super::draft::{Drafter, Guess};
+use super::request::{Drafts, Event, FinishReason, Mode, Request, RequestId};
 use super::slot::{Slot, SlotState};
 use crate::engine::{Context, Model, Vocab};
 use crate::error::{Code, Failure};
@@ -12,12 +13,16 @@ use crate::interrupt::Interrupt;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+/// Guessed tokens, by slot.
+type Guesses = BTreeMap<usize, Guess>;
+
 /// The slots of one context, and the requests in them.
 #[derive(Debug)]
 pub(crate) struct Decoder<'m> {
     pub(super) context: Context<'m>,
     pub(super) scheduler: Scheduler,
     vocab: Vocab<'m>,
+    drafter: Drafter,
     /// Number of requests so far, which is also the id of the last one.
     n_requests: u64,
     n_threads: usize,
@@ -26,10 +31,12 @@ pub(crate) struct Decoder<'m> {
 impl<'m> Decoder<'m> {
     /// Creates the context of `model`, with the slots that it was loaded for. `interrupt` also stops a step that is
     /// being computed.
-    pub(crate) fn new(model: &'m Model, mode: Mode, interrupt: &Interrupt) -> Result<Self, Failure> {
+    pub(crate) fn new(model: &'m Model, mode: Mode, drafts: Drafts, interrupt: &Interrupt) -> Result<Self, Failure> {
         let context = model.context(interrupt)?;
+        let guesses = drafts == Drafts::Lookup && mode != Mode::Deterministic;
         Ok(Self {
             vocab: model.vocab(),
+            drafter: Drafter::new(guesses, mode == Mode::Throughput),
             scheduler: Scheduler::new(&context, mode, model.settings().n_gpu_layers > 0),
             n_requests: 0,
             n_threads: model.n_threads() as usize,
@@ -84,7 +91,8 @@ impl<'m> Decoder<'m> {
         if budgets.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.fill_batch(&budgets)?;
+        let guesses = self.guess(&budgets)?;
+        let rows = self.fill_batch(&budgets, &guesses)?;
         let began = Instant::now();
         if !self.context.decode()? {
             for (i, _) in budgets {
@@ -95,21 +103,49 @@ impl<'m> Decoder<'m> {
         self.scheduler.observe(budgets.iter().map(|(_, n)| n).sum(), began.elapsed());
 
         let mut events = Vec::new();
-        for (i, n) in budgets {
-            events.extend(self.scheduler.advance(i, n)?);
+        // Only answers, and no prompts: the time of such a pass depends on its rows.
+        let only_answers = self.only_answers(&budgets);
+        for (i, n) in &budgets {
+            events.extend(self.scheduler.advance(*i, *n)?);
         }
-        for (i, (token, logprob)) in self.choose(&rows)? {
-            let slot = &mut self.scheduler.slots[i];
-            let Some(request) = slot.request_mut() else { continue };
-            let (text, reason) = request.accept(token, logprob, &self.vocab);
-            events.extend(slot.emit(text, reason, &self.vocab));
+        let mut n_right = 0;
+        for (i, chosen) in self.choose(&rows, &guesses)? {
+            let guess = guesses.get(&i).cloned().unwrap_or_default();
+            n_right += self.accept(i, chosen, &guess, &mut events)?;
+        }
+        if only_answers {
+            let n_guessed = guesses.values().map(|guess| guess.tokens.len()).sum();
+            self.drafter.observe(budgets.len(), n_guessed, n_right, began.elapsed());
         }
         Ok(events)
     }
 
-    /// Puts the next tokens of each slot into the batch. Returns, for each slot whose last token is among them, the row
-    /// of its logits.
-    fn fill_batch(&mut self, budgets: &[(usize, usize)]) -> Result<BTreeMap<usize, usize>, Failure> {
+    /// Whether the pass computes one token for each of several answers, and no prompt.
+    fn only_answers(&self, budgets: &[(usize, usize)]) -> bool {
+        budgets.iter().all(|(i, _)| self.scheduler.slots[*i].is_generating())
+    }
+
+    /// Guesses the next tokens of the answers in this pass; of none if the pass also computes prompts.
+    fn guess(&mut self, budgets: &[(usize, usize)]) -> Result<Guesses, Failure> {
+        if !self.drafter.is_possible(budgets.len()) || !self.only_answers(budgets) {
+            return Ok(Guesses::new());
+        }
+        for (i, _) in budgets {
+            self.scheduler.slots[*i].request_mut().into_iter().for_each(ActiveRequest::update_index);
+        }
+        let of_slot = |(i, _): &(usize, usize)| Some((*i, self.scheduler.slots[*i].request()?.subject()));
+        let (slots, subjects): (Vec<_>, Vec<_>) = budgets.iter().filter_map(of_slot).unzip();
+        let room = self.context.n_batch() - budgets.len();
+        let guesses = self.drafter.guess(&subjects, room);
+        let guesses: Guesses = slots.into_iter().zip(guesses).filter(|(_, guess)| !guess.tokens.is_empty()).collect();
+        let n_cells = budgets.len() + guesses.values().map(|guess| guess.tokens.len()).sum::<usize>();
+        let enough = self.scheduler.free_idle(&mut self.context, n_cells)?;
+        Ok(if enough { guesses } else { Guesses::new() })
+    }
+
+    /// Puts the next tokens of each slot into the batch, followed by the guessed ones. Returns, for each slot whose last
+    /// token is among them, the row of its logits; those of the guessed tokens are in the rows after it.
+    fn fill_batch(&mut self, budgets: &[(usize, usize)], guesses: &Guesses) -> Result<BTreeMap<usize, usize>, Failure> {
         self.context.clear_batch();
         let mut rows = BTreeMap::new();
         for (i, n_tokens) in budgets {
@@ -122,21 +158,70 @@ impl<'m> Decoder<'m> {
                     rows.insert(*i, row);
                 }
             }
+            for (n, token) in guesses.get(i).into_iter().flat_map(|guess| &guess.tokens).enumerate() {
+                self.context.push(*token, slot.cached.len() + n_tokens + n, *i, true)?;
+            }
         }
         Ok(rows)
     }
 
-    /// Chooses the next token of each slot in `rows`, which maps a slot to the row of its logits.
-    fn choose(&mut self, rows: &BTreeMap<usize, usize>) -> Result<Vec<(usize, Chosen)>, Failure> {
+    /// Chooses the next tokens of each slot in `rows`, which maps a slot to the first row of its logits.
+    fn choose(
+        &mut self,
+        rows: &BTreeMap<usize, usize>,
+        guesses: &Guesses,
+    ) -> Result<Vec<(usize, Vec<Chosen>)>, Failure> {
         let (mut slots, mut choices) = (Vec::new(), Vec::new());
         for (i, slot) in self.scheduler.slots.iter_mut().enumerate() {
             if let (Some(row), Some(request)) = (rows.get(&i), slot.request_mut()) {
+                let guessed = guesses.get(&i).map_or(&[][..], |guess| &guess.tokens);
+                let logits = (*row..=row + guessed.len()).map(|row| self.context.logits(row));
                 slots.push(i);
-                choices.push(Choice { request, logits: self.context.logits(*row)? });
+                choices.push(Choice { request, logits: logits.collect::<Result<_, _>>()?, guessed });
             }
         }
         let chosen = choose(&mut choices, &self.vocab, self.n_threads)?;
         Ok(slots.into_iter().zip(chosen).collect())
+    }
+
+    /// Appends the `chosen` tokens to the answer of slot `i`, up to its end. Returns how many tokens of `guess` were
+    /// accepted.
+    fn accept(
+        &mut self,
+        i: usize,
+        chosen: Vec<Chosen>,
+        guess: &Guess,
+        events: &mut Vec<(RequestId, Event)>,
+    ) -> Result<usize, Failure> {
+        let slot = &mut self.scheduler.slots[i];
+        let Some(request) = slot.request_mut() else { return Ok(0) };
+        let family = request.family;
+        request.drafts.passes += 1;
+        request.drafts.drafted += guess.tokens.len() as u64;
+        let (mut n_right, mut ended, mut right) = (0, false, false);
+        for (token, logprob) in chosen {
+            let Some(request) = slot.request_mut() else { break };
+            right = guess.tokens.get(n_right) == Some(&token);
+            n_right += usize::from(right);
+            request.drafts.tokens += 1;
+            request.drafts.accepted += u64::from(right);
+            let (text, reason) = request.accept(token, logprob, &self.vocab);
+            ended = reason.is_some();
+            events.extend(slot.emit(text, reason, &self.vocab));
+            if ended {
+                break;
+            }
+        }
+        if let (true, Some((_, Event::Finished(answer)))) = (ended, events.last()) {
+            self.drafter.learn(family, answer.ids.as_deref().unwrap_or_default());
+        }
+        self.drafter.judge(guess, n_right, ended && right);
+        if !guess.tokens.is_empty() {
+            // As without guesses, the KV cache does not have the last token of a finished answer.
+            let kept = n_right - usize::from(ended && right);
+            self.scheduler.keep_guessed(&mut self.context, i, &guess.tokens[..kept])?;
+        }
+        Ok(n_right)
     }
 
     /// Ends a request with [`FinishReason::Interrupted`]; its partial answer is in the events. Returns no events if the

@@ -3,12 +3,13 @@
 //!
 //! A request is the whole token list of a conversation. It is computed in the slot with the longest matching prefix, or
 //! shares the prefix of a busy slot; only the rest is computed. So callers do not track the changes since the last
-//! turn. Not here: tokenizing messages (`prompt/`) and using the text (`chat/`, `batch/`).
+//! turn. Several guessed tokens of an answer can be checked in one pass (`draft/`). Not here: tokenizing messages (`prompt/`) and using the text (`chat/`, `batch/`).
 
 mod active_request;
 mod admission;
 mod choose;
 mod decoder;
+mod draft;
 mod kv_cells;
 mod kv_snapshot;
 mod logprobs;
@@ -19,8 +20,9 @@ mod token_budget;
 mod utf8;
 
 pub(crate) use decoder::Decoder;
+pub(crate) use draft::DraftCounts;
 pub(crate) use logprobs::{Likely, TokenLogprob};
-pub(crate) use request::{Answer, Event, FinishReason, Mode, Request, RequestId};
+pub(crate) use request::{Answer, Drafts, Event, FinishReason, Mode, Request, RequestId, Usage};
 pub(crate) use stop_strings::turn_markers;
 #[cfg(test)]
 pub(crate) use utf8::Utf8;

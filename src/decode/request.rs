@@ -1,5 +1,6 @@
 //! The input and output of the decoder: requests, events, answers.
 
+use super::draft::DraftCounts;
 use super::logprobs::TokenLogprob;
 use crate::engine::{Sampling, Token};
 use std::time::Duration;
@@ -11,6 +12,8 @@ pub(crate) struct Request {
     pub(crate) ids: Vec<Token>,
     /// How tokens are chosen; its ranges are already checked.
     pub(crate) sampling: Sampling,
+    /// Added to the logits of these tokens, before penalties; the ids are already checked.
+    pub(crate) logit_bias: Vec<(Token, f32)>,
     /// Maximum tokens to generate. The context size limits the answer too, with the same [`FinishReason::Length`].
     pub(crate) max_tokens: u32,
     /// Stop strings: the answer ends before the first match. Usually [`super::turn_markers`].
@@ -35,6 +38,16 @@ pub(crate) enum Mode {
     Deterministic,
 }
 
+/// Where the decoder gets guesses of the next tokens from. They make answers faster and do not change them; in
+/// [`Mode::Deterministic`] they are never used, because the last bits of logits can depend on the rows of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drafts {
+    /// No guesses: every pass computes one token of an answer.
+    Off,
+    /// From text that occurred before: in the conversation, and in [`Mode::Throughput`] in finished answers too.
+    Lookup,
+}
+
 /// An event of a request in one step.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -45,6 +58,8 @@ pub(crate) enum Event {
         /// Prompt tokens.
         total: usize,
     },
+    /// Log probabilities of the next tokens of the answer, if the request asked for them; their text follows.
+    Logprobs(Vec<TokenLogprob>),
     /// The next text of the answer: whole characters, never part of a stop string.
     Text(String),
     /// The whole answer; its slot is free again.
@@ -92,6 +107,8 @@ pub(crate) struct Usage {
     pub(crate) prefill: Duration,
     /// Time from the first token to the last.
     pub(crate) generation: Duration,
+    /// Passes over the weights, and guessed tokens.
+    pub(crate) drafts: DraftCounts,
 }
 
 impl Usage {

@@ -110,6 +110,12 @@ impl Slot {
         Ok((from < request.n_prompt).then_some((request.id, Event::Prefill { done: to, total: request.n_prompt })))
     }
 
+    /// Records that the guessed `tokens`, which the request has accepted, are in the cache, in these cells.
+    pub(super) fn keep_guessed(&mut self, tokens: &[Token], cells: Vec<u32>) {
+        self.cached.extend_from_slice(tokens);
+        self.cells.extend(cells);
+    }
+
     /// Returns the events for new text and, if there is a `reason`, for the end of the request.
     pub(super) fn emit(
         &mut self,
@@ -122,6 +128,10 @@ impl Slot {
         let id = request.id;
         if !text.is_empty() {
             request.text.push_str(&text);
+            let logprobs = request.new_logprobs();
+            if !logprobs.is_empty() {
+                events.push((id, Event::Logprobs(logprobs)));
+            }
             events.push((id, Event::Text(text)));
         }
         if let Some(reason) = reason

@@ -39,6 +39,12 @@ impl Sampler {
         Self { penalties: Penalties::new(sampling, prompt), chain, keeps_all: sampling.top_k == 0 }
     }
 
+    /// Adds these values to the logits of their tokens, before the penalties.
+    pub(crate) fn with_bias(mut self, bias: Vec<(Token, f32)>) -> Self {
+        self.penalties.set_bias(bias);
+        self
+    }
+
     /// Chooses and stores the next token from the logits of the whole vocabulary. Returns `None` if a logit is NaN.
     pub(crate) fn choose(&mut self, logits: &[f32]) -> Option<Token> {
         if logits.iter().any(|logit| logit.is_nan()) {

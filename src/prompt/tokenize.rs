@@ -130,6 +130,14 @@ impl<'m> Tokenizer<'m> {
         Ok(ids)
     }
 
+    /// Tokenizes a plain text, with the space that belongs to the start of a prompt.
+    pub(crate) fn encode_plain(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
+        let mut ids: Vec<Token> = self.vocab.added_bos().filter(|_| add_bos).into_iter().collect();
+        let space = if self.begins_with_space(text) { " " } else { "" };
+        self.encode_text(&format!("{space}{text}"), &mut ids)?;
+        Ok(ids)
+    }
+
     /// Returns whether `ids` begin with two BOS.
     pub(crate) fn has_double_bos(&self, ids: &[Token]) -> bool {
         ids.len() > 1 && ids[..2].iter().all(|id| Some(*id) == self.vocab.bos())

@@ -1,6 +1,7 @@
 //! `batch`: formats, records, resuming, shards, scheduling.
 
 mod decode;
+mod drafts;
 mod formats;
 mod records;
 mod rerun;

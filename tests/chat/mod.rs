@@ -2,6 +2,7 @@
 
 mod commands;
 mod conversation;
+mod drafts;
 mod input;
 mod overflow;
 mod pipe;

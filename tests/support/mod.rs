@@ -7,6 +7,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod gguf;
 pub(crate) mod hub;
 pub(crate) mod screen;
+pub(crate) mod serve;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -92,6 +93,22 @@ pub(crate) fn demo_model() -> &'static Path {
             let output =
                 run(tulu_quant().arg("convert").arg(checkpoint::bundled()).args(["-q", "Q8_0", "-o"]).arg(&model), b"");
             assert_success(&output);
+        }
+        model
+    })
+}
+
+/// The bundled checkpoint as an F32 file, which each build of the program converts once.
+pub(crate) fn demo_f32() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let model = demo_model().with_file_name("tulu-tiny-F32.gguf");
+        let lock = File::create(model.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        if !model.exists() {
+            let mut convert = tulu_quant();
+            convert.arg("convert").arg(checkpoint::bundled()).args(["-q", "F32", "-o"]).arg(&model);
+            assert_success(&run(&mut convert, b""));
         }
         model
     })

@@ -2,7 +2,7 @@
 
 use super::merge::MergeArgs;
 use crate::batch::Format;
-use crate::options::{EngineArgs, HubArgs, SamplingArgs};
+use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -109,6 +109,8 @@ pub(crate) struct Args {
     pub(super) sampling: SamplingArgs,
     #[command(flatten)]
     pub(super) hub: HubArgs,
+    #[command(flatten)]
+    pub(super) drafts: DraftArgs,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
 }

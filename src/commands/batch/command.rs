@@ -118,7 +118,7 @@ impl<'a> BatchCommand<'a> {
         let mode = if self.options.deterministic { Mode::Deterministic } else { Mode::Throughput };
         let template = model.chat_template();
         let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
-        let decoder = Decoder::new(model, mode, &self.interrupt)?;
+        let decoder = Decoder::new(model, mode, self.args.drafts.drafts(), &self.interrupt)?;
         defaults.n_ctx_train = Some(model.dims().n_ctx_train);
         let mut progress = RunProgress::new(self.total(), results.len(), model.kv_plan().n_slots);
         let runner = Runner::new(decoder, &prompts, results, defaults, &self.index, &mut progress);

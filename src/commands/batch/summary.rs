@@ -65,6 +65,9 @@ impl Summary {
             self.seconds,
             self.speed(),
         ));
+        if let Some(drafts) = self.stats.drafts.text() {
+            note(&drafts);
+        }
         if truncated > 0 {
             note(&format!(
                 "{truncated} of {answered} records have an answer that was cut off (finish_reason \"length\")"
@@ -87,6 +90,7 @@ impl Summary {
             "completion_tokens": self.stats.completion_tokens,
             "seconds": self.seconds,
             "tokens_per_second": self.speed(),
+            "drafts": self.stats.drafts.json(),
         })
     }
 }
@@ -129,6 +133,7 @@ pub(super) fn manifest(
         "cached_tokens": summary.stats.cached_tokens,
         "completion_tokens": summary.stats.completion_tokens,
         "tokens_per_second": summary.speed(),
+        "drafts": summary.stats.drafts.json(),
         "peak_memory_bytes": crate::platform::peak_memory(),
     }));
     manifest

@@ -1,0 +1,184 @@
+//! Drafts in `batch`: guessed tokens change no answer, whatever ends it.
+//!
+//! The model is stored in F32 and its KV cache too: with quantized weights the last bits of logits depend on the rows of a
+//! pass, and then one of two equally likely tokens is chosen.
+
+use crate::support::batch::{Job, chat, signal};
+use crate::support::checkpoint::bundled;
+use crate::support::{assert_success, demo_f32, last_line, run, tulu_quant};
+use serde_json::{Value, json};
+use std::fs;
+use std::process::Command;
+
+fn command(job: &Job, flags: &[&str]) -> Command {
+    let mut command = tulu_quant();
+    command.arg("batch").arg(demo_f32()).arg("-i").arg(job.input()).arg("-o").arg(job.output());
+    command.args(["-t", "1", "-ctk", "f32", "-ctv", "f32", "--json"]).args(flags);
+    command
+}
+
+/// Runs a job. Returns the choices of all records, and the summary.
+fn answers(lines: &[Vec<u8>], flags: &[&str]) -> (Vec<Value>, Value) {
+    let job = Job::new(lines);
+    let output = run(&mut command(&job, flags), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", last_line(&output));
+    (choices(&job), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+fn choices(job: &Job) -> Vec<Value> {
+    job.records().iter().map(|record| record["response"]["body"]["choices"].clone()).collect()
+}
+
+/// Asserts that drafts change no answer; returns the summary with drafts.
+fn assert_same(lines: &[Vec<u8>], flags: &[&str]) -> Value {
+    let (with, summary) = answers(lines, flags);
+    let (without, plain) = answers(lines, &[flags, &["--no-draft"]].concat());
+    assert_eq!(plain["drafts"]["drafted"], 0);
+    assert_eq!(plain["drafts"]["tokens_per_pass"], 1.0);
+    for (i, (with, without)) in with.iter().zip(&without).enumerate() {
+        assert_eq!(with, without, "record {i}, {flags:?}");
+    }
+    assert_eq!(summary["completion_tokens"], plain["completion_tokens"]);
+    summary
+}
+
+/// The held-out conversations of the bundled model, without the last answer.
+fn held_out(n: usize) -> Vec<Vec<u8>> {
+    let text = fs::read_to_string(bundled().join("make/heldout.jsonl")).unwrap();
+    let record = |(i, line): (usize, &str)| {
+        let mut messages = serde_json::from_str::<Value>(line).unwrap()["messages"].as_array().unwrap().clone();
+        if messages.last().is_some_and(|message| message["role"] == "assistant") {
+            messages.pop();
+        }
+        chat(&format!("r{i}"), "", &json!({"messages": messages, "max_tokens": 200}))
+    };
+    text.lines().take(n).enumerate().map(record).collect()
+}
+
+/// Copy-heavy records: a story was told once, and is asked for again. Its hero is another one in each record.
+fn copies(n: usize, extra: &Value) -> Vec<Vec<u8>> {
+    let heroes = ["cat", "dog", "hen", "fox", "king", "queen", "mouse", "lion", "bear", "duck"];
+    let names = ["Luna", "Max", "Oscar", "Ruby", "Bella"];
+    let record = |i: usize| {
+        let (hero, name) = (heroes[i % heroes.len()], names[i / heroes.len() % names.len()]);
+        let ask = json!({"role": "user", "content": format!("Tell me a story about a {hero} called {name}.")});
+        let story = format!(
+            "Once upon a time there was a kind {hero} called {name}. {name} lived in a small village. One day {name} had a \
+             lot of honey. A bird came by and was hungry. {name} thought for a moment and shared the honey. The bird said \
+             thank you, and from that day on {name} and the bird were friends."
+        );
+        let mut body = json!({"messages": [ask, {"role": "assistant", "content": story}, ask], "max_tokens": 160});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        chat(&format!("c{i}"), "", &body)
+    };
+    (0..n).map(record).collect()
+}
+
+#[test]
+fn answers_are_the_same_with_and_without_drafts() {
+    let lines = held_out(40);
+    for np in ["1", "4"] {
+        assert_same(&lines, &["-np", np]);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn long_three_hundred_answers_are_the_same_at_every_number_of_slots() {
+    let lines = held_out(300);
+    for np in ["1", "4", "8"] {
+        assert_same(&lines, &["-np", np]);
+    }
+}
+
+#[test]
+fn copied_text_takes_fewer_passes() {
+    let summary = assert_same(&copies(50, &json!({})), &["-np", "1"]);
+    let drafts = &summary["drafts"];
+    assert!(drafts["tokens_per_pass"].as_f64().unwrap() > 1.1, "{drafts}");
+    assert!(drafts["acceptance"].as_f64().unwrap() > 0.5, "{drafts}");
+    // Each accepted token saves a pass, except one that ends its answer.
+    let (tokens, passes) = (summary["completion_tokens"].as_u64().unwrap(), drafts["passes"].as_u64().unwrap());
+    let accepted = drafts["accepted"].as_u64().unwrap();
+    assert!((accepted.saturating_sub(50)..=accepted).contains(&(tokens - passes)), "{summary}");
+}
+
+#[test]
+fn an_answer_ends_at_the_same_token_within_a_draft() {
+    for extra in [
+        json!({"stop": ["honey. A"]}),
+        json!({"stop": ["ht for a mom", "zzz"]}),
+        json!({"max_tokens": 23}),
+        json!({"max_tokens": 24}),
+        json!({"max_tokens": 1}),
+        json!({"repetition_penalty": 1.05}),
+        json!({"presence_penalty": 0.3, "frequency_penalty": 0.1}),
+        json!({"temperature": 0.8, "top_p": 0.9, "seed": 5}),
+        json!({"temperature": 1.2, "top_k": 20, "min_p": 0.05, "n": 2}),
+    ] {
+        let summary = assert_same(&copies(6, &extra), &["-np", "1"]);
+        assert!(extra["max_tokens"] == 1 || summary["drafts"]["passes"].as_u64() > Some(0), "{extra}");
+    }
+}
+
+#[test]
+fn an_answer_ends_where_the_context_is_full() {
+    let lines = copies(6, &json!({"max_tokens": 500}));
+    let (with, _) = answers(&lines, &["-c", "256", "-np", "1"]);
+    let summary = assert_same(&lines, &["-c", "256", "-np", "1"]);
+    assert!(with.iter().any(|choices| choices[0]["finish_reason"] == "length"), "no context was full: {summary}");
+    assert_same(&lines, &["-c", "256", "-np", "4", "--kv-tokens", "512"]);
+}
+
+#[test]
+fn log_probabilities_are_the_same() {
+    let lines = copies(4, &json!({"logprobs": true, "top_logprobs": 2}));
+    let (with, summary) = answers(&lines, &["-np", "1"]);
+    let (without, _) = answers(&lines, &["-np", "1", "--no-draft"]);
+    assert!(summary["drafts"]["accepted"].as_u64() > Some(0), "{summary}");
+    for (with, without) in with.iter().zip(&without) {
+        let tokens = |choices: &Value| choices[0]["logprobs"]["content"].as_array().unwrap().clone();
+        let (with, without) = (tokens(with), tokens(without));
+        assert_eq!(with.len(), without.len());
+        for (one, other) in with.iter().zip(&without) {
+            assert_eq!((&one["token"], &one["bytes"]), (&other["token"], &other["bytes"]));
+            let off = one["logprob"].as_f64().unwrap() - other["logprob"].as_f64().unwrap();
+            assert!(off.abs() < 1e-3, "{one} {other}");
+        }
+    }
+}
+
+#[test]
+fn a_run_stopped_within_drafts_resumes_to_the_same_output() {
+    let lines = copies(30, &json!({}));
+    let (whole, _) = answers(&lines, &["-np", "2", "--no-draft"]);
+    let job = Job::new(&lines);
+    for name in ["INT", "KILL"] {
+        let before = job.journaled().len();
+        let mut child = command(&job, &["-np", "2"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+        while job.journaled().len() < before + 3 && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        signal(&child, name);
+        child.wait().unwrap();
+    }
+    assert_success(&run(&mut command(&job, &["-np", "2"]), b""));
+    assert_eq!(choices(&job), whole);
+}
+
+#[test]
+fn deterministic_runs_use_no_drafts() {
+    let (_, summary) = answers(&copies(3, &json!({})), &["--deterministic"]);
+    assert_eq!(summary["drafts"]["drafted"], 0);
+    assert_eq!(summary["drafts"]["tokens_per_pass"], 1.0);
+}
+
+#[test]
+fn summary_and_manifest_have_the_figures() {
+    let job = Job::new(&copies(10, &json!({})));
+    let output = run(&mut command(&job, &["-np", "1"]), b"");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let manifest = fs::read(format!("{}.manifest.json", job.output().display())).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&manifest).unwrap()["last_run"]["drafts"], summary["drafts"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains(" tokens a pass, "), "{}", last_line(&output));
+}
