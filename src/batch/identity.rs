@@ -78,6 +78,9 @@ pub(crate) struct Parameters {
     /// Frequency penalty.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) frequency_penalty: f32,
+    /// `--json-schema` or `--grammar`, as a grammar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) grammar: Option<String>,
     /// `--stop`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) stop: Vec<String>,
@@ -188,6 +191,7 @@ pub(super) mod tests {
                 generator: None,
                 deterministic: None,
                 repetition_penalty: None,
+                grammar: None,
                 presence_penalty: 0.0,
                 frequency_penalty: 0.0,
                 stop: Vec::new(),

@@ -33,6 +33,8 @@ pub(crate) struct RunOptions {
     pub(crate) sampling: Sampling,
     /// Repetition penalty over prompt and answer (vLLM's).
     pub(crate) repetition_penalty: Option<f32>,
+    /// Grammar of the answers of records that set none.
+    pub(crate) grammar: Option<String>,
     /// Stop strings for records that have none.
     pub(crate) stop: Vec<String>,
     /// Completions for each prompt of a record that does not set it.
@@ -103,6 +105,7 @@ impl RunOptions {
                 cores: std::thread::available_parallelism().ok().map(NonZeroUsize::get),
             }),
             repetition_penalty: self.repetition_penalty,
+            grammar: self.grammar.clone(),
             presence_penalty: self.sampling.presence_penalty,
             frequency_penalty: self.sampling.frequency_penalty,
             stop: self.stop.clone(),
@@ -128,6 +131,7 @@ impl RunOptions {
             shard: self.shard,
             sampling: self.sampling.clone(),
             repetition_penalty: self.repetition_penalty,
+            grammar: self.grammar.clone(),
             stop: self.stop.clone(),
             n: self.num_choices,
             max_tokens: self.max_tokens,

@@ -8,7 +8,7 @@ use crate::engine::Sampling;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::model_ref;
-use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs};
+use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs, StructureArgs};
 use crate::stderr;
 use crate::table::count;
 use std::ffi::OsString;
@@ -76,6 +76,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, env = "TULU_QUANT_STOP")]
     stop: Vec<String>,
     #[command(flatten)]
+    structure: StructureArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     /// Subtract X from the logits of tokens that are in the answer [default: 0]
     #[arg(long, value_name = "X", help_heading = "Sampling", env = "TULU_QUANT_PRESENCE_PENALTY")]
@@ -110,6 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(model) = &args.model {
         model_ref::parse(model).map_err(|failure| hint_prompt(failure, &model.to_string_lossy()))?;
     }
+    let grammar = args.structure.grammar()?;
     let turns = turns(args)?;
     if args.json && turns.is_empty() {
         return Err(Failure::input(Code::Usage, "--json needs a prompt", "give -p TEXT, or pipe the text in"));
@@ -129,6 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         args.drafts.drafts(),
         interrupt,
     )?;
+    chat.set_grammar(grammar);
     let mut out = AnswerWriter::new(args.json);
     if turns.is_empty() {
         let habits = Habits { verbose: args.verbose, history: !args.no_history };
@@ -150,7 +154,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         }
         if answer.reason == FinishReason::Length && !args.json {
             let tokens = count(answer.usage.completion_tokens, "token", "tokens");
-            stderr::note(&format!("the answer was cut off after {tokens}; give a larger -n"));
+            let incomplete = if args.structure.is_given() { " and is incomplete" } else { "" };
+            stderr::note(&format!("the answer was cut off after {tokens}{incomplete}; give a larger -n"));
         }
     }
     Ok(Exit::Done)

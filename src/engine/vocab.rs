@@ -2,6 +2,7 @@
 
 use super::Token;
 use crate::error::{Code, Failure};
+use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
@@ -70,12 +71,17 @@ impl Bos {
 
 /// The vocabulary of a loaded model.
 #[derive(Debug)]
-pub(crate) struct Vocab<'m>(LlamaVocab<'m>, &'m Rules);
+pub(crate) struct Vocab<'m>(LlamaVocab<'m>, &'m Rules, &'m LlamaModel);
 
 impl<'m> Vocab<'m> {
     /// llama.cpp's vocabulary, with the properties from the file.
-    pub(super) fn new(vocab: LlamaVocab<'m>, rules: &'m Rules) -> Self {
-        Self(vocab, rules)
+    pub(super) fn new(model: &'m LlamaModel, rules: &'m Rules) -> Self {
+        Self(model.vocab(), rules, model)
+    }
+
+    /// The model that it belongs to.
+    pub(super) fn model(&self) -> &'m LlamaModel {
+        self.2
     }
 
     /// Where the tokenizer inserts a space, if llama.cpp does not do it.

@@ -25,5 +25,5 @@ pub(crate) mod streaming;
 
 pub(crate) use fetch_options::FetchOptions;
 pub(crate) use fingerprint::{FullHash, fingerprint};
-pub(crate) use resolve::{resolve, trained_context};
+pub(crate) use resolve::{resolve, resolve_as, trained_context};
 pub(crate) use stopped::stopped;

@@ -29,11 +29,21 @@ const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
 /// the cache; for `None`, the demonstration model. Prints each download and conversion to stderr.
 pub(crate) fn resolve(model: Option<&OsStr>, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let Some(model) = model else { return bundled_gguf(DEFAULT_TYPE, fetch.refresh, interrupt) };
+    resolve_as(model, DEFAULT_TYPE, fetch, interrupt)
+}
+
+/// Like [`resolve`], but converts a model without `:TYPE` to `default`.
+pub(crate) fn resolve_as(
+    model: &OsStr,
+    default: Ftype,
+    fetch: &FetchOptions,
+    interrupt: &Interrupt,
+) -> Result<PathBuf, Failure> {
     match model_ref::parse(model)? {
         ModelRef::File(path) => Ok(path),
-        ModelRef::Folder(path, ftype) => folder_gguf(&path, ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
-        ModelRef::Demo(ftype) => bundled_gguf(ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
-        ModelRef::Hub(repo, ftype) => hub_gguf(&repo, ftype, fetch, interrupt),
+        ModelRef::Folder(path, ftype) => folder_gguf(&path, ftype.unwrap_or(default), fetch.refresh, interrupt),
+        ModelRef::Demo(ftype) => bundled_gguf(ftype.unwrap_or(default), fetch.refresh, interrupt),
+        ModelRef::Hub(repo, ftype) => hub_gguf(&repo, ftype, default, fetch, interrupt),
         ModelRef::HubGguf(repo, wanted) => ready_file(&repo, &wanted, fetch, interrupt),
     }
 }
@@ -78,10 +88,11 @@ pub(crate) fn trained_context(model: Option<&OsStr>) -> Option<u32> {
 fn hub_gguf(
     repo: &RepoId,
     typed: Option<Ftype>,
+    default: Ftype,
     fetch: &FetchOptions,
     interrupt: &Interrupt,
 ) -> Result<PathBuf, Failure> {
-    let ftype = typed.unwrap_or(DEFAULT_TYPE);
+    let ftype = typed.unwrap_or(default);
     let converted = ConvertedCache::for_repo(repo)?;
     let mut repo = repo.clone();
     if let Some((gguf, commit)) = converted.current(ftype)?.filter(|_| !fetch.refresh) {

@@ -17,7 +17,7 @@ mod tokenize;
 pub(crate) use message::{Message, Role, conversation, conversations};
 pub(crate) use template_check::check_template;
 
-use crate::engine::{Token, Vocab};
+use crate::engine::{Grammar, Token, Vocab};
 use crate::error::Failure;
 use render::Templates;
 use template::Template;
@@ -111,6 +111,14 @@ impl<'m> Prompts<'m> {
     /// Tokenizes plain text: special tokens in it are only text. `add_bos` adds BOS.
     pub(crate) fn plain(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
         self.tokenizer.encode_plain(text, add_bos)
+    }
+
+    /// Compiles a grammar for the model's vocabulary.
+    ///
+    /// # Errors
+    /// `GRAMMAR`.
+    pub(crate) fn grammar(&self, text: &str) -> Result<Grammar, Failure> {
+        self.tokenizer.grammar(text)
     }
 
     /// Checks that all `ids` are in the vocabulary.

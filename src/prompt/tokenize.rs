@@ -1,7 +1,7 @@
 //! Tokenizes with llama.cpp's tokenizer. `render.rs` decides which text is a special token; message text never is.
 
 use super::template::SpecialTokensMap;
-use crate::engine::{Spaces, Token, Vocab};
+use crate::engine::{Grammar, Spaces, Token, Vocab};
 use crate::error::{Code, Failure};
 use std::collections::HashSet;
 
@@ -136,6 +136,11 @@ impl<'m> Tokenizer<'m> {
         let space = if self.begins_with_space(text) { " " } else { "" };
         self.encode_text(&format!("{space}{text}"), &mut ids)?;
         Ok(ids)
+    }
+
+    /// Compiles a grammar for the vocabulary.
+    pub(crate) fn grammar(&self, text: &str) -> Result<Grammar, Failure> {
+        Grammar::new(&self.vocab, text)
     }
 
     /// Returns whether `ids` begin with two BOS.

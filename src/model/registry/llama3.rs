@@ -12,7 +12,9 @@ const APACHE_3: &str = "Apache-2.0; derived from Llama 3 (Community licence: a c
 const APACHE_3_1: &str = "Apache-2.0; derived from Llama 3.1 (Community licence: a copy of it, \"Built with Llama\", a name \
                           that begins with Llama)";
 
-const LLAMA_3_1_SCALING: RopeScaling =
+/// The context of Llama 3.1, whose rotary embedding is scaled.
+const LONG: u32 = 131_072;
+const SCALED: RopeScaling =
     RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
 
 /// (width, feed-forward, layers, heads, key-value heads, vocabulary, context)
@@ -28,7 +30,7 @@ const fn config(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: 
         max_position_embeddings: context,
         rms_norm_eps: 1e-5,
         rope_theta: 500_000.0,
-        rope_scaling: if context > 8192 { LLAMA_3_1_SCALING } else { RopeScaling::None },
+        rope_scaling: if context == LONG { SCALED } else { RopeScaling::None },
         tie_word_embeddings: false,
         bos_token_id: Some(128_000),
         eos_token_id: Some(128_001),
