@@ -43,13 +43,13 @@ const PADDED: u32 = 128_264;
 /// Rows of the embedding of Llama 3.
 const PLAIN: u32 = 128_256;
 
-static TULU_3_8B: Config = config(4096, 14_336, 32, 32, 8, PADDED, 131_072);
-static TULU_3_70B: Config = config(8192, 28_672, 80, 64, 8, PADDED, 131_072);
-static TULU_3_405B: Config = config(16_384, 53_248, 126, 128, 8, PADDED, 131_072);
+static TULU_3_8B: Config = config(4096, 14_336, 32, 32, 8, PADDED, LONG);
+static TULU_3_70B: Config = config(8192, 28_672, 80, 64, 8, PADDED, LONG);
+static TULU_3_405B: Config = config(16_384, 53_248, 126, 128, 8, PADDED, LONG);
 static LLAMA_3_8B: Config = config(4096, 14_336, 32, 32, 8, PLAIN, 8192);
 static LLAMA_3_70B: Config = config(8192, 28_672, 80, 64, 8, PLAIN, 8192);
-static LLAMA_3_1_8B: Config = config(4096, 14_336, 32, 32, 8, PLAIN, 131_072);
-static LLAMA_3_1_70B: Config = config(8192, 28_672, 80, 64, 8, PLAIN, 131_072);
+static LLAMA_3_1_8B: Config = config(4096, 14_336, 32, 32, 8, PLAIN, LONG);
+static LLAMA_3_1_70B: Config = config(8192, 28_672, 80, 64, 8, PLAIN, LONG);
 
 const CARD: &str = "the model card of Llama-3.1-Tulu-3-405B";
 
