@@ -4,6 +4,7 @@ use super::facts::{Card, GENERATED_BY, specials};
 use crate::model::registry::ModelKind;
 use crate::table;
 use std::fmt::Write as _;
+use tulu_quantize::checkpoint::Algorithm;
 
 const TULU_2: &str = "\
 @misc{ivison2023camels,
@@ -22,6 +23,17 @@ const TULU_2_5: &str = "\
   author        = {Hamish Ivison and Yizhong Wang and Jiacheng Liu and Zeqiu Wu and Valentina Pyatkin and Nathan Lambert and Noah A. Smith and Yejin Choi and Hannaneh Hajishirzi},
   year          = {2024},
   eprint        = {2406.09279},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.CL}
+}
+";
+
+const TULU_3: &str = "\
+@misc{lambert2024tulu3,
+  title         = {Tulu 3: Pushing Frontiers in Open Language Model Post-Training},
+  author        = {Nathan Lambert and Jacob Morrison and Valentina Pyatkin and Shengyi Huang and Hamish Ivison and Faeze Brahman and others},
+  year          = {2024},
+  eprint        = {2411.15124},
   archivePrefix = {arXiv},
   primaryClass  = {cs.CL}
 }
@@ -74,6 +86,12 @@ impl Card<'_> {
         out + "---\n"
     }
 
+    /// Whether the prompt has Tulu's headers, and the vocabulary is not SentencePiece's.
+    fn is_tulu_3(&self) -> bool {
+        let is_bytes = matches!(self.source.tokenizer.algorithm, Algorithm::ByteLevelBpe { .. });
+        is_bytes && self.prompts[0].contains("<|user|>")
+    }
+
     fn head(&self) -> String {
         let source = self.source;
         let c = &source.config;
@@ -99,6 +117,7 @@ impl Card<'_> {
             out += match entry.kind {
                 ModelKind::Dpo => " The model was trained by Ai2 with direct preference optimisation.",
                 ModelKind::Ppo => " The model was trained by Ai2 with proximal policy optimisation.",
+                ModelKind::Rlvr => " The model was trained by Ai2 with reinforcement learning with verifiable rewards.",
                 _ => " The model was trained by Ai2 with supervised fine-tuning.",
             };
         }
@@ -155,11 +174,11 @@ impl Card<'_> {
             None => "The checkpoint has no chat template, and so the files have none; shown is Tulu's format.",
         };
         let mut out = format!(
-            "## Prompt format\n\n{own} A question (\"Hello\"), to the byte:\n\n```\n{}\n```\n\n```\n{}\n```\n\n{end} The \
-             tokenizer adds `{}` in front. A second question:\n\n```\n{}\n```\n",
+            "## Prompt format\n\n{own} A question (\"Hello\"), to the byte:\n\n```\n{}\n```\n\n```\n{}\n```\n\n{end} {} \
+             A second question:\n\n```\n{}\n```\n",
             question.trim_end_matches('\n'),
             bytes.join(" "),
-            specials(self.source)[0],
+            self.bos(),
             conversation.trim_end_matches('\n'),
         );
         if !self.has_system {
@@ -167,6 +186,16 @@ impl Card<'_> {
                     `<|system|>`, a newline, the text and a newline, the format that Tulu was trained with.\n";
         }
         out
+    }
+
+    /// Says which token stands in front of a prompt.
+    fn bos(&self) -> String {
+        let tokenizer = &self.source.tokenizer;
+        match specials(self.source)[0] {
+            "" => "The vocabulary has no token that begins a text.".to_owned(),
+            _ if tokenizer.add_bos == Some(false) => "The tokenizer adds no token in front.".to_owned(),
+            bos => format!("The tokenizer adds `{bos}` in front."),
+        }
     }
 
     fn run(&self) -> String {
@@ -179,7 +208,15 @@ impl Card<'_> {
         );
         out +=
             "llama.cpp renders the template in the file with `--jinja`, which newer versions do without being told. ";
-        if self.prompts[0].contains("<|user|>") {
+        if self.is_tulu_3() {
+            out += &format!(
+                "Without it (`--no-jinja`, older versions, and programs that call `llama_chat_apply_template`) one of its \
+                 built-in formats is taken for this one, GLM-Edge's: it loses the newline before and after \
+                 `<|assistant|>` and the `{}` after earlier answers, and answers get worse. ollama has no built-in format \
+                 for such a template: write the format above into the Modelfile's `TEMPLATE`.\n",
+                specials(self.source)[1]
+            );
+        } else if self.prompts[0].contains("<|user|>") {
             out += "Without it (`--no-jinja`, older versions, and programs that call `llama_chat_apply_template`) one of its \
                     built-in formats is taken for this one, GLM-Edge's: it loses the newline before and after \
                     `<|assistant|>` and the `</s>` after earlier answers, and answers get worse. If there is no other way, \
@@ -215,6 +252,9 @@ impl Card<'_> {
 
     fn citation(&self) -> String {
         let Some(entry) = &self.entry else { return String::new() };
+        if entry.name.to_ascii_lowercase().contains("tulu-3") {
+            return format!("## Citation\n\n```bibtex\n{TULU_3}```\n");
+        }
         let later = if entry.name.contains("v2.5") { TULU_2_5 } else { "" };
         let gap = if later.is_empty() { "" } else { "\n" };
         format!("## Citation\n\n```bibtex\n{later}{gap}{TULU_2}```\n")
