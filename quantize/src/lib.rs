@@ -1,4 +1,4 @@
-//! Converts Hugging Face LLaMA checkpoints (Tulu 2 and 2.5) to quantized GGUF files in one pass, and verifies them.
+//! Converts Hugging Face LLaMA checkpoints (Tulu 2, 2.5 and 3) to quantized GGUF files in one pass, and verifies them.
 //!
 //! ```text
 //! Checkpoint::open ─► Plan::new ─► convert()      reads each tensor once, writes all types at once

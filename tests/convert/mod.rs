@@ -7,4 +7,5 @@ mod inspect;
 mod requests;
 mod streaming;
 mod system;
+mod tulu3;
 mod verify;

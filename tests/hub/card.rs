@@ -90,6 +90,22 @@ fn tulu_2_5_card_is_apache_over_llama_2_and_cites_both_papers() {
 }
 
 #[test]
+fn cards_of_models_on_llama_3_name_what_its_licence_asks_for() {
+    let (_hub, out, card_3) = card("allenai/Llama-3.1-Tulu-3-8B");
+    is_true(&out, &card_3);
+    assert_eq!(front(&card_3)["license"], ["llama3.1"]);
+    for part in
+        ["Built with Llama\"", "Llama 3.1 is licensed under the Llama 3.1 Community License", "Gemma", "2411.15124"]
+    {
+        assert!(card_3.contains(part), "{part}: {card_3}");
+    }
+    let (_hub, _out, card_2) = card("allenai/llama-3-tulu-2-8b");
+    assert_eq!(front(&card_2)["license"], ["apache-2.0"]);
+    assert!(card_2.contains("Meta Llama 3 is licensed under") && card_2.contains("2311.10702"), "{card_2}");
+    assert!(!card_2.contains("LLAMA 2"), "{card_2}");
+}
+
+#[test]
 fn card_of_another_repository_repeats_its_own_card() {
     let hub = Server::start();
     let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(bundled())

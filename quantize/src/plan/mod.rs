@@ -171,10 +171,8 @@ fn plan_output(
         padded.push(align(size, ALIGNMENT).ok_or_else(too_large)?);
     }
     let (computed_entries, computed_bytes) = encode_computed(computed);
-    let parts = match options.split_max_bytes {
-        None => vec![0..tensors.len()],
-        Some(max) => split::ranges(&padded, computed_bytes.len() as u64, max),
-    };
+    let max = options.split_max_bytes.unwrap_or(u64::MAX);
+    let parts = split::ranges(&padded, computed_bytes.len() as u64, max);
     let count = parts.len() as u64;
     if count > MAX_PARTS {
         let what = format!("would be split into {count} parts, more than {MAX_PARTS}");

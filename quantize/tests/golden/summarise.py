@@ -5,7 +5,9 @@ Long arrays and tensors are kept as hashes. It made tulu-tiny-bf16.json from wha
   python convert_hf_to_gguf.py tests/fixtures/tulu-tiny --outtype auto --outfile tulu-tiny.gguf
   python quantize/tests/golden/summarise.py tulu-tiny.gguf > quantize/tests/golden/tulu-tiny-bf16.json
 
-with convert_hf_to_gguf.py of llama-cpp-python 0.3.36 (ggml 0.25), transformers 4.57.1, torch 2.15.0. Needs the gguf package.
+likewise tulu3-tiny-bf16.json, with `get_vocab_base_pre` replaced by a function that returns "llama-bpe": the converter does
+not know the hash of that vocabulary. Both with convert_hf_to_gguf.py of llama-cpp-python 0.3.36 (ggml 0.25), transformers
+4.57.1, torch 2.15.0. Needs the gguf package.
 """
 import hashlib
 import json

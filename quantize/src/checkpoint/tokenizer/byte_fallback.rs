@@ -32,7 +32,7 @@ pub(super) fn vocabulary(
     check_spaces(json.normalizer(), json.pre_tokenizer()).map_err(bad)?;
     let mut tokens = added_tokens::unused_rows(rows, SCORE_PADDING);
     let scores = merge_order::scores(model);
-    let (mut bytes, mut unmade) = (0, 0);
+    let (mut bytes, mut unmade) = (0_usize, 0_usize);
     let is_added: HashSet<&str> = added.iter().map(|token| token.text.as_str()).collect();
     for ((text, id), score) in model.vocab().iter().zip(scores) {
         let Some(token) = tokens.get_mut(*id as usize) else {
@@ -41,9 +41,9 @@ pub(super) fn vocabulary(
             return Err(Error::new(Code::Tokenizer, json.path(), what, "take the files of one repository"));
         };
         let kind = if is_byte(text) { TokenKind::Byte } else { TokenKind::Normal };
-        bytes += usize::from(kind == TokenKind::Byte);
+        bytes = bytes.saturating_add(usize::from(kind == TokenKind::Byte));
         let is_long = kind == TokenKind::Normal && text.chars().count() > 1 && !is_added.contains(text.as_str());
-        unmade += usize::from(is_long && score.is_none());
+        unmade = unmade.saturating_add(usize::from(is_long && score.is_none()));
         *token = Token { text: text.clone(), score: score.unwrap_or(0.0), kind };
     }
     if bytes != 256 {
@@ -51,7 +51,7 @@ pub(super) fn vocabulary(
         return Err(bad(what));
     }
     let unlisted = merge_order::unlisted_splits(model);
-    if unmade + unlisted > 0 {
+    if unmade > 0 || unlisted > 0 {
         notes.push(format!(
             "tokenizer.json has {unmade} tokens that no merge makes, and lacks {unlisted} merges of two tokens into a \
              third; llama.cpp merges these too, so some ids may differ from Transformers'"
