@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod eval;
 mod exit;
+mod grammar;
 mod imatrix;
 mod interrupt;
 mod model;

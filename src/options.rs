@@ -2,10 +2,12 @@
 //! subcommand alone are in its own file.
 
 use crate::decode::Drafts;
-use crate::engine::{CacheType, EngineSettings, FlashAttn, N_CTX_MIN, Numa, Repack, Sampling, random_seed};
+use crate::engine::{Bos, CacheType, EngineSettings, FlashAttn, N_CTX_MIN, Numa, Repack, Sampling, random_seed};
 use crate::error::{Code, Failure};
+use crate::grammar;
 use crate::model::FetchOptions;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 /// How to get models of the Hugging Face Hub; for every subcommand that takes a MODEL.
 #[derive(Clone, Debug, clap::Args)]
@@ -87,6 +89,9 @@ pub(crate) struct EngineArgs {
     /// Repack the weights into the layout of the CPU's kernels (llama.cpp's CPU_REPACK and AMX buffers)
     #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_REPACK")]
     pub(crate) repack: Repack,
+    /// Begin prompts with BOS: as the model's file says, always, or only where the chat template writes it
+    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_BOS")]
+    pub(crate) bos: Bos,
 }
 
 impl EngineArgs {
@@ -96,6 +101,7 @@ impl EngineArgs {
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
             n_cells: None,
             n_needed: None,
+            n_kept: 0,
             n_threads: self.threads,
             n_gpu_layers: self.gpu_layers,
             flash_attn: self.flash_attn,
@@ -105,8 +111,47 @@ impl EngineArgs {
             mlock: self.mlock,
             numa: self.numa,
             repack: self.repack,
+            bos: self.bos,
         };
         settings.check()
+    }
+}
+
+/// The form of answers; for chat and batch.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Structured output")]
+pub(crate) struct StructureArgs {
+    /// Generate JSON that the JSON Schema in FILE allows
+    #[arg(long, value_name = "FILE", conflicts_with = "grammar", env = "TULU_QUANT_JSON_SCHEMA")]
+    pub(crate) json_schema: Option<PathBuf>,
+    /// Generate text that the grammar in FILE allows (GBNF, llama.cpp's notation; its first rule is `root`)
+    #[arg(long, value_name = "FILE", visible_alias = "grammar-file", env = "TULU_QUANT_GRAMMAR")]
+    pub(crate) grammar: Option<PathBuf>,
+}
+
+impl StructureArgs {
+    /// Whether a form is given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.json_schema.is_some() || self.grammar.is_some()
+    }
+
+    /// Reads the file, and returns its grammar.
+    pub(crate) fn grammar(&self) -> Result<Option<String>, Failure> {
+        let read = |file: &Path| std::fs::read_to_string(file).map_err(|err| Failure::io(file, "cannot read", &err));
+        if let Some(file) = &self.json_schema {
+            let schema = serde_json::from_str(&read(file)?).map_err(|err| {
+                Failure::input(Code::Grammar, format!("is not JSON: {err}"), "give a JSON Schema").at(file)
+            })?;
+            let compiled = grammar::compile(&schema).map_err(|why| {
+                Failure::input(Code::Grammar, format!("the schema cannot be compiled: {why}"), "change the schema")
+                    .at(file)
+            })?;
+            return Ok(Some(compiled));
+        }
+        let Some(file) = &self.grammar else { return Ok(None) };
+        let text = read(file)?;
+        grammar::check(&text).map_err(|why| Failure::input(Code::Grammar, why, "correct the grammar").at(file))?;
+        Ok(Some(text))
     }
 }
 

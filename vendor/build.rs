@@ -42,21 +42,24 @@ const PATHS: &[(&str, &str, &[&str])] = &[
         &["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512vl", "-mavx512vnni", "-DTULU_EVEX"],
     ),
     ("llama_ext_avx2", "matmul/avx2.cpp", &["-mavx2", "-mfma", "-mf16c"]),
+    ("llama_ext_neon_dotprod", "matmul/neon_dotprod.cpp", &["-march=armv8.2-a+dotprod"]),
 ];
 
 /// Source files that are compiled for the same machine as llama.cpp.
 const SOURCES: &[&str] = &[
     "accel_device.cpp",
-    "attention.cpp",
+    "attention/attention.cpp",
+    "attention/visible_cells.cpp",
     "cpu_check.cpp",
     "cpu_features.cpp",
     "kernel_checks.cpp",
     "matmul/matmul.cpp",
+    "peak.cpp",
     "tensor_types.cpp",
 ];
 
 /// Headers that they include, and the folder of the paths.
-const HEADERS: &[&str] = &["accel_device.h", "attention.h", "copy_text.h", "matmul", "simd16.h"];
+const HEADERS: &[&str] = &["accel_device.h", "attention", "copy_text.h", "matmul", "simd16.h"];
 
 fn main() {
     let Ok(root) = std::env::var("DEP_LLAMA_ROOT") else {

@@ -8,7 +8,7 @@ mod setup;
 
 use crate::atomic_file::{self, Mode};
 use crate::corpus::{self, Chunk, Corpus, Purpose, Shipped};
-use crate::engine::{CacheType, VocabFile};
+use crate::engine::{Bos, CacheType, VocabFile};
 use crate::error::{Exit, Failure};
 use crate::eval::{self, Encoding, Journal, Report};
 use crate::interrupt::Interrupt;
@@ -129,7 +129,7 @@ fn write_page(report: &Report, setup: &Setup<'_>, journal: &Journal) -> Result<S
     let (Some(first), Some(base)) = (setup.candidates.first(), setup.base()) else {
         return Ok(eval::page(report, &[]));
     };
-    let file = VocabFile::open(&first.path)?;
+    let file = VocabFile::open(&first.path, Bos::Auto)?;
     let base = journal.scores(base);
     let compared = setup.candidates.iter().enumerate().filter(|(_, one)| !one.is_base);
     let details = compared.map(|(i, _)| (i, eval::details(setup.chunks, &journal.scores(i), &base, &file.vocab())));
@@ -152,7 +152,7 @@ fn chunks(
     n_max: Option<usize>,
 ) -> Result<Vec<Chunk>, Failure> {
     let Some(first) = candidates.first() else { return Ok(Vec::new()) };
-    let file = VocabFile::open(&first.path)?;
+    let file = VocabFile::open(&first.path, Bos::Auto)?;
     let template = if corpus.is_conversations() { file.chat_template() } else { None };
     let prompts = Prompts::new(file.vocab(), template.as_deref()).map_err(|failure| failure.at(&first.path))?;
     corpus::chunks(corpus, Purpose::Score, &prompts, &file.vocab(), n_ctx, n_max)

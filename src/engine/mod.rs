@@ -5,6 +5,7 @@
 mod backend;
 mod context;
 mod gguf_preflight;
+mod grammar;
 mod kv_snapshot;
 mod memory_plan;
 mod model;
@@ -21,11 +22,14 @@ mod vocab_preflight;
 
 pub(crate) use backend::gpus;
 pub(crate) use context::Context;
+pub(crate) use grammar::Grammar;
 pub(crate) use llama_cpp_2::token::LlamaToken as Token;
 pub(crate) use model::{Model, VocabFile};
 pub(crate) use model_dims::ModelDims;
 pub(crate) use sampler::Sampler;
 pub(crate) use sampling::{SAMPLING_VERSION, Sampling, random_seed};
 pub(crate) use scoring::{ScoringContext, Sequence, scored_together};
-pub(crate) use settings::{CacheType, EngineSettings, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Numa, Repack};
-pub(crate) use vocab::{Spaces, Vocab};
+pub(crate) use settings::{
+    CacheType, EngineSettings, FlashAttn, N_BATCH, N_CTX_MIN, N_SLOTS_MAX, N_UBATCH, Numa, Repack,
+};
+pub(crate) use vocab::{Bos, Spaces, Vocab};

@@ -3,6 +3,7 @@
 //! except that it applies min-p before top-k). The last sampler draws the token. The parameters are in `sampling.rs`.
 
 use super::Token;
+use super::grammar::Grammar;
 use super::penalties::Penalties;
 use super::sampling::Sampling;
 use llama_cpp_2::sampling::LlamaSampler;
@@ -17,6 +18,8 @@ pub(crate) struct Sampler {
     chain: Option<LlamaSampler>,
     /// True without top-k.
     keeps_all: bool,
+    /// The grammar that the answer follows.
+    grammar: Option<Grammar>,
 }
 
 impl Sampler {
@@ -36,12 +39,18 @@ impl Sampler {
             LlamaSampler::chain(chain, true)
         };
         let chain = (!sampling.is_greedy()).then(chain);
-        Self { penalties: Penalties::new(sampling, prompt), chain, keeps_all: sampling.top_k == 0 }
+        Self { penalties: Penalties::new(sampling, prompt), chain, keeps_all: sampling.top_k == 0, grammar: None }
     }
 
     /// Adds these values to the logits of their tokens, before the penalties.
     pub(crate) fn with_bias(mut self, bias: Vec<(Token, f32)>) -> Self {
         self.penalties.set_bias(bias);
+        self
+    }
+
+    /// Lets the answer follow `grammar`.
+    pub(crate) fn with_grammar(mut self, grammar: Option<Grammar>) -> Self {
+        self.grammar = grammar;
         self
     }
 
@@ -51,31 +60,70 @@ impl Sampler {
             return None;
         }
         let changed = self.penalties.apply(logits);
-        let token = match &mut self.chain {
+        let mut token = match &mut self.chain {
             None => most_likely(logits, &changed),
             Some(chain) => {
-                let data = |(id, logit): (i32, &f32)| LlamaTokenData::new(Token::new(id), *logit, 0.0);
-                let mut all = LlamaTokenDataArray::from_iter((0..).zip(logits).map(data), false);
-                for (id, logit) in &changed {
-                    all.data[*id].set_logit(*logit);
-                }
+                let mut all = token_data(logits, &changed);
                 chain.apply(&mut all);
                 all.selected_token()
             }
         }?;
+        if let Some(grammar) = &mut self.grammar {
+            // The choice without the grammar is mostly allowed; only otherwise all tokens are tested.
+            if !grammar.allows(token) {
+                token = allowed(grammar, self.chain.as_mut(), logits, &changed);
+            }
+            if !grammar.accept(token) {
+                token = grammar.end();
+            }
+        }
         self.penalties.accept(token);
         Some(token)
     }
 
-    /// Returns the approximate time of one choice in microseconds, for a vocabulary of 32,000. Without top-k, much of
-    /// the vocabulary is sorted.
-    pub(crate) fn cost(&self) -> u32 {
-        match (&self.chain, self.keeps_all) {
-            (None, _) => 20,
-            (Some(_), false) => 60,
-            (Some(_), true) => 300,
-        }
+    /// Returns the approximate time of one choice among `n_vocab` tokens, in microseconds. Without top-k, much of the
+    /// vocabulary is sorted.
+    pub(crate) fn cost(&self, n_vocab: usize) -> u32 {
+        let thousands = u32::try_from(n_vocab / 1000).unwrap_or(u32::MAX);
+        let grammar = if self.grammar.is_some() { 10.0 } else { 0.0 };
+        let per_thousand = grammar
+            + match (&self.chain, self.keeps_all) {
+                (None, _) => 0.6,
+                (Some(_), false) => 2.0,
+                (Some(_), true) => 10.0,
+            };
+        (f64::from(thousands) * per_thousand) as u32
     }
+}
+
+/// Returns the logits as llama.cpp takes them. `changed` replaces some of them.
+fn token_data(logits: &[f32], changed: &[(usize, f32)]) -> LlamaTokenDataArray {
+    let data = |(id, logit): (i32, &f32)| LlamaTokenData::new(Token::new(id), *logit, 0.0);
+    let mut all = LlamaTokenDataArray::from_iter((0..).zip(logits).map(data), false);
+    for (id, logit) in changed {
+        all.data[*id].set_logit(*logit);
+    }
+    all
+}
+
+/// Chooses among the tokens that `grammar` allows; ends the answer if there are none.
+fn allowed(grammar: &mut Grammar, chain: Option<&mut LlamaSampler>, logits: &[f32], changed: &[(usize, f32)]) -> Token {
+    let mut all = token_data(logits, changed);
+    grammar.mask(&mut all);
+    if !all.data.iter().any(|data| data.logit() > f32::NEG_INFINITY) {
+        return grammar.end();
+    }
+    let chosen = match chain {
+        Some(chain) => {
+            chain.apply(&mut all);
+            all.selected_token()
+        }
+        None => {
+            let logits: Vec<f32> = all.data.iter().map(LlamaTokenData::logit).collect();
+            most_likely(&logits, &[])
+        }
+    };
+    chosen.unwrap_or(grammar.end())
 }
 
 /// Returns the token with the largest logit; if several are equal, the first. `changed` replaces some logits.

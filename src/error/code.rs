@@ -74,6 +74,8 @@ codes! {
     Format = "FORMAT";
     /// GPU offload in a build or on a machine without a GPU.
     Gpu = "GPU";
+    /// A grammar or a JSON schema that cannot be used.
+    Grammar = "GRAMMAR";
     /// The Hub or a proxy sent something that is not a valid response.
     HubAnswer = "HUB_ANSWER";
     /// The Hub refused the token, or asks for one.

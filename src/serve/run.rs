@@ -8,7 +8,7 @@ use super::prepare::RequestDefaults;
 use super::prompt_thread::{PromptTools, run_tasks};
 use super::server::{ModelFacts, Server};
 use super::stats::Stats;
-use crate::decode::{Decoder, Drafts, Mode};
+use crate::decode::{Decoder, Mode};
 use crate::engine::Model;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -35,7 +35,7 @@ pub(crate) fn serve(
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
     // A request to stop lets running answers finish, so it must not stop a computation.
-    let decoder = Decoder::new(model, Mode::Interactive, Drafts::Lookup, &Interrupt::unused())?;
+    let decoder = Decoder::new(model, Mode::Interactive, config.drafts, &Interrupt::unused())?;
     let facts = facts(model, &config, &decoder)?;
     let tools = PromptTools {
         prompts,
@@ -43,6 +43,8 @@ pub(crate) fn serve(
         n_ctx: facts.n_ctx,
         largest: facts.n_ctx >= facts.n_ctx_train as usize,
     };
+    // Other sequences keep the tokens of finished requests.
+    let n_places = decoder.n_slots() + model.kv_plan().n_ahead as usize;
     let stats = Arc::new(Stats::default());
     let (tasks, task_receiver) = channel();
     let (jobs, job_receiver) = channel();
@@ -72,7 +74,7 @@ pub(crate) fn serve(
             serve_http(&server, listeners, interrupt, engine_failed)
         };
         let http = start("http").spawn_scoped(scope, http).map_err(no_thread)?;
-        let ended = ready().and_then(|()| EngineLoop::new(decoder, job_receiver, &stats).run());
+        let ended = ready().and_then(|()| EngineLoop::new(decoder, n_places, job_receiver, &stats).run());
         engine_failed.store(ended.is_err(), Ordering::SeqCst);
         let served = http.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         ended.and(served).map(|()| Exit::Done)
@@ -94,6 +96,7 @@ fn facts(model: &Model, config: &ServeConfig, decoder: &Decoder<'_>) -> Result<M
         n_slots: decoder.n_slots(),
         n_vocab: model.vocab().len(),
         n_params: model.n_params(),
+        file: std::fs::canonicalize(model.path()).unwrap_or_else(|_| model.path().to_owned()).display().to_string(),
         bytes: about.len(),
         digest: fingerprint["sha256_of_samples"].as_str().unwrap_or_default().to_owned(),
         file_type: gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("unknown", Ftype::name),

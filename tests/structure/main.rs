@@ -27,7 +27,7 @@ const FLOORS: &[&[&str]] = &[
     &["chat", "batch", "bench", "serve", "eval", "imatrix"],
     &["api"],
     &["decode", "model", "corpus"],
-    &["prompt"],
+    &["prompt", "grammar"],
     &["engine"],
     &["watch"],
     &["defect", "atomic_file", "stdout"],

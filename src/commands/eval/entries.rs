@@ -11,7 +11,8 @@ use crate::interrupt::Interrupt;
 use crate::model;
 
 /// Tokens of the speed tests.
-const SPEED_TESTS: [Test; 2] = [Test { n_prompt: 256, n_gen: 0 }, Test { n_prompt: 0, n_gen: 32 }];
+const SPEED_TESTS: [Test; 2] =
+    [Test { n_prompt: 256, n_gen: 0, n_parallel: 1 }, Test { n_prompt: 0, n_gen: 32, n_parallel: 1 }];
 const _: () = assert!(SPEED_TESTS[0].n_prompt <= N_CTX_MIN);
 
 /// Makes the entries, without speeds.
