@@ -3,7 +3,7 @@
 
 use super::load_model;
 use crate::atomic_file::{self, Mode};
-use crate::corpus::{self, Corpus, Shipped};
+use crate::corpus::{self, Corpus, Purpose, Shipped};
 use crate::engine::{EngineSettings, Model, N_CTX_MIN, Repack};
 use crate::error::Failure;
 use crate::imatrix::{self, Collection, Unfinished};
@@ -33,8 +33,9 @@ pub(super) struct Job<'a> {
 /// Computes the sums of a job, or finishes a run of it that was stopped.
 pub(super) fn compute(job: &Job<'_>, interrupt: &Interrupt) -> Result<ImatrixSums, Failure> {
     let Job { model, corpus, n_ctx, n_max, process_output } = *job;
-    let prompts = Prompts::new(model.vocab(), None)?;
-    let chunks = corpus::chunks(corpus, &prompts, &model.vocab(), n_ctx, n_max)?;
+    let template = if corpus.is_conversations() { model.chat_template() } else { None };
+    let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
+    let chunks = corpus::chunks(corpus, Purpose::Calibrate, &prompts, &model.vocab(), n_ctx, n_max)?;
     let identity = serde_json::json!({
         "version": 1, "model": fingerprint(model.path())?, "text": corpus.sha256(), "n_ctx": n_ctx,
         "n_chunks": chunks.len(), "process_output": process_output, "type_k": model.settings().type_k.name(),

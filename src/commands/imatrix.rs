@@ -30,7 +30,8 @@ pub(crate) struct Args {
     /// A .gguf file, a checkpoint folder or the name of a model; without it, the files of --in-file are merged
     #[arg(env = "TULU_QUANT_MODEL")]
     model: Option<OsString>,
-    /// Compute on this text (UTF-8; - reads stdin) [default: a calibration text that the program carries]
+    /// Compute on this text: plain text in UTF-8 (- reads stdin), or conversations ({"messages": …} lines in a .jsonl file)
+    /// [default: a calibration text that the program carries]
     #[arg(short, long, value_name = "TEXT", env = "TULU_QUANT_FILE")]
     file: Option<PathBuf>,
     /// Write the importance matrix to this file

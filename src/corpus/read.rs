@@ -1,7 +1,9 @@
 //! Reads a text for evaluation or calibration.
 
+use super::conversations;
 use super::shipped::Shipped;
 use crate::error::{Code, Failure};
+use crate::prompt::Message;
 use sha2::{Digest as _, Sha256};
 use std::io::Read as _;
 use std::path::Path;
@@ -47,6 +49,16 @@ impl Corpus {
             return Err(Failure::input(Code::Empty, "the text is empty", "give a file with text").at(path));
         }
         Ok(Self { name: path.to_string_lossy().into_owned(), text: without_newline(text) })
+    }
+
+    /// Returns the conversations of the text; `None` for a plain text.
+    pub(crate) fn conversations(&self) -> Result<Option<Vec<Vec<Message>>>, Failure> {
+        self.is_conversations().then(|| conversations::parse(&self.text, &self.name)).transpose()
+    }
+
+    /// Returns whether the text is conversations: the name of the file decides.
+    pub(crate) fn is_conversations(&self) -> bool {
+        conversations::is_conversations(&self.name)
     }
 
     /// Returns the SHA-256 of the text in hexadecimal.

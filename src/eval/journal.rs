@@ -7,8 +7,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a score: three f32 and a flag.
-const SCORE: usize = 13;
+/// Bytes of a score: four f32 and a flag.
+const SCORE: usize = 17;
 /// Bytes of a record's head: subject, group and number of scores.
 const HEAD: usize = 12;
 /// Bytes of a record's checksum.
@@ -87,7 +87,7 @@ fn encode(subject: usize, group: usize, scores: &[TokenScore], out: &mut Vec<u8>
         out.extend(u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes());
     }
     for score in scores {
-        out.extend([score.nll, score.kl, score.p_diff].iter().flat_map(|x| x.to_le_bytes()));
+        out.extend([score.nll, score.kl, score.kl_bound, score.p_diff].iter().flat_map(|x| x.to_le_bytes()));
         out.push(score.same_top.into());
     }
     let sum = crc32fast::hash(&out[begin..]);
@@ -118,8 +118,9 @@ fn take_record(bytes: &[u8]) -> Option<(usize, usize, Vec<TokenScore>, &[u8])> {
     let score = |b: &[u8]| TokenScore {
         nll: float(&b[..4]),
         kl: float(&b[4..8]),
-        p_diff: float(&b[8..12]),
-        same_top: b[12] != 0,
+        kl_bound: float(&b[8..12]),
+        p_diff: float(&b[12..16]),
+        same_top: b[16] != 0,
     };
     Some((subject, group, body[HEAD..].chunks_exact(SCORE).map(score).collect(), &bytes[end + SUM..]))
 }
@@ -133,7 +134,8 @@ mod tests {
     fn a_torn_or_damaged_record_is_dropped_and_another_identity_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/scores");
-        let scores = |n: u16| vec![TokenScore { nll: n.into(), kl: 0.5, p_diff: -0.25, same_top: true }; 3];
+        let scores =
+            |n: u16| vec![TokenScore { nll: n.into(), kl: 0.5, kl_bound: 0.125, p_diff: -0.25, same_top: true }; 3];
         let mut journal = Journal::open(&path, "one", 2).unwrap();
         journal.add(vec![(0, scores(1)), (1, scores(2))]).unwrap();
         journal.add(vec![(0, scores(3))]).unwrap();
@@ -142,7 +144,7 @@ mod tests {
         for len in 4..=whole.len() {
             std::fs::write(&path, &whole[..len]).unwrap();
             let journal = Journal::open(&path, "one", 2).unwrap();
-            let record = 12 + 3 * 13 + 4;
+            let record = 12 + 3 * 17 + 4;
             let kept = (len - 4) / record;
             assert_eq!(journal.finished(0) + journal.finished(1), kept, "{len}");
             if kept == 3 {

@@ -1,6 +1,7 @@
 //! The results as a table for a terminal, as Markdown and as JSON.
 
 use super::statistics::{Divergence, Estimate, PERCENTILES, Perplexity};
+use crate::corpus::{Chunk, Corpus};
 use crate::sanitize::one_line;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
@@ -71,6 +72,24 @@ impl Entry {
 }
 
 impl Report {
+    /// Makes the report of `entries` on the chunks of a text.
+    pub(crate) fn new(corpus: &Corpus, n_ctx: usize, chunks: &[Chunk], entries: Vec<Entry>) -> Self {
+        Self {
+            text: corpus.name.clone(),
+            text_sha256: corpus.sha256(),
+            n_ctx,
+            n_chunks: chunks.len(),
+            n_scored: chunks.iter().map(|chunk| chunk.scored.len()).sum(),
+            entries,
+        }
+    }
+
+    /// Returns the largest bound on the error of a mean divergence; `None` when all are exact.
+    pub(crate) fn bound(&self) -> Option<f64> {
+        let bounds = self.entries.iter().filter_map(|entry| entry.divergence.as_ref()).map(|d| d.kl_bound);
+        bounds.max_by(f64::total_cmp).filter(|bound| *bound > 0.0)
+    }
+
     /// Returns one line that says what was computed.
     pub(crate) fn summary(&self) -> String {
         format!(
@@ -83,7 +102,7 @@ impl Report {
     }
 
     /// Returns heading and rows of the table. Columns that no entry has are left out.
-    fn rows(&self) -> (Vec<Align>, Vec<Vec<String>>) {
+    pub(super) fn rows(&self) -> (Vec<Align>, Vec<Vec<String>>) {
         let compared = self.entries.iter().any(|entry| entry.divergence.is_some());
         let timed = self.entries.iter().any(|entry| entry.speed.is_some());
         let mut heading = vec!["file", "size", "bits/weight", "PPL"];
@@ -179,7 +198,8 @@ fn entry_json(entry: &Entry) -> Value {
         out["speed"] = json!({"prompt": speed.prompt, "generation": speed.generation});
     }
     if let Some(d) = &entry.divergence {
-        let mut kl = json!({"mean": d.kl.value, "error": d.kl.error, "median": d.kl_median, "max": d.kl_max});
+        let mut kl = json!({"mean": d.kl.value, "error": d.kl.error, "median": d.kl_median, "max": d.kl_max,
+                            "bound": d.kl_bound});
         for (fraction, value) in PERCENTILES.iter().zip(d.kl_percentiles) {
             kl[format!("p{}", 100.0 * fraction)] = json!(value);
         }

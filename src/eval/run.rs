@@ -1,6 +1,8 @@
-//! Computes the scores of several models on the same chunks in one pass: the base and all subjects compute a group of
-//! chunks, then the logits of every scored token are compared. Nothing larger than one group is in memory.
+//! Computes the scores of several models on the same chunks in one pass: all subjects, and the base unless its
+//! distributions are in a file, compute a group of chunks, then the distributions of every scored token are compared.
+//! Nothing larger than one group is in memory.
 
+use super::base_file::{BaseFile, Block, Encoding, OutputMatrix, RowFacts, compare as compare_stored};
 use super::journal::Journal;
 use super::token_score::{Distribution, TokenScore};
 use crate::corpus::Chunk;
@@ -27,6 +29,16 @@ pub(crate) struct Subject<'m> {
     pub(crate) n_tokens: usize,
 }
 
+/// Where the base's distributions come from.
+pub(crate) enum Base<'a, 'm> {
+    /// There is no base.
+    None,
+    /// They are computed.
+    Live(&'a mut Subject<'m>),
+    /// They are in a file.
+    Stored { file: &'a mut BaseFile, matrix: &'a OutputMatrix, encoding: Encoding },
+}
+
 /// What a pass needs.
 pub(crate) struct Pass<'a> {
     /// The text.
@@ -45,29 +57,67 @@ pub(crate) struct Pass<'a> {
 /// `INTERRUPTED`; the journal keeps finished groups. `NAN` when a model computes NaN.
 pub(crate) fn pass<'m>(
     pass: &Pass<'_>,
-    mut base: Option<&mut Subject<'m>>,
+    base: &mut Base<'_, 'm>,
     subjects: &mut [Subject<'m>],
     journal: &mut Journal,
 ) -> Result<(), Failure> {
-    let together = scored_together(pass.n_ctx);
+    let together = group_len(pass.n_ctx);
     let groups: Vec<&[Chunk]> = pass.chunks.chunks(together).collect();
-    let all = base.iter().map(|base| base.index).chain(subjects.iter().map(|subject| subject.index));
-    let done = all.map(|index| journal.finished(index)).min().unwrap_or(0);
+    let live = if let Base::Live(base) = base { Some(base.index) } else { None };
+    let done = live
+        .into_iter()
+        .chain(subjects.iter().map(|subject| subject.index))
+        .map(|index| journal.finished(index))
+        .min()
+        .unwrap_or(0);
     let bar = Bar::items("evaluating", "chunks", pass.chunks.len() as u64);
     bar.begin_at((done * together).min(pass.chunks.len()) as u64);
     for (group, chunks) in groups.iter().enumerate().skip(done) {
         let first = group * together;
-        let models = base.iter_mut().map(|base| &mut **base).chain(subjects.iter_mut());
-        for subject in models {
+        let mut blocks = Vec::new();
+        match base {
+            Base::None => {}
+            Base::Live(base) => compute(base, chunks, pass.interrupt)?,
+            Base::Stored { file, matrix, encoding } => {
+                for chunk in first..first + chunks.len() {
+                    let block = Block::decode(&file.read(chunk)?, matrix, *encoding, pass.n_threads);
+                    blocks.push(block.ok_or_else(|| file.damaged(chunk))?);
+                }
+            }
+        }
+        for subject in subjects.iter_mut() {
             compute(subject, chunks, pass.interrupt)?;
         }
-        let scores = compare(pass, chunks, first, base.as_deref(), subjects)?;
+        let live = if let Base::Live(base) = base { Some(&**base) } else { None };
+        let scores = compare(pass, chunks, first, live, &blocks, subjects)?;
         let missing = scores.into_iter().filter(|(index, _)| journal.finished(*index) == group);
         let missing: Vec<_> = missing.collect();
         journal.add(missing)?;
         bar.set((first + chunks.len()) as u64);
     }
     Ok(())
+}
+
+/// Returns the number of chunks that are computed together.
+pub(crate) fn group_len(n_ctx: usize) -> usize {
+    scored_together(n_ctx)
+}
+
+/// Returns the scores of the base on a group, from its file.
+pub(crate) fn stored_scores(
+    file: &mut BaseFile,
+    group: usize,
+    n_ctx: usize,
+    chunks: &[Chunk],
+) -> Result<Vec<TokenScore>, Failure> {
+    let first = group * group_len(n_ctx);
+    let mut scores = Vec::new();
+    for (chunk, known) in chunks.iter().enumerate().skip(first).take(group_len(n_ctx)) {
+        let facts = Block::decode_facts(&file.read(chunk)?).filter(|facts| facts.len() == known.scored.len());
+        let facts = facts.ok_or_else(|| file.damaged(chunk))?;
+        scores.extend(facts.iter().map(|facts| TokenScore { nll: facts.nll, ..TokenScore::default() }));
+    }
+    Ok(scores)
 }
 
 /// Computes a group of chunks with one model.
@@ -90,8 +140,15 @@ struct Row<'a> {
     token: usize,
     /// Index of the chunk, for errors.
     chunk: usize,
-    base: Option<&'a [f32]>,
+    base: RowBase<'a>,
     subjects: Vec<&'a [f32]>,
+}
+
+/// The base's distribution of one token.
+enum RowBase<'a> {
+    None,
+    Live(&'a [f32]),
+    Stored(&'a [f32], &'a RowFacts),
 }
 
 /// Compares the logits of all scored tokens of a group. Returns the scores of each model with its index.
@@ -100,15 +157,21 @@ fn compare(
     chunks: &[Chunk],
     first: usize,
     base: Option<&Subject<'_>>,
+    blocks: &[Block],
     subjects: &[Subject<'_>],
 ) -> Result<Vec<(usize, Vec<TokenScore>)>, Failure> {
     let mut rows = Vec::new();
     for (seq, chunk) in chunks.iter().enumerate() {
-        for at in &chunk.scored {
+        for (i, at) in chunk.scored.iter().enumerate() {
+            let stored = blocks.get(seq).and_then(|block| block.row(i));
             rows.push(Row {
                 token: usize::try_from(chunk.tokens[*at].0).unwrap_or(usize::MAX),
                 chunk: first + seq,
-                base: base.map(|base| base.context.logits(seq, at - 1)).transpose()?,
+                base: match (base, stored) {
+                    (Some(base), _) => RowBase::Live(base.context.logits(seq, at - 1)?),
+                    (None, Some((logits, facts))) => RowBase::Stored(logits, facts),
+                    (None, None) => RowBase::None,
+                },
                 subjects: subjects
                     .iter()
                     .map(|subject| subject.context.logits(seq, at - 1))
@@ -140,18 +203,25 @@ fn score(rows: &[Row<'_>]) -> Scored {
     for row in rows {
         let own = |logits: &Distribution<'_>| TokenScore { nll: logits.nll(row.token) as f32, ..TokenScore::default() };
         let mut scores = Vec::with_capacity(row.subjects.len() + 1);
-        let mut base = None;
-        if let Some(logits) = row.base {
-            let normalised = Distribution::new(logits).ok_or((0, row.chunk))?;
-            normalised.probabilities(&mut probabilities);
-            scores.push(own(&normalised));
-            base = Some(normalised);
+        let base = match row.base {
+            RowBase::None => None,
+            RowBase::Live(logits) | RowBase::Stored(logits, _) => {
+                let normalised = Distribution::new(logits).ok_or((0, row.chunk))?;
+                normalised.probabilities(&mut probabilities);
+                Some(normalised)
+            }
+        };
+        if let (RowBase::Live(_), Some(base)) = (&row.base, &base) {
+            scores.push(own(base));
         }
         for logits in &row.subjects {
-            let normalised = Distribution::new(logits).ok_or((scores.len(), row.chunk))?;
-            scores.push(match &base {
-                Some(base) => normalised.compare(base, &probabilities, row.token),
-                None => own(&normalised),
+            let subject = Distribution::new(logits).ok_or((scores.len(), row.chunk))?;
+            scores.push(match (&row.base, &base) {
+                (RowBase::Stored(_, facts), Some(base)) => {
+                    compare_stored(&subject, base, &probabilities, facts, row.token)
+                }
+                (_, Some(base)) => subject.compare(base, &probabilities, row.token),
+                (_, None) => own(&subject),
             });
         }
         all.push(scores);

@@ -63,6 +63,8 @@ pub(crate) struct Divergence {
     pub(crate) kl_percentiles: [f64; 4],
     /// … largest value.
     pub(crate) kl_max: f64,
+    /// … bound on the error of the mean; 0 unless the base was stored inexactly.
+    pub(crate) kl_bound: f64,
     /// Share of tokens for which both have the same most likely token.
     pub(crate) same_top: Estimate,
     /// Probability of the token minus that in the base: mean.
@@ -89,6 +91,7 @@ impl Divergence {
             kl_median: percentile(&sorted, 0.5),
             kl_percentiles: PERCENTILES.map(|fraction| percentile(&sorted, fraction)),
             kl_max: sorted.last().copied().unwrap_or(0.0).into(),
+            kl_bound: mean(scores.iter().map(|score| f64::from(score.kl_bound))).value,
             same_top: Estimate { value: same, error: (same * (1.0 - same) / (n - 1.0).max(1.0)).sqrt() },
             p_diff: mean(scores.iter().map(|score| f64::from(score.p_diff))),
             p_diff_rms: Estimate { value: rms, error: if rms > 0.0 { 0.5 / rms * squares.error } else { 0.0 } },

@@ -13,6 +13,8 @@ pub(crate) struct TokenScore {
     pub(crate) nll: f32,
     /// Kullback-Leibler divergence of the distribution from the base's, in nats: Σ p(base) · ln(p(base) / p).
     pub(crate) kl: f32,
+    /// Bound on the error of `kl`: 0 unless the base's distribution was stored inexactly.
+    pub(crate) kl_bound: f32,
     /// Probability of the token minus its probability in the base.
     pub(crate) p_diff: f32,
     /// Whether both have the same most likely token.
@@ -48,6 +50,23 @@ impl<'a> Distribution<'a> {
         self.logits.get(token).map_or(f64::NAN, |logit| self.log_sum - f64::from(*logit))
     }
 
+    /// Returns the most likely token; the first of equals.
+    pub(crate) fn top(&self) -> usize {
+        self.top
+    }
+
+    /// Returns the logarithms of the probabilities of all tokens.
+    pub(crate) fn log_probabilities(&self) -> Vec<f32> {
+        self.logits.iter().map(|logit| (f64::from(*logit) - self.log_sum) as f32).collect()
+    }
+
+    /// Returns Σ p · (ln p − ln q)², where q is this distribution and p the base's.
+    pub(crate) fn squared_ratio(&self, base: &Distribution<'_>, p: &[f32]) -> f64 {
+        let shift = (base.log_sum - self.log_sum) as f32;
+        let ratios = base.logits.iter().zip(self.logits).map(|(base, own)| base - own - shift);
+        p.iter().zip(ratios).map(|(p, ratio)| f64::from(p * ratio * ratio)).sum()
+    }
+
     /// Writes the probabilities of all tokens to `out`.
     pub(crate) fn probabilities(&self, out: &mut Vec<f32>) {
         let log_sum = self.log_sum as f32;
@@ -65,6 +84,7 @@ impl<'a> Distribution<'a> {
         TokenScore {
             nll: nll as f32,
             kl: kl as f32,
+            kl_bound: 0.0,
             p_diff: ((-nll).exp() - (-base_nll).exp()) as f32,
             same_top: self.top == base.top,
         }

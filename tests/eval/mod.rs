@@ -1,5 +1,6 @@
 //! `eval` and `imatrix` on the demonstration model.
 
+mod base_file;
 mod imatrix;
 mod oracle;
 mod table;

@@ -1,0 +1,125 @@
+//! The page.
+
+use super::details::Details;
+use super::plot::{Axes, Series, lines, scatter};
+use super::text::escape;
+use crate::eval::report::{Entry, Report};
+use crate::table;
+use std::fmt::Write as _;
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--ink:#1a1a1a;--soft:#5c5c5c;--paper:#fff;--rule:#d5d5d5;--mark:#0b5cad}\
+@media(prefers-color-scheme:dark){:root{--ink:#e8e8e8;--soft:#a8a8a8;--paper:#161616;--rule:#3c3c3c;--mark:#7ab8f5}}\
+body{margin:0 auto;max-width:60rem;padding:1rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}\
+h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.4rem 0;color:var(--soft)}\
+.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.875rem}\
+th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}\
+th:first-child,td:first-child{text-align:left}td.text{text-align:left;white-space:normal;min-width:14rem;\
+overflow-wrap:anywhere}mark{background:none;color:inherit;font-weight:700;text-decoration:underline}\
+svg{width:100%;height:auto;display:block;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}svg .tick{fill:var(--soft)}\
+svg .strong{font-weight:700}svg .axis{fill:none;stroke:var(--ink)}svg .grid{stroke:var(--rule)}\
+svg .front,svg .series{fill:none;stroke:var(--mark);stroke-width:1.8}svg .mark{fill:var(--paper);stroke:var(--mark);\
+stroke-width:1.8}svg .filled{fill:var(--mark)}\
+@media(max-width:40rem){svg{font-size:19px}svg .tick{font-size:17px}}";
+
+/// Returns the page. `details` has an element for each entry that was compared with the base.
+pub(crate) fn page(report: &Report, details: &[(usize, Details)]) -> String {
+    let mut out = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width,initial-scale=1\"><title>What quantization costs</title><style>{STYLE}</style>\
+         </head><body><main><h1>What quantization costs</h1><p>{}</p>",
+        escape(&report.summary())
+    );
+    out += &table_of(report);
+    out += "<p>PPL: perplexity, lower is better. KL: divergence of the next token&#39;s distribution from the base&#39;s, in \
+            nats, 0 is equal. Same top: share of tokens with the same most likely token. RMS Δp: root of the mean square of \
+            the difference of the token&#39;s probability.</p>";
+    out += &trade_off(report);
+    out += &by_position(report, details);
+    out += &worst(report, details);
+    out + "</main></body></html>\n"
+}
+
+fn table_of(report: &Report) -> String {
+    let (_, rows) = report.rows();
+    let mut out = "<h2>Results</h2><div class=\"wide\"><table>".to_owned();
+    for (i, row) in rows.iter().enumerate() {
+        let cell = if i == 0 { "th" } else { "td" };
+        let cells: Vec<String> = row.iter().map(|text| format!("<{cell}>{}</{cell}>", escape(text))).collect();
+        let _ = write!(out, "<tr>{}</tr>", cells.concat());
+    }
+    out + "</table></div>"
+}
+
+/// Size and mean divergence of the entries that were compared.
+fn compared(report: &Report) -> Vec<(&Entry, (f64, f64))> {
+    let point = |entry: &'_ Entry| Some((entry.bytes as f64, entry.divergence.as_ref()?.kl.value));
+    report.entries.iter().filter_map(|entry| Some((entry, point(entry)?))).collect()
+}
+
+/// Draws size against divergence. The Pareto front has the files for which no other is smaller and nearer to the base.
+fn trade_off(report: &Report) -> String {
+    let all = compared(report);
+    if all.is_empty() {
+        return String::new();
+    }
+    let better = |(bytes, kl): (f64, f64), than: (f64, f64)| bytes <= than.0 && kl <= than.1 && (bytes, kl) != than;
+    let mut front: Vec<(f64, f64)> = all
+        .iter()
+        .map(|(_, point)| *point)
+        .filter(|point| !all.iter().any(|(_, other)| better(*other, *point)))
+        .collect();
+    front.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let series: Vec<Series> =
+        all.iter().map(|(entry, point)| Series { name: entry.name(), points: vec![*point] }).collect();
+    let axes =
+        Axes { x: "size of the file", y: "mean KL divergence", format_x: |bytes| table::bytes(bytes.max(0.0) as u64) };
+    format!(
+        "<h2>Size and mean KL divergence</h2>{}<p>Lower and further left is better. Filled marks and the line: the Pareto \
+         front, files for which no other one is smaller and nearer to the base.</p>",
+        scatter(&series, &front, &axes)
+    )
+}
+
+fn by_position(report: &Report, details: &[(usize, Details)]) -> String {
+    let of = |(index, details): &(usize, Details)| {
+        let name = report.entries.get(*index)?.name();
+        let points = details.positions.iter().map(|(at, kl)| (*at as f64, *kl)).collect();
+        Some(Series { name, points })
+    };
+    let series: Vec<Series> = details.iter().filter_map(of).filter(|series| series.points.len() > 1).collect();
+    if series.is_empty() {
+        return String::new();
+    }
+    let axes = Axes { x: "position in the chunk", y: "mean KL divergence", format_x: |at| format!("{at:.0}") };
+    format!("<h2>Mean KL divergence by position</h2>{}", lines(&series, &axes))
+}
+
+fn worst(report: &Report, details: &[(usize, Details)]) -> String {
+    let mut out = String::new();
+    for (index, details) in details {
+        let Some(entry) = report.entries.get(*index) else { continue };
+        let _ = write!(
+            out,
+            "<h2>Largest divergence: {}</h2><div class=\"wide\"><table><tr><th>text, and the token</th><th>KL</th>\
+             <th>p, base</th><th>p</th></tr>",
+            escape(&entry.name())
+        );
+        for token in &details.worst {
+            let _ = write!(
+                out,
+                "<tr><td class=\"text\">{}<mark>{}</mark></td><td>{:.3}</td><td>{:.4}</td><td>{:.4}</td></tr>",
+                escape(&token.before),
+                escape(&token.token),
+                token.kl,
+                token.p_base,
+                token.p
+            );
+        }
+        out += "</table></div>";
+    }
+    if out.is_empty() {
+        return out;
+    }
+    out + "<p>KL is the divergence of the whole distribution before the underlined token, p the probability of that token.</p>"
+}
