@@ -22,7 +22,7 @@ mod vocab_preflight;
 
 pub(crate) use backend::gpus;
 pub(crate) use context::Context;
-pub(crate) use grammar::Grammar;
+pub(crate) use grammar::{Grammar, GrammarTokens};
 pub(crate) use llama_cpp_2::token::LlamaToken as Token;
 pub(crate) use model::{Model, VocabFile};
 pub(crate) use model_dims::ModelDims;

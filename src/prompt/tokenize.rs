@@ -1,9 +1,10 @@
 //! Tokenizes with llama.cpp's tokenizer. `render.rs` decides which text is a special token; message text never is.
 
 use super::template::SpecialTokensMap;
-use crate::engine::{Grammar, Spaces, Token, Vocab};
+use crate::engine::{Grammar, GrammarTokens, Spaces, Token, Vocab};
 use crate::error::{Code, Failure};
 use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
 
 /// Notice when a prompt that was rendered elsewhere has BOS already.
 pub(super) const DOUBLE_BOS: &str = "a prompt begins with BOS already and gets another one, as in Transformers and vLLM; \
@@ -40,6 +41,8 @@ pub(crate) struct Tokenizer<'m> {
     /// User-defined tokens: a text that begins with one gets no space. Filled only if the vocabulary has its own rule
     /// for spaces.
     user_defined: Vec<String>,
+    /// For grammars; found when the first one is compiled.
+    grammar_tokens: OnceLock<Arc<GrammarTokens>>,
 }
 
 impl<'m> Tokenizer<'m> {
@@ -57,7 +60,7 @@ impl<'m> Tokenizer<'m> {
         let longest = vocab.longest().max(names).max(1);
         let user_defined = vocab.spaces().map(|_| vocab.user_defined()).unwrap_or_default();
         let special_ids = special.iter().map(|token| token.id).collect();
-        Self { vocab, special, special_ids, longest, user_defined }
+        Self { vocab, special, special_ids, longest, user_defined, grammar_tokens: OnceLock::new() }
     }
 
     /// Returns a lower bound on the number of tokens of a text with `bytes` bytes.
@@ -140,7 +143,8 @@ impl<'m> Tokenizer<'m> {
 
     /// Compiles a grammar for the vocabulary.
     pub(crate) fn grammar(&self, text: &str) -> Result<Grammar, Failure> {
-        Grammar::new(&self.vocab, text)
+        let tokens = self.grammar_tokens.get_or_init(|| Arc::new(GrammarTokens::new(&self.vocab)));
+        Grammar::new(&self.vocab, tokens.clone(), text)
     }
 
     /// Returns whether `ids` begin with two BOS.
