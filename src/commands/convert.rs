@@ -6,7 +6,6 @@ mod plan_report;
 
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::model::bundled;
 use crate::model::card;
 use crate::model::hub::Hub;
 use crate::model::if_exists;
@@ -164,8 +163,8 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure>
     let named = if found.is_none() { Some(model_ref::parse(args.source.as_os_str())?) } else { None };
     let (repo, ftype) = match named {
         Some(ModelRef::Hub(repo, ftype)) => (repo, ftype),
-        Some(ModelRef::Demo(None)) => return Ok(Checkpoint::open(&bundled::folder()?)?.into()),
-        Some(ModelRef::Demo(Some(ftype)) | ModelRef::Folder(_, Some(ftype))) => {
+        Some(ModelRef::Bundled(bundle, None)) => return Ok(Checkpoint::open(&bundle.folder()?)?.into()),
+        Some(ModelRef::Bundled(_, Some(ftype)) | ModelRef::Folder(_, Some(ftype))) => {
             return Err(type_after_name(args, ftype));
         }
         _ => {

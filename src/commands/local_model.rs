@@ -2,10 +2,10 @@
 //! Nothing is downloaded or converted here.
 
 use crate::error::{Code, Failure};
+use crate::model::app_dirs;
 use crate::model::converted_cache::ConvertedCache;
 use crate::model::hub::HubSettings;
 use crate::model::model_ref::{self, ModelRef};
-use crate::model::{app_dirs, bundled};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -32,11 +32,9 @@ pub(super) fn find(text: &OsStr) -> Result<LocalModel, Failure> {
             let fix = "give the folder, or a .gguf file made from it";
             Err(Failure::input(Code::Usage, "inspect and verify do not accept FOLDER:TYPE", fix).at(path))
         }
-        ModelRef::Demo(None) => Ok(LocalModel::Folder(bundled::folder()?)),
-        ModelRef::Demo(Some(ftype)) => {
-            let file =
-                app_dirs::cache_dir()?.join(format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::bundle_hash()));
-            existing(file, name)
+        ModelRef::Bundled(bundle, None) => Ok(LocalModel::Folder(bundle.folder()?)),
+        ModelRef::Bundled(bundle, Some(ftype)) => {
+            existing(app_dirs::cache_dir()?.join(format!("{}-{ftype}.gguf", bundle.stem())), name)
         }
         ModelRef::Hub(repo, Some(ftype)) => match ConvertedCache::for_repo(&repo)?.current(ftype)? {
             Some((file, _)) => Ok(LocalModel::File(file)),

@@ -2,9 +2,10 @@
 
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::model::bundled::Bundle;
 use crate::model::hub::{Hub, Listing, NeededFiles, RepoId};
 use crate::model::model_ref::{self, ModelRef};
-use crate::model::{bundled, resolve};
+use crate::model::resolve;
 use crate::sanitize::one_line;
 use crate::stderr;
 use crate::table::{self, Align};
@@ -50,9 +51,9 @@ pub(crate) struct Args {
 
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
-    let Some(repo) = repo(&args.model)? else {
-        let folder = bundled::folder()?;
-        return print_result(args, &json!(null), &folder, 0);
+    let repo = match source(&args.model)? {
+        Source::Repo(repo) => repo,
+        Source::Bundled(bundle) => return print_result(args, &json!(null), &bundle.folder()?, 0),
     };
     let interrupt = Interrupt::install()?;
     let hub = Hub::from_env(&interrupt)?;
@@ -79,8 +80,15 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     print_result(args, &json!(repo.id()), &folder, fetched)
 }
 
-/// Returns the repository to download; `None` for the demonstration model, which is part of the program.
-fn repo(model: &str) -> Result<Option<RepoId>, Failure> {
+/// Where a model comes from.
+enum Source {
+    Repo(RepoId),
+    /// It is part of the program.
+    Bundled(Bundle),
+}
+
+/// Returns the repository to download, or the bundled model.
+fn source(model: &str) -> Result<Source, Failure> {
     let typed = || {
         let what = "pull does not accept NAME:TYPE; it downloads the checkpoint as it is";
         Failure::input(
@@ -93,8 +101,8 @@ fn repo(model: &str) -> Result<Option<RepoId>, Failure> {
     match model_ref::parse_remote(model)
         .map_err(|failure| if failure.code == Code::Type { typed() } else { failure })?
     {
-        ModelRef::Hub(repo, None) => Ok(Some(repo)),
-        ModelRef::Demo(None) => Ok(None),
+        ModelRef::Hub(repo, None) => Ok(Source::Repo(repo)),
+        ModelRef::Bundled(bundle, None) => Ok(Source::Bundled(bundle)),
         _ => Err(typed()),
     }
 }

@@ -36,16 +36,6 @@ pub(crate) enum Mode {
     Deterministic,
 }
 
-/// Where the decoder gets guesses of the next tokens from. They make answers faster and do not change them; in
-/// [`Mode::Deterministic`] they are never used, because the last bits of logits can depend on the rows of a pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Drafts {
-    /// No guesses: every pass computes one token of an answer.
-    Off,
-    /// From text that occurred before: in the conversation, and in [`Mode::Throughput`] in finished answers too.
-    Lookup,
-}
-
 /// An event of a request in one step.
 #[derive(Debug)]
 pub(crate) enum Event {

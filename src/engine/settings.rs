@@ -27,6 +27,8 @@ pub(crate) struct EngineSettings {
     /// Upper bound of the tokens that the input needs in the KV cache at the same time. The cache is not larger than
     /// this or one context, whichever is larger. `None`: unknown.
     pub(crate) n_needed: Option<u64>,
+    /// Bytes of memory that are kept free for a second model.
+    pub(crate) reserved: u64,
     /// Threads for prefill and generation; `None`: see `threads.rs`.
     pub(crate) n_threads: Option<u32>,
     /// Layers offloaded to the GPU; the output layer counts as one.
@@ -54,6 +56,7 @@ impl Default for EngineSettings {
             n_ctx: None,
             n_cells: None,
             n_needed: None,
+            reserved: 0,
             n_threads: None,
             n_gpu_layers: 0,
             flash_attn: FlashAttn::Auto,

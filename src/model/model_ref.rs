@@ -1,8 +1,9 @@
 //! Parses a MODEL or SOURCE argument. Nothing is downloaded here.
 
+use super::bundled::Bundle;
 use super::hub::RepoId;
 use super::if_exists;
-use super::{bundled, hub_url, registry};
+use super::{hub_url, registry};
 use crate::error::{Code, Failure};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,8 @@ pub(crate) enum ModelRef {
     Folder(PathBuf, Option<Ftype>),
     /// A repository on the Hub.
     Hub(RepoId, Option<Ftype>),
-    /// The bundled demonstration model.
-    Demo(Option<Ftype>),
+    /// A bundled model.
+    Bundled(Bundle, Option<Ftype>),
 }
 
 /// Parses `model`. An existing file or folder has priority over a name on the Hub.
@@ -61,8 +62,8 @@ pub(crate) fn parse_remote(model: &str) -> Result<ModelRef, Failure> {
     if is_path || name.ends_with(".gguf") {
         return Err(no_such(Path::new(model)));
     }
-    if name == bundled::NAME {
-        return Ok(ModelRef::Demo(ftype));
+    if let Some(bundle) = Bundle::find(name) {
+        return Ok(ModelRef::Bundled(bundle, ftype));
     }
     Ok(ModelRef::Hub(repo_id(name)?, ftype))
 }
@@ -172,7 +173,7 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
-        assert_eq!(named("tulu-tiny:Q8_0").unwrap(), ModelRef::Demo(Some(Ftype::Q8_0)));
+        assert_eq!(named("tulu-tiny:Q8_0").unwrap(), ModelRef::Bundled(Bundle::Demo, Some(Ftype::Q8_0)));
     }
 
     #[test]

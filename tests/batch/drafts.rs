@@ -12,8 +12,13 @@ use std::process::Command;
 
 fn command(job: &Job, flags: &[&str]) -> Command {
     let mut command = tulu_quant();
+    // Guess always, so that no test depends on measured times.
+    if !["--no-draft", "--draft-n", "--measured"].iter().any(|flag| flags.contains(flag)) {
+        command.env("TULU_QUANT_DRAFT_N", "5");
+    }
     command.arg("batch").arg(demo_f32()).arg("-i").arg(job.input()).arg("-o").arg(job.output());
-    command.args(["-t", "1", "-ctk", "f32", "-ctv", "f32", "--json"]).args(flags);
+    command.args(["-t", "1", "-ctk", "f32", "-ctv", "f32", "--json"]);
+    command.args(flags.iter().filter(|flag| **flag != "--measured"));
     command
 }
 
@@ -32,7 +37,11 @@ fn choices(job: &Job) -> Vec<Value> {
 /// Asserts that drafts change no answer; returns the summary with drafts.
 fn assert_same(lines: &[Vec<u8>], flags: &[&str]) -> Value {
     let (with, summary) = answers(lines, flags);
-    let (without, plain) = answers(lines, &[flags, &["--no-draft"]].concat());
+    let plain_flags: Vec<&str> = match flags.iter().position(|flag| *flag == "--draft-n") {
+        Some(at) => [&flags[..at], &flags[at + 2..]].concat(),
+        None => flags.to_vec(),
+    };
+    let (without, plain) = answers(lines, &[&plain_flags[..], &["--no-draft"]].concat());
     assert_eq!(plain["drafts"]["drafted"], 0);
     assert_eq!(plain["drafts"]["tokens_per_pass"], 1.0);
     for (i, (with, without)) in with.iter().zip(&without).enumerate() {
@@ -57,6 +66,11 @@ fn held_out(n: usize) -> Vec<Vec<u8>> {
 
 /// Copy-heavy records: a story was told once, and is asked for again. Its hero is another one in each record.
 fn copies(n: usize, extra: &Value) -> Vec<Vec<u8>> {
+    told(1, n, extra)
+}
+
+/// [`copies`] of a story that was told `times` times.
+fn told(times: usize, n: usize, extra: &Value) -> Vec<Vec<u8>> {
     let heroes = ["cat", "dog", "hen", "fox", "king", "queen", "mouse", "lion", "bear", "duck"];
     let names = ["Luna", "Max", "Oscar", "Ruby", "Bella"];
     let record = |i: usize| {
@@ -67,7 +81,12 @@ fn copies(n: usize, extra: &Value) -> Vec<Vec<u8>> {
              lot of honey. A bird came by and was hungry. {name} thought for a moment and shared the honey. The bird said \
              thank you, and from that day on {name} and the bird were friends."
         );
-        let mut body = json!({"messages": [ask, {"role": "assistant", "content": story}, ask], "max_tokens": 160});
+        let mut messages = Vec::new();
+        for _ in 0..times {
+            messages.extend([ask.clone(), json!({"role": "assistant", "content": story})]);
+        }
+        messages.push(ask);
+        let mut body = json!({"messages": messages, "max_tokens": 160});
         body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         chat(&format!("c{i}"), "", &body)
     };
@@ -77,9 +96,14 @@ fn copies(n: usize, extra: &Value) -> Vec<Vec<u8>> {
 #[test]
 fn answers_are_the_same_with_and_without_drafts() {
     let lines = held_out(40);
-    for np in ["1", "4"] {
-        assert_same(&lines, &["-np", np]);
+    for flags in [["-np", "1", "--draft-n", "3"], ["-np", "4", "--draft-n", "8"]] {
+        assert_same(&lines, &flags);
     }
+}
+
+#[test]
+fn measured_times_decide_and_change_no_answer() {
+    assert_same(&copies(8, &json!({})), &["-np", "2", "--measured"]);
 }
 
 #[test]
@@ -95,7 +119,7 @@ fn long_three_hundred_answers_are_the_same_at_every_number_of_slots() {
 fn copied_text_takes_fewer_passes() {
     let summary = assert_same(&copies(50, &json!({})), &["-np", "1"]);
     let drafts = &summary["drafts"];
-    assert!(drafts["tokens_per_pass"].as_f64().unwrap() > 1.1, "{drafts}");
+    assert!(drafts["tokens_per_pass"].as_f64().unwrap() > 1.5, "{drafts}");
     assert!(drafts["acceptance"].as_f64().unwrap() > 0.5, "{drafts}");
     // Each accepted token saves a pass, except one that ends its answer.
     let (tokens, passes) = (summary["completion_tokens"].as_u64().unwrap(), drafts["passes"].as_u64().unwrap());
@@ -123,7 +147,7 @@ fn an_answer_ends_at_the_same_token_within_a_draft() {
 
 #[test]
 fn an_answer_ends_where_the_context_is_full() {
-    let lines = copies(6, &json!({"max_tokens": 500}));
+    let lines = told(2, 6, &json!({"max_tokens": 500}));
     let (with, _) = answers(&lines, &["-c", "256", "-np", "1"]);
     let summary = assert_same(&lines, &["-c", "256", "-np", "1"]);
     assert!(with.iter().any(|choices| choices[0]["finish_reason"] == "length"), "no context was full: {summary}");
