@@ -28,7 +28,7 @@ pub(crate) struct CannotInstall(pub(crate) io::Error);
 impl Interrupt {
     /// Handles the signals from now on. Called once, at the start of a command that runs long.
     pub(crate) fn install() -> Result<Self, CannotInstall> {
-        let this = Self { int: Arc::default(), term: Arc::default(), listener: Arc::default() };
+        let this = Self::unused();
         let handled = this.clone();
         // Where the system refuses a thread, the second Ctrl-C is found by the signal handler itself.
         platform::set_ctrl_c(move || handled.ctrl_c())
@@ -37,6 +37,11 @@ impl Interrupt {
             .map_err(CannotInstall)?;
         let _ = INSTALLED.set(this.clone());
         Ok(this)
+    }
+
+    /// Returns a request to stop that no signal makes.
+    pub(crate) fn unused() -> Self {
+        Self { int: Arc::default(), term: Arc::default(), listener: Arc::default() }
     }
 
     /// Handles one Ctrl-C. Runs on the thread of the crate ctrlc, once for each Ctrl-C.

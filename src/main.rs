@@ -1,6 +1,7 @@
 //! Entry point of `tulu-quant`: parses the command line, runs the subcommand, prints the error, returns the exit code.
 #![forbid(unsafe_code)]
 
+mod api;
 mod atomic_file;
 mod batch;
 mod bench;
@@ -20,6 +21,7 @@ mod platform;
 mod progress;
 mod prompt;
 mod sanitize;
+mod serve;
 mod stderr;
 mod stdout;
 mod table;

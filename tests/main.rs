@@ -9,7 +9,9 @@ mod chat;
 mod cli;
 mod convert;
 mod hub;
+mod llama3;
 mod public_reports;
+mod serve;
 mod support;
 
 /// Random checkpoints, shared with the library's tests.

@@ -1,8 +1,7 @@
 //! Format-independent representation of a record and its result. `formats/` reads and writes them.
 
+use crate::api::{PromptInput, RequestOptions};
 use crate::decode::Answer;
-use crate::engine::Token;
-use crate::prompt::Message;
 use serde_json::{Map, Value};
 
 /// A record of the input. Each prompt is answered `n` times; each answer continues with the follow-up turns.
@@ -20,73 +19,6 @@ pub(crate) struct Record {
     pub(crate) options: RequestOptions,
     /// Input fields that are copied to the output; the id is the first.
     pub(crate) fields: Map<String, Value>,
-}
-
-/// A prompt.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum PromptInput {
-    /// A conversation.
-    Chat(Vec<Message>),
-    /// A rendered text to complete; special tokens in it are parsed.
-    Text(String),
-    /// Token ids to complete.
-    Ids(Vec<Token>),
-}
-
-impl PromptInput {
-    /// Bytes of its text; 0 for ids.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
-            Self::Text(text) => text.len(),
-            Self::Ids(_) => 0,
-        }
-    }
-}
-
-/// Parameters that the record sets. The flags set the others.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct RequestOptions {
-    /// Completions for each prompt.
-    pub(crate) n: Option<u32>,
-    /// Maximum tokens to generate.
-    pub(crate) max_tokens: Option<u32>,
-    /// Sampling temperature.
-    pub(crate) temperature: Option<f32>,
-    /// Nucleus sampling.
-    pub(crate) top_p: Option<f32>,
-    /// Top-k (not in OpenAI's API).
-    pub(crate) top_k: Option<u32>,
-    /// Min-p (not in OpenAI's API).
-    pub(crate) min_p: Option<f32>,
-    /// Repetition penalty over the last tokens (llama.cpp's).
-    pub(crate) repeat_penalty: Option<f32>,
-    /// Repetition penalty over the whole prompt and answer (vLLM's).
-    pub(crate) repetition_penalty: Option<f32>,
-    /// Presence penalty.
-    pub(crate) presence_penalty: Option<f32>,
-    /// Frequency penalty.
-    pub(crate) frequency_penalty: Option<f32>,
-    /// Random seed.
-    pub(crate) seed: Seed,
-    /// Stop strings.
-    pub(crate) stop: Vec<String>,
-    /// Whether to prepend BOS to a text; `None`: yes.
-    pub(crate) add_bos: Option<bool>,
-    /// Return log probabilities, with this many of the most likely tokens at each position.
-    pub(crate) logprobs: Option<u8>,
-}
-
-/// Random seed of a record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Seed {
-    /// Derived from --seed and the record's id.
-    #[default]
-    Own,
-    /// --seed.
-    Shared,
-    /// Set by the record.
-    Given(u32),
 }
 
 /// The reason why a record failed.

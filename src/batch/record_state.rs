@@ -2,11 +2,12 @@
 
 use super::defaults::Defaults;
 use super::digest::first_half;
-use super::record::{PromptInput, Record, Seed};
+use super::record::Record;
 use super::record_key::Key;
-use crate::decode::{Answer, Request, TURN_MARKERS};
+use crate::api::{self, PromptInput, Seed};
+use crate::decode::{Answer, Request};
 use crate::engine::Sampling;
-use crate::error::{Code, Failure};
+use crate::error::Failure;
 use crate::prompt::{Message, Prompts, Role};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -77,51 +78,10 @@ impl RecordState {
         n_ctx: usize,
     ) -> Result<(Request, Option<&'static str>), Failure> {
         let conversation = &self.conversations[choice];
-        let n_least = prompts.at_least(conversation.prompt.len());
-        if n_least >= n_ctx {
-            let what = format!(
-                "the prompt has at least {n_least} tokens; the context is {n_ctx} tokens, including the answer"
-            );
-            return Err(Failure::input(Code::ContextLength, what, "shorten the prompt, or give a larger -c"));
-        }
+        let seed = self.seed(defaults.sampling.seed, choice % self.n, conversation.answers.len());
         let options = &self.record.options;
-        let (ids, mut stop, notice) = match &conversation.prompt {
-            PromptInput::Chat(messages) => {
-                let prompt = prompts.render(messages, true)?;
-                (prompt.ids, TURN_MARKERS.map(str::to_owned).to_vec(), prompt.notice)
-            }
-            PromptInput::Text(text) => {
-                let (ids, notice) = prompts.rendered(text, options.add_bos.unwrap_or(true))?;
-                (ids, Vec::new(), notice)
-            }
-            PromptInput::Ids(ids) => (prompts.checked(ids)?, Vec::new(), None),
-        };
-        stop.extend(options.stop.iter().cloned());
-        let sampling = self.sampling(choice, &defaults.sampling).check()?;
-        let max_tokens = options.max_tokens.unwrap_or(defaults.max_tokens);
-        Ok((Request { ids, sampling, max_tokens, stop, logprobs: options.logprobs }, notice))
-    }
-
-    /// Returns the sampling parameters of conversation `choice`.
-    fn sampling(&self, choice: usize, default: &Sampling) -> Sampling {
-        let options = &self.record.options;
-        let turn = self.conversations[choice].answers.len();
-        let mut sampling = Sampling {
-            temperature: options.temperature.unwrap_or(default.temperature),
-            top_k: options.top_k.unwrap_or(default.top_k),
-            top_p: options.top_p.unwrap_or(default.top_p),
-            min_p: options.min_p.unwrap_or(default.min_p),
-            repeat_penalty: options.repeat_penalty.unwrap_or(default.repeat_penalty),
-            presence_penalty: options.presence_penalty.unwrap_or(default.presence_penalty),
-            frequency_penalty: options.frequency_penalty.unwrap_or(default.frequency_penalty),
-            seed: self.seed(default.seed, choice % self.n, turn),
-            ..default.clone()
-        };
-        if let Some(penalty) = options.repetition_penalty {
-            // vLLM's penalty applies to all tokens of the prompt and the answer.
-            (sampling.repeat_penalty, sampling.repeat_last_n) = (penalty, Sampling::REPEAT_LAST_N_MAX);
-        }
-        sampling
+        let sampling = api::sampling(options, &defaults.sampling, seed);
+        api::decode_request(&conversation.prompt, options, sampling, defaults.max_tokens, prompts, n_ctx)
     }
 
     /// Adds an answer of conversation `choice`.

@@ -9,6 +9,7 @@ use super::record_buffer::MAX_RECORD;
 use super::record_key::{InputIndex, Key};
 use super::record_state::{AnswerOutcome, RecordState};
 use super::sink::{FinishedRecord, RecordSink};
+use crate::api::Refusal;
 use crate::clock;
 use crate::decode::{Answer, Decoder, DraftCounts, Event, FinishReason, RequestId};
 use crate::error::{Code, Exit, Failure};
@@ -155,6 +156,7 @@ impl<'r, 'm> Runner<'r, 'm> {
                     self.stats.prefilled += done.saturating_sub(conversation.prefilled) as u64;
                     conversation.prefilled = done;
                 }
+                Event::Logprobs(_) => {}
                 Event::Text(_) => self.stats.generated += 1,
                 Event::Finished(answer) => self.on_answer(id, answer)?,
             }
@@ -278,16 +280,11 @@ impl<'r, 'm> Runner<'r, 'm> {
         }
         // The context cannot be larger than the one that the model was trained for.
         let largest = self.defaults.n_ctx_train.is_some_and(|trained| self.decoder.n_ctx() >= trained as usize);
-        let (code, fix) = match failure.code {
-            Code::ContextLength if largest => ("context_length_exceeded", "shorten the prompt"),
-            Code::ContextLength => ("context_length_exceeded", "shorten the prompt, or give a larger -c"),
-            Code::Sampling => ("invalid_parameter", failure.fix.as_str()),
-            _ => ("invalid_prompt", failure.fix.as_str()),
-        };
+        let refusal = Refusal::from_failure(&failure, largest);
         let place = record.place(choice).map(|place| format!("{place}: ")).unwrap_or_default();
         let id = record.id();
-        let message = format!("{place}{}; {fix}", failure.what);
-        self.put_error(number, record.line, record.key, &RecordError { id, code, message })
+        let message = format!("{place}{}", refusal.message);
+        self.put_error(number, record.line, record.key, &RecordError { id, code: refusal.code, message })
     }
 
     /// Passes a failed record to the sink.

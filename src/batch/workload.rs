@@ -4,8 +4,9 @@
 
 use super::defaults::Defaults;
 use super::input::RecordReader;
-use super::record::{PromptInput, Record};
+use super::record::Record;
 use super::sink::RecordSink;
+use crate::api::PromptInput;
 use crate::error::Failure;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

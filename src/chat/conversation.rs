@@ -226,6 +226,7 @@ impl<'m> Conversation<'m> {
         let ticket = self.decoder.submit(Request {
             ids: prompt.ids,
             sampling: Sampling { seed, ..sampling.clone() },
+            logit_bias: Vec::new(),
             max_tokens: self.parameters.max_tokens,
             stop: TURN_MARKERS.iter().map(|marker| (*marker).to_owned()).chain(self.parameters.stop.clone()).collect(),
             logprobs: None,
@@ -243,7 +244,7 @@ impl<'m> Conversation<'m> {
                     Event::Prefill { done, total } if began.elapsed() >= BAR_DELAY => {
                         bar.get_or_insert_with(|| Bar::items("reading", "tokens", total as u64)).set(done as u64);
                     }
-                    Event::Prefill { .. } => {}
+                    Event::Prefill { .. } | Event::Logprobs(_) => {}
                     Event::Text(text) => {
                         bar = None;
                         out.write(&text)?;

@@ -14,6 +14,7 @@ pub(crate) mod man;
 pub(crate) mod models;
 pub(crate) mod prompt;
 pub(crate) mod pull;
+pub(crate) mod serve;
 pub(crate) mod verify;
 
 use crate::error::{Exit, Failure};
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Chat(chat::Args),
     Convert(convert::Args),
     Batch(batch::Args),
+    Serve(Box<serve::Args>),
     Prompt(prompt::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
@@ -46,6 +48,7 @@ pub(crate) fn run(command: Command, definition: impl FnOnce() -> clap::Command) 
         Command::Chat(args) => chat::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Batch(args) => batch::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Prompt(args) => prompt::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -23,6 +23,8 @@ pub(super) struct ActiveRequest {
     pub(super) n_top: Option<u8>,
     /// One for each generated token, if requested, with the byte offset of its text in the whole text.
     logprobs: Vec<(usize, TokenLogprob)>,
+    /// How many of these were returned by [`Self::new_logprobs`].
+    n_logprobs_sent: usize,
     /// Bytes of all complete characters so far.
     text_len: usize,
     n_cached: usize,
@@ -49,7 +51,7 @@ impl ActiveRequest {
         let n_prompt = request.ids.len();
         Self {
             id,
-            sampler: Sampler::new(&request.sampling, &request.ids),
+            sampler: Sampler::new(&request.sampling, &request.ids).with_bias(request.logit_bias),
             index: PairIndex::default(),
             family: FamilyId::of(&request.ids),
             drafts: DraftCounts::default(),
@@ -59,6 +61,7 @@ impl ActiveRequest {
             text: String::new(),
             n_top: request.logprobs,
             logprobs: Vec::new(),
+            n_logprobs_sent: 0,
             text_len: 0,
             n_cached: 0,
             n_generated: 0,
@@ -131,6 +134,15 @@ impl ActiveRequest {
         }
         text.push_str(&self.flush());
         (text, Some(FinishReason::Length))
+    }
+
+    /// Returns the log probabilities of tokens whose text is emitted and that were not returned before.
+    pub(super) fn new_logprobs(&mut self) -> Vec<TokenLogprob> {
+        let rest = self.logprobs.iter().skip(self.n_logprobs_sent);
+        let new = rest.take_while(|(from, _)| *from < self.text.len()).map(|(_, logprob)| logprob.clone());
+        let new: Vec<TokenLogprob> = new.collect();
+        self.n_logprobs_sent += new.len();
+        new
     }
 
     /// Returns the text that was held back because it could have become a character or a stop string.

@@ -12,12 +12,22 @@ pub(crate) struct Request {
     pub(crate) ids: Vec<Token>,
     /// How tokens are chosen; its ranges are already checked.
     pub(crate) sampling: Sampling,
+    /// Added to the logits of these tokens, before penalties; the ids are already checked.
+    pub(crate) logit_bias: Vec<(Token, f32)>,
     /// Maximum tokens to generate. The context size limits the answer too, with the same [`FinishReason::Length`].
     pub(crate) max_tokens: u32,
     /// Stop strings: the answer ends before the first match. Usually [`super::TURN_MARKERS`].
     pub(crate) stop: Vec<String>,
     /// Number of most likely tokens to return with the log probability of each token; `None`: no log probabilities.
     pub(crate) logprobs: Option<u8>,
+}
+
+impl Request {
+    /// A greedy request without stop strings.
+    pub(crate) fn greedy(ids: Vec<Token>, max_tokens: u32) -> Self {
+        let (logit_bias, stop) = (Vec::new(), Vec::new());
+        Self { ids, sampling: Sampling::greedy(), logit_bias, max_tokens, stop, logprobs: None }
+    }
 }
 
 /// Identifies a request from [`super::Decoder::submit`] to its [`Event::Finished`]; a smaller id is older.
@@ -46,6 +56,8 @@ pub(crate) enum Event {
         /// Prompt tokens.
         total: usize,
     },
+    /// Log probabilities of the next tokens of the answer, if the request asked for them; their text follows.
+    Logprobs(Vec<TokenLogprob>),
     /// The next text of the answer: whole characters, never part of a stop string.
     Text(String),
     /// The whole answer; its slot is free again.

@@ -128,6 +128,10 @@ impl Slot {
         let id = request.id;
         if !text.is_empty() {
             request.text.push_str(&text);
+            let logprobs = request.new_logprobs();
+            if !logprobs.is_empty() {
+                events.push((id, Event::Logprobs(logprobs)));
+            }
             events.push((id, Event::Text(text)));
         }
         if let Some(reason) = reason

@@ -3,15 +3,15 @@
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
-use super::Token;
 use super::model_dims::ModelDims;
-use super::vocab::{Rules, Spaces};
+use super::vocab::Rules;
+use super::vocab_preflight;
 use crate::error::{Code, Failure};
 use llama_ext::GgmlType;
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use tulu_quantize::checkpoint::Config;
-use tulu_quantize::gguf::{Array, Gguf, Value};
+use tulu_quantize::gguf::{Array, Gguf, Value, first_part};
 use tulu_quantize::table_problems;
 
 /// Alignment of a tensor in memory, in bytes. llama.cpp aborts if a tensor has another one.
@@ -25,24 +25,29 @@ pub(super) struct Preflight {
     pub(super) main_type: GgmlType,
     /// Rules of the tokenizer.
     pub(super) rules: Rules,
+    /// The file to load: the first part of a split file.
+    pub(super) path: PathBuf,
 }
 
-/// Checks the header of the file at `path`; it is an error (`MODEL`) if this is not a valid LLaMA model.
+/// Checks the header of the file at `path`, or of all parts of a split file; it is an error (`MODEL`) if this is not a
+/// valid LLaMA model.
 pub(super) fn check(path: &Path) -> Result<Preflight, Failure> {
-    let gguf = Gguf::open(path)?;
-    let dims = dims(&gguf)
-        .and_then(|dims| vocabulary(&gguf, dims.n_vocab).map(|()| dims))
-        .and_then(|dims| tensors(&gguf).map(|()| dims))
-        .map_err(|what| unsound(path, what))?;
-    Ok(Preflight { dims, main_type: main_type(&gguf), rules: rules(&gguf) })
+    let gguf = Gguf::open_all_parts(path)?;
+    let checked = dims(&gguf).and_then(|dims| {
+        let rules = vocab_preflight::check(&gguf, dims.n_vocab)?;
+        tensors(&gguf).map(|()| (dims, rules))
+    });
+    let (dims, rules) = checked.map_err(|what| unsound(path, what))?;
+    Ok(Preflight { dims, main_type: main_type(&gguf), rules, path: gguf.path })
 }
 
 /// Checks the vocabulary of the file at `path`. Its tensors are not checked, because a file may contain only a
-/// vocabulary.
-pub(super) fn check_vocabulary(path: &Path) -> Result<Rules, Failure> {
-    let gguf = Gguf::open(path)?;
-    let checked = dims(&gguf).and_then(|dims| vocabulary(&gguf, dims.n_vocab));
-    checked.map_err(|what| unsound(path, what)).map(|()| rules(&gguf))
+/// vocabulary. Returns the path of the file that has the vocabulary: the first part of a split file.
+pub(super) fn check_vocabulary(path: &Path) -> Result<(PathBuf, Rules), Failure> {
+    let gguf = Gguf::open(&first_part(path)?)?;
+    let checked = dims(&gguf).and_then(|dims| vocab_preflight::check(&gguf, dims.n_vocab));
+    let rules = checked.map_err(|what| unsound(path, what))?;
+    Ok((gguf.path, rules))
 }
 
 fn unsound(path: &Path, what: String) -> Failure {
@@ -61,27 +66,10 @@ fn main_type(gguf: &Gguf) -> GgmlType {
     most.map_or(GgmlType::F16, |(kind, _)| kind)
 }
 
-/// Reads our own keys about tokens (docs/metadata.md), which llama.cpp does not have.
-fn rules(gguf: &Gguf) -> Rules {
-    let text = |key: &str| gguf.str(&format!("tulu_quant.tokenizer.{key}"));
-    let ends = text("end_token_ids").unwrap_or_default().split(',');
-    let spaces = match text("prefix_space") {
-        Some("first") => Some(Spaces::First),
-        Some("never") => Some(Spaces::Never),
-        _ => None,
-    };
-    Rules { ends: ends.filter_map(|id| id.trim().parse().ok().map(Token::new)).collect(), spaces }
-}
-
 fn dims(gguf: &Gguf) -> Result<ModelDims, String> {
-    if let Some((n, of)) = gguf.part()? {
-        return Err(format!("is part {n} of {of} of a split file, which is not run: join the parts"));
-    }
-    for (key, wanted) in [("general.architecture", "llama"), ("tokenizer.ggml.model", "llama")] {
-        match gguf.str(key) {
-            Some(found) if found == wanted => {}
-            found => return Err(format!("{key} is {}, not {wanted}", found.unwrap_or("missing"))),
-        }
+    match gguf.str("general.architecture") {
+        Some("llama") => {}
+        found => return Err(format!("general.architecture is {}, not llama", found.unwrap_or("missing"))),
     }
     let n_vocab = match gguf.get("tokenizer.ggml.tokens") {
         Some(Value::Array(Array::Str(tokens))) => u32::try_from(tokens.len()).map_err(|err| err.to_string())?,
@@ -111,35 +99,6 @@ fn tensors(gguf: &Gguf) -> Result<(), String> {
             let (name, alignment) = (&t.name, gguf.alignment);
             let at = format!("is at byte {} (general.alignment {alignment})", t.offset);
             return Err(format!("tensor '{name}' {at}, and llama.cpp reads at multiples of {TENSOR_ALIGNMENT}"));
-        }
-    }
-    Ok(())
-}
-
-/// Checks the assumptions of llama.cpp's tokenizer.
-fn vocabulary(gguf: &Gguf, n_vocab: u32) -> Result<(), String> {
-    let Some(Value::Array(Array::Str(tokens))) = gguf.get("tokenizer.ggml.tokens") else { return Ok(()) };
-    let mut seen = HashSet::with_capacity(tokens.len());
-    if let Some(bad) =
-        tokens.iter().find(|token| token.is_empty() || token.contains('\0') || !seen.insert(token.as_str()))
-    {
-        return Err(format!("tokenizer.ggml.tokens has an empty, repeated or impossible token '{bad}'"));
-    }
-    if let Some(byte) = (0..=255_u8).find(|byte| !seen.contains(format!("<0x{byte:02X}>").as_str())) {
-        return Err(format!("tokenizer.ggml.tokens has no token for the byte 0x{byte:02X}"));
-    }
-    let len = |key: &str| match gguf.get(key) {
-        Some(Value::Array(array @ (Array::F32(_) | Array::I32(_)))) => Some(array.len()),
-        _ => None,
-    };
-    for key in ["tokenizer.ggml.scores", "tokenizer.ggml.token_type"] {
-        if len(key) != Some(tokens.len()) {
-            return Err(format!("{key} does not have one entry for each of the {n_vocab} tokens"));
-        }
-    }
-    for key in ["tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"] {
-        if !matches!(gguf.get(key), Some(Value::U32(id)) if *id < n_vocab) {
-            return Err(format!("{key} is missing or not one of the {n_vocab} tokens"));
         }
     }
     Ok(())

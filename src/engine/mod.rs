@@ -17,6 +17,7 @@ mod sampling;
 mod settings;
 mod threads;
 mod vocab;
+mod vocab_preflight;
 
 pub(crate) use backend::gpus;
 pub(crate) use context::Context;

@@ -54,7 +54,7 @@ impl Model {
                 fix,
             ));
         }
-        let Preflight { dims, main_type, rules } = gguf_preflight::check(path)?;
+        let Preflight { dims, main_type, rules, path: first } = gguf_preflight::check(path)?;
         let available = available_memory().without(settings.reserved);
         let planned = KvPlan::new(&dims, &settings, n_slots, &available);
         let mut kv_plan = planned.map_err(|failure| failure.at(path))?;
@@ -62,9 +62,8 @@ impl Model {
         let repacked = repack::decide(settings.repack, main_type, dims.tensor_bytes, kv_plan.n_slots, n_threads);
         kv_plan.n_ahead = repack::n_ahead(repacked, kv_plan.n_slots);
         let EngineSettings { n_gpu_layers, mmap, mlock, .. } = settings;
-        let no_space_prefix = rules.spaces.is_some();
-        let how = LoadOptions { vocab_only: false, n_gpu_layers, mmap, mlock, repack: repacked, no_space_prefix };
-        let inner = load(path, how, progress)?;
+        let how = LoadOptions { vocab_only: false, n_gpu_layers, mmap, mlock, repack: repacked, ..options(&rules) };
+        let inner = load(&first, how, progress)?;
         if mlock && llama_ext::log::tail().contains("mlock") {
             return Err(Failure::machine(
                 Code::Mlock,
@@ -152,11 +151,8 @@ pub(crate) struct VocabFile(LlamaModel, Rules);
 impl VocabFile {
     /// Opens the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let rules = gguf_preflight::check_vocabulary(path)?;
-        let no_space_prefix = rules.spaces.is_some();
-        let how =
-            LoadOptions { vocab_only: true, n_gpu_layers: 0, mmap: true, mlock: false, repack: false, no_space_prefix };
-        load(path, how, |_| true).map(|inner| Self(inner, rules))
+        let (first, rules) = gguf_preflight::check_vocabulary(path)?;
+        load(&first, options(&rules), |_| true).map(|inner| Self(inner, rules))
     }
 
     /// The vocabulary.
@@ -172,6 +168,19 @@ impl VocabFile {
     /// The chat template that the file carries.
     pub(crate) fn chat_template(&self) -> Option<String> {
         self.0.meta_val_str("tokenizer.chat_template").ok()
+    }
+}
+
+/// Returns the options to load a vocabulary with these rules.
+fn options(rules: &Rules) -> LoadOptions {
+    LoadOptions {
+        vocab_only: true,
+        n_gpu_layers: 0,
+        mmap: true,
+        mlock: false,
+        repack: false,
+        no_space_prefix: rules.spaces.is_some(),
+        eos: rules.eos,
     }
 }
 

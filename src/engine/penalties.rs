@@ -21,6 +21,8 @@ pub(super) struct Penalties {
     frequency: f32,
     /// How often each token is in the answer. As in OpenAI's API and vLLM, the prompt does not count.
     answered: BTreeMap<Token, u32>,
+    /// Added to the logits of these tokens, before the penalties.
+    bias: Vec<(Token, f32)>,
 }
 
 impl Penalties {
@@ -35,18 +37,29 @@ impl Penalties {
             presence: sampling.presence_penalty,
             frequency: sampling.frequency_penalty,
             answered: BTreeMap::new(),
+            bias: Vec::new(),
         };
         prompt[prompt.len().saturating_sub(last_n)..].iter().for_each(|token| penalties.add_recent(*token));
         penalties
+    }
+
+    /// Sets the values that are added to the logits of these tokens.
+    pub(super) fn set_bias(&mut self, bias: Vec<(Token, f32)>) {
+        self.bias = bias;
     }
 
     /// Returns id and new value of each logit that changes.
     pub(super) fn apply(&self, logits: &[f32]) -> Vec<(usize, f32)> {
         let mut changed = BTreeMap::new();
         let id = |token: &Token| usize::try_from(token.0).unwrap_or(usize::MAX);
+        for (token, bias) in &self.bias {
+            let Some(logit) = logits.get(id(token)) else { continue };
+            *changed.entry(id(token)).or_insert(*logit) += bias;
+        }
         for token in self.seen.keys() {
             let Some(logit) = logits.get(id(token)) else { continue };
-            changed.insert(id(token), if *logit <= 0.0 { logit * self.repeat } else { logit / self.repeat });
+            let logit = changed.entry(id(token)).or_insert(*logit);
+            *logit = if *logit <= 0.0 { *logit * self.repeat } else { *logit / self.repeat };
         }
         for (token, count) in &self.answered {
             let Some(logit) = logits.get(id(token)) else { continue };
@@ -100,6 +113,14 @@ mod tests {
         assert_eq!(penalties.apply(&logits), [(1, -6.0), (2, 2.5)], "token 0 is no longer recent");
         let all = Sampling { repeat_last_n: Sampling::REPEAT_LAST_N_MAX, ..sampling };
         assert_eq!(Penalties::new(&all, &tokens(&[4, 0, 1, 1])).apply(&logits).len(), 3);
+    }
+
+    #[test]
+    fn bias_comes_before_penalties() {
+        let sampling = Sampling { repeat_penalty: 2.0, ..Sampling::greedy() };
+        let mut penalties = Penalties::new(&sampling, &tokens(&[0]));
+        penalties.set_bias(vec![(Token::new(0), 3.0), (Token::new(2), -100.0), (Token::new(9), 1.0)]);
+        assert_eq!(penalties.apply(&[1.0, 1.0, 1.0]), [(0, 2.0), (2, -99.0)]);
     }
 
     #[test]

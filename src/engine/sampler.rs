@@ -49,6 +49,12 @@ impl Sampler {
         }
     }
 
+    /// Adds these values to the logits of their tokens, before the penalties.
+    pub(crate) fn with_bias(mut self, bias: Vec<(Token, f32)>) -> Self {
+        self.penalties.set_bias(bias);
+        self
+    }
+
     /// Chooses and stores the next token from the logits of the whole vocabulary. Returns `None` if a logit is NaN.
     pub(crate) fn choose(&mut self, logits: &[f32]) -> Option<Token> {
         let changed = self.changed(logits)?;

@@ -12,6 +12,10 @@ pub(super) struct Rules {
     /// Where a space is inserted; `None`: before every text after a special token, as in llama.cpp. If it is set,
     /// llama.cpp inserts no spaces.
     pub(super) spaces: Option<Spaces>,
+    /// Whether the file names BOS. If it does not, llama.cpp takes any token for it.
+    pub(super) has_bos: bool,
+    /// The end token, if the file does not name EOS.
+    pub(super) eos: Option<u32>,
 }
 
 /// Where the tokenizer inserts a space.
@@ -66,9 +70,9 @@ impl<'m> Vocab<'m> {
         self.0.is_eog(token) || self.1.ends.contains(&token)
     }
 
-    /// Beginning of sequence, `<s>`.
-    pub(crate) fn bos(&self) -> Token {
-        self.0.bos()
+    /// Beginning of sequence, `<s>` or `<|begin_of_text|>`, if the model has it.
+    pub(crate) fn bos(&self) -> Option<Token> {
+        Some(self.0.bos()).filter(|bos| self.1.has_bos && (0..self.len()).contains(&bos.0))
     }
 
     /// End of sequence, `</s>`.
@@ -85,9 +89,9 @@ impl<'m> Vocab<'m> {
         unknown.map(|token| ("unk_token", token)).into_iter().chain(known).filter(exists).collect()
     }
 
-    /// Whether every prompt begins with BOS.
-    pub(crate) fn adds_bos(&self) -> bool {
-        self.0.should_add_bos()
+    /// BOS, if the file says that every prompt begins with it.
+    pub(crate) fn added_bos(&self) -> Option<Token> {
+        self.bos().filter(|_| self.0.should_add_bos())
     }
 
     /// Returns text and id of every control token, and of the unknown token.

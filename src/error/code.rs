@@ -134,6 +134,8 @@ codes! {
     KvState = "KV_STATE";
     /// The KV cache is too small for one sequence.
     KvTokens = "KV_TOKENS";
+    /// The server cannot listen at an address.
+    Listen = "LISTEN";
     /// The manifest of a batch is missing or damaged.
     Manifest = "MANIFEST";
     /// Not enough memory.

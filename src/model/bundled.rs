@@ -13,7 +13,7 @@ macro_rules! files {
                "tokenizer.model", "tokenizer_config.json"]
     };
     ($folder:literal: $($name:literal),*) => {
-        &[$(($name, include_bytes!(concat!("../../tests/fixtures/", $folder, "/", $name)).as_slice())),*]
+        &[$(($name, include_bytes!(concat!("../../tests/fixtures/", $folder, "/", $name)) as &[u8])),*]
     };
 }
 

@@ -50,7 +50,8 @@ pub(crate) fn parse(model: &OsStr) -> Result<ModelRef, Failure> {
 
 /// Parses a name that is not a path on this machine, or a URL of the Hub.
 pub(crate) fn parse_remote(model: &str) -> Result<ModelRef, Failure> {
-    let text = hub_url::to_model_name(model)?.unwrap_or_else(|| model.to_owned());
+    let ollama = registry::from_ollama(model).map(str::to_owned);
+    let text = hub_url::to_model_name(model)?.or(ollama).unwrap_or_else(|| model.to_owned());
     let begins_as_path = text.starts_with(['.', '/', '~']);
     let text = if begins_as_path { text.as_str() } else { text.trim_end_matches('/') };
     let is_path = begins_as_path || text.matches('/').count() > 1 && !text.contains('@');
@@ -148,7 +149,7 @@ fn suggested_type(name: &str) -> Option<Ftype> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ftype, ModelRef};
+    use super::{Bundle, Ftype, ModelRef};
     use crate::error::Code;
 
     fn named(text: &str) -> Result<ModelRef, super::Failure> {

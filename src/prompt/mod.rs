@@ -87,6 +87,11 @@ impl<'m> Prompts<'m> {
         Ok((ids, twice.then_some(tokenize::DOUBLE_BOS)))
     }
 
+    /// Tokenizes plain text: special tokens in it are only text. `add_bos` adds BOS.
+    pub(crate) fn plain(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
+        self.tokenizer.encode_plain(text, add_bos)
+    }
+
     /// Checks that all `ids` are in the vocabulary.
     ///
     /// # Errors

@@ -72,11 +72,12 @@ impl<'m> Tokenizer<'m> {
         let named = self.vocab.named();
         let others: Vec<(&'static str, String)> =
             named.iter().map(|(name, id)| (*name, text(*id))).filter(|(_, text)| !text.is_empty()).collect();
-        let known: Vec<Token> = named.iter().map(|(_, id)| *id).chain([self.vocab.bos(), self.vocab.eos()]).collect();
+        let eos = Some(self.vocab.eos());
+        let known: Vec<Token> = named.iter().map(|(_, id)| *id).chain(self.vocab.bos()).chain(eos).collect();
         let mut additional: Vec<&SpecialToken> = self.special.iter().filter(|c| !known.contains(&c.id)).collect();
         additional.sort_by_key(|token| token.id);
         SpecialTokensMap {
-            bos: text(self.vocab.bos()),
+            bos: self.vocab.bos().map(text).unwrap_or_default(),
             eos: text(self.vocab.eos()),
             others,
             additional: additional.into_iter().map(|token| token.text.clone()).collect(),
@@ -88,11 +89,8 @@ impl<'m> Tokenizer<'m> {
     /// tokenizer do the same after a special token. A tokenizer with `legacy: false` adds a space only to a text at the
     /// start of the prompt.
     pub(crate) fn encode(&self, segments: &[Segment]) -> Result<Vec<Token>, Failure> {
-        let bos = self.vocab.bos();
         let mut ids = Vec::new();
-        if self.vocab.adds_bos() && segments.first() != Some(&Segment::Special(bos)) {
-            ids.push(bos);
-        }
+        ids.extend(self.vocab.added_bos().filter(|bos| segments.first() != Some(&Segment::Special(*bos))));
         for (i, segment) in segments.iter().enumerate() {
             match segment {
                 Segment::Text(text) if i == 0 && self.begins_with_space(text) => {
@@ -121,18 +119,24 @@ impl<'m> Tokenizer<'m> {
     pub(crate) fn encode_rendered(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
         check_length(text)?;
         let mut ids = Vec::new();
-        if add_bos && self.vocab.adds_bos() {
-            ids.push(self.vocab.bos());
-        }
+        ids.extend(self.vocab.added_bos().filter(|_| add_bos));
         let control = self.special.iter().any(|token| text.starts_with(&token.text));
         let space = if !control && self.begins_with_space(text) { " " } else { "" };
         ids.extend(self.vocab.tokenize(format!("{space}{text}").as_bytes(), false, true));
         Ok(ids)
     }
 
+    /// Tokenizes a plain text, with the space that belongs to the start of a prompt.
+    pub(crate) fn encode_plain(&self, text: &str, add_bos: bool) -> Result<Vec<Token>, Failure> {
+        let mut ids: Vec<Token> = self.vocab.added_bos().filter(|_| add_bos).into_iter().collect();
+        let space = if self.begins_with_space(text) { " " } else { "" };
+        self.encode_text(&format!("{space}{text}"), &mut ids)?;
+        Ok(ids)
+    }
+
     /// Returns whether `ids` begin with two BOS.
     pub(crate) fn has_double_bos(&self, ids: &[Token]) -> bool {
-        ids.len() > 1 && ids[..2].iter().all(|id| *id == self.vocab.bos())
+        ids.len() > 1 && ids[..2].iter().all(|id| Some(*id) == self.vocab.bos())
     }
 
     /// Checks ids, because llama.cpp aborts the process for an id outside the vocabulary.

@@ -1,11 +1,13 @@
 //! Helpers of the program's tests: the binary, checkpoints, the hub, terminals, and files outside the repository.
 
 pub(crate) mod batch;
+pub(crate) mod bpe;
 pub(crate) mod chat;
 pub(crate) mod checkpoint;
 pub(crate) mod gguf;
 pub(crate) mod hub;
 pub(crate) mod screen;
+pub(crate) mod serve;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -106,6 +108,22 @@ pub(crate) fn demo_f32() -> &'static Path {
         if !model.exists() {
             let mut convert = tulu_quant();
             convert.arg("convert").arg(checkpoint::bundled()).args(["-q", "F32", "-o"]).arg(&model);
+            assert_success(&run(&mut convert, b""));
+        }
+        model
+    })
+}
+
+/// The bundled draft checkpoint as a Q8_0 file, which each build of the program converts once.
+pub(crate) fn draft_model() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let model = demo_model().with_file_name("tulu-tiny-draft-Q8_0.gguf");
+        let lock = File::create(model.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        if !model.exists() {
+            let mut convert = tulu_quant();
+            convert.arg("convert").arg(checkpoint::bundled_draft()).args(["-q", "Q8_0", "-o"]).arg(&model);
             assert_success(&run(&mut convert, b""));
         }
         model

@@ -23,6 +23,8 @@ pub struct LoadOptions {
     pub repack: bool,
     /// Add no space before text; this overrides the file's `tokenizer.ggml.add_space_prefix`.
     pub no_space_prefix: bool,
+    /// Use this token as EOS; this overrides the file's `tokenizer.ggml.eos_token_id`.
+    pub eos: Option<u32>,
 }
 
 /// Loads the model in the file at `path`. `progress` receives the loaded fraction (0 to 1) and returns false to cancel.
@@ -51,10 +53,8 @@ pub fn load(
         (false, false) => sys::LLAMA_LOAD_MODE_NONE,
     };
     params.use_extra_bufts = options.repack;
-    let overrides = no_space_prefix();
-    if options.no_space_prefix {
-        params.kv_overrides = overrides.as_ptr();
-    }
+    let overrides = overrides(&options);
+    params.kv_overrides = overrides.as_ptr();
     params.progress_callback = Some(call_progress);
     params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
     // SAFETY: the path is a C string, the parameters are llama.cpp's defaults with plain values changed, and the
@@ -68,15 +68,28 @@ pub fn load(
     Some(unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) })
 }
 
-/// Returns an override that sets `add_space_prefix` to false, and the entry with an empty key that ends the list.
-fn no_space_prefix() -> [sys::llama_model_kv_override; 2] {
-    const KEY: &[u8] = b"tokenizer.ggml.add_space_prefix";
-    // SAFETY: a struct of numbers and arrays of numbers, for which all zeros is a valid value: an empty key, and
-    // `false`.
-    let mut all: [sys::llama_model_kv_override; 2] = unsafe { std::mem::zeroed() };
-    all[0].tag = sys::LLAMA_KV_OVERRIDE_TYPE_BOOL;
-    for (to, from) in all[0].key.iter_mut().zip(KEY) {
+/// Returns the overrides of `options`, and the entry with an empty key that ends the list.
+fn overrides(options: &LoadOptions) -> Vec<sys::llama_model_kv_override> {
+    let mut all = Vec::new();
+    if options.no_space_prefix {
+        all.push(entry(b"tokenizer.ggml.add_space_prefix", sys::LLAMA_KV_OVERRIDE_TYPE_BOOL));
+    }
+    if let Some(eos) = options.eos {
+        let mut eos_id = entry(b"tokenizer.ggml.eos_token_id", sys::LLAMA_KV_OVERRIDE_TYPE_INT);
+        eos_id.__bindgen_anon_1.val_i64 = i64::from(eos);
+        all.push(eos_id);
+    }
+    all.push(entry(b"", sys::LLAMA_KV_OVERRIDE_TYPE_BOOL));
+    all
+}
+
+/// Returns an override of `key` with the value 0 or `false`.
+fn entry(key: &[u8], tag: sys::llama_model_kv_override_type) -> sys::llama_model_kv_override {
+    // SAFETY: a struct of numbers and arrays of numbers, for which all zeros is a valid value: an empty key, and 0.
+    let mut entry: sys::llama_model_kv_override = unsafe { std::mem::zeroed() };
+    entry.tag = tag;
+    for (to, from) in entry.key.iter_mut().zip(key) {
         *to = from.cast_signed();
     }
-    all
+    entry
 }

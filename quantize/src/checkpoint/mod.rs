@@ -24,7 +24,7 @@ mod weight_formats;
 mod weight_index;
 mod zip;
 
-pub use config::Config;
+pub use config::{Config, RopeScaling};
 pub use provenance::Provenance;
 pub use shard::{Shard, SourceTensor};
 pub(crate) use shard::{StorageCrc, crc_mismatch, is_unused_tensor};

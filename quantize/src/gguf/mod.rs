@@ -10,11 +10,13 @@
 
 mod header_reader;
 mod layout;
+mod parts;
 mod read;
 mod value;
 mod write;
 
 pub use layout::{ALIGNMENT, MAGIC, VERSION, align};
+pub use parts::{first_part, paths};
 pub use read::{Gguf, TensorInfo};
 pub use value::{Array, Raw, Value};
 pub use write::{TensorEntry, encode_header};

@@ -1,7 +1,8 @@
 //! AlpacaEval: reads instruction sets; writes the model outputs that `alpaca_eval --model_outputs` reads.
 
 use super::fields::parse_object;
-use crate::batch::record::{AnsweredRecord, CodeAndMessage, PromptInput, Record, RecordError, RequestOptions};
+use crate::api::{PromptInput, RequestOptions};
+use crate::batch::record::{AnsweredRecord, CodeAndMessage, Record, RecordError};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 
@@ -56,7 +57,7 @@ pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::parse;
-    use crate::batch::record::PromptInput;
+    use crate::api::PromptInput;
 
     #[test]
     fn parses_an_instruction_with_its_input() {

@@ -2,10 +2,9 @@
 //! of answers are those of FastChat's `gen_model_answer`.
 
 use super::fields::parse_object;
+use crate::api::{PromptInput, RequestOptions, Seed};
 use crate::batch::digest::first_half;
-use crate::batch::record::{
-    AnsweredRecord, CodeAndMessage, PromptInput, Record, RecordError, RequestOptions, Seed, SortKey,
-};
+use crate::batch::record::{AnsweredRecord, CodeAndMessage, Record, RecordError, SortKey};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};

@@ -2,7 +2,8 @@
 //! extracts the answers.
 
 use super::fields::non_empty_text;
-use crate::batch::record::{AnsweredRecord, PromptInput, Record, RecordError, RequestOptions};
+use crate::api::{PromptInput, RequestOptions};
+use crate::batch::record::{AnsweredRecord, Record, RecordError};
 use crate::prompt::{Message, Role};
 use serde_json::{Map, Value, json};
 

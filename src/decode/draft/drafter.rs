@@ -13,7 +13,7 @@ use super::subject::Subject;
 use crate::engine::Token;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Guesses must be expected to make generation faster by this factor.
 const GAIN_MIN: f64 = 1.02;
@@ -110,9 +110,8 @@ impl<'m> Drafter<'m> {
             && other > speed
             && let Source::SecondModel(_, second) = &mut self.source
         {
-            let began = Instant::now();
             let guesses = second.guess(subjects, len)?;
-            self.second_seconds = began.elapsed().as_secs_f64();
+            self.second_seconds = second.spent();
             return Ok(guesses);
         }
         guesses.iter_mut().zip(lengths).for_each(|(guess, len)| guess.truncate(len));

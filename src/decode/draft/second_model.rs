@@ -28,6 +28,8 @@ pub(super) struct SecondModel<'m> {
     cells: KvCells,
     /// Mean time of a pass that guesses one token for each slot, in seconds.
     pass_seconds: Option<f64>,
+    /// Seconds of the last guesses, without the prefill of prompts.
+    spent: f64,
 }
 
 /// The tokens of one slot in the cache.
@@ -46,6 +48,7 @@ impl<'m> SecondModel<'m> {
             cells: KvCells::new(context.n_cells()),
             context,
             pass_seconds: None,
+            spent: 0.0,
         })
     }
 
@@ -54,9 +57,16 @@ impl<'m> SecondModel<'m> {
         self.pass_seconds
     }
 
+    /// Returns the seconds that the last guesses took, without the prefill of prompts: it is needed once, whatever is
+    /// guessed.
+    pub(super) fn spent(&self) -> f64 {
+        self.spent
+    }
+
     /// Guesses up to `n` tokens for each of `subjects`. The result has one guess for each; all are empty if the cache
     /// is too small, or if the computation was interrupted.
     pub(super) fn guess(&mut self, subjects: &mut [Subject<'_>], n: usize) -> Result<Vec<Guess>, Failure> {
+        self.spent = 0.0;
         let mut guesses = vec![Guess::default(); subjects.len()];
         let fits = |subject: &Subject<'_>| {
             subject.n_max > 0 && subject.slot < self.sequences.len() && subject.ids.len() + n < self.context.n_ctx()
@@ -70,6 +80,7 @@ impl<'m> SecondModel<'m> {
         for i in &active {
             feed.push(subjects[*i].ids[self.sequences[subjects[*i].slot].tokens.len()..].to_vec());
         }
+        let began = Instant::now();
         for step in 0..n {
             let slots: Vec<usize> = active.iter().map(|i| subjects[*i].slot).collect();
             let Some(rows) = self.compute(&slots, &feed)? else { break };
@@ -89,6 +100,7 @@ impl<'m> SecondModel<'m> {
                 break;
             }
         }
+        self.spent = began.elapsed().as_secs_f64();
         Ok(guesses)
     }
 

@@ -15,6 +15,8 @@ pub(crate) enum ModelKind {
     Dpo,
     /// Proximal policy optimisation against a reward model.
     Ppo,
+    /// Reinforcement learning with verifiable rewards.
+    Rlvr,
     /// Scores answers: it has no output matrix.
     Reward,
     /// Scores tokens: it has no output matrix.
@@ -30,6 +32,7 @@ impl ModelKind {
             Self::Sft => "SFT",
             Self::Dpo => "DPO",
             Self::Ppo => "PPO",
+            Self::Rlvr => "RLVR",
             Self::Reward => "reward",
             Self::Value => "value",
             Self::Adapter => "adapter",
@@ -39,10 +42,10 @@ impl ModelKind {
     /// Returns why such a model cannot be converted, and which model to use instead; `None` if it can be converted.
     pub(crate) const fn unsupported(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Sft | Self::Dpo | Self::Ppo => None,
+            Self::Sft | Self::Dpo | Self::Ppo | Self::Rlvr => None,
             Self::Reward => Some((
                 "is a reward model: it scores answers and has no output matrix to write any",
-                "take a policy model, such as tulu-v2.5-ppo-13b-uf-mean",
+                "take a policy model, such as tulu-3-8b or tulu-v2.5-ppo-13b-uf-mean",
             )),
             Self::Value => Some((
                 "is a value model: it scores tokens and has no output matrix to write any",
@@ -88,8 +91,10 @@ pub(crate) struct Scores {
 /// A model of the family.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    /// The name of the repository, which is also the short name.
+    /// The short name.
     pub(crate) name: &'static str,
+    /// The name of the repository; the same as the short name before Tulu 3.
+    pub(crate) repository: &'static str,
     pub(crate) kind: ModelKind,
     /// Size as in the name, such as `13B`.
     pub(crate) size: &'static str,
@@ -103,9 +108,14 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Returns whether `name` is its short name or the name of its repository, in any case: the Hub ignores case too.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        [self.name, self.repository].iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
     /// Its repository on the Hub.
     pub(crate) fn repo(&self, revision: Option<&str>) -> RepoId {
         let revision = revision.map(str::to_owned);
-        RepoId { owner: OWNER.to_owned(), name: self.name.to_owned(), revision }
+        RepoId { owner: OWNER.to_owned(), name: self.repository.to_owned(), revision }
     }
 }

@@ -1,4 +1,4 @@
-//! The table of the Tulu family. Sources: the pages, config.json files and model cards of the repositories on the Hub,
+//! The table of the models that are derived from Llama 2; those derived from Llama 3 are in `llama3.rs`. Sources: the pages, config.json files and model cards of the repositories on the Hub,
 //! and for scores the papers named with them. A fact that is not known is `Unknown` or `None`; the program then reads
 //! it from the listing of the repository.
 
@@ -195,10 +195,11 @@ const SCORERS: [(&str, ModelKind, &str, &Config); 11] = [
     ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm-value", ModelKind::Value, "13B", &S13B),
 ];
 
-/// Returns all entries.
+/// Returns all entries of this table.
 pub(super) fn all() -> impl Iterator<Item = Entry> {
     let older = TULU_2.iter().map(|&(name, kind, size, config, n_ctx, weights, scores)| Entry {
         name,
+        repository: name,
         kind,
         size,
         config,
@@ -210,6 +211,7 @@ pub(super) fn all() -> impl Iterator<Item = Entry> {
     let policies = |rows: &'static [Policy], kind| {
         rows.iter().map(move |&(name, weights, scores)| Entry {
             name,
+            repository: name,
             kind,
             size: "13B",
             config: &S13B,
@@ -221,6 +223,7 @@ pub(super) fn all() -> impl Iterator<Item = Entry> {
     };
     let scorers = SCORERS.iter().map(|&(name, kind, size, config)| Entry {
         name,
+        repository: name,
         kind,
         size,
         config,

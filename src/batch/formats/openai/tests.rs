@@ -1,7 +1,7 @@
 //! Parsing of valid lines, and the error codes of invalid ones.
 
 use super::parse;
-use crate::batch::record::{PromptInput, RequestOptions, Seed};
+use crate::api::{PromptInput, RequestOptions, Seed};
 use crate::engine::Token;
 use crate::prompt::{Message, Role};
 use serde_json::{Value, json};
@@ -30,9 +30,9 @@ fn code(line: &[u8]) -> &'static str {
 fn parses_a_record() {
     let line = chat(&json!({
         "max_completion_tokens": 7, "max_tokens": 7, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "seed": -1,
-        "stop": "END", "n": 2, "logprobs": true, "top_logprobs": 5, "user": "x", "tools": [], "frequency_penalty": 0.5,
-        "presence_penalty": -1, "min_p": 0.1, "repetition_penalty": 1.1, "response_format": {"type": "text"},
-        "stream": false, "stream_options": {"include_usage": true}, "ignore_eos": false, "logit_bias": null,
+        "stop": "END", "n": 2, "logit_bias": {"5": -100, "7": 1.5}, "logprobs": true, "top_logprobs": 5, "user": "x", "tools": [], "frequency_penalty": 0.5,
+        "presence_penalty": -1, "min_p": 0.1, "repetition_penalty": 1.1, "repeat_last_n": -1, "response_format": {"type": "text"},
+        "stream": false, "stream_options": {"include_usage": true}, "ignore_eos": false,
     }));
     let record = parse(&line).unwrap();
     assert_eq!((record.id.as_deref(), record.model.as_deref()), (Some("a"), Some("m")));
@@ -45,8 +45,10 @@ fn parses_a_record() {
         top_k: Some(3),
         min_p: Some(0.1),
         repetition_penalty: Some(1.1),
+        repeat_last_n: Some(65_536),
         presence_penalty: Some(-1.0),
         frequency_penalty: Some(0.5),
+        logit_bias: vec![(Token::new(5), -100.0), (Token::new(7), 1.5)],
         seed: Seed::Given(u32::MAX - 1),
         stop: vec!["END".into()],
         logprobs: Some(5),
@@ -144,6 +146,10 @@ fn absurd_parameters_are_refused() {
         json!({"stop": [""]}),
         json!({"stop": 7}),
         json!({"presence_penalty": 2.1}),
+        json!({"logit_bias": [1]}),
+        json!({"logit_bias": {"a": 1}}),
+        json!({"logit_bias": {"1": 101}}),
+        json!({"logit_bias": {"1": "x"}}),
         json!({"frequency_penalty": "x"}),
         json!({"logprobs": 1}),
         json!({"logprobs": true, "top_logprobs": 21}),
@@ -168,7 +174,6 @@ fn what_is_not_supported_is_not_ignored() {
         json!({"stream": true}),
         json!({"tools": [{}]}),
         json!({"tool_choice": "required"}),
-        json!({"logit_bias": {"1": 2}}),
         json!({"response_format": {"type": "json_object"}}),
         json!({"ignore_eos": true}),
         json!({"echo": true}),

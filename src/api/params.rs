@@ -1,8 +1,9 @@
 //! The parameters of a request body. Unknown fields are refused, and the error names them: if a misspelt `max_token`
 //! were ignored, a whole batch could be wasted.
 
-use crate::batch::record::{CodeAndMessage, RequestOptions, Seed};
-use crate::engine::Sampling;
+use super::options::{RequestOptions, Seed};
+use super::refusal::Refusal;
+use crate::engine::{Sampling, Token};
 use serde_json::{Map, Value, json};
 
 /// Maximum of `max_tokens`: larger than any context, so a larger number is a mistake.
@@ -12,6 +13,9 @@ const MAX_STOPS: usize = 4;
 const MAX_N: u64 = 128;
 const MAX_TOP_CHAT: u64 = 20;
 const MAX_TOP_TEXT: u64 = 5;
+const MAX_BIAS: f32 = 100.0;
+/// More entries than any client sends; each costs time for every token.
+const MAX_BIASES: usize = 1024;
 
 /// Fields that are ignored because they do not change the answer.
 const IGNORED: &[&str] = &[
@@ -44,7 +48,6 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
             ("functions", vec![json!([])]),
             ("tool_choice", vec![json!("none"), json!("auto")]),
             ("function_call", vec![json!("none"), json!("auto")]),
-            ("logit_bias", vec![json!({})]),
             ("audio", vec![]),
             ("prediction", vec![]),
             ("reasoning_effort", vec![]),
@@ -80,7 +83,7 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
 }
 
 /// Parses the remaining fields of a body. `chat`: chat completions, which have a different `logprobs` field.
-pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOptions, CodeAndMessage> {
+pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOptions, Refusal> {
     let mut options = RequestOptions::default();
     let mut top = None;
     let mut wanted = false;
@@ -101,6 +104,12 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOption
             "top_p" => options.top_p = Some(number(&name, &value, f32::MIN_POSITIVE, 1.0)?),
             "min_p" => options.min_p = Some(number(&name, &value, 0.0, 1.0)?),
             "repeat_penalty" => options.repeat_penalty = Some(penalty(&name, &value)?),
+            // In llama.cpp, -1 means the whole context.
+            "repeat_last_n" if value == -1 => options.repeat_last_n = Some(Sampling::REPEAT_LAST_N_MAX),
+            "repeat_last_n" => {
+                let most = u64::from(Sampling::REPEAT_LAST_N_MAX);
+                options.repeat_last_n = Some(saturating_u32(whole(&name, &value, 0, most)?));
+            }
             "repetition_penalty" => options.repetition_penalty = Some(penalty(&name, &value)?),
             "presence_penalty" => options.presence_penalty = Some(number(&name, &value, -2.0, 2.0)?),
             "frequency_penalty" => options.frequency_penalty = Some(number(&name, &value, -2.0, 2.0)?),
@@ -108,6 +117,7 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOption
             "top_k" if value == -1 => options.top_k = Some(0),
             "top_k" => options.top_k = Some(saturating_u32(whole(&name, &value, 0, u64::from(u32::MAX))?)),
             "seed" => options.seed = seed(&value)?,
+            "logit_bias" => options.logit_bias = logit_bias(&value)?,
             "stop" => options.stop = stops(&value)?,
             "logprobs" if chat => {
                 wanted = value.as_bool().ok_or_else(|| invalid(&name, "must be true or false"))?;
@@ -122,8 +132,12 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOption
             "top_logprobs" if chat => top = Some(whole(&name, &value, 0, MAX_TOP_CHAT)?),
             _ => match neutral(&name) {
                 Some(values) if values.contains(&value) => {}
-                Some(_) => return Err(("unsupported_parameter", format!("\"{name}\" is not supported"))),
-                None => return Err(("unknown_parameter", format!("there is no parameter \"{}\"", brief(&name)))),
+                Some(_) => return Err(Refusal::of("unsupported_parameter", &name, "is not supported")),
+                None => {
+                    let name = brief(&name);
+                    let message = format!("there is no parameter \"{name}\"");
+                    return Err(Refusal::new("unknown_parameter", &name, message));
+                }
             },
         }
     }
@@ -137,11 +151,11 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOption
     Ok(options)
 }
 
-fn invalid(name: &str, why: impl std::fmt::Display) -> CodeAndMessage {
-    ("invalid_parameter", format!("{name} {why}"))
+fn invalid(name: &str, why: impl std::fmt::Display) -> Refusal {
+    Refusal::new("invalid_parameter", name, format!("{name} {why}"))
 }
 
-fn whole(name: &str, value: &Value, least: u64, most: u64) -> Result<u64, CodeAndMessage> {
+fn whole(name: &str, value: &Value, least: u64, most: u64) -> Result<u64, Refusal> {
     let given = value.as_u64().filter(|n| (least..=most).contains(n));
     given.ok_or_else(|| invalid(name, format!("must be a whole number from {least} to {most}")))
 }
@@ -150,25 +164,40 @@ fn saturating_u32(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn number(name: &str, value: &Value, least: f32, most: f32) -> Result<f32, CodeAndMessage> {
+fn number(name: &str, value: &Value, least: f32, most: f32) -> Result<f32, Refusal> {
     let given = value.as_f64().map(|n| n as f32).filter(|n| (least..=most).contains(n));
     given.ok_or_else(|| invalid(name, format!("must be a number from {least} to {most}")))
 }
 
 /// Parses a repetition penalty.
-fn penalty(name: &str, value: &Value) -> Result<f32, CodeAndMessage> {
+fn penalty(name: &str, value: &Value) -> Result<f32, Refusal> {
     number(name, value, *Sampling::REPEAT_PENALTY.start(), *Sampling::REPEAT_PENALTY.end())
 }
 
 /// Parses a seed. OpenAI's seeds have 64 bits; llama.cpp's have 32 bits, and the largest value is not a seed.
-fn seed(value: &Value) -> Result<Seed, CodeAndMessage> {
+fn seed(value: &Value) -> Result<Seed, Refusal> {
     let given = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
     let folded = given.map(|n| n.rem_euclid(i128::from(u32::MAX)));
     let seed = folded.and_then(|n| u32::try_from(n).ok()).map(Seed::Given);
     seed.ok_or_else(|| invalid("seed", "must be a whole number of 64 bits"))
 }
 
-fn stops(value: &Value) -> Result<Vec<String>, CodeAndMessage> {
+/// Parses an object of token ids (as strings) and the values to add to their logits.
+fn logit_bias(value: &Value) -> Result<Vec<(Token, f32)>, Refusal> {
+    let wrong =
+        || invalid("logit_bias", "must be an object: token ids as strings, each with a number from -100 to 100");
+    let entries = value.as_object().ok_or_else(wrong)?;
+    if entries.len() > MAX_BIASES {
+        return Err(invalid("logit_bias", format!("has more than {MAX_BIASES} tokens")));
+    }
+    let entry = |(id, bias): (&String, &Value)| {
+        let bias = bias.as_f64().map(|bias| bias as f32).filter(|bias| bias.abs() <= MAX_BIAS)?;
+        Some((Token::new(id.parse().ok()?), bias))
+    };
+    entries.iter().map(entry).collect::<Option<Vec<_>>>().ok_or_else(wrong)
+}
+
+fn stops(value: &Value) -> Result<Vec<String>, Refusal> {
     let list = match value {
         Value::Array(list) => list.as_slice(),
         one => std::slice::from_ref(one),

@@ -1,0 +1,17 @@
+//! OpenAI's API, for `batch` and `serve`: `body` and `params` parse a request, `decode_request` makes the decoder's
+//! request from it, `choices` writes answers. `refusal` says why a request is refused.
+
+mod body;
+mod choices;
+mod decode_request;
+mod options;
+mod params;
+mod prompt_input;
+mod refusal;
+
+pub(crate) use body::{Body, Endpoint, chat_messages};
+pub(crate) use choices::{chat_choice, chat_logprobs, finish_reason, text_choice, text_logprobs};
+pub(crate) use decode_request::{decode_request, sampling};
+pub(crate) use options::{RequestOptions, Seed};
+pub(crate) use prompt_input::PromptInput;
+pub(crate) use refusal::Refusal;

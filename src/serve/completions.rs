@@ -1,0 +1,134 @@
+//! `/v1/chat/completions` and `/v1/completions`.
+
+use super::completion_stream::CompletionStream;
+use super::error::{ApiError, Face, json_response};
+use super::event_body::EventBody;
+use super::prepare::{Prepared, prepare};
+use super::prompt_thread::run_task;
+use super::server::{Server, new_id};
+use crate::api::{Endpoint, chat_choice, text_choice};
+use crate::clock;
+use crate::decode::Answer;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What all responses and all parts of a stream of one request have in common.
+#[derive(Clone, Debug)]
+pub(super) struct ResponseHead {
+    pub(super) id: String,
+    pub(super) created: u64,
+    pub(super) model: String,
+    pub(super) fingerprint: String,
+}
+
+/// Tokens of a whole response.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TotalUsage {
+    prompt: usize,
+    cached: usize,
+    completion: usize,
+}
+
+impl TotalUsage {
+    /// Adds an answer that is `copies` times in the response. A prompt counts once for its `n` answers; `index` is that of
+    /// the answer.
+    pub(super) fn add(&mut self, answer: &Answer, index: usize, n: usize, copies: usize) {
+        if index.is_multiple_of(n) {
+            self.prompt += answer.usage.prompt_tokens;
+            self.cached += answer.usage.cached_tokens;
+        }
+        self.completion += answer.usage.completion_tokens * copies;
+    }
+
+    /// Returns `usage` of OpenAI's API.
+    pub(super) fn json(self) -> Value {
+        json!({
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.cached},
+        })
+    }
+}
+
+/// Answers `/v1/chat/completions`.
+pub(super) async fn chat(State(server): State<Arc<Server>>, request: Request) -> Response {
+    respond(&server, request, Endpoint::Chat).await
+}
+
+/// Answers `/v1/completions`.
+pub(super) async fn text(State(server): State<Arc<Server>>, request: Request) -> Response {
+    respond(&server, request, Endpoint::Text).await
+}
+
+async fn respond(server: &Server, request: Request, endpoint: Endpoint) -> Response {
+    answer(server, request, endpoint).await.unwrap_or_else(|error| error.response(Face::OpenAi))
+}
+
+async fn answer(server: &Server, request: Request, endpoint: Endpoint) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = server.bodies.read(&parts, body).await?;
+    let defaults = server.defaults.clone();
+    let prepared = run_task(&server.tasks, move |tools| {
+        let fields = body.object()?;
+        prepare(tools, fields, endpoint, &defaults)
+    });
+    let Prepared { requests, n, copies, stream } = prepared.await??;
+    let n_requests = requests.len();
+    let answering = server.start(requests).await?;
+    let head = ResponseHead {
+        id: new_id(if endpoint == Endpoint::Chat { "chatcmpl" } else { "cmpl" }),
+        created: clock::now() as u64,
+        model: server.model.name.clone(),
+        fingerprint: server.model.fingerprint.clone(),
+    };
+    let counts = answering.counts.clone();
+    let mut response = match stream {
+        Some(options) => {
+            let format = CompletionStream::new(head, endpoint, n_requests, (n, copies), options.include_usage);
+            event_stream(Body::new(EventBody::new(answering, n_requests, format)))
+        }
+        None => {
+            let answers = answering.collect(n_requests).await?;
+            json_response(StatusCode::OK, &whole(&head, endpoint, &answers, (n, copies)))
+        }
+    };
+    response.extensions_mut().insert(counts);
+    Ok(response)
+}
+
+/// Returns the response in one piece. `n` and `copies`: see [`Prepared`].
+fn whole(head: &ResponseHead, endpoint: Endpoint, answers: &[Answer], (n, copies): (usize, usize)) -> Value {
+    let (choice, object): (fn(usize, &Answer) -> Value, _) = match endpoint {
+        Endpoint::Chat => (chat_choice, "chat.completion"),
+        Endpoint::Text => (text_choice, "text_completion"),
+    };
+    let mut usage = TotalUsage::default();
+    answers.iter().enumerate().for_each(|(index, answer)| usage.add(answer, index, n, copies));
+    let copied = answers.iter().flat_map(|answer| std::iter::repeat_n(answer, copies));
+    json!({
+        "id": head.id,
+        "object": object,
+        "created": head.created,
+        "model": head.model,
+        "choices": copied.enumerate().map(|(index, answer)| choice(index, answer)).collect::<Vec<_>>(),
+        "usage": usage.json(),
+        "system_fingerprint": head.fingerprint,
+    })
+}
+
+/// Returns a response of server-sent events.
+fn event_stream(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx then passes every event on at once.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
