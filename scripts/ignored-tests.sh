@@ -35,8 +35,9 @@ python=${PYTHON:-python3}
 has() { "$python" -c "import $1" 2>/dev/null && echo yes || echo no; }
 group shared "$([ -d "$shared/data/llama2" ] && echo yes || echo no)" "the Llama 2 tokenizer and prompt cases in $shared"
 group root "$([ "$(id -u)" -eq 0 ] && [ "$(uname)" = Linux ] && echo yes || echo no)" "root on Linux"
-group python "$(has huggingface_hub)" "huggingface_hub ($python)"
+group python "$(has 'huggingface_hub, openai, ollama, jsonschema')" "huggingface_hub, openai, ollama and jsonschema ($python)"
 group tools "$([ -d "$shared/tools" ] && has 'numpy, torch' || echo no)" "the tool in $shared/tools and PyTorch ($python)"
+group llamacpp "$([ -d "${TULU_QUANT_LLAMA_TOOLS:-}" ] && echo yes || echo no)" "llama.cpp's tools (TULU_QUANT_LLAMA_TOOLS is their folder)"
 group torch "$(has torch)" "PyTorch ($python)"
 # These take minutes (kills at random moments, ten thousand lines); the gate runs them.
 group long "$([ "${TULU_QUANT_LONG:-}" = 1 ] && echo yes || echo no)" "some minutes (TULU_QUANT_LONG=1)"

@@ -2,11 +2,13 @@
 //! subcommand alone are in its own file.
 
 use crate::decode::{DraftSource, Drafts};
-use crate::engine::{CacheType, EngineSettings, FlashAttn, Model, Numa, Repack, Sampling, random_seed};
+use crate::engine::{Bos, CacheType, EngineSettings, FlashAttn, Model, N_CTX_MIN, Numa, Repack, Sampling, random_seed};
 use crate::error::{Code, Failure};
+use crate::grammar;
 use crate::model::FetchOptions;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 /// How to get models of the Hugging Face Hub; for every subcommand that takes a MODEL.
 #[derive(Clone, Debug, clap::Args)]
@@ -88,6 +90,9 @@ pub(crate) struct EngineArgs {
     /// Repack the weights into the layout of the CPU's kernels (llama.cpp's CPU_REPACK and AMX buffers)
     #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_REPACK")]
     pub(crate) repack: Repack,
+    /// Begin prompts with BOS: as the model's file says, always, or only where the chat template writes it
+    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_BOS")]
+    pub(crate) bos: Bos,
 }
 
 impl EngineArgs {
@@ -98,6 +103,7 @@ impl EngineArgs {
             n_cells: None,
             n_needed: None,
             reserved: 0,
+            n_kept: 0,
             n_threads: self.threads,
             n_gpu_layers: self.gpu_layers,
             flash_attn: self.flash_attn,
@@ -107,6 +113,104 @@ impl EngineArgs {
             mlock: self.mlock,
             numa: self.numa,
             repack: self.repack,
+            bos: self.bos,
+        };
+        settings.check()
+    }
+}
+
+/// The form of answers; for chat and batch.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Structured output")]
+pub(crate) struct StructureArgs {
+    /// Generate JSON that the JSON Schema in FILE allows
+    #[arg(long, value_name = "FILE", conflicts_with = "grammar", env = "TULU_QUANT_JSON_SCHEMA")]
+    pub(crate) json_schema: Option<PathBuf>,
+    /// Generate text that the grammar in FILE allows (GBNF, llama.cpp's notation; its first rule is `root`)
+    #[arg(long, value_name = "FILE", visible_alias = "grammar-file", env = "TULU_QUANT_GRAMMAR")]
+    pub(crate) grammar: Option<PathBuf>,
+}
+
+impl StructureArgs {
+    /// Whether a form is given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.json_schema.is_some() || self.grammar.is_some()
+    }
+
+    /// Reads the file, and returns its grammar.
+    pub(crate) fn grammar(&self) -> Result<Option<String>, Failure> {
+        let read = |file: &Path| std::fs::read_to_string(file).map_err(|err| Failure::io(file, "cannot read", &err));
+        if let Some(file) = &self.json_schema {
+            let schema = serde_json::from_str(&read(file)?).map_err(|err| {
+                Failure::input(Code::Grammar, format!("is not JSON: {err}"), "give a JSON Schema").at(file)
+            })?;
+            let compiled = grammar::compile(&schema).map_err(|why| {
+                Failure::input(Code::Grammar, format!("the schema cannot be compiled: {why}"), "change the schema")
+                    .at(file)
+            })?;
+            return Ok(Some(compiled));
+        }
+        let Some(file) = &self.grammar else { return Ok(None) };
+        let text = read(file)?;
+        grammar::check(&text).map_err(|why| Failure::input(Code::Grammar, why, "correct the grammar").at(file))?;
+        Ok(Some(text))
+    }
+}
+
+/// How a text is computed, for `eval` and `imatrix`. The defaults are those of llama-perplexity and llama-imatrix.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct ScoringArgs {
+    /// Set the size of a chunk in tokens
+    #[arg(short, long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=(1 << 20)),
+          env = "TULU_QUANT_CTX_SIZE")]
+    ctx_size: u32,
+    /// Compute only the first N chunks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), env = "TULU_QUANT_CHUNKS")]
+    chunks: Option<u32>,
+    /// Run on N threads [default: one per physical core; fewer for very small models]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512), env = "TULU_QUANT_THREADS")]
+    threads: Option<u32>,
+    /// Offload N layers to the GPU (-ngl); needs a build with cuda, metal or vulkan
+    #[arg(long, alias = "n-gpu-layers", value_name = "N", default_value_t = 0, env = "TULU_QUANT_GPU_LAYERS")]
+    gpu_layers: u32,
+    /// Use flash attention (-fa)
+    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_FLASH_ATTN")]
+    flash_attn: FlashAttn,
+    /// Set the type of the keys in the KV cache (-ctk)
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t, env = "TULU_QUANT_CACHE_TYPE_K")]
+    cache_type_k: CacheType,
+    /// Set the type of the values in the KV cache (-ctv)
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t, env = "TULU_QUANT_CACHE_TYPE_V")]
+    cache_type_v: CacheType,
+    /// Read the model into memory instead of mapping the file
+    #[arg(long, env = "TULU_QUANT_NO_MMAP")]
+    no_mmap: bool,
+}
+
+impl ScoringArgs {
+    /// Returns the tokens of a chunk.
+    pub(crate) fn n_ctx(&self) -> usize {
+        self.ctx_size as usize
+    }
+
+    /// Returns the largest number of chunks.
+    pub(crate) fn chunks(&self) -> Option<usize> {
+        self.chunks.map(|n| n as usize)
+    }
+
+    /// Validates the parsed flags. Weights are repacked, as in llama.cpp's tools, so that the numbers are theirs.
+    pub(crate) fn settings(&self) -> Result<EngineSettings, Failure> {
+        let settings = EngineSettings {
+            n_ctx: Some(self.ctx_size.max(N_CTX_MIN)),
+            n_threads: self.threads,
+            n_gpu_layers: self.gpu_layers,
+            flash_attn: self.flash_attn,
+            type_k: self.cache_type_k,
+            type_v: self.cache_type_v,
+            mmap: !self.no_mmap,
+            repack: Repack::On,
+            ..EngineSettings::default()
         };
         settings.check()
     }

@@ -35,7 +35,8 @@ pub(crate) fn bytes(n: u64) -> String {
         0..1_000 => format!("{n} B"),
         1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.2} GB", n as f64 / 1e9),
+        1_000_000_000..100_000_000_000 => format!("{:.2} GB", n as f64 / 1e9),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
     }
 }
 

@@ -8,6 +8,7 @@ mod batch;
 mod chat;
 mod cli;
 mod convert;
+mod eval;
 mod hub;
 mod llama3;
 mod public_reports;

@@ -1,10 +1,9 @@
 // Our kernels as a ggml accelerator device (ACCEL): llama.cpp's scheduler assigns operations to it as to BLAS. The
-// device computes attention for 4 and more tokens and products of quantized weights. Unsupported operations fall back
-// to the CPU backend. The device has no memory of its own: all tensors are in CPU buffers.
+// device computes attention and products of quantized weights. Unsupported operations fall back to the CPU backend. The device has no memory of its own: all tensors are in CPU buffers.
 
 #include "accel_device.h"
 
-#include "attention.h"
+#include "attention/attention.h"
 #include "matmul/matmul.h"
 
 #include "ggml-backend-impl.h"
@@ -15,12 +14,10 @@
 
 namespace {
 
-// For fewer tokens ggml's kernels are as fast, because they distribute the cells of a token over the threads.
-constexpr int64_t TOKENS_MIN = 4;
-
 struct context {
     int n_threads = 1;
     tulu::scratch scratch;
+    tulu::attention_kernel attention;
 };
 
 context & of(ggml_backend_t backend) { return *static_cast<context *>(backend->context); }
@@ -45,14 +42,23 @@ float parameter(const ggml_tensor * op, int i) {
     return value;
 }
 
+// Whether the kernel reads rows of keys or values as `cache` has them.
+bool supports_rows(const ggml_tensor * cache) {
+    return (cache->type == GGML_TYPE_F16 || cache->type == GGML_TYPE_Q8_0) &&
+           cache->ne[0] % ggml_blck_size(cache->type) == 0 && cache->nb[0] == ggml_type_size(cache->type);
+}
+
+tulu::kv_type kv_type_of(const ggml_tensor * cache) {
+    return cache->type == GGML_TYPE_Q8_0 ? tulu::kv_type::q8_0 : tulu::kv_type::f16;
+}
+
 bool supports_attention(const ggml_tensor * op) {
     const ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3], *sinks = op->src[4];
-    return tulu::attention_is_built() && q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 &&
-           v->type == GGML_TYPE_F16 && mask && mask->type == GGML_TYPE_F16 && !sinks && q->ne[1] >= TOKENS_MIN &&
-           q->ne[0] == v->ne[0] && q->ne[0] % 16 == 0 && q->ne[0] <= tulu::ATTENTION_DIM_MAX && q->ne[3] == 1 &&
-           k->ne[3] == 1 && mask->ne[2] == 1 && mask->ne[3] == 1 && q->nb[0] == sizeof(float) &&
-           k->nb[0] == sizeof(ggml_fp16_t) && v->nb[0] == sizeof(ggml_fp16_t) && ggml_is_contiguous(op) &&
-           parameter(op, 1) == 0.0f && parameter(op, 2) == 0.0f;  // no ALiBi, no soft cap
+    return tulu::attention_is_built() && q->type == GGML_TYPE_F32 && supports_rows(k) && supports_rows(v) && mask &&
+           mask->type == GGML_TYPE_F16 && !sinks && q->ne[0] == v->ne[0] &&
+           q->ne[0] % 16 == 0 && q->ne[0] <= tulu::ATTENTION_DIM_MAX && q->ne[3] == 1 && k->ne[3] == 1 &&
+           k->ne[2] == v->ne[2] && mask->ne[2] == 1 && mask->ne[3] == 1 && q->nb[0] == sizeof(float) &&
+           ggml_is_contiguous(op) && parameter(op, 1) == 0.0f && parameter(op, 2) == 0.0f;  // no ALiBi, no soft cap
 }
 
 void attend(const ggml_tensor * op, context & with) {
@@ -67,6 +73,8 @@ void attend(const ggml_tensor * op, context & with) {
     what.q               = bytes(q);
     what.q_token         = q->nb[1];
     what.q_head          = q->nb[2];
+    what.k_type          = kv_type_of(k);
+    what.v_type          = kv_type_of(v);
     what.k               = bytes(k);
     what.k_cell          = k->nb[1];
     what.k_head          = k->nb[2];
@@ -78,7 +86,7 @@ void attend(const ggml_tensor * op, context & with) {
     what.scale           = parameter(op, 0);
     what.out             = static_cast<float *>(op->data);
     what.n_threads       = with.n_threads;
-    tulu::attend(what);
+    with.attention.compute(what);
 }
 
 bool supports_product(const ggml_tensor * op) {

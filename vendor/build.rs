@@ -47,7 +47,8 @@ const PATHS: &[(&str, &str, &[&str])] = &[
 /// Source files that are compiled for the same machine as llama.cpp.
 const SOURCES: &[&str] = &[
     "accel_device.cpp",
-    "attention.cpp",
+    "attention/attention.cpp",
+    "attention/visible_cells.cpp",
     "cpu_check.cpp",
     "cpu_features.cpp",
     "kernel_checks.cpp",
@@ -56,7 +57,7 @@ const SOURCES: &[&str] = &[
 ];
 
 /// Headers that they include, and the folder of the paths.
-const HEADERS: &[&str] = &["accel_device.h", "attention.h", "copy_text.h", "matmul", "simd16.h"];
+const HEADERS: &[&str] = &["accel_device.h", "attention", "copy_text.h", "matmul", "simd16.h"];
 
 fn main() {
     let Ok(root) = std::env::var("DEP_LLAMA_ROOT") else {

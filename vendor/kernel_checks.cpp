@@ -84,21 +84,30 @@ int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, in
 }
 
 // Computes attention with ggml's CPU kernel (`ours` = 0) or with ours, `runs` times: q is [n_head][n_tokens][dim] in
-// f32, k and v are [n_head_kv][n_kv][dim] and mask is [n_tokens][n_kv] in half floats, out is [n_tokens][n_head][dim].
+// f32, k and v are [n_head_kv][n_kv][dim] of the given types, mask is [n_tokens][n_kv] in half floats, out is
+// [n_tokens][n_head][dim]. With `earlier`, another mask, it computes two layers, once with `earlier` and then with
+// `mask` in the same memory, as llama.cpp does in two steps; `out` is from the second layer.
 // Returns 0 = done, 1 = error, 2 = the kernel does not support these inputs.
 int32_t llama_ext_attention(int32_t ours, int64_t dim, int64_t n_tokens, int64_t n_head, int64_t n_head_kv, int64_t n_kv,
-                            const float * q, const uint16_t * k, const uint16_t * v, const uint16_t * mask,
-                            int32_t n_threads, int32_t runs, float * out, double * seconds) {
+                            int32_t k_type, int32_t v_type, const float * q, const void * k, const void * v,
+                            const uint16_t * mask, const uint16_t * earlier, int32_t n_threads, int32_t runs,
+                            float * out, double * seconds) {
     try {
         const ggml_init_params init = { 16 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true };
         ggml_context_ptr ctx(ggml_init(init));
+        const auto cache = [&](int32_t type) {
+            return ggml_new_tensor_3d(ctx.get(), static_cast<ggml_type>(type), dim, n_kv, n_head_kv);
+        };
         ggml_tensor * tq  = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F32, dim, n_tokens, n_head);
-        ggml_tensor * tk  = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F16, dim, n_kv, n_head_kv);
-        ggml_tensor * tv  = ggml_new_tensor_3d(ctx.get(), GGML_TYPE_F16, dim, n_kv, n_head_kv);
+        ggml_tensor * tk  = cache(k_type);
+        ggml_tensor * tv  = cache(v_type);
         ggml_tensor * tm  = ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F16, n_kv, n_tokens);
         const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-        ggml_tensor * to  = ggml_flash_attn_ext(ctx.get(), tq, tk, tv, tm, scale, 0.0f, 0.0f);
         ggml_cgraph * graph = ggml_new_graph(ctx.get());
+        if (earlier) {
+            ggml_build_forward_expand(graph, ggml_flash_attn_ext(ctx.get(), tq, tv, tk, tm, scale, 0.0f, 0.0f));
+        }
+        ggml_tensor * to = ggml_flash_attn_ext(ctx.get(), tq, tk, tv, tm, scale, 0.0f, 0.0f);
         ggml_build_forward_expand(graph, to);
         ggml_backend_dev_t where = ours ? tulu::device() : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
         ggml_backend_ptr backend(where ? ggml_backend_dev_init(where, nullptr) : nullptr);
@@ -114,6 +123,10 @@ int32_t llama_ext_attention(int32_t ours, int64_t dim, int64_t n_tokens, int64_t
         ggml_backend_tensor_set(tq, q, 0, ggml_nbytes(tq));
         ggml_backend_tensor_set(tk, k, 0, ggml_nbytes(tk));
         ggml_backend_tensor_set(tv, v, 0, ggml_nbytes(tv));
+        if (earlier) {
+            ggml_backend_tensor_set(tm, earlier, 0, ggml_nbytes(tm));
+            ggml_backend_graph_compute(backend.get(), graph);
+        }
         ggml_backend_tensor_set(tm, mask, 0, ggml_nbytes(tm));
         for (int32_t i = 0; i < runs; i++) {
             const int64_t start = ggml_time_us();

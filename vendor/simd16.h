@@ -37,6 +37,14 @@ inline vec load_halves(const char * from) {
     return x;
 }
 
+inline float half_to_float(uint16_t bits) {
+#if defined(__F16C__)
+    return _cvtsh_ss(bits);
+#else
+    return ggml_fp16_to_fp32(bits);
+#endif
+}
+
 using half    = float __attribute__((vector_size(2 * LANES)));
 using quarter = float __attribute__((vector_size(LANES)));
 

@@ -3,23 +3,19 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::files::open_regular;
 use crate::gguf::{Array, Gguf, MAGIC, Value};
+use crate::imatrix_dat;
 use crate::platform::read_exact_at;
 use llama_ext::GgmlType;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
-/// Limit on the file. The 70B model's, for all tensors, has 25 MB.
-const MAX_BYTES: u64 = 1 << 30;
 /// Largest accepted importance: up to this value, the quantizers' sums of squares stay finite. Real values are some
 /// thousands.
 const MAX_WEIGHT: f32 = 1e15;
-/// Longest name of a tensor or dataset in a `.dat` file, in bytes.
-const MAX_NAME: usize = 4096;
 
 /// The importance of the columns of each tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,15 +34,12 @@ impl Imatrix {
     /// Reads `path` in either format.
     ///
     /// # Errors
-    /// [`Code::Imatrix`] when the file has another format, is damaged, or has a negative, huge, NaN or infinite value.
+    /// [`Code::Imatrix`](crate::Code::Imatrix) when the file has another format, is damaged, or has a negative, huge, NaN or infinite value.
     pub fn read(path: &Path) -> Result<Self> {
-        let (file, len) = open_regular(path)?;
-        let mut magic = [0; 4];
-        if !(8..=MAX_BYTES).contains(&len) {
-            return Err(bad(path, format!("has {len} bytes")));
-        }
-        read_exact_at(&file, &mut magic, 0).map_err(|err| Error::io(path, "read the importance matrix", &err))?;
-        let read = if magic == MAGIC { from_gguf(path)? } else { from_dat(path, file)? };
+        let read = match open(path)? {
+            Format::Gguf => from_gguf(path)?,
+            Format::Dat(file) => from_dat(path, file)?,
+        };
         if read.entries.is_empty() {
             return Err(bad(path, "has no entries".to_owned()));
         }
@@ -62,8 +55,26 @@ impl Imatrix {
     }
 }
 
-fn bad(path: &Path, what: String) -> Error {
-    Error::new(Code::Imatrix, path, what, "give a file made by llama-imatrix for this model")
+/// The format of a file.
+pub(crate) enum Format {
+    Gguf,
+    Dat(File),
+}
+
+/// Opens the file at `path` and recognises its format.
+pub(crate) fn open(path: &Path) -> Result<Format> {
+    let (file, len) = open_regular(path)?;
+    let mut magic = [0; 4];
+    if !(8..=imatrix_dat::MAX_BYTES).contains(&len) {
+        return Err(bad(path, format!("has {len} bytes")));
+    }
+    read_exact_at(&file, &mut magic, 0).map_err(|err| Error::io(path, "read the importance matrix", &err))?;
+    Ok(if magic == MAGIC { Format::Gguf } else { Format::Dat(file) })
+}
+
+/// Creates the error about a file that is no importance matrix.
+pub(crate) fn bad(path: &Path, what: String) -> Error {
+    imatrix_dat::bad(path, what)
 }
 
 /// Reads the GGUF format: sums of squares and a count for each expert (LLaMA has one). For an expert that never ran,
@@ -99,7 +110,8 @@ fn from_gguf(path: &Path) -> Result<Imatrix> {
     })
 }
 
-fn floats(gguf: &Gguf, tensor: &crate::gguf::TensorInfo) -> Result<Vec<f32>> {
+/// Reads a tensor of f32.
+pub(crate) fn floats(gguf: &Gguf, tensor: &crate::gguf::TensorInfo) -> Result<Vec<f32>> {
     if tensor.ggml_type != GgmlType::F32 {
         return Err(bad(&gguf.path, format!("tensor '{}' is {}, expected f32", tensor.name, tensor.ggml_type)));
     }
@@ -110,45 +122,14 @@ fn floats(gguf: &Gguf, tensor: &crate::gguf::TensorInfo) -> Result<Vec<f32>> {
     read.map_err(|err| bad(&gguf.path, err.to_string())).map(|()| values)
 }
 
-/// Reads the `.dat` format: i32 number of entries; for each, i32 length and name, i32 calls, i32 count and that many
-/// f32; then, optionally, i32 chunks, i32 length and name of the dataset.
+/// Takes the mean over the calls of llama-imatrix, as llama-quantize does.
 fn from_dat(path: &Path, file: File) -> Result<Imatrix> {
-    let mut bytes = Vec::new();
-    let read = file.take(MAX_BYTES).read_to_end(&mut bytes);
-    read.map_err(|err| Error::io(path, "read the importance matrix", &err))?;
-    let mut rest = bytes.as_slice();
-    let truncated = || bad(path, "is neither a GGUF file nor a .dat of llama-imatrix, or is truncated".to_owned());
-    let mut entries = BTreeMap::new();
-    for _ in 0..take_count(&mut rest).filter(|n| *n > 0).ok_or_else(truncated)? {
-        let name = take_text(&mut rest).ok_or_else(truncated)?;
-        let calls = take_i32(&mut rest).ok_or_else(truncated)?;
-        let n = take_count(&mut rest).filter(|n| *n > 0).ok_or_else(truncated)?;
-        let values = take(&mut rest, n.checked_mul(4).ok_or_else(truncated)?).ok_or_else(truncated)?;
+    let dat = imatrix_dat::read(path, file)?;
+    let entries = dat.entries.into_iter().map(|entry| {
         #[allow(clippy::cast_precision_loss, reason = "llama-quantize divides the same way")]
-        let divisor = if calls > 0 { calls as f32 } else { 1.0 };
-        let weights = values.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]) / divisor);
-        entries.insert(name, weights.collect());
-    }
-    let chunks = take_i32(&mut rest).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-    let dataset = take_text(&mut rest).filter(|name| !name.is_empty());
-    Ok(Imatrix { file: path.to_string_lossy().into_owned(), dataset, chunks, entries })
-}
-
-fn take<'a>(rest: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
-    let (head, tail) = rest.split_at_checked(n)?;
-    *rest = tail;
-    Some(head)
-}
-
-fn take_i32(rest: &mut &[u8]) -> Option<i32> {
-    take(rest, 4)?.try_into().ok().map(i32::from_le_bytes)
-}
-
-fn take_count(rest: &mut &[u8]) -> Option<usize> {
-    take_i32(rest).and_then(|n| usize::try_from(n).ok())
-}
-
-fn take_text(rest: &mut &[u8]) -> Option<String> {
-    let n = take_count(rest).filter(|n| *n <= MAX_NAME)?;
-    take(rest, n).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        let divisor = if entry.calls > 0 { entry.calls as f32 } else { 1.0 };
+        (entry.name, entry.values.into_iter().map(|value| value / divisor).collect())
+    });
+    let entries = entries.collect();
+    Ok(Imatrix { file: path.to_string_lossy().into_owned(), dataset: dat.dataset, chunks: dat.chunks, entries })
 }

@@ -14,7 +14,8 @@
 //! | `checkpoint/` | reads a checkpoint folder: config, tokenizer, safetensors and `.bin` files |
 //! | `gguf/`, `gguf_source` | the GGUF container; a GGUF file as input |
 //! | `gguf_metadata`, `gguf_naming` | metadata and names of outputs |
-//! | `llama_tensors`, `rope_factors`, `plan/`, `quantize_options`, `imatrix` | names, types and offsets of all output tensors |
+//! | `imatrix`, `imatrix_dat`, `imatrix_sums` | importance matrices: reading, adding and writing |
+//! | `llama_tensors`, `rope_factors`, `plan/`, `quantize_options` | names, types and offsets of all output tensors |
 //! | `size_estimate` | the size of an output, estimated from config.json |
 //! | `convert/`, `kernels/`, `worker_pool` | the conversion, on several threads |
 //! | `streaming/` | the conversion of weights that are still on a server |
@@ -34,6 +35,8 @@ mod gguf_naming;
 mod gguf_source;
 mod hex;
 mod imatrix;
+mod imatrix_dat;
+mod imatrix_sums;
 mod integers;
 pub mod kernels;
 mod llama_tensors;
@@ -58,6 +61,7 @@ pub use error::{Class, Code, Error, Result};
 pub use gguf_naming::Naming;
 pub use hex::hex;
 pub use imatrix::Imatrix;
+pub use imatrix_sums::{ImatrixSums, Sums};
 pub use llama_ext::{Ftype, GgmlType};
 pub use llama_tensors::ComputedTensor;
 pub use observer::{Observer, Silent};

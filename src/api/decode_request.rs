@@ -2,7 +2,7 @@
 
 use super::options::RequestOptions;
 use super::prompt_input::PromptInput;
-use crate::decode::{Request, TURN_MARKERS};
+use crate::decode::{Request, turn_markers};
 use crate::engine::{Sampling, Token};
 use crate::error::{Code, Failure};
 use crate::prompt::Prompts;
@@ -27,7 +27,9 @@ pub(crate) fn decode_request(
     let (ids, mut stop, notice) = match prompt {
         PromptInput::Chat(messages) => {
             let prompt = prompts.render(messages, true)?;
-            (prompt.ids, TURN_MARKERS.map(str::to_owned).to_vec(), prompt.notice)
+            // With a grammar, a marker can only be text within the answer.
+            let markers = if options.grammar.is_some() { Vec::new() } else { turn_markers(prompts.is_tulu()) };
+            (prompt.ids, markers, prompt.notice)
         }
         PromptInput::Text(text) => {
             let (ids, notice) = prompts.rendered(text, options.add_bos.unwrap_or(true))?;
@@ -40,10 +42,12 @@ pub(crate) fn decode_request(
     prompts
         .checked(&biased)
         .map_err(|failure| Failure { what: failure.what.replace("the prompt has", "logit_bias has"), ..failure })?;
+    let grammar = options.grammar.as_deref().map(|text| prompts.grammar(text)).transpose()?;
     let request = Request {
         ids,
         sampling: sampling.check()?,
         logit_bias: options.logit_bias.clone(),
+        grammar,
         max_tokens: options.max_tokens.unwrap_or(max_tokens),
         stop,
         logprobs: options.logprobs,

@@ -8,6 +8,7 @@ mod options;
 mod params;
 mod prompt_input;
 mod refusal;
+mod structured;
 
 pub(crate) use body::{Body, Endpoint, chat_messages};
 pub(crate) use choices::{chat_choice, chat_logprobs, finish_reason, text_choice, text_logprobs};

@@ -29,6 +29,8 @@ pub(crate) struct RequestOptions {
     pub(crate) frequency_penalty: Option<f32>,
     /// Added to the logits of these tokens.
     pub(crate) logit_bias: Vec<(Token, f32)>,
+    /// The grammar (GBNF) that the answer follows; checked.
+    pub(crate) grammar: Option<String>,
     /// Random seed.
     pub(crate) seed: Seed,
     /// Stop strings.

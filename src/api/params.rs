@@ -3,6 +3,7 @@
 
 use super::options::{RequestOptions, Seed};
 use super::refusal::Refusal;
+use super::structured;
 use crate::engine::{Sampling, Token};
 use serde_json::{Map, Value, json};
 
@@ -42,7 +43,6 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
             ("stream", vec![json!(false)]),
             ("echo", vec![json!(false)]),
             ("suffix", vec![json!("")]),
-            ("response_format", vec![json!({"type": "text"})]),
             ("modalities", vec![json!(["text"])]),
             ("tools", vec![json!([])]),
             ("functions", vec![json!([])]),
@@ -75,8 +75,6 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
             ("guided_choice", vec![]),
             ("guided_grammar", vec![]),
             ("structured_outputs", vec![]),
-            ("grammar", vec![]),
-            ("json_schema", vec![]),
         ]
     });
     NEUTRAL.iter().find(|(known, _)| *known == name).map(|(_, values)| values.as_slice())
@@ -117,6 +115,14 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOption
             "top_k" if value == -1 => options.top_k = Some(0),
             "top_k" => options.top_k = Some(saturating_u32(whole(&name, &value, 0, u64::from(u32::MAX))?)),
             "seed" => options.seed = seed(&value)?,
+            "response_format" | "grammar" | "json_schema" => {
+                if let Some(grammar) = structured::grammar(&name, &value)? {
+                    if options.grammar.is_some() {
+                        return Err(invalid(&name, "and another grammar or format were given: give one of them"));
+                    }
+                    options.grammar = Some(grammar);
+                }
+            }
             "logit_bias" => options.logit_bias = logit_bias(&value)?,
             "stop" => options.stop = stops(&value)?,
             "logprobs" if chat => {

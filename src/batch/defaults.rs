@@ -15,6 +15,8 @@ pub(crate) struct Defaults {
     pub(crate) sampling: Sampling,
     /// Repetition penalty over prompt and answer (vLLM's); `None`: the penalty in `sampling`.
     pub(crate) repetition_penalty: Option<f32>,
+    /// Grammar of the answers.
+    pub(crate) grammar: Option<String>,
     /// Stop strings.
     pub(crate) stop: Vec<String>,
     /// Completions for each prompt.

@@ -78,9 +78,15 @@ pub(crate) struct Parameters {
     /// Frequency penalty.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) frequency_penalty: f32,
+    /// `--json-schema` or `--grammar`, as a grammar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) grammar: Option<String>,
     /// `--stop`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) stop: Vec<String>,
+    /// `--bos`, if it is not `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bos: Option<String>,
 }
 
 /// The settings of a machine that the last bits of the logits depend on.
@@ -185,9 +191,11 @@ pub(super) mod tests {
                 generator: None,
                 deterministic: None,
                 repetition_penalty: None,
+                grammar: None,
                 presence_penalty: 0.0,
                 frequency_penalty: 0.0,
                 stop: Vec::new(),
+                bos: None,
             },
             sampling: 2,
             exact: None,

@@ -7,7 +7,7 @@ use super::manifest::ProgramInfo;
 use super::paths::is_file;
 use super::shard::Shard;
 use super::workload::WorkloadEstimate;
-use crate::engine::{EngineSettings, SAMPLING_VERSION, Sampling, VocabFile};
+use crate::engine::{Bos, EngineSettings, SAMPLING_VERSION, Sampling, VocabFile};
 use crate::error::Failure;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -33,6 +33,8 @@ pub(crate) struct RunOptions {
     pub(crate) sampling: Sampling,
     /// Repetition penalty over prompt and answer (vLLM's).
     pub(crate) repetition_penalty: Option<f32>,
+    /// Grammar of the answers of records that set none.
+    pub(crate) grammar: Option<String>,
     /// Stop strings for records that have none.
     pub(crate) stop: Vec<String>,
     /// Completions for each prompt of a record that does not set it.
@@ -58,7 +60,9 @@ impl RunOptions {
     pub(crate) fn identity(&self, model_file: &Path, fingerprint: Fingerprint) -> Result<Identity, Failure> {
         let shard = self.shard.part();
         let window = match self.engine.n_ctx {
-            None if self.deterministic || shard.is_some() => VocabFile::open(model_file)?.n_ctx_train(),
+            None if self.deterministic || shard.is_some() => {
+                VocabFile::open(model_file, self.engine.bos)?.n_ctx_train()
+            }
             given => given,
         };
         let program = ProgramInfo::this();
@@ -101,9 +105,11 @@ impl RunOptions {
                 cores: std::thread::available_parallelism().ok().map(NonZeroUsize::get),
             }),
             repetition_penalty: self.repetition_penalty,
+            grammar: self.grammar.clone(),
             presence_penalty: self.sampling.presence_penalty,
             frequency_penalty: self.sampling.frequency_penalty,
             stop: self.stop.clone(),
+            bos: (self.engine.bos != Bos::Auto).then(|| self.engine.bos.name().to_owned()),
         }
     }
 
@@ -125,6 +131,7 @@ impl RunOptions {
             shard: self.shard,
             sampling: self.sampling.clone(),
             repetition_penalty: self.repetition_penalty,
+            grammar: self.grammar.clone(),
             stop: self.stop.clone(),
             n: self.num_choices,
             max_tokens: self.max_tokens,

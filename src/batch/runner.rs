@@ -244,6 +244,9 @@ impl<'r, 'm> Runner<'r, 'm> {
     /// Sets the stop strings and the repetition penalty from the defaults if the record does not set them.
     fn with_defaults(&self, mut record: Record) -> Record {
         let options = &mut record.options;
+        if options.grammar.is_none() {
+            options.grammar.clone_from(&self.defaults.grammar);
+        }
         if options.stop.is_empty() {
             options.stop.clone_from(&self.defaults.stop);
         }

@@ -8,7 +8,7 @@ use crate::engine::Sampling;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::model_ref;
-use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs};
+use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs, StructureArgs};
 use crate::stderr;
 use crate::table::count;
 use std::ffi::OsString;
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Answer the text of this file and exit; it is appended to the text of -p
     #[arg(short, long, value_name = "FILE", env = "TULU_QUANT_FILE")]
     file: Option<PathBuf>,
-    /// Set the system message (-sys)
+    /// Set the system message (-sys); `tulu3` stands for that of Ai2's demonstration of Tulu 3. By default there is none
     #[arg(long, alias = "system-prompt", value_name = "TEXT", allow_hyphen_values = true, env = "TULU_QUANT_SYSTEM")]
     system: Option<String>,
     /// Resume a conversation saved with /save, by its name or file; without MODEL, with the model it was saved with
@@ -75,6 +75,8 @@ pub(crate) struct Args {
     /// Stop an answer before this text, in addition to Tulu's own markers; repeatable
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, env = "TULU_QUANT_STOP")]
     stop: Vec<String>,
+    #[command(flatten)]
+    structure: StructureArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Subtract X from the logits of tokens that are in the answer [default: 0]
@@ -110,6 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(model) = &args.model {
         model_ref::parse(model).map_err(|failure| hint_prompt(failure, &model.to_string_lossy()))?;
     }
+    let grammar = args.structure.grammar()?;
     let turns = turns(args)?;
     if args.json && turns.is_empty() {
         return Err(Failure::input(Code::Usage, "--json needs a prompt", "give -p TEXT, or pipe the text in"));
@@ -131,6 +134,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         args.drafts.drafts(second.as_ref()),
         interrupt,
     )?;
+    chat.set_grammar(grammar);
     let mut out = AnswerWriter::new(args.json);
     if turns.is_empty() {
         let habits = Habits { verbose: args.verbose, history: !args.no_history };
@@ -152,7 +156,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         }
         if answer.reason == FinishReason::Length && !args.json {
             let tokens = count(answer.usage.completion_tokens, "token", "tokens");
-            stderr::note(&format!("the answer was cut off after {tokens}; give a larger -n"));
+            let incomplete = if args.structure.is_given() { " and is incomplete" } else { "" };
+            stderr::note(&format!("the answer was cut off after {tokens}{incomplete}; give a larger -n"));
         }
     }
     Ok(Exit::Done)

@@ -4,13 +4,15 @@
 mod output_paths;
 mod plan_report;
 
+use super::compute_imatrix::automatic;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::model::FetchOptions;
 use crate::model::card;
 use crate::model::hub::Hub;
 use crate::model::if_exists;
 use crate::model::model_ref::{self, ModelRef, parse_type};
-use crate::model::resolve::{available_threads, check_is_checkpoint, list_repo};
+use crate::model::resolve::{available_threads, check_is_checkpoint, list_repo, ready_file};
 use crate::model::stopped;
 use crate::model::streaming::{self, CheckpointSource};
 use crate::options::FetchArgs;
@@ -21,7 +23,7 @@ use output_paths::paths;
 use plan_report::{plan_json, summary, tensor_table};
 use serde_json::json;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Instant;
 use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, GgmlType, Imatrix, Plan, QuantizeOptions, memory_needed};
@@ -67,8 +69,9 @@ pub(crate) struct Args {
     /// Allow a source that is already quantized (quality is lost a second time)
     #[arg(long, env = "TULU_QUANT_ALLOW_REQUANTIZE")]
     allow_requantize: bool,
-    /// Use this importance matrix, made by llama-imatrix (GGUF or .dat)
-    #[arg(long, value_name = "FILE", env = "TULU_QUANT_IMATRIX")]
+    /// Use this importance matrix, made by `imatrix` or llama-imatrix (GGUF or .dat); auto: make one first, with a text that
+    /// the program carries and a BF16 file (Q8_0 above 2 billion weights) of the source, both kept in the cache
+    #[arg(long, value_name = "FILE|auto", env = "TULU_QUANT_IMATRIX")]
     imatrix: Option<PathBuf>,
     /// Set the type of tensors whose GGUF name matches a regular expression, such as attn_v=q6_K; repeatable, the first
     /// match wins
@@ -102,9 +105,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     let types = types(&args.quant)?;
-    let recipe = recipe(args)?;
+    let mut recipe = recipe(args)?;
     let opened = open(args, &interrupt)?;
     let source = opened.checkpoint();
+    if args.imatrix.as_deref().is_some_and(is_auto) {
+        recipe.imatrix = Some(automatic_imatrix(args, source, &interrupt)?);
+    }
     let refusals = crate::prompt::check_template(source)?;
     let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
     let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(available_threads);
@@ -163,6 +169,10 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure>
     let named = if found.is_none() { Some(model_ref::parse(args.source.as_os_str())?) } else { None };
     let (repo, ftype) = match named {
         Some(ModelRef::Hub(repo, ftype)) => (repo, ftype),
+        Some(ModelRef::HubGguf(repo, wanted)) => {
+            let file = ready_file(&repo, &wanted, &args.fetch.options(), interrupt)?;
+            return Ok(Checkpoint::open_gguf(&file, args.allow_requantize)?.into());
+        }
         Some(ModelRef::Bundled(bundle, None)) => return Ok(Checkpoint::open(&bundle.folder()?)?.into()),
         Some(ModelRef::Bundled(_, Some(ftype)) | ModelRef::Folder(_, Some(ftype))) => {
             return Err(type_after_name(args, ftype));
@@ -213,8 +223,22 @@ fn recipe(args: &Args) -> Result<QuantizeOptions, Failure> {
         output: args.output_tensor_type.as_ref().map(of).transpose()?,
         token_embedding: args.token_embedding_type.as_ref().map(of).transpose()?,
         overrides: overrides.collect::<Result<_, _>>()?,
-        imatrix: args.imatrix.as_deref().map(Imatrix::read).transpose()?,
+        imatrix: args.imatrix.as_deref().filter(|file| !is_auto(file)).map(Imatrix::read).transpose()?,
     })
+}
+
+fn is_auto(imatrix: &Path) -> bool {
+    imatrix == Path::new("auto")
+}
+
+/// Weights above which the importance matrix is computed with a Q8_0 file.
+const WEIGHTS_MAX_BF16: u64 = 2_000_000_000;
+
+fn automatic_imatrix(args: &Args, source: &Checkpoint, interrupt: &Interrupt) -> Result<Imatrix, Failure> {
+    let weights = source.tensors.iter().map(|tensor| tensor.shape.iter().product::<u64>()).sum::<u64>();
+    let ftype = if weights > WEIGHTS_MAX_BF16 { Ftype::Q8_0 } else { Ftype::BF16 };
+    let fetch = FetchOptions { yes: true, ..args.fetch.options() };
+    automatic(args.source.as_os_str(), ftype, args.threads.map(u32::from), &fetch, interrupt)
 }
 
 fn tensor_type(name: &str) -> Result<GgmlType, Failure> {

@@ -83,7 +83,7 @@ pub(super) fn resolve_second(
 /// # Errors
 /// `DRAFT_VOCABULARY`: the vocabularies differ.
 pub(super) fn second(path: &Path, main: &Model, interrupt: &Interrupt) -> Result<Model, Failure> {
-    let vocab = VocabFile::open(path)?;
+    let vocab = VocabFile::open(path, main.settings().bos)?;
     if let Some(token) = main.vocab().first_difference(&vocab.vocab()) {
         let text = |vocab: &Vocab<'_>| match (0..vocab.len()).contains(&token.0) {
             true => format!("'{}'", one_line(&String::from_utf8_lossy(&vocab.shown(token)))),
@@ -107,7 +107,8 @@ pub(super) fn second(path: &Path, main: &Model, interrupt: &Interrupt) -> Result
         n_cells: Some(plan.n_cells.max(n_ctx)),
         n_needed: None,
         reserved: 0,
+        n_kept: 0,
         ..main.settings().clone()
     };
-    model(path, settings, Some(plan.n_slots + plan.n_ahead), interrupt)
+    model(path, settings, Some(plan.n_slots + plan.n_ahead + plan.n_kept), interrupt)
 }

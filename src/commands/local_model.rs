@@ -2,10 +2,11 @@
 //! Nothing is downloaded or converted here.
 
 use crate::error::{Code, Failure};
-use crate::model::app_dirs;
 use crate::model::converted_cache::ConvertedCache;
-use crate::model::hub::HubSettings;
+use crate::model::hub::{HubSettings, RepoId};
 use crate::model::model_ref::{self, ModelRef};
+use crate::model::published_gguf::Wanted;
+use crate::model::{app_dirs, ready_gguf};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -34,16 +35,21 @@ pub(super) fn find(text: &OsStr) -> Result<LocalModel, Failure> {
         }
         ModelRef::Bundled(bundle, None) => Ok(LocalModel::Folder(bundle.folder()?)),
         ModelRef::Bundled(bundle, Some(ftype)) => {
-            existing(app_dirs::cache_dir()?.join(format!("{}-{ftype}.gguf", bundle.stem())), name)
+            let file = app_dirs::cache_dir()?.join(format!("{}-{ftype}.gguf", bundle.stem()));
+            existing(file, name)
         }
         ModelRef::Hub(repo, Some(ftype)) => match ConvertedCache::for_repo(&repo)?.current(ftype)? {
             Some((file, _)) => Ok(LocalModel::File(file)),
-            None => Err(absent(name)),
+            None => ready(&repo, &ready_gguf::wanted(Some(ftype)), name),
         },
+        ModelRef::HubGguf(repo, wanted) => ready(&repo, &wanted, name),
         ModelRef::Hub(repo, None) => {
             let cache = HubSettings::from_env()?.cache;
             if let Some(folder) = cache.complete_snapshot(&repo)? {
                 return Ok(LocalModel::Folder(folder));
+            }
+            if let Some(file) = ready_gguf::cached(&cache, &repo, &Wanted::Default, true)? {
+                return Ok(LocalModel::File(file));
             }
             if let Some(folder) = cache.partial_snapshot(&repo)? {
                 return Ok(LocalModel::Folder(folder));
@@ -53,6 +59,12 @@ pub(super) fn find(text: &OsStr) -> Result<LocalModel, Failure> {
             converted.current(ftype)?.map(|(file, _)| LocalModel::File(file)).ok_or_else(|| absent(name))
         }
     }
+}
+
+/// Finds a ready GGUF file in the shared cache.
+fn ready(repo: &RepoId, wanted: &Wanted, name: &str) -> Result<LocalModel, Failure> {
+    let cached = ready_gguf::cached(&HubSettings::from_env()?.cache, repo, wanted, true)?;
+    cached.map(LocalModel::File).ok_or_else(|| absent(name))
 }
 
 fn existing(file: PathBuf, name: &str) -> Result<LocalModel, Failure> {

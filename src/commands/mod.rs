@@ -1,12 +1,16 @@
-//! The subcommands: one module each, with its `Args` and its `run`. `load_model` and `local_model` are shared. Options
+//! The subcommands: one module each, with its `Args` and its `run`. `load_model`, `local_model` and
+//! `compute_imatrix` are shared. Options
 //! that several subcommands have are in `options.rs`.
 
 pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod completions;
+mod compute_imatrix;
 pub(crate) mod convert;
 pub(crate) mod doctor;
+pub(crate) mod eval;
+pub(crate) mod imatrix;
 pub(crate) mod inspect;
 mod load_model;
 mod local_model;
@@ -31,6 +35,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     Verify(verify::Args),
     Bench(bench::Args),
+    Eval(eval::Args),
+    Imatrix(imatrix::Args),
     Models(models::Args),
     Pull(pull::Args),
     Doctor(doctor::Args),
@@ -53,6 +59,8 @@ pub(crate) fn run(command: Command, definition: impl FnOnce() -> clap::Command) 
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Imatrix(args) => imatrix::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -1,7 +1,7 @@
 //! `prompt`: prints the exact prompt of conversations, as text or token ids. Only the vocabulary of the model is
 //! loaded.
 
-use crate::engine::VocabFile;
+use crate::engine::{Bos, VocabFile};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Read a JSON array of messages ({"role", "content"}), or one such array per line; - reads stdin
     #[arg(short, long, value_name = "FILE", env = "TULU_QUANT_INPUT")]
     input: PathBuf,
-    /// Print token ids instead of text: one line per conversation, BOS included
+    /// Print token ids instead of text: one line per conversation, with the BOS that the model gets
     #[arg(long, env = "TULU_QUANT_TOKENS")]
     tokens: bool,
     /// Print one line {"text": …, "ids": […]} per conversation, BOS included
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Omit the generation prompt (the <|assistant|> tag at the end)
     #[arg(long, env = "TULU_QUANT_NO_GENERATION_PROMPT")]
     no_generation_prompt: bool,
+    /// Begin prompts with BOS: as the model's file says, always, or only where the chat template writes it
+    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_BOS")]
+    bos: Bos,
     #[command(flatten)]
     hub: HubArgs,
 }
@@ -45,7 +48,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let input = open(&args.input)?;
     let path = model::resolve(Some(&args.model), &args.hub.options(), &Interrupt::install()?)?;
-    let model = VocabFile::open(&path)?;
+    let model = VocabFile::open(&path, args.bos)?;
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(&path))?;
     // A failed write to stdout is not an error about the input file.

@@ -5,12 +5,16 @@ use crate::engine::{EngineSettings, Sampling};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs};
+use crate::platform::open_url;
 use crate::serve::{Access, ServeConfig, serve};
 use crate::{stderr, stdout};
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Finished conversations whose tokens stay in the KV cache while there is room.
+const N_KEPT: u32 = 48;
 
 /// Serve a model over HTTP, with OpenAI's API
 ///
@@ -85,22 +89,25 @@ pub(crate) struct Args {
         env = "TULU_QUANT_DRAIN_TIMEOUT"
     )]
     drain_timeout: u32,
+    /// Open the page in the browser when the server is ready
+    #[arg(long, help_heading = "Server", env = "TULU_QUANT_OPEN")]
+    open: bool,
     /// Print no line for each request
     #[arg(long, help_heading = "Server", env = "TULU_QUANT_NO_ACCESS_LOG")]
     no_access_log: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
-    hub: HubArgs,
-    #[command(flatten)]
     drafts: DraftArgs,
+    #[command(flatten)]
+    hub: HubArgs,
     #[command(flatten)]
     engine: EngineArgs,
 }
 
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
-    let settings = EngineSettings { n_cells: args.kv_tokens, ..args.engine.settings()? };
+    let settings = EngineSettings { n_cells: args.kv_tokens, n_kept: N_KEPT, ..args.engine.settings()? };
     let sampling = args.sampling.sampling(Sampling::model_card_defaults())?;
     let max_tokens = args.sampling.max_tokens(u32::MAX)?;
     let keys = keys(args)?;
@@ -129,6 +136,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     serve(&model, args.drafts.drafts(second.as_ref()), config, listeners, &interrupt, || {
         let kv = model.kv_plan();
         stderr::note(&format!("serving at {} with {} slots of {} tokens", urls.join(" and "), kv.n_slots, kv.n_ctx));
+        if args.open
+            && let Some(url) = urls.first()
+            && let Err(err) = open_url(&browsable(url))
+        {
+            stderr::note(&format!("cannot open a browser ({err}); open {}", browsable(url)));
+        }
         stdout::print(&format!("{}\n", urls.join("\n"))).map(|_| ())
     })
 }
@@ -218,6 +231,11 @@ fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
 /// Returns the names that the Host header may have: --allowed-host, and the name of --host.
 fn hosts(args: &Args) -> Vec<String> {
     args.allowed_host.iter().chain([&args.host]).cloned().collect()
+}
+
+/// Returns the address that a browser on this machine can open.
+fn browsable(url: &str) -> String {
+    url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 }
 
 fn stem(path: &Path) -> String {

@@ -51,7 +51,9 @@ impl ActiveRequest {
         let n_prompt = request.ids.len();
         Self {
             id,
-            sampler: Sampler::new(&request.sampling, &request.ids).with_bias(request.logit_bias),
+            sampler: Sampler::new(&request.sampling, &request.ids)
+                .with_bias(request.logit_bias)
+                .with_grammar(request.grammar),
             index: PairIndex::default(),
             family: FamilyId::of(&request.ids),
             drafts: DraftCounts::default(),

@@ -159,11 +159,14 @@ impl Scheduler {
         context.truncate(i, self.slots[i].cached.len())
     }
 
-    /// Returns an idle slot for `ids`: the slot with the longest common prefix, otherwise the least recently used slot.
+    /// Returns an idle slot for `ids`: the slot with the longest common prefix, if it would lose no more tokens than it
+    /// reuses; otherwise the least recently used slot, which can share the prefix. So a new conversation does not replace
+    /// a long one that only begins in the same way.
     pub(super) fn idle_slot(&self, ids: &[Token]) -> Option<usize> {
-        let common = |i: &usize| match common_prefix(&self.slots[*i].cached, ids) {
-            n if n < SHARE_MIN => 0,
-            n => n,
+        let common = |i: &usize| {
+            let cached = &self.slots[*i].cached;
+            let n = common_prefix(cached, ids);
+            if n < SHARE_MIN || cached.len() - n > n { 0 } else { n }
         };
         let idle = (0..self.slots.len()).filter(|i| self.slots[*i].is_idle());
         idle.max_by_key(|i| (common(i), Reverse((self.slots[*i].last_request, *i))))

@@ -11,8 +11,8 @@ use std::thread;
 
 /// Minimum work for an additional thread, in microseconds. Starting a thread takes about 30.
 const WORTH_A_THREAD: u32 = 300;
-/// Time for the log probabilities of one token, in microseconds: one exponential per vocabulary entry.
-const LOGPROBS_COST: u32 = 150;
+/// Time for the log probabilities of one token, in microseconds for 1000 tokens of the vocabulary: one exponential each.
+const LOGPROBS_COST: u32 = 5;
 
 /// Tokens to choose for one request.
 pub(super) struct Choice<'a> {
@@ -50,8 +50,11 @@ impl Choice<'_> {
     }
 
     fn cost(&self) -> u32 {
-        let one = self.request.sampler.cost() + if self.request.n_top.is_some() { LOGPROBS_COST } else { 0 };
-        one * u32::try_from(self.logits.len()).unwrap_or(1)
+        let n_vocab = self.logits.first().map_or(0, |logits| logits.len());
+        let thousands = u32::try_from(n_vocab / 1000).unwrap_or(u32::MAX);
+        let logprobs = if self.request.n_top.is_some() { LOGPROBS_COST.saturating_mul(thousands) } else { 0 };
+        let one = self.request.sampler.cost(n_vocab).saturating_add(logprobs);
+        one.saturating_mul(u32::try_from(self.logits.len()).unwrap_or(1))
     }
 }
 
@@ -62,7 +65,7 @@ pub(super) fn choose(
     vocab: &Vocab<'_>,
     n_threads: usize,
 ) -> Result<Vec<Vec<Chosen>>, Failure> {
-    let cost: u32 = choices.iter().map(Choice::cost).sum();
+    let cost = choices.iter().map(Choice::cost).fold(0, u32::saturating_add);
     let n_threads = n_threads.min((cost / WORTH_A_THREAD) as usize);
     let made = on_threads(choices, n_threads, |choice| choice.make(vocab));
     made.into_iter()

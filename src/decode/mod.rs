@@ -23,6 +23,6 @@ pub(crate) use decoder::Decoder;
 pub(crate) use draft::{DraftCounts, DraftSource, Drafts, Forced};
 pub(crate) use logprobs::{Likely, TokenLogprob};
 pub(crate) use request::{Answer, Event, FinishReason, Mode, Request, RequestId, Usage};
-pub(crate) use stop_strings::TURN_MARKERS;
+pub(crate) use stop_strings::turn_markers;
 #[cfg(test)]
 pub(crate) use utf8::Utf8;

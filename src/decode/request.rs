@@ -2,7 +2,7 @@
 
 use super::draft::DraftCounts;
 use super::logprobs::TokenLogprob;
-use crate::engine::{Sampling, Token};
+use crate::engine::{Grammar, Sampling, Token};
 use std::time::Duration;
 
 /// A prompt to answer, with its parameters.
@@ -14,9 +14,11 @@ pub(crate) struct Request {
     pub(crate) sampling: Sampling,
     /// Added to the logits of these tokens, before penalties; the ids are already checked.
     pub(crate) logit_bias: Vec<(Token, f32)>,
+    /// A grammar that the answer follows.
+    pub(crate) grammar: Option<Grammar>,
     /// Maximum tokens to generate. The context size limits the answer too, with the same [`FinishReason::Length`].
     pub(crate) max_tokens: u32,
-    /// Stop strings: the answer ends before the first match. Usually [`super::TURN_MARKERS`].
+    /// Stop strings: the answer ends before the first match. Usually [`super::turn_markers`].
     pub(crate) stop: Vec<String>,
     /// Number of most likely tokens to return with the log probability of each token; `None`: no log probabilities.
     pub(crate) logprobs: Option<u8>,
@@ -26,7 +28,7 @@ impl Request {
     /// A greedy request without stop strings.
     pub(crate) fn greedy(ids: Vec<Token>, max_tokens: u32) -> Self {
         let (logit_bias, stop) = (Vec::new(), Vec::new());
-        Self { ids, sampling: Sampling::greedy(), logit_bias, max_tokens, stop, logprobs: None }
+        Self { ids, sampling: Sampling::greedy(), logit_bias, grammar: None, max_tokens, stop, logprobs: None }
     }
 }
 

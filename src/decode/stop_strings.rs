@@ -4,8 +4,14 @@
 /// The markers that begin the next turn of a Tulu conversation. They are ordinary text for the model, so a model that
 /// does not generate `</s>` generates them. Variants with a leading newline come first: that newline belongs to the
 /// marker.
-pub(crate) const TURN_MARKERS: [&str; 6] =
+const TURN_MARKERS: [&str; 6] =
     ["\n<|user|>", "\n<|assistant|>", "\n<|system|>", "<|user|>", "<|assistant|>", "<|system|>"];
+
+/// Returns the stop strings of a conversation: the markers, if its prompt has them (`is_tulu`). In the answer of another
+/// model they are text.
+pub(crate) fn turn_markers(is_tulu: bool) -> Vec<String> {
+    if is_tulu { TURN_MARKERS.map(str::to_owned).to_vec() } else { Vec::new() }
+}
 
 /// Finds stop strings in streamed text.
 #[derive(Debug)]

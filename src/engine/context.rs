@@ -54,7 +54,7 @@ impl<'m> Context<'m> {
             .with_n_ctx(NonZeroU32::new(plan.n_cells))
             .with_n_batch(N_BATCH)
             .with_n_ubatch(N_UBATCH)
-            .with_n_seq_max(plan.n_slots + plan.n_ahead)
+            .with_n_seq_max(plan.n_slots + plan.n_ahead + plan.n_kept)
             .with_kv_unified(true)
             .with_n_threads(n_threads)
             .with_n_threads_batch(n_threads)
@@ -74,7 +74,7 @@ impl<'m> Context<'m> {
             n_batch,
             n_ctx: plan.n_ctx as usize,
             n_slots: plan.n_slots as usize,
-            n_seqs: (plan.n_slots + plan.n_ahead) as usize,
+            n_seqs: (plan.n_slots + plan.n_ahead + plan.n_kept) as usize,
             n_cells: plan.n_cells as usize,
             n_vocab: model.n_vocab(),
             inner,
@@ -91,7 +91,7 @@ impl<'m> Context<'m> {
         self.n_slots
     }
 
-    /// Sequences of the KV cache: one for each slot, and those whose prompts are prefilled ahead.
+    /// Sequences of the KV cache: one for each slot, those whose prompts are prefilled ahead, and those that keep tokens.
     pub(crate) fn n_seqs(&self) -> usize {
         self.n_seqs
     }

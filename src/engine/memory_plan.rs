@@ -26,6 +26,8 @@ pub(crate) struct KvPlan {
     pub(crate) n_slots: u32,
     /// Additional sequences, whose prompts are prefilled before a slot is free.
     pub(crate) n_ahead: u32,
+    /// Additional sequences that keep the tokens of finished requests.
+    pub(crate) n_kept: u32,
     /// Cells of the pool, one per token: at least `n_ctx`.
     pub(crate) n_cells: u32,
 }
@@ -59,7 +61,13 @@ impl KvPlan {
         let cells = n_ctx.saturating_mul(n_slots).min(most).clamp(n_ctx, N_CELLS_MAX.max(n_ctx));
         let needed = settings.n_needed.filter(|_| settings.n_cells.is_none()).unwrap_or(u64::MAX);
         let cells = cells.min(u32::try_from(needed).unwrap_or(u32::MAX)).max(n_ctx);
-        Ok(Self { n_ctx, n_slots, n_ahead: 0, n_cells: cells.checked_next_multiple_of(N_CTX_MIN).unwrap_or(cells) })
+        Ok(Self {
+            n_ctx,
+            n_slots,
+            n_ahead: 0,
+            n_kept: 0,
+            n_cells: cells.checked_next_multiple_of(N_CTX_MIN).unwrap_or(cells),
+        })
     }
 }
 
@@ -149,7 +157,7 @@ mod tests {
         let cache = |slots, memory| {
             KvPlan::new(&dims, &settings(None), slots, &free(memory)).unwrap_or_else(|err| panic!("{err}"))
         };
-        assert_eq!(cache(Some(1), 64 * GIB), KvPlan { n_ctx: 4096, n_slots: 1, n_ahead: 0, n_cells: 4096 });
+        assert_eq!(cache(Some(1), 64 * GIB), KvPlan { n_ctx: 4096, n_slots: 1, n_ahead: 0, n_kept: 0, n_cells: 4096 });
         assert_eq!(cache(Some(4), 64 * GIB).n_cells, 4 * 4096);
         let tight = cache(Some(16), 16 * GIB);
         assert_eq!((tight.n_ctx, tight.n_slots), (4096, 16));

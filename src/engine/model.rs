@@ -7,14 +7,16 @@ use super::gguf_preflight::{self, Preflight};
 use super::memory_plan::KvPlan;
 use super::model_dims::ModelDims;
 use super::repack;
+use super::scoring::ScoringContext;
 use super::settings::{EngineSettings, N_SLOTS_MAX};
 use super::threads::default_threads;
-use super::vocab::{Rules, Vocab};
+use super::vocab::{Bos, Rules, Vocab};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::platform::available_memory;
 use llama_cpp_2::model::LlamaModel;
 use llama_ext::load::LoadOptions;
+use llama_ext::observe::Observer;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
@@ -54,13 +56,15 @@ impl Model {
                 fix,
             ));
         }
-        let Preflight { dims, main_type, rules, path: first } = gguf_preflight::check(path)?;
+        let Preflight { dims, main_type, mut rules, path: first } = gguf_preflight::check(path)?;
+        rules.set_bos(settings.bos).map_err(|failure| failure.at(path))?;
         let available = available_memory().without(settings.reserved);
         let planned = KvPlan::new(&dims, &settings, n_slots, &available);
         let mut kv_plan = planned.map_err(|failure| failure.at(path))?;
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(dims.tensor_bytes));
         let repacked = repack::decide(settings.repack, main_type, dims.tensor_bytes, kv_plan.n_slots, n_threads);
         kv_plan.n_ahead = repack::n_ahead(repacked, kv_plan.n_slots);
+        kv_plan.n_kept = settings.n_kept.min(N_SLOTS_MAX - kv_plan.n_slots - kv_plan.n_ahead);
         let EngineSettings { n_gpu_layers, mmap, mlock, .. } = settings;
         let how = LoadOptions { vocab_only: false, n_gpu_layers, mmap, mlock, repack: repacked, ..options(&rules) };
         let inner = load(&first, how, progress)?;
@@ -78,6 +82,17 @@ impl Model {
     /// a running computation.
     pub(crate) fn context(&self, interrupt: &Interrupt) -> Result<Context<'_>, Failure> {
         Context::new(&self.inner, &self.settings, self.n_threads, self.kv_plan, interrupt.clone())
+    }
+
+    /// Creates a context that computes the logits of sequences of up to `n_ctx` tokens. `observer` observes its
+    /// computations.
+    pub(crate) fn scoring_context(
+        &self,
+        n_ctx: usize,
+        observer: Option<Box<dyn Observer>>,
+        interrupt: &Interrupt,
+    ) -> Result<ScoringContext<'_>, Failure> {
+        ScoringContext::new(&self.inner, &self.settings, self.n_threads, n_ctx, observer, interrupt.clone())
     }
 
     /// The path of the file.
@@ -117,7 +132,7 @@ impl Model {
 
     /// The vocabulary.
     pub(crate) fn vocab(&self) -> Vocab<'_> {
-        Vocab::new(self.inner.vocab(), &self.rules)
+        Vocab::new(&self.inner, &self.rules)
     }
 
     /// The chat template that the file carries.
@@ -149,15 +164,16 @@ pub(crate) fn memory_forecast(path: &Path, settings: &EngineSettings) -> Result<
 pub(crate) struct VocabFile(LlamaModel, Rules);
 
 impl VocabFile {
-    /// Opens the file at `path`.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let (first, rules) = gguf_preflight::check_vocabulary(path)?;
+    /// Opens the file at `path`. `bos`: whether prompts begin with BOS.
+    pub(crate) fn open(path: &Path, bos: Bos) -> Result<Self, Failure> {
+        let (first, mut rules) = gguf_preflight::check_vocabulary(path)?;
+        rules.set_bos(bos).map_err(|failure| failure.at(path))?;
         load(&first, options(&rules), |_| true).map(|inner| Self(inner, rules))
     }
 
     /// The vocabulary.
     pub(crate) fn vocab(&self) -> Vocab<'_> {
-        Vocab::new(self.0.vocab(), &self.1)
+        Vocab::new(&self.0, &self.1)
     }
 
     /// Context size that the model was trained for, in tokens.

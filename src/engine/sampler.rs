@@ -4,6 +4,7 @@
 
 use super::Token;
 use super::distribution::{Distribution, Random};
+use super::grammar::Grammar;
 use super::penalties::Penalties;
 use super::sampling::Sampling;
 use llama_cpp_2::sampling::LlamaSampler;
@@ -15,9 +16,15 @@ use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 pub(crate) struct Sampler {
     sampling: Sampling,
     penalties: Penalties,
-    /// Temperature, top-k, top-p, min-p, and the draw. `None`: greedy.
-    warpers: Option<(LlamaSampler, LlamaSampler)>,
-    /// Decides whether proposed tokens are accepted.
+    /// `None`: greedy.
+    chain: Option<LlamaSampler>,
+    /// True without top-k.
+    keeps_all: bool,
+    /// The grammar that the answer follows.
+    grammar: Option<Grammar>,
+    /// The chain without the draw.
+    warpers: Option<LlamaSampler>,
+    /// Draws proposed tokens, and decides whether they are accepted.
     random: Random,
     n_chosen: u64,
 }
@@ -29,10 +36,14 @@ const PROPOSE: u64 = 1 << 32;
 impl Sampler {
     /// `prompt`: the tokens before the answer; the repetition penalty applies to the last of them.
     pub(crate) fn new(sampling: &Sampling, prompt: &[Token]) -> Self {
+        let draws = !sampling.is_greedy();
         Self {
             sampling: sampling.clone(),
             penalties: Penalties::new(sampling, prompt),
-            warpers: (!sampling.is_greedy()).then(|| (warpers(sampling), LlamaSampler::dist(sampling.seed))),
+            chain: draws.then(|| LlamaSampler::chain([warpers(sampling), LlamaSampler::dist(sampling.seed)], true)),
+            keeps_all: sampling.top_k == 0,
+            grammar: None,
+            warpers: draws.then(|| warpers(sampling)),
             random: Random::new(sampling.seed, ACCEPT),
             n_chosen: 0,
         }
@@ -41,11 +52,9 @@ impl Sampler {
     /// Returns a sampler that proposes the next tokens of this answer, from the logits of another model.
     pub(crate) fn proposer(&self) -> Self {
         Self {
-            sampling: self.sampling.clone(),
             penalties: self.penalties.clone(),
-            warpers: self.warpers.as_ref().map(|_| (warpers(&self.sampling), LlamaSampler::dist(self.sampling.seed))),
             random: Random::new(self.sampling.seed, PROPOSE + self.n_chosen),
-            n_chosen: self.n_chosen,
+            ..Self::new(&self.sampling, &[])
         }
     }
 
@@ -55,25 +64,40 @@ impl Sampler {
         self
     }
 
+    /// Lets the answer follow `grammar`.
+    pub(crate) fn with_grammar(mut self, grammar: Option<Grammar>) -> Self {
+        self.grammar = grammar;
+        self
+    }
+
     /// Chooses and stores the next token from the logits of the whole vocabulary. Returns `None` if a logit is NaN.
     pub(crate) fn choose(&mut self, logits: &[f32]) -> Option<Token> {
         let changed = self.changed(logits)?;
-        let token = match &mut self.warpers {
+        let mut token = match &mut self.chain {
             None => most_likely(logits, &changed),
-            Some((warpers, draw)) => {
-                let mut all = candidates(logits, &changed);
-                warpers.apply(&mut all);
-                draw.apply(&mut all);
+            Some(chain) => {
+                let mut all = token_data(logits, &changed);
+                chain.apply(&mut all);
                 all.selected_token()
             }
         }?;
+        if let Some(grammar) = &mut self.grammar {
+            // The choice without the grammar is mostly allowed; only otherwise all tokens are tested.
+            if !grammar.allows(token) {
+                token = allowed(grammar, self.chain.as_mut(), logits, &changed);
+            }
+            if !grammar.accept(token) {
+                token = grammar.end();
+            }
+        }
         self.store(token)
     }
 
     /// Like [`Self::choose`], if `proposed` was drawn from `proposal`: accepts it with the probability p / q, at most 1,
     /// and otherwise draws from what p has more than q. So the token has the same distribution as without a proposal.
     pub(crate) fn choose_after(&mut self, logits: &[f32], proposed: Token, proposal: &Distribution) -> Option<Token> {
-        if self.warpers.is_none() {
+        // With a grammar, the plain choice is exact too, and accepts the token less often.
+        if self.warpers.is_none() || self.grammar.is_some() {
             return self.choose(logits);
         }
         let target = self.distribution(logits)?;
@@ -113,8 +137,8 @@ impl Sampler {
     /// Returns the distribution of the next token, which is not greedy.
     fn distribution(&mut self, logits: &[f32]) -> Option<Distribution> {
         let changed = self.changed(logits)?;
-        let (warpers, _) = self.warpers.as_mut()?;
-        let mut all = candidates(logits, &changed);
+        let warpers = self.warpers.as_mut()?;
+        let mut all = token_data(logits, &changed);
         warpers.apply(&mut all);
         Some(Distribution::of_logits(all.data.iter().map(|data| (data.id(), data.logit()))))
     }
@@ -125,14 +149,18 @@ impl Sampler {
         Some(token)
     }
 
-    /// Returns the approximate time of one choice in microseconds, for a vocabulary of 32,000. Without top-k, much of
-    /// the vocabulary is sorted.
-    pub(crate) fn cost(&self) -> u32 {
-        match (&self.warpers, self.sampling.top_k) {
-            (None, _) => 20,
-            (Some(_), 1..) => 60,
-            (Some(_), 0) => 300,
-        }
+    /// Returns the approximate time of one choice among `n_vocab` tokens, in microseconds. Without top-k, much of the
+    /// vocabulary is sorted.
+    pub(crate) fn cost(&self, n_vocab: usize) -> u32 {
+        let thousands = u32::try_from(n_vocab / 1000).unwrap_or(u32::MAX);
+        let grammar = if self.grammar.is_some() { 10.0 } else { 0.0 };
+        let per_thousand = grammar
+            + match (&self.chain, self.keeps_all) {
+                (None, _) => 0.6,
+                (Some(_), false) => 2.0,
+                (Some(_), true) => 10.0,
+            };
+        (f64::from(thousands) * per_thousand) as u32
     }
 }
 
@@ -150,14 +178,34 @@ fn warpers(sampling: &Sampling) -> LlamaSampler {
     LlamaSampler::chain(chain, true)
 }
 
-/// All tokens with their logits. `changed` replaces some logits.
-fn candidates(logits: &[f32], changed: &[(usize, f32)]) -> LlamaTokenDataArray {
+/// Returns the logits as llama.cpp takes them. `changed` replaces some of them.
+fn token_data(logits: &[f32], changed: &[(usize, f32)]) -> LlamaTokenDataArray {
     let data = |(id, logit): (i32, &f32)| LlamaTokenData::new(Token::new(id), *logit, 0.0);
     let mut all = LlamaTokenDataArray::from_iter((0..).zip(logits).map(data), false);
     for (id, logit) in changed {
         all.data[*id].set_logit(*logit);
     }
     all
+}
+
+/// Chooses among the tokens that `grammar` allows; ends the answer if there are none.
+fn allowed(grammar: &mut Grammar, chain: Option<&mut LlamaSampler>, logits: &[f32], changed: &[(usize, f32)]) -> Token {
+    let mut all = token_data(logits, changed);
+    grammar.mask(&mut all);
+    if !all.data.iter().any(|data| data.logit() > f32::NEG_INFINITY) {
+        return grammar.end();
+    }
+    let chosen = match chain {
+        Some(chain) => {
+            chain.apply(&mut all);
+            all.selected_token()
+        }
+        None => {
+            let logits: Vec<f32> = all.data.iter().map(LlamaTokenData::logit).collect();
+            most_likely(&logits, &[])
+        }
+    };
+    chosen.unwrap_or(grammar.end())
 }
 
 /// Returns the token with the largest logit; if several are equal, the first. `changed` replaces some logits.

@@ -1,6 +1,7 @@
 //! The checked settings of the engine: context size, threads, types of the KV cache. The flags are in `options.rs`;
 //! `memory_plan.rs` checks whether the run fits in memory.
 
+use super::vocab::Bos;
 use crate::error::{Code, Failure};
 use llama_cpp_2::context::params::KvCacheType;
 use llama_cpp_2::llama_backend::NumaStrategy;
@@ -29,6 +30,8 @@ pub(crate) struct EngineSettings {
     pub(crate) n_needed: Option<u64>,
     /// Bytes of memory that are kept free for a second model.
     pub(crate) reserved: u64,
+    /// Additional sequences that keep the tokens of finished requests while there is room in the KV cache.
+    pub(crate) n_kept: u32,
     /// Threads for prefill and generation; `None`: see `threads.rs`.
     pub(crate) n_threads: Option<u32>,
     /// Layers offloaded to the GPU; the output layer counts as one.
@@ -47,6 +50,8 @@ pub(crate) struct EngineSettings {
     pub(crate) numa: Numa,
     /// Whether the weights are repacked for the CPU's kernels.
     pub(crate) repack: Repack,
+    /// Whether prompts begin with BOS.
+    pub(crate) bos: Bos,
 }
 
 impl Default for EngineSettings {
@@ -57,6 +62,7 @@ impl Default for EngineSettings {
             n_cells: None,
             n_needed: None,
             reserved: 0,
+            n_kept: 0,
             n_threads: None,
             n_gpu_layers: 0,
             flash_attn: FlashAttn::Auto,
@@ -66,6 +72,7 @@ impl Default for EngineSettings {
             mlock: false,
             numa: Numa::Off,
             repack: Repack::Auto,
+            bos: Bos::Auto,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The vocabulary: converts text to tokens and back. `prompt/` decides which text may become special tokens.
 
 use super::Token;
+use crate::error::{Code, Failure};
+use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
@@ -14,8 +16,25 @@ pub(super) struct Rules {
     pub(super) spaces: Option<Spaces>,
     /// Whether the file names BOS. If it does not, llama.cpp takes any token for it.
     pub(super) has_bos: bool,
+    /// Whether prompts begin with BOS.
+    pub(super) bos: Bos,
     /// The end token, if the file does not name EOS.
     pub(super) eos: Option<u32>,
+}
+
+impl Rules {
+    /// Sets whether prompts begin with BOS.
+    ///
+    /// # Errors
+    /// `USAGE` when it is on and the file names no BOS.
+    pub(super) fn set_bos(&mut self, bos: Bos) -> Result<(), Failure> {
+        if bos == Bos::On && !self.has_bos {
+            let what = "--bos on needs a BOS token, and the file names none (tokenizer.ggml.bos_token_id)";
+            return Err(Failure::input(Code::Usage, what, "leave --bos out"));
+        }
+        self.bos = bos;
+        Ok(())
+    }
 }
 
 /// Where the tokenizer inserts a space.
@@ -27,14 +46,42 @@ pub(crate) enum Spaces {
     Never,
 }
 
+/// Whether a prompt begins with BOS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Bos {
+    /// If the file says so.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Only if the chat template writes it.
+    Off,
+}
+
+impl Bos {
+    /// Returns its name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// The vocabulary of a loaded model.
 #[derive(Debug)]
-pub(crate) struct Vocab<'m>(LlamaVocab<'m>, &'m Rules);
+pub(crate) struct Vocab<'m>(LlamaVocab<'m>, &'m Rules, &'m LlamaModel);
 
 impl<'m> Vocab<'m> {
     /// llama.cpp's vocabulary, with the properties from the file.
-    pub(super) fn new(vocab: LlamaVocab<'m>, rules: &'m Rules) -> Self {
-        Self(vocab, rules)
+    pub(super) fn new(model: &'m LlamaModel, rules: &'m Rules) -> Self {
+        Self(model.vocab(), rules, model)
+    }
+
+    /// The model that it belongs to.
+    pub(super) fn model(&self) -> &'m LlamaModel {
+        self.2
     }
 
     /// Where the tokenizer inserts a space, if llama.cpp does not do it.
@@ -89,9 +136,13 @@ impl<'m> Vocab<'m> {
         unknown.map(|token| ("unk_token", token)).into_iter().chain(known).filter(exists).collect()
     }
 
-    /// BOS, if the file says that every prompt begins with it.
+    /// BOS, if prompts begin with it.
     pub(crate) fn added_bos(&self) -> Option<Token> {
-        self.bos().filter(|_| self.0.should_add_bos())
+        self.bos().filter(|_| match self.1.bos {
+            Bos::Auto => self.0.should_add_bos(),
+            Bos::On => true,
+            Bos::Off => false,
+        })
     }
 
     /// Returns text and id of every control token, and of the unknown token.

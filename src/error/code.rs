@@ -76,6 +76,8 @@ codes! {
     Format = "FORMAT";
     /// GPU offload in a build or on a machine without a GPU.
     Gpu = "GPU";
+    /// A grammar or a JSON schema that cannot be used.
+    Grammar = "GRAMMAR";
     /// The Hub or a proxy sent something that is not a valid response.
     HubAnswer = "HUB_ANSWER";
     /// The Hub refused the token, or asks for one.
@@ -206,6 +208,8 @@ codes! {
     Terminal = "TERMINAL";
     /// The text has private-use characters that the renderer needs.
     TextPrivateUse = "TEXT_PRIVATE_USE";
+    /// The text has less than one chunk.
+    TextTooShort = "TEXT_TOO_SHORT";
     /// The text is too long for llama.cpp's tokenizer.
     TextTooLong = "TEXT_TOO_LONG";
     /// A thread cannot be started, or the number of threads is invalid.
@@ -218,6 +222,8 @@ codes! {
     Usage = "USAGE";
     /// The manual has no such subcommand.
     Verb = "VERB";
+    /// Files that are compared have different vocabularies.
+    Vocabulary = "VOCABULARY";
 }
 
 impl From<tulu_quantize::Code> for Code {

@@ -1,7 +1,7 @@
 //! Prints the disk space, memory and licence of a download and conversion, and asks for confirmation.
 
 use super::FetchOptions;
-use super::hub::{Hub, Listing, NeededFiles, check_disk_space};
+use super::hub::{Hub, Listing, NeededFiles, RepoId, check_disk_space};
 use super::if_exists;
 use super::registry;
 use crate::engine::ModelDims;
@@ -17,8 +17,9 @@ use std::time::Duration;
 use tulu_quantize::checkpoint::Config;
 use tulu_quantize::{Ftype, part_of, platform, size_estimate};
 
-/// Approximate size of a GGUF header, which is mostly the vocabulary.
-const HEADER: u64 = 1 << 20;
+/// Approximate bytes of a GGUF header for each token of the vocabulary: a SentencePiece token has a score, a token of
+/// Llama 3 has two merges.
+const HEADER_PER_TOKEN: u64 = 62;
 
 /// A download and conversion that is about to start.
 pub(crate) struct Confirmation<'a> {
@@ -46,7 +47,7 @@ impl<'a> Confirmation<'a> {
         let sized = |(ftype, path): &(Ftype, PathBuf)| {
             let bytes = size_estimate::tensor_bytes(&config, *ftype);
             let bytes = bytes.map_err(|err| Failure::input(Code::Type, err.to_string(), "choose another type"))?;
-            Ok((*ftype, path.clone(), bytes.saturating_add(HEADER)))
+            Ok((*ftype, path.clone(), bytes.saturating_add(header(&config))))
         };
         let outputs = outputs.iter().map(sized).collect::<Result<_, Failure>>()?;
         let to_fetch = hub.to_fetch(listing, &needed.all());
@@ -73,7 +74,7 @@ impl<'a> Confirmation<'a> {
 
     /// Returns the memory to run the first output with its whole context.
     fn memory(&self) -> u64 {
-        let weights = self.outputs.first().map_or(0, |(.., bytes)| bytes.saturating_sub(HEADER));
+        let weights = self.outputs.first().map_or(0, |(.., bytes)| bytes.saturating_sub(header(&self.config)));
         ModelDims::of(&self.config, weights).memory_with_defaults()
     }
 
@@ -119,14 +120,7 @@ impl<'a> Confirmation<'a> {
         if fetch.yes || self.is_resumed()? {
             return Ok(());
         }
-        let Some(terminal) = prompt_terminal() else { return Ok(()) };
-        stderr::block("Go on? [Y/n] ");
-        let check_cancelled = || hub.check_cancelled();
-        match read_answer(terminal, &check_cancelled)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
-            Some("" | "y" | "yes") => Ok(()),
-            _ => Err(Failure::input(Code::Declined, "nothing was downloaded", "answer y, or give --yes")
-                .at(self.listing.repo.id())),
-        }
+        go_on(hub, &self.listing.repo)
     }
 
     /// Checks the free space for checkpoint and outputs, which may be on the same disk.
@@ -144,6 +138,20 @@ impl<'a> Confirmation<'a> {
         }
         check_disk_space(&output, left, "TULU_QUANT_CACHE")?;
         check_disk_space(&cache, fetched, "HF_HUB_CACHE")
+    }
+}
+
+/// Asks on a terminal whether to go on with a download.
+///
+/// # Errors
+/// `DECLINED`, `INTERRUPTED`.
+pub(super) fn go_on(hub: &Hub, repo: &RepoId) -> Result<(), Failure> {
+    let Some(terminal) = prompt_terminal() else { return Ok(()) };
+    stderr::block("Go on? [Y/n] ");
+    let check_cancelled = || hub.check_cancelled();
+    match read_answer(terminal, &check_cancelled)?.as_deref().map(|text| text.trim().to_lowercase()).as_deref() {
+        Some("" | "y" | "yes") => Ok(()),
+        _ => Err(Failure::input(Code::Declined, "nothing was downloaded", "answer y, or give --yes").at(repo.id())),
     }
 }
 
@@ -178,6 +186,11 @@ pub(crate) fn read_answer(
             Err(mpsc::RecvTimeoutError::Timeout) => check_cancelled()?,
         }
     }
+}
+
+/// Returns the approximate bytes of the header of a GGUF file.
+fn header(config: &Config) -> u64 {
+    HEADER_PER_TOKEN.saturating_mul(u64::from(config.vocab_size))
 }
 
 /// Downloads the repository's config.json, and checks it like that of a checkpoint folder.

@@ -6,7 +6,10 @@ use crate::error::{Code, Failure};
 /// Hosts of the Hub, in addition to that of HF_ENDPOINT.
 const HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
 
-/// Converts a URL of the Hub to `OWNER/NAME[@REVISION][:TYPE]`; `None` when `text` is not a URL.
+/// Parts of a URL that a revision follows.
+const VERBS: [&str; 6] = ["tree", "blob", "resolve", "raw", "commit", "commits"];
+
+/// Converts a URL of the Hub to `OWNER/NAME[@REVISION][:TYPE]`, or of a GGUF file to `OWNER/NAME[@REVISION]:FILE`; `None` when `text` is not a URL.
 ///
 /// # Errors
 /// `NOT_FOUND` for a URL of anything but a model.
@@ -45,17 +48,16 @@ pub(crate) fn to_model_name(text: &str) -> Result<Option<String>, Failure> {
         [name] => return Ok(Some(format!("{name}{ftype}"))),
         [owner, name, below @ ..] => (format!("{owner}/{name}"), below),
     };
-    if below.last().is_some_and(|name| name.to_lowercase().ends_with(".gguf")) {
-        return refuse("is a GGUF file on the Hub, not a checkpoint", "download it and give its path");
-    }
-    let revision = match below {
-        ["tree" | "blob" | "resolve" | "raw" | "commit" | "commits", "refs", kind, number, ..] => {
-            format!("@refs/{kind}/{number}")
-        }
-        ["tree" | "blob" | "resolve" | "raw" | "commit" | "commits", revision, ..] => format!("@{revision}"),
-        _ => String::new(),
+    let (revision, path) = match below {
+        [verb, "refs", kind, number, path @ ..] if VERBS.contains(verb) => (format!("@refs/{kind}/{number}"), path),
+        [verb, revision, path @ ..] if VERBS.contains(verb) => (format!("@{revision}"), path),
+        other => (String::new(), other),
     };
-    Ok(Some(format!("{repo}{revision}{ftype}")))
+    let file = match path.last() {
+        Some(name) if name.to_lowercase().ends_with(".gguf") => format!(":{}", path.join("/")),
+        _ => ftype,
+    };
+    Ok(Some(format!("{repo}{revision}{file}")))
 }
 
 /// Returns the text after a host of the Hub; `None` for another host. Without `http://`, a mirror's host could also be
@@ -99,6 +101,11 @@ mod tests {
             ("https://huggingface.co/me/mine/discussions/3", "me/mine"),
             ("https://huggingface.co/me/mine@v1:F16", "me/mine@v1:F16"),
             ("https://user:pass@huggingface.co/me/mine", "me/mine"),
+            (
+                "https://huggingface.co/me/mine/resolve/main/q/x.Q4_K_M.gguf?download=true",
+                "me/mine@main:q/x.Q4_K_M.gguf",
+            ),
+            ("hf://me/mine@v1/x.gguf", "me/mine@v1:x.gguf"),
         ] {
             assert_eq!(to_model_name(address).unwrap().as_deref(), Some(name), "{address}");
         }
@@ -110,7 +117,6 @@ mod tests {
             ("https://huggingface.co", "not a model"),
             ("https://example.com/me/mine", "not a URL of the Hub"),
             ("ftp://huggingface.co/me/mine", "not a URL of the Hub"),
-            ("https://huggingface.co/me/mine-GGUF/blob/main/mine.Q4_K_M.gguf", "a GGUF file"),
         ] {
             let failure = to_model_name(address).unwrap_err();
             assert_eq!(failure.code, Code::NotFound);

@@ -3,6 +3,7 @@
 use super::bundled::Bundle;
 use super::hub::RepoId;
 use super::if_exists;
+use super::published_gguf::{self, Wanted};
 use super::{hub_url, registry};
 use crate::error::{Code, Failure};
 use std::ffi::OsStr;
@@ -20,6 +21,8 @@ pub(crate) enum ModelRef {
     Folder(PathBuf, Option<Ftype>),
     /// A repository on the Hub.
     Hub(RepoId, Option<Ftype>),
+    /// A GGUF file of a repository on the Hub: a file, or a type that this program does not write.
+    HubGguf(RepoId, Wanted),
     /// A bundled model.
     Bundled(Bundle, Option<Ftype>),
 }
@@ -54,19 +57,23 @@ pub(crate) fn parse_remote(model: &str) -> Result<ModelRef, Failure> {
     let text = hub_url::to_model_name(model)?.or(ollama).unwrap_or_else(|| model.to_owned());
     let begins_as_path = text.starts_with(['.', '/', '~']);
     let text = if begins_as_path { text.as_str() } else { text.trim_end_matches('/') };
-    let is_path = begins_as_path || text.matches('/').count() > 1 && !text.contains('@');
-    let (name, ftype) = match text.rsplit_once(':') {
-        Some((name, _)) if is_path => (name, None),
-        Some((name, ftype)) => (name, Some(parse_type(ftype)?)),
-        None => (text, None),
-    };
-    if is_path || name.ends_with(".gguf") {
+    // the file after the colon may have slashes
+    let (head, tail) = text.split_once(':').map_or((text, None), |(head, tail)| (head, Some(tail)));
+    let is_path = begins_as_path || head.matches('/').count() > 1 && !head.contains('@');
+    if is_path || head.ends_with(".gguf") {
         return Err(no_such(Path::new(model)));
     }
-    if let Some(bundle) = Bundle::find(name) {
-        return Ok(ModelRef::Bundled(bundle, ftype));
+    if let Some(bundle) = Bundle::find(head) {
+        return Ok(ModelRef::Bundled(bundle, tail.map(parse_type).transpose()?));
     }
-    Ok(ModelRef::Hub(repo_id(name)?, ftype))
+    match tail.and_then(published_gguf::parse) {
+        // a model of the family has a checkpoint, which is converted to the types that this program writes
+        Some(Wanted::Type(_)) if registry::find(head).is_some() => {}
+        Some(wanted) => return Ok(ModelRef::HubGguf(repo_id(head)?, wanted)),
+        None => {}
+    }
+    let ftype = tail.map(parse_type).transpose()?;
+    Ok(ModelRef::Hub(repo_id(head)?, ftype))
 }
 
 fn no_such(path: &Path) -> Failure {
@@ -149,7 +156,7 @@ fn suggested_type(name: &str) -> Option<Ftype> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bundle, Ftype, ModelRef};
+    use super::{Bundle, Ftype, ModelRef, Wanted};
     use crate::error::Code;
 
     fn named(text: &str) -> Result<ModelRef, super::Failure> {
@@ -168,6 +175,9 @@ mod tests {
             ("https://huggingface.co/me/mine:Q8_0", "me/mine", Some(Ftype::Q8_0)),
             ("https://huggingface.co/me/mine/tree/v1", "me/mine@v1", None),
             ("hf.co/me/mine:Q8_0", "me/mine", Some(Ftype::Q8_0)),
+            ("tulu-3-8b", "allenai/Llama-3.1-Tulu-3-8B", None),
+            ("Llama-3.1-tulu-3-70B-dpo:Q8_0", "allenai/Llama-3.1-Tulu-3-70B-DPO", Some(Ftype::Q8_0)),
+            ("tulu3:8b", "allenai/Llama-3.1-Tulu-3-8B", None),
         ] {
             match named(text).unwrap() {
                 ModelRef::Hub(repo, found) => assert_eq!((repo.to_string().as_str(), found), (id, ftype), "{text}"),
@@ -175,6 +185,20 @@ mod tests {
             }
         }
         assert_eq!(named("tulu-tiny:Q8_0").unwrap(), ModelRef::Bundled(Bundle::Demo, Some(Ftype::Q8_0)));
+        for (text, id, wanted) in [
+            ("me/mine-GGUF:IQ2_M", "me/mine-GGUF", Wanted::Type("IQ2_M".to_owned())),
+            ("me/mine@v1:a/b.gguf", "me/mine@v1", Wanted::File("a/b.gguf".to_owned())),
+            ("hf.co/me/mine:b.gguf", "me/mine", Wanted::File("b.gguf".to_owned())),
+            ("https://huggingface.co/me/mine/blob/main/a/b.gguf", "me/mine@main", Wanted::File("a/b.gguf".to_owned())),
+            ("hf://me/mine/b.gguf", "me/mine", Wanted::File("b.gguf".to_owned())),
+        ] {
+            match named(text).unwrap() {
+                ModelRef::HubGguf(repo, found) => {
+                    assert_eq!((repo.to_string().as_str(), found), (id, wanted), "{text}")
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
     }
 
     #[test]
@@ -187,6 +211,9 @@ mod tests {
             ("a/b/c/", Code::NotFound, "check the path"),
             ("me/mine:Q9", Code::Type, "name one of these"),
             ("tulu-v2.5-13b-uf-rm", Code::Architecture, "policy model"),
+            ("tulu-3-8b-rm", Code::Architecture, "policy model"),
+            ("allenai/Llama-3.1-Tulu-3-8B-RM:IQ2_M", Code::Architecture, "policy model"),
+            ("tulu-3-8b:IQ2_M", Code::Type, "name one of these"),
             ("Allenai/tulu-v2.5-13b-uf-rm", Code::Architecture, "policy model"),
             ("allenAI/TULU-V2.5-13B-uf-rm@main", Code::Architecture, "policy model"),
             ("allenai/tulu-v2-qlora-7b", Code::Architecture, "merge"),

@@ -9,7 +9,8 @@ use super::fetch_and_convert::{FetchJob, fetch_and_convert};
 use super::hub::{Hub, Listing, RepoId, missing_files};
 use super::if_exists;
 use super::model_ref::{self, ModelRef};
-use super::{app_dirs, cached_gguf, registry};
+use super::published_gguf::{self, Wanted};
+use super::{app_dirs, cached_gguf, ready_gguf, registry};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::sanitize::shown;
@@ -29,14 +30,45 @@ const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
 /// the cache; for `None`, the demonstration model. Prints each download and conversion to stderr.
 pub(crate) fn resolve(model: Option<&OsStr>, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
     let Some(model) = model else { return bundled_gguf(Bundle::Demo, DEFAULT_TYPE, fetch.refresh, interrupt) };
+    resolve_as(model, DEFAULT_TYPE, fetch, interrupt)
+}
+
+/// Like [`resolve`], but converts a model without `:TYPE` to `default`.
+pub(crate) fn resolve_as(
+    model: &OsStr,
+    default: Ftype,
+    fetch: &FetchOptions,
+    interrupt: &Interrupt,
+) -> Result<PathBuf, Failure> {
     match model_ref::parse(model)? {
         ModelRef::File(path) => Ok(path),
-        ModelRef::Folder(path, ftype) => folder_gguf(&path, ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt),
-        ModelRef::Bundled(bundle, ftype) => {
-            bundled_gguf(bundle, ftype.unwrap_or(DEFAULT_TYPE), fetch.refresh, interrupt)
-        }
-        ModelRef::Hub(repo, ftype) => hub_gguf(&repo, ftype.unwrap_or(DEFAULT_TYPE), fetch, interrupt),
+        ModelRef::Folder(path, ftype) => folder_gguf(&path, ftype.unwrap_or(default), fetch.refresh, interrupt),
+        ModelRef::Bundled(bundle, ftype) => bundled_gguf(bundle, ftype.unwrap_or(default), fetch.refresh, interrupt),
+        ModelRef::Hub(repo, ftype) => hub_gguf(&repo, ftype, default, fetch, interrupt),
+        ModelRef::HubGguf(repo, wanted) => ready_file(&repo, &wanted, fetch, interrupt),
     }
+}
+
+/// Returns a ready GGUF file of the Hub; downloads it if it is not in the shared cache.
+pub(crate) fn ready_file(
+    repo: &RepoId,
+    wanted: &Wanted,
+    fetch: &FetchOptions,
+    interrupt: &Interrupt,
+) -> Result<PathBuf, Failure> {
+    let hub = Hub::from_env(interrupt)?;
+    match ready_in_cache(&hub, repo, wanted, fetch)? {
+        Some(file) => Ok(file),
+        None => ready_gguf::fetch(&hub, &list_repo(&hub, repo)?, wanted, fetch),
+    }
+}
+
+/// Returns a ready GGUF file from the shared cache; none with `--refresh`.
+fn ready_in_cache(hub: &Hub, repo: &RepoId, wanted: &Wanted, fetch: &FetchOptions) -> Result<Option<PathBuf>, Failure> {
+    if fetch.refresh {
+        return Ok(None);
+    }
+    ready_gguf::cached(&hub.settings().cache, repo, wanted, hub.settings().offline)
 }
 
 /// Returns the context size that `model` was trained for, if it is known without a download or a conversion.
@@ -46,14 +78,22 @@ pub(crate) fn trained_context(model: Option<&OsStr>) -> Option<u32> {
             tulu_quantize::checkpoint::Config::read(&dir).ok().map(|config| config.max_position_embeddings)
         }
         ModelRef::Hub(repo, _) => registry::find_repo(&repo)?.n_ctx,
+        ModelRef::HubGguf(..) => None,
         // These need neither a download nor a long conversion, so the check after loading is early enough.
         ModelRef::File(_) | ModelRef::Bundled(..) => None,
     }
 }
 
-/// Returns the GGUF file of a model of the Hub. Once converted, it is used without a request to the Hub, until
-/// `--refresh`.
-fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+/// Returns the GGUF file of a model of the Hub: a checkpoint converted, or a ready file if the repository has no
+/// checkpoint. Once it is here, it is used without a request to the Hub, until `--refresh`.
+fn hub_gguf(
+    repo: &RepoId,
+    typed: Option<Ftype>,
+    default: Ftype,
+    fetch: &FetchOptions,
+    interrupt: &Interrupt,
+) -> Result<PathBuf, Failure> {
+    let ftype = typed.unwrap_or(default);
     let converted = ConvertedCache::for_repo(repo)?;
     let mut repo = repo.clone();
     if let Some((gguf, commit)) = converted.current(ftype)?.filter(|_| !fetch.refresh) {
@@ -71,7 +111,14 @@ fn hub_gguf(repo: &RepoId, ftype: Ftype, fetch: &FetchOptions, interrupt: &Inter
         converted.record_commit(&commit)?;
         return Ok(gguf);
     }
+    let wanted = ready_gguf::wanted(typed);
+    if let Some(file) = ready_in_cache(&hub, &repo, &wanted, fetch)? {
+        return Ok(file);
+    }
     let listing = list_repo(&hub, &repo)?;
+    if listing.needed().is_err() && listing.files.iter().any(|file| published_gguf::is_model(&file.path)) {
+        return ready_gguf::fetch(&hub, &listing, &wanted, fetch);
+    }
     let gguf = converted.gguf_path(&listing.commit, ftype);
     cached_gguf::ensure(&gguf, false, interrupt, || {
         let (needed, outputs) = (listing.needed()?, [(ftype, gguf.clone())]);

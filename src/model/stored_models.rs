@@ -5,7 +5,7 @@ use super::bundled::Bundle;
 use super::cached_gguf::{checksum_file, lock_file};
 use super::hub::{HubCache, RepoId, is_hex};
 use super::if_exists;
-use super::{app_dirs, lock, registry, streaming};
+use super::{app_dirs, lock, ready_gguf, registry, streaming};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use std::fs;
@@ -19,8 +19,10 @@ use tulu_quantize::{Ftype, part_of};
 pub(crate) struct StoredModel {
     /// A short name, a Hub id, or the name of a converted folder.
     pub(crate) name: String,
-    /// The type of a GGUF file; `None` for a checkpoint.
+    /// The type of a converted GGUF file; `None` for files of the shared cache.
     pub(crate) ftype: Option<Ftype>,
+    /// Whether these are ready GGUF files in the shared cache.
+    pub(crate) ready: bool,
     /// Whether it is the partial file of an interrupted conversion.
     pub(crate) unfinished: bool,
     /// Bytes on disk.
@@ -32,7 +34,8 @@ pub(crate) struct StoredModel {
 impl StoredModel {
     /// Returns a description, such as `Q4_K_M`, `checkpoint` or `Q4_K_M unfinished`.
     pub(crate) fn description(&self) -> String {
-        let what = self.ftype.map_or("checkpoint".to_owned(), |ftype| ftype.to_string());
+        let shared = if self.ready { "GGUF files" } else { "checkpoint" };
+        let what = self.ftype.map_or(shared.to_owned(), |ftype| ftype.to_string());
         if self.unfinished { what + " unfinished" } else { what }
     }
 
@@ -72,9 +75,10 @@ pub(crate) fn all(shared: &HubCache) -> Result<Vec<StoredModel>, Failure> {
         let whole = shared.complete_snapshot(&repo)?.is_some();
         let bytes = shared.disk_usage(&repo)?;
         // an incomplete repository is listed only if it is a model of the family
-        if bytes > 0 && (whole || registry::find_repo(&repo).is_some()) {
+        let ready = !whole && ready_gguf::has_any(shared, &repo)?;
+        if bytes > 0 && (whole || ready || registry::find_repo(&repo).is_some()) {
             let (name, path) = (name_of(&repo), shared.repo(&repo));
-            all.push(StoredModel { name, ftype: None, unfinished: !whole, bytes, path });
+            all.push(StoredModel { name, ftype: None, ready, unfinished: !whole && !ready, bytes, path });
         }
     }
     all.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
@@ -104,6 +108,7 @@ fn file(path: &Path, name: Option<&str>) -> Result<Option<StoredModel>, Failure>
     Ok(Some(StoredModel {
         name: name.unwrap_or(own).to_owned(),
         ftype: Some(ftype),
+        ready: false,
         unfinished,
         bytes: found.len(),
         path,

@@ -3,6 +3,7 @@
 //! about files is in `quantize/src/platform/`.
 
 mod available;
+mod browser;
 mod cgroup;
 mod cores;
 mod process;
@@ -10,6 +11,7 @@ mod signals;
 mod terminal;
 
 pub(crate) use available::{Available, available_memory};
+pub(crate) use browser::open_url;
 pub(crate) use cores::cores;
 pub(crate) use process::{machine_memory, peak_memory, reexec_with_short_openmp_spin};
 pub(crate) use signals::{Signal, end_as_hangup, exit_now, raise_flag, send_hangup_and_terminate, set_ctrl_c};

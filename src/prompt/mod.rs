@@ -17,7 +17,7 @@ mod tokenize;
 pub(crate) use message::{Message, Role, conversation, conversations};
 pub(crate) use template_check::check_template;
 
-use crate::engine::{Token, Vocab};
+use crate::engine::{Grammar, Token, Vocab};
 use crate::error::Failure;
 use render::Templates;
 use template::Template;
@@ -29,6 +29,8 @@ pub(crate) struct Prompts<'m> {
     tokenizer: Tokenizer<'m>,
     /// Whether the model has its own template.
     has_own: bool,
+    /// Whether the template writes Tulu's tags.
+    is_tulu: bool,
 }
 
 /// The prompt of a conversation.
@@ -46,6 +48,17 @@ pub(crate) struct Prompt {
 const SWITCHED: &str =
     "the model's chat template drops system messages; using Tulu's own template, which is the same otherwise";
 
+/// Notice when the model's template is not one of the family.
+const OTHER: &str = "the model's own chat template is used, which is not one of the Tulu family";
+
+/// The system message of Ai2's demonstration of Tulu 3. The models were trained without a particular one.
+const TULU_3_SYSTEM: &str = "You are Tulu 3, a helpful and harmless AI Assistant built by the Allen Institute for AI.";
+
+/// Returns the system message for the text that a user gave: `tulu3` stands for the one of Ai2's demonstration.
+pub(crate) fn system_message(given: &str) -> &str {
+    if given.eq_ignore_ascii_case("tulu3") { TULU_3_SYSTEM } else { given }
+}
+
 /// Notice when the model has no chat template.
 const NO_TEMPLATE: &str = "the model has no chat template; using Tulu's own template";
 
@@ -58,7 +71,14 @@ impl<'m> Prompts<'m> {
         let tokenizer = Tokenizer::new(vocab);
         let own = template.map(|source| Template::new(source, tokenizer.special_tokens_map())).transpose()?;
         let tulu = Template::tulu(tokenizer.special_tokens_map())?;
-        Ok(Self { has_own: own.is_some(), templates: Templates { own, tulu }, tokenizer })
+        let is_tulu = own.as_ref().is_none_or(writes_tags);
+        Ok(Self { has_own: own.is_some(), is_tulu, templates: Templates { own, tulu }, tokenizer })
+    }
+
+    /// Returns whether prompts have Tulu's tags (`<|user|>`), which a model of the family may write instead of ending
+    /// its turn.
+    pub(crate) fn is_tulu(&self) -> bool {
+        self.is_tulu
     }
 
     /// Renders and tokenizes a conversation. With `add_generation_prompt`, the prompt ends with the tag that starts the
@@ -68,7 +88,8 @@ impl<'m> Prompts<'m> {
         let ids = self.tokenizer.encode(&rendered.segments)?;
         let notice = match (self.has_own, rendered.switched) {
             (false, _) => Some(NO_TEMPLATE),
-            (true, switched) => switched.then_some(SWITCHED),
+            (true, true) => Some(SWITCHED),
+            (true, false) => (!self.is_tulu).then_some(OTHER),
         };
         Ok(Prompt { text: rendered.text, ids, notice })
     }
@@ -92,6 +113,14 @@ impl<'m> Prompts<'m> {
         self.tokenizer.encode_plain(text, add_bos)
     }
 
+    /// Compiles a grammar for the model's vocabulary.
+    ///
+    /// # Errors
+    /// `GRAMMAR`.
+    pub(crate) fn grammar(&self, text: &str) -> Result<Grammar, Failure> {
+        self.tokenizer.grammar(text)
+    }
+
     /// Checks that all `ids` are in the vocabulary.
     ///
     /// # Errors
@@ -99,6 +128,12 @@ impl<'m> Prompts<'m> {
     pub(crate) fn checked(&self, ids: &[Token]) -> Result<Vec<Token>, Failure> {
         self.tokenizer.check_ids(ids)
     }
+}
+
+/// Returns whether a template writes Tulu's tags around a question.
+fn writes_tags(template: &Template) -> bool {
+    let question = [Message::new(Role::User, "Hello")];
+    template.render(&question, true).is_ok_and(|text| text.contains("<|user|>") && text.contains("<|assistant|>"))
 }
 
 /// Renders a conversation with its generation prompt as text for people, with `template` or Tulu's. Needs no model, and

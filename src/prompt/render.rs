@@ -196,12 +196,17 @@ impl<'a> Masks<'a> {
     /// Unmasks the text and splits it at special tokens. `None` if the result differs from `text`, or if an answer with
     /// kept ids is not followed by a special token: text after it would have to be tokenized together with it.
     fn reveal(&self, masked: &str, special_tokens: &[SpecialToken], text: &str) -> Option<Vec<Segment>> {
+        let begins: BTreeSet<char> = special_tokens.iter().filter_map(|token| token.text.chars().next()).collect();
+        let special = |rest: &str, first: char| {
+            let begins = begins.contains(&first);
+            special_tokens.iter().filter(|_| begins).find(|token| rest.starts_with(&token.text))
+        };
         let mut segments = Vec::new();
         let mut plain = String::new();
         let mut revealed = String::with_capacity(text.len());
         let mut rest = masked;
         while let Some(c) = rest.chars().next() {
-            let segment = if let Some(token) = special_tokens.iter().find(|token| rest.starts_with(&token.text)) {
+            let segment = if let Some(token) = special(rest, c) {
                 rest = &rest[token.text.len()..];
                 revealed.push_str(&token.text);
                 Segment::Special(token.id)

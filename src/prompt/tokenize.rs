@@ -1,8 +1,9 @@
 //! Tokenizes with llama.cpp's tokenizer. `render.rs` decides which text is a special token; message text never is.
 
 use super::template::SpecialTokensMap;
-use crate::engine::{Spaces, Token, Vocab};
+use crate::engine::{Grammar, Spaces, Token, Vocab};
 use crate::error::{Code, Failure};
+use std::collections::HashSet;
 
 /// Notice when a prompt that was rendered elsewhere has BOS already.
 pub(super) const DOUBLE_BOS: &str = "a prompt begins with BOS already and gets another one, as in Transformers and vLLM; \
@@ -32,6 +33,8 @@ pub(crate) enum Segment {
 pub(crate) struct Tokenizer<'m> {
     vocab: Vocab<'m>,
     special: Vec<SpecialToken>,
+    /// Their ids.
+    special_ids: HashSet<Token>,
     /// Bytes of the longest token.
     longest: usize,
     /// User-defined tokens: a text that begins with one gets no space. Filled only if the vocabulary has its own rule
@@ -53,7 +56,8 @@ impl<'m> Tokenizer<'m> {
         let names = special.iter().map(|token| token.text.len()).max().unwrap_or(0);
         let longest = vocab.longest().max(names).max(1);
         let user_defined = vocab.spaces().map(|_| vocab.user_defined()).unwrap_or_default();
-        Self { vocab, special, longest, user_defined }
+        let special_ids = special.iter().map(|token| token.id).collect();
+        Self { vocab, special, special_ids, longest, user_defined }
     }
 
     /// Returns a lower bound on the number of tokens of a text with `bytes` bytes.
@@ -134,6 +138,11 @@ impl<'m> Tokenizer<'m> {
         Ok(ids)
     }
 
+    /// Compiles a grammar for the vocabulary.
+    pub(crate) fn grammar(&self, text: &str) -> Result<Grammar, Failure> {
+        Grammar::new(&self.vocab, text)
+    }
+
     /// Returns whether `ids` begin with two BOS.
     pub(crate) fn has_double_bos(&self, ids: &[Token]) -> bool {
         ids.len() > 1 && ids[..2].iter().all(|id| Some(*id) == self.vocab.bos())
@@ -160,7 +169,7 @@ impl<'m> Tokenizer<'m> {
         check_length(text)?;
         let start = ids.len();
         ids.extend(self.vocab.tokenize(text.as_bytes(), false, false));
-        match ids[start..].iter().find(|id| self.special.iter().any(|token| token.id == **id)) {
+        match ids[start..].iter().find(|id| self.special_ids.contains(id)) {
             None => Ok(()),
             Some(id) => Err(Failure::input(
                 Code::ControlInText,

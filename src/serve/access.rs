@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use subtle::ConstantTimeEq as _;
 
 /// Paths that need no key.
-const PUBLIC: [&str; 2] = ["/", "/health"];
+const PUBLIC: [&str; 5] = ["/", "/page/style.css", "/page/app.js", "/page/markdown.js", "/health"];
 
 /// The rules.
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
 //! The server-sent events of `/v1/chat/completions` and `/v1/completions`.
 
-use super::completions::{ResponseHead, TotalUsage};
 use super::error::{ApiError, Face};
 use super::event_body::StreamFormat;
+use super::response_head::{ResponseHead, TotalUsage};
 use crate::api::{Endpoint, chat_logprobs, finish_reason, text_logprobs};
 use crate::decode::{Event, TokenLogprob};
 use serde_json::{Value, json};

@@ -16,6 +16,8 @@ use tokio::sync::mpsc::error::TrySendError;
 /// The decoder and the jobs.
 pub(super) struct EngineLoop<'m, 's> {
     decoder: Decoder<'m>,
+    /// Requests that may be in the decoder at the same time.
+    n_places: usize,
     arriving: Receiver<Job>,
     stats: &'s Stats,
     /// Jobs with unfinished requests, oldest first.
@@ -37,8 +39,9 @@ struct ActiveJob {
 
 impl<'m, 's> EngineLoop<'m, 's> {
     /// The loop ends when every sender of `arriving` is gone and all jobs are finished.
-    pub(super) fn new(decoder: Decoder<'m>, arriving: Receiver<Job>, stats: &'s Stats) -> Self {
-        Self { decoder, arriving, stats, jobs: Vec::new(), in_slots: HashMap::new(), n_jobs: 0 }
+    /// `n_places`: requests that are submitted at the same time.
+    pub(super) fn new(decoder: Decoder<'m>, n_places: usize, arriving: Receiver<Job>, stats: &'s Stats) -> Self {
+        Self { decoder, n_places, arriving, stats, jobs: Vec::new(), in_slots: HashMap::new(), n_jobs: 0 }
     }
 
     /// Runs until the server stops. After an error all jobs are lost.
@@ -96,7 +99,7 @@ impl<'m, 's> EngineLoop<'m, 's> {
 
     /// Submits requests while there are idle slots: of the job with the fewest slots, the oldest first.
     fn fill_slots(&mut self) -> Result<(), Failure> {
-        while self.decoder.idle() > 0 {
+        while self.decoder.idle() > 0 && self.in_slots.len() < self.n_places {
             let open = self.jobs.iter_mut().filter(|active| !active.job.requests.is_empty());
             let Some(active) = open.min_by_key(|active| (active.running, active.number)) else { break };
             let Some(request) = active.job.requests.pop_front() else { break };

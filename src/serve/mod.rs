@@ -1,7 +1,7 @@
 //! `serve`: the decode loop behind OpenAI's API.
 //!
 //! Three threads. `http` accepts connections (`stall_guard`), checks requests (`access`, `cors`), reads bodies (`body`) and
-//! writes responses (`routes`, `completions`, `completion_stream`, `event_body`, `model_info`, `text_tools`, `metrics`, `error`, `access_log`, and `ollama/` for ollama's API). The
+//! writes responses (`routes`, `completions`, `completion_stream`, `event_body`, `model_info`, `text_tools`, `metrics`, `page`, `error`, `access_log`, and `ollama/` for ollama's API). The
 //! prompt thread parses bodies and makes requests of the decoder (`prompt_thread`, `prepare`). The engine's thread runs the
 //! decode loop (`engine_loop`); a `job` goes to it, and events come back. `server` is what they share, `stats` counts,
 //! `config` has the settings, `run` starts the threads.
@@ -21,8 +21,10 @@ mod job;
 mod metrics;
 mod model_info;
 mod ollama;
+mod page;
 mod prepare;
 mod prompt_thread;
+mod response_head;
 mod routes;
 mod run;
 mod server;

@@ -6,8 +6,10 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tulu_quantize::hex;
 
 /// Lists the model.
 pub(super) async fn list(State(server): State<Arc<Server>>) -> Response {
@@ -40,6 +42,43 @@ fn entry(server: &Server) -> Value {
             "size": model.bytes,
         },
     })
+}
+
+/// Describes the server for the page: the defaults of requests, and what `chat` stores about the model of a conversation.
+/// Some of the names are those of llama-server.
+pub(super) async fn props(State(server): State<Arc<Server>>) -> Response {
+    let (model, sampling) = (&server.model, &server.defaults.sampling);
+    // An f32 such as 0.7 as it was typed, not as 0.699999988079071.
+    let short = |value: f32| value.to_string().parse::<f64>().unwrap_or_default();
+    let mut settings = json!({
+        "temperature": short(sampling.temperature),
+        "top_k": sampling.top_k,
+        "top_p": short(sampling.top_p),
+        "min_p": short(sampling.min_p),
+        "repeat_penalty": short(sampling.repeat_penalty),
+        "repeat_last_n": sampling.repeat_last_n,
+        "presence_penalty": short(sampling.presence_penalty),
+        "frequency_penalty": short(sampling.frequency_penalty),
+    });
+    if server.defaults.max_tokens != u32::MAX {
+        settings["max_tokens"] = json!(server.defaults.max_tokens);
+    }
+    if let Some(seed) = server.defaults.seed {
+        settings["seed"] = json!(seed);
+    }
+    let body = json!({
+        "model": model.name,
+        "n_ctx": model.n_ctx,
+        "total_slots": model.n_slots,
+        "chat_template": model.template,
+        "default_generation_settings": settings,
+        "conversation_model": {
+            "file": model.file,
+            "fingerprint": format!("{}-{}", model.bytes, model.digest),
+            "template_sha256": hex(&Sha256::digest(&model.template)),
+        },
+    });
+    json_response(StatusCode::OK, &body)
 }
 
 /// Tells that the server is ready, and its load.

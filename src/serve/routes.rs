@@ -2,7 +2,7 @@
 
 use super::error::{ApiError, Face};
 use super::server::Server;
-use super::{completions, metrics, model_info, ollama, text_tools};
+use super::{completions, metrics, model_info, ollama, page, text_tools};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -18,6 +18,11 @@ pub(super) fn routes(server: Arc<Server>) -> Router {
         .route("/v1/embeddings", post(model_info::no_embeddings))
         .route("/v1/models", get(model_info::list))
         .route("/v1/models/{name}", get(model_info::one))
+        .route("/", get(page::html))
+        .route("/page/style.css", get(page::style))
+        .route("/page/app.js", get(page::app))
+        .route("/page/markdown.js", get(page::markdown))
+        .route("/props", get(model_info::props))
         .route("/tokenize", post(text_tools::tokenize))
         .route("/detokenize", post(text_tools::detokenize))
         .route("/apply-template", post(text_tools::apply_template))

@@ -44,6 +44,8 @@ pub(crate) fn serve<'m>(
         n_ctx: facts.n_ctx,
         largest: facts.n_ctx >= facts.n_ctx_train as usize,
     };
+    // Other sequences keep the tokens of finished requests.
+    let n_places = decoder.n_slots() + model.kv_plan().n_ahead as usize;
     let stats = Arc::new(Stats::default());
     let (tasks, task_receiver) = channel();
     let (jobs, job_receiver) = channel();
@@ -73,7 +75,7 @@ pub(crate) fn serve<'m>(
             serve_http(&server, listeners, interrupt, engine_failed)
         };
         let http = start("http").spawn_scoped(scope, http).map_err(no_thread)?;
-        let ended = ready().and_then(|()| EngineLoop::new(decoder, job_receiver, &stats).run());
+        let ended = ready().and_then(|()| EngineLoop::new(decoder, n_places, job_receiver, &stats).run());
         engine_failed.store(ended.is_err(), Ordering::SeqCst);
         let served = http.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         ended.and(served).map(|()| Exit::Done)
@@ -95,6 +97,7 @@ fn facts(model: &Model, config: &ServeConfig, decoder: &Decoder<'_>) -> Result<M
         n_slots: decoder.n_slots(),
         n_vocab: model.vocab().len(),
         n_params: model.n_params(),
+        file: std::fs::canonicalize(model.path()).unwrap_or_else(|_| model.path().to_owned()).display().to_string(),
         bytes: about.len(),
         digest: fingerprint["sha256_of_samples"].as_str().unwrap_or_default().to_owned(),
         file_type: gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("unknown", Ftype::name),

@@ -36,6 +36,8 @@ pub(super) struct ModelFacts {
     pub(super) n_vocab: i32,
     /// Number of parameters.
     pub(super) n_params: u64,
+    /// Path of the file.
+    pub(super) file: String,
     /// Bytes of the file.
     pub(super) bytes: u64,
     /// SHA-256 of its metadata and of samples of its weights (hexadecimal).

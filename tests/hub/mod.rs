@@ -7,4 +7,5 @@ mod faults;
 mod messages;
 mod models;
 mod names;
+mod ready_gguf;
 mod secrets;

@@ -18,8 +18,12 @@ fn model() -> (TempDir, PathBuf) {
 
 /// The ids of a conversation with one message.
 fn ids(model: &Path, content: &str) -> Json {
+    ids_with(model, content, &[])
+}
+
+fn ids_with(model: &Path, content: &str, flags: &[&str]) -> Json {
     let input = json!([{"role": "user", "content": content}]).to_string();
-    let output = run(tulu_quant().arg("prompt").arg(model).args(["-i", "-", "--json"]), input.as_bytes());
+    let output = run(tulu_quant().arg("prompt").arg(model).args(["-i", "-", "--json"]).args(flags), input.as_bytes());
     assert_success(&output);
     serde_json::from_slice::<Json>(&output.stdout).unwrap()["ids"].take()
 }
@@ -107,4 +111,58 @@ fn a_file_without_eos_ends_answers_at_a_known_token() {
     file.write(&path);
     let output = run(tulu_quant().arg("chat").arg(&path).args(["-p", "a"]), b"");
     assert_error(&output, 2, "MODEL", &["tokenizer.ggml.eos_token_id is missing, and no token such as <|eot_id|>"]);
+}
+
+/// `--bos` decides, whatever the file says; a template that writes BOS keeps it.
+#[test]
+fn bos_is_added_as_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small.gguf");
+    for (add, template, expected) in [
+        (true, "a", [true, true, false]),
+        (false, "a", [false, true, false]),
+        (true, "{{ bos_token }}a", [true, true, true]),
+    ] {
+        let mut file = small();
+        file.put("tokenizer.ggml.add_bos_token", Value::Bool(add));
+        file.put("tokenizer.chat_template", Value::Str(format!("{template}{{{{ messages[0].content }}}}")));
+        file.write(&path);
+        for (bos, begins) in ["auto", "on", "off"].into_iter().zip(expected) {
+            let first = if begins { vec![CONTROLS[0]] } else { Vec::new() };
+            let expected = [first, vec![97, 98]].concat();
+            assert_eq!(ids_with(&path, "b", &["--bos", bos]), json!(expected), "{add} {template} {bos}");
+        }
+    }
+    let mut none = small();
+    none.pairs.retain(|(name, _)| name != "tokenizer.ggml.bos_token_id");
+    none.write(&path);
+    assert_eq!(ids(&path, "b").as_array().unwrap()[0], 60, "the file names no BOS");
+    let output = run(tulu_quant().arg("chat").arg(&path).args(["-p", "a", "--bos", "on"]), b"");
+    assert_error(&output, 2, "USAGE", &["--bos on needs a BOS token"]);
+}
+
+/// A model of another family runs with its own template and a note, and Tulu's tags in its answers are text.
+#[test]
+fn another_template_is_used_with_a_note() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("other.gguf");
+    let mut file = small();
+    let template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}[assistant]";
+    file.put("tokenizer.chat_template", Value::Str(template.to_owned()));
+    file.write(&path);
+    let output = run(tulu_quant().arg("chat").arg(&path).args(["-p", "a", "-n", "1"]), b"");
+    assert_success(&output);
+    let note = "note: the model's own chat template is used, which is not one of the Tulu family";
+    assert_eq!(String::from_utf8_lossy(&output.stderr).matches(note).count(), 1, "{output:?}");
+    small().write(&path);
+    let output =
+        run(tulu_quant().arg("chat").arg(&path).args(["-p", "a", "-n", "1", "--system", "tulu3", "--json"]), b"");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("template"), "{output:?}");
+    let with: Json = serde_json::from_slice(&output.stdout).unwrap();
+    let header =
+        "<|system|>\nYou are Tulu 3, a helpful and harmless AI Assistant built by the Allen Institute for AI.\n";
+    // `>` and a newline are one token
+    let added = header.len() as u64 - 1;
+    let alone = ids(&path, "a").as_array().unwrap().len() as u64;
+    assert_eq!(with["usage"]["prompt_tokens"], alone + added);
 }

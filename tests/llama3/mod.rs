@@ -3,3 +3,5 @@
 mod bpe_files;
 mod prompts;
 mod split_files;
+
+pub(crate) use split_files::split;

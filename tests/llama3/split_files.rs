@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tulu_quantize::gguf::Value;
 
 /// Writes `file` in `n` parts to `dir`; the first part has no tensors, as with `--no-tensor-first-split`.
-pub(super) fn split(file: &GgufFile, dir: &Path, n: u16) -> Vec<PathBuf> {
+pub(crate) fn split(file: &GgufFile, dir: &Path, n: u16) -> Vec<PathBuf> {
     let total = file.tensors.len();
     let part = |no: u16| {
         let mut part = if no == 0 { file.clone() } else { GgufFile::default() };
@@ -42,7 +42,7 @@ fn any_part_stands_for_the_model() {
     // a part that is missing is named
     fs::rename(&parts[1], dir.path().join("elsewhere.gguf")).unwrap();
     let output = run(tulu_quant().arg("chat").arg(&parts[0]).args(["-p", "Hi"]), b"");
-    assert_error(&output, 2, "NOT_FOUND", &["small-Q8_0-00002-of-00003.gguf"]);
+    assert_error(&output, 2, "GGUF", &["small-Q8_0-00002-of-00003.gguf: is missing: it is part 2 of 3"]);
     let output = run(tulu_quant().arg("chat").arg(dir.path().join("elsewhere.gguf")).args(["-p", "Hi"]), b"");
     assert_error(&output, 2, "GGUF", &["is part 2 of 3 of a split file; its name must end in -00002-of-00003.gguf"]);
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ pub(crate) struct Server {
     pub(crate) child: Child,
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
     seen: Vec<String>,
 }
 
@@ -44,7 +45,7 @@ impl Server {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
         let address = address.trim().trim_start_matches("http://").to_owned();
         assert!(!address.is_empty(), "the server did not start: {:?}", lines.iter().collect::<Vec<_>>());
-        Self { child, address, lines, seen: Vec::new() }
+        Self { child, address, lines: Mutex::new(lines), seen: Vec::new() }
     }
 
     /// Connects to the server.
@@ -114,7 +115,7 @@ impl Server {
             if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
                 return line.clone();
             }
-            match self.lines.recv_timeout(Duration::from_secs(20)) {
+            match self.lines.get_mut().unwrap().recv_timeout(Duration::from_secs(20)) {
                 Ok(line) => self.seen.push(line),
                 Err(err) => panic!("no line with '{text}' ({err}): {:#?}", self.seen),
             }
@@ -129,7 +130,7 @@ impl Server {
     /// Waits for the end, and returns the exit code and all of stderr.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
-        let lines: Vec<String> = self.seen.drain(..).chain(self.lines.iter()).collect();
+        let lines: Vec<String> = self.seen.drain(..).chain(self.lines.get_mut().unwrap().iter()).collect();
         (status.code(), lines.join("\n"))
     }
 

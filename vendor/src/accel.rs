@@ -1,5 +1,5 @@
 //! Registers the ggml device with our CPU kernels (type `ACCEL`, like ggml's BLAS), and reports its kernels. The device
-//! is in `accel_device.cpp`, the kernels are in `attention.cpp` and `matmul/`.
+//! is in `accel_device.cpp`, the kernels are in `attention/` and `matmul/`.
 
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
@@ -13,7 +13,7 @@ unsafe extern "C" {
 /// The kernels that this build has for this CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernels {
-    /// Attention for 4 and more tokens over f16 keys and values. Needs AVX2, F16C and OpenMP at build time.
+    /// Attention over f16 and q8_0 keys and values. Needs AVX2, F16C and OpenMP at build time.
     pub attention: bool,
     /// Instruction set of the matrix products of quantized weights, such as `avx512-vnni`. Needs OpenMP at build time;
     /// the instruction set is chosen at run time.

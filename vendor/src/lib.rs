@@ -16,6 +16,7 @@ mod half_floats;
 pub mod load;
 pub mod log;
 pub mod matmul;
+pub mod observe;
 pub mod quantize_file;
 pub mod quantize_rows;
 pub mod tensor_types;

@@ -26,7 +26,13 @@ impl Gguf {
         let mut whole = if first == path { given } else { Self::open(first)? };
         let count = whole.part().ok().flatten().map(|(_, of)| of);
         for (number, other) in (2..).zip(others) {
-            let part = Self::open(other)?;
+            let part = Self::open(other).map_err(|err| match err.code {
+                Code::NotFound => {
+                    let what = format!("is missing: it is part {number} of {} of the model", paths.len());
+                    Error::new(Code::Gguf, other, what, "put all parts of the model into one folder")
+                }
+                _ => err,
+            })?;
             if part.part().ok().flatten() != count.map(|of| (number, of)) {
                 let what = format!("does not belong to {}", first.display());
                 return Err(Error::new(Code::Gguf, other, what, "download all parts of the model again"));

@@ -5,6 +5,7 @@ use crate::chat::overflow::Overflow;
 use crate::chat::parameters::{self, TABLE};
 use crate::chat::session::{Next, Session};
 use crate::error::Failure;
+use crate::prompt::system_message;
 use crate::sanitize::one_line;
 use crate::stderr::dim as note;
 use clap::ValueEnum as _;
@@ -87,7 +88,7 @@ pub(super) fn system(session: &mut Session<'_, '_>, text: &str) {
             None => note("there is no system message"),
         },
         text => {
-            session.chat.set_system(if text == "-" { "" } else { text });
+            session.chat.set_system(if text == "-" { "" } else { system_message(text) });
             let what = if text == "-" { "system message removed" } else { "system message changed" };
             match session.chat.turns() {
                 0 => note(what),

@@ -2,7 +2,7 @@
 
 use super::merge::MergeArgs;
 use crate::batch::Format;
-use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs};
+use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs, StructureArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -105,6 +105,8 @@ pub(crate) struct Args {
     /// Subtract this for each occurrence of the token in the answer, -2 to 2 [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true, env = "TULU_QUANT_FREQUENCY_PENALTY")]
     pub(super) frequency_penalty: Option<f32>,
+    #[command(flatten)]
+    pub(super) structure: StructureArgs,
     #[command(flatten)]
     pub(super) sampling: SamplingArgs,
     #[command(flatten)]

@@ -61,6 +61,7 @@ impl<'a> BatchCommand<'a> {
             shard,
             sampling,
             repetition_penalty: args.repetition_penalty,
+            grammar: args.structure.grammar()?,
             stop: args.stop.clone(),
             num_choices: args.num_choices,
             max_tokens: args.sampling.max_tokens(format.max_tokens())?,

@@ -30,7 +30,7 @@ pub(super) fn list(words: &[String], as_json: bool) -> Result<Exit, Failure> {
 
 fn described(kept: &StoredModel) -> Value {
     json!({
-        "name": kept.name, "type": kept.ftype.map(|ftype| ftype.to_string()), "unfinished": kept.unfinished,
+        "name": kept.name, "type": kept.ftype.map(|ftype| ftype.to_string()), "ready_gguf": kept.ready, "unfinished": kept.unfinished,
         "bytes": kept.bytes, "path": kept.path.display().to_string(), "removable": kept.is_removable(),
     })
 }
@@ -65,7 +65,10 @@ pub(super) fn remove(typed: &str, yes: bool) -> Result<Exit, Failure> {
     if going.is_empty() {
         let (what, fix) = match named.iter().find(|kept| !kept.is_removable()) {
             Some(kept) => {
-                let what = "is only on disk as a checkpoint, in the Hugging Face cache".to_owned();
+                let what = format!(
+                    "is only on disk as {}, in the Hugging Face cache",
+                    if kept.ready { "GGUF files" } else { "a checkpoint" }
+                );
                 (what, format!("remove it with `hf cache rm`, or the folder {}", kept.path.display()))
             }
             None => (

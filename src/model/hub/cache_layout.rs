@@ -126,7 +126,11 @@ pub(crate) fn missing_files(folder: &Path) -> Result<Vec<String>, Failure> {
         }
         Ok::<_, Failure>(all)
     };
-    let mut all = lacking(&mut ["config.json", "tokenizer.model"].into_iter())?;
+    let mut all = lacking(&mut ["config.json"].into_iter())?;
+    // Tulu 3, and what Transformers 5 saves, has only tokenizer.json
+    if if_exists::metadata(&folder.join("tokenizer.json"))?.is_none() {
+        all.extend(lacking(&mut ["tokenizer.model"].into_iter())?);
+    }
     let formats = ["model.safetensors", "pytorch_model.bin"];
     let mut best: Option<Vec<String>> = None;
     for single in formats {

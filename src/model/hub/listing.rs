@@ -71,7 +71,10 @@ impl Listing {
         let found = WEIGHT_FORMATS.iter().find_map(|format| Some((format, self.weights(format)?)));
         let Some((format, weights)) = found else {
             let (what, fix) = if self.files.iter().any(|file| file.path.ends_with(".gguf")) {
-                ("contains GGUF files and no checkpoint", "download one of them and give its path")
+                (
+                    "contains GGUF files and no checkpoint",
+                    "`chat`, `batch` and `pull` take one of them: OWNER/NAME:TYPE",
+                )
             } else if self.file("adapter_config.json").is_some() {
                 ("is a LoRA adapter, not a model", "merge it into its base model first (peft's merge_and_unload)")
             } else {

@@ -40,7 +40,7 @@ pub(crate) use cache_layout::{HubCache, missing_files};
 pub(crate) use env::{HubSettings, endpoint_address};
 pub(crate) use handle::Hub;
 pub(crate) use hash::FileHash;
-pub(crate) use listing::{Listing, NeededFiles};
+pub(crate) use listing::{Listing, NeededFiles, RemoteFile};
 pub(crate) use pull::check_disk_space;
 pub(crate) use repo_id::{RepoId, is_hex};
 pub(crate) use url::percent_decode;

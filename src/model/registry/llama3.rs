@@ -12,7 +12,9 @@ const APACHE_3: &str = "Apache-2.0; derived from Llama 3 (Community licence: a c
 const APACHE_3_1: &str = "Apache-2.0; derived from Llama 3.1 (Community licence: a copy of it, \"Built with Llama\", a name \
                           that begins with Llama)";
 
-const LLAMA_3_1_SCALING: RopeScaling =
+/// The context of Llama 3.1, whose rotary embedding is scaled.
+const LONG: u32 = 131_072;
+const SCALED: RopeScaling =
     RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8192 };
 
 /// (width, feed-forward, layers, heads, key-value heads, vocabulary, context)
@@ -28,7 +30,7 @@ const fn config(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: 
         max_position_embeddings: context,
         rms_norm_eps: 1e-5,
         rope_theta: 500_000.0,
-        rope_scaling: if context > 8192 { LLAMA_3_1_SCALING } else { RopeScaling::None },
+        rope_scaling: if context == LONG { SCALED } else { RopeScaling::None },
         tie_word_embeddings: false,
         bos_token_id: Some(128_000),
         eos_token_id: Some(128_001),
@@ -41,13 +43,13 @@ const PADDED: u32 = 128_264;
 /// Rows of the embedding of Llama 3.
 const PLAIN: u32 = 128_256;
 
-static TULU_3_8B: Config = config(4096, 14_336, 32, 32, 8, PADDED, 131_072);
-static TULU_3_70B: Config = config(8192, 28_672, 80, 64, 8, PADDED, 131_072);
-static TULU_3_405B: Config = config(16_384, 53_248, 126, 128, 8, PADDED, 131_072);
+static TULU_3_8B: Config = config(4096, 14_336, 32, 32, 8, PADDED, LONG);
+static TULU_3_70B: Config = config(8192, 28_672, 80, 64, 8, PADDED, LONG);
+static TULU_3_405B: Config = config(16_384, 53_248, 126, 128, 8, PADDED, LONG);
 static LLAMA_3_8B: Config = config(4096, 14_336, 32, 32, 8, PLAIN, 8192);
 static LLAMA_3_70B: Config = config(8192, 28_672, 80, 64, 8, PLAIN, 8192);
-static LLAMA_3_1_8B: Config = config(4096, 14_336, 32, 32, 8, PLAIN, 131_072);
-static LLAMA_3_1_70B: Config = config(8192, 28_672, 80, 64, 8, PLAIN, 131_072);
+static LLAMA_3_1_8B: Config = config(4096, 14_336, 32, 32, 8, PLAIN, LONG);
+static LLAMA_3_1_70B: Config = config(8192, 28_672, 80, 64, 8, PLAIN, LONG);
 
 const CARD: &str = "the model card of Llama-3.1-Tulu-3-405B";
 

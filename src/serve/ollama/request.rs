@@ -87,6 +87,15 @@ pub(super) fn generate(mut body: Map<String, Value>) -> Result<Translated, Refus
 /// Translates the fields that both have; returns whether the answer is streamed, which is the default.
 fn common(body: &mut Map<String, Value>, fields: &mut Map<String, Value>) -> Result<bool, Refusal> {
     IGNORED.iter().for_each(|name| drop(body.shift_remove(*name)));
+    match body.shift_remove("format") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(format)) if format.is_empty() => {}
+        Some(Value::String(format)) if format == "json" => {
+            fields.insert("response_format".to_owned(), json!({"type": "json_object"}));
+        }
+        Some(schema @ Value::Object(_)) => drop(fields.insert("json_schema".to_owned(), schema)),
+        Some(_) => return Err(Refusal::of("invalid_parameter", "format", "must be \"json\" or a JSON schema")),
+    }
     for name in ["think", "logprobs"] {
         if body.shift_remove(name).is_some_and(|value| !value.is_null() && value != false) {
             return Err(Refusal::of("unsupported_parameter", name, "is not supported"));

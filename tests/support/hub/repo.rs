@@ -40,7 +40,7 @@ impl Repo {
 }
 
 fn stored(path: String, bytes: Vec<u8>) -> Stored {
-    let lfs = [".safetensors", ".bin", ".model"].iter().any(|end| path.ends_with(end));
+    let lfs = [".safetensors", ".bin", ".model", ".gguf"].iter().any(|end| path.ends_with(end));
     let hash = if lfs {
         hex(&sha2::Sha256::digest(&bytes))
     } else {

@@ -174,7 +174,6 @@ fn what_is_not_supported_is_not_ignored() {
         json!({"stream": true}),
         json!({"tools": [{}]}),
         json!({"tool_choice": "required"}),
-        json!({"response_format": {"type": "json_object"}}),
         json!({"ignore_eos": true}),
         json!({"echo": true}),
         json!({"best_of": 2}),
