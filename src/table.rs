@@ -58,7 +58,8 @@ pub(crate) fn params(n: u64) -> String {
     match n {
         0..1_000_000 => format!("{:.1} K", n as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} M", n as f64 / 1e6),
-        _ => format!("{:.2} B", n as f64 / 1e9),
+        1_000_000_000..100_000_000_000 => format!("{:.2} B", n as f64 / 1e9),
+        _ => format!("{:.1} B", n as f64 / 1e9),
     }
 }
 

@@ -42,6 +42,7 @@ const PATHS: &[(&str, &str, &[&str])] = &[
         &["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512vl", "-mavx512vnni", "-DTULU_EVEX"],
     ),
     ("llama_ext_avx2", "matmul/avx2.cpp", &["-mavx2", "-mfma", "-mf16c"]),
+    ("llama_ext_neon_dotprod", "matmul/neon_dotprod.cpp", &["-march=armv8.2-a+dotprod"]),
 ];
 
 /// Source files that are compiled for the same machine as llama.cpp.
@@ -53,6 +54,7 @@ const SOURCES: &[&str] = &[
     "cpu_features.cpp",
     "kernel_checks.cpp",
     "matmul/matmul.cpp",
+    "peak.cpp",
     "tensor_types.cpp",
 ];
 

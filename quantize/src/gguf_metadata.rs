@@ -127,14 +127,15 @@ fn general(source: &Checkpoint, n_params: u64) -> Vec<(String, Value)> {
     let named = match Naming::of(&source.name()) {
         None => Vec::new(),
         Some(naming) => vec![
-            ("basename", naming.basename),
+            ("basename", Some(naming.basename)),
             ("finetune", naming.finetune),
             ("version", naming.version),
-            ("size_label", naming.size_label),
+            ("size_label", Some(naming.size_label)),
         ],
     };
     let mut all = vec![("general.name".to_owned(), Value::Str(source.name()))];
-    all.extend(named.into_iter().map(|(key, value)| (format!("general.{key}"), Value::Str(value))));
+    let named = named.into_iter().filter_map(|(key, value)| Some((format!("general.{key}"), Value::Str(value?))));
+    all.extend(named);
     let card = &source.extra_metadata.card;
     let has = |all: &[(String, Value)]| all.iter().any(|(key, _)| key == "general.size_label");
     if !has(&all) && !has(card) {

@@ -9,21 +9,28 @@ use crate::checkpoint::{
     Algorithm, Checkpoint, Config, ExtraMetadata, Provenance, Shard, SourceTensor, Token, TokenKind, Tokenizer,
 };
 use crate::error::{Code, Error, Result};
-use crate::gguf::{Array, Gguf, TensorInfo, Value};
+use crate::gguf::{Array, Gguf, TensorInfo, Value, open_parts};
 use llama_ext::Ftype;
 use llama_ext::tensor_types::MAX_LAYERS;
 use std::path::Path;
 use std::sync::Arc;
 
 impl Checkpoint {
-    /// Opens a LLaMA model's GGUF file of type F32, F16 or BF16; with `allow_requantize` also a quantized file, which
+    /// Opens a LLaMA model's GGUF file of type F32, F16 or BF16, or any part of a split one; with `allow_requantize` also a quantized file, which
     /// loses quality a second time.
     ///
     /// # Errors
     /// [`Code::Gguf`] and [`Code::Config`] when the file or its model is not supported, [`Code::Requantize`] when it is
     /// quantized and `allow_requantize` is false.
     pub fn open_gguf(path: &Path, allow_requantize: bool) -> Result<Self> {
-        let gguf = Gguf::open(path)?;
+        let (mut gguf, parts) = open_parts(path)?;
+        let mut shards = Vec::new();
+        let mut tensors: Vec<SourceTensor> = gguf.tensors.iter().map(|t| source_tensor(t, 0)).collect();
+        for part in parts {
+            shards.push(Shard::new(&part.path, Arc::new(FileOnDisk::new(part.file, part.len))));
+            tensors.extend(part.tensors.iter().map(|t| source_tensor(t, shards.len())));
+            gguf.tensors.extend(part.tensors);
+        }
         check_convertible(&gguf)?;
         let quantized = gguf.tensors.iter().find(|t| t.ggml_type.block_size() > 1);
         if let (Some(t), false) = (quantized, allow_requantize) {
@@ -34,31 +41,33 @@ impl Checkpoint {
         let config = Config::from_gguf(&gguf)
             .map_err(|what| Error::new(Code::Config, &gguf.path, what, "only LLaMA models are supported"))?;
         let tokenizer = tokenizer(&gguf, &config)?;
-        let tensors = gguf
-            .tensors
-            .iter()
-            .map(|t| SourceTensor {
-                name: t.name.clone(),
-                dtype: t.ggml_type,
-                shape: t.dims.iter().rev().copied().collect(),
-                shard: 0,
-                offset: t.offset,
-                bytes: t.bytes,
-                strides: None,
-            })
-            .collect();
+        let chat_template = gguf.str("tokenizer.chat_template").map(str::to_owned);
+        shards.insert(0, Shard::new(&gguf.path, Arc::new(FileOnDisk::new(gguf.file, gguf.len))));
         Ok(Self {
             dir: path.to_owned(),
             config,
             tokenizer,
-            chat_template: gguf.str("tokenizer.chat_template").map(str::to_owned),
-            shards: vec![Shard::new(path, Arc::new(FileOnDisk::new(gguf.file, gguf.len)))],
+            chat_template,
+            shards,
             tensors,
             provenance: Provenance::default(),
             notes: Vec::new(),
             extra_metadata: ExtraMetadata::default(),
             copied_metadata: Some(gguf.pairs),
         })
+    }
+}
+
+/// Describes a tensor of part number `shard`.
+fn source_tensor(t: &TensorInfo, shard: usize) -> SourceTensor {
+    SourceTensor {
+        name: t.name.clone(),
+        dtype: t.ggml_type,
+        shape: t.dims.iter().rev().copied().collect(),
+        shard,
+        offset: t.offset,
+        bytes: t.bytes,
+        strides: None,
     }
 }
 
@@ -153,14 +162,8 @@ impl Numbers<'_> {
     }
 }
 
-/// Rejects a part of a split file, and tensors of types that are not for weights.
+/// Rejects tensors of types that are not for weights.
 fn check_convertible(gguf: &Gguf) -> Result<()> {
-    let bad = |what: String| Error::new(Code::Gguf, &gguf.path, what, "download the file again");
-    if let Some((n, of)) = gguf.part().map_err(bad)? {
-        let what = format!("is part {n} of {of} of a split file");
-        let fix = "join the parts first: llama-gguf-split --merge FIRST-PART OUT.gguf";
-        return Err(Error::new(Code::Gguf, &gguf.path, what, fix));
-    }
     match gguf.tensors.iter().find(|t| !t.ggml_type.is_weights()) {
         None => Ok(()),
         Some(t) => {

@@ -1,4 +1,5 @@
-//! [`QuantizeOptions`]: llama-quantize's options that influence the types and values of the outputs.
+//! [`QuantizeOptions`]: llama-quantize's options that influence the types and values of the outputs, and their
+//! division into files.
 
 use crate::imatrix::Imatrix;
 use llama_ext::{Ftype, GgmlType, TypeRules};
@@ -17,6 +18,8 @@ pub struct QuantizeOptions {
     pub overrides: Vec<(String, GgmlType)>,
     /// The importance matrix (`--imatrix`).
     pub imatrix: Option<Imatrix>,
+    /// Maximum bytes of tensors in one file (`--split-max-size`). A larger output is split into parts.
+    pub split_max_bytes: Option<u64>,
 }
 
 impl QuantizeOptions {

@@ -6,12 +6,14 @@
 mod against_ggml_kernels;
 mod against_llama_converter;
 mod against_llama_quantize;
+mod byte_fallback_bpe;
 mod byte_level_bpe;
 mod checkpoint;
 mod fixtures;
 mod fuzz_damage;
 #[allow(dead_code, reason = "shared with the bench")]
 mod random_weights;
+mod split_files;
 mod streaming;
 mod support;
 mod torch;

@@ -71,5 +71,5 @@ pub(crate) fn measure_answer(
     let Some(usage) = measured else { return Ok(None) };
     let n_gen = u32::try_from(usage.completion_tokens).unwrap_or(plan.n_gen);
     let answer = Some(AnswerTest { label: plan.label, drafts: usage.drafts });
-    Ok(Some(Measured { test: Test { n_prompt: 0, n_gen }, answer, began, samples }))
+    Ok(Some(Measured { test: Test { n_prompt: 0, n_gen, n_parallel: 1 }, answer, began, samples }))
 }

@@ -7,13 +7,22 @@ use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use std::time::{Duration, Instant};
 
-/// A test; one of the two numbers is 0.
+/// A test; one of `n_prompt` and `n_gen` is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Test {
     /// Prompt tokens, computed in batches (pp).
     pub(crate) n_prompt: u32,
-    /// Tokens generated one by one (tg).
+    /// Tokens that each sequence generates one by one (tg).
     pub(crate) n_gen: u32,
+    /// Sequences that generate at the same time; 1 for prompts.
+    pub(crate) n_parallel: u32,
+}
+
+impl Test {
+    /// Tokens that a run computes, of all sequences together; also the cells that it needs.
+    pub(crate) fn n_tokens(self) -> u64 {
+        (u64::from(self.n_prompt) + u64::from(self.n_gen)) * u64::from(self.n_parallel)
+    }
 }
 
 /// The answer to a prompt, generated with the decoder.
@@ -39,11 +48,11 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// Tokens per second of each run.
+    /// Tokens per second of each run, of all sequences together.
     pub(crate) fn speeds(&self) -> Vec<f64> {
         // The first token of an answer comes from the pass that reads the prompt.
-        let first = u32::from(self.answer.is_some());
-        let tokens = f64::from(self.test.n_prompt + self.test.n_gen - first);
+        let first = u64::from(self.answer.is_some());
+        let tokens = (self.test.n_tokens() - first) as f64;
         self.samples.iter().map(|time| tokens / time.as_secs_f64().max(1e-9)).collect()
     }
 }
@@ -74,7 +83,9 @@ pub(crate) fn measure(
     let warm_up = Test { n_gen: test.n_gen.min(1), ..test };
     let mut samples = Vec::new();
     for run in 0..=repetitions {
-        context.truncate(0, 0)?;
+        for seq in 0..context.n_slots() {
+            context.truncate(seq, 0)?;
+        }
         let start = Instant::now();
         if !once(context, &mut tokens, if run == 0 { warm_up } else { test }, interrupt)? {
             return Ok(None);
@@ -94,7 +105,7 @@ pub(super) fn now() -> u64 {
 
 /// One run. Returns false if it was interrupted.
 fn once(context: &mut Context<'_>, tokens: &mut Tokens, test: Test, interrupt: &Interrupt) -> Result<bool, Failure> {
-    let (n_prompt, n_gen) = (test.n_prompt as usize, test.n_gen as usize);
+    let (n_prompt, n_gen, n_parallel) = (test.n_prompt as usize, test.n_gen as usize, test.n_parallel as usize);
     let mut pos = 0;
     while pos < n_prompt + n_gen {
         if interrupt.asked().is_some() {
@@ -103,7 +114,9 @@ fn once(context: &mut Context<'_>, tokens: &mut Tokens, test: Test, interrupt: &
         let n = if pos < n_prompt { (n_prompt - pos).min(context.n_batch()) } else { 1 };
         context.clear_batch();
         for i in 0..n {
-            context.push(tokens.next(pos + i), pos + i, 0, i + 1 == n)?;
+            for seq in 0..n_parallel {
+                context.push(tokens.next(pos + i), pos + i, seq, i + 1 == n)?;
+            }
         }
         if !context.decode()? {
             return Ok(false);

@@ -1,5 +1,6 @@
-//! Benchmarks in the shape of llama-bench: `measure` runs the tests, `answer` measures real answers and drafts, `report` formats the results as its table and
-//! JSON, `bandwidth` measures how fast memory can be read. Flags and printing are in `commands/bench.rs`.
+//! Benchmarks in the shape of llama-bench: `measure` runs the tests, `answer` measures real answers and drafts, `report`
+//! formats the results as its table and JSON, `bandwidth` measures how fast memory can be read (the peak of the CPU's
+//! arithmetic is measured in `vendor/`). Flags and printing are in `commands/bench.rs`.
 
 mod answer;
 mod bandwidth;

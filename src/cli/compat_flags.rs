@@ -195,7 +195,7 @@ mod tests {
         }
         for (line, what) in [
             (["tulu-quant", "chat", "-np", "4"], "chat has no -np (--parallel)"),
-            (["tulu-quant", "bench", "-npl", "1,2"], "bench has no -npl (--parallel-list)"),
+            (["tulu-quant", "chat", "-npl", "1,2"], "chat has no -npl (--parallel-list)"),
         ] {
             assert_eq!(normalise(line.map(Into::into), &Cli::command()).unwrap_err().what, what);
         }

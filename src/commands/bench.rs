@@ -3,7 +3,7 @@
 use super::load_model;
 use crate::bench::{self, AnswerPlan, Subject, Test};
 use crate::decode::Drafts;
-use crate::engine::{Context, EngineSettings, Model, N_BATCH, N_CTX_MIN, N_UBATCH, Token, gpus};
+use crate::engine::{Context, EngineSettings, Model, N_BATCH, N_CTX_MIN, N_SLOTS_MAX, N_UBATCH, Token, gpus};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::options::{DraftArgs, EngineArgs, HubArgs};
@@ -19,11 +19,14 @@ const PROMPT_OF_FORCED: u32 = 64;
 
 /// Measure the speed of prompt processing (pp) and generation (tg)
 ///
-/// The method is that of llama-bench, so the numbers can be compared: random tokens, a warm-up run, then -r runs. For
-/// generation, which is limited by reading the weights, the table also shows the fraction of the measured memory bandwidth.
+/// The method is that of llama-bench, so the numbers can be compared: random tokens, a warm-up run, then -r runs. With
+/// -npl, several sequences generate at the same time, as in batch; the speed is that of all sequences together. The table also
+/// shows two limits, both measured first: the fraction of the memory bandwidth, which limits few sequences, and the fraction
+/// of the multiply-adds that the CPU can execute, which limits prompts and many sequences.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tulu-quant bench tulu-2-13b-Q4_K_M.gguf\n  \
     tulu-quant bench tulu-2-13b-Q4_K_M.gguf -p 512 -n 128 -t 8 --json\n  \
+    tulu-quant bench tulu-2-13b-Q4_K_M.gguf -p 0 -npl 1,4,8,16,32\n  \
     tulu-quant bench tulu-2-13b-Q4_K_M.gguf -p article.txt -md tulu-2-7b-Q4_K_M.gguf")]
 pub(crate) struct Args {
     /// Short name, Hub id, checkpoint folder or .gguf file [default: the bundled demonstration model]
@@ -40,6 +43,11 @@ pub(crate) struct Args {
     /// on this machine
     #[arg(long, value_name = "P", value_delimiter = ',', env = "TULU_QUANT_ACCEPTANCE", value_parser = probability)]
     acceptance: Vec<f64>,
+    /// Numbers of sequences that generate at the same time, separated by commas (-npl); the weights are loaded once, as for
+    /// the largest (see --repack)
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", env = "TULU_QUANT_PARALLEL_LIST",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(N_SLOTS_MAX)))]
+    parallel_list: Vec<u32>,
     /// Repetitions of each test
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000),
           env = "TULU_QUANT_REPETITIONS")]
@@ -69,12 +77,15 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let longest = longest.max(args.n_gen.iter().max().map_or(0, |n| n.saturating_add(answers)));
     // The context has the size that the longest test needs, as in llama-bench; with a file, the whole one.
     let n_ctx = settings.n_ctx.unwrap_or(N_CTX_MIN).max(longest);
-    let n_ctx = if files.is_empty() { Some(n_ctx) } else { settings.n_ctx };
-    let settings = EngineSettings { n_ctx, ..settings }.check()?;
+    let n_slots = tests.iter().map(|test| test.n_parallel).max().unwrap_or(1);
+    let n_cells = tests.iter().map(|test| test.n_tokens()).max().unwrap_or(0);
+    let n_cells = u32::try_from(n_cells).unwrap_or(u32::MAX).max(n_ctx);
+    let (n_ctx, n_cells) = if files.is_empty() { (Some(n_ctx), Some(n_cells)) } else { (settings.n_ctx, None) };
+    let settings = EngineSettings { n_ctx, n_cells, ..settings }.check()?;
     let interrupt = Interrupt::install()?;
     let path = load_model::resolve(args.model.as_deref(), &settings, &args.hub, &interrupt)?;
     let (second, settings) = load_model::resolve_second(&args.drafts, settings, &args.hub, &interrupt)?;
-    let model = load_model::model(&path, settings, Some(1), &interrupt)?;
+    let model = load_model::model(&path, settings, Some(n_slots), &interrupt)?;
     let second = second.map(|path| load_model::second(&path, &model, &interrupt)).transpose()?;
     let subject = subject(&model)?;
 
@@ -183,8 +194,10 @@ fn tests(args: &Args, files: &[(String, String)]) -> Vec<Test> {
     if args.n_prompt.is_empty() && args.acceptance.is_empty() {
         prompts.push(512);
     }
-    let prompts = prompts.into_iter().map(|n| Test { n_prompt: n, n_gen: 0 });
-    let generations = args.n_gen.iter().filter(|_| files.is_empty()).map(|n| Test { n_prompt: 0, n_gen: *n });
+    let prompts = prompts.into_iter().map(|n| Test { n_prompt: n, n_gen: 0, n_parallel: 1 });
+    let generations = args.n_gen.iter().filter(|_| files.is_empty()).flat_map(|n| {
+        args.parallel_list.iter().map(|n_parallel| Test { n_prompt: 0, n_gen: *n, n_parallel: *n_parallel })
+    });
     prompts.chain(generations).filter(|test| test.n_prompt > 0 || test.n_gen > 0).collect()
 }
 
@@ -194,6 +207,11 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
     let bytes = |name: &str| gguf.tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.bytes);
     // Generation reads only one row of the embedding, unless it is the output matrix too.
     let unread = bytes("output.weight").and(bytes("token_embd.weight")).unwrap_or(0);
+    let output = if bytes("output.weight").is_some() { "output.weight" } else { "token_embd.weight" };
+    let matrices = gguf.tensors.iter().filter(|tensor| tensor.dims.len() > 1);
+    let products = |wanted: &dyn Fn(&str) -> bool| {
+        matrices.clone().filter(|tensor| wanted(&tensor.name)).map(|tensor| tensor.dims.iter().product::<u64>()).sum()
+    };
     let ftype = gguf.u32("general.file_type").and_then(Ftype::from_id).map_or("", Ftype::name);
     let size = gguf.str("general.size_label").unwrap_or("");
     Ok(Subject {
@@ -216,5 +234,8 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
         flash_attn: settings.flash_attn.name(),
         bytes_per_token: model.dims().tensor_bytes - unread,
         bandwidth: bench::read_bandwidth(model.n_threads() as usize),
+        products_of_layers: products(&|name| name.starts_with("blk.")),
+        products_of_output: products(&|name| name == output),
+        peak: if settings.n_gpu_layers > 0 { None } else { llama_ext::peak::peak(model.n_threads() as usize) },
     })
 }

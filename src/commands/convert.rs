@@ -40,8 +40,9 @@ use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, GgmlType, Imatrix, Plan, 
     tulu-quant convert tulu-2-7b -q Q5_K_M -o my-{type}.gguf\n  \
     tulu-quant convert tulu-2-dpo-13b -q Q4_K_M,Q8_0 -o models --card")]
 pub(crate) struct Args {
-    /// Checkpoint folder (config.json, tokenizer.model and safetensors or .bin files), a model of the
-    /// Tulu family (`tulu-quant models`) or the Hub (owner/name[@revision]), or a GGUF file of F32, F16 or BF16
+    /// Checkpoint folder (config.json, tokenizer.model or tokenizer.json, safetensors or .bin files), a model of the
+    /// Tulu family (`tulu-quant models`) or the Hub (owner/name[@revision]), or a GGUF file of F32, F16 or BF16 (any part of
+    /// a split one)
     source: PathBuf,
     /// Make these types, separated by commas
     #[arg(
@@ -86,6 +87,10 @@ pub(crate) struct Args {
     /// Store every matrix in the base type, without llama.cpp's mixes
     #[arg(long, env = "TULU_QUANT_PURE")]
     pure: bool,
+    /// Split files whose tensors have more than N bytes together into parts, named as llama-gguf-split does
+    /// (NAME-00001-of-00003.gguf). llama.cpp loads them by the first part
+    #[arg(long, value_name = "N(M|G)", env = "TULU_QUANT_SPLIT_MAX_SIZE", value_parser = split_size)]
+    split_max_size: Option<u64>,
     /// Quantize with ggml's own kernels: several times slower, same files
     #[arg(long, env = "TULU_QUANT_REFERENCE_KERNELS")]
     reference_kernels: bool,
@@ -224,6 +229,7 @@ fn recipe(args: &Args) -> Result<QuantizeOptions, Failure> {
         token_embedding: args.token_embedding_type.as_ref().map(of).transpose()?,
         overrides: overrides.collect::<Result<_, _>>()?,
         imatrix: args.imatrix.as_deref().filter(|file| !is_auto(file)).map(Imatrix::read).transpose()?,
+        split_max_bytes: args.split_max_size,
     })
 }
 
@@ -239,6 +245,24 @@ fn automatic_imatrix(args: &Args, source: &Checkpoint, interrupt: &Interrupt) ->
     let ftype = if weights > WEIGHTS_MAX_BF16 { Ftype::Q8_0 } else { Ftype::BF16 };
     let fetch = FetchOptions { yes: true, ..args.fetch.options() };
     automatic(args.source.as_os_str(), ftype, args.threads.map(u32::from), &fetch, interrupt)
+}
+
+/// Parses a size as llama-gguf-split does: a whole number of megabytes (M) or gigabytes (G), in powers of ten; a number
+/// alone is in bytes, as for llama.cpp's converter.
+fn split_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let (number, unit) = match text.strip_suffix(['K', 'k', 'M', 'm', 'G', 'g']) {
+        Some(number) => (number, text.as_bytes()[number.len()].to_ascii_uppercase()),
+        None => (text, b' '),
+    };
+    let factor = match unit {
+        b'K' => 1_000,
+        b'M' => 1_000_000,
+        b'G' => 1_000_000_000,
+        _ => 1,
+    };
+    let size = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0);
+    size.ok_or_else(|| format!("'{text}' is not a size such as 40G or 500M"))
 }
 
 fn tensor_type(name: &str) -> Result<GgmlType, Failure> {

@@ -24,7 +24,8 @@ use tulu_quantize::gguf::Gguf;
 use tulu_quantize::{Ftype, hex};
 
 /// Tokens of the speed tests.
-const SPEED_TESTS: [Test; 2] = [Test { n_prompt: 256, n_gen: 0 }, Test { n_prompt: 0, n_gen: 32 }];
+const SPEED_TESTS: [Test; 2] =
+    [Test { n_prompt: 256, n_gen: 0, n_parallel: 1 }, Test { n_prompt: 0, n_gen: 32, n_parallel: 1 }];
 
 /// Measure what quantization costs: perplexity, and the distance from the unquantized model
 ///

@@ -31,5 +31,7 @@ pub(crate) use model_dims::ModelDims;
 pub(crate) use sampler::Sampler;
 pub(crate) use sampling::{SAMPLING_VERSION, Sampling, random_seed};
 pub(crate) use scoring::{ScoringContext, Sequence, scored_together};
-pub(crate) use settings::{CacheType, EngineSettings, FlashAttn, N_BATCH, N_CTX_MIN, N_UBATCH, Numa, Repack};
+pub(crate) use settings::{
+    CacheType, EngineSettings, FlashAttn, N_BATCH, N_CTX_MIN, N_SLOTS_MAX, N_UBATCH, Numa, Repack,
+};
 pub(crate) use vocab::{Bos, Spaces, Vocab};

@@ -52,6 +52,44 @@ fn table_looks_like_llama_bench() {
 }
 
 #[test]
+fn several_sequences_generate_at_the_same_time() {
+    let output = run(&mut bench(&["-p", "16", "-n", "8", "-npl", "1,3,8", "-r", "2", "--json"]), b"");
+    assert!(output.status.success(), "{output:?}");
+    let tests: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let sizes: Vec<_> = tests
+        .iter()
+        .map(|test| ["n_prompt", "n_gen", "n_parallel"].map(|field| test[field].as_u64().unwrap()))
+        .collect();
+    assert_eq!(sizes, [[16, 0, 1], [0, 8, 1], [0, 8, 3], [0, 8, 8]]);
+    for (test, [_, n_gen, n_parallel]) in tests.iter().zip(&sizes).skip(1) {
+        let nanoseconds = test["samples_ns"][0].as_f64().unwrap();
+        let speed = (n_gen * n_parallel) as f64 * 1e9 / nanoseconds;
+        let shown = test["samples_ts"][0].as_f64().unwrap();
+        assert!((speed / shown - 1.0).abs() < 1e-6, "samples_ts counts the tokens of all sequences");
+    }
+    let output = run(&mut bench(&["-p", "0", "-n", "4", "-npl", "1,4", "-r", "1"]), b"");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains(" tg4 |") && table.contains(" tg4 x 4 |"), "{table}");
+}
+
+#[test]
+fn the_share_of_the_peak_is_that_of_the_weights_products() {
+    let output = run(&mut bench(&["-p", "16", "-n", "4", "-r", "1", "--json"]), b"");
+    let tests: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    for test in &tests {
+        let Some(peak) = test["peak_multiply_adds"].as_f64() else {
+            assert!(test["peak_share"].is_null() && test["peak_instructions"].is_null(), "{test}");
+            continue;
+        };
+        assert!(peak > 1e9 && test["peak_instructions"].is_string(), "{test}");
+        let share = test["peak_share"].as_f64().unwrap();
+        let products = share * peak / test["avg_ts"].as_f64().unwrap();
+        // Without the embedding and the norms, and for a prompt without the output.
+        assert!(products > 0.0 && products < test["model_n_params"].as_f64().unwrap(), "{test}");
+    }
+}
+
+#[test]
 fn impossible_lengths_are_refused() {
     for (args, code) in [
         (["-p", "0", "-n", "0"], "USAGE"),

@@ -111,8 +111,18 @@ const ROWS: &[Row] = &[
                 r#"{"added_tokens": [{"id": 0, "content": "<unk>"}, {"id": 1536, "content": "<|user|>"}]}"#,
             );
         },
+        0,
+        "",
+    ),
+    (
+        "F2 contradictory added tokens",
+        |dir| {
+            resize(dir, 1538);
+            write(dir, "added_tokens.json", r#"{"<pad>": 1536}"#);
+            write(dir, "tokenizer.json", r#"{"added_tokens": [{"id": 1536, "content": "<|user|>"}]}"#);
+        },
         2,
-        "error[TOKENIZER]: {}/tokenizer.json: has the added token '<|user|>' at 1536, where the other tokenizer files have '[PAD1536]'",
+        "error[TOKENIZER]: {}/tokenizer.json: has the added token '<|user|>' at 1536, where the other tokenizer files have '<pad>'",
     ),
     (
         "F5 two templates",
@@ -302,7 +312,7 @@ const ROWS: &[Row] = &[
             edit(dir, "tokenizer_config.json", &json!({"added_tokens_decoder": {"2": token}}));
         },
         0,
-        "note: tokenizer_config.json: '</s>' has lstrip, rstrip or single_word set",
+        "note: the added token '</s>' has lstrip, rstrip or single_word set",
     ),
     (
         "P21 a link whose target is gone",

@@ -82,7 +82,7 @@ fn single_file_in_place_of_a_folder_is_named() {
         (source.join("config.json"), "is one file of a checkpoint, not a GGUF file; give its folder: "),
         (source.join(SHARDS[0]), "is one file of a checkpoint, not a GGUF file; give its folder: "),
         (pointer, "error[GGUF]: {}: is a Git LFS pointer, not the file itself; fetch the files with git lfs pull"),
-        (split(&source), "error[GGUF]: {}: is part 2 of 3 of a split file; join the parts first"),
+        (split(&source), "error[GGUF]: {}: is part 2 of 3 of a split file; its name must end in -00002-of-00003.gguf"),
     ] {
         let output = plan(&path);
         assert_eq!(output.status.code(), Some(2), "{output:?}");

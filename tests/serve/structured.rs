@@ -82,41 +82,53 @@ fn answers_follow_a_grammar_and_bad_ones_are_refused() {
 }
 
 #[test]
-fn batch_and_chat_give_the_answer_of_serve() {
+fn batch_and_chat_follow_a_schema() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("schema.json");
     fs::write(&file, schema().to_string()).unwrap();
     let file = file.to_str().unwrap();
     let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema()}});
-
-    // One sequence at a time, so that the logits have the same last bits.
-    let server = Server::start(&["-c", "1024", "-np", "1"]);
-    let extra = format!(r#""response_format": {format}, "temperature": 0, "max_tokens": 300"#);
-    let expected = server.chat("Hello", &extra).answer();
-    assert_valid(&expected);
-
+    let wrong = json!({"type": "json_schema", "json_schema": {"schema": {"type": "x"}}});
     let job = Job::new(&[
         chat("own", "Hello", &json!({"response_format": format, "max_tokens": 300})),
         chat("flag", "Hello", &json!({"max_tokens": 300})),
-        chat(
-            "bad",
-            "Hello",
-            &json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "x"}}}}),
-        ),
+        chat("bad", "Hello", &json!({"response_format": wrong})),
     ]);
-    assert_eq!(job.run(&["--json-schema", file, "-c", "1024", "-np", "1"]).0, Some(1));
+    assert_eq!(job.run(&["--json-schema", file, "-c", "1024"]).0, Some(1));
     let records = job.records();
-    let content =
-        |record: &Value| record["response"]["body"]["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
-    assert_eq!(content(&records[0]), expected);
-    assert_valid(&content(&records[1]));
+    for record in &records[..2] {
+        assert_valid(record["response"]["body"]["choices"][0]["message"]["content"].as_str().unwrap());
+    }
     assert_eq!(records[2]["error"]["code"], "invalid_json_schema");
-
     let args = ["--temp", "0", "-n", "300", "-c", "1024", "-p", "Hello", "--json-schema", file];
     let output = run(&mut interactive::chat(&args), b"");
-    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), expected);
+    assert_valid(String::from_utf8(output.stdout).unwrap().trim());
     let grammar = folder.path().join("bad.gbnf");
     fs::write(&grammar, "root ::= b").unwrap();
     let output = run(&mut interactive::chat(&["-p", "Hello", "--grammar", grammar.to_str().unwrap()]), b"");
     assert_error(&output, 2, "GRAMMAR", &["bad.gbnf", "no rule 'b'"]);
+}
+
+#[test]
+fn batch_and_chat_give_the_answer_of_serve() {
+    // The model is sure of these words, so the last bits of the logits do not matter.
+    let grammar = r#"root ::= "Hello! How can I " ("help" | "serve") " you " ("today" | "now") "?""#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hello.gbnf");
+    fs::write(&file, grammar).unwrap();
+    let file = file.to_str().unwrap();
+    let expected = "Hello! How can I help you today?";
+    let server = Server::start(&[]);
+    let extra = format!(r#""grammar": {}, "temperature": 0"#, Value::from(grammar));
+    assert_eq!(server.chat("Hello", &extra).answer(), expected);
+    let job = Job::new(&[
+        chat("a", "Hello", &json!({"max_tokens": 60})),
+        chat("b", "Hello", &json!({"grammar": grammar, "max_tokens": 60})),
+    ]);
+    assert_eq!(job.run(&["--grammar", file]).0, Some(0));
+    for record in job.records() {
+        assert_eq!(record["response"]["body"]["choices"][0]["message"]["content"], expected);
+    }
+    let output = run(&mut interactive::chat(&["--temp", "0", "-p", "Hello", "--grammar", file]), b"");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), expected);
 }

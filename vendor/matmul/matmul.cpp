@@ -15,6 +15,9 @@ namespace tulu {
 #if defined(__x86_64__)
 extern const path AMX_BF16, AVX512_VNNI, AVX_VNNI, AVX2;
 static const path * const PATHS[] = { &AMX_BF16, &AVX512_VNNI, &AVX_VNNI, &AVX2, nullptr };
+#elif defined(__aarch64__)
+extern const path NEON_DOTPROD;
+static const path * const PATHS[] = { &NEON_DOTPROD, nullptr };
 #else
 static const path * const PATHS[] = { nullptr };
 #endif
@@ -50,6 +53,7 @@ const path * path_number(int i) {
 //   amx-bf16     not measured in this form, because no CPU with AMX was at hand. A simpler trial of the same method on
 //                Sapphire Rapids (2 cores, q4_K, 5120 x 5120) was 1.3 times as fast as the trial of avx512-vnni with 32
 //                columns and 2.8 times with 128. The other types differ in unpacking only, as for avx512-vnni.
+//   neon-dotprod  its results are tested (scripts/test-aarch64.sh), but its speed was never measured, so ggml computes.
 struct gain {
     const char * path;
     int type;

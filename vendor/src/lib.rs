@@ -17,6 +17,7 @@ pub mod load;
 pub mod log;
 pub mod matmul;
 pub mod observe;
+pub mod peak;
 pub mod quantize_file;
 pub mod quantize_rows;
 pub mod tensor_types;

@@ -92,7 +92,9 @@ impl Config {
         let end_tokens = end_tokens::read([&json, &generation]);
         let quantized = unsupported::quantization(&json);
         let extras = ConfigExtras { quantized, end_tokens, json: json.clone(), generation };
-        Self::from_fields(&fields).map(|config| (config, extras))
+        let config = Self::from_fields(&fields)?;
+        note_window(&json, config.max_position_embeddings, notes);
+        Ok((config, extras))
     }
 }
 
@@ -177,25 +179,51 @@ impl Config {
     }
 }
 
-/// Accepts causal LLaMA models. A `LlamaModel` is accepted here; whether it has an output matrix is checked by its
-/// tensors.
+/// Architectures that become `llama` in a GGUF, with the `model_type` by which Transformers chooses the class, and thus
+/// the computation.
+const ACCEPTED: [(&str, &str); 4] = [
+    ("LlamaForCausalLM", "llama"),
+    ("LLaMAForCausalLM", "llama"),
+    ("LlamaModel", "llama"),
+    ("MistralForCausalLM", "mistral"),
+];
+
+/// Accepts causal LLaMA models and those that differ only in name. A `LlamaModel` is accepted here; whether it has an
+/// output matrix is checked by its tensors.
 fn check_architecture(path: &Path, json: &Map<String, Value>) -> Result<()> {
     let named = json.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
     let kind = json.get("model_type").and_then(Value::as_str);
     let refuse = |what: String, fix: &str| Err(Error::new(Code::Architecture, path, what, fix));
-    const ONLY: &str = "only Tulu 2 and 2.5 and other LLaMA models are supported";
-    match (named, kind) {
-        // Transformers chooses the class, and thus the computation, by model_type
-        (Some(name @ ("LlamaForCausalLM" | "LLaMAForCausalLM" | "LlamaModel")), Some(kind)) if kind != "llama" => {
-            refuse(format!("architecture {name} has model_type '{kind}', not 'llama'"), ONLY)
+    const ONLY: &str = "only Tulu and other LLaMA models, and Mistral, are supported: convert it with llama.cpp's \
+                        convert_hf_to_gguf.py";
+    let wanted = named.and_then(|name| ACCEPTED.iter().find(|(accepted, _)| *accepted == name));
+    match (named, kind, wanted) {
+        (Some(name), Some(kind), Some((_, wanted))) if kind != *wanted => {
+            refuse(format!("architecture {name} has model_type '{kind}', not '{wanted}'"), ONLY)
         }
-        (Some("LlamaForCausalLM" | "LLaMAForCausalLM" | "LlamaModel"), _) | (None, Some("llama")) => Ok(()),
-        (Some(name @ ("LlamaForSequenceClassification" | "LlamaForTokenClassification")), _) => refuse(
-            format!("{name} is a reward or value model: it has no output matrix, so it cannot generate text"),
-            "convert the policy model instead (tulu-2-dpo-13b, tulu-v2.5-ppo-13b-…)",
-        ),
-        (Some(name), _) => refuse(format!("architecture {name} is not LLaMA"), ONLY),
-        (None, _) => refuse("has no architecture".to_owned(), "only LLaMA models are supported"),
+        (Some(_), _, Some(_)) | (None, Some("llama" | "mistral"), _) => Ok(()),
+        (Some(name), ..)
+            if ["ForSequenceClassification", "ForTokenClassification"].iter().any(|end| name.ends_with(end)) =>
+        {
+            refuse(
+                format!("{name} is a reward or value model: it has no output matrix, so it cannot generate text"),
+                "convert the policy model instead (tulu-2-dpo-13b, Llama-3.1-Tulu-3-8B, …)",
+            )
+        }
+        (Some(name), ..) => refuse(format!("architecture {name} is not LLaMA"), ONLY),
+        (None, ..) => refuse("has no architecture".to_owned(), "only LLaMA models are supported"),
+    }
+}
+
+/// Adds a note when the model looks back at most `sliding_window` tokens, for which a GGUF of this architecture has no
+/// key.
+fn note_window(json: &Map<String, Value>, context: u32, notes: &mut Vec<String>) {
+    let window = json.get("sliding_window").and_then(Value::as_u64).filter(|n| *n < u64::from(context));
+    if let Some(window) = window.filter(|_| json.get("use_sliding_window") != Some(&Value::Bool(false))) {
+        notes.push(format!(
+            "the model attends to the last {window} tokens only (sliding_window), which llama.cpp does not do for this \
+             architecture: use a context of at most {window} tokens (-c {window})"
+        ));
     }
 }
 

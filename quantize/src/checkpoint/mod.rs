@@ -34,7 +34,7 @@ pub use weight_formats::{Container, WEIGHT_FORMATS, WeightFormat};
 pub use weight_index::{Opened, open_shard};
 
 use crate::error::{Code, Error, Result};
-use crate::gguf::Value;
+use crate::gguf::{Value, split_stem};
 use llama_ext::Ftype;
 use std::path::{Path, PathBuf};
 use weight_files::Folder;
@@ -163,6 +163,7 @@ impl Checkpoint {
 /// Returns a file name without `.gguf` and type: `tulu-2-13b` for `tulu-2-13b-F16.gguf` and `tulu-2-13b.Q8_0.gguf`.
 fn without_type(path: &Path) -> String {
     let stem = path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let stem = split_stem(&stem).map(str::to_owned).unwrap_or(stem);
     match stem.rsplit_once(['-', '.']) {
         Some((name, kind)) if kind.parse::<Ftype>().is_ok() && !name.is_empty() => name.to_owned(),
         _ => stem,
@@ -181,6 +182,7 @@ mod tests {
             ("tulu-2-13b.q8_0.gguf", "tulu-2-13b"),
             ("tulu-v2.5.gguf", "tulu-v2.5"),
             ("model.gguf", "model"),
+            ("tulu-2-70b-Q8_0-00002-of-00003.gguf", "tulu-2-70b"),
         ] {
             assert_eq!(without_type(Path::new(file)), name);
         }

@@ -1,5 +1,6 @@
 //! Reads the vocabulary, one token for each row of the embedding, from tokenizer.model (SentencePiece) and the tokens
-//! that the JSON files add, or from tokenizer.json alone (byte-level BPE of Llama 3).
+//! that the JSON files add, or from tokenizer.json alone: byte-level BPE (Llama 3), or BPE with byte
+//! fallback (Llama 2 as Transformers 5 saves it).
 //!
 //! Precedence, scores and token types are those of llama.cpp's converter (`_create_vocab_sentencepiece`,
 //! `_set_vocab_gpt2`). In addition, the pieces are checked for input that makes llama.cpp abort, and bos and eos are
@@ -8,6 +9,7 @@
 
 mod added_tokens;
 mod bpe_model;
+mod byte_fallback;
 mod byte_level;
 mod fast_added_tokens;
 mod merge_order;
@@ -121,7 +123,7 @@ fn from_sentencepiece(dir: &Path, settings: &Settings, rows: usize, notes: &mut 
     added_tokens::from_tokenizer_config(&settings.path, &settings.json, &mut tokens, notes)?;
     let json_file = TokenizerJson::read(dir)?;
     if let Some(json_file) = &json_file {
-        json_file.check(&tokens, notes)?;
+        added_tokens::from_tokenizer_json(json_file, &mut tokens, notes)?;
     }
     Ok(Vocabulary { path, tokens, algorithm: Algorithm::SentencePiece, json_file })
 }
@@ -129,12 +131,12 @@ fn from_sentencepiece(dir: &Path, settings: &Settings, rows: usize, notes: &mut 
 /// Reads tokenizer.json and `added_tokens_decoder`, of a folder without tokenizer.model.
 fn from_json(dir: &Path, settings: &Settings, rows: usize, notes: &mut Vec<String>) -> Result<Vocabulary> {
     let (json, model) = TokenizerJson::read_with_model(dir)?;
-    if model.has_byte_fallback() {
-        let fix = "take tokenizer.model from the model's repository, or from its base model (Llama 2)";
-        return Err(Error::new(Code::Tokenizer, dir, "has only tokenizer.json", fix));
-    }
     let added = fast_added_tokens::collect(&json, &model, (&settings.path, &settings.json), &settings.named)?;
-    let (tokens, algorithm) = byte_level::vocabulary(&json, &model, &added, rows, notes)?;
+    let (tokens, algorithm) = if model.has_byte_fallback() {
+        (byte_fallback::vocabulary(&json, &model, &added, rows, notes)?, Algorithm::SentencePiece)
+    } else {
+        byte_level::vocabulary(&json, &model, &added, rows, notes)?
+    };
     Ok(Vocabulary { path: json.path().to_owned(), tokens, algorithm, json_file: Some(json) })
 }
 

@@ -147,6 +147,9 @@ impl<'a> ChunkConverter<'a> {
         let importance = self.plan.importance[chunk.tensor].as_deref();
         for (number, output) in self.outputs.iter().enumerate() {
             let planned = &self.plan.outputs[number];
+            if !planned.tensors.contains(&chunk.tensor) {
+                continue;
+            }
             let ggml_type = planned.types[chunk.tensor];
             let row_bytes = planned.sizes[chunk.tensor] / tensor.n_rows();
             // blocks that already have the type are copied, as in llama-quantize

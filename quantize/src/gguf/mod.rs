@@ -16,7 +16,8 @@ mod value;
 mod write;
 
 pub use layout::{ALIGNMENT, MAGIC, VERSION, align};
-pub use parts::{first_part, paths};
+pub(crate) use parts::{MAX_PARTS, part_path, split_stem};
+pub use parts::{first_part, open_parts, paths};
 pub use read::{Gguf, TensorInfo};
 pub use value::{Array, Raw, Value};
 pub use write::{TensorEntry, encode_header};

@@ -4,12 +4,13 @@
 mod importance;
 mod match_tensors;
 mod planned_tensor;
+mod split;
 
 pub use planned_tensor::PlannedTensor;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Code, Error, Result};
-use crate::gguf::{ALIGNMENT, TensorEntry, align, encode_header};
+use crate::gguf::{ALIGNMENT, MAX_PARTS, TensorEntry, align, encode_header, part_path};
 use crate::gguf_metadata;
 use crate::llama_tensors::{self, ComputedTensor};
 use crate::quantize_options::QuantizeOptions;
@@ -17,6 +18,7 @@ use importance::{importance, notes};
 use llama_ext::{Ftype, GgmlType, TensorDesc, TypeRules};
 use match_tensors::match_tensors;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// An output file.
@@ -26,13 +28,17 @@ pub struct OutputPlan {
     pub ftype: Ftype,
     /// Path of the output.
     pub path: PathBuf,
+    /// Number (from 1) and count of the parts, if the output is split into several files.
+    pub part: Option<(u64, u64)>,
+    /// The range of [`Plan::tensors`] in this file.
+    pub tensors: Range<usize>,
     /// Type of each of [`Plan::tensors`].
     pub types: Vec<GgmlType>,
-    /// First byte of each tensor, from the start of the file.
+    /// First byte of each tensor, from the start of the file; 0 for tensors of other parts.
     pub offsets: Vec<u64>,
-    /// First byte of each of [`Plan::computed`].
+    /// First byte of each of [`Plan::computed`]; empty unless the file is the first part.
     pub computed_offsets: Vec<u64>,
-    /// Length of each tensor in bytes.
+    /// Length of each tensor in bytes; 0 for tensors of other parts.
     pub sizes: Vec<u64>,
     /// Length of the whole file in bytes.
     pub len: u64,
@@ -47,7 +53,7 @@ pub struct Plan {
     pub tensors: Vec<PlannedTensor>,
     /// Tensors that are computed from config.json. They are the first in each output.
     pub computed: Vec<ComputedTensor>,
-    /// One output for each requested type.
+    /// One output for each requested type; several for a type whose file is split.
     pub outputs: Vec<OutputPlan>,
     /// Parameters: weights in all tensors.
     pub n_params: u64,
@@ -83,15 +89,23 @@ impl Plan {
             if source.copied_metadata.is_none() { llama_tensors::computed(&source.config) } else { Vec::new() };
         let n_params = computed.iter().fold(n_params, |n, t| n.saturating_add(t.weights.len() as u64));
         let importance = importance(source, &tensors, options)?;
-        let outputs: Vec<OutputPlan> = outputs
-            .iter()
-            .map(|(ftype, path)| plan_output(source, (&computed, &tensors), options, *ftype, path, n_params))
-            .collect::<Result<_>>()?;
+        let files = |(ftype, path): &(Ftype, PathBuf)| {
+            plan_output(source, (&computed, &tensors), options, *ftype, path, n_params)
+        };
+        let outputs: Vec<OutputPlan> = outputs.iter().map(files).collect::<Result<Vec<_>>>()?.concat();
+        check_paths(source, &outputs)?;
         let total = outputs.iter().try_fold(0_u64, |sum, o| sum.checked_add(o.len));
         total.ok_or_else(|| too_large(&source.dir))?;
         let notes = notes(&tensors, options);
         let head_dim = source.config.head_dim;
         Ok(Self { tensors, computed, outputs, n_params, source_bytes, skipped, notes, head_dim, importance })
+    }
+
+    /// Returns the bytes of all tensors of the checkpoint in the file of type `ftype`, or in its parts.
+    #[must_use]
+    pub fn tensor_bytes(&self, ftype: Ftype) -> u64 {
+        let of_type = self.outputs.iter().filter(|o| o.ftype == ftype);
+        of_type.flat_map(|o| &o.sizes).fold(0, |sum, size| sum.saturating_add(*size))
     }
 
     /// Returns the length of all outputs in bytes.
@@ -116,15 +130,27 @@ fn check_request(source: &Checkpoint, outputs: &[(Ftype, PathBuf)]) -> Result<()
         let what = format!("{ftype} would overwrite another requested type");
         return Err(Error::new(Code::Request, path, what, "give a folder, or a file name with {type} in it"));
     }
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    let inputs: HashSet<PathBuf> = source.shards.iter().filter_map(|s| real(&s.path)).collect();
-    match outputs.iter().find(|(_, path)| real(path).is_some_and(|path| inputs.contains(&path))) {
-        None => Ok(()),
-        Some((_, path)) => Err(Error::new(Code::Request, path, "is one of the inputs", "give another name with -o")),
-    }
+    Ok(())
 }
 
-/// Plans one output: types, offsets and header.
+/// Checks that no file, parts included, is an input or another output.
+fn check_paths(source: &Checkpoint, outputs: &[OutputPlan]) -> Result<()> {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let inputs: HashSet<PathBuf> = source.shards.iter().filter_map(|s| real(&s.path)).collect();
+    let mut seen = HashSet::new();
+    for OutputPlan { path, .. } in outputs {
+        if real(path).is_some_and(|path| inputs.contains(&path)) {
+            return Err(Error::new(Code::Request, path, "is one of the inputs", "give another name with -o"));
+        }
+        if !seen.insert(path) {
+            let fix = "give a folder, or a file name with {type} in it";
+            return Err(Error::new(Code::Request, path, "would overwrite another output", fix));
+        }
+    }
+    Ok(())
+}
+
+/// Plans the file of one type, or its parts: types, offsets and headers.
 fn plan_output(
     source: &Checkpoint,
     (computed, tensors): (&[ComputedTensor], &[PlannedTensor]),
@@ -132,34 +158,64 @@ fn plan_output(
     ftype: Ftype,
     path: &Path,
     n_params: u64,
-) -> Result<OutputPlan> {
+) -> Result<Vec<OutputPlan>> {
     let types = choose_types(source, tensors, &options.rules(ftype)).map_err(|err| type_error(path, &err, options))?;
     let too_large = || too_large(path);
-    let (computed_entries, computed_bytes) = encode_computed(computed);
-    let (mut relative, mut sizes, mut end) = (Vec::new(), Vec::new(), computed_bytes.len() as u64);
+    let (mut sizes, mut padded) = (Vec::new(), Vec::new());
     for (t, ggml_type) in tensors.iter().zip(&types) {
         let row = ggml_type.row_bytes(usize::try_from(t.n_per_row()).unwrap_or(0)).map_err(|err| {
             Error::new(Code::Type, path, format!("tensor '{}': {err}", t.name), "choose another type for this model")
         })?;
         let size = (row as u64).checked_mul(t.n_rows()).ok_or_else(too_large)?;
-        relative.push(end);
         sizes.push(size);
-        end = end.checked_add(size).and_then(|n| align(n, ALIGNMENT)).ok_or_else(too_large)?;
+        padded.push(align(size, ALIGNMENT).ok_or_else(too_large)?);
     }
-    let planned = tensors.iter().zip(types.iter().zip(&relative)).map(|(t, (ggml_type, offset))| TensorEntry {
-        name: &t.name,
-        dims: &t.dims,
-        ggml_type: *ggml_type,
-        offset: *offset,
-    });
-    let entries: Vec<TensorEntry<'_>> = computed_entries.into_iter().chain(planned).collect();
-    let mut header = encode_header(&gguf_metadata::pairs(source, ftype, n_params, options.imatrix.as_ref()), &entries);
-    let data = header.len() as u64;
-    let computed_offsets = entries.iter().take(computed.len()).map(|entry| data + entry.offset).collect();
-    header.extend(computed_bytes);
-    let len = data.checked_add(end).ok_or_else(too_large)?;
-    let offsets = relative.iter().map(|offset| data + offset).collect();
-    Ok(OutputPlan { ftype, path: path.to_owned(), types, offsets, computed_offsets, sizes, len, header })
+    let (computed_entries, computed_bytes) = encode_computed(computed);
+    let parts = match options.split_max_bytes {
+        None => vec![0..tensors.len()],
+        Some(max) => split::ranges(&padded, computed_bytes.len() as u64, max),
+    };
+    let count = parts.len() as u64;
+    if count > MAX_PARTS {
+        let what = format!("would be split into {count} parts, more than {MAX_PARTS}");
+        return Err(Error::new(Code::Request, path, what, "give a larger --split-max-size"));
+    }
+    let mut metadata = gguf_metadata::pairs(source, ftype, n_params, options.imatrix.as_ref());
+    let mut outputs = Vec::new();
+    for (number, range) in parts.into_iter().enumerate() {
+        let is_first = number == 0;
+        let mut pairs = if is_first { std::mem::take(&mut metadata) } else { Vec::new() };
+        if count > 1 {
+            pairs.extend(split::keys(number, usize::try_from(count).unwrap_or(0), tensors.len() + computed.len()));
+        }
+        let (head, bytes): (&[TensorEntry<'_>], &[u8]) =
+            if is_first { (&computed_entries, &computed_bytes) } else { (&[], &[]) };
+        let mut entries = head.to_vec();
+        let (mut relative, mut end) = (vec![0; tensors.len()], bytes.len() as u64);
+        for i in range.clone() {
+            let (t, offset) = (&tensors[i], end);
+            entries.push(TensorEntry { name: &t.name, dims: &t.dims, ggml_type: types[i], offset });
+            relative[i] = offset;
+            end = end.checked_add(padded[i]).ok_or_else(too_large)?;
+        }
+        let mut header = encode_header(&pairs, &entries);
+        let data = header.len() as u64;
+        header.extend(bytes);
+        let here = |i: usize| range.contains(&i);
+        outputs.push(OutputPlan {
+            ftype,
+            path: if count > 1 { part_path(path, number as u64 + 1, count) } else { path.to_owned() },
+            part: (count > 1).then_some((number as u64 + 1, count)),
+            types: types.clone(),
+            offsets: (0..tensors.len()).map(|i| if here(i) { data + relative[i] } else { 0 }).collect(),
+            computed_offsets: head.iter().map(|entry| data + entry.offset).collect(),
+            sizes: (0..tensors.len()).map(|i| if here(i) { sizes[i] } else { 0 }).collect(),
+            len: data.checked_add(end).ok_or_else(too_large)?,
+            header,
+            tensors: range,
+        });
+    }
+    Ok(outputs)
 }
 
 /// Returns the header entries of computed tensors, and their bytes, padded.

@@ -4,7 +4,7 @@ use crate::model::streaming::CheckpointSource;
 use crate::sanitize::one_line;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
-use tulu_quantize::{Checkpoint, GgmlType, Plan};
+use tulu_quantize::{Checkpoint, GgmlType, OutputPlan, Plan};
 
 /// Returns a summary of the plan in a few lines.
 pub(super) fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> String {
@@ -22,10 +22,13 @@ pub(super) fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> St
         c.vocab_size,
         c.max_position_embeddings,
     );
-    for o in &plan.outputs {
+    for parts in by_type(plan) {
+        let [first, ..] = parts else { continue };
         #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
-        let bpw = o.sizes.iter().sum::<u64>() as f64 * 8.0 / plan.n_params as f64;
-        out += &format!("  {:<7} {:>9}  {bpw:.2} bits a weight  {}\n", o.ftype, table::bytes(o.len), o.path.display());
+        let bpw = plan.tensor_bytes(first.ftype) as f64 * 8.0 / plan.n_params as f64;
+        let len = table::bytes(parts.iter().map(|o| o.len).sum());
+        let more = if parts.len() > 1 { format!(" and {} more parts", parts.len() - 1) } else { String::new() };
+        out += &format!("  {:<7} {len:>9}  {bpw:.2} bits a weight  {}{more}\n", first.ftype, first.path.display());
     }
     let [read, disk, memory] = [plan.source_bytes, plan.output_bytes(), memory].map(table::bytes);
     let reads = match opened.remote_name() {
@@ -43,29 +46,37 @@ pub(super) fn summary(opened: &CheckpointSource, plan: &Plan, memory: u64) -> St
     out
 }
 
+/// Returns the outputs of each type: one file, or the parts of a split one.
+fn by_type(plan: &Plan) -> impl Iterator<Item = &[OutputPlan]> {
+    plan.outputs.chunk_by(|a, b| a.ftype == b.ftype)
+}
+
 /// Returns a table with one row per tensor: name, shape, source type, and type and bytes in each output.
 pub(super) fn tensor_table(source: &Checkpoint, plan: &Plan) -> String {
     let mut heading = vec!["tensor".to_owned(), "shape".to_owned(), "source".to_owned()];
     let mut align = vec![Align::Left, Align::Right, Align::Left];
-    for o in &plan.outputs {
-        heading.extend([o.ftype.to_string(), "bytes".to_owned()]);
+    for parts in by_type(plan) {
+        heading.extend(parts.first().map(|o| o.ftype.to_string()).into_iter().chain(["bytes".to_owned()]));
         align.extend([Align::Left, Align::Right]);
     }
     let mut rows = vec![heading];
     for t in &plan.computed {
         let mut row = vec![t.name.to_owned(), t.weights.len().to_string(), "computed".to_owned()];
         let bytes = (t.weights.len() * size_of::<f32>()).to_string();
-        plan.outputs.iter().for_each(|_| row.extend([GgmlType::F32.to_string(), bytes.clone()]));
+        by_type(plan).for_each(|_| row.extend([GgmlType::F32.to_string(), bytes.clone()]));
         rows.push(row);
     }
     for (i, t) in plan.tensors.iter().enumerate() {
         let shape = t.dims.iter().rev().map(u64::to_string).collect::<Vec<_>>().join(" × ");
         let mut row = vec![t.name.clone(), shape, source.tensors[t.source].dtype.to_string()];
-        plan.outputs.iter().for_each(|o| row.extend([o.types[i].to_string(), o.sizes[i].to_string()]));
+        let here =
+            |parts: &[OutputPlan]| parts.iter().find(|o| o.tensors.contains(&i)).map(|o| (o.types[i], o.sizes[i]));
+        by_type(plan).filter_map(here).for_each(|(kind, size)| row.extend([kind.to_string(), size.to_string()]));
         rows.push(row);
     }
     let mut total = vec!["total (with header)".to_owned(), String::new(), table::bytes(plan.source_bytes)];
-    plan.outputs.iter().for_each(|o| total.extend([String::new(), o.len.to_string()]));
+    let len = |parts: &[OutputPlan]| parts.iter().map(|o| o.len).sum::<u64>().to_string();
+    by_type(plan).for_each(|parts| total.extend([String::new(), len(parts)]));
     rows.push(total);
     table::render(&align, &rows)
 }
@@ -82,13 +93,15 @@ pub(super) fn plan_json(opened: &CheckpointSource, plan: &Plan, memory: u64) -> 
                 json!({"name": t.name, "shape": t.dims, "source_type": null, "type": GgmlType::F32.name(),
                        "bytes": t.weights.len() * size_of::<f32>(), "offset": offset})
             });
-            let read = plan.tensors.iter().enumerate().map(|(i, t)| {
+            let here = plan.tensors.iter().enumerate().filter(|(i, _)| o.tensors.contains(i));
+            let read = here.map(|(i, t)| {
                 let shape: Vec<u64> = t.dims.iter().rev().copied().collect();
                 json!({"name": t.name, "shape": shape, "source_type": source.tensors[t.source].dtype.name(),
                            "type": o.types[i].name(), "bytes": o.sizes[i], "offset": o.offsets[i]})
             });
             let tensors: Vec<Value> = computed.chain(read).collect();
-            json!({"type": o.ftype.name(), "path": o.path.to_string_lossy(), "bytes": o.len, "tensors": tensors})
+            json!({"type": o.ftype.name(), "path": o.path.to_string_lossy(), "part": o.part, "bytes": o.len,
+                   "tensors": tensors})
         })
         .collect();
     let notes: Vec<&String> = source.notes.iter().chain(&plan.notes).collect();

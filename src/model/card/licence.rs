@@ -32,6 +32,31 @@ include a copy of that agreement, and a notice file with the line
 
 > Llama 2 is licensed under the LLAMA 2 Community License, Copyright (c) Meta Platforms, Inc. All Rights Reserved.";
 
+/// For every model derived from Llama 3.
+const LLAMA_3: &str = "\
+The weights are derived from Llama 3, so the [Meta Llama 3 Community License](https://llama.meta.com/llama3/license/) and \
+its [Acceptable Use Policy](https://llama.meta.com/llama3/use-policy) hold for these files too. If you redistribute them: \
+include a copy of that agreement, display \"Built with Meta Llama 3\", begin the name of the model with \"Llama 3\", and add a \
+notice file with the line
+
+> Meta Llama 3 is licensed under the Meta Llama 3 Community License, Copyright © Meta Platforms, Inc. All Rights Reserved.";
+
+/// For every model derived from Llama 3.1.
+const LLAMA_3_1: &str = "\
+The weights are derived from Llama 3.1, so the \
+[Llama 3.1 Community License](https://github.com/meta-llama/llama-models/blob/main/models/llama3_1/LICENSE) and its \
+[Acceptable Use Policy](https://llama.meta.com/llama3_1/use-policy) hold for these files too. If you redistribute them: \
+include a copy of that agreement, display \"Built with Llama\", begin the name of the model with \"Llama\", and add a notice \
+file with the line
+
+> Llama 3.1 is licensed under the Llama 3.1 Community License, Copyright © Meta Platforms, Inc. All Rights Reserved.";
+
+/// For Tulu 3, whose training data has outputs of other models.
+const OUTPUTS: &str = "\
+Parts of the training data are outputs of Gemma and Qwen, so the \
+[Gemma Terms of Use](https://ai.google.dev/gemma/terms) and the Qwen License Agreement add their conditions; see the source's \
+card.";
+
 const IMPACT: &str = "\
 Ai2 publishes the model under its [ImpACT license for low-risk artifacts](https://allenai.org/impact-license). \
 Quantized files are derivatives in its sense; it has conditions on use and on passing derivatives on, so read it before \
@@ -54,8 +79,17 @@ impl Licence {
     fn of_family(entry: &Entry, said: Self) -> Self {
         let languages = if said.languages.is_empty() { vec!["en".to_owned()] } else { said.languages };
         let text = |text: &str| Some(text.to_owned());
+        if entry.licence.starts_with("Llama 3.1") {
+            let terms = format!("{LLAMA_3_1}\n\n{OUTPUTS}");
+            return Self { id: text("llama3.1"), terms, languages, ..Self::default() };
+        }
         if entry.licence.starts_with("Apache-2.0") {
-            let terms = format!("{APACHE}\n\n{LLAMA_2}");
+            let base = match entry.licence {
+                licence if licence.contains("Llama 3.1") => LLAMA_3_1,
+                licence if licence.contains("Llama 3") => LLAMA_3,
+                _ => LLAMA_2,
+            };
+            let terms = format!("{APACHE}\n\n{base}");
             return Self { id: text("apache-2.0"), terms, languages, ..Self::default() };
         }
         Self {

@@ -27,6 +27,17 @@ const TULU_2_5: &str = "\
 }
 ";
 
+const TULU_3: &str = "\
+@misc{lambert2024tulu3,
+  title         = {Tulu 3: Pushing Frontiers in Open Language Model Post-Training},
+  author        = {Nathan Lambert and Jacob Morrison and Valentina Pyatkin and Shengyi Huang and Hamish Ivison and Faeze Brahman and Lester James V. Miranda and Alisa Liu and Nouha Dziri and Shane Lyu and Yuling Gu and Saumya Malik and Victoria Graf and Jena D. Hwang and Jiangjiang Yang and Ronan Le Bras and Oyvind Tafjord and Chris Wilhelm and Luca Soldaini and Noah A. Smith and Yizhong Wang and Pradeep Dasigi and Hannaneh Hajishirzi},
+  year          = {2024},
+  eprint        = {2411.15124},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.CL}
+}
+";
+
 impl Card<'_> {
     /// Returns the whole text of the card.
     pub(super) fn text(&self) -> String {
@@ -99,6 +110,7 @@ impl Card<'_> {
             out += match entry.kind {
                 ModelKind::Dpo => " The model was trained by Ai2 with direct preference optimisation.",
                 ModelKind::Ppo => " The model was trained by Ai2 with proximal policy optimisation.",
+                ModelKind::Rlvr => " The model was trained by Ai2 with reinforcement learning with verifiable rewards.",
                 _ => " The model was trained by Ai2 with supervised fine-tuning.",
             };
         }
@@ -180,12 +192,21 @@ impl Card<'_> {
         out +=
             "llama.cpp renders the template in the file with `--jinja`, which newer versions do without being told. ";
         if self.prompts[0].contains("<|user|>") {
-            out += "Without it (`--no-jinja`, older versions, and programs that call `llama_chat_apply_template`) one of its \
-                    built-in formats is taken for this one, GLM-Edge's: it loses the newline before and after \
-                    `<|assistant|>` and the `</s>` after earlier answers, and answers get worse. If there is no other way, \
-                    `--chat-template falcon3` is right for a single question and leaves out only the `</s>` after earlier \
-                    answers. ollama's built-in choice for such a template is Zephyr's, which ends every turn with `</s>`, \
-                    the user's too: write the format above into the Modelfile's `TEMPLATE` instead.\n";
+            let eos = specials(self.source)[1];
+            let ollama = match eos {
+                "</s>" => {
+                    "ollama's built-in choice for such a template is Zephyr's, which ends every turn with `</s>`, the user's \
+                     too"
+                }
+                _ => "ollama finds none of its formats for this template and sends the bare text",
+            };
+            out += &format!(
+                "Without it (`--no-jinja`, older versions, and programs that call `llama_chat_apply_template`) one of its \
+                 built-in formats is taken for this one, GLM-Edge's: it loses the newline before and after \
+                 `<|assistant|>` and the `{eos}` after earlier answers, and answers get worse. If there is no other way, \
+                 `--chat-template falcon3` is right for a single question and leaves out only the `{eos}` after earlier \
+                 answers. {ollama}: write the format above into the Modelfile's `TEMPLATE` instead.\n"
+            );
         } else {
             out += "Without it one of its built-in formats is guessed, which may be another one.\n";
         }
@@ -215,9 +236,12 @@ impl Card<'_> {
 
     fn citation(&self) -> String {
         let Some(entry) = &self.entry else { return String::new() };
-        let later = if entry.name.contains("v2.5") { TULU_2_5 } else { "" };
-        let gap = if later.is_empty() { "" } else { "\n" };
-        format!("## Citation\n\n```bibtex\n{later}{gap}{TULU_2}```\n")
+        let works = match entry.name {
+            name if name.starts_with("tulu-3") => vec![TULU_3],
+            name if name.contains("v2.5") => vec![TULU_2_5, TULU_2],
+            _ => vec![TULU_2],
+        };
+        format!("## Citation\n\n```bibtex\n{}```\n", works.join("\n"))
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn place(plan: &Plan, force: bool) -> Result<PathBuf, Failure> {
 /// Writes the card of the finished files of `plan`, atomically.
 pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &Interrupt) -> Result<(), Failure> {
     let files = plan.outputs.iter().map(|output| {
-        let weights = output.sizes.iter().sum::<u64>();
+        let weights = plan.tensor_bytes(output.ftype);
         #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
         let bits_per_weight = weights as f64 * 8.0 / plan.n_params.max(1) as f64;
         Ok(CardFile {

@@ -2,6 +2,7 @@
 
 use super::fast_added_tokens::AddedToken;
 use super::token::{SCORE_ADDED, Token, TokenKind, display_text};
+use super::tokenizer_json::{Added, TokenizerJson};
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};
 use serde_json::{Map, Value};
@@ -84,13 +85,57 @@ fn note_stripping(names: &[String], notes: &mut Vec<String>) {
     ));
 }
 
+/// Adds the tokens of tokenizer.json that the other files lack, which Transformers knows: they take padding rows. A row
+/// with another token is a contradiction.
+pub(super) fn from_tokenizer_json(json: &TokenizerJson, tokens: &mut [Token], notes: &mut Vec<String>) -> Result<()> {
+    for Added { id, content, special, .. } in json.added_tokens().iter().filter(|token| !token.content.is_empty()) {
+        let Some(token) = usize::try_from(*id).ok().and_then(|id| tokens.get_mut(id)) else {
+            let text = display_text(content);
+            notes.push(format!("tokenizer.json: '{text}' has id {id}, past the embedding; ignored"));
+            continue;
+        };
+        let same = token.text == *content || token.text == content.replace('\u{2581}', " ");
+        if !same && token.kind != TokenKind::Unused {
+            let what = format!(
+                "has the added token '{}' at {id}, where the other tokenizer files have '{}'",
+                display_text(content),
+                display_text(&token.text)
+            );
+            let fix = "take the tokenizer files of one repository, or save the tokenizer again with Transformers";
+            return Err(Error::new(Code::Tokenizer, json.path(), what, fix));
+        }
+        if !same {
+            *token = added_token(content, *special, Spelling::Spaces, SCORE_ADDED);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the entry of an added token.
+fn added_token(text: &str, special: bool, spelling: Spelling, score: f32) -> Token {
+    if special || looks_special(text) {
+        return Token { text: text.to_owned(), score, kind: TokenKind::Control };
+    }
+    let text = if spelling == Spelling::Spaces { text.replace('\u{2581}', " ") } else { text.to_owned() };
+    Token { text, score, kind: TokenKind::UserDefined }
+}
+
 /// Returns the tokens of a vocabulary in which every row is unused.
 pub(super) fn unused_rows(rows: usize, score: f32) -> Vec<Token> {
     (0..rows).map(|id| Token { text: format!("[PAD{id}]"), score, kind: TokenKind::Unused }).collect()
 }
 
+/// How a user-defined token is spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// As in the files.
+    Unchanged,
+    /// With spaces for SentencePiece's U+2581.
+    Spaces,
+}
+
 /// Puts the added tokens of a fast tokenizer in their places. Those past the embedding are left out with a note.
-pub(super) fn put(added: &[AddedToken], tokens: &mut [Token], score: f32, notes: &mut Vec<String>) {
+pub(super) fn put(added: &[AddedToken], tokens: &mut [Token], spelling: Spelling, score: f32, notes: &mut Vec<String>) {
     let rows = tokens.len();
     let mut past = Vec::new();
     for AddedToken { id, text, special, .. } in added {
@@ -98,11 +143,7 @@ pub(super) fn put(added: &[AddedToken], tokens: &mut [Token], score: f32, notes:
             past.push(format!("'{}' ({id})", display_text(text)));
             continue;
         };
-        *token = if *special || looks_special(text) {
-            Token { text: text.clone(), score, kind: TokenKind::Control }
-        } else {
-            Token { text: text.replace('\u{2581}', " "), score, kind: TokenKind::UserDefined }
-        };
+        *token = added_token(text, *special, spelling, score);
     }
     if let [first, rest @ ..] = past.as_slice() {
         let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };

@@ -1,7 +1,7 @@
 //! Makes the tokens of a byte-level tokenizer.json (Llama 3, Tulu 3), like `get_vocab_base` of llama.cpp's converter:
 //! those of the model in their byte-level spelling (`Ġ` for a space), then the added ones.
 
-use super::added_tokens;
+use super::added_tokens::{self, Spelling};
 use super::bpe_model::{BpeModel, Merge};
 use super::fast_added_tokens::AddedToken;
 use super::merge_order;
@@ -45,7 +45,7 @@ pub(super) fn vocabulary(
             missing.len()
         ));
     }
-    added_tokens::put(added, &mut tokens, 0.0, notes);
+    added_tokens::put(added, &mut tokens, Spelling::Spaces, 0.0, notes);
     // as gguf-py's `SpecialVocab` writes them
     let spelled = |half: &str| half.replace(' ', "Ġ");
     let joined = |merge: &Merge| format!("{} {}", spelled(&merge.left), spelled(&merge.right));

@@ -86,16 +86,20 @@ fn regex(step: &Value) -> Option<&str> {
     step.get("pattern")?.get("Regex")?.as_str().filter(|_| kind(step) == "Split" && keeps)
 }
 
+/// Returns the start of a pattern on one line.
+fn shortened(text: &str) -> String {
+    const MAX_CHARS: usize = 80;
+    let visible = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
+    let more = if text.chars().nth(MAX_CHARS).is_some() { "…" } else { "" };
+    text.chars().take(MAX_CHARS).map(visible).collect::<String>() + more
+}
+
 /// Describes steps for an error: `Split '[0-9]+' (Isolated), ByteLevel (add_prefix_space true)`.
 fn described(steps: &[&Value]) -> String {
     let one = |step: &&Value| {
         let pattern =
             step.get("pattern").and_then(|p| p.get("Regex").or_else(|| p.get("String"))).and_then(Value::as_str);
-        let pattern = pattern.map(|text| {
-            let cut: String = text.escape_debug().take(80).collect();
-            let more = if text.escape_debug().nth(80).is_some() { "…" } else { "" };
-            format!(" '{cut}{more}'")
-        });
+        let pattern = pattern.map(|text| format!(" '{}'", shortened(text)));
         let set =
             ["behavior", "invert", "add_prefix_space", "use_regex", "individual_digits"].iter().filter_map(|key| {
                 match step.get(*key) {

@@ -2,7 +2,7 @@
 //! if that is needed.
 
 use super::bpe_model::BpeModel;
-use super::token::{PrefixSpace, Token, display_text};
+use super::token::PrefixSpace;
 use crate::checkpoint::json;
 use crate::error::{Code, Error, Result};
 use crate::files::read_if_exists;
@@ -91,31 +91,6 @@ impl TokenizerJson {
     pub(super) fn id(&self, text: &str) -> Option<u32> {
         let found = self.added_tokens.iter().find(|token| token.content == text)?;
         u32::try_from(found.id).ok()
-    }
-
-    /// Checks that `tokens` has every added token at the same id; otherwise no text could produce it.
-    pub(super) fn check(&self, tokens: &[Token], notes: &mut Vec<String>) -> Result<()> {
-        for Added { id, content, .. } in &self.added_tokens {
-            let known = usize::try_from(*id).ok().and_then(|id| tokens.get(id));
-            match known {
-                None => {
-                    let text = display_text(content);
-                    notes.push(format!("tokenizer.json: '{text}' has id {id}, past the embedding; ignored"));
-                }
-                Some(token) if token.text == *content || token.text == content.replace('\u{2581}', " ") => {}
-                Some(token) => {
-                    let what = format!(
-                        "has the added token '{}' at {id}, where the other tokenizer files have '{}'",
-                        display_text(content),
-                        display_text(&token.text)
-                    );
-                    let fix = "added tokens are read from added_tokens.json or added_tokens_decoder in \
-                               tokenizer_config.json: save the tokenizer with Transformers 4, which writes them";
-                    return Err(Error::new(Code::Tokenizer, &self.path, what, fix));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Returns where a space is put before a text, if the file defines it.
