@@ -1,11 +1,12 @@
 //! Option groups that several subcommands share. Each subcommand's `Args` flattens those that it needs; options of one
 //! subcommand alone are in its own file.
 
-use crate::decode::Drafts;
-use crate::engine::{Bos, CacheType, EngineSettings, FlashAttn, N_CTX_MIN, Numa, Repack, Sampling, random_seed};
+use crate::decode::{DraftSource, Drafts};
+use crate::engine::{Bos, CacheType, EngineSettings, FlashAttn, Model, N_CTX_MIN, Numa, Repack, Sampling, random_seed};
 use crate::error::{Code, Failure};
 use crate::grammar;
 use crate::model::FetchOptions;
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -101,6 +102,7 @@ impl EngineArgs {
             n_ctx: (self.ctx_size > 0).then_some(self.ctx_size),
             n_cells: None,
             n_needed: None,
+            reserved: 0,
             n_kept: 0,
             n_threads: self.threads,
             n_gpu_layers: self.gpu_layers,
@@ -215,19 +217,31 @@ impl ScoringArgs {
 }
 
 /// Guesses of the next tokens; for every subcommand that generates text.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Drafts")]
 pub(crate) struct DraftArgs {
     /// Compute one token at a time. By default, tokens that followed the same text before are guessed, and several are checked
     /// at once where this is faster; the answer is the same
     #[arg(long, env = "TULU_QUANT_NO_DRAFT")]
     pub(crate) no_draft: bool,
+    /// Guess with this smaller model, too, which must have the same vocabulary (-md)
+    #[arg(long, alias = "model-draft", value_name = "MODEL", conflicts_with = "no_draft", env = "TULU_QUANT_DRAFT")]
+    pub(crate) draft: Option<OsString>,
+    /// Guess N tokens in every pass, even where it is slower [default: as many as are expected to be faster]
+    #[arg(long, alias = "draft-max", value_name = "N", conflicts_with = "no_draft", env = "TULU_QUANT_DRAFT_N",
+          value_parser = clap::value_parser!(u8).range(1..=31))]
+    pub(crate) draft_n: Option<u8>,
 }
 
 impl DraftArgs {
-    /// Returns where guesses come from.
-    pub(crate) fn drafts(&self) -> Drafts {
-        if self.no_draft { Drafts::Off } else { Drafts::Lookup }
+    /// Returns where guesses come from. `second`: the loaded model of `--draft`.
+    pub(crate) fn drafts<'m>(&self, second: Option<&'m Model>) -> Drafts<'m> {
+        let source = match second {
+            _ if self.no_draft => DraftSource::Off,
+            Some(model) => DraftSource::SecondModel(model),
+            None => DraftSource::Lookup,
+        };
+        Drafts { source, n_tokens: self.draft_n.map(usize::from) }
     }
 }
 

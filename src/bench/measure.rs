@@ -1,6 +1,7 @@
 //! Measures a model like llama-bench, so that the numbers can be compared: random tokens, a warm-up run, and an empty
 //! KV cache before each run. The time does not include tokenizing and sampling.
 
+use crate::decode::DraftCounts;
 use crate::engine::{Context, Token};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
@@ -24,11 +25,22 @@ impl Test {
     }
 }
 
+/// The answer to a prompt, generated with the decoder.
+#[derive(Clone, Debug)]
+pub(crate) struct AnswerTest {
+    /// Text for the table: where the prompt or the drafts come from.
+    pub(crate) label: String,
+    /// Passes and drafts of the last run.
+    pub(crate) drafts: DraftCounts,
+}
+
 /// The result of a test.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     /// The test.
     pub(crate) test: Test,
+    /// The answer of which a test measures the generation.
+    pub(crate) answer: Option<AnswerTest>,
     /// Start time, in seconds since 1970.
     pub(crate) began: u64,
     /// Duration of each run.
@@ -38,7 +50,9 @@ pub(crate) struct Measured {
 impl Measured {
     /// Tokens per second of each run, of all sequences together.
     pub(crate) fn speeds(&self) -> Vec<f64> {
-        let tokens = self.test.n_tokens() as f64;
+        // The first token of an answer comes from the pass that reads the prompt.
+        let first = u64::from(self.answer.is_some());
+        let tokens = (self.test.n_tokens() - first) as f64;
         self.samples.iter().map(|time| tokens / time.as_secs_f64().max(1e-9)).collect()
     }
 }
@@ -64,8 +78,8 @@ pub(crate) fn measure(
     progress: impl Fn(u32),
     interrupt: &Interrupt,
 ) -> Result<Option<Measured>, Failure> {
-    let mut tokens = Tokens { bos, n_vocab: context.n_vocab(), state: 0x2545_f491 };
-    let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let mut tokens = Tokens::new(bos, context.n_vocab());
+    let began = now();
     let warm_up = Test { n_gen: test.n_gen.min(1), ..test };
     let mut samples = Vec::new();
     for run in 0..=repetitions {
@@ -81,7 +95,12 @@ pub(crate) fn measure(
         }
         progress(run + 1);
     }
-    Ok(Some(Measured { test, began, samples }))
+    Ok(Some(Measured { test, answer: None, began, samples }))
+}
+
+/// Returns the seconds since 1970.
+pub(super) fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// One run. Returns false if it was interrupted.
@@ -108,14 +127,18 @@ fn once(context: &mut Context<'_>, tokens: &mut Tokens, test: Test, interrupt: &
 }
 
 /// BOS, then pseudo-random tokens; the same in every run of the program.
-struct Tokens {
+pub(super) struct Tokens {
     bos: Token,
     n_vocab: i32,
     state: u32,
 }
 
 impl Tokens {
-    fn next(&mut self, pos: usize) -> Token {
+    pub(super) fn new(bos: Token, n_vocab: i32) -> Self {
+        Self { bos, n_vocab, state: 0x2545_f491 }
+    }
+
+    pub(super) fn next(&mut self, pos: usize) -> Token {
         if pos == 0 {
             return self.bos;
         }

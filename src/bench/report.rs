@@ -96,6 +96,8 @@ pub(crate) fn table_row(subject: &Subject, measured: &Measured) -> String {
         name(measured),
         format!("{mean:.2} ± {deviation:.2}"),
         match (subject.bandwidth_fraction(measured), subject.bandwidth) {
+            // An answer has passes of different sizes.
+            _ if measured.answer.is_some() => answer_text(measured),
             (Some(fraction), Some(bandwidth)) => format!("{:.0} % of {:.1} GB/s", fraction * 100.0, bandwidth / 1e9),
             (None, Some(_)) if measured.test.n_gen > 0 => "-".to_owned(),
             _ => String::new(),
@@ -143,18 +145,28 @@ fn object(subject: &Subject, measured: &Measured) -> Value {
         "samples_ts": measured.speeds(),
         "bytes_per_token": subject.bytes_per_token,
         "memory_bandwidth": subject.bandwidth,
-        "memory_bandwidth_share": subject.bandwidth_fraction(measured),
+        "memory_bandwidth_share": subject.bandwidth_fraction(measured).filter(|_| measured.answer.is_none()),
         "peak_multiply_adds": subject.peak.map(|peak| peak.per_second),
         "peak_instructions": subject.peak.map(|peak| peak.instructions),
         "peak_share": subject.peak_fraction(measured),
+        "answer": measured.answer.as_ref().map(|answer| answer.label.as_str()),
+        "drafts": measured.answer.as_ref().map(|answer| answer.drafts.json()),
     })
 }
 
+/// Tokens a pass and acceptance, short enough for the last column.
+fn answer_text(measured: &Measured) -> String {
+    let Some(answer) = &measured.answer else { return String::new() };
+    let rate = answer.drafts.acceptance().map(|rate| format!(", {:.0} % right", rate * 100.0)).unwrap_or_default();
+    format!("{:.2} a pass{rate}", answer.drafts.tokens_per_pass())
+}
+
 fn name(measured: &Measured) -> String {
-    match (measured.test.n_gen, measured.test.n_parallel) {
-        (0, _) => format!("pp{}", measured.test.n_prompt),
-        (n, 1) => format!("tg{n}"),
-        (n, n_parallel) => format!("tg{n} x {n_parallel}"),
+    match (measured.test.n_gen, measured.test.n_parallel, &measured.answer) {
+        (0, ..) => format!("pp{}", measured.test.n_prompt),
+        (n, _, Some(answer)) => format!("tg{n} {}", answer.label),
+        (n, 1, None) => format!("tg{n}"),
+        (n, n_parallel, None) => format!("tg{n} x {n_parallel}"),
     }
 }
 
@@ -215,7 +227,8 @@ mod tests {
             peak: Some(Peak { instructions: "avx2", per_second: 1e12 }),
         };
         let test = Test { n_prompt: 1 - n_gen.min(1), n_gen, n_parallel };
-        let row = table_row(&subject, &Measured { test, began: 0, samples: vec![Duration::from_secs(1)] });
+        let row =
+            table_row(&subject, &Measured { test, answer: None, began: 0, samples: vec![Duration::from_secs(1)] });
         row.trim().trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
     }
 

@@ -51,7 +51,7 @@ impl<'m> Conversation<'m> {
         system: Option<&str>,
         parameters: Parameters,
         overflow: Overflow,
-        drafts: Drafts,
+        drafts: Drafts<'m>,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let mut chat = Self {

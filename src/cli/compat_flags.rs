@@ -7,7 +7,7 @@ use clap::{Arg, Command};
 use std::ffi::OsString;
 
 /// Short flags of several letters, and their long forms.
-const SHORT_FLAGS: [(&str, &str); 7] = [
+const SHORT_FLAGS: [(&str, &str); 8] = [
     ("-ngl", "gpu-layers"),
     ("-fa", "flash-attn"),
     ("-ctk", "cache-type-k"),
@@ -15,6 +15,7 @@ const SHORT_FLAGS: [(&str, &str); 7] = [
     ("-np", "parallel"),
     ("-npl", "parallel-list"),
     ("-sys", "system"),
+    ("-md", "draft"),
 ];
 /// Flags of other programs that name the model. Here the model is the first positional argument.
 const MODEL_FLAGS: [&str; 5] = ["-m", "--model", "-hf", "-hfr", "--hf-repo"];

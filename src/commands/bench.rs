@@ -1,15 +1,21 @@
 //! `tulu-quant bench`: measures the speed of a model, and prints it like llama-bench. The measurement is in `bench/`.
 
 use super::load_model;
-use crate::bench::{self, Subject, Test};
+use crate::bench::{self, AnswerPlan, Subject, Test};
+use crate::decode::Drafts;
 use crate::engine::{Context, EngineSettings, Model, N_BATCH, N_CTX_MIN, N_SLOTS_MAX, N_UBATCH, Token, gpus};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::options::{EngineArgs, HubArgs};
+use crate::options::{DraftArgs, EngineArgs, HubArgs};
 use crate::progress::Bar;
+use crate::prompt::{Message, Prompts, Role};
 use std::ffi::OsString;
+use std::path::Path;
 use tulu_quantize::Ftype;
 use tulu_quantize::gguf::Gguf;
+
+/// Tokens of the prompt in a measurement with forced acceptance.
+const PROMPT_OF_FORCED: u32 = 64;
 
 /// Measure the speed of prompt processing (pp) and generation (tg)
 ///
@@ -20,24 +26,23 @@ use tulu_quantize::gguf::Gguf;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tulu-quant bench tulu-2-13b-Q4_K_M.gguf\n  \
     tulu-quant bench tulu-2-13b-Q4_K_M.gguf -p 512 -n 128 -t 8 --json\n  \
-    tulu-quant bench tulu-2-13b-Q4_K_M.gguf -p 0 -npl 1,4,8,16,32")]
+    tulu-quant bench tulu-2-13b-Q4_K_M.gguf -p 0 -npl 1,4,8,16,32\n  \
+    tulu-quant bench tulu-2-13b-Q4_K_M.gguf -p article.txt -md tulu-2-7b-Q4_K_M.gguf")]
 pub(crate) struct Args {
     /// Short name, Hub id, checkpoint folder or .gguf file [default: the bundled demonstration model]
     #[arg(env = "TULU_QUANT_MODEL")]
     model: Option<OsString>,
-    /// Prompt lengths, separated by commas; 0: none
-    #[arg(
-        short = 'p',
-        long,
-        value_name = "N",
-        value_delimiter = ',',
-        default_value = "512",
-        env = "TULU_QUANT_N_PROMPT"
-    )]
-    n_prompt: Vec<u32>,
+    /// Prompt lengths, separated by commas; 0: none. Or files: measures the answers to their text, with and without drafts
+    /// [default: 512]
+    #[arg(short = 'p', long, value_name = "N|FILE", value_delimiter = ',', env = "TULU_QUANT_N_PROMPT")]
+    n_prompt: Vec<String>,
     /// Tokens to generate, separated by commas; 0: none
     #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128", env = "TULU_QUANT_N_GEN")]
     n_gen: Vec<u32>,
+    /// Measure generation with drafts that are right with these probabilities, separated by commas. Shows what drafts can gain
+    /// on this machine
+    #[arg(long, value_name = "P", value_delimiter = ',', env = "TULU_QUANT_ACCEPTANCE", value_parser = probability)]
+    acceptance: Vec<f64>,
     /// Numbers of sequences that generate at the same time, separated by commas (-npl); the weights are loaded once, as for
     /// the largest (see --repack)
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", env = "TULU_QUANT_PARALLEL_LIST",
@@ -53,43 +58,116 @@ pub(crate) struct Args {
     #[command(flatten)]
     hub: HubArgs,
     #[command(flatten)]
+    drafts: DraftArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
-    let tests = tests(args);
-    let longest =
-        tests.iter().map(|test| test.n_prompt.saturating_add(test.n_gen)).max().ok_or_else(|| {
-            Failure::input(Code::Usage, "there is nothing to measure", "give -p or -n a number above 0")
-        })?;
+    let files = files(args)?;
+    let tests = tests(args, &files);
+    if tests.is_empty() && files.is_empty() && args.acceptance.is_empty() {
+        let what = "there is nothing to measure";
+        return Err(Failure::input(Code::Usage, what, "give -p or -n a number above 0"));
+    }
     let settings = args.engine.settings()?;
-    // The context has the size that the longest test needs, as in llama-bench.
+    let answers = if files.is_empty() && args.acceptance.is_empty() { 0 } else { N_CTX_MIN };
+    let longest = tests.iter().map(|test| test.n_prompt.saturating_add(test.n_gen)).max().unwrap_or(0);
+    let longest = longest.max(args.n_gen.iter().max().map_or(0, |n| n.saturating_add(answers)));
+    // The context has the size that the longest test needs, as in llama-bench; with a file, the whole one.
     let n_ctx = settings.n_ctx.unwrap_or(N_CTX_MIN).max(longest);
     let n_slots = tests.iter().map(|test| test.n_parallel).max().unwrap_or(1);
     let n_cells = tests.iter().map(|test| test.n_tokens()).max().unwrap_or(0);
     let n_cells = u32::try_from(n_cells).unwrap_or(u32::MAX).max(n_ctx);
-    let settings = EngineSettings { n_ctx: Some(n_ctx), n_cells: Some(n_cells), ..settings }.check()?;
+    let (n_ctx, n_cells) = if files.is_empty() { (Some(n_ctx), Some(n_cells)) } else { (settings.n_ctx, None) };
+    let settings = EngineSettings { n_ctx, n_cells, ..settings }.check()?;
     let interrupt = Interrupt::install()?;
     let path = load_model::resolve(args.model.as_deref(), &settings, &args.hub, &interrupt)?;
+    let (second, settings) = load_model::resolve_second(&args.drafts, settings, &args.hub, &interrupt)?;
     let model = load_model::model(&path, settings, Some(n_slots), &interrupt)?;
+    let second = second.map(|path| load_model::second(&path, &model, &interrupt)).transpose()?;
     let subject = subject(&model)?;
-    let mut context = model.context(&interrupt)?;
 
     let mut all = Vec::new();
     if !args.json {
         crate::stdout::print(&bench::table_head())?;
     }
-    for test in tests {
-        let Some(measured) = measure(&mut context, &model, test, args.repetitions, &interrupt)? else {
+    let mut add = |measured: bench::Measured| {
+        let row = if args.json { String::new() } else { bench::table_row(&subject, &measured) };
+        all.push(measured);
+        crate::stdout::print(&row).map(drop)
+    };
+    if !tests.is_empty() {
+        let mut context = model.context(&interrupt)?;
+        for test in tests {
+            let Some(measured) = measure(&mut context, &model, test, args.repetitions, &interrupt)? else {
+                return Ok(interrupt.asked().unwrap_or(Exit::Interrupted));
+            };
+            add(measured)?;
+        }
+    }
+    for plan in answer_plans(args, &files, &model, second.as_ref())? {
+        let bar = Bar::items("measuring", "runs", u64::from(args.repetitions) + 1);
+        let progress = |done| bar.set(u64::from(done));
+        let Some(measured) = bench::measure_answer(&model, plan, args.repetitions, progress, &interrupt)? else {
             return Ok(interrupt.asked().unwrap_or(Exit::Interrupted));
         };
-        if !args.json {
-            crate::stdout::print(&bench::table_row(&subject, &measured))?;
-        }
-        all.push(measured);
+        drop(bar);
+        add(measured)?;
     }
     if args.json { crate::stdout::print(&format!("{:#}\n", bench::json(&subject, &all))) } else { Ok(Exit::Done) }
+}
+
+/// Returns the prompts of files: their names and texts.
+fn files(args: &Args) -> Result<Vec<(String, String)>, Failure> {
+    let mut files = Vec::new();
+    for name in args.n_prompt.iter().filter(|text| text.parse::<u32>().is_err()) {
+        let file = Path::new(name);
+        let bytes = std::fs::read(file).map_err(|err| Failure::io(file, "cannot read the prompt", &err))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Failure::input(Code::Prompt, "is not UTF-8 text", "convert it to UTF-8").at(file))?;
+        let stem = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.push((crate::sanitize::one_line(&stem), text));
+    }
+    Ok(files)
+}
+
+/// Returns the answers to measure: to each file without and with drafts, and for each forced acceptance.
+fn answer_plans<'m>(
+    args: &Args,
+    files: &[(String, String)],
+    model: &Model,
+    second: Option<&'m Model>,
+) -> Result<Vec<AnswerPlan<'m>>, Failure> {
+    let mut plans = Vec::new();
+    let template = model.chat_template();
+    for (name, text) in files {
+        let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
+        let prompt = prompts.render(&[Message::new(Role::User, text.as_str())], true)?.ids;
+        for n_gen in args.n_gen.iter().copied().filter(|n| *n > 1) {
+            let plan = |drafts, label| AnswerPlan { prompt: prompt.clone(), n_gen, drafts, label };
+            plans.push(plan(Drafts::off(), name.clone()));
+            if !args.drafts.no_draft {
+                plans.push(plan(args.drafts.drafts(second), format!("{name} drafts")));
+            }
+        }
+    }
+    let prompt = bench::random_tokens(model, PROMPT_OF_FORCED);
+    for rate in &args.acceptance {
+        for n_gen in args.n_gen.iter().copied().filter(|n| *n > 1) {
+            let drafts =
+                Drafts { n_tokens: args.drafts.draft_n.map(usize::from), ..bench::forced(model, *rate, n_gen) };
+            plans.push(AnswerPlan { prompt: prompt.clone(), n_gen, drafts, label: format!("@ {rate}") });
+        }
+    }
+    Ok(plans)
+}
+
+/// Parses a probability.
+fn probability(text: &str) -> Result<f64, String> {
+    let rate = text.trim().parse::<f64>().ok().filter(|rate| (0.0..=1.0).contains(rate));
+    rate.ok_or_else(|| "is not a number from 0 to 1".to_owned())
 }
 
 fn measure(
@@ -110,9 +188,14 @@ fn measure(
     )
 }
 
-fn tests(args: &Args) -> Vec<Test> {
-    let prompts = args.n_prompt.iter().map(|n| Test { n_prompt: *n, n_gen: 0, n_parallel: 1 });
-    let generations = args.n_gen.iter().flat_map(|n| {
+/// Returns the tests with random tokens. A file or --acceptance replaces those that the user did not ask for.
+fn tests(args: &Args, files: &[(String, String)]) -> Vec<Test> {
+    let mut prompts: Vec<u32> = args.n_prompt.iter().filter_map(|text| text.parse().ok()).collect();
+    if args.n_prompt.is_empty() && args.acceptance.is_empty() {
+        prompts.push(512);
+    }
+    let prompts = prompts.into_iter().map(|n| Test { n_prompt: n, n_gen: 0, n_parallel: 1 });
+    let generations = args.n_gen.iter().filter(|_| files.is_empty()).flat_map(|n| {
         args.parallel_list.iter().map(|n_parallel| Test { n_prompt: 0, n_gen: *n, n_parallel: *n_parallel })
     });
     prompts.chain(generations).filter(|test| test.n_prompt > 0 || test.n_gen > 0).collect()

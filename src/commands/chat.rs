@@ -120,7 +120,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
     let model = args.model.as_deref().or(saved.as_ref().map(|(_, saved)| saved.model.as_os_str()));
     let path = load_model::resolve(model, &settings, &args.hub, &interrupt)?;
+    let (second, settings) = load_model::resolve_second(&args.drafts, settings, &args.hub, &interrupt)?;
     let model = load_model::model(&path, settings, Some(1), &interrupt)?;
+    let second = second.map(|path| load_model::second(&path, &model, &interrupt)).transpose()?;
     let seed = parameters.sampling.seed;
     let overflow = if turns.is_empty() { Overflow::DropOldest } else { Overflow::Error };
     let overflow = args.on_overflow.unwrap_or(overflow);
@@ -129,7 +131,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         args.system.as_deref(),
         parameters.clone(),
         overflow,
-        args.drafts.drafts(),
+        args.drafts.drafts(second.as_ref()),
         interrupt,
     )?;
     chat.set_grammar(grammar);

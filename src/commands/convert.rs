@@ -8,7 +8,6 @@ use super::compute_imatrix::automatic;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::FetchOptions;
-use crate::model::bundled;
 use crate::model::card;
 use crate::model::hub::Hub;
 use crate::model::if_exists;
@@ -179,8 +178,8 @@ fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure>
             let file = ready_file(&repo, &wanted, &args.fetch.options(), interrupt)?;
             return Ok(Checkpoint::open_gguf(&file, args.allow_requantize)?.into());
         }
-        Some(ModelRef::Demo(None)) => return Ok(Checkpoint::open(&bundled::folder()?)?.into()),
-        Some(ModelRef::Demo(Some(ftype)) | ModelRef::Folder(_, Some(ftype))) => {
+        Some(ModelRef::Bundled(bundle, None)) => return Ok(Checkpoint::open(&bundle.folder()?)?.into()),
+        Some(ModelRef::Bundled(_, Some(ftype)) | ModelRef::Folder(_, Some(ftype))) => {
             return Err(type_after_name(args, ftype));
         }
         _ => {

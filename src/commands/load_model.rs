@@ -1,12 +1,13 @@
 //! Loads a model for a subcommand: downloads and converts it if necessary, shows a progress bar, and prints a note if
 //! the context was reduced. Shared by all subcommands that run a model.
 
-use crate::engine::{EngineSettings, Model};
+use crate::engine::{EngineSettings, Model, Vocab, VocabFile, memory_forecast};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
-use crate::options::HubArgs;
+use crate::options::{DraftArgs, HubArgs};
 use crate::progress::Bar;
+use crate::sanitize::{one_line, shown};
 use crate::stderr;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -61,4 +62,53 @@ pub(super) fn model(
         stderr::note(&format!("context reduced to {n_ctx} of {trained} tokens to fit in memory"));
     }
     Ok(model)
+}
+
+/// Returns the GGUF file of the draft model (`--draft`), if there is one, and `settings` for the main model, which leave
+/// memory for it.
+pub(super) fn resolve_second(
+    args: &DraftArgs,
+    settings: EngineSettings,
+    hub: &HubArgs,
+    interrupt: &Interrupt,
+) -> Result<(Option<PathBuf>, EngineSettings), Failure> {
+    let Some(name) = &args.draft else { return Ok((None, settings)) };
+    let path = model::resolve(Some(name), &hub.options(), interrupt)?;
+    let (reserved, _) = memory_forecast(&path, &settings)?;
+    Ok((Some(path), EngineSettings { reserved, ..settings }))
+}
+
+/// Loads the draft model for the sequences of the model `main`.
+///
+/// # Errors
+/// `DRAFT_VOCABULARY`: the vocabularies differ.
+pub(super) fn second(path: &Path, main: &Model, interrupt: &Interrupt) -> Result<Model, Failure> {
+    let vocab = VocabFile::open(path, main.settings().bos)?;
+    if let Some(token) = main.vocab().first_difference(&vocab.vocab()) {
+        let text = |vocab: &Vocab<'_>| match (0..vocab.len()).contains(&token.0) {
+            true => format!("'{}'", one_line(&String::from_utf8_lossy(&vocab.shown(token)))),
+            false => "missing".to_owned(),
+        };
+        let what = format!(
+            "the vocabulary of the draft model differs from that of {}: token {} is {} there and {} here",
+            shown(main.path()),
+            token.0,
+            text(&main.vocab()),
+            text(&vocab.vocab())
+        );
+        let fix = "give a draft model with the same tokenizer, or leave --draft out";
+        return Err(Failure::input(Code::DraftVocabulary, what, fix).at(path));
+    }
+    let (_, trained) = memory_forecast(path, main.settings())?;
+    let plan = main.kv_plan();
+    let n_ctx = plan.n_ctx.min(trained);
+    let settings = EngineSettings {
+        n_ctx: Some(n_ctx),
+        n_cells: Some(plan.n_cells.max(n_ctx)),
+        n_needed: None,
+        reserved: 0,
+        n_kept: 0,
+        ..main.settings().clone()
+    };
+    model(path, settings, Some(plan.n_slots + plan.n_ahead + plan.n_kept), interrupt)
 }

@@ -6,7 +6,7 @@ use crate::model::converted_cache::ConvertedCache;
 use crate::model::hub::{HubSettings, RepoId};
 use crate::model::model_ref::{self, ModelRef};
 use crate::model::published_gguf::Wanted;
-use crate::model::{app_dirs, bundled, ready_gguf};
+use crate::model::{app_dirs, ready_gguf};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -33,10 +33,9 @@ pub(super) fn find(text: &OsStr) -> Result<LocalModel, Failure> {
             let fix = "give the folder, or a .gguf file made from it";
             Err(Failure::input(Code::Usage, "inspect and verify do not accept FOLDER:TYPE", fix).at(path))
         }
-        ModelRef::Demo(None) => Ok(LocalModel::Folder(bundled::folder()?)),
-        ModelRef::Demo(Some(ftype)) => {
-            let file =
-                app_dirs::cache_dir()?.join(format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::bundle_hash()));
+        ModelRef::Bundled(bundle, None) => Ok(LocalModel::Folder(bundle.folder()?)),
+        ModelRef::Bundled(bundle, Some(ftype)) => {
+            let file = app_dirs::cache_dir()?.join(format!("{}-{ftype}.gguf", bundle.stem()));
             existing(file, name)
         }
         ModelRef::Hub(repo, Some(ftype)) => match ConvertedCache::for_repo(&repo)?.current(ftype)? {

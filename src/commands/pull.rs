@@ -2,10 +2,11 @@
 
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::model::bundled::Bundle;
 use crate::model::hub::{Hub, Listing, RemoteFile, RepoId};
 use crate::model::model_ref::{self, ModelRef};
 use crate::model::published_gguf::{self, Wanted};
-use crate::model::{bundled, ready_gguf, registry, resolve};
+use crate::model::{ready_gguf, registry, resolve};
 use crate::sanitize::one_line;
 use crate::stderr;
 use crate::table::{self, Align};
@@ -52,9 +53,9 @@ pub(crate) struct Args {
 
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
-    let Some((repo, wanted)) = target(&args.model)? else {
-        let folder = bundled::folder()?;
-        return print_result(args, &json!(null), &folder, None, 0);
+    let (repo, wanted) = match target(&args.model)? {
+        Target::Repo(repo, wanted) => (repo, wanted),
+        Target::Bundled(bundle) => return print_result(args, &json!(null), &bundle.folder()?, None, 0),
     };
     let interrupt = Interrupt::install()?;
     let hub = Hub::from_env(&interrupt)?;
@@ -95,18 +96,25 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     print_result(args, &json!(repo.id()), &folder, file.as_deref(), fetched)
 }
 
-/// Returns the repository to download, and the GGUF file that is asked for; `None` for the demonstration model, which is
-/// part of the program.
-fn target(model: &str) -> Result<Option<(RepoId, Option<Wanted>)>, Failure> {
+/// What to get.
+enum Target {
+    /// A repository, and the GGUF file that is asked for.
+    Repo(RepoId, Option<Wanted>),
+    /// A part of the program.
+    Bundled(Bundle),
+}
+
+/// Returns what to get.
+fn target(model: &str) -> Result<Target, Failure> {
     match model_ref::parse_remote(model)
         .map_err(|failure| if failure.code == Code::Type { typed(model) } else { failure })?
     {
-        ModelRef::Hub(repo, None) => Ok(Some((repo, None))),
+        ModelRef::Hub(repo, None) => Ok(Target::Repo(repo, None)),
         ModelRef::Hub(repo, Some(ftype)) if registry::find_repo(&repo).is_none() => {
-            Ok(Some((repo, Some(ready_gguf::wanted(Some(ftype))))))
+            Ok(Target::Repo(repo, Some(ready_gguf::wanted(Some(ftype)))))
         }
-        ModelRef::HubGguf(repo, wanted) => Ok(Some((repo, Some(wanted)))),
-        ModelRef::Demo(None) => Ok(None),
+        ModelRef::HubGguf(repo, wanted) => Ok(Target::Repo(repo, Some(wanted))),
+        ModelRef::Bundled(bundle, None) => Ok(Target::Bundled(bundle)),
         _ => Err(typed(model)),
     }
 }

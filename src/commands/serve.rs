@@ -117,7 +117,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let listeners = listen(&addresses)?;
     let interrupt = Interrupt::install()?;
     let path = load_model::resolve(args.model.as_deref(), &settings, &args.hub, &interrupt)?;
+    let (second, settings) = load_model::resolve_second(&args.drafts, settings, &args.hub, &interrupt)?;
     let model = load_model::model(&path, settings, Some(args.parallel), &interrupt)?;
+    let second = second.map(|path| load_model::second(&path, &model, &interrupt)).transpose()?;
     let config = ServeConfig {
         access: Access::new(&keys, &hosts(args), &args.cors),
         model_name: args.alias.clone().unwrap_or_else(|| stem(&path)),
@@ -127,12 +129,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         seed: args.sampling.seed.is_some_and(|seed| seed >= 0).then_some(sampling.seed),
         sampling,
         max_tokens,
-        drafts: args.drafts.drafts(),
         access_log: !args.no_access_log,
     };
     let urls = listeners.iter().filter_map(|listener| Some(format!("http://{}", listener.local_addr().ok()?)));
     let urls: Vec<String> = urls.collect();
-    serve(&model, config, listeners, &interrupt, || {
+    serve(&model, args.drafts.drafts(second.as_ref()), config, listeners, &interrupt, || {
         let kv = model.kv_plan();
         stderr::note(&format!("serving at {} with {} slots of {} tokens", urls.join(" and "), kv.n_slots, kv.n_ctx));
         if args.open

@@ -38,6 +38,8 @@ pub(super) struct ActiveRequest {
     /// The family of the prompt, for guesses.
     pub(super) family: FamilyId,
     pub(super) drafts: DraftCounts,
+    /// Tokens that replace the chosen ones, in a measurement.
+    pub(super) given: Vec<Token>,
     began: Instant,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -55,6 +57,7 @@ impl ActiveRequest {
             index: PairIndex::default(),
             family: FamilyId::of(&request.ids),
             drafts: DraftCounts::default(),
+            given: Vec::new(),
             ids: request.ids,
             n_prompt,
             text: String::new(),
@@ -87,9 +90,23 @@ impl ActiveRequest {
 
     /// Returns what guesses of the next tokens are made from. The answer needs at least one token after the guessed
     /// ones, so the maximum length of an answer is never exceeded.
-    pub(super) fn subject(&self) -> Subject<'_> {
+    /// `slot`: its slot; `proposes`: whether a second model may guess.
+    pub(super) fn subject(&self, slot: usize, proposes: bool) -> Subject<'_> {
         let n_max = self.limit.saturating_sub(self.n_generated + 1);
-        Subject { ids: &self.ids, index: &self.index, family: self.family, n_max }
+        Subject {
+            slot,
+            ids: &self.ids,
+            n_prompt: self.n_prompt,
+            index: &self.index,
+            family: self.family,
+            n_max,
+            proposer: proposes.then(|| self.sampler.proposer()),
+        }
+    }
+
+    /// Returns the token that replaces the `i`-th chosen one from here, in a measurement.
+    pub(super) fn given_token(&self, i: usize) -> Option<Token> {
+        self.given.get(self.n_generated + i).copied()
     }
 
     /// Appends a token. Returns the text that can be emitted, and the finish reason if the answer ends.

@@ -2,6 +2,7 @@
 //! threads are idle between two steps. The result does not depend on the number of threads.
 
 use super::active_request::ActiveRequest;
+use super::draft::Guess;
 use super::logprobs::{TokenLogprob, logprob};
 use crate::engine::{Token, Vocab};
 use crate::error::{Code, Failure};
@@ -19,23 +20,29 @@ pub(super) struct Choice<'a> {
     /// The logits of the next token, and of the tokens after each guessed one.
     pub(super) logits: Vec<&'a [f32]>,
     /// Guesses of the next tokens; one fewer than `logits`.
-    pub(super) guessed: &'a [Token],
+    pub(super) guess: &'a Guess,
 }
 
 /// A chosen token, with its log probabilities if the request asks for them.
 pub(super) type Chosen = (Token, Option<TokenLogprob>);
 
 impl Choice<'_> {
-    /// Chooses the next token; if it is the guessed one, also the token after it, and so on. A guess is certain of its
-    /// token, so this is speculative sampling (arXiv:2211.17192) in its exact form: the guess is accepted with its
-    /// probability, and otherwise the token comes from the rest of the distribution. Every token takes one random
-    /// number, as without guesses.
+    /// Chooses the next token; if it is the guessed one, also the token after it, and so on: speculative sampling
+    /// (arXiv:2211.17192) in its exact form. A guess without a distribution is certain of its token. Then the plain
+    /// choice is this form: it is the guessed token with the token's probability, and otherwise comes from the rest of
+    /// the distribution. It takes one random number for every token, as without guesses.
     fn make(&mut self, vocab: &Vocab<'_>) -> Option<Vec<Chosen>> {
         let mut all = Vec::new();
         for (i, logits) in self.logits.iter().enumerate() {
-            let token = self.request.sampler.choose(logits)?;
+            let (guessed, proposal) = (self.guess.tokens.get(i), self.guess.proposals.get(i));
+            let sampler = &mut self.request.sampler;
+            let token = match guessed.zip(proposal) {
+                Some((guessed, proposal)) => sampler.choose_after(logits, *guessed, proposal),
+                None => sampler.choose(logits),
+            }?;
+            let token = self.request.given_token(i).unwrap_or(token);
             all.push((token, self.request.n_top.map(|n_top| logprob(logits, token, usize::from(n_top), vocab))));
-            if self.guessed.get(i) != Some(&token) || vocab.is_end(token) {
+            if guessed != Some(&token) || vocab.is_end(token) {
                 break;
             }
         }

@@ -4,8 +4,8 @@
 use super::active_request::ActiveRequest;
 use super::admission::Scheduler;
 use super::choose::{Choice, Chosen, choose};
-use super::draft::{Drafter, Guess};
-use super::request::{Drafts, Event, FinishReason, Mode, Request, RequestId};
+use super::draft::{Drafter, Drafts, Guess};
+use super::request::{Event, FinishReason, Mode, Request, RequestId};
 use super::slot::{Slot, SlotState};
 use crate::engine::{Context, Model, Vocab};
 use crate::error::{Code, Failure};
@@ -22,7 +22,7 @@ pub(crate) struct Decoder<'m> {
     pub(super) context: Context<'m>,
     pub(super) scheduler: Scheduler,
     vocab: Vocab<'m>,
-    drafter: Drafter,
+    drafter: Drafter<'m>,
     /// Number of requests so far, which is also the id of the last one.
     n_requests: u64,
     n_threads: usize,
@@ -31,12 +31,17 @@ pub(crate) struct Decoder<'m> {
 impl<'m> Decoder<'m> {
     /// Creates the context of `model`, with the slots that it was loaded for. `interrupt` also stops a step that is
     /// being computed.
-    pub(crate) fn new(model: &'m Model, mode: Mode, drafts: Drafts, interrupt: &Interrupt) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        model: &'m Model,
+        mode: Mode,
+        drafts: Drafts<'m>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, Failure> {
         let context = model.context(interrupt)?;
-        let guesses = drafts == Drafts::Lookup && mode != Mode::Deterministic;
+        let drafts = if mode == Mode::Deterministic { Drafts::off() } else { drafts };
         Ok(Self {
             vocab: model.vocab(),
-            drafter: Drafter::new(guesses, mode == Mode::Throughput),
+            drafter: Drafter::new(drafts, mode == Mode::Throughput, interrupt)?,
             scheduler: Scheduler::new(&context, mode, model.settings().n_gpu_layers > 0),
             n_requests: 0,
             n_threads: model.n_threads() as usize,
@@ -79,7 +84,9 @@ impl<'m> Decoder<'m> {
         let slot = &mut self.scheduler.slots[slot];
         slot.last_request = self.n_requests;
         let id = RequestId(self.n_requests);
-        slot.state = SlotState::Waiting(ActiveRequest::new(id, request, n_ctx));
+        let mut request = ActiveRequest::new(id, request, n_ctx);
+        request.given = self.drafter.given_answer().to_vec();
+        slot.state = SlotState::Waiting(request);
         Ok(id)
     }
 
@@ -133,11 +140,13 @@ impl<'m> Decoder<'m> {
         for (i, _) in budgets {
             self.scheduler.slots[*i].request_mut().into_iter().for_each(ActiveRequest::update_index);
         }
-        let of_slot = |(i, _): &(usize, usize)| Some((*i, self.scheduler.slots[*i].request()?.subject()));
-        let (slots, subjects): (Vec<_>, Vec<_>) = budgets.iter().filter_map(of_slot).unzip();
+        let proposes = self.drafter.needs_proposer();
+        let of_slot = |(i, _): &(usize, usize)| Some(self.scheduler.slots[*i].request()?.subject(*i, proposes));
+        let mut subjects: Vec<_> = budgets.iter().filter_map(of_slot).collect();
         let room = self.context.n_batch() - budgets.len();
-        let guesses = self.drafter.guess(&subjects, room);
-        let guesses: Guesses = slots.into_iter().zip(guesses).filter(|(_, guess)| !guess.tokens.is_empty()).collect();
+        let guesses = self.drafter.guess(&mut subjects, room)?;
+        let slots = subjects.iter().map(|subject| subject.slot);
+        let guesses: Guesses = slots.zip(guesses).filter(|(_, guess)| !guess.tokens.is_empty()).collect();
         let n_cells = budgets.len() + guesses.values().map(|guess| guess.tokens.len()).sum::<usize>();
         let enough = self.scheduler.free_idle(&mut self.context, n_cells)?;
         Ok(if enough { guesses } else { Guesses::new() })
@@ -171,13 +180,14 @@ impl<'m> Decoder<'m> {
         rows: &BTreeMap<usize, usize>,
         guesses: &Guesses,
     ) -> Result<Vec<(usize, Vec<Chosen>)>, Failure> {
+        let none = Guess::default();
         let (mut slots, mut choices) = (Vec::new(), Vec::new());
         for (i, slot) in self.scheduler.slots.iter_mut().enumerate() {
             if let (Some(row), Some(request)) = (rows.get(&i), slot.request_mut()) {
-                let guessed = guesses.get(&i).map_or(&[][..], |guess| &guess.tokens);
-                let logits = (*row..=row + guessed.len()).map(|row| self.context.logits(row));
+                let guess = guesses.get(&i).unwrap_or(&none);
+                let logits = (*row..=row + guess.tokens.len()).map(|row| self.context.logits(row));
                 slots.push(i);
-                choices.push(Choice { request, logits: logits.collect::<Result<_, _>>()?, guessed });
+                choices.push(Choice { request, logits: logits.collect::<Result<_, _>>()?, guess });
             }
         }
         let chosen = choose(&mut choices, &self.vocab, self.n_threads)?;

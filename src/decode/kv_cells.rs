@@ -20,7 +20,6 @@ impl KvCells {
     }
 
     /// Number of free cells.
-    #[cfg(test)]
     pub(super) fn n_free(&self) -> usize {
         self.free.len()
     }

@@ -20,9 +20,9 @@ mod token_budget;
 mod utf8;
 
 pub(crate) use decoder::Decoder;
-pub(crate) use draft::DraftCounts;
+pub(crate) use draft::{DraftCounts, DraftSource, Drafts, Forced};
 pub(crate) use logprobs::{Likely, TokenLogprob};
-pub(crate) use request::{Answer, Drafts, Event, FinishReason, Mode, Request, RequestId, Usage};
+pub(crate) use request::{Answer, Event, FinishReason, Mode, Request, RequestId, Usage};
 pub(crate) use stop_strings::turn_markers;
 #[cfg(test)]
 pub(crate) use utf8::Utf8;

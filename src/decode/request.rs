@@ -24,6 +24,14 @@ pub(crate) struct Request {
     pub(crate) logprobs: Option<u8>,
 }
 
+impl Request {
+    /// A greedy request without stop strings.
+    pub(crate) fn greedy(ids: Vec<Token>, max_tokens: u32) -> Self {
+        let (logit_bias, stop) = (Vec::new(), Vec::new());
+        Self { ids, sampling: Sampling::greedy(), logit_bias, grammar: None, max_tokens, stop, logprobs: None }
+    }
+}
+
 /// Identifies a request from [`super::Decoder::submit`] to its [`Event::Finished`]; a smaller id is older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RequestId(pub(super) u64);
@@ -38,16 +46,6 @@ pub(crate) enum Mode {
     /// The output of a request does not depend on other requests: one sequence at a time, and prefill chunks always
     /// begin at the same positions. The number of threads must be the same, too.
     Deterministic,
-}
-
-/// Where the decoder gets guesses of the next tokens from. They make answers faster and do not change them; in
-/// [`Mode::Deterministic`] they are never used, because the last bits of logits can depend on the rows of a pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Drafts {
-    /// No guesses: every pass computes one token of an answer.
-    Off,
-    /// From text that occurred before: in the conversation, and in [`Mode::Throughput`] in finished answers too.
-    Lookup,
 }
 
 /// An event of a request in one step.

@@ -4,6 +4,7 @@
 
 mod backend;
 mod context;
+mod distribution;
 mod gguf_preflight;
 mod grammar;
 mod kv_snapshot;
@@ -22,9 +23,10 @@ mod vocab_preflight;
 
 pub(crate) use backend::gpus;
 pub(crate) use context::Context;
+pub(crate) use distribution::Distribution;
 pub(crate) use grammar::{Grammar, GrammarTokens};
 pub(crate) use llama_cpp_2::token::LlamaToken as Token;
-pub(crate) use model::{Model, VocabFile};
+pub(crate) use model::{Model, VocabFile, memory_forecast};
 pub(crate) use model_dims::ModelDims;
 pub(crate) use sampler::Sampler;
 pub(crate) use sampling::{SAMPLING_VERSION, Sampling, random_seed};

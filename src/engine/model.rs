@@ -58,7 +58,8 @@ impl Model {
         }
         let Preflight { dims, main_type, mut rules, path: first } = gguf_preflight::check(path)?;
         rules.set_bos(settings.bos).map_err(|failure| failure.at(path))?;
-        let planned = KvPlan::new(&dims, &settings, n_slots, &available_memory());
+        let available = available_memory().without(settings.reserved);
+        let planned = KvPlan::new(&dims, &settings, n_slots, &available);
         let mut kv_plan = planned.map_err(|failure| failure.at(path))?;
         let n_threads = settings.n_threads.unwrap_or_else(|| default_threads(dims.tensor_bytes));
         let repacked = repack::decide(settings.repack, main_type, dims.tensor_bytes, kv_plan.n_slots, n_threads);
@@ -148,6 +149,14 @@ impl Model {
     pub(crate) fn n_params(&self) -> u64 {
         self.inner.n_params()
     }
+}
+
+/// Returns the bytes of memory that the file at `path` needs for one context, and the context size that it was trained
+/// for.
+pub(crate) fn memory_forecast(path: &Path, settings: &EngineSettings) -> Result<(u64, u32), Failure> {
+    let dims = gguf_preflight::check(path)?.dims;
+    let n_ctx = settings.n_ctx.unwrap_or(dims.n_ctx_train).min(dims.n_ctx_train);
+    Ok((dims.memory_needed(settings, n_ctx), dims.n_ctx_train))
 }
 
 /// The vocabulary and the metadata of a model, without its weights.

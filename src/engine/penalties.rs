@@ -6,7 +6,7 @@ use super::sampling::Sampling;
 use std::collections::{BTreeMap, VecDeque};
 
 /// The penalties of a sampler, and the tokens that they apply to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Penalties {
     /// Repetition penalty for the last `last_n` tokens, including the prompt: divides positive logits and multiplies
     /// negative ones, as in Transformers and vLLM.

@@ -3,6 +3,7 @@
 //! except that it applies min-p before top-k). The last sampler draws the token. The parameters are in `sampling.rs`.
 
 use super::Token;
+use super::distribution::{Distribution, Random};
 use super::grammar::Grammar;
 use super::penalties::Penalties;
 use super::sampling::Sampling;
@@ -13,6 +14,7 @@ use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 /// Chooses the tokens of one answer; keeps the earlier tokens and the state of the random numbers.
 #[derive(Debug)]
 pub(crate) struct Sampler {
+    sampling: Sampling,
     penalties: Penalties,
     /// `None`: greedy.
     chain: Option<LlamaSampler>,
@@ -20,26 +22,40 @@ pub(crate) struct Sampler {
     keeps_all: bool,
     /// The grammar that the answer follows.
     grammar: Option<Grammar>,
+    /// The chain without the draw.
+    warpers: Option<LlamaSampler>,
+    /// Draws proposed tokens, and decides whether they are accepted.
+    random: Random,
+    n_chosen: u64,
 }
+
+/// Streams of random numbers other than that of llama.cpp's draw.
+const ACCEPT: u64 = 1;
+const PROPOSE: u64 = 1 << 32;
 
 impl Sampler {
     /// `prompt`: the tokens before the answer; the repetition penalty applies to the last of them.
     pub(crate) fn new(sampling: &Sampling, prompt: &[Token]) -> Self {
-        let chain = || {
-            let top_k = i32::try_from(sampling.top_k).unwrap_or(i32::MAX);
-            let chain = [
-                // Top-k before temperature is faster, and gives the same result: dividing all logits does not change
-                // their order.
-                LlamaSampler::top_k(top_k),
-                LlamaSampler::temp(sampling.temperature),
-                LlamaSampler::top_p(sampling.top_p, 1),
-                LlamaSampler::min_p(sampling.min_p, 1),
-                LlamaSampler::dist(sampling.seed),
-            ];
-            LlamaSampler::chain(chain, true)
-        };
-        let chain = (!sampling.is_greedy()).then(chain);
-        Self { penalties: Penalties::new(sampling, prompt), chain, keeps_all: sampling.top_k == 0, grammar: None }
+        let draws = !sampling.is_greedy();
+        Self {
+            sampling: sampling.clone(),
+            penalties: Penalties::new(sampling, prompt),
+            chain: draws.then(|| LlamaSampler::chain([warpers(sampling), LlamaSampler::dist(sampling.seed)], true)),
+            keeps_all: sampling.top_k == 0,
+            grammar: None,
+            warpers: draws.then(|| warpers(sampling)),
+            random: Random::new(sampling.seed, ACCEPT),
+            n_chosen: 0,
+        }
+    }
+
+    /// Returns a sampler that proposes the next tokens of this answer, from the logits of another model.
+    pub(crate) fn proposer(&self) -> Self {
+        Self {
+            penalties: self.penalties.clone(),
+            random: Random::new(self.sampling.seed, PROPOSE + self.n_chosen),
+            ..Self::new(&self.sampling, &[])
+        }
     }
 
     /// Adds these values to the logits of their tokens, before the penalties.
@@ -56,10 +72,7 @@ impl Sampler {
 
     /// Chooses and stores the next token from the logits of the whole vocabulary. Returns `None` if a logit is NaN.
     pub(crate) fn choose(&mut self, logits: &[f32]) -> Option<Token> {
-        if logits.iter().any(|logit| logit.is_nan()) {
-            return None;
-        }
-        let changed = self.penalties.apply(logits);
+        let changed = self.changed(logits)?;
         let mut token = match &mut self.chain {
             None => most_likely(logits, &changed),
             Some(chain) => {
@@ -77,7 +90,62 @@ impl Sampler {
                 token = grammar.end();
             }
         }
+        self.store(token)
+    }
+
+    /// Like [`Self::choose`], if `proposed` was drawn from `proposal`: accepts it with the probability p / q, at most 1,
+    /// and otherwise draws from what p has more than q. So the token has the same distribution as without a proposal.
+    pub(crate) fn choose_after(&mut self, logits: &[f32], proposed: Token, proposal: &Distribution) -> Option<Token> {
+        // With a grammar, the plain choice is exact too, and accepts the token less often.
+        if self.warpers.is_none() || self.grammar.is_some() {
+            return self.choose(logits);
+        }
+        let target = self.distribution(logits)?;
+        let accepted = self.random.next() * proposal.probability(proposed) < target.probability(proposed);
+        let token = if accepted { proposed } else { target.residual(proposal).draw(self.random.next())? };
+        self.store(token)
+    }
+
+    /// Draws and stores a token to propose, and returns it with its distribution. Returns `None` if the most likely token
+    /// has a smaller probability than `least`, or if a logit is NaN.
+    pub(crate) fn propose(&mut self, logits: &[f32], least: f64) -> Option<(Token, Distribution)> {
+        // The decision to propose must not depend on the drawn token: it would change the distribution.
+        let (token, proposal) = if self.warpers.is_none() {
+            let changed = self.changed(logits)?;
+            let ids = (0..).map(Token::new).zip(logits.iter().copied());
+            let token = most_likely(logits, &changed)?;
+            if Distribution::of_logits(ids).probability(token) < least {
+                return None;
+            }
+            (token, Distribution::only(token))
+        } else {
+            let proposal = self.distribution(logits)?;
+            if proposal.largest() < least {
+                return None;
+            }
+            (proposal.draw(self.random.next())?, proposal)
+        };
+        self.store(token)?;
+        Some((token, proposal))
+    }
+
+    /// Returns the logits that penalties change; `None` if a logit is NaN.
+    fn changed(&self, logits: &[f32]) -> Option<Vec<(usize, f32)>> {
+        (!logits.iter().any(|logit| logit.is_nan())).then(|| self.penalties.apply(logits))
+    }
+
+    /// Returns the distribution of the next token, which is not greedy.
+    fn distribution(&mut self, logits: &[f32]) -> Option<Distribution> {
+        let changed = self.changed(logits)?;
+        let warpers = self.warpers.as_mut()?;
+        let mut all = token_data(logits, &changed);
+        warpers.apply(&mut all);
+        Some(Distribution::of_logits(all.data.iter().map(|data| (data.id(), data.logit()))))
+    }
+
+    fn store(&mut self, token: Token) -> Option<Token> {
         self.penalties.accept(token);
+        self.n_chosen += 1;
         Some(token)
     }
 
@@ -94,6 +162,20 @@ impl Sampler {
             };
         (f64::from(thousands) * per_thousand) as u32
     }
+}
+
+/// The warpers of Transformers, in its order.
+fn warpers(sampling: &Sampling) -> LlamaSampler {
+    let top_k = i32::try_from(sampling.top_k).unwrap_or(i32::MAX);
+    let chain = [
+        // Top-k before temperature is faster, and gives the same result: dividing all logits does not change their
+        // order.
+        LlamaSampler::top_k(top_k),
+        LlamaSampler::temp(sampling.temperature),
+        LlamaSampler::top_p(sampling.top_p, 1),
+        LlamaSampler::min_p(sampling.min_p, 1),
+    ];
+    LlamaSampler::chain(chain, true)
 }
 
 /// Returns the logits as llama.cpp takes them. `changed` replaces some of them.

@@ -28,6 +28,8 @@ pub(crate) struct EngineSettings {
     /// Upper bound of the tokens that the input needs in the KV cache at the same time. The cache is not larger than
     /// this or one context, whichever is larger. `None`: unknown.
     pub(crate) n_needed: Option<u64>,
+    /// Bytes of memory that are kept free for a second model.
+    pub(crate) reserved: u64,
     /// Additional sequences that keep the tokens of finished requests while there is room in the KV cache.
     pub(crate) n_kept: u32,
     /// Threads for prefill and generation; `None`: see `threads.rs`.
@@ -59,6 +61,7 @@ impl Default for EngineSettings {
             n_ctx: None,
             n_cells: None,
             n_needed: None,
+            reserved: 0,
             n_kept: 0,
             n_threads: None,
             n_gpu_layers: 0,

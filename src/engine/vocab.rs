@@ -159,6 +159,15 @@ impl<'m> Vocab<'m> {
         (0..self.len()).map(|id| self.piece(Token::new(id)).len()).max().unwrap_or(0)
     }
 
+    /// Returns the first token id that differs from `other`: another text, another meaning, or missing in one of them.
+    pub(crate) fn first_difference(&self, other: &Vocab<'_>) -> Option<Token> {
+        let end = self.len().min(other.len());
+        let differs =
+            |token: &Token| self.shown(*token) != other.shown(*token) || self.0.attr(*token) != other.0.attr(*token);
+        let first = (0..end).map(Token::new).find(differs);
+        first.or_else(|| (self.len() != other.len()).then(|| Token::new(end)))
+    }
+
     /// Vocabulary size.
     pub(crate) fn len(&self) -> i32 {
         self.0.n_tokens()

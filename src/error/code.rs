@@ -54,6 +54,8 @@ codes! {
     Defect = "DEFECT";
     /// No free space on the disk.
     DiskFull = "DISK_FULL";
+    /// The draft model has another vocabulary.
+    DraftVocabulary = "DRAFT_VOCABULARY";
     /// The external editor failed.
     Editor = "EDITOR";
     /// A file without a conversation.

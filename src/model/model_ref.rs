@@ -1,9 +1,10 @@
 //! Parses a MODEL or SOURCE argument. Nothing is downloaded here.
 
+use super::bundled::Bundle;
 use super::hub::RepoId;
 use super::if_exists;
 use super::published_gguf::{self, Wanted};
-use super::{bundled, hub_url, registry};
+use super::{hub_url, registry};
 use crate::error::{Code, Failure};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,8 @@ pub(crate) enum ModelRef {
     Hub(RepoId, Option<Ftype>),
     /// A GGUF file of a repository on the Hub: a file, or a type that this program does not write.
     HubGguf(RepoId, Wanted),
-    /// The bundled demonstration model.
-    Demo(Option<Ftype>),
+    /// A bundled model.
+    Bundled(Bundle, Option<Ftype>),
 }
 
 /// Parses `model`. An existing file or folder has priority over a name on the Hub.
@@ -62,8 +63,8 @@ pub(crate) fn parse_remote(model: &str) -> Result<ModelRef, Failure> {
     if is_path || head.ends_with(".gguf") {
         return Err(no_such(Path::new(model)));
     }
-    if head == bundled::NAME {
-        return Ok(ModelRef::Demo(tail.map(parse_type).transpose()?));
+    if let Some(bundle) = Bundle::find(head) {
+        return Ok(ModelRef::Bundled(bundle, tail.map(parse_type).transpose()?));
     }
     match tail.and_then(published_gguf::parse) {
         // a model of the family has a checkpoint, which is converted to the types that this program writes
@@ -155,7 +156,7 @@ fn suggested_type(name: &str) -> Option<Ftype> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ftype, ModelRef, Wanted};
+    use super::{Bundle, Ftype, ModelRef, Wanted};
     use crate::error::Code;
 
     fn named(text: &str) -> Result<ModelRef, super::Failure> {
@@ -183,7 +184,7 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
-        assert_eq!(named("tulu-tiny:Q8_0").unwrap(), ModelRef::Demo(Some(Ftype::Q8_0)));
+        assert_eq!(named("tulu-tiny:Q8_0").unwrap(), ModelRef::Bundled(Bundle::Demo, Some(Ftype::Q8_0)));
         for (text, id, wanted) in [
             ("me/mine-GGUF:IQ2_M", "me/mine-GGUF", Wanted::Type("IQ2_M".to_owned())),
             ("me/mine@v1:a/b.gguf", "me/mine@v1", Wanted::File("a/b.gguf".to_owned())),

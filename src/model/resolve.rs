@@ -2,6 +2,7 @@
 //! in `model_ref.rs`.
 
 use super::FetchOptions;
+use super::bundled::Bundle;
 use super::confirm::Confirmation;
 use super::converted_cache::ConvertedCache;
 use super::fetch_and_convert::{FetchJob, fetch_and_convert};
@@ -9,7 +10,7 @@ use super::hub::{Hub, Listing, RepoId, missing_files};
 use super::if_exists;
 use super::model_ref::{self, ModelRef};
 use super::published_gguf::{self, Wanted};
-use super::{app_dirs, bundled, cached_gguf, ready_gguf, registry};
+use super::{app_dirs, cached_gguf, ready_gguf, registry};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::sanitize::shown;
@@ -28,7 +29,7 @@ const DEFAULT_TYPE: Ftype = Ftype::Q4_K_M;
 /// Returns the GGUF file of `model`: a `.gguf` file as it is; a checkpoint folder or a model of the Hub, converted into
 /// the cache; for `None`, the demonstration model. Prints each download and conversion to stderr.
 pub(crate) fn resolve(model: Option<&OsStr>, fetch: &FetchOptions, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let Some(model) = model else { return bundled_gguf(DEFAULT_TYPE, fetch.refresh, interrupt) };
+    let Some(model) = model else { return bundled_gguf(Bundle::Demo, DEFAULT_TYPE, fetch.refresh, interrupt) };
     resolve_as(model, DEFAULT_TYPE, fetch, interrupt)
 }
 
@@ -42,7 +43,7 @@ pub(crate) fn resolve_as(
     match model_ref::parse(model)? {
         ModelRef::File(path) => Ok(path),
         ModelRef::Folder(path, ftype) => folder_gguf(&path, ftype.unwrap_or(default), fetch.refresh, interrupt),
-        ModelRef::Demo(ftype) => bundled_gguf(ftype.unwrap_or(default), fetch.refresh, interrupt),
+        ModelRef::Bundled(bundle, ftype) => bundled_gguf(bundle, ftype.unwrap_or(default), fetch.refresh, interrupt),
         ModelRef::Hub(repo, ftype) => hub_gguf(&repo, ftype, default, fetch, interrupt),
         ModelRef::HubGguf(repo, wanted) => ready_file(&repo, &wanted, fetch, interrupt),
     }
@@ -79,7 +80,7 @@ pub(crate) fn trained_context(model: Option<&OsStr>) -> Option<u32> {
         ModelRef::Hub(repo, _) => registry::find_repo(&repo)?.n_ctx,
         ModelRef::HubGguf(..) => None,
         // These need neither a download nor a long conversion, so the check after loading is early enough.
-        ModelRef::File(_) | ModelRef::Demo(_) => None,
+        ModelRef::File(_) | ModelRef::Bundled(..) => None,
     }
 }
 
@@ -159,13 +160,12 @@ fn missing_offline(hub: &Hub, repo: &RepoId, failure: Failure) -> Result<Failure
     Ok(Failure { what, ..failure }.at(folder))
 }
 
-fn bundled_gguf(ftype: Ftype, refresh: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
-    let name = format!("{}-{}-{ftype}.gguf", bundled::NAME, bundled::bundle_hash());
-    let gguf = app_dirs::cache_dir()?.join(name);
+fn bundled_gguf(bundle: Bundle, ftype: Ftype, refresh: bool, interrupt: &Interrupt) -> Result<PathBuf, Failure> {
+    let gguf = app_dirs::cache_dir()?.join(format!("{}-{ftype}.gguf", bundle.stem()));
     cached_gguf::ensure(&gguf, refresh, interrupt, || {
         let unpacked =
             tempfile::tempdir().map_err(|err| Failure::io(&std::env::temp_dir(), "cannot unpack the model", &err))?;
-        convert_folder(&bundled::unpack(unpacked.path())?, ftype, &gguf, interrupt)
+        convert_folder(&bundle.unpack(unpacked.path())?, ftype, &gguf, interrupt)
     })?;
     Ok(gguf)
 }

@@ -1,10 +1,11 @@
 //! Models on disk: GGUF files in the program's own cache, which the program may remove, and checkpoints in the cache
 //! shared with `huggingface_hub`, which it only lists.
 
+use super::bundled::Bundle;
 use super::cached_gguf::{checksum_file, lock_file};
 use super::hub::{HubCache, RepoId, is_hex};
 use super::if_exists;
-use super::{app_dirs, bundled, lock, ready_gguf, registry, streaming};
+use super::{app_dirs, lock, ready_gguf, registry, streaming};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use std::fs;
@@ -101,7 +102,7 @@ fn file(path: &Path, name: Option<&str>) -> Result<Option<StoredModel>, Failure>
     let parts = stem.strip_suffix(".gguf").and_then(|stem| stem.rsplit_once('-'));
     let Some((own, Ok(ftype))) = parts.map(|(own, ftype)| (own, Ftype::from_str(ftype))) else { return Ok(None) };
     let Some(found) = if_exists::metadata(path)?.filter(fs::Metadata::is_file) else { return Ok(None) };
-    let is_mark = |end: &str| is_hex(end, 12) || own == format!("{}-{}", bundled::NAME, bundled::bundle_hash());
+    let is_mark = |end: &str| is_hex(end, 12) || Bundle::ALL.iter().any(|bundle| own == bundle.stem());
     let own = own.rsplit_once('-').filter(|(_, end)| is_mark(end)).map_or(own, |(own, _)| own);
     let path = if unfinished { path.with_file_name(stem) } else { path.to_owned() };
     Ok(Some(StoredModel {

@@ -19,6 +19,18 @@ impl Available {
     pub(crate) fn of_machine(bytes: u64) -> Self {
         Self { bytes, bound: "is free".to_owned(), more: "close other programs" }
     }
+
+    /// Returns the memory that is left if `bytes` of it are kept free.
+    pub(crate) fn without(self, bytes: u64) -> Self {
+        match bytes {
+            0 => self,
+            _ => Self {
+                bytes: self.bytes.saturating_sub(bytes),
+                bound: "is free beside the draft model".to_owned(),
+                ..self
+            },
+        }
+    }
 }
 
 /// Returns the memory that is available without swapping.

@@ -1,7 +1,6 @@
 //! The checked settings of the server. The flags are in `commands/serve.rs`.
 
 use super::access::Access;
-use crate::decode::Drafts;
 use crate::engine::Sampling;
 use std::time::Duration;
 
@@ -24,8 +23,6 @@ pub(crate) struct ServeConfig {
     pub(crate) seed: Option<u32>,
     /// Maximum tokens of an answer for requests that do not set it; `u32::MAX`: until the context is full.
     pub(crate) max_tokens: u32,
-    /// Where guesses of the next tokens come from.
-    pub(crate) drafts: Drafts,
     /// Print one line for each request.
     pub(crate) access_log: bool,
 }

@@ -8,7 +8,7 @@ use super::prepare::RequestDefaults;
 use super::prompt_thread::{PromptTools, run_tasks};
 use super::server::{ModelFacts, Server};
 use super::stats::Stats;
-use crate::decode::{Decoder, Mode};
+use crate::decode::{Decoder, Drafts, Mode};
 use crate::engine::Model;
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -25,8 +25,9 @@ use tulu_quantize::gguf::Gguf;
 use tulu_quantize::{Ftype, hex};
 
 /// Serves `model` on `listeners` until `interrupt` asks to stop. `ready` is called when requests are accepted.
-pub(crate) fn serve(
-    model: &Model,
+pub(crate) fn serve<'m>(
+    model: &'m Model,
+    drafts: Drafts<'m>,
     config: ServeConfig,
     listeners: Vec<TcpListener>,
     interrupt: &Interrupt,
@@ -35,7 +36,7 @@ pub(crate) fn serve(
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
     // A request to stop lets running answers finish, so it must not stop a computation.
-    let decoder = Decoder::new(model, Mode::Interactive, config.drafts, &Interrupt::unused())?;
+    let decoder = Decoder::new(model, Mode::Interactive, drafts, &Interrupt::unused())?;
     let facts = facts(model, &config, &decoder)?;
     let tools = PromptTools {
         prompts,

@@ -4,16 +4,21 @@
 //! pass, and then one of two equally likely tokens is chosen.
 
 use crate::support::batch::{Job, chat, signal};
-use crate::support::checkpoint::bundled;
-use crate::support::{assert_success, demo_f32, last_line, run, tulu_quant};
+use crate::support::checkpoint::{bundled, bundled_draft};
+use crate::support::{assert_error, assert_success, demo_f32, draft_model, last_line, run, tulu_quant};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
 
 fn command(job: &Job, flags: &[&str]) -> Command {
     let mut command = tulu_quant();
+    // Guess always, so that no test depends on measured times.
+    if !["--no-draft", "--draft-n", "--measured"].iter().any(|flag| flags.contains(flag)) {
+        command.env("TULU_QUANT_DRAFT_N", "5");
+    }
     command.arg("batch").arg(demo_f32()).arg("-i").arg(job.input()).arg("-o").arg(job.output());
-    command.args(["-t", "1", "-ctk", "f32", "-ctv", "f32", "--json"]).args(flags);
+    command.args(["-t", "1", "-ctk", "f32", "-ctv", "f32", "--json"]);
+    command.args(flags.iter().filter(|flag| **flag != "--measured"));
     command
 }
 
@@ -32,7 +37,11 @@ fn choices(job: &Job) -> Vec<Value> {
 /// Asserts that drafts change no answer; returns the summary with drafts.
 fn assert_same(lines: &[Vec<u8>], flags: &[&str]) -> Value {
     let (with, summary) = answers(lines, flags);
-    let (without, plain) = answers(lines, &[flags, &["--no-draft"]].concat());
+    let plain_flags: Vec<&str> = match flags.iter().position(|flag| *flag == "--draft-n") {
+        Some(at) => [&flags[..at], &flags[at + 2..]].concat(),
+        None => flags.to_vec(),
+    };
+    let (without, plain) = answers(lines, &[&plain_flags[..], &["--no-draft"]].concat());
     assert_eq!(plain["drafts"]["drafted"], 0);
     assert_eq!(plain["drafts"]["tokens_per_pass"], 1.0);
     for (i, (with, without)) in with.iter().zip(&without).enumerate() {
@@ -57,6 +66,11 @@ fn held_out(n: usize) -> Vec<Vec<u8>> {
 
 /// Copy-heavy records: a story was told once, and is asked for again. Its hero is another one in each record.
 fn copies(n: usize, extra: &Value) -> Vec<Vec<u8>> {
+    told(1, n, extra)
+}
+
+/// [`copies`] of a story that was told `times` times.
+fn told(times: usize, n: usize, extra: &Value) -> Vec<Vec<u8>> {
     let heroes = ["cat", "dog", "hen", "fox", "king", "queen", "mouse", "lion", "bear", "duck"];
     let names = ["Luna", "Max", "Oscar", "Ruby", "Bella"];
     let record = |i: usize| {
@@ -67,7 +81,12 @@ fn copies(n: usize, extra: &Value) -> Vec<Vec<u8>> {
              lot of honey. A bird came by and was hungry. {name} thought for a moment and shared the honey. The bird said \
              thank you, and from that day on {name} and the bird were friends."
         );
-        let mut body = json!({"messages": [ask, {"role": "assistant", "content": story}, ask], "max_tokens": 160});
+        let mut messages = Vec::new();
+        for _ in 0..times {
+            messages.extend([ask.clone(), json!({"role": "assistant", "content": story})]);
+        }
+        messages.push(ask);
+        let mut body = json!({"messages": messages, "max_tokens": 160});
         body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         chat(&format!("c{i}"), "", &body)
     };
@@ -77,9 +96,14 @@ fn copies(n: usize, extra: &Value) -> Vec<Vec<u8>> {
 #[test]
 fn answers_are_the_same_with_and_without_drafts() {
     let lines = held_out(40);
-    for np in ["1", "4"] {
-        assert_same(&lines, &["-np", np]);
+    for flags in [["-np", "1", "--draft-n", "3"], ["-np", "4", "--draft-n", "8"]] {
+        assert_same(&lines, &flags);
     }
+}
+
+#[test]
+fn measured_times_decide_and_change_no_answer() {
+    assert_same(&copies(8, &json!({})), &["-np", "2", "--measured"]);
 }
 
 #[test]
@@ -95,7 +119,7 @@ fn long_three_hundred_answers_are_the_same_at_every_number_of_slots() {
 fn copied_text_takes_fewer_passes() {
     let summary = assert_same(&copies(50, &json!({})), &["-np", "1"]);
     let drafts = &summary["drafts"];
-    assert!(drafts["tokens_per_pass"].as_f64().unwrap() > 1.1, "{drafts}");
+    assert!(drafts["tokens_per_pass"].as_f64().unwrap() > 1.5, "{drafts}");
     assert!(drafts["acceptance"].as_f64().unwrap() > 0.5, "{drafts}");
     // Each accepted token saves a pass, except one that ends its answer.
     let (tokens, passes) = (summary["completion_tokens"].as_u64().unwrap(), drafts["passes"].as_u64().unwrap());
@@ -123,7 +147,7 @@ fn an_answer_ends_at_the_same_token_within_a_draft() {
 
 #[test]
 fn an_answer_ends_where_the_context_is_full() {
-    let lines = copies(6, &json!({"max_tokens": 500}));
+    let lines = told(2, 6, &json!({"max_tokens": 500}));
     let (with, _) = answers(&lines, &["-c", "256", "-np", "1"]);
     let summary = assert_same(&lines, &["-c", "256", "-np", "1"]);
     assert!(with.iter().any(|choices| choices[0]["finish_reason"] == "length"), "no context was full: {summary}");
@@ -181,4 +205,120 @@ fn summary_and_manifest_have_the_figures() {
     let manifest = fs::read(format!("{}.manifest.json", job.output().display())).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&manifest).unwrap()["last_run"]["drafts"], summary["drafts"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains(" tokens a pass, "), "{}", last_line(&output));
+}
+
+#[test]
+fn the_draft_model_is_small() {
+    let bytes = fs::metadata(draft_model()).unwrap().len();
+    assert!(bytes < 1_000_000, "{bytes} bytes");
+}
+
+/// Flags for the draft model, which guesses `n` tokens.
+fn with_model(n: &'static str, np: &'static str) -> Vec<&'static str> {
+    vec!["--draft", draft_model().to_str().unwrap(), "--draft-n", n, "-np", np]
+}
+
+/// [`assert_same`] with the draft model.
+fn assert_same_with_model(lines: &[Vec<u8>], flags: &[&str]) -> Value {
+    let (with, summary) = answers(lines, flags);
+    let np = flags.iter().position(|flag| *flag == "-np").unwrap();
+    let (without, _) = answers(lines, &["--no-draft", "-np", flags[np + 1]]);
+    for (i, (with, without)) in with.iter().zip(&without).enumerate() {
+        assert_eq!(with, without, "record {i}, {flags:?}");
+    }
+    summary
+}
+
+#[test]
+fn answers_are_the_same_with_a_draft_model() {
+    let lines = held_out(40);
+    for (n, np) in [("4", "1"), ("2", "4")] {
+        let summary = assert_same_with_model(&lines, &with_model(n, np));
+        let drafts = &summary["drafts"];
+        assert!(drafts["acceptance"].as_f64().unwrap() > 0.4, "the models know the same: {drafts}");
+        assert!(drafts["tokens_per_pass"].as_f64().unwrap() > 1.5, "{drafts}");
+    }
+    // Prefixes are shared, sequences are preempted, and the draft model's cache is as small as the main model's.
+    let mut small = with_model("3", "4");
+    small.extend(["-c", "256", "--kv-tokens", "512"]);
+    assert_same_with_model(&copies(8, &json!({})), &small);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn long_three_hundred_answers_are_the_same_with_a_draft_model() {
+    let lines = held_out(300);
+    for np in ["1", "4", "8"] {
+        assert_same_with_model(&lines, &with_model("4", np));
+    }
+}
+
+#[test]
+fn a_draft_model_with_another_vocabulary_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("other");
+    fs::create_dir(&source).unwrap();
+    for entry in fs::read_dir(bundled_draft()).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+        fs::copy(entry.path(), source.join(entry.file_name())).unwrap();
+    }
+    let tokenizer = source.join("tokenizer.model");
+    let mut bytes = fs::read(&tokenizer).unwrap();
+    // A piece of four letters becomes another one.
+    let piece = "\u{2581}the".as_bytes();
+    let at = bytes.windows(piece.len()).position(|window| window == piece).unwrap();
+    bytes[at + piece.len() - 1] = b'Z';
+    fs::write(&tokenizer, bytes).unwrap();
+    let model = dir.path().join("other.gguf");
+    assert_success(&run(tulu_quant().arg("convert").arg(&source).args(["-q", "Q8_0", "-o"]).arg(&model), b""));
+    let job = Job::new(&held_out(1));
+    let output = run(&mut command(&job, &["--draft", model.to_str().unwrap()]), b"");
+    assert_error(&output, 2, "DRAFT_VOCABULARY", &["vocabulary of the draft model differs", ": token ", "Z"]);
+    let output = run(&mut command(&job, &["--draft", draft_model().to_str().unwrap(), "--deterministic"]), b"");
+    assert_error(&output, 2, "FLAGS", &["--deterministic uses no drafts"]);
+}
+
+/// How often each text occurs in all choices.
+fn frequencies(choices: &[Value]) -> std::collections::BTreeMap<String, f64> {
+    let mut counts = std::collections::BTreeMap::new();
+    for choice in choices.iter().flat_map(|choices| choices.as_array().unwrap()) {
+        *counts.entry(choice["message"]["content"].as_str().unwrap().to_owned()).or_insert(0.0) += 1.0;
+    }
+    counts
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn long_draft_model_does_not_change_the_distribution() {
+    // The first four tokens of many answers; three of them are guessed.
+    let ask = |i: usize| {
+        let sampling =
+            json!({"temperature": 0.7, "top_k": 50, "top_p": 0.95, "max_tokens": 5, "n": 100, "seed": 1000 * i});
+        chat(&format!("r{i}"), "Tell me a story about a cat.", &sampling)
+    };
+    let lines = |from: usize| (from..from + 200).map(ask).collect::<Vec<_>>();
+    let (with, summary) = answers(&lines(0), &with_model("3", "8"));
+    assert!(summary["drafts"]["accepted"].as_u64() > Some(1000), "{summary}");
+    let (without, _) = answers(&lines(1000), &["--no-draft", "-np", "8"]);
+    let (with, without) = (frequencies(&with), frequencies(&without));
+    let of = |counts: &std::collections::BTreeMap<String, f64>, text: &String| counts.get(text).copied().unwrap_or(0.0);
+    // Pearson's test of homogeneity with two samples of 20,000 draws; rare texts count as one.
+    let (mut statistic, mut freedom, mut rare) = (0.0, 0.0, (0.0, 0.0));
+    let texts: std::collections::BTreeSet<&String> = with.keys().chain(without.keys()).collect();
+    for text in texts {
+        let (a, b) = (of(&with, text), of(&without, text));
+        if a + b < 20.0 {
+            rare = (rare.0 + a, rare.1 + b);
+        } else {
+            statistic += (a - b).powi(2) / (a + b);
+            freedom += 1.0;
+        }
+    }
+    if rare.0 + rare.1 >= 20.0 {
+        statistic += (rare.0 - rare.1).powi(2) / (rare.0 + rare.1);
+        freedom += 1.0;
+    }
+    freedom -= 1.0;
+    // p = 0.01 (Wilson and Hilferty's approximation).
+    let limit = freedom * (1.0 - 2.0 / (9.0 * freedom) + 2.326 * f64::sqrt(2.0 / (9.0 * freedom))).powi(3);
+    assert!(freedom > 3.0 && statistic < limit, "{statistic}, {freedom} degrees of freedom, limit {limit}");
 }

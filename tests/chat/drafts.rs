@@ -20,7 +20,12 @@ fn flags(more: &[&str]) -> Vec<String> {
 fn said(turns: &[&str], more: &[&str]) -> Vec<Value> {
     let mut args = flags(&[&["--json"], more].concat());
     args.extend(turns.iter().flat_map(|turn| ["-p".to_owned(), (*turn).to_owned()]));
-    let output = run(&mut chat(&args.iter().map(String::as_str).collect::<Vec<_>>()), b"");
+    let mut command = chat(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    if !more.contains(&"--no-draft") {
+        // Guess always, so that the test does not depend on measured times.
+        command.env("TULU_QUANT_DRAFT_N", "4");
+    }
+    let output = run(&mut command, b"");
     assert_success(&output);
     String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -55,7 +60,10 @@ fn undo_after_a_draft_is_the_same_as_without() {
     let screen = |more: &[&str]| {
         let folder = tempfile::tempdir().unwrap();
         let args = flags(&[&["-n", "40"], more].concat());
-        let command = chat_in(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut command = chat_in(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+        if more.is_empty() {
+            command.env("TULU_QUANT_DRAFT_N", "4");
+        }
         let mut terminal = Terminal::chat(command, 40, 100);
         for line in [TURNS[0], TURNS[0], "/undo", TURNS[0], "/regen", "/undo", "/undo", "What is the capital of Italy?"]
         {

@@ -2,8 +2,9 @@
 
 use crate::support::chat::with_model_cache;
 use crate::support::checkpoint::bundled;
-use crate::support::{last_line, run, tulu_quant};
+use crate::support::{assert_success, draft_model, last_line, run, tulu_quant};
 use serde_json::Value;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -115,5 +116,28 @@ fn impossible_context_size_is_refused_before_conversion() {
             assert!(last_line(&output).contains("error[CTX_SIZE]") && said.contains(limit), "{verb} {window}: {said}");
             assert!(!said.contains("Converting") && !cache.exists(), "{said}");
         }
+    }
+}
+
+#[test]
+fn answers_are_measured_with_and_without_drafts() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompt = dir.path().join("article.txt");
+    fs::write(&prompt, "Tell me a story about a cat.").unwrap();
+    let mut command = bench(&["-p", prompt.to_str().unwrap(), "-n", "24", "-r", "1", "-t", "1", "--json"]);
+    command.args(["--draft", draft_model().to_str().unwrap(), "--draft-n", "3", "--acceptance", "0,1"]);
+    let output = run(&mut command, b"");
+    assert_success(&output);
+    let all: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let of =
+        |label: &str| all.iter().find(|test| test["answer"] == label).unwrap_or_else(|| panic!("{label}: {all:?}"));
+    assert_eq!(of("article.txt")["drafts"]["tokens_per_pass"], 1.0);
+    assert!(of("article.txt drafts")["drafts"]["tokens_per_pass"].as_f64() > Some(1.2));
+    assert_eq!(of("@ 0")["drafts"]["accepted"], 0);
+    assert_eq!(of("@ 1")["drafts"]["acceptance"], 1.0);
+    assert_eq!(of("@ 1")["drafts"]["tokens"], 24);
+    assert_eq!(of("@ 1")["n_gen"], 24);
+    for wrong in [["-p", "absent.txt"], ["--acceptance", "1.5"]] {
+        assert_eq!(run(&mut bench(&wrong), b"").status.code(), Some(2), "{wrong:?}");
     }
 }

@@ -17,6 +17,11 @@ pub(crate) fn bundled() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tulu-tiny")
 }
 
+/// The folder of the bundled draft checkpoint.
+pub(crate) fn bundled_draft() -> PathBuf {
+    bundled().with_file_name("tulu-tiny-draft")
+}
+
 /// Copies the bundled checkpoint to the folder `to`, which is created if it is missing.
 pub(crate) fn copy_to(to: &Path) {
     fs::create_dir_all(to).unwrap();

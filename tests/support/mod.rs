@@ -114,6 +114,22 @@ pub(crate) fn demo_f32() -> &'static Path {
     })
 }
 
+/// The bundled draft checkpoint as a Q8_0 file, which each build of the program converts once.
+pub(crate) fn draft_model() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let model = demo_model().with_file_name("tulu-tiny-draft-Q8_0.gguf");
+        let lock = File::create(model.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        if !model.exists() {
+            let mut convert = tulu_quant();
+            convert.arg("convert").arg(checkpoint::bundled_draft()).args(["-q", "Q8_0", "-o"]).arg(&model);
+            assert_success(&run(&mut convert, b""));
+        }
+        model
+    })
+}
+
 /// The permission bits of `file`.
 pub(crate) fn mode(file: &Path) -> u32 {
     std::os::unix::fs::PermissionsExt::mode(&fs::metadata(file).unwrap().permissions()) & 0o777

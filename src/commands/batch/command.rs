@@ -84,6 +84,11 @@ impl<'a> BatchCommand<'a> {
         load_model::resolve(Some(&self.options.model), &self.options.engine, &self.args.hub, &self.interrupt)
     }
 
+    /// Returns the GGUF file of the draft model, if there is one, and `settings` that leave memory for it.
+    fn resolve_second(&self, settings: EngineSettings) -> Result<(Option<PathBuf>, EngineSettings), Failure> {
+        load_model::resolve_second(&self.args.drafts, settings, &self.args.hub, &self.interrupt)
+    }
+
     /// Returns everything that the answers depend on.
     pub(super) fn identity(&self, model_file: &Path) -> Result<crate::batch::identity::Identity, Failure> {
         let fingerprint = serde_json::from_value(model::fingerprint(model_file)?).map_err(|err| {
@@ -105,6 +110,7 @@ impl<'a> BatchCommand<'a> {
         let workload = estimate_workload(records, defaults, results, self.options.n_sequences_max())?;
         let n_needed = workload.and_then(|workload| workload.tokens);
         let settings = EngineSettings { n_ctx, n_needed, ..self.options.engine.clone() };
+        let (_, settings) = self.resolve_second(settings)?;
         load_model::model(path, settings, self.options.n_slots(workload.as_ref()), &self.interrupt)
     }
 
@@ -119,7 +125,9 @@ impl<'a> BatchCommand<'a> {
         let mode = if self.options.deterministic { Mode::Deterministic } else { Mode::Throughput };
         let template = model.chat_template();
         let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
-        let decoder = Decoder::new(model, mode, self.args.drafts.drafts(), &self.interrupt)?;
+        let (second, _) = self.resolve_second(EngineSettings::default())?;
+        let second = second.map(|path| load_model::second(&path, model, &self.interrupt)).transpose()?;
+        let decoder = Decoder::new(model, mode, self.args.drafts.drafts(second.as_ref()), &self.interrupt)?;
         defaults.n_ctx_train = Some(model.dims().n_ctx_train);
         let mut progress = RunProgress::new(self.total(), results.len(), model.kv_plan().n_slots);
         let runner = Runner::new(decoder, &prompts, results, defaults, &self.index, &mut progress);
@@ -140,6 +148,9 @@ fn check_flags(args: &Args, to_stdout: bool) -> Result<(), Failure> {
     }
     if to_stdout && args.json {
         return refuse("results and the summary would both go to stdout", "give -o FILE");
+    }
+    if args.deterministic && args.drafts.draft.is_some() {
+        return refuse("--deterministic uses no drafts", "leave --draft out");
     }
     if args.restart && args.retry_errors {
         return refuse("--restart discards what --retry-errors keeps", "give one of them");

@@ -93,8 +93,7 @@ fn vote(tokens: &[Token], mut occurrences: Vec<Occurrence>, n_max: usize) -> Gue
         let Some((best, _)) = weights.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)) else { break };
         occurrences.retain(|occurrence| follows(occurrence) == Some(best));
         let matched = occurrences.iter().map(|occurrence| occurrence.matched).max().unwrap_or(0);
-        guess.tokens.push(best);
-        guess.classes.push(Rates::class(matched + n));
+        guess.push(best, Rates::class(matched + n), None);
     }
     guess
 }

@@ -2,8 +2,8 @@
 
 /// Lengths at which a class begins, in tokens.
 const LENGTHS: [usize; 7] = [2, 3, 4, 5, 7, 10, 16];
-/// Rates that are assumed before anything was measured.
-const ASSUMED: [f64; 7] = [0.25, 0.4, 0.5, 0.6, 0.75, 0.85, 0.9];
+/// Rates that are assumed before anything was measured: of the classes of lengths, then of the second model.
+const ASSUMED: [f64; LENGTHS.len() + 1] = [0.25, 0.4, 0.5, 0.6, 0.75, 0.85, 0.9, 0.7];
 /// The assumed rate counts as this many measurements.
 const ASSUMED_WEIGHT: f64 = 4.0;
 /// Older measurements count less: their weight together never exceeds this.
@@ -13,7 +13,7 @@ const WEIGHT_MAX: f64 = 48.0;
 #[derive(Debug)]
 pub(super) struct Rates {
     /// For each class, right guesses and all guesses, weighted.
-    classes: [(f64, f64); LENGTHS.len()],
+    classes: [(f64, f64); ASSUMED.len()],
 }
 
 impl Default for Rates {
@@ -23,6 +23,9 @@ impl Default for Rates {
 }
 
 impl Rates {
+    /// The class of guesses that another model made.
+    pub(super) const SECOND_MODEL: usize = LENGTHS.len();
+
     /// Returns the class of a guess whose evidence is `matched` equal tokens.
     pub(super) fn class(matched: usize) -> usize {
         LENGTHS.partition_point(|from| *from <= matched).saturating_sub(1)

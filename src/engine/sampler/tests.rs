@@ -136,3 +136,60 @@ fn greedy_takes_the_first_of_equal_logits_and_refuses_nan() {
     let tokens: Vec<_> = (0..4).map(|_| sampler.choose(&[1.0, 3.0, 2.5, 0.5]).map(|token| token.0)).collect();
     assert_eq!(tokens, [Some(1), Some(2), Some(0), Some(1)]);
 }
+
+/// The statistic of Pearson's chi-squared test, and its degrees of freedom; tokens expected less than 5 times count as one.
+fn chi_squared(counts: &[u32], expected: &[f64]) -> (f64, f64) {
+    let (mut statistic, mut bins, mut rest) = (0.0, 0.0, (0.0, 0.0));
+    for (count, expected) in counts.iter().map(|count| f64::from(*count)).zip(expected) {
+        if *expected < 5.0 {
+            rest = (rest.0 + count, rest.1 + expected);
+        } else {
+            statistic += (count - expected).powi(2) / expected;
+            bins += 1.0;
+        }
+    }
+    if rest.1 >= 5.0 {
+        statistic += (rest.0 - rest.1).powi(2) / rest.1;
+        bins += 1.0;
+    }
+    (statistic, bins - 1.0)
+}
+
+#[test]
+fn proposals_do_not_change_the_distribution() {
+    const DRAWS: u32 = 20_000;
+    let logits = logits();
+    // The other model is similar, or has nothing to do with this one.
+    let near: Vec<f32> = logits.iter().enumerate().map(|(i, logit)| logit + (i % 7) as f32 * 0.3 - 1.0).collect();
+    let far: Vec<f32> = logits.iter().rev().copied().collect();
+    let card = Sampling { seed: 7, ..Sampling::model_card_defaults() };
+    let penalized = Sampling { presence_penalty: 1.5, repeat_penalty: 1.3, ..card.clone() };
+    let wide = Sampling { temperature: 1.2, top_k: 0, top_p: 1.0, min_p: 0.05, ..card.clone() };
+    for (sampling, other) in
+        [(&card, &near), (&card, &far), (&card, &logits), (&penalized, &near), (&wide, &near), (&wide, &far)]
+    {
+        let prompt: Vec<Token> = (0..40).map(Token::new).collect();
+        let penalized: Vec<f32> = {
+            let penalties = super::Penalties::new(sampling, &prompt);
+            let mut all = logits.clone();
+            penalties.apply(&logits).into_iter().for_each(|(id, logit)| all[id] = logit);
+            all
+        };
+        let expected: Vec<f64> = reference(&penalized, sampling).into_iter().map(|p| p * f64::from(DRAWS)).collect();
+        let (mut counts, mut accepted) = (vec![0_u32; logits.len()], 0);
+        for seed in 0..DRAWS {
+            let mut sampler = Sampler::new(&Sampling { seed, ..sampling.clone() }, &prompt);
+            let (proposed, proposal) = sampler.proposer().propose(other, 0.0).unwrap();
+            let token = sampler.choose_after(&logits, proposed, &proposal).unwrap();
+            accepted += u32::from(token == proposed);
+            counts[usize::try_from(token.0).unwrap()] += 1;
+        }
+        let (statistic, freedom) = chi_squared(&counts, &expected);
+        // p = 0.01 (Wilson and Hilferty's approximation).
+        let limit = freedom * (1.0 - 2.0 / (9.0 * freedom) + 2.326 * (2.0 / (9.0 * freedom)).sqrt()).powi(3);
+        assert!(statistic < limit, "{sampling:?}: {statistic} with {freedom} degrees of freedom");
+        let impossible = counts.iter().zip(&expected).any(|(count, expected)| *count > 0 && *expected == 0.0);
+        assert!(!impossible, "{sampling:?}");
+        assert!(std::ptr::eq(other, &logits) <= (accepted == DRAWS), "equal models accept everything: {accepted}");
+    }
+}
