@@ -75,6 +75,7 @@ void attend(const ggml_tensor * op, context & with) {
     what.q_head          = q->nb[2];
     what.k_type          = kv_type_of(k);
     what.v_type          = kv_type_of(v);
+    what.k_is_cached     = k->view_src && k->view_src->op == GGML_OP_NONE;
     what.k               = bytes(k);
     what.k_cell          = k->nb[1];
     what.k_head          = k->nb[2];

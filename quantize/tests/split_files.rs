@@ -110,7 +110,7 @@ fn parts_that_do_not_belong_together_are_refused() {
     assert!(err.what.contains(&format!("-00001-of-{:05}.gguf", names.len())), "{err}");
     fs::rename(&last, folder.join("away")).unwrap();
     let err = open_parts(&first).unwrap_err();
-    assert_eq!((err.code, err.file), (Code::NotFound, last.clone()));
+    assert_eq!((err.code, err.file), (Code::Gguf, last.clone()));
     fs::copy(folder.join(&names[1]), &last).unwrap();
     let err = open_parts(&first).unwrap_err();
     assert!(err.what.contains("does not belong to"), "{err}");

@@ -61,8 +61,8 @@ pub(crate) struct Args {
     /// Do not measure the speed of prompt processing and generation
     #[arg(long, env = "TULU_QUANT_NO_SPEED")]
     no_speed: bool,
-    /// Print the table in Markdown
-    #[arg(long, conflicts_with = "json", env = "TULU_QUANT_MARKDOWN")]
+    /// Print the table in Markdown; --json takes precedence
+    #[arg(long, env = "TULU_QUANT_MARKDOWN")]
     markdown: bool,
     /// Write the results to this file as a page: one HTML file with drawings
     #[arg(long, value_name = "FILE", env = "TULU_QUANT_HTML")]

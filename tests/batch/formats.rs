@@ -256,6 +256,7 @@ fn stdin_with_an_output_file_has_a_journal() {
         "completion_tokens",
         "seconds",
         "tokens_per_second",
+        "drafts",
     ];
     assert_eq!(names(&summary), fields);
     assert_eq!(ids(&job.records()), expected_ids(4));

@@ -49,7 +49,15 @@ fn metrics_count_what_happened() {
     let server = Server::start(&[]);
     let usage = server.chat("Hello", r#""max_tokens": 4, "temperature": 0"#).json()["usage"].clone();
     server.chat("Hello", r#""nonsense": 1"#);
-    let metrics = server.get("/metrics");
+    // the slot becomes idle just after the answer was sent
+    let mut metrics = server.get("/metrics");
+    for _ in 0..100 {
+        if metrics.body.contains("tulu_quant_slots_busy 0") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        metrics = server.get("/metrics");
+    }
     assert!(metrics.head.contains("text/plain; version=0.0.4"), "{}", metrics.head);
     let value = |name: &str| {
         let line = metrics.body.lines().find_map(|line| line.strip_prefix(&format!("tulu_quant_{name} ")));

@@ -17,6 +17,9 @@ struct attention {
     const char * q;  // f32: [n_head][n_tokens][dim]
     size_t q_token, q_head;
     kv_type k_type, v_type;
+    // Whether the keys are in the KV cache, where each layer has them at one address in all steps. If not (llama.cpp
+    // converts an f32 cache in every step), the address does not identify the layer.
+    bool k_is_cached;
     const char * k;  // [n_head_kv][n_kv][dim]
     size_t k_cell, k_head;
     const char * v;

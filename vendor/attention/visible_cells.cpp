@@ -99,7 +99,7 @@ bool visible_cells::holds(const attention & op) {
     const bool same = op.mask == old.mask && op.mask_token == old.mask_token && op.n_tokens == old.n_tokens &&
                       op.n_kv == old.n_kv && op.n_head == old.n_head && op.n_head_kv == old.n_head_kv &&
                       op.n_threads == old.n_threads;
-    return same && std::find(layers.begin(), layers.end(), op.k) == layers.end();
+    return same && op.k_is_cached && std::find(layers.begin(), layers.end(), op.k) == layers.end();
 }
 
 void visible_cells::update(const attention & op) {

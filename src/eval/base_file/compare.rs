@@ -29,12 +29,14 @@ mod tests {
 
     /// Pseudo-random numbers between -1 and 1.
     fn noise(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        // SplitMix64: unlike those of a linear congruence, the sequences of different seeds are independent
+        let number = |i: usize| {
+            let mut z = ((u64::from(seed) << 32) + i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
         };
-        (0..n).map(|_| next()).collect()
+        (0..n).map(number).collect()
     }
 
     #[test]

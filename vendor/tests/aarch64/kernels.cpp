@@ -108,7 +108,7 @@ void attention(ggml_type type) {
     op.q = reinterpret_cast<const char *>(q.data());
     op.q_token = dim * sizeof(float), op.q_head = tokens * dim * sizeof(float);
     op.k_type = op.v_type = type == GGML_TYPE_Q8_0 ? tulu::kv_type::q8_0 : tulu::kv_type::f16;
-    op.k = k_bytes.data(), op.v = v_bytes.data();
+    op.k_is_cached = true, op.k = k_bytes.data(), op.v = v_bytes.data();
     op.k_cell = op.v_cell = row, op.k_head = op.v_head = n_kv * row;
     op.mask = reinterpret_cast<const char *>(mask.data()), op.mask_token = n_kv * sizeof mask[0];
     op.scale = 1 / std::sqrt(static_cast<float>(dim)), op.out = out.data(), op.n_threads = 1;
