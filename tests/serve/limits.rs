@@ -54,8 +54,10 @@ fn large_bodies_are_refused_without_being_read() {
         chat_body(&"a".repeat(900_000), ""),
     ] {
         let response = server.post("/v1/chat/completions", &body);
-        assert!((400..500).contains(&response.status), "{} {}", response.status, response.body);
+        // 0: the connection was closed while the body was sent
+        assert!(matches!(response.status, 0 | 400..500), "{} {}", response.status, response.body);
     }
+    assert_eq!(server.get("/health").status, 200);
     let grown = server.rss().saturating_sub(before);
     assert!(grown < 64 << 10, "{grown} KiB");
 }
