@@ -5,6 +5,7 @@
 
 #include "attention/attention.h"
 #include "matmul/matmul.h"
+#include "scratch.h"
 
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"

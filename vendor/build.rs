@@ -59,7 +59,7 @@ const SOURCES: &[&str] = &[
 ];
 
 /// Headers that they include, and the folder of the paths.
-const HEADERS: &[&str] = &["accel_device.h", "attention", "copy_text.h", "matmul", "simd16.h"];
+const HEADERS: &[&str] = &["accel_device.h", "attention", "copy_text.h", "matmul", "scratch.h", "simd16.h"];
 
 fn main() {
     let Ok(root) = std::env::var("DEP_LLAMA_ROOT") else {

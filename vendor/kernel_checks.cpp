@@ -4,6 +4,7 @@
 #include "accel_device.h"
 #include "copy_text.h"
 #include "matmul/matmul.h"
+#include "scratch.h"
 
 #include "ggml-alloc.h"
 #include "ggml-backend.h"

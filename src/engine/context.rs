@@ -3,20 +3,14 @@
 //! only from rows that have them.
 
 use super::Token;
-use super::backend::backend;
+use super::inner_context::{self, Shape, defect, seq_id};
 use super::memory_plan::KvPlan;
-use super::settings::{EngineSettings, FlashAttn, N_BATCH, N_UBATCH};
-use crate::error::{Code, Failure};
+use super::settings::{EngineSettings, FlashAttn, N_BATCH};
+use crate::error::Failure;
 use crate::interrupt::Interrupt;
-use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
-use std::num::NonZeroU32;
-
-/// Status of `llama_decode` after its abort callback stopped it.
-const ABORTED: i32 = 2;
 
 /// KV cache, compute buffers and the batch under construction.
 #[derive(Debug)]
@@ -44,29 +38,14 @@ impl<'m> Context<'m> {
         plan: KvPlan,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
-        let n_threads = i32::try_from(n_threads).unwrap_or(1);
         // Force flash attention on: `auto` only checks llama.cpp's own kernels, not ours.
         let ours = settings.n_gpu_layers == 0
             && settings.flash_attn != FlashAttn::Off
             && llama_ext::accel::register().attention;
         let flash_attn = if ours { FlashAttn::On } else { settings.flash_attn };
-        let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(plan.n_cells))
-            .with_n_batch(N_BATCH)
-            .with_n_ubatch(N_UBATCH)
-            .with_n_seq_max(plan.n_slots + plan.n_ahead + plan.n_kept)
-            .with_kv_unified(true)
-            .with_n_threads(n_threads)
-            .with_n_threads_batch(n_threads)
-            .with_flash_attention_policy(flash_attn.number())
-            .with_type_k(settings.type_k.ggml())
-            .with_type_v(settings.type_v.ggml());
-        let params = llama_ext::abort::abort_when(params, move || interrupt.asked().is_some());
-        llama_ext::log::clear();
-        let inner = model.new_context(backend()?, params).map_err(|_| {
-            let what = format!("llama.cpp cannot make a context: {}", llama_ext::log::tail());
-            Failure::machine(Code::Context, what, "give a smaller -c")
-        })?;
+        let n_seqs = plan.n_slots + plan.n_ahead + plan.n_kept;
+        let shape = Shape { n_cells: plan.n_cells, n_batch: N_BATCH, n_seqs, unified: true, flash_attn };
+        let inner = inner_context::create(model, settings, n_threads, &shape, None, interrupt)?;
         let n_batch = inner.n_batch() as usize;
         Ok(Self {
             batch: LlamaBatch::new(n_batch, 1),
@@ -74,7 +53,7 @@ impl<'m> Context<'m> {
             n_batch,
             n_ctx: plan.n_ctx as usize,
             n_slots: plan.n_slots as usize,
-            n_seqs: (plan.n_slots + plan.n_ahead + plan.n_kept) as usize,
+            n_seqs: n_seqs as usize,
             n_cells: plan.n_cells as usize,
             n_vocab: model.n_vocab(),
             inner,
@@ -138,18 +117,7 @@ impl<'m> Context<'m> {
         if self.logits.is_empty() {
             return Err(defect("an empty batch".to_owned()));
         }
-        match self.inner.decode(&mut self.batch) {
-            Ok(()) => {
-                self.inner.synchronize();
-                Ok(true)
-            }
-            Err(DecodeError::Unknown(ABORTED)) => Ok(false),
-            Err(DecodeError::NoKvCacheSlot) => Err(defect("no free cell in the KV cache".to_owned())),
-            Err(err) => {
-                let what = format!("llama.cpp cannot decode ({err}): {}", llama_ext::log::tail());
-                Err(Failure::engine(Code::Decode, what, "verify the model file"))
-            }
-        }
+        inner_context::decode(&mut self.inner, &mut self.batch)
     }
 
     /// Returns the logits of `row` of the last decoded batch, one for each token of the vocabulary.
@@ -174,14 +142,4 @@ impl<'m> Context<'m> {
         let what = |err| defect(format!("cannot truncate sequence {seq} to {len} tokens: {err}"));
         self.inner.kv_cache_seq_rm(seq_id(seq), Some(from), None).map_err(what)
     }
-}
-
-/// llama.cpp's id of a sequence.
-pub(super) fn seq_id(seq: usize) -> i32 {
-    i32::try_from(seq).unwrap_or(i32::MAX)
-}
-
-/// Returns an internal error: the caller broke a precondition.
-fn defect(what: String) -> Failure {
-    Failure::engine(Code::Defect, what, "report this: it is a defect of tulu-quant")
 }

@@ -2,7 +2,8 @@
 //! and asserts the rest, so `decode/kv_snapshot.rs` must check a file before it is loaded here.
 
 use super::Token;
-use super::context::{Context, seq_id};
+use super::context::Context;
+use super::inner_context::seq_id;
 use crate::error::{Code, Failure};
 use std::path::Path;
 

@@ -7,6 +7,7 @@ mod context;
 mod distribution;
 mod gguf_preflight;
 mod grammar;
+mod inner_context;
 mod kv_snapshot;
 mod memory_plan;
 mod model;

@@ -3,22 +3,15 @@
 //! results can be compared with theirs.
 
 use super::Token;
-use super::backend::backend;
-use super::context::seq_id;
-use super::settings::{EngineSettings, N_BATCH, N_UBATCH};
-use crate::error::{Code, Failure};
+use super::inner_context::{self, Shape, defect, seq_id};
+use super::settings::{EngineSettings, N_BATCH};
+use crate::error::Failure;
 use crate::interrupt::Interrupt;
-use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_ext::observe::Observer;
-use std::num::NonZeroU32;
 use std::ops::Range;
-
-/// Status of `llama_decode` after its abort callback stopped it.
-const ABORTED: i32 = 2;
 
 /// Tokens to compute as one sequence, from an empty KV cache.
 #[derive(Clone, Copy, Debug)]
@@ -63,27 +56,14 @@ impl<'m> ScoringContext<'m> {
     ) -> Result<Self, Failure> {
         let n_seqs = scored_together(n_ctx);
         let cells = u32::try_from(n_seqs * n_ctx).unwrap_or(u32::MAX);
-        let n_threads = i32::try_from(n_threads).unwrap_or(1);
-        let mut params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(cells))
-            .with_n_batch(N_BATCH.min(cells))
-            .with_n_ubatch(N_UBATCH)
-            .with_n_seq_max(u32::try_from(n_seqs).unwrap_or(1))
-            .with_kv_unified(false)
-            .with_n_threads(n_threads)
-            .with_n_threads_batch(n_threads)
-            .with_flash_attention_policy(settings.flash_attn.number())
-            .with_type_k(settings.type_k.ggml())
-            .with_type_v(settings.type_v.ggml());
-        if let Some(observer) = observer {
-            params = llama_ext::observe::observe(params, observer);
-        }
-        let params = llama_ext::abort::abort_when(params, move || interrupt.asked().is_some());
-        llama_ext::log::clear();
-        let inner = model.new_context(backend()?, params).map_err(|_| {
-            let what = format!("llama.cpp cannot make a context: {}", llama_ext::log::tail());
-            Failure::machine(Code::Context, what, "give a smaller -c")
-        })?;
+        let shape = Shape {
+            n_cells: cells,
+            n_batch: N_BATCH.min(cells),
+            n_seqs: u32::try_from(n_seqs).unwrap_or(1),
+            unified: false,
+            flash_attn: settings.flash_attn,
+        };
+        let inner = inner_context::create(model, settings, n_threads, &shape, observer, interrupt)?;
         let n_batch = inner.n_batch() as usize;
         Ok(Self {
             batch: LlamaBatch::new(n_batch, 1),
@@ -141,17 +121,7 @@ impl<'m> ScoringContext<'m> {
                 self.has_logits.push(sequence.logits[pos]);
             }
         }
-        match self.inner.decode(&mut self.batch) {
-            Ok(()) => {
-                self.inner.synchronize();
-                Ok(true)
-            }
-            Err(DecodeError::Unknown(ABORTED)) => Ok(false),
-            Err(err) => {
-                let what = format!("llama.cpp cannot decode ({err}): {}", llama_ext::log::tail());
-                Err(Failure::engine(Code::Decode, what, "verify the model file"))
-            }
-        }
+        inner_context::decode(&mut self.inner, &mut self.batch)
     }
 
     /// Copies the logits of the last batch, which the next one overwrites. Only a single sequence that is longer than a batch
@@ -182,9 +152,4 @@ impl<'m> ScoringContext<'m> {
         let row = i32::try_from(row).map_err(|_| missing())?;
         Ok(self.inner.get_logits_ith(row))
     }
-}
-
-/// Returns an internal error: the caller broke a precondition.
-fn defect(what: String) -> Failure {
-    Failure::engine(Code::Defect, what, "report this: it is a defect of tulu-quant")
 }

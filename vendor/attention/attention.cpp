@@ -11,7 +11,7 @@
 
 #include "attention.h"
 
-#include "../matmul/matmul.h"
+#include "../scratch.h"
 #include "buffers.h"
 #include "own_cells.h"
 #include "shared_cells.h"

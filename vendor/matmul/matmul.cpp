@@ -22,17 +22,6 @@ static const path * const PATHS[] = { &NEON_DOTPROD, nullptr };
 static const path * const PATHS[] = { nullptr };
 #endif
 
-char * scratch::take(size_t bytes) {
-    constexpr size_t ALIGNMENT = 64;
-    if (bytes > size) {
-        memory.reset();
-        memory.reset(new char[bytes + ALIGNMENT]);
-        size = bytes;
-    }
-    const auto at = reinterpret_cast<uintptr_t>(memory.get());
-    return memory.get() + (ALIGNMENT - at % ALIGNMENT) % ALIGNMENT;
-}
-
 const path * path_number(int i) {
     for (const path * const * one = PATHS; *one; one++) {
         if (i-- == 0) {

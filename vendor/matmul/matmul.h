@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 namespace tulu {
 
@@ -18,17 +17,6 @@ struct product {
     size_t column_bytes;  // stride of columns
     char * out;  // f32: [n_columns][n_rows]
     size_t out_bytes;  // stride of the columns of the result
-};
-
-// Temporary memory of a product. It grows on demand and is reused for the next product.
-class scratch {
-  public:
-    // Returns at least `bytes` bytes, aligned to 64, with undefined contents.
-    char * take(size_t bytes);
-
-  private:
-    std::unique_ptr<char[]> memory;
-    size_t size = 0;
 };
 
 // The kernels compiled for one instruction set.

@@ -5,7 +5,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 mod chat_template;
-pub mod config;
+pub(crate) mod config;
 mod json;
 mod missing_weights;
 mod model_card;

@@ -1,33 +1,17 @@
-//! The table of the models that are derived from Llama 2; those derived from Llama 3 are in `llama3.rs`. Sources: the pages, config.json files and model cards of the repositories on the Hub,
-//! and for scores the papers named with them. A fact that is not known is `Unknown` or `None`; the program then reads
-//! it from the listing of the repository.
+//! The table of the models that are derived from Llama 2; those derived from Llama 3 are in `llama3.rs`. Sources: the
+//! pages, config.json files and model cards of the repositories on the Hub, and for scores the papers named with them. A
+//! fact that is not known is `Unknown` or `None`; the program then reads it from the listing of the repository.
 
 use super::entry::{Entry, ModelKind, Scores, WeightFormat};
+use super::shape::shape;
 use tulu_quantize::checkpoint::Config;
-use tulu_quantize::checkpoint::config::RopeScaling;
 
 const IMPACT: &str = "AI2 ImpACT low-risk; Llama 2 Community";
 const APACHE: &str = "Apache-2.0; derived from Llama 2 (Community licence)";
 
 /// (width, feed-forward, layers, heads, key-value heads, vocabulary, epsilon)
 const fn config(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: u32, eps: f32) -> Config {
-    Config {
-        hidden_size: hidden,
-        intermediate_size: ffn,
-        num_hidden_layers: layers,
-        num_attention_heads: heads,
-        num_key_value_heads: kv,
-        head_dim: 128,
-        vocab_size: vocab,
-        max_position_embeddings: 8192,
-        rms_norm_eps: eps,
-        rope_theta: 10_000.0,
-        rope_scaling: RopeScaling::None,
-        tie_word_embeddings: false,
-        bos_token_id: Some(1),
-        eos_token_id: Some(2),
-        pad_token_id: None,
-    }
+    Config { rms_norm_eps: eps, ..shape(hidden, ffn, layers, heads, kv, vocab) }
 }
 
 static S7B: Config = config(4096, 11008, 32, 32, 32, 32_000, 1e-6);

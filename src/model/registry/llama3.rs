@@ -3,6 +3,7 @@
 //! are in the card of Llama-3.1-Tulu-3-405B. A fact that is not known is `Unknown` or `None`.
 
 use super::entry::{Entry, ModelKind, Scores, WeightFormat};
+use super::shape::shape;
 use tulu_quantize::checkpoint::{Config, RopeScaling};
 
 const LLAMA_3_1: &str = "Llama 3.1 Community; who passes it on gives a copy of the licence, shows \"Built with Llama\", and \
@@ -20,21 +21,12 @@ const SCALED: RopeScaling =
 /// (width, feed-forward, layers, heads, key-value heads, vocabulary, context)
 const fn config(hidden: u32, ffn: u32, layers: u32, heads: u32, kv: u32, vocab: u32, context: u32) -> Config {
     Config {
-        hidden_size: hidden,
-        intermediate_size: ffn,
-        num_hidden_layers: layers,
-        num_attention_heads: heads,
-        num_key_value_heads: kv,
-        head_dim: 128,
-        vocab_size: vocab,
         max_position_embeddings: context,
-        rms_norm_eps: 1e-5,
         rope_theta: 500_000.0,
         rope_scaling: if context == LONG { SCALED } else { RopeScaling::None },
-        tie_word_embeddings: false,
         bos_token_id: Some(128_000),
         eos_token_id: Some(128_001),
-        pad_token_id: None,
+        ..shape(hidden, ffn, layers, heads, kv, vocab)
     }
 }
 

@@ -4,6 +4,7 @@
 mod entry;
 mod family;
 mod llama3;
+mod shape;
 
 pub(crate) use entry::{Entry, ModelKind};
 

@@ -4,6 +4,7 @@
 
 #include "attention/attention.h"
 #include "matmul/matmul.h"
+#include "scratch.h"
 
 #include "ggml-cpu.h"
 #include "ggml.h"
