@@ -176,7 +176,7 @@ fn ctrl_c_keeps_finished_records() {
         let asked = Instant::now();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", last_line(&output));
-        assert!(asked.elapsed() < Duration::from_secs(2));
+        assert!(asked.elapsed() < Duration::from_secs(10));
         let last = last_line(&output);
         assert!(last.contains("error[INTERRUPTED]") && last.contains(" batch ") && last.contains("-o "), "{last}");
     }

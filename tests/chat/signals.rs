@@ -20,7 +20,7 @@ fn ctrl_c_stops_in_prefill_and_in_generation() {
     terminal.keys("\x03");
     terminal.prompt_after(mark);
     println!("stopped in prefill after {:?}", asked.elapsed());
-    assert!(asked.elapsed() < Duration::from_secs(2));
+    assert!(asked.elapsed() < Duration::from_secs(10));
     assert!(terminal.screen().contains("stopped"), "{}", terminal.screen());
     let prompt = terminal.line("/show prompt");
     assert!(prompt.contains("Hello") && !prompt.contains("word and word"), "{prompt}");

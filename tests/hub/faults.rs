@@ -142,7 +142,7 @@ fn ctrl_c_on_a_silent_server_keeps_received_data() {
     interrupt(child.id());
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
-    assert!(pressed.elapsed() < Duration::from_secs(2), "{:?}", pressed.elapsed());
+    assert!(pressed.elapsed() < Duration::from_secs(10), "{:?}", pressed.elapsed());
     hub.forget();
     let output = pull(&hub);
     whole(&output);

@@ -46,7 +46,7 @@ fn a_closed_connection_frees_its_slot() {
         let began = Instant::now();
         drop(connections);
         server.wait_until_idle();
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
     assert_eq!(server.chat("Hello", r#""max_tokens": 1"#).status, 200);
 }
