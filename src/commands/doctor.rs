@@ -3,10 +3,12 @@
 //! The self-test runs in a child process. If the build uses instructions that this CPU lacks, the system kills the
 //! child with SIGILL, and the parent process reports it.
 
+use crate::engine::{gpus, shown_device};
 use crate::error::{Code, Exit, Failure};
 use crate::model::hub::HubSettings;
 use crate::table;
-use llama_ext::{GgmlType, cpu_check, cpu_features};
+use llama_ext::devices::{Device, Kind, gpu_backends};
+use llama_ext::{GgmlType, cpu_check, cpu_features, device_check};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
@@ -71,6 +73,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(hub) = hub.as_ref().filter(|hub| hub.sends_secret_unencrypted()) {
         advice.push(format!("the token is sent to {} without encryption: use an https HF_ENDPOINT", hub.endpoint));
     }
+    // Their drivers answer in this process only after the self-test, in a child process, has survived them.
+    let (devices, backends) = if tested.is_ok() { (gpus()?, gpu_backends()) } else { (Vec::new(), Vec::new()) };
     let text = if args.json {
         let features: Vec<Value> =
             features.iter().map(|f| json!({"name": f.name, "cpu": f.cpu, "built": f.built})).collect();
@@ -78,12 +82,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
             "version": env!("CARGO_PKG_VERSION"), "revision": env!("TULU_QUANT_REVISION"), "pin": pin(),
             "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu_features::system_info(),
             "kernels": llama_ext::accel::kernels().matmul,
+            "gpu_backends": backends, "devices": devices.iter().map(device_json).collect::<Vec<_>>(),
             "memory_total": memory.0, "memory_available": memory.1, "cache": cache, "hub": hub.as_ref().map(hub_json),
             "self_test": tested.as_ref().map_or_else(|why| json!({"failed": why}), Clone::clone), "advice": advice,
         });
         all.to_string() + "\n"
     } else {
-        report(&features, &tested, &advice, memory, &cache, hub.as_ref())
+        let gpu = gpu_text(&devices, &backends);
+        report(&features, &tested, &advice, memory, &gpu, &cache, hub.as_ref())
     };
     crate::stdout::print(&text)?;
     Ok(if tested.is_ok() { Exit::Done } else { Exit::Engine })
@@ -140,6 +146,10 @@ fn cpu_has(_: &str) -> bool {
 /// The types that the self-test multiplies: the most common ones for Tulu models.
 const TESTED: [GgmlType; 3] = [GgmlType::Q4_K, GgmlType::Q6_K, GgmlType::Q8_0];
 
+/// The types that are multiplied on GPUs.
+const TESTED_ON_GPUS: [GgmlType; 6] =
+    [GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K, GgmlType::Q8_0, GgmlType::F16, GgmlType::BF16];
+
 fn self_test() -> Result<Value, Failure> {
     let threads = crate::model::resolve::available_threads().get().min(8);
     let mut results = Vec::new();
@@ -151,7 +161,29 @@ fn self_test() -> Result<Value, Failure> {
             results.push(json!({"type": kind.name(), "buffer": r.buffer, "error": r.error, "ok": ok}));
         }
     }
+    for device in gpus()? {
+        results.extend(test_device(&device)?);
+    }
     Ok(Value::Array(results))
+}
+
+/// Tests a GPU: products of the common types, and an attention. What it has no kernel for is left out: llama.cpp then
+/// computes it on the CPU.
+fn test_device(device: &Device) -> Result<Vec<Value>, Failure> {
+    let failed = |err: llama_ext::Error| {
+        Failure::engine(Code::SelfTest, format!("{}: {err}", shown_device(device)), "run without it: -dev none")
+    };
+    let row = |kind: &str, error: f32| {
+        let ok = f64::from(error) < TOLERANCE;
+        json!({"type": kind, "buffer": device.name, "error": error, "ok": ok})
+    };
+    let mut results = Vec::new();
+    for kind in TESTED_ON_GPUS {
+        let tested = cpu_check::matmul_test_on(device, kind).map_err(failed)?;
+        results.extend(tested.map(|found| row(kind.name(), found.error)));
+    }
+    results.extend(device_check::attention_test(device).map_err(failed)?.map(|error| row("attn", error)));
+    Ok(results)
 }
 
 /// Runs [`self_test`] in a child process. The error is the child's exit status, or the wrong product.
@@ -168,6 +200,32 @@ fn run_self_test() -> Result<Value, String> {
         None => Ok(results),
         Some(r) => Err(format!("{} in {}: error {}", r["type"], r["buffer"], r["error"])),
     }
+}
+
+/// Returns a line for each GPU, or a line that there is none.
+fn gpu_text(devices: &[Device], backends: &[String]) -> String {
+    if devices.is_empty() {
+        let why = if backends.is_empty() {
+            "no backend in this program".to_owned()
+        } else {
+            backends.join(", ") + ": no device"
+        };
+        return format!("GPU          none ({why})\n");
+    }
+    let line = |device: &Device| {
+        let (free, total) = (table::bytes(device.free), table::bytes(device.total));
+        format!(
+            "GPU          {}, {}: {free} free of {total}\n",
+            shown_device(device),
+            crate::sanitize::one_line(&device.backend)
+        )
+    };
+    devices.iter().map(line).collect()
+}
+
+fn device_json(device: &Device) -> Value {
+    json!({"name": device.name, "hardware": device.description, "backend": device.backend,
+           "integrated": device.kind == Kind::IntegratedGpu, "memory_total": device.total, "memory_free": device.free})
 }
 
 /// Returns the Hub settings as JSON. Of the token, only its presence is included.
@@ -198,13 +256,14 @@ fn report(
     tested: &Result<Value, String>,
     advice: &[String],
     memory: (u64, u64),
+    gpu: &str,
     cache: &str,
     hub: Option<&HubSettings>,
 ) -> String {
     let pin = pin();
     let field = |name: &str| pin[name].as_str().unwrap_or("?").to_owned();
     let mut out = format!(
-        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nkernels      {}\nmemory       {} available of {}\ncache        {}\n{}\nCPU feature  here   built for\n",
+        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nkernels      {}\nmemory       {} available of {}\n{}cache        {}\n{}\nCPU feature  here   built for\n",
         env!("CARGO_PKG_VERSION"),
         env!("TULU_QUANT_REVISION"),
         llama_ext::ggml_version(),
@@ -214,6 +273,7 @@ fn report(
             .map_or("ggml's".to_owned(), |name| format!("our own for {name}, else ggml's")),
         table::bytes(memory.1),
         table::bytes(memory.0),
+        gpu,
         crate::sanitize::one_line(cache),
         hub.map_or_else(String::new, hub_text),
     );
@@ -222,7 +282,7 @@ fn report(
         let mark = if f.cpu == f.built { "" } else { "  <- differs" };
         out += &format!("{:<12} {:<6} {}{mark}\n", f.name, word(f.cpu), word(f.built));
     }
-    out += "\nself-test    a 512 x 1024 matrix times 48 columns, error against f64\n";
+    out += "\nself-test    a 512 x 1024 matrix times 48 columns, on GPUs also an attention (attn); error against f64\n";
     match tested {
         Ok(results) => {
             for r in results.as_array().into_iter().flatten() {

@@ -9,6 +9,8 @@ pub mod attention;
 pub mod blocks;
 pub mod cpu_check;
 pub mod cpu_features;
+pub mod device_check;
+pub mod devices;
 mod error;
 pub mod ftype;
 pub mod ggml_type;
