@@ -3,6 +3,7 @@
 //! conversations (`chat/`, `batch/`).
 
 mod backend;
+mod backend_files;
 mod context;
 mod devices;
 mod distribution;
@@ -28,8 +29,9 @@ mod threads;
 mod vocab;
 mod vocab_preflight;
 
+pub(crate) use backend_files::{BackendFile, backend_files};
 pub(crate) use context::Context;
-pub(crate) use devices::{Usable, gpus, no_gpu, shown as shown_device, usable as usable_devices};
+pub(crate) use devices::{Device, Kind, Usable, gpus, no_gpu, shown as shown_device, usable as usable_devices};
 pub(crate) use distribution::Distribution;
 pub(crate) use forecast::Forecast;
 pub(crate) use gpu_settings::{GpuLayers, GpuSettings, SplitMode, parse_bytes};
