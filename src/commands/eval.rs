@@ -8,7 +8,7 @@ mod setup;
 
 use crate::atomic_file::{self, Mode};
 use crate::corpus::{self, Chunk, Corpus, Purpose, Shipped};
-use crate::engine::{Bos, CacheType, VocabFile};
+use crate::engine::{Bos, CacheType, GpuLayers, VocabFile};
 use crate::error::{Exit, Failure};
 use crate::eval::{self, Encoding, Journal, Report};
 use crate::interrupt::Interrupt;
@@ -52,6 +52,11 @@ pub(crate) struct Args {
     /// the first file with the type of -ctk and -ctv is the base
     #[arg(long, value_enum, value_name = "TYPES", value_delimiter = ',', env = "TULU_QUANT_KV")]
     kv: Vec<CacheType>,
+    /// Evaluate each file also with these numbers of layers on the GPU (numbers, all, auto), separated by commas; without
+    /// --base, the first file with the number of -ngl is the base. `-ngl 0 --offload all` compares the GPU with the CPU
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',', value_parser = str::parse::<GpuLayers>,
+          env = "TULU_QUANT_OFFLOAD")]
+    offload: Vec<GpuLayers>,
     /// Keep the base's distributions in this file, and use them if the file has them from an earlier run
     #[arg(long, value_name = "FILE", requires = "base", env = "TULU_QUANT_BASE_FILE")]
     base_file: Option<PathBuf>,
@@ -82,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let corpus = Corpus::read(args.file.as_deref(), Shipped::Evaluation)?;
     let interrupt = Interrupt::install()?;
     let (base, files) = resolve(args, &interrupt)?;
-    let candidates = candidates(base, files, &settings, &args.kv)?;
+    let candidates = candidates(base, files, &settings, &args.kv, &args.offload)?;
     let n_ctx = args.scoring.n_ctx();
     let setup = Setup {
         candidates: &candidates,
