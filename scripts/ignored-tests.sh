@@ -38,6 +38,9 @@ group root "$([ "$(id -u)" -eq 0 ] && [ "$(uname)" = Linux ] && echo yes || echo
 group python "$(has 'huggingface_hub, openai, ollama, jsonschema')" "huggingface_hub, openai, ollama and jsonschema ($python)"
 group tools "$([ -d "$shared/tools" ] && has 'numpy, torch' || echo no)" "the tool in $shared/tools and PyTorch ($python)"
 group llamacpp "$([ -d "${TULU_QUANT_LLAMA_TOOLS:-}" ] && echo yes || echo no)" "llama.cpp's tools (TULU_QUANT_LLAMA_TOOLS is their folder)"
+# Set TULU_QUANT_GPU_PROGRAM to a program with a GPU backend, or put the backend's file beside the program (docs/gpu.md).
+gpu=${TULU_QUANT_GPU_PROGRAM:-${CARGO_TARGET_DIR:-target}/release/tulu-quant}
+group gpu "$("$gpu" chat --list-devices 2>/dev/null | grep -q . && echo yes || echo no)" "a program with a GPU backend and a device (TULU_QUANT_GPU_PROGRAM)"
 group torch "$(has torch)" "PyTorch ($python)"
 # These take minutes (kills at random moments, ten thousand lines); the gate runs them.
 group long "$([ "${TULU_QUANT_LONG:-}" = 1 ] && echo yes || echo no)" "some minutes (TULU_QUANT_LONG=1)"
