@@ -8,6 +8,7 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 mod compute_imatrix;
 pub(crate) mod convert;
+mod devices;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod imatrix;

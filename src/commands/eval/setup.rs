@@ -63,6 +63,7 @@ fn one(candidate: &Candidate) -> Result<Value, Failure> {
     let settings = &candidate.settings;
     Ok(json!({
         "file": fingerprint(&candidate.path)?, "type_k": settings.type_k.name(), "type_v": settings.type_v.name(),
-        "flash_attn": settings.flash_attn.name(), "gpu_layers": settings.n_gpu_layers,
+        "flash_attn": settings.flash_attn.name(), "gpu_layers": settings.gpu.layers.name(),
+        "devices": settings.gpu.devices,
     }))
 }
