@@ -5,6 +5,7 @@ mod json;
 
 use super::local_model::{self, LocalModel};
 use crate::error::{Exit, Failure};
+use crate::model::eval_record::EvalRecord;
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
 use facts::{kv_bytes_per_token, shape, type_name};
@@ -66,6 +67,7 @@ fn file(gguf: &Gguf) -> String {
         ),
         Err(why) => format!("memory to run: not known; {}\n", one_line(&why)),
     };
+    out += &EvalRecord::of(gguf).map_or(String::new(), |record| format!("evaluated: {}\n", record.line()));
     let mut rows = vec![["key", "type", "value"].map(str::to_owned).to_vec()];
     rows.extend(gguf.pairs.iter().map(|(k, v)| vec![one_line(k), v.type_name(), shortened(&v.to_string())]));
     out += &format!("\n{}\n", table::render(&[Align::Left, Align::Left, Align::Left], &rows));
