@@ -9,6 +9,7 @@ pub(crate) mod completions;
 mod compute_imatrix;
 mod conversion;
 pub(crate) mod convert;
+mod devices;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod imatrix;

@@ -70,7 +70,7 @@ fn errors_and_signals_leave_nothing() {
     assert_error(&output, 2, "USAGE", &["give --types or --suggest"]);
     // A signal while the files are evaluated; then a kill, after which the next run deletes what is left.
     let text = cache.path().join("long.txt");
-    fs::write(&text, super::text().repeat(30)).unwrap();
+    fs::write(&text, super::text().repeat(200)).unwrap();
     let gguf =
         || files(cache.path()).into_iter().filter(|file| file.extension().is_some_and(|end| end == "gguf")).count();
     for signal in ["TERM", "KILL"] {
@@ -96,7 +96,7 @@ fn groups_of_tensors_are_swapped_alone() {
     eval.arg("--base")
         .arg(model("BF16"))
         .arg(model("Q4_0"))
-        .args(["--by-tensor", "--chunks", "4", "--html"])
+        .args(["--by-tensor", "-c", "128", "--chunks", "4", "--html"])
         .arg(&page);
     let all = json_of(&mut eval);
     let groups = all["files"][1]["by_tensor"].as_array().unwrap();
@@ -123,7 +123,7 @@ fn groups_of_tensors_are_swapped_alone() {
     assert_success(&run(&mut convert, b""));
     let mut eval = command("eval", cache.path());
     let base = cache.path().join("base");
-    eval.arg("--base").arg(model("BF16")).arg(&one).args(["--chunks", "4", "--base-file"]).arg(&base);
+    eval.arg("--base").arg(model("BF16")).arg(&one).args(["-c", "128", "--chunks", "4", "--base-file"]).arg(&base);
     let converted = json_of(&mut eval);
     let swapped = groups.iter().find(|group| group["group"] == "ffn_down").unwrap();
     assert_eq!(converted["files"][1]["kl"], swapped["kl"]);
@@ -135,7 +135,7 @@ fn groups_of_tensors_are_swapped_alone() {
 fn a_size_becomes_rules_that_fit_and_were_tested() {
     let folder = tempfile::tempdir().unwrap();
     let mut eval = command("eval", folder.path());
-    eval.arg(checkpoint::bundled()).args(["--suggest", "3.2M", "--chunks", "4", "--json", "--no-speed"]);
+    eval.arg(checkpoint::bundled()).args(["--suggest", "3.2M", "-c", "64", "--chunks", "4", "--json", "--no-speed"]);
     let output = run(&mut eval, b"");
     assert_success(&output);
     let all: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -155,7 +155,7 @@ fn a_size_becomes_rules_that_fit_and_were_tested() {
     let better = if mix_is_better { &all["files"][2] } else { own };
     assert_eq!(fs::metadata(&out).unwrap().len(), better["bytes"].as_u64().unwrap());
     let mut eval = command("eval", folder.path());
-    let again = json_of(eval.arg("--base").arg(model("BF16")).arg(&out).args(["--chunks", "4"]));
+    let again = json_of(eval.arg("--base").arg(model("BF16")).arg(&out).args(["-c", "64", "--chunks", "4"]));
     assert_eq!(again["files"][1]["kl"], better["kl"]);
     let mut eval = command("eval", folder.path());
     let output = run(eval.arg(checkpoint::bundled()).args(["--suggest", "1M"]), b"");

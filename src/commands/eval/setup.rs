@@ -70,7 +70,8 @@ impl Setup<'_> {
         };
         Ok(json!({
             "file": file, "type_k": settings.type_k.name(), "type_v": settings.type_v.name(),
-            "flash_attn": settings.flash_attn.name(), "gpu_layers": settings.n_gpu_layers,
+            "flash_attn": settings.flash_attn.name(), "gpu_layers": settings.gpu.layers.name(),
+            "devices": settings.gpu.devices,
         }))
     }
 }
