@@ -17,7 +17,7 @@ h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{ma
 th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}\
 th:first-child,td:first-child{text-align:left}td.text{text-align:left;white-space:normal;min-width:9rem;\
 overflow-wrap:anywhere}.wide td:first-child:not(.text),.wide th:first-child{position:sticky;left:0;background:var(--paper)}mark{background:none;color:inherit;font-weight:700;text-decoration:underline}\
-svg{width:100%;max-width:46rem;height:auto;display:block;font:13px system-ui,sans-serif}svg text{fill:var(--ink)}svg .tick{fill:var(--soft)}\
+svg{width:100%;max-width:46rem;height:auto;display:block;font:13px system-ui,sans-serif}svg text{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:3px}svg .tick{fill:var(--soft)}\
 svg .strong{font-weight:700}svg .axis{fill:none;stroke:var(--ink)}svg .grid{stroke:var(--rule)}\
 svg .front,svg .series{fill:none;stroke:var(--mark);stroke-width:1.8}svg .mark{fill:var(--paper);stroke:var(--mark);\
 stroke-width:1.8}svg .filled{fill:var(--mark)}\
@@ -122,6 +122,15 @@ fn by_position(report: &Report, details: &[(usize, Details)]) -> String {
     format!("<h2>Mean KL divergence by position</h2>{}", lines(&series, &axes))
 }
 
+/// Returns a token with spaces as symbols, if it has nothing else.
+fn visible_token(token: &str) -> String {
+    match token {
+        "" => "(empty)".to_owned(),
+        spaces if spaces.chars().all(|c| c == ' ') => spaces.replace(' ', "␣"),
+        other => other.to_owned(),
+    }
+}
+
 /// Formats a probability: small ones as powers of ten.
 fn probability(p: f64) -> String {
     if p >= 0.001 { format!("{p:.3}") } else { format!("{p:.0e}") }
@@ -142,7 +151,7 @@ fn worst(report: &Report, details: &[(usize, Details)]) -> String {
                 out,
                 "<tr><td class=\"text\">{}<mark>{}</mark></td><td>{:.3}</td><td>{}</td><td>{}</td></tr>",
                 escape(&token.before),
-                escape(&token.token),
+                escape(&visible_token(&token.token)),
                 token.kl,
                 probability(token.p_base),
                 probability(token.p)

@@ -9,8 +9,8 @@ const HEIGHT: f64 = 360.0;
 /// Least distance of the lines of two labels.
 const LINE: f64 = 17.0;
 /// Margins: left for labels of the axis, right for labels of points, top, bottom.
-const LEFT: f64 = 60.0;
-const RIGHT: f64 = 110.0;
+const LEFT: f64 = 76.0;
+const RIGHT: f64 = 100.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 48.0;
 
