@@ -259,6 +259,11 @@ impl ScoringArgs {
         self.ctx_size as usize
     }
 
+    /// Returns the number of threads that the user gave.
+    pub(crate) fn threads(&self) -> Option<u32> {
+        self.threads
+    }
+
     /// Returns the largest number of chunks.
     pub(crate) fn chunks(&self) -> Option<usize> {
         self.chunks.map(|n| n as usize)
