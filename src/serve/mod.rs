@@ -1,6 +1,6 @@
 //! `serve`: the decode loop behind OpenAI's API.
 //!
-//! Three threads. `http` accepts connections (`stall_guard`), checks requests (`access`, `cors`), reads bodies (`body`) and
+//! Three threads. `http` accepts connections (`stall_guard`, `lingering_close`), checks requests (`access`, `cors`), reads bodies (`body`) and
 //! writes responses (`routes`, `completions`, `completion_stream`, `event_body`, `model_info`, `text_tools`, `metrics`, `page`, `error`, `access_log`, and `ollama/` for ollama's API). The
 //! prompt thread parses bodies and makes requests of the decoder (`prompt_thread`, `prepare`). The engine's thread runs the
 //! decode loop (`engine_loop`); a `job` goes to it, and events come back. `server` is what they share, `stats` counts,
@@ -18,6 +18,7 @@ mod error;
 mod event_body;
 mod http;
 mod job;
+mod lingering_close;
 mod metrics;
 mod model_info;
 mod ollama;
