@@ -15,7 +15,7 @@ use crate::model::model_ref::{self, ModelRef, parse_type};
 use crate::model::resolve::{available_threads, check_is_checkpoint, list_repo, ready_file};
 use crate::model::stopped;
 use crate::model::streaming::{self, CheckpointSource};
-use crate::options::FetchArgs;
+use crate::options::{FetchArgs, byte_size};
 use crate::stderr;
 use crate::table;
 use crate::watch::Watch;
@@ -89,7 +89,7 @@ pub(crate) struct Args {
     pure: bool,
     /// Split files whose tensors have more than N bytes together into parts, named as llama-gguf-split does
     /// (NAME-00001-of-00003.gguf). llama.cpp loads them by the first part
-    #[arg(long, value_name = "N(M|G)", env = "TULU_QUANT_SPLIT_MAX_SIZE", value_parser = split_size)]
+    #[arg(long, value_name = "N(M|G)", env = "TULU_QUANT_SPLIT_MAX_SIZE", value_parser = byte_size)]
     split_max_size: Option<u64>,
     /// Quantize with ggml's own kernels: several times slower, same files
     #[arg(long, env = "TULU_QUANT_REFERENCE_KERNELS")]
@@ -245,24 +245,6 @@ fn automatic_imatrix(args: &Args, source: &Checkpoint, interrupt: &Interrupt) ->
     let ftype = if weights > WEIGHTS_MAX_BF16 { Ftype::Q8_0 } else { Ftype::BF16 };
     let fetch = FetchOptions { yes: true, ..args.fetch.options() };
     automatic(args.source.as_os_str(), ftype, args.threads.map(u32::from), &fetch, interrupt)
-}
-
-/// Parses a size as llama-gguf-split does: a whole number of megabytes (M) or gigabytes (G), in powers of ten; a number
-/// alone is in bytes, as for llama.cpp's converter.
-fn split_size(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let (number, unit) = match text.strip_suffix(['K', 'k', 'M', 'm', 'G', 'g']) {
-        Some(number) => (number, text.as_bytes()[number.len()].to_ascii_uppercase()),
-        None => (text, b' '),
-    };
-    let factor = match unit {
-        b'K' => 1_000,
-        b'M' => 1_000_000,
-        b'G' => 1_000_000_000,
-        _ => 1,
-    };
-    let size = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0);
-    size.ok_or_else(|| format!("'{text}' is not a size such as 40G or 500M"))
 }
 
 fn tensor_type(name: &str) -> Result<GgmlType, Failure> {

@@ -137,7 +137,8 @@ async fn respond(
     request: Request<WatchedBody>,
     peer: SocketAddr,
 ) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(peer);
     let line = LogLine::new(server.config.access_log, peer, &parts.method, &parts.uri);
     let face = Face::of(parts.uri.path());
     let access = &server.config.access;
