@@ -17,6 +17,10 @@ fn main() {
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| Path::new(path).exists()) {
         println!("cargo:rerun-if-changed={log}");
     }
+    // Backend files (vendor/backends) take ggml's functions from the program. A plain executable exports none.
+    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        println!("cargo:rustc-link-arg-bins=-Wl,--export-dynamic-symbol=ggml_*");
+    }
     println!("cargo:rerun-if-changed=vendor/llama.cpp.toml");
     println!("cargo:rerun-if-changed=build.rs");
 

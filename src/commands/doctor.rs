@@ -3,6 +3,7 @@
 //! The self-test runs in a child process. If the build uses instructions that this CPU lacks, the system kills the
 //! child with SIGILL, and the parent process reports it.
 
+use crate::engine::{BackendFile, backend_files};
 use crate::error::{Code, Exit, Failure};
 use crate::model::hub::HubSettings;
 use crate::table;
@@ -71,13 +72,18 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(hub) = hub.as_ref().filter(|hub| hub.sends_secret_unencrypted()) {
         advice.push(format!("the token is sent to {} without encryption: use an https HF_ENDPOINT", hub.endpoint));
     }
+    for file in backend_files() {
+        if let Err(why) = &file.loaded {
+            advice.push(format!("{} cannot be used: {why}; remove or replace it (docs/gpu.md)", file.path.display()));
+        }
+    }
     let text = if args.json {
         let features: Vec<Value> =
             features.iter().map(|f| json!({"name": f.name, "cpu": f.cpu, "built": f.built})).collect();
         let all = json!({
             "version": env!("CARGO_PKG_VERSION"), "revision": env!("TULU_QUANT_REVISION"), "pin": pin(),
             "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu_features::system_info(),
-            "kernels": llama_ext::accel::kernels().matmul,
+            "kernels": llama_ext::accel::kernels().matmul, "backend_files": backend_files_json(),
             "memory_total": memory.0, "memory_available": memory.1, "cache": cache, "hub": hub.as_ref().map(hub_json),
             "self_test": tested.as_ref().map_or_else(|why| json!({"failed": why}), Clone::clone), "advice": advice,
         });
@@ -170,6 +176,22 @@ fn run_self_test() -> Result<Value, String> {
     }
 }
 
+/// Returns the GPU backends beside the program as JSON; `error` is null for those that were loaded.
+fn backend_files_json() -> Value {
+    let one =
+        |file: &BackendFile| json!({"file": file.path.display().to_string(), "error": file.loaded.as_ref().err()});
+    backend_files().iter().map(one).collect()
+}
+
+/// Returns them as text, a line each.
+fn backend_files_text() -> String {
+    let line = |file: &BackendFile| {
+        let state = file.loaded.as_ref().map_or_else(|why| format!("not loaded: {why}"), |()| "loaded".to_owned());
+        format!("backend      {}: {}\n", crate::sanitize::shown(&file.path), crate::sanitize::one_line(&state))
+    };
+    backend_files().iter().map(line).collect()
+}
+
 /// Returns the Hub settings as JSON. Of the token, only its presence is included.
 fn hub_json(hub: &HubSettings) -> Value {
     json!({"endpoint": hub.endpoint, "cache": hub.cache.0.display().to_string(), "token": hub.token.is_some(),
@@ -204,7 +226,7 @@ fn report(
     let pin = pin();
     let field = |name: &str| pin[name].as_str().unwrap_or("?").to_owned();
     let mut out = format!(
-        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nkernels      {}\nmemory       {} available of {}\ncache        {}\n{}\nCPU feature  here   built for\n",
+        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nkernels      {}\nmemory       {} available of {}\ncache        {}\n{}{}\nCPU feature  here   built for\n",
         env!("CARGO_PKG_VERSION"),
         env!("TULU_QUANT_REVISION"),
         llama_ext::ggml_version(),
@@ -216,6 +238,7 @@ fn report(
         table::bytes(memory.0),
         crate::sanitize::one_line(cache),
         hub.map_or_else(String::new, hub_text),
+        backend_files_text(),
     );
     let word = |yes: bool| if yes { "yes" } else { "-" };
     for f in features {

@@ -20,6 +20,7 @@ pub(super) fn start(numa: Numa) -> Result<&'static LlamaBackend, Failure> {
         return Ok(backend);
     }
     llama_ext::log::capture(None);
+    super::backend_files::backend_files();
     let backend = numa
         .strategy()
         .map_or_else(LlamaBackend::init, LlamaBackend::init_numa)

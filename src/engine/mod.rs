@@ -3,6 +3,7 @@
 //! conversations (`chat/`, `batch/`).
 
 mod backend;
+mod backend_files;
 mod context;
 mod distribution;
 mod gguf_preflight;
@@ -23,6 +24,7 @@ mod vocab;
 mod vocab_preflight;
 
 pub(crate) use backend::gpus;
+pub(crate) use backend_files::{BackendFile, backend_files};
 pub(crate) use context::Context;
 pub(crate) use distribution::Distribution;
 pub(crate) use grammar::{Grammar, GrammarTokens};

@@ -1,5 +1,6 @@
 //! The command line: usage, manual, progress, stderr, and the small subcommands.
 
+mod backend_files;
 mod bench;
 mod doctor;
 mod manual;

@@ -6,6 +6,7 @@
 pub mod abort;
 pub mod accel;
 pub mod attention;
+pub mod backend_file;
 pub mod blocks;
 pub mod cpu_check;
 pub mod cpu_features;
