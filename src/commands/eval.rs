@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         return print_suggestion(args, suggest(args, bytes_max, &settings, &job)?);
     }
     let Inputs { base, files, folder } = inputs::find(args, &interrupt)?;
-    let mut candidates = candidates(base, files, &settings, &args.kv)?;
+    let mut candidates = candidates(base, files, &settings, &args.kv, &args.offload)?;
     for one in &mut candidates {
         one.is_temporary = folder.as_ref().is_some_and(|folder| one.path.starts_with(folder.path()));
     }
@@ -97,7 +97,7 @@ pub(super) fn evaluate_files(
     settings: &EngineSettings,
     job: &Job<'_>,
 ) -> Result<Evaluated, Failure> {
-    evaluate(job, &candidates(Some(base), files, settings, &[])?)
+    evaluate(job, &candidates(Some(base), files, settings, &[], &[])?)
 }
 
 /// Checks what the parser of the flags cannot.

@@ -1,6 +1,6 @@
 //! The flags of `eval`.
 
-use crate::engine::CacheType;
+use crate::engine::{CacheType, GpuLayers};
 use crate::eval::{Encoding, GroupBy};
 use crate::options::{HubArgs, ScoringArgs};
 use std::ffi::OsString;
@@ -54,6 +54,11 @@ pub(crate) struct Args {
     /// the first file with the type of -ctk and -ctv is the base
     #[arg(long, value_enum, value_name = "TYPES", value_delimiter = ',', env = "TULU_QUANT_KV")]
     pub(super) kv: Vec<CacheType>,
+    /// Evaluate each file also with these numbers of layers on the GPU (numbers, all, auto), separated by commas; without
+    /// --base, the first file with the number of -ngl is the base. `-ngl 0 --offload all` compares the GPU with the CPU
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',', value_parser = str::parse::<GpuLayers>,
+          env = "TULU_QUANT_OFFLOAD")]
+    pub(super) offload: Vec<GpuLayers>,
     /// Keep the base's distributions in this file, and use them if the file has them from an earlier run
     #[arg(long, value_name = "FILE", requires = "base", env = "TULU_QUANT_BASE_FILE")]
     pub(super) base_file: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! The models of an evaluation, before they are loaded.
 
 use super::swap::Swap;
-use crate::engine::{CacheType, EngineSettings, ModelDims};
+use crate::engine::{CacheType, EngineSettings, GpuLayers, GpuSettings, ModelDims};
 use crate::error::{Code, Failure};
 use crate::eval;
 use crate::sanitize::shown;
@@ -36,15 +36,16 @@ pub(super) struct Candidate {
 }
 
 /// Returns the candidates: the base first, then each file with the KV cache of `settings`, then with each of `kv`. A file
-/// that is the base is evaluated once. With `kv` and no base, the first file is the base of all.
+/// that is the base is evaluated once. With `kv` or `offload` and no base, the first file is the base of all.
 pub(super) fn candidates(
     base: Option<PathBuf>,
     files: Vec<PathBuf>,
     settings: &EngineSettings,
     kv: &[CacheType],
+    offload: &[GpuLayers],
 ) -> Result<Vec<Candidate>, Failure> {
     let mut all: Vec<Candidate> = Vec::new();
-    let base = base.or_else(|| files.first().filter(|_| !kv.is_empty()).cloned());
+    let base = base.or_else(|| files.first().filter(|_| !kv.is_empty() || !offload.is_empty()).cloned());
     if let Some(path) = &base {
         all.push(candidate(path, true, settings)?);
     }
@@ -56,6 +57,12 @@ pub(super) fn candidates(
             let settings = EngineSettings { type_k: *kind, type_v: *kind, ..settings.clone() };
             let variant = Some(format!("KV {}", kind.name()));
             all.push(Candidate { variant, ..candidate(path, false, &settings.check()?)? });
+        }
+        for layers in offload {
+            let gpu = GpuSettings { layers: *layers, ..settings.gpu.clone() };
+            let settings = EngineSettings { gpu, ..settings.clone() };
+            let variant = Some(format!("ngl {}", layers.name()));
+            all.push(Candidate { variant, ..candidate(path, false, &settings)? });
         }
     }
     same_vocabulary(&all)?;

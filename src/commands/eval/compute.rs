@@ -4,7 +4,7 @@
 use super::super::load_model;
 use super::candidates::Candidate;
 use super::setup::Setup;
-use crate::engine::Model;
+use crate::engine::{Model, usable_devices};
 use crate::error::{Code, Failure};
 use crate::eval::{self, Base, BaseFile, Encoding, Journal, OutputMatrix, Pass, Store, Subject};
 use crate::model::{app_dirs, if_exists};
@@ -34,7 +34,7 @@ pub(super) fn plan(setup: &Setup<'_>, file: Option<&Path>, encoding: Encoding) -
     let available = available_memory();
     let together = setup.candidates.iter().map(|one| setup.memory(one)).fold(0, u64::saturating_add);
     let has_swaps = setup.candidates.iter().any(|one| one.swap.is_some());
-    if file.is_none() && !has_swaps && together <= available.bytes {
+    if file.is_none() && !has_swaps && together <= available.bytes && devices_hold(setup, together)? {
         return Ok((Way::Together, together));
     }
     let base = setup.base().map(|index| &setup.candidates[index]);
@@ -59,6 +59,18 @@ pub(super) fn plan(setup: &Setup<'_>, file: Option<&Path>, encoding: Encoding) -
         }
     };
     Ok((way, largest))
+}
+
+/// Whether the devices that are used, if any, hold all models at the same time with some room to spare.
+fn devices_hold(setup: &Setup<'_>, together: u64) -> Result<bool, Failure> {
+    let mut room = u64::MAX;
+    for one in setup.candidates {
+        let devices = usable_devices(&one.settings.gpu)?;
+        if !devices.is_empty() {
+            room = room.min(devices.iter().map(|one| one.budget / 4 * 3).sum());
+        }
+    }
+    Ok(together <= room)
 }
 
 fn too_large(needed: u64, available: &Available) -> Failure {

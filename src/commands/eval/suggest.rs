@@ -86,7 +86,7 @@ pub(super) fn suggest(
     if let Some(mix) = mix {
         made.extend(temporary::convert(&opened, &[mix], &recipe, (&folder, ""), job.interrupt)?);
     }
-    let mut candidates = candidates(Some(base), made, settings, &[])?;
+    let mut candidates = candidates(Some(base), made, settings, &[], &[])?;
     candidates.iter_mut().for_each(|one| one.is_temporary = one.path.starts_with(folder.path()));
     let evaluated = evaluate(&job, &candidates)?;
     let kl = |index: usize| {
@@ -163,7 +163,7 @@ struct Measured {
 /// Evaluates each group in each level.
 fn measure(base: &Path, files: &[PathBuf], settings: &EngineSettings, job: &Job<'_>) -> Result<Measured, Failure> {
     let folder = job.folder.unwrap_or(Path::new(""));
-    let mut all = candidates(Some(base.to_owned()), Vec::new(), settings, &[])?;
+    let mut all = candidates(Some(base.to_owned()), Vec::new(), settings, &[], &[])?;
     let Some(base) = all.first().cloned() else { return Ok(Measured { groups: Vec::new(), rest: 0 }) };
     let mut level_of = Vec::new();
     for (level, file) in files.iter().enumerate() {
