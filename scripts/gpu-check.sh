@@ -67,9 +67,12 @@ answers all-32-slots -ngl all -np 32
 answers auto -ngl auto -np 8
 printf '```\n'
 
-printf '\n## Distributions\n\nKL divergence of the next token from that of the CPU.\n\n'
-"$program" eval --base "$model" "$model" -ngl auto -c 256 --chunks 4 --markdown 2>"$work/log" ||
-    { tail -n 1 "$work/log" && failures=$((failures + 1)); }
+printf '\n## Perplexity\n\nOf the same text: first on the CPU, then on the GPU. It should agree to three digits.\n'
+for layers in 0 all; do
+    echo
+    "$program" eval "$model" -ngl "$layers" -c 256 --chunks 4 --markdown 2>"$work/log" ||
+        { tail -n 1 "$work/log" && failures=$((failures + 1)); }
+done
 
 # The limit is below what the model needs, so some layers must stay in main memory, and -ngl all must be refused.
 size=$(($(wc -c <"$(ls "$model" 2>/dev/null || echo /dev/null)") / 1048576))

@@ -13,7 +13,7 @@ use crate::model::FetchOptions;
 use crate::model::card;
 use crate::model::eval_record::EvalRecord;
 use crate::model::resolve::available_threads;
-use crate::options::FetchArgs;
+use crate::options::{FetchArgs, byte_size};
 use crate::stderr;
 use crate::table;
 use evaluation::Evaluation;
@@ -101,7 +101,7 @@ pub(crate) struct Args {
     pure: bool,
     /// Split files whose tensors have more than N bytes together into parts, named as llama-gguf-split does
     /// (NAME-00001-of-00003.gguf). llama.cpp loads them by the first part
-    #[arg(long, value_name = "N(M|G)", env = "TULU_QUANT_SPLIT_MAX_SIZE", value_parser = split_size)]
+    #[arg(long, value_name = "N(M|G)", env = "TULU_QUANT_SPLIT_MAX_SIZE", value_parser = byte_size)]
     split_max_size: Option<u64>,
     /// Quantize with ggml's own kernels: several times slower, same files
     #[arg(long, env = "TULU_QUANT_REFERENCE_KERNELS")]
@@ -224,24 +224,6 @@ fn recipe(args: &Args) -> Result<QuantizeOptions, Failure> {
             .transpose()?,
         split_max_bytes: args.split_max_size,
     })
-}
-
-/// Parses a size as llama-gguf-split does: a whole number of megabytes (M) or gigabytes (G), in powers of ten; a number
-/// alone is in bytes, as for llama.cpp's converter.
-fn split_size(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let (number, unit) = match text.strip_suffix(['K', 'k', 'M', 'm', 'G', 'g']) {
-        Some(number) => (number, text.as_bytes()[number.len()].to_ascii_uppercase()),
-        None => (text, b' '),
-    };
-    let factor = match unit {
-        b'K' => 1_000,
-        b'M' => 1_000_000,
-        b'G' => 1_000_000_000,
-        _ => 1,
-    };
-    let size = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0);
-    size.ok_or_else(|| format!("'{text}' is not a size such as 40G or 500M"))
 }
 
 fn tensor_type(name: &str) -> Result<GgmlType, Failure> {

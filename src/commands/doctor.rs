@@ -164,7 +164,7 @@ fn self_test() -> Result<Value, Failure> {
             results.push(json!({"type": kind.name(), "buffer": r.buffer, "error": r.error, "ok": ok}));
         }
     }
-    for device in gpus()? {
+    for device in crate::engine::gpus()? {
         results.extend(test_device(&device)?);
     }
     Ok(Value::Array(results))

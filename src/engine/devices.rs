@@ -4,7 +4,7 @@ use super::backend::backend;
 use super::gpu_settings::{GpuLayers, GpuSettings, SplitMode};
 use crate::error::{Code, Failure};
 use crate::sanitize::one_line;
-pub(crate) use llama_ext::devices::{Device, Kind};
+use llama_ext::devices::{Device, Kind};
 
 /// The part of a device's free memory that is left free for what llama.cpp allocates later, and for the display: one of
 /// this many, at most [`MARGIN_MAX`].
