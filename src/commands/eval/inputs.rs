@@ -73,11 +73,8 @@ pub(super) fn open<'a>(
     let wanted = Wanted { source: &path, allow_requantize: true, fetch: &fetch, command: "eval", flag: "--types" };
     let opened = conversion::open(&wanted, interrupt)?;
     let checkpoint = opened.checkpoint();
-    if let Some(tensor) = checkpoint.tensors.iter().find(|tensor| tensor.dtype.block_size() > 1) {
-        stderr::note(&format!(
-            "the source is quantized already ({}): the figures are of what another quantization adds",
-            tensor.dtype
-        ));
+    if checkpoint.tensors.iter().any(|tensor| tensor.dtype.block_size() > 1) {
+        stderr::note("the source is quantized already: the figures are of what another quantization adds");
     }
     Ok((source, opened))
 }
