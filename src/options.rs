@@ -259,6 +259,11 @@ impl ScoringArgs {
         self.ctx_size as usize
     }
 
+    /// Returns the number of threads that the user gave.
+    pub(crate) fn threads(&self) -> Option<u32> {
+        self.threads
+    }
+
     /// Returns the largest number of chunks.
     pub(crate) fn chunks(&self) -> Option<usize> {
         self.chunks.map(|n| n as usize)
@@ -371,4 +376,22 @@ impl SamplingArgs {
             Some(n) => Ok(u32::try_from(n).unwrap_or(u32::MAX)),
         }
     }
+}
+
+/// Parses a size as llama-gguf-split does: a whole number of megabytes (M) or gigabytes (G), in powers of ten; a number
+/// alone is in bytes, as for llama.cpp's converter.
+pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let (number, unit) = match text.strip_suffix(['K', 'k', 'M', 'm', 'G', 'g']) {
+        Some(number) => (number, text.as_bytes()[number.len()].to_ascii_uppercase()),
+        None => (text, b' '),
+    };
+    let factor = match unit {
+        b'K' => 1_000,
+        b'M' => 1_000_000,
+        b'G' => 1_000_000_000,
+        _ => 1,
+    };
+    let size = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0);
+    size.ok_or_else(|| format!("'{text}' is not a size such as 40G or 500M"))
 }

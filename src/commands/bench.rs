@@ -252,7 +252,8 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
         devices: model.on_devices().iter().map(on_device).collect(),
         flash_attn: settings.flash_attn.name(),
         bytes_per_token: model.dims().tensor_bytes - unread,
-        bandwidth: bench::read_bandwidth(model.n_threads() as usize),
+        // Of main memory: weights on a GPU are not read from there.
+        bandwidth: if model.n_gpu_layers() > 0 { None } else { bench::read_bandwidth(model.n_threads() as usize) },
         products_of_layers: products(&|name| name.starts_with("blk.")),
         products_of_output: products(&|name| name == output),
         peak: if model.n_gpu_layers() > 0 { None } else { llama_ext::peak::peak(model.n_threads() as usize) },

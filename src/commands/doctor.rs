@@ -3,14 +3,14 @@
 //! The self-test runs in a child process. If the build uses instructions that this CPU lacks, the system kills the
 //! child with SIGILL, and the parent process reports it.
 
-mod gpu;
+mod gpus;
 
-use crate::engine::{backend_files, gpus};
+use crate::engine::shown_device;
 use crate::error::{Code, Exit, Failure};
 use crate::model::hub::HubSettings;
 use crate::table;
-use llama_ext::devices::gpu_backends;
-use llama_ext::{GgmlType, cpu_check, cpu_features};
+use llama_ext::devices::Device;
+use llama_ext::{GgmlType, cpu_check, cpu_features, device_check};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
@@ -25,6 +25,9 @@ pub(crate) struct Args {
     #[arg(long, hide = true)]
     self_test: bool,
 }
+
+/// Maximum error of a product. Activations are rounded to 8 bits; correct results stay well below this.
+const TOLERANCE: f64 = 0.05;
 
 /// Runs the subcommand: exit code 0, or 4 if a kernel fails.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
@@ -73,27 +76,23 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         advice.push(format!("the token is sent to {} without encryption: use an https HF_ENDPOINT", hub.endpoint));
     }
     // Their drivers answer in this process only after the self-test, in a child process, has survived them.
-    let (devices, backends) = if tested.is_ok() { (gpus()?, gpu_backends()) } else { (Vec::new(), Vec::new()) };
-    for file in backend_files() {
-        if let Err(why) = &file.loaded {
-            advice.push(format!("{} cannot be used: {why}; remove or replace it (docs/gpu.md)", file.path.display()));
-        }
-    }
+    let gpus = if tested.is_ok() { gpus::Found::now()? } else { gpus::Found::default() };
+    advice.extend(gpus.advice());
     let text = if args.json {
         let features: Vec<Value> =
             features.iter().map(|f| json!({"name": f.name, "cpu": f.cpu, "built": f.built})).collect();
         let all = json!({
             "version": env!("CARGO_PKG_VERSION"), "revision": env!("TULU_QUANT_REVISION"), "pin": pin(),
             "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu_features::system_info(),
-            "kernels": llama_ext::accel::kernels().matmul, "backend_files": gpu::backend_files_json(),
-            "gpu_backends": backends, "devices": devices.iter().map(gpu::device_json).collect::<Vec<_>>(),
+            "kernels": llama_ext::accel::kernels().matmul,
+            "gpu_backends": gpus.backends, "backend_files": gpus.files_json(), "devices": gpus.devices_json(),
             "memory_total": memory.0, "memory_available": memory.1, "cache": cache, "hub": hub.as_ref().map(hub_json),
             "self_test": tested.as_ref().map_or_else(|why| json!({"failed": why}), Clone::clone), "advice": advice,
         });
         all.to_string() + "\n"
     } else {
-        let gpus = gpu::text(&devices, &backends);
-        report(&features, &tested, &advice, memory, &gpus, &cache, hub.as_ref())
+        let gpu = gpus.text();
+        report(&features, &tested, &advice, memory, &gpu, &cache, hub.as_ref())
     };
     crate::stdout::print(&text)?;
     Ok(if tested.is_ok() { Exit::Done } else { Exit::Engine })
@@ -150,6 +149,10 @@ fn cpu_has(_: &str) -> bool {
 /// The types that the self-test multiplies: the most common ones for Tulu models.
 const TESTED: [GgmlType; 3] = [GgmlType::Q4_K, GgmlType::Q6_K, GgmlType::Q8_0];
 
+/// The types that are multiplied on GPUs.
+const TESTED_ON_GPUS: [GgmlType; 6] =
+    [GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K, GgmlType::Q8_0, GgmlType::F16, GgmlType::BF16];
+
 fn self_test() -> Result<Value, Failure> {
     let threads = crate::model::resolve::available_threads().get().min(8);
     let mut results = Vec::new();
@@ -157,14 +160,33 @@ fn self_test() -> Result<Value, Failure> {
         let tested = cpu_check::matmul_test(kind, u16::try_from(threads).unwrap_or(1));
         let tested = tested.map_err(|err| Failure::engine(Code::SelfTest, err.to_string(), "report this"))?;
         for r in tested {
-            let ok = f64::from(r.error) < gpu::TOLERANCE;
+            let ok = f64::from(r.error) < TOLERANCE;
             results.push(json!({"type": kind.name(), "buffer": r.buffer, "error": r.error, "ok": ok}));
         }
     }
-    for device in gpus()? {
-        results.extend(gpu::test(&device)?);
+    for device in crate::engine::gpus()? {
+        results.extend(test_device(&device)?);
     }
     Ok(Value::Array(results))
+}
+
+/// Tests a GPU: products of the common types, and an attention. What it has no kernel for is left out: llama.cpp then
+/// computes it on the CPU.
+fn test_device(device: &Device) -> Result<Vec<Value>, Failure> {
+    let failed = |err: llama_ext::Error| {
+        Failure::engine(Code::SelfTest, format!("{}: {err}", shown_device(device)), "run without it: -dev none")
+    };
+    let row = |kind: &str, error: f32| {
+        let ok = f64::from(error) < TOLERANCE;
+        json!({"type": kind, "buffer": device.name, "error": error, "ok": ok})
+    };
+    let mut results = Vec::new();
+    for kind in TESTED_ON_GPUS {
+        let tested = cpu_check::matmul_test_on(device, kind).map_err(failed)?;
+        results.extend(tested.map(|found| row(kind.name(), found.error)));
+    }
+    results.extend(device_check::attention_test(device).map_err(failed)?.map(|error| row("attn", error)));
+    Ok(results)
 }
 
 /// Runs [`self_test`] in a child process. The error is the child's exit status, or the wrong product.
@@ -211,7 +233,7 @@ fn report(
     tested: &Result<Value, String>,
     advice: &[String],
     memory: (u64, u64),
-    gpus: &str,
+    gpu: &str,
     cache: &str,
     hub: Option<&HubSettings>,
 ) -> String {
@@ -228,7 +250,7 @@ fn report(
             .map_or("ggml's".to_owned(), |name| format!("our own for {name}, else ggml's")),
         table::bytes(memory.1),
         table::bytes(memory.0),
-        gpus,
+        gpu,
         crate::sanitize::one_line(cache),
         hub.map_or_else(String::new, hub_text),
     );

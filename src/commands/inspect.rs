@@ -6,6 +6,7 @@ mod json;
 use super::local_model::{self, LocalModel};
 use crate::engine::{EngineSettings, Forecast, ModelDims, N_CTX_MIN, N_SLOTS_MAX, TensorSizes};
 use crate::error::{Exit, Failure};
+use crate::model::eval_record::EvalRecord;
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
 use facts::{kv_bytes_per_token, shape, type_name};
@@ -85,6 +86,7 @@ fn file(gguf: &Gguf, args: &Args, forecast: Option<&Forecast>) -> String {
         Ok(Some(shape)) => memory(&shape, args, forecast),
         Err(why) => format!("memory to run: not known; {}\n", one_line(&why)),
     };
+    out += &EvalRecord::of(gguf).map_or(String::new(), |record| format!("evaluated: {}\n", record.line()));
     let mut rows = vec![["key", "type", "value"].map(str::to_owned).to_vec()];
     rows.extend(gguf.pairs.iter().map(|(k, v)| vec![one_line(k), v.type_name(), shortened(&v.to_string())]));
     out += &format!("\n{}\n", table::render(&[Align::Left, Align::Left, Align::Left], &rows));

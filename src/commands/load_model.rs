@@ -1,7 +1,7 @@
 //! Loads a model for a subcommand: downloads and converts it if necessary, shows a progress bar, and prints a note if
 //! the context was reduced. Shared by all subcommands that run a model.
 
-use crate::engine::{EngineSettings, GpuLayers, GpuSettings, Model, Vocab, VocabFile, memory_forecast};
+use crate::engine::{Bos, EngineSettings, GpuLayers, GpuSettings, Model, Vocab, VocabFile, memory_forecast};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
@@ -85,7 +85,8 @@ pub(super) fn resolve_second(
 /// # Errors
 /// `DRAFT_VOCABULARY`: the vocabularies differ.
 pub(super) fn second(path: &Path, main: &Model, interrupt: &Interrupt) -> Result<Model, Failure> {
-    let vocab = VocabFile::open(path, main.settings().bos)?;
+    // The prompts come from the main model, whatever the draft model says about BOS.
+    let vocab = VocabFile::open(path, Bos::Auto)?;
     if let Some(token) = main.vocab().first_difference(&vocab.vocab()) {
         let text = |vocab: &Vocab<'_>| match (0..vocab.len()).contains(&token.0) {
             true => format!("'{}'", one_line(&String::from_utf8_lossy(&vocab.shown(token)))),
@@ -111,6 +112,7 @@ pub(super) fn second(path: &Path, main: &Model, interrupt: &Interrupt) -> Result
         reserved: 0,
         n_kept: 0,
         gpu: second_gpu(main),
+        bos: Bos::Auto,
         ..main.settings().clone()
     };
     model(path, settings, Some(plan.n_slots + plan.n_ahead + plan.n_kept), interrupt)

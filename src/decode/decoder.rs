@@ -24,7 +24,7 @@ pub(crate) struct Decoder<'m> {
     vocab: Vocab<'m>,
     drafter: Drafter<'m>,
     /// Number of requests so far, which is also the id of the last one.
-    n_requests: u64,
+    pub(super) n_requests: u64,
     n_threads: usize,
 }
 

@@ -130,6 +130,13 @@ impl<'m> Context<'m> {
         self.inner.copy_kv_cache_seq(seq_id(from), seq_id(to), Some(0), Some(end)).map_err(what)
     }
 
+    /// Removes the first `len` tokens of sequence `seq`; the others keep their positions.
+    pub(crate) fn remove_prefix(&mut self, seq: usize, len: usize) -> Result<(), Failure> {
+        let end = u32::try_from(len).unwrap_or(u32::MAX);
+        let what = |err| defect(format!("cannot remove {len} tokens of sequence {seq}: {err}"));
+        self.inner.kv_cache_seq_rm(seq_id(seq), Some(0), Some(end)).map_err(what)
+    }
+
     /// Removes the tokens of sequence `seq` from position `len` on.
     pub(crate) fn truncate(&mut self, seq: usize, len: usize) -> Result<(), Failure> {
         let from = u32::try_from(len).unwrap_or(u32::MAX);

@@ -31,7 +31,7 @@ mod vocab_preflight;
 
 pub(crate) use backend_files::{BackendFile, backend_files};
 pub(crate) use context::Context;
-pub(crate) use devices::{Device, Kind, Usable, gpus, no_gpu, shown as shown_device, usable as usable_devices};
+pub(crate) use devices::{Usable, gpus, no_gpu, shown as shown_device, usable as usable_devices};
 pub(crate) use distribution::Distribution;
 pub(crate) use forecast::Forecast;
 pub(crate) use gpu_settings::{GpuLayers, GpuSettings, SplitMode, parse_bytes};

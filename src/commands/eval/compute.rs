@@ -33,7 +33,8 @@ pub(super) enum Way {
 pub(super) fn plan(setup: &Setup<'_>, file: Option<&Path>, encoding: Encoding) -> Result<(Way, u64), Failure> {
     let available = available_memory();
     let together = setup.candidates.iter().map(|one| setup.memory(one)).fold(0, u64::saturating_add);
-    if file.is_none() && together <= available.bytes && devices_hold(setup, together)? {
+    let has_swaps = setup.candidates.iter().any(|one| one.swap.is_some());
+    if file.is_none() && !has_swaps && together <= available.bytes && devices_hold(setup, together)? {
         return Ok((Way::Together, together));
     }
     let base = setup.base().map(|index| &setup.candidates[index]);
@@ -50,7 +51,11 @@ pub(super) fn plan(setup: &Setup<'_>, file: Option<&Path>, encoding: Encoding) -
         (None, Some(base)) => {
             let identity = setup.base_identity(base, encoding.name())?.to_string();
             let name = format!("{}.base", hex(&Sha256::digest(identity)[..8]));
-            Way::OneByOne { file: app_dirs::cache_dir()?.join("eval").join(name), keep: false }
+            let folder = match setup.folder {
+                Some(folder) => folder.to_owned(),
+                None => app_dirs::cache_dir()?.join("eval"),
+            };
+            Way::OneByOne { file: folder.join(name), keep: false }
         }
     };
     Ok((way, largest))
@@ -85,7 +90,13 @@ fn subject<'m>(index: usize, model: &'m Model, setup: &Setup<'_>) -> Result<Subj
 }
 
 fn pass_of<'a>(setup: &Setup<'a>) -> Pass<'a> {
-    Pass { chunks: setup.chunks, n_ctx: setup.n_ctx, n_threads: setup.n_threads, interrupt: setup.interrupt }
+    Pass {
+        label: "evaluating",
+        chunks: setup.chunks,
+        n_ctx: setup.n_ctx,
+        n_threads: setup.n_threads,
+        interrupt: setup.interrupt,
+    }
 }
 
 /// Computes all models side by side, and returns them.
@@ -132,13 +143,22 @@ pub(super) fn one_by_one(
         if one.is_base || journal.finished(index) >= all {
             continue;
         }
+        let base_path = setup.base().map(|base| &setup.candidates[base].path);
+        let _made = match (&one.swap, base_path) {
+            (Some(swap), Some(base)) => Some(swap.make(&one.path, base, setup.interrupt)?),
+            _ => None,
+        };
         let model = load(one, setup)?;
         let mut subjects = [subject(index, &model, setup)?];
         let mut base = match &mut stored {
             Some((file, matrix)) => Base::Stored { file, matrix, encoding },
             None => Base::None,
         };
-        eval::pass(&pass_of(setup), &mut base, &mut subjects, journal)?;
+        let label = match &one.swap {
+            Some(swap) => format!("evaluating {}", swap.group.name),
+            None => "evaluating".to_owned(),
+        };
+        eval::pass(&Pass { label: &label, ..pass_of(setup) }, &mut base, &mut subjects, journal)?;
     }
     Ok(stored.map(|(file, _)| file))
 }

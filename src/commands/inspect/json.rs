@@ -4,6 +4,7 @@
 use super::facts::{kv_bytes_per_token, shape, type_name};
 use crate::engine::{Forecast, ModelDims};
 use crate::error::{Exit, Failure};
+use crate::model::eval_record::EvalRecord;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::json;
 use std::io::{self, BufWriter, Write as _};
@@ -31,6 +32,7 @@ impl Serialize for File<'_> {
         map.serialize_entry("memory_bytes", &shape.as_ref().map(ModelDims::memory_with_defaults))?;
         map.serialize_entry("memory", &self.1.map(memory))?;
         map.serialize_entry("part", &gguf.part().ok().flatten())?;
+        map.serialize_entry("eval", &EvalRecord::of(gguf).map(|record| record.json()))?;
         map.serialize_entry("metadata", &Pairs(&gguf.pairs))?;
         map.serialize_entry("tensors", &Tensors(&gguf.tensors))?;
         map.end()
