@@ -3,7 +3,7 @@
 mod listen;
 
 use self::listen::listen;
-use super::load_model;
+use super::{devices, load_model};
 use crate::engine::{EngineSettings, Sampling};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -121,6 +121,9 @@ pub(crate) struct Args {
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = EngineSettings { n_cells: args.kv_tokens, n_kept: N_KEPT, ..args.engine.settings()? };
+    if args.engine.list_devices {
+        return devices::list(args.model.as_deref(), &settings, args.parallel);
+    }
     let sampling = args.sampling.sampling(Sampling::model_card_defaults())?;
     let max_tokens = args.sampling.max_tokens(u32::MAX)?;
     let keys = keys(args)?;

@@ -42,7 +42,7 @@ impl<'m> Decoder<'m> {
         Ok(Self {
             vocab: model.vocab(),
             drafter: Drafter::new(drafts, mode == Mode::Throughput, interrupt)?,
-            scheduler: Scheduler::new(&context, mode, model.settings().n_gpu_layers > 0),
+            scheduler: Scheduler::new(&context, mode, model.n_gpu_layers() > 0),
             n_requests: 0,
             n_threads: model.n_threads() as usize,
             context,

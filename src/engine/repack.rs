@@ -1,7 +1,6 @@
 //! Decides whether llama.cpp repacks the weights for the CPU's kernels (CPU_REPACK blocks, AMX tiles). Without
 //! repacking, the weights take half the memory, because the mapped file is the only copy, and our own kernels multiply
-//! them with two and more columns. The faster choice depends on the CPU, the type and the rows of a batch, so it is
-//! measured.
+//! them. The faster choice depends on the CPU, the type and the rows of a batch, so it is measured.
 
 use super::settings::{N_SLOTS_MAX, Repack};
 use llama_ext::GgmlType;
@@ -19,18 +18,30 @@ const TURN: u16 = 256;
 /// Rows of a batch of prompt tokens in the measurement. Longer batches take about the same time for each row.
 const PREFILL_ROWS: u16 = 64;
 
+/// Weights in a row, to ask for a kernel.
+const ROW: usize = 4096;
+
+/// Whether our kernels compute a single row of a batch with weights of the type `kind`. In generation, both ways read all
+/// weights from memory and take about as long; a measurement with weights in the CPU's caches would mislead.
+fn computes_single_rows(kind: GgmlType) -> bool {
+    llama_ext::accel::register().matmul.is_some() && llama_ext::matmul::path_for(kind, ROW, 1).is_some()
+}
+
 /// Returns whether to repack `bytes` of weights, most of them of the type `kind`, for `n_slots` sequences.
 pub(super) fn decide(asked: Repack, kind: GgmlType, bytes: u64, n_slots: u32, n_threads: u32) -> bool {
     let few = n_slots < SLOTS_MANY;
     match asked {
         Repack::On => true,
         Repack::Off => false,
-        Repack::Auto if few && (bytes < BYTES_TO_MEASURE || llama_ext::accel::register().matmul.is_none()) => true,
+        Repack::Auto if few && bytes < BYTES_TO_MEASURE => !computes_single_rows(kind),
+        Repack::Auto if few && llama_ext::accel::register().matmul.is_none() => true,
         Repack::Auto => {
             let threads = u16::try_from(n_threads).unwrap_or(u16::MAX);
             let measure = |rows| seconds(&matmul_times(kind, rows, threads).unwrap_or_default());
             // With many slots, a typical batch has one row for each answer, and about as many rows of prompts.
-            let work = if few {
+            let work = if few && computes_single_rows(kind) {
+                measure(usize::from(PREFILL_ROWS))
+            } else if few {
                 let (generation, prefill) = (measure(n_slots as usize), measure(usize::from(PREFILL_ROWS)));
                 let per_token = f64::from(TURN) / f64::from(n_slots);
                 let per_batch = f64::from(TURN) / f64::from(PREFILL_ROWS);
@@ -83,7 +94,8 @@ pub(super) fn n_ahead(repacked: bool, n_slots: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BYTES_TO_MEASURE, GgmlType, MatmulTime, N_SLOTS_MAX, Repack, decide, n_ahead, seconds, total, wins};
+    use super::{BYTES_TO_MEASURE, GgmlType, MatmulTime, N_SLOTS_MAX, Repack};
+    use super::{computes_single_rows, decide, n_ahead, seconds, total, wins};
 
     fn time(buffer: &str, seconds: f64) -> MatmulTime {
         MatmulTime { buffer: buffer.to_owned(), seconds: vec![seconds; 3] }
@@ -111,7 +123,9 @@ mod tests {
 
     #[test]
     fn small_models_are_not_measured_and_the_flag_is_respected() {
-        assert!(decide(Repack::Auto, GgmlType::Q4_K, BYTES_TO_MEASURE - 1, 1, 1));
+        assert!(decide(Repack::Auto, GgmlType::F16, BYTES_TO_MEASURE - 1, 1, 1));
+        let ours = computes_single_rows(GgmlType::Q4_K);
+        assert_eq!(decide(Repack::Auto, GgmlType::Q4_K, BYTES_TO_MEASURE - 1, 1, 1), !ours);
         assert!(decide(Repack::On, GgmlType::Q4_K, u64::MAX, 16, 1));
         assert!(!decide(Repack::Off, GgmlType::Q4_K, u64::MAX, 1, 1));
     }

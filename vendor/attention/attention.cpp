@@ -50,9 +50,12 @@ template <typename keys, typename values> class task {
         }
         for (int64_t i = 0; i < tokens.n_tokens(); i++) {
             const visible_cells::list list = cells.own(tokens.first + i);
-            const int64_t tiles = (list.n + TILE - 1) / TILE;
-            const int64_t last = std::min(tiles * (slice + 1) / n_slices * TILE, list.n);
-            for (int64_t at = tiles * slice / n_slices * TILE; at < last; at += TILE) {
+            const int64_t tiles = (list.n + TILE - 1) / TILE, parts = std::min(tiles, n_slices);
+            if (slice >= parts) {
+                continue;
+            }
+            const int64_t last = std::min(tiles * (slice + 1) / parts * TILE, list.n);
+            for (int64_t at = tiles * slice / parts * TILE; at < last; at += TILE) {
                 own_tile(i, list.cells + at, static_cast<int>(std::min<int64_t>(TILE, last - at)), last - at);
             }
         }
@@ -352,7 +355,9 @@ void attention_kernel::compute(const attention & op) {
     // Allocate before the parallel region: exceptions must not escape an OpenMP region.
     own->cells.update(op);
     const visible_cells & cells = own->cells;
-    const int64_t tasks = op.n_head_kv * cells.n_groups(), heads = op.n_head / op.n_head_kv;
+    const int64_t heads = op.n_head / op.n_head_kv;
+    // For one sequence, the slices must not depend on the number of tokens.
+    const int64_t tasks = op.n_head_kv * (cells.one_sequence() ? 1 : cells.n_groups());
     const int64_t n_slices = std::clamp<int64_t>(4 * op.n_threads / tasks, 1, std::max<int64_t>(1, cells.n_tiles_max()));
     const int64_t bytes = op.n_threads * buffers::size(cells.group_at(0).n_tokens() * heads, op.dim) * sizeof(float);
     char * memory = own->buffers.take(bytes);

@@ -12,6 +12,7 @@ namespace {
 constexpr uint16_t HIDDEN = 0xfc00;  // minus infinity
 constexpr int64_t QUERIES = 64;  // approximate queries (query heads x tokens) of a group
 constexpr int64_t QUERY_LANES = 16;  // queries that are multiplied with a shared cell at once
+constexpr int64_t TOKENS_FEW = 32;  // maximum tokens for which the lists of one sequence are not shared
 
 // Whether a cell that `count` of `tokens` tokens see is shared. The kernel of shared cells computes full vectors of
 // queries. It is the faster one if at least three quarters of their lanes see the cell.
@@ -86,8 +87,8 @@ int32_t * put(int32_t * to, int64_t word, uint64_t bits) {
 }  // namespace
 
 visible_cells::group visible_cells::group_at(int64_t i) const {
-    const range & one = groups[i];
-    return { one.first, one.last, shared_cells.data() + one.shared, one.n_shared, tile_bits.data() + one.bits };
+    const range & tokens = groups[i];
+    return { tokens.first, tokens.last, shared_cells.data() + tokens.shared, tokens.n_shared, tile_bits.data() + tokens.bits };
 }
 
 visible_cells::list visible_cells::own(int64_t token) const {
@@ -124,6 +125,29 @@ void visible_cells::divide(const attention & op) {
     }
 }
 
+// Whether the tokens are few and follow each other in one sequence: each sees the cells that the one before it sees, and
+// the last sees at most one more for each token.
+bool visible_cells::is_one_sequence(const attention & op) const {
+    // With so many query heads, the cells of a single token are shared by its queries.
+    const bool shared_alone = count_min(1, op.n_head / op.n_head_kv) <= 1;
+    if (op.n_tokens > TOKENS_FEW || shared_alone) {
+        return false;
+    }
+    int64_t more = 0;
+    for (int64_t word = 0; word < words; word++) {
+        uint64_t before = seen[word];
+        for (int64_t token = 1; token < op.n_tokens; token++) {
+            const uint64_t now = seen[token * words + word];
+            if (before & ~now) {
+                return false;
+            }
+            more += __builtin_popcountll(now & ~before);
+            before = now;
+        }
+    }
+    return more <= op.n_tokens;
+}
+
 void visible_cells::make(const attention & op) {
     divide(op);
     words = (op.n_kv + TILE - 1) / TILE;
@@ -141,6 +165,8 @@ void visible_cells::make(const attention & op) {
                 seen[token * words + word] = visible(mask + at, std::min<int64_t>(TILE, op.n_kv - at), other);
             }
         }
+#pragma omp single
+        one = is_one_sequence(op);
 #pragma omp for
         for (int64_t i = 0; i < n_groups(); i++) {
             count(op, i);
@@ -149,14 +175,14 @@ void visible_cells::make(const attention & op) {
     added = other;
     int64_t n_shared = 0, n_bits = 0, n_own = 0;
     tiles_max = 0;
-    for (range & one : groups) {
+    for (range & group : groups) {
         int64_t longest = 0;
-        one.shared = n_shared;
-        one.bits   = n_bits;
-        n_shared += one.n_shared;
-        const int64_t tiles = (one.n_shared + TILE - 1) / TILE;
-        n_bits += tiles * (one.last - one.first);
-        for (int64_t token = one.first; token < one.last; token++) {
+        group.shared = n_shared;
+        group.bits   = n_bits;
+        n_shared += group.n_shared;
+        const int64_t tiles = (group.n_shared + TILE - 1) / TILE;
+        n_bits += tiles * (group.last - group.first);
+        for (int64_t token = group.first; token < group.last; token++) {
             const int64_t n = own_begin[token];
             own_begin[token] = n_own;
             n_own += n;
@@ -176,15 +202,16 @@ void visible_cells::make(const attention & op) {
 
 // Finds the shared cells of a group, and writes the number of other cells of each token to own_begin.
 void visible_cells::count(const attention & op, int64_t group) {
-    range & one = groups[group];
-    const int64_t least = count_min(one.last - one.first, op.n_head / op.n_head_kv);
-    std::fill(own_begin.begin() + one.first, own_begin.begin() + one.last, 0);
-    one.n_shared = 0;
+    range & tokens = groups[group];
+    const int64_t n_tokens = tokens.last - tokens.first;
+    const int64_t least = one ? n_tokens + 1 : count_min(n_tokens, op.n_head / op.n_head_kv);
+    std::fill(own_begin.begin() + tokens.first, own_begin.begin() + tokens.last, 0);
+    tokens.n_shared = 0;
     for (int64_t word = 0; word < words; word++) {
         // How many tokens see a cell: bit i of digits[d] is digit d of the number of cell i.
         constexpr int DIGITS = 7;  // numbers up to 64
         uint64_t digits[DIGITS] = {};
-        for (int64_t token = one.first; token < one.last; token++) {
+        for (int64_t token = tokens.first; token < tokens.last; token++) {
             uint64_t carry = seen[token * words + word];
             for (int d = 0; carry; d++) {
                 const uint64_t next = digits[d] & carry;
@@ -199,19 +226,19 @@ void visible_cells::count(const attention & op, int64_t group) {
         }
         const uint64_t shared = more | equal;
         dense[group * words + word] = shared;
-        one.n_shared += __builtin_popcountll(shared);
-        for (int64_t token = one.first; token < one.last; token++) {
+        tokens.n_shared += __builtin_popcountll(shared);
+        for (int64_t token = tokens.first; token < tokens.last; token++) {
             own_begin[token] += __builtin_popcountll(seen[token * words + word] & ~shared);
         }
     }
 }
 
 void visible_cells::fill(int64_t group) {
-    const range & one = groups[group];
-    const int64_t n = one.last - one.first;
-    int32_t * to = shared_cells.data() + one.shared;
-    uint64_t * bits = tile_bits.data() + one.bits;
-    std::fill_n(bits, (one.n_shared + TILE - 1) / TILE * n, 0);
+    const range & tokens = groups[group];
+    const int64_t n = tokens.last - tokens.first;
+    int32_t * to = shared_cells.data() + tokens.shared;
+    uint64_t * bits = tile_bits.data() + tokens.bits;
+    std::fill_n(bits, (tokens.n_shared + TILE - 1) / TILE * n, 0);
     int64_t at = 0;
     for (int64_t word = 0; word < words; word++) {
         const uint64_t shared = dense[group * words + word];
@@ -220,7 +247,7 @@ void visible_cells::fill(int64_t group) {
         }
         const int64_t count = __builtin_popcountll(shared), begin = at % TILE;
         for (int64_t i = 0; i < n; i++) {
-            const uint64_t those = compress(seen[(one.first + i) * words + word], shared);
+            const uint64_t those = compress(seen[(tokens.first + i) * words + word], shared);
             bits[at / TILE * n + i] |= those << begin;
             if (begin + count > TILE) {
                 bits[(at / TILE + 1) * n + i] |= those >> (TILE - begin);
@@ -229,7 +256,7 @@ void visible_cells::fill(int64_t group) {
         to = put(to, word, shared);
         at += count;
     }
-    for (int64_t token = one.first; token < one.last; token++) {
+    for (int64_t token = tokens.first; token < tokens.last; token++) {
         int32_t * own = own_cells.data() + own_begin[token];
         for (int64_t word = 0; word < words; word++) {
             own = put(own, word, seen[token * words + word] & ~dense[group * words + word]);

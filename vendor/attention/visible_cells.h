@@ -3,6 +3,9 @@
 // The tokens are divided into groups, one for each task. A cell that most tokens of a group see is shared: the task
 // multiplies it with all queries of the group at once. Every other cell is in the lists of the tokens that see it. The
 // lists have no gaps, so the results do not depend on where in the pool the cells are, only on their order.
+//
+// If the step computes a few tokens of one sequence, no cell is shared. Then the result of a token does not depend on how
+// many tokens are computed with it: an answer is the same with and without guessed tokens.
 #pragma once
 
 #include "attention.h"
@@ -43,6 +46,8 @@ class visible_cells {
     bool has_values() const { return added; }
     // Tiles of the longest group: of its shared cells, and of the longest list of its tokens.
     int64_t n_tiles_max() const { return tiles_max; }
+    // Whether these are a few tokens of one sequence.
+    bool one_sequence() const { return one; }
 
   private:
     struct range {
@@ -58,11 +63,12 @@ class visible_cells {
     std::vector<uint64_t> tile_bits;
     std::vector<int64_t> own_begin;  // [token + 1]
     int64_t words = 0, tiles_max = 0;
-    bool added = false;
+    bool added = false, one = false;
 
     bool holds(const attention & op);
     void make(const attention & op);
     void divide(const attention & op);
+    bool is_one_sequence(const attention & op) const;
     void count(const attention & op, int64_t group);
     void fill(int64_t group);
 };

@@ -34,7 +34,10 @@ const path * path_number(int i) {
 // The types for which a path was seen to be faster than ggml, and the minimum number of columns. ggml computes all
 // others. Times are of rows of 4096 weights, against the faster of ggml's kernels for stored and for repacked weights.
 //   avx512-vnni  Emerald Rapids without AMX, 2 cores: q4_K is 1.4 to 2.0 times as fast from 2 columns on, q6_K 1.3 to
-//                2.7 times; q8_0 is as fast as ggml's with 2 columns and 1.4 to 3.8 times as fast from 4 on.
+//                2.7 times; q8_0 is as fast as ggml's with 2 columns and 1.4 to 3.8 times as fast from 4 on. With one
+//                column, weights in a cache take 0.7 to 1.2 times ggml's time. But a model's weights come from memory:
+//                1.1 B parameters at Q4_K_M take 71 ms for a token, with ggml 102 ms (repacked 82); at Q8_0 112 and 126
+//                (1 core). So these kernels compute every number of columns, and a result does not depend on it.
 //   avx2         the same CPU, 1 core, with a ggml compiled for AVX2: q4_K 1.3 to 1.5 times from 2 columns on, q5_K 1.5
 //                to 2.8, q6_K 1.3 to 1.6 from 4 on, q8_0 1.3 from 16 on.
 //   avx-vnni     the same ggml, and the same instruction in the encoding of AVX-512. Only K-quants: for other types ggml
@@ -54,10 +57,10 @@ static const gain GAINS[] = {
     { "amx-bf16", GGML_TYPE_Q8_0, 32 },    { "amx-bf16", GGML_TYPE_Q3_K, 32 },    { "amx-bf16", GGML_TYPE_Q2_K, 32 },
     { "amx-bf16", GGML_TYPE_Q4_0, 32 },    { "amx-bf16", GGML_TYPE_Q4_1, 32 },    { "amx-bf16", GGML_TYPE_Q5_0, 32 },
     { "amx-bf16", GGML_TYPE_Q5_1, 32 },    { "amx-bf16", GGML_TYPE_IQ4_NL, 32 },  { "amx-bf16", GGML_TYPE_IQ4_XS, 32 },
-    { "avx512-vnni", GGML_TYPE_Q4_K, 2 },  { "avx512-vnni", GGML_TYPE_Q5_K, 2 },  { "avx512-vnni", GGML_TYPE_Q6_K, 2 },
-    { "avx512-vnni", GGML_TYPE_Q8_0, 3 },  { "avx512-vnni", GGML_TYPE_Q3_K, 2 },  { "avx512-vnni", GGML_TYPE_Q2_K, 2 },
-    { "avx512-vnni", GGML_TYPE_Q4_0, 2 },  { "avx512-vnni", GGML_TYPE_Q4_1, 2 },  { "avx512-vnni", GGML_TYPE_Q5_0, 3 },
-    { "avx512-vnni", GGML_TYPE_Q5_1, 2 },  { "avx512-vnni", GGML_TYPE_IQ4_NL, 2 }, { "avx512-vnni", GGML_TYPE_IQ4_XS, 2 },
+    { "avx512-vnni", GGML_TYPE_Q4_K, 1 },  { "avx512-vnni", GGML_TYPE_Q5_K, 1 },  { "avx512-vnni", GGML_TYPE_Q6_K, 1 },
+    { "avx512-vnni", GGML_TYPE_Q8_0, 1 },  { "avx512-vnni", GGML_TYPE_Q3_K, 1 },  { "avx512-vnni", GGML_TYPE_Q2_K, 1 },
+    { "avx512-vnni", GGML_TYPE_Q4_0, 1 },  { "avx512-vnni", GGML_TYPE_Q4_1, 1 },  { "avx512-vnni", GGML_TYPE_Q5_0, 1 },
+    { "avx512-vnni", GGML_TYPE_Q5_1, 1 },  { "avx512-vnni", GGML_TYPE_IQ4_NL, 1 }, { "avx512-vnni", GGML_TYPE_IQ4_XS, 1 },
     { "avx2", GGML_TYPE_Q4_K, 2 },         { "avx2", GGML_TYPE_Q5_K, 2 },         { "avx2", GGML_TYPE_Q6_K, 4 },
     { "avx2", GGML_TYPE_Q8_0, 16 },        { "avx2", GGML_TYPE_Q3_K, 4 },         { "avx2", GGML_TYPE_Q2_K, 4 },
     { "avx2", GGML_TYPE_Q4_0, 4 },         { "avx2", GGML_TYPE_Q4_1, 2 },         { "avx2", GGML_TYPE_Q5_0, 4 },

@@ -137,6 +137,31 @@ fn strided(token: usize, cell: usize) -> bool {
 }
 
 #[test]
+fn a_token_does_not_depend_on_how_many_follow_it_in_its_sequence() {
+    for (dim, n_head, n_head_kv) in [(64, 32, 4), (64, 4, 4), (128, 8, 2), (32, 7, 7)] {
+        for (first, n_tokens) in [(0, 32), (62, 5), (63, 2), (200, 8), (700, 17)] {
+            // The sequence has every third cell of the pool.
+            let n_kv = 3 * (first + n_tokens);
+            let sees = |token: usize, cell: usize| cell.is_multiple_of(3) && cell <= 3 * (first + token);
+            let all = pool(9, (dim, n_head, n_head_kv), (n_tokens, n_kv), sees);
+            for n_threads in [1, 2, 4] {
+                let Some((together, _)) = all.compute(true, n_threads, 1).unwrap() else { return };
+                for token in 0..n_tokens {
+                    let of_head = |head: usize| &all.q[(head * n_tokens + token) * dim..][..dim];
+                    let q = (0..n_head).flat_map(of_head).copied().collect();
+                    let mask = all.mask[token * n_kv..][..n_kv].to_vec();
+                    let (alone, _) = Attention { q, mask, ..all.clone() }.compute(true, n_threads, 1).unwrap().unwrap();
+                    assert!(
+                        alone == together[token * n_head * dim..][..n_head * dim],
+                        "token {token} of {n_tokens}, {n_head} heads, {n_threads} threads"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_mask_pattern_equals_the_definition() {
     let patterns: [Pattern; 7] = [
         ("all", |_, _| true),
