@@ -89,7 +89,7 @@ fn several_calls_have_an_index_each() {
     let server = Server::start(&["-c", "1024"]);
     let tools = json!([{"type": "function", "function": {"name": "f"}}]);
     // Without the end of the answer, only another call may follow.
-    let more = json!({"tools": tools, "tool_choice": "required", "logit_bias": {"2": -100}, "stream": true, "max_tokens": 120});
+    let more = json!({"tools": tools, "tool_choice": "required", "logit_bias": {"2": -100}, "stream": true, "max_tokens": 200});
     let (text, calls, reason) = joined(&server.post("/v1/chat/completions", &body(&more).to_string()).events());
     assert!(calls.len() > 1 && calls[..calls.len() - 1].iter().all(|(name, _)| name == "f"), "{calls:?}");
     assert_eq!((text.as_str(), reason.as_str()), ("", "length"));

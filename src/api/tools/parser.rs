@@ -65,8 +65,8 @@ impl CallParser {
     pub(crate) fn finish(&mut self) -> Vec<Part> {
         let rest = std::mem::take(&mut self.held);
         match self.state {
-            State::Text | State::Between if !rest.is_empty() => vec![Part::Text(rest)],
-            // Part of the header or of the end of a call.
+            State::Text if !rest.is_empty() => vec![Part::Text(rest)],
+            // Part of a call, or of the beginning of the next one.
             _ => Vec::new(),
         }
     }
@@ -225,7 +225,7 @@ mod tests {
             ("<tool_call>\n{\"na", "", vec![]),
             ("<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"x", "", vec![call("f", "{\"a\": \"x", false)]),
             ("<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool", "", vec![call("f", "{}", false)]),
-            ("<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>\n", "\n", vec![call("f", "{}", true)]),
+            ("<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>\n", "", vec![call("f", "{}", true)]),
         ] {
             assert_eq!(parse_calls(answer), (text.to_owned(), calls), "{answer}");
         }
