@@ -67,8 +67,8 @@ answers all-32-slots -ngl all -np 32
 answers auto -ngl auto -np 8
 printf '```\n'
 
-printf '\n## Distributions\n\nKL divergence of the next token from that of the CPU.\n\n'
-"$program" eval --base "$model" "$model" -ngl auto -c 256 --chunks 4 --markdown 2>"$work/log" ||
+printf '\n## Distributions\n\nThe first row is the CPU, the others are compared with it: KL divergence of the next token.\n\n'
+"$program" eval "$model" -ngl 0 --offload 1,all,auto -c 256 --chunks 8 --markdown 2>"$work/log" ||
     { tail -n 1 "$work/log" && failures=$((failures + 1)); }
 
 # The limit is below what the model needs, so some layers must stay in main memory, and -ngl all must be refused.

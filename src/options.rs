@@ -2,7 +2,10 @@
 //! subcommand alone are in its own file.
 
 use crate::decode::{DraftSource, Drafts};
-use crate::engine::{Bos, CacheType, EngineSettings, FlashAttn, Model, N_CTX_MIN, Numa, Repack, Sampling, random_seed};
+use crate::engine::{
+    Bos, CacheType, EngineSettings, FlashAttn, GpuLayers, GpuSettings, Model, N_CTX_MIN, Numa, Repack, Sampling,
+    SplitMode, parse_bytes, random_seed, scored_cells,
+};
 use crate::error::{Code, Failure};
 use crate::grammar;
 use crate::model::FetchOptions;
@@ -66,9 +69,6 @@ pub(crate) struct EngineArgs {
     /// Run on N threads [default: one per physical core; fewer for very small models]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512), env = "TULU_QUANT_THREADS")]
     pub(crate) threads: Option<u32>,
-    /// Offload N layers to the GPU (-ngl); needs a build with cuda, metal or vulkan
-    #[arg(long, alias = "n-gpu-layers", value_name = "N", default_value_t = 0, env = "TULU_QUANT_GPU_LAYERS")]
-    pub(crate) gpu_layers: u32,
     /// Use flash attention (-fa)
     #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_FLASH_ATTN")]
     pub(crate) flash_attn: FlashAttn,
@@ -93,6 +93,11 @@ pub(crate) struct EngineArgs {
     /// Begin prompts with BOS: as the model's file says, always, or only where the chat template writes it
     #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_BOS")]
     pub(crate) bos: Bos,
+    #[command(flatten)]
+    pub(crate) gpu: GpuArgs,
+    /// Print the GPUs, with the memory that is free and, for a model that is on this machine, how many layers fit; then exit
+    #[arg(long, help_heading = "GPU", env = "TULU_QUANT_LIST_DEVICES")]
+    pub(crate) list_devices: bool,
 }
 
 impl EngineArgs {
@@ -105,7 +110,7 @@ impl EngineArgs {
             reserved: 0,
             n_kept: 0,
             n_threads: self.threads,
-            n_gpu_layers: self.gpu_layers,
+            gpu: self.gpu.settings()?,
             flash_attn: self.flash_attn,
             type_k: self.cache_type_k,
             type_v: self.cache_type_v,
@@ -117,6 +122,67 @@ impl EngineArgs {
         };
         settings.check()
     }
+}
+
+/// What runs on GPUs, with llama.cpp's spellings; for every subcommand that loads a model. Without a GPU, nothing of it
+/// matters.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "GPU")]
+pub(crate) struct GpuArgs {
+    /// Put N layers on the GPU, the output layer included: a number, all, or auto for as many as fit (-ngl). 0 uses no GPU
+    #[arg(long, alias = "n-gpu-layers", value_name = "N|all|auto", default_value = "auto", allow_negative_numbers = true,
+          value_parser = str::parse::<GpuLayers>, env = "TULU_QUANT_GPU_LAYERS")]
+    gpu_layers: GpuLayers,
+    /// Use these devices, separated by commas, such as CUDA0,CUDA1; none: run on the CPU (-dev). --list-devices shows them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', env = "TULU_QUANT_DEVICE")]
+    device: Vec<String>,
+    /// Set how the model is split over several devices (-sm)
+    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_SPLIT_MODE")]
+    split_mode: SplitMode,
+    /// Divide the layers in these proportions, such as 3,1 [default: by the free memory of each device] (-ts)
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', value_parser = share, env = "TULU_QUANT_TENSOR_SPLIT")]
+    tensor_split: Vec<f32>,
+    /// Use device N, counted from 0, with --split-mode none, or for intermediate results with row (-mg)
+    #[arg(long, value_name = "N", default_value_t = 0, env = "TULU_QUANT_MAIN_GPU")]
+    main_gpu: usize,
+    /// Keep the KV cache in main memory (-nkvo)
+    #[arg(long, env = "TULU_QUANT_NO_KV_OFFLOAD")]
+    no_kv_offload: bool,
+    /// Use at most SIZE of each device's memory, such as 6G, or one size for each device, separated by commas
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', value_parser = parse_bytes, env = "TULU_QUANT_DEVICE_MEMORY")]
+    device_memory: Vec<u64>,
+}
+
+impl GpuArgs {
+    /// Validates the parsed flags.
+    fn settings(&self) -> Result<GpuSettings, Failure> {
+        let none = self.device.iter().any(|name| name.eq_ignore_ascii_case("none"));
+        if none && self.device.len() > 1 {
+            let what = "--device has none beside other devices";
+            return Err(Failure::input(Code::Gpu, what, "give none alone, or leave it out"));
+        }
+        if !self.tensor_split.is_empty() && self.tensor_split.iter().sum::<f32>() <= 0.0 {
+            let what = "--tensor-split has no share above 0";
+            return Err(Failure::input(Code::Gpu, what, "give shares such as 3,1"));
+        }
+        let devices = if none { Some(Vec::new()) } else { Some(self.device.clone()).filter(|names| !names.is_empty()) };
+        Ok(GpuSettings {
+            layers: self.gpu_layers,
+            devices,
+            split: self.split_mode,
+            shares: self.tensor_split.clone(),
+            main: self.main_gpu,
+            kv_offload: !self.no_kv_offload,
+            memory: self.device_memory.clone(),
+            ..GpuSettings::default()
+        })
+    }
+}
+
+/// Parses a share of a device.
+fn share(text: &str) -> Result<f32, &'static str> {
+    let share = text.trim().parse::<f32>().ok().filter(|share| share.is_finite() && *share >= 0.0);
+    share.ok_or("give numbers of 0 or more, such as 3,1")
 }
 
 /// The form of answers; for chat and batch.
@@ -171,9 +237,6 @@ pub(crate) struct ScoringArgs {
     /// Run on N threads [default: one per physical core; fewer for very small models]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512), env = "TULU_QUANT_THREADS")]
     threads: Option<u32>,
-    /// Offload N layers to the GPU (-ngl); needs a build with cuda, metal or vulkan
-    #[arg(long, alias = "n-gpu-layers", value_name = "N", default_value_t = 0, env = "TULU_QUANT_GPU_LAYERS")]
-    gpu_layers: u32,
     /// Use flash attention (-fa)
     #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_FLASH_ATTN")]
     flash_attn: FlashAttn,
@@ -186,12 +249,19 @@ pub(crate) struct ScoringArgs {
     /// Read the model into memory instead of mapping the file
     #[arg(long, env = "TULU_QUANT_NO_MMAP")]
     no_mmap: bool,
+    #[command(flatten)]
+    gpu: GpuArgs,
 }
 
 impl ScoringArgs {
     /// Returns the tokens of a chunk.
     pub(crate) fn n_ctx(&self) -> usize {
         self.ctx_size as usize
+    }
+
+    /// Returns the number of threads that the user gave.
+    pub(crate) fn threads(&self) -> Option<u32> {
+        self.threads
     }
 
     /// Returns the largest number of chunks.
@@ -203,8 +273,9 @@ impl ScoringArgs {
     pub(crate) fn settings(&self) -> Result<EngineSettings, Failure> {
         let settings = EngineSettings {
             n_ctx: Some(self.ctx_size.max(N_CTX_MIN)),
+            n_cells: Some(scored_cells(self.ctx_size)),
             n_threads: self.threads,
-            n_gpu_layers: self.gpu_layers,
+            gpu: self.gpu.settings()?,
             flash_attn: self.flash_attn,
             type_k: self.cache_type_k,
             type_v: self.cache_type_v,
@@ -305,4 +376,22 @@ impl SamplingArgs {
             Some(n) => Ok(u32::try_from(n).unwrap_or(u32::MAX)),
         }
     }
+}
+
+/// Parses a size as llama-gguf-split does: a whole number of megabytes (M) or gigabytes (G), in powers of ten; a number
+/// alone is in bytes, as for llama.cpp's converter.
+pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let (number, unit) = match text.strip_suffix(['K', 'k', 'M', 'm', 'G', 'g']) {
+        Some(number) => (number, text.as_bytes()[number.len()].to_ascii_uppercase()),
+        None => (text, b' '),
+    };
+    let factor = match unit {
+        b'K' => 1_000,
+        b'M' => 1_000_000,
+        b'G' => 1_000_000_000,
+        _ => 1,
+    };
+    let size = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0);
+    size.ok_or_else(|| format!("'{text}' is not a size such as 40G or 500M"))
 }

@@ -9,6 +9,7 @@ mod chat;
 mod cli;
 mod convert;
 mod eval;
+mod gpu;
 mod hub;
 mod llama3;
 mod public_reports;

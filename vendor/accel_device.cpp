@@ -11,9 +11,15 @@
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
 
+#include <atomic>
 #include <cstring>
 
 namespace {
+
+// Products with at least this many columns are left to a GPU, if llama_ext_leave_large_products says so: llama.cpp copies
+// weights in main memory to a GPU for so many columns (GGML_OP_OFFLOAD_MIN_BATCH), unless our device takes them.
+constexpr int64_t LARGE = 32;
+std::atomic<bool> leaves_large_products = false;
 
 struct context {
     int n_threads = 1;
@@ -93,6 +99,9 @@ void attend(const ggml_tensor * op, context & with) {
 
 bool supports_product(const ggml_tensor * op) {
     const ggml_tensor *weights = op->src[0], *columns = op->src[1];
+    if (leaves_large_products && columns->ne[1] >= LARGE) {
+        return false;
+    }
     return columns->type == GGML_TYPE_F32 && op->type == GGML_TYPE_F32 && weights->ne[2] == 1 && weights->ne[3] == 1 &&
            columns->ne[2] == 1 && columns->ne[3] == 1 && columns->nb[0] == sizeof(float) && op->nb[0] == sizeof(float) &&
            weights->nb[1] == ggml_row_size(weights->type, weights->ne[0]) && path_for(op);
@@ -249,5 +258,8 @@ const char * llama_ext_matmul_path(void) {
 
 // Registers the device with ggml. Contexts that are created after this call use it.
 void llama_ext_register_device(void) { ggml_backend_register(registry()); }
+
+// Sets whether the device leaves large products to a GPU.
+void llama_ext_leave_large_products(bool leave) { leaves_large_products = leave; }
 
 }  // extern "C"

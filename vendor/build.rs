@@ -52,6 +52,7 @@ const SOURCES: &[&str] = &[
     "attention/visible_cells.cpp",
     "cpu_check.cpp",
     "cpu_features.cpp",
+    "devices.cpp",
     "kernel_checks.cpp",
     "matmul/matmul.cpp",
     "peak.cpp",

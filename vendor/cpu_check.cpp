@@ -14,17 +14,25 @@ extern "C" {
 
 // Multiplies a matrix of `rows` rows of `n_per_row` weights, stored as `type`, with `n_cols` f32 columns, `runs` times.
 // `kind` is the kind of weight buffer: 0 = plain memory, 1 and up = the extra kinds of the CPU backend (AMX tiles,
-// repacked blocks), -1 = plain memory with our device. `out` is n_cols x rows; `seconds` is the time of the fastest
+// repacked blocks), -1 = plain memory with our device, -2 and down = the memory of ggml's device number 0 and up. `out` is n_cols x rows; `seconds` is the time of the fastest
 // run. Returns 0 = done, 1 = error, 2 = this kind does not support the product, 3 = there is no such kind.
 int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64_t n_per_row, int64_t rows,
                          const float * columns, int64_t n_cols, int32_t n_threads, int32_t runs, float * out,
                          double * seconds, char * kind_name, size_t kind_name_size) {
     try {
-        ggml_backend_dev_t device = kind < 0 ? tulu::device() : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+        const size_t number = kind <= -2 ? static_cast<size_t>(-2 - kind) : 0;
+        if (kind <= -2 && number >= ggml_backend_dev_count()) {
+            return 3;
+        }
+        ggml_backend_dev_t device = kind <= -2 ? ggml_backend_dev_get(number)
+                                    : kind < 0 ? tulu::device()
+                                               : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
         if (!device) {
             return 1;
         }
-        ggml_backend_buffer_type_t buffer_type = ggml_backend_cpu_buffer_type();
+        ggml_backend_buffer_type_t buffer_type =
+            kind <= -2 ? ggml_backend_dev_buffer_type(device) : ggml_backend_cpu_buffer_type();
+        const ggml_backend_buffer_type_t columns_type = buffer_type;
         if (kind > 0) {
             using extra_fn  = ggml_backend_buffer_type_t * (*) (ggml_backend_dev_t);
             const auto reg  = ggml_backend_dev_backend_reg(device);
@@ -45,7 +53,11 @@ int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64
         if (!backend) {
             return 1;
         }
-        kind < 0 ? tulu::set_threads(backend.get(), n_threads) : ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
+        if (kind == -1) {
+            tulu::set_threads(backend.get(), n_threads);
+        } else if (kind >= 0) {
+            ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
+        }
 
         const ggml_init_params init = { 8 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true };
         ggml_context_ptr weights_ctx(ggml_init(init)), graph_ctx(ggml_init(init));
@@ -59,7 +71,7 @@ int32_t llama_ext_matmul(int32_t kind, int32_t type, const void * weights, int64
         ggml_cgraph * graph = ggml_new_graph(graph_ctx.get());
         ggml_build_forward_expand(graph, product);
         ggml_backend_buffer_ptr rest(
-            ggml_backend_alloc_ctx_tensors_from_buft(graph_ctx.get(), ggml_backend_cpu_buffer_type()));
+            ggml_backend_alloc_ctx_tensors_from_buft(graph_ctx.get(), columns_type));
         if (!rest) {
             return 1;
         }

@@ -1,5 +1,4 @@
-// Runs our kernels on given numbers, for tests and benches. The program does not call these functions, so the linker
-// omits this file.
+// Runs kernels on given numbers: for tests, benches, and the self-test of `doctor`.
 
 #include "accel_device.h"
 #include "copy_text.h"
@@ -84,12 +83,13 @@ int32_t llama_ext_product(int32_t number, int32_t type, const void * weights, in
     }
 }
 
-// Computes attention with ggml's CPU kernel (`ours` = 0) or with ours, `runs` times: q is [n_head][n_tokens][dim] in
+// Computes attention with ggml's CPU kernel (`where` = 0), with ours (1), or on ggml's device number 0 and up (2 and up),
+// `runs` times: q is [n_head][n_tokens][dim] in
 // f32, k and v are [n_head_kv][n_kv][dim] of the given types, mask is [n_tokens][n_kv] in half floats, out is
 // [n_tokens][n_head][dim]. With `earlier`, another mask, it computes two layers, once with `earlier` and then with
 // `mask` in the same memory, as llama.cpp does in two steps; `out` is from the second layer.
 // Returns 0 = done, 1 = error, 2 = the kernel does not support these inputs.
-int32_t llama_ext_attention(int32_t ours, int64_t dim, int64_t n_tokens, int64_t n_head, int64_t n_head_kv, int64_t n_kv,
+int32_t llama_ext_attention(int32_t where, int64_t dim, int64_t n_tokens, int64_t n_head, int64_t n_head_kv, int64_t n_kv,
                             int32_t k_type, int32_t v_type, const float * q, const void * k, const void * v,
                             const uint16_t * mask, const uint16_t * earlier, int32_t n_threads, int32_t runs,
                             float * out, double * seconds) {
@@ -110,17 +110,27 @@ int32_t llama_ext_attention(int32_t ours, int64_t dim, int64_t n_tokens, int64_t
         }
         ggml_tensor * to = ggml_flash_attn_ext(ctx.get(), tq, tk, tv, tm, scale, 0.0f, 0.0f);
         ggml_build_forward_expand(graph, to);
-        ggml_backend_dev_t where = ours ? tulu::device() : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-        ggml_backend_ptr backend(where ? ggml_backend_dev_init(where, nullptr) : nullptr);
-        ggml_backend_buffer_ptr buffer(
-            ggml_backend_alloc_ctx_tensors_from_buft(ctx.get(), ggml_backend_cpu_buffer_type()));
+        const size_t number = where >= 2 ? static_cast<size_t>(where - 2) : 0;
+        if (where >= 2 && number >= ggml_backend_dev_count()) {
+            return 1;
+        }
+        ggml_backend_dev_t device = where >= 2   ? ggml_backend_dev_get(number)
+                                    : where == 1 ? tulu::device()
+                                                 : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+        ggml_backend_ptr backend(device ? ggml_backend_dev_init(device, nullptr) : nullptr);
+        ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors_from_buft(
+            ctx.get(), where >= 2 ? ggml_backend_dev_buffer_type(device) : ggml_backend_cpu_buffer_type()));
         if (!backend || !buffer) {
             return 1;
         }
-        if (!ggml_backend_dev_supports_op(where, to)) {
+        if (!ggml_backend_dev_supports_op(device, to)) {
             return 2;
         }
-        ours ? tulu::set_threads(backend.get(), n_threads) : ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
+        if (where == 1) {
+            tulu::set_threads(backend.get(), n_threads);
+        } else if (where == 0) {
+            ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
+        }
         ggml_backend_tensor_set(tq, q, 0, ggml_nbytes(tq));
         ggml_backend_tensor_set(tk, k, 0, ggml_nbytes(tk));
         ggml_backend_tensor_set(tv, v, 0, ggml_nbytes(tv));

@@ -229,7 +229,8 @@ fn tokenizer(gguf: &Gguf, config: &Config) -> Result<Tokenizer> {
     })
 }
 
-/// Returns the pairs of an output: those of the source without its type, alignment, split parts and imatrix.
+/// Returns the pairs of an output: those of the source without its type, alignment, split parts, imatrix and
+/// evaluation.
 pub(crate) fn pairs(
     copied_metadata: &[(String, Value)],
     ftype: Ftype,
@@ -238,7 +239,7 @@ pub(crate) fn pairs(
     let replaced = |key: &str| {
         matches!(key, "general.file_type" | "general.quantization_version" | "general.alignment")
             || matches!(key, "tulu_quant.version" | "tulu_quant.ggml")
-            || ["split.", "quantize.imatrix."].iter().any(|prefix| key.starts_with(prefix))
+            || ["split.", "quantize.imatrix.", "tulu_quant.eval."].iter().any(|prefix| key.starts_with(prefix))
     };
     let mut all: Vec<_> = copied_metadata.iter().filter(|(key, _)| !replaced(key)).cloned().collect();
     all.push(("general.quantization_version".to_owned(), Value::U32(quantization_version)));

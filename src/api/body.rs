@@ -5,6 +5,8 @@ use super::options::RequestOptions;
 use super::params;
 use super::prompt_input::PromptInput;
 use super::refusal::Refusal;
+use super::structured;
+use super::tools::{self, Tools};
 use crate::engine::Token;
 use crate::prompt::{Message, conversation};
 use serde_json::{Map, Value};
@@ -49,8 +51,17 @@ impl Body {
         let model = fields.get("model").and_then(Value::as_str).map(str::to_owned);
         let (prompts, options) = match endpoint {
             Endpoint::Chat => {
-                let messages = chat_messages(&mut fields)?;
-                (vec![PromptInput::Chat(messages)], params::read(fields, true)?)
+                let (messages, tools) = messages_and_tools(&mut fields)?;
+                let calls = tools.map(|tools| structured::with_calls(&tools, &mut fields)).transpose()?;
+                let mut options = params::read(fields, true)?;
+                if let Some((grammar, calls)) = calls {
+                    if options.grammar.is_some() {
+                        let why = "cannot be combined with \"tools\": give \"tool_choice\": \"none\", or no grammar";
+                        return Err(Refusal::of("invalid_parameter", "grammar", why));
+                    }
+                    (options.grammar, options.calls) = (Some(grammar), Some(calls));
+                }
+                (vec![PromptInput::Chat(messages)], options)
             }
             Endpoint::Text => {
                 let prompt =
@@ -66,11 +77,21 @@ impl Body {
     }
 }
 
-/// Takes the messages out of a body.
+/// Takes the messages out of a body. They describe the functions that the answer may call.
 pub(crate) fn chat_messages(fields: &mut Map<String, Value>) -> Result<Vec<Message>, Refusal> {
+    messages_and_tools(fields).map(|(messages, _)| messages)
+}
+
+fn messages_and_tools(fields: &mut Map<String, Value>) -> Result<(Vec<Message>, Option<Tools>), Refusal> {
     let messages =
         fields.shift_remove("messages").ok_or_else(|| Refusal::of("missing_messages", "messages", "is missing"))?;
-    conversation(&normalize(messages)?).map_err(|why| Refusal::new("invalid_messages", "messages", why))
+    let messages = conversation(&normalize(messages)?);
+    let mut messages = messages.map_err(|why| Refusal::new("invalid_messages", "messages", why))?;
+    let tools = Tools::take(fields)?;
+    if let Some(tools) = &tools {
+        tools::add_instructions(&mut messages, tools);
+    }
+    Ok((messages, tools))
 }
 
 /// Parses a text, token ids, or several of either, as OpenAI's API and vLLM accept them.
@@ -98,9 +119,12 @@ fn prompt_input(value: Value) -> Option<PromptInput> {
 
 /// Normalizes messages: content parts are joined by newlines, as in vLLM; the role `developer` becomes `system`; `name`
 /// is ignored, as in vLLM, because Tulu's format cannot contain it; the content of an assistant message without content
-/// (some exporters write them) becomes empty.
+/// (some exporters write them) becomes empty. Calls of functions and their results become text; the results of several
+/// calls are one message.
 fn normalize(mut messages: Value) -> Result<Value, Refusal> {
-    for message in messages.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+    let Some(list) = messages.as_array_mut() else { return Ok(messages) };
+    let mut results = Vec::new();
+    for message in list.iter_mut().filter_map(Value::as_object_mut) {
         if message.get("role").is_some_and(|role| role == "developer") {
             message.insert("role".to_owned(), "system".into());
         }
@@ -111,17 +135,41 @@ fn normalize(mut messages: Value) -> Result<Value, Refusal> {
         if answer && message.get("content").is_none_or(Value::is_null) {
             message.insert("content".to_owned(), "".into());
         }
-        let Some(Value::Array(parts)) = message.get("content") else { continue };
-        let texts: Option<Vec<&str>> = parts
-            .iter()
-            .map(|part| if part["type"] == "text" { part["text"].as_str() } else { part.as_str() })
-            .collect();
-        let joined = texts
-            .ok_or_else(|| {
-                Refusal::new("unsupported_content", "messages", "only parts of the type \"text\" can be read")
-            })?
-            .join("\n");
-        message.insert("content".to_owned(), joined.into());
+        if let Some(Value::Array(parts)) = message.get("content") {
+            let joined = joined(parts)?;
+            message.insert("content".to_owned(), joined.into());
+        }
+        results.push(tools::render_message(message)?);
+    }
+    if results.len() == list.len() && results.contains(&true) {
+        merge_results(list, &results);
     }
     Ok(messages)
+}
+
+/// Joins text parts by newlines.
+fn joined(parts: &[Value]) -> Result<String, Refusal> {
+    let text = |part: &'_ Value| {
+        let text = if part["type"] == "text" { part["text"].as_str() } else { part.as_str() };
+        text.map(str::to_owned)
+    };
+    let texts: Option<Vec<String>> = parts.iter().map(text).collect();
+    let unsupported = || Refusal::new("unsupported_content", "messages", "only parts of the type \"text\" can be read");
+    Ok(texts.ok_or_else(unsupported)?.join("\n"))
+}
+
+/// Joins messages that follow each other and are results of calls.
+fn merge_results(messages: &mut Vec<Value>, are_results: &[bool]) {
+    let mut merged: Vec<Value> = Vec::with_capacity(messages.len());
+    for (i, message) in std::mem::take(messages).into_iter().enumerate() {
+        let follows = i > 0 && are_results[i - 1] && are_results[i];
+        match merged.last_mut().filter(|_| follows) {
+            Some(last) => {
+                let [first, next] = [&*last, &message].map(|message| message["content"].as_str().unwrap_or_default());
+                last["content"] = format!("{first}\n{next}").into();
+            }
+            None => merged.push(message),
+        }
+    }
+    *messages = merged;
 }

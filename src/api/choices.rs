@@ -1,16 +1,32 @@
 //! Answers in the shapes of OpenAI's API: the choices of chats and of completions, with log probabilities.
 
+use super::tools::parse_calls;
 use crate::decode::{Answer, FinishReason, Likely, TokenLogprob};
 use serde_json::{Map, Value, json};
 
-/// Returns a choice of a chat.
-pub(crate) fn chat_choice(index: usize, answer: &Answer) -> Value {
-    json!({
-        "index": index,
-        "message": {"role": "assistant", "content": answer.text, "refusal": null},
-        "logprobs": answer.logprobs.as_deref().map(chat_logprobs),
-        "finish_reason": finish_reason(answer.reason),
-    })
+/// Returns the id of the next call.
+pub(crate) type CallId<'a> = &'a mut dyn FnMut() -> String;
+
+/// Returns a choice of a chat. With `call_id`, the answer may call functions.
+pub(crate) fn chat_choice(index: usize, answer: &Answer, call_id: Option<CallId<'_>>) -> Value {
+    let logprobs = answer.logprobs.as_deref().map(chat_logprobs);
+    let mut message = json!({"role": "assistant", "content": answer.text, "refusal": null});
+    let mut reason = finish_reason(answer.reason);
+    if let Some(call_id) = call_id {
+        let (text, calls) = parse_calls(&answer.text);
+        message["content"] = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };
+        if !calls.is_empty() {
+            reason = if calls.iter().all(|call| call.complete) { calls_reason(answer.reason) } else { reason };
+            let call = |call: super::tools::Call| json!({"id": call_id(), "type": "function", "function": {"name": call.name, "arguments": call.arguments}});
+            message["tool_calls"] = calls.into_iter().map(call).collect();
+        }
+    }
+    json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason})
+}
+
+/// Returns the name of the reason for the end of an answer with complete calls.
+pub(crate) fn calls_reason(reason: FinishReason) -> &'static str {
+    if reason == FinishReason::Stop { "tool_calls" } else { finish_reason(reason) }
 }
 
 /// Returns a choice of `/v1/completions`.

@@ -1,6 +1,6 @@
 //! Makes the decoder's request from a prompt and its parameters.
 
-use super::options::RequestOptions;
+use super::options::{Calls, RequestOptions};
 use super::prompt_input::PromptInput;
 use crate::decode::{Request, turn_markers};
 use crate::engine::{Sampling, Token};
@@ -27,8 +27,9 @@ pub(crate) fn decode_request(
     let (ids, mut stop, notice) = match prompt {
         PromptInput::Chat(messages) => {
             let prompt = prompts.render(messages, true)?;
-            // With a grammar, a marker can only be text within the answer.
-            let markers = if options.grammar.is_some() { Vec::new() } else { turn_markers(prompts.is_tulu()) };
+            // With a grammar, a marker can only be text within the answer, unless it allows any text.
+            let any_text = options.grammar.is_none() || options.calls == Some(Calls::AfterText);
+            let markers = if any_text { turn_markers(prompts.is_tulu()) } else { Vec::new() };
             (prompt.ids, markers, prompt.notice)
         }
         PromptInput::Text(text) => {

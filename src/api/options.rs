@@ -31,6 +31,8 @@ pub(crate) struct RequestOptions {
     pub(crate) logit_bias: Vec<(Token, f32)>,
     /// The grammar (GBNF) that the answer follows; checked.
     pub(crate) grammar: Option<String>,
+    /// How the answer may call functions; `None`: not at all. `grammar` has the calls.
+    pub(crate) calls: Option<Calls>,
     /// Random seed.
     pub(crate) seed: Seed,
     /// Stop strings.
@@ -39,6 +41,15 @@ pub(crate) struct RequestOptions {
     pub(crate) add_bos: Option<bool>,
     /// Return log probabilities, with this many of the most likely tokens at each position.
     pub(crate) logprobs: Option<u8>,
+}
+
+/// How an answer may call functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// There may be text before the calls, or text only.
+    AfterText,
+    /// It is calls, or JSON.
+    Alone,
 }
 
 /// Random seed of a request.

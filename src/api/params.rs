@@ -44,9 +44,10 @@ fn neutral(name: &str) -> Option<&'static [Value]> {
             ("echo", vec![json!(false)]),
             ("suffix", vec![json!("")]),
             ("modalities", vec![json!(["text"])]),
+            // Those of a chat are read before (`tools/`).
             ("tools", vec![json!([])]),
-            ("functions", vec![json!([])]),
             ("tool_choice", vec![json!("none"), json!("auto")]),
+            ("functions", vec![json!([])]),
             ("function_call", vec![json!("none"), json!("auto")]),
             ("audio", vec![]),
             ("prediction", vec![]),
@@ -116,11 +117,11 @@ pub(super) fn read(body: Map<String, Value>, chat: bool) -> Result<RequestOption
             "top_k" => options.top_k = Some(saturating_u32(whole(&name, &value, 0, u64::from(u32::MAX))?)),
             "seed" => options.seed = seed(&value)?,
             "response_format" | "grammar" | "json_schema" => {
-                if let Some(grammar) = structured::grammar(&name, &value)? {
+                if let Some(format) = structured::format(&name, &value)? {
                     if options.grammar.is_some() {
                         return Err(invalid(&name, "and another grammar or format were given: give one of them"));
                     }
-                    options.grammar = Some(grammar);
+                    options.grammar = Some(format.compile(&name)?);
                 }
             }
             "logit_bias" => options.logit_bias = logit_bias(&value)?,

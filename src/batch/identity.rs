@@ -105,8 +105,11 @@ pub(crate) struct MachineSettings {
 pub(crate) struct Exact {
     /// `--flash-attn`.
     pub(crate) flash_attn: String,
-    /// `--gpu-layers`.
+    /// `--gpu-layers`; [`u32::MAX`] for all.
     pub(crate) gpu_layers: u32,
+    /// The GPUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) gpus: Vec<String>,
     /// Git revision of this program.
     pub(crate) revision: String,
     /// Commit of the pinned llama.cpp.
@@ -131,6 +134,7 @@ impl Identity {
             ("order of the samplers", self.sampling != other.sampling),
             ("flash attention", both && exact(|exact| exact.flash_attn.clone())),
             ("GPU layers", both && exact(|exact| exact.gpu_layers.to_string())),
+            ("GPU", both && exact(|exact| exact.gpus.join(","))),
             ("build of the program", both && exact(|exact| exact.revision.clone())),
             ("llama.cpp", both && exact(|exact| exact.llama_cpp.clone())),
             ("SOURCE_DATE_EPOCH", both && exact(|exact| exact.stamp.to_string())),
@@ -215,6 +219,7 @@ pub(super) mod tests {
         let exact = Exact {
             flash_attn: "auto".to_owned(),
             gpu_layers: 0,
+            gpus: Vec::new(),
             revision: "r".to_owned(),
             llama_cpp: "l".to_owned(),
             stamp: 0.0,
@@ -240,6 +245,7 @@ pub(super) mod tests {
         };
         assert_eq!(engine(|exact| exact.flash_attn = "off".into()), ["flash attention"]);
         assert_eq!(engine(|exact| exact.gpu_layers = 1), ["GPU layers"]);
+        assert_eq!(engine(|exact| exact.gpus.push("CUDA0".into())), ["GPU"]);
         assert_eq!(engine(|exact| exact.revision.clear()), ["build of the program"]);
         assert_eq!(engine(|exact| exact.llama_cpp.clear()), ["llama.cpp"]);
         assert_eq!(engine(|exact| exact.stamp = 1.0), ["SOURCE_DATE_EPOCH"]);

@@ -7,7 +7,7 @@ use super::manifest::ProgramInfo;
 use super::paths::is_file;
 use super::shard::Shard;
 use super::workload::WorkloadEstimate;
-use crate::engine::{Bos, EngineSettings, SAMPLING_VERSION, Sampling, VocabFile};
+use crate::engine::{Bos, EngineSettings, GpuLayers, SAMPLING_VERSION, Sampling, VocabFile};
 use crate::error::Failure;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -47,6 +47,8 @@ pub(crate) struct RunOptions {
     pub(crate) parallel: Option<u32>,
     /// Reproducible output.
     pub(crate) deterministic: bool,
+    /// With reproducible output, the names of the GPUs that are used.
+    pub(crate) gpus: Vec<String>,
     /// Fixed timestamp of all results, in seconds since 1970.
     pub(crate) stamp: Option<f64>,
 }
@@ -68,7 +70,11 @@ impl RunOptions {
         let program = ProgramInfo::this();
         let exact = self.deterministic.then(|| Exact {
             flash_attn: self.engine.flash_attn.name().to_owned(),
-            gpu_layers: self.engine.n_gpu_layers,
+            gpu_layers: match self.engine.gpu.layers {
+                GpuLayers::Count(n) => n,
+                GpuLayers::All | GpuLayers::Auto => u32::MAX,
+            },
+            gpus: self.gpus.clone(),
             revision: program.revision,
             llama_cpp: program.llama_cpp,
             stamp: self.stamp.unwrap_or_default(),

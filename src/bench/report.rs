@@ -30,6 +30,8 @@ pub(crate) struct Subject {
     pub(crate) type_v: &'static str,
     /// Layers on the GPU.
     pub(crate) n_gpu_layers: u32,
+    /// The parts of the model on devices, for JSON.
+    pub(crate) devices: Vec<Value>,
     /// `on`, `off` or `auto`.
     pub(crate) flash_attn: &'static str,
     /// Bytes of weights that are read to generate one token.
@@ -131,6 +133,7 @@ fn object(subject: &Subject, measured: &Measured) -> Value {
         "type_k": subject.type_k,
         "type_v": subject.type_v,
         "n_gpu_layers": subject.n_gpu_layers,
+        "devices": subject.devices,
         "flash_attn": subject.flash_attn,
         "n_prompt": measured.test.n_prompt,
         "n_gen": measured.test.n_gen,
@@ -219,6 +222,7 @@ mod tests {
             type_k: "f16",
             type_v: "f16",
             n_gpu_layers: 0,
+            devices: Vec::new(),
             flash_attn: "auto",
             bytes_per_token,
             bandwidth: Some(1e9),

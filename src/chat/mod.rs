@@ -1,5 +1,5 @@
 //! Conversations with a person. `conversation` (messages and answers) and `overflow` (a full context) are the core;
-//! `saved`, `saved_files`, `kv_file`, `unsaved` and `export` write files; `repl` is the loop on a terminal, with
+//! `saved`, `saved_files`, `unsaved` and `export` write files; `repl` is the loop on a terminal, with
 //! `session`, `line_editor`, `input`, `typed_path`, `commands`, `parameters`, `external_editor` and `answer_writer`.
 //!
 //! Each turn sends the whole conversation to the decoder (`decode/`). Answers keep their generated token ids, so that
@@ -11,7 +11,6 @@ mod conversation;
 mod export;
 mod external_editor;
 mod input;
-mod kv_file;
 mod line_editor;
 mod overflow;
 mod parameters;

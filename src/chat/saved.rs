@@ -1,12 +1,12 @@
-//! Saved conversations: readable JSON (messages, settings, model) and, next to it, the KV cache (`kv_file.rs`), so that
+//! Saved conversations: readable JSON (messages, settings, model) and, next to it, the KV cache (`decode/kv_file.rs`), so that
 //! a resumed conversation need not be processed again. The JSON is sufficient: without the KV cache, or with another
 //! model, resuming only takes longer.
 
 use super::conversation::Conversation;
-use super::kv_file::{self, KvIdentity};
 use super::parameters::{Parameters, Stored};
 use super::saved_files::kv_path;
 use crate::atomic_file::{self, Mode};
+use crate::decode::kv_file::{self, KvIdentity};
 use crate::engine::{Model, Token};
 use crate::error::{Code, Failure};
 use crate::prompt::{Message, Role};
@@ -23,6 +23,8 @@ use tulu_quantize::hex;
 const FORMAT: &str = "tulu-quant conversation";
 /// Format version; raised on incompatible changes.
 const VERSION: u32 = 1;
+/// The slot of the conversation.
+const SLOT: usize = 0;
 /// Limit on the size of a file.
 const MAX_BYTES: u64 = 256 << 20;
 
@@ -110,7 +112,7 @@ impl Conversation<'_> {
     pub(super) fn save(&self, path: &Path) -> Result<Option<Result<u64, Failure>>, Failure> {
         atomic_file::write(path, self.text()?.as_bytes(), Mode::Owner)?;
         let identity = KvIdentity::new(self.fingerprint()?.to_owned(), self.model.settings());
-        Ok(kv_file::save(&self.decoder, &identity, &kv_path(path)).transpose())
+        Ok(kv_file::save(&self.decoder, SLOT, &identity, &kv_path(path)).transpose())
     }
 
     /// Returns the conversation as JSON.
@@ -162,7 +164,7 @@ impl Conversation<'_> {
         let identity = KvIdentity::new(fingerprint, self.model.settings());
         // Only a missing file is skipped; any other error is reported.
         let there = !matches!(fs::metadata(&kv), Err(err) if err.kind() == ErrorKind::NotFound);
-        let cached = there.then(|| kv_file::load(&mut self.decoder, &identity, &kv));
+        let cached = there.then(|| kv_file::load(&mut self.decoder, SLOT, &identity, &kv));
         Ok(Restored { cached, notes })
     }
 

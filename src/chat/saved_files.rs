@@ -1,4 +1,4 @@
-//! Names and paths of saved conversations. Their content is in `saved.rs` and `kv_file.rs`.
+//! Names and paths of saved conversations. Their content is in `saved.rs`.
 
 use super::typed_path;
 use crate::error::{Code, Failure};

@@ -7,8 +7,13 @@ use clap::{Arg, Command};
 use std::ffi::OsString;
 
 /// Short flags of several letters, and their long forms.
-const SHORT_FLAGS: [(&str, &str); 8] = [
+const SHORT_FLAGS: [(&str, &str); 13] = [
     ("-ngl", "gpu-layers"),
+    ("-dev", "device"),
+    ("-sm", "split-mode"),
+    ("-ts", "tensor-split"),
+    ("-mg", "main-gpu"),
+    ("-nkvo", "no-kv-offload"),
     ("-fa", "flash-attn"),
     ("-ctk", "cache-type-k"),
     ("-ctv", "cache-type-v"),
@@ -174,6 +179,8 @@ mod tests {
     fn flags_of_other_programs_are_rewritten_and_values_are_not() {
         for (typed, ours) in [
             ("chat -ngl 20 -ctk=q8_0 -n 5 -- -ngl", "chat --gpu-layers 20 --cache-type-k=q8_0 -n 5 -- -ngl"),
+            ("chat -ngl all -dev CUDA0,CUDA1 -ts 3,1", "chat --gpu-layers all --device CUDA0,CUDA1 --tensor-split 3,1"),
+            ("serve a -sm=none -mg 1 -nkvo", "serve a --split-mode=none --main-gpu 1 --no-kv-offload"),
             ("chat -p -np", "chat -p -np"),
             ("chat --prompt -m -m a.gguf", "chat a.gguf --prompt -m"),
             ("chat -p hi -m a.gguf", "chat a.gguf -p hi"),

@@ -14,7 +14,9 @@ fn subcommands(of: &Command, path: &[String]) -> Vec<(Vec<String>, Command)> {
 
 fn optional(subcommand: Command) -> Command {
     let subcommand = subcommand.subcommand_required(false).arg_required_else_help(false);
-    subcommand.mut_args(|arg| arg.required(false)).mut_subcommands(optional)
+    subcommand
+        .mut_args(|arg| arg.required(false).required_unless_present(clap::builder::Resettable::<clap::Id>::Reset))
+        .mut_subcommands(optional)
 }
 
 /// Not a test of its own: prints the value of every switch that the environment sets, for the tests of the environment.

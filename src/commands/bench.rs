@@ -1,14 +1,15 @@
 //! `tulu-quant bench`: measures the speed of a model, and prints it like llama-bench. The measurement is in `bench/`.
 
-use super::load_model;
+use super::{devices, load_model};
 use crate::bench::{self, AnswerPlan, Subject, Test};
 use crate::decode::Drafts;
-use crate::engine::{Context, EngineSettings, Model, N_BATCH, N_CTX_MIN, N_SLOTS_MAX, N_UBATCH, Token, gpus};
+use crate::engine::{Context, EngineSettings, Model, N_BATCH, N_CTX_MIN, N_SLOTS_MAX, N_UBATCH, OnDevice, Token};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::options::{DraftArgs, EngineArgs, HubArgs};
 use crate::progress::Bar;
 use crate::prompt::{Message, Prompts, Role};
+use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::Path;
 use tulu_quantize::Ftype;
@@ -65,6 +66,9 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
+    if args.engine.list_devices {
+        return devices::list(args.model.as_deref(), &args.engine.settings()?, 1);
+    }
     let files = files(args)?;
     let tests = tests(args, &files);
     if tests.is_empty() && files.is_empty() && args.acceptance.is_empty() {
@@ -201,6 +205,20 @@ fn tests(args: &Args, files: &[(String, String)]) -> Vec<Test> {
     prompts.chain(generations).filter(|test| test.n_prompt > 0 || test.n_gen > 0).collect()
 }
 
+/// Returns the backends of the devices with layers; `CPU` without any.
+fn backends(model: &Model) -> String {
+    let mut names: Vec<&str> = model.on_devices().iter().map(|part| part.device.backend.as_str()).collect();
+    names.dedup();
+    if names.is_empty() { "CPU".to_owned() } else { names.join(",") }
+}
+
+/// Returns the part of a model on a device: its layers, and the bytes that were planned and that it and one context use.
+fn on_device(part: &OnDevice<'_>) -> Value {
+    json!({"name": part.device.name, "hardware": part.device.description, "layers": part.n_layers,
+           "planned_bytes": part.planned, "weights_bytes": part.used.weights, "kv_bytes": part.used.cache,
+           "compute_bytes": part.used.compute})
+}
+
 fn subject(model: &Model) -> Result<Subject, Failure> {
     let settings = model.settings();
     let gguf = Gguf::open(model.path())?;
@@ -224,18 +242,20 @@ fn subject(model: &Model) -> Result<Subject, Failure> {
             .join(" "),
         size: model.dims().tensor_bytes,
         n_params: model.n_params(),
-        backends: if settings.n_gpu_layers > 0 { gpus()?.join(",") } else { "CPU".to_owned() },
+        backends: backends(model),
         n_batch: N_BATCH,
         n_ubatch: N_UBATCH,
         n_threads: model.n_threads(),
         type_k: settings.type_k.name(),
         type_v: settings.type_v.name(),
-        n_gpu_layers: settings.n_gpu_layers,
+        n_gpu_layers: model.n_gpu_layers(),
+        devices: model.on_devices().iter().map(on_device).collect(),
         flash_attn: settings.flash_attn.name(),
         bytes_per_token: model.dims().tensor_bytes - unread,
-        bandwidth: bench::read_bandwidth(model.n_threads() as usize),
+        // Of main memory: weights on a GPU are not read from there.
+        bandwidth: if model.n_gpu_layers() > 0 { None } else { bench::read_bandwidth(model.n_threads() as usize) },
         products_of_layers: products(&|name| name.starts_with("blk.")),
         products_of_output: products(&|name| name == output),
-        peak: if settings.n_gpu_layers > 0 { None } else { llama_ext::peak::peak(model.n_threads() as usize) },
+        peak: if model.n_gpu_layers() > 0 { None } else { llama_ext::peak::peak(model.n_threads() as usize) },
     })
 }

@@ -1,7 +1,7 @@
 //! `chat`: an interactive conversation, or answers to prompts given by flags or stdin. The conversation itself is in
 //! `chat/`.
 
-use super::load_model;
+use super::{devices, load_model};
 use crate::chat::{AnswerWriter, Conversation, Habits, Overflow, Parameters, Saved, run_interactive};
 use crate::decode::{Answer, FinishReason};
 use crate::engine::Sampling;
@@ -96,6 +96,9 @@ pub(crate) struct Args {
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = args.engine.settings()?;
+    if args.engine.list_devices {
+        return devices::list(args.model.as_deref(), &settings, 1);
+    }
     let load = args.load.as_deref().map(crate::chat::path_of).transpose()?;
     let load = if args.continue_last { Some(crate::chat::newest()?) } else { load };
     let saved = load.map(|file| Saved::read(&file).map(|saved| (file, saved))).transpose()?;

@@ -15,8 +15,8 @@ use crate::stderr;
 use crate::table;
 use sha2::{Digest as _, Sha256};
 use std::ffi::OsStr;
-use std::path::PathBuf;
-use tulu_quantize::{Ftype, Imatrix, ImatrixSums, hex};
+use std::path::{Path, PathBuf};
+use tulu_quantize::{Checkpoint, Ftype, Imatrix, ImatrixSums, hex};
 
 /// What is computed.
 pub(super) struct Job<'a> {
@@ -56,15 +56,25 @@ pub(super) fn compute(job: &Job<'_>, interrupt: &Interrupt) -> Result<ImatrixSum
     Ok(sums)
 }
 
-/// Returns an importance matrix of `source` and the calibration text that the program carries: from the cache, or computed
-/// with a file of the type `ftype` that is made in the cache.
+/// Returns whether an importance matrix is to be made.
+pub(super) fn is_auto(imatrix: &Path) -> bool {
+    imatrix == Path::new("auto")
+}
+
+/// Weights above which the importance matrix is computed with a Q8_0 file.
+const WEIGHTS_MAX_BF16: u64 = 2_000_000_000;
+
+/// Returns an importance matrix of `checkpoint`, which the user named `source`, and the calibration text that the program
+/// carries: from the cache, or computed with a BF16 or Q8_0 file that is made in the cache.
 pub(super) fn automatic(
+    checkpoint: &Checkpoint,
     source: &OsStr,
-    ftype: Ftype,
     n_threads: Option<u32>,
     fetch: &FetchOptions,
     interrupt: &Interrupt,
 ) -> Result<Imatrix, Failure> {
+    let weights = checkpoint.tensors.iter().map(|tensor| tensor.shape.iter().product::<u64>()).sum::<u64>();
+    let ftype = if weights > WEIGHTS_MAX_BF16 { Ftype::Q8_0 } else { Ftype::BF16 };
     let corpus = Corpus::read(None, Shipped::Calibration)?;
     let path = model::resolve_as(source, ftype, fetch, interrupt)?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();

@@ -1,29 +1,27 @@
 //! `convert`: converts a checkpoint from a folder or from the Hub to one GGUF file per type, in one pass. The
 //! conversion itself is in the `tulu_quantize` library.
 
+mod evaluation;
 mod output_paths;
 mod plan_report;
 
-use super::compute_imatrix::automatic;
+use super::compute_imatrix;
+use super::conversion::{self, Wanted};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model::FetchOptions;
 use crate::model::card;
-use crate::model::hub::Hub;
-use crate::model::if_exists;
-use crate::model::model_ref::{self, ModelRef, parse_type};
-use crate::model::resolve::{available_threads, check_is_checkpoint, list_repo, ready_file};
-use crate::model::stopped;
-use crate::model::streaming::{self, CheckpointSource};
-use crate::options::FetchArgs;
+use crate::model::eval_record::EvalRecord;
+use crate::model::resolve::available_threads;
+use crate::options::{FetchArgs, byte_size};
 use crate::stderr;
 use crate::table;
-use crate::watch::Watch;
+use evaluation::Evaluation;
 use output_paths::paths;
 use plan_report::{plan_json, summary, tensor_table};
 use serde_json::json;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Instant;
 use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, GgmlType, Imatrix, Plan, QuantizeOptions, memory_needed};
@@ -38,7 +36,8 @@ use tulu_quantize::{Checkpoint, ConvertOptions, Ftype, GgmlType, Imatrix, Plan, 
 #[command(after_help = "Examples:\n  tulu-quant convert tulu-2-13b -q Q4_K_M -o .\n  \
     tulu-quant convert tulu-2-13b -q Q4_K_M,Q5_K_M,Q8_0 -o models --dry-run\n  \
     tulu-quant convert tulu-2-7b -q Q5_K_M -o my-{type}.gguf\n  \
-    tulu-quant convert tulu-2-dpo-13b -q Q4_K_M,Q8_0 -o models --card")]
+    tulu-quant convert tulu-2-dpo-13b -q Q4_K_M,Q8_0 -o models --card\n  \
+    tulu-quant convert tulu-2-7b -q Q4_K_M,Q8_0 -o models --card --eval --record")]
 pub(crate) struct Args {
     /// Checkpoint folder (config.json, tokenizer.model or tokenizer.json, safetensors or .bin files), a model of the
     /// Tulu family (`tulu-quant models`) or the Hub (owner/name[@revision]), or a GGUF file of F32, F16 or BF16 (any part of
@@ -67,6 +66,19 @@ pub(crate) struct Args {
     /// Write a model card next to the files: README.md with source, licence, prompt format, sizes, memory and checksums
     #[arg(long, env = "TULU_QUANT_CARD")]
     card: bool,
+    /// Evaluate the files on a text, as `eval` does, and put perplexity and KL divergence from the source into the model card
+    #[arg(long, env = "TULU_QUANT_EVAL")]
+    eval: bool,
+    /// With --eval: store the results in the files, too, in the keys `tulu_quant.eval.*`
+    #[arg(long, requires = "eval", env = "TULU_QUANT_RECORD")]
+    record: bool,
+    /// With --eval: use this text instead of the one that the program carries
+    #[arg(long, value_name = "TEXT", requires = "eval", env = "TULU_QUANT_EVAL_TEXT")]
+    eval_text: Option<PathBuf>,
+    /// With --eval: compute only the first N chunks of 512 tokens
+    #[arg(long, value_name = "N", requires = "eval", env = "TULU_QUANT_EVAL_CHUNKS",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    eval_chunks: Option<u32>,
     /// Allow a source that is already quantized (quality is lost a second time)
     #[arg(long, env = "TULU_QUANT_ALLOW_REQUANTIZE")]
     allow_requantize: bool,
@@ -89,7 +101,7 @@ pub(crate) struct Args {
     pure: bool,
     /// Split files whose tensors have more than N bytes together into parts, named as llama-gguf-split does
     /// (NAME-00001-of-00003.gguf). llama.cpp loads them by the first part
-    #[arg(long, value_name = "N(M|G)", env = "TULU_QUANT_SPLIT_MAX_SIZE", value_parser = split_size)]
+    #[arg(long, value_name = "N(M|G)", env = "TULU_QUANT_SPLIT_MAX_SIZE", value_parser = byte_size)]
     split_max_size: Option<u64>,
     /// Quantize with ggml's own kernels: several times slower, same files
     #[arg(long, env = "TULU_QUANT_REFERENCE_KERNELS")]
@@ -109,20 +121,36 @@ pub(crate) struct Args {
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()?;
-    let types = types(&args.quant)?;
+    let types = conversion::types(&args.quant)?;
     let mut recipe = recipe(args)?;
-    let opened = open(args, &interrupt)?;
+    let wanted = Wanted {
+        source: &args.source,
+        allow_requantize: args.allow_requantize,
+        fetch: &args.fetch.options(),
+        command: "convert",
+        flag: "-q",
+    };
+    let opened = conversion::open(&wanted, &interrupt)?;
     let source = opened.checkpoint();
-    if args.imatrix.as_deref().is_some_and(is_auto) {
-        recipe.imatrix = Some(automatic_imatrix(args, source, &interrupt)?);
+    if args.imatrix.as_deref().is_some_and(compute_imatrix::is_auto) {
+        let fetch = FetchOptions { yes: true, ..args.fetch.options() };
+        let threads = args.threads.map(u32::from);
+        recipe.imatrix =
+            Some(compute_imatrix::automatic(source, args.source.as_os_str(), threads, &fetch, &interrupt)?);
     }
     let refusals = crate::prompt::check_template(source)?;
-    let plan = Plan::new(source, &paths(&args.output, &args.source, &source.name(), &types)?, &recipe)?;
+    let mut outputs = paths(&args.output, &args.source, &source.name(), &types)?;
+    let mut evaluation = evaluation(args, source, &mut outputs)?;
+    if let Some(evaluation) = &evaluation {
+        evaluation.keep_base(&outputs, &mut recipe);
+    }
+    let mut plan = Plan::new(source, &outputs, &recipe)?;
     let threads = args.threads.and_then(|n| NonZeroUsize::new(n.into())).unwrap_or_else(available_threads);
     let memory = memory_needed(&plan, threads).saturating_add(opened.stream_memory(&plan));
     if !args.json {
         stderr::block(&summary(&opened, &plan, memory));
-        refusals.iter().for_each(|note| stderr::note(note));
+        let base = evaluation.as_ref().and_then(Evaluation::note);
+        refusals.iter().chain(&base).for_each(|note| stderr::note(note));
     }
     if args.dry_run {
         let text =
@@ -134,23 +162,23 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let card = args.card.then(|| card::place(&plan, args.force)).transpose()?;
     let begun = Instant::now();
-    let watch = Watch::new("converting", plan.source_bytes, &interrupt);
     let options = ConvertOptions { threads, replace: args.force, reference_kernels: args.reference_kernels };
-    let journal = streaming::journal_of(&source.name(), &plan);
-    let converted = opened.convert(&plan, options, &journal, &watch);
-    watch.clear();
-    // which signal was received decides between exit codes 130 and 143
-    let report = converted.map_err(|err| match interrupt.asked() {
-        Some(exit) if err.code == Code::Interrupted && opened.remote_name().is_some() => stopped(exit),
-        asked => Failure { exit: asked.unwrap_or(err.exit), ..err },
-    })?;
-    if let Some(card) = &card {
-        card::write(card, source, &plan, &interrupt)?;
-    }
+    let report = conversion::run(&opened, &plan, options, &interrupt)?;
     let seconds = begun.elapsed().as_secs_f64();
+    let results = match &mut evaluation {
+        Some(evaluation) => evaluation.run(&mut plan, args.record, &interrupt)?,
+        None => Vec::new(),
+    };
+    if let Some(card) = &card {
+        card::write(card, source, &plan, &results, &interrupt)?;
+    }
     if args.json {
         let mut result = plan_json(&opened, &plan, memory);
         result["seconds"] = json!(seconds);
+        if evaluation.is_some() {
+            let of = |(ftype, result): &(Ftype, EvalRecord)| (ftype.name().to_owned(), result.json());
+            result["eval"] = results.iter().map(of).collect::<serde_json::Map<_, _>>().into();
+        }
         return crate::stdout::print(&(result.to_string() + "\n"));
     }
     let mut made: Vec<String> =
@@ -165,55 +193,15 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Opens the source: an existing folder or file, or else a model of the family or the Hub.
-fn open(args: &Args, interrupt: &Interrupt) -> Result<CheckpointSource, Failure> {
-    let found = if_exists::metadata(&args.source)?;
-    if found.as_ref().is_some_and(|it| !it.is_dir()) {
-        return Ok(Checkpoint::open_gguf(&args.source, args.allow_requantize)?.into());
-    }
-    let named = if found.is_none() { Some(model_ref::parse(args.source.as_os_str())?) } else { None };
-    let (repo, ftype) = match named {
-        Some(ModelRef::Hub(repo, ftype)) => (repo, ftype),
-        Some(ModelRef::HubGguf(repo, wanted)) => {
-            let file = ready_file(&repo, &wanted, &args.fetch.options(), interrupt)?;
-            return Ok(Checkpoint::open_gguf(&file, args.allow_requantize)?.into());
-        }
-        Some(ModelRef::Bundled(bundle, None)) => return Ok(Checkpoint::open(&bundle.folder()?)?.into()),
-        Some(ModelRef::Bundled(_, Some(ftype)) | ModelRef::Folder(_, Some(ftype))) => {
-            return Err(type_after_name(args, ftype));
-        }
-        _ => {
-            check_is_checkpoint(&args.source)?;
-            return Ok(Checkpoint::open(&args.source)?.into());
-        }
-    };
-    if let Some(ftype) = ftype {
-        return Err(type_after_name(args, ftype));
-    }
-    let hub = Hub::from_env(interrupt)?;
-    // a complete checkpoint in the cache needs no network
-    match hub.settings().cache.complete_snapshot(&repo)?.filter(|_| hub.settings().offline) {
-        Some(folder) => Ok(Checkpoint::open(&folder)?.into()),
-        None => CheckpointSource::listed(&hub, list_repo(&hub, &repo)?, &args.fetch.options()),
-    }
-}
-
-/// Creates the error for MODEL:TYPE. `chat` accepts it; here the types are given with -q.
-fn type_after_name(args: &Args, ftype: Ftype) -> Failure {
-    let fix = format!("name the types with -q: -q {ftype}");
-    Failure::input(Code::Request, "convert does not accept NAME:TYPE", fix).at(&args.source)
-}
-
-/// Parses the types and drops repetitions.
-fn types(names: &[String]) -> Result<Vec<Ftype>, Failure> {
-    let mut types = Vec::new();
-    for name in names.iter().map(|n| n.trim()).filter(|n| !n.is_empty()) {
-        let ftype = parse_type(name)?;
-        if !types.contains(&ftype) {
-            types.push(ftype);
-        }
-    }
-    Ok(types)
+/// Returns the evaluation of the outputs, if it is wanted. Its base may be one more output.
+fn evaluation(
+    args: &Args,
+    source: &Checkpoint,
+    outputs: &mut Vec<(Ftype, PathBuf)>,
+) -> Result<Option<Evaluation>, Failure> {
+    let threads = args.threads.map(u32::from);
+    let new = || Evaluation::new(source, outputs, args.eval_text.as_deref(), args.eval_chunks, threads);
+    args.eval.then(new).transpose()
 }
 
 /// Validates the quantization options.
@@ -228,41 +216,14 @@ fn recipe(args: &Args) -> Result<QuantizeOptions, Failure> {
         output: args.output_tensor_type.as_ref().map(of).transpose()?,
         token_embedding: args.token_embedding_type.as_ref().map(of).transpose()?,
         overrides: overrides.collect::<Result<_, _>>()?,
-        imatrix: args.imatrix.as_deref().filter(|file| !is_auto(file)).map(Imatrix::read).transpose()?,
+        imatrix: args
+            .imatrix
+            .as_deref()
+            .filter(|file| !compute_imatrix::is_auto(file))
+            .map(Imatrix::read)
+            .transpose()?,
         split_max_bytes: args.split_max_size,
     })
-}
-
-fn is_auto(imatrix: &Path) -> bool {
-    imatrix == Path::new("auto")
-}
-
-/// Weights above which the importance matrix is computed with a Q8_0 file.
-const WEIGHTS_MAX_BF16: u64 = 2_000_000_000;
-
-fn automatic_imatrix(args: &Args, source: &Checkpoint, interrupt: &Interrupt) -> Result<Imatrix, Failure> {
-    let weights = source.tensors.iter().map(|tensor| tensor.shape.iter().product::<u64>()).sum::<u64>();
-    let ftype = if weights > WEIGHTS_MAX_BF16 { Ftype::Q8_0 } else { Ftype::BF16 };
-    let fetch = FetchOptions { yes: true, ..args.fetch.options() };
-    automatic(args.source.as_os_str(), ftype, args.threads.map(u32::from), &fetch, interrupt)
-}
-
-/// Parses a size as llama-gguf-split does: a whole number of megabytes (M) or gigabytes (G), in powers of ten; a number
-/// alone is in bytes, as for llama.cpp's converter.
-fn split_size(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let (number, unit) = match text.strip_suffix(['K', 'k', 'M', 'm', 'G', 'g']) {
-        Some(number) => (number, text.as_bytes()[number.len()].to_ascii_uppercase()),
-        None => (text, b' '),
-    };
-    let factor = match unit {
-        b'K' => 1_000,
-        b'M' => 1_000_000,
-        b'G' => 1_000_000_000,
-        _ => 1,
-    };
-    let size = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0);
-    size.ok_or_else(|| format!("'{text}' is not a size such as 40G or 500M"))
 }
 
 fn tensor_type(name: &str) -> Result<GgmlType, Failure> {

@@ -3,11 +3,14 @@
 //! The self-test runs in a child process. If the build uses instructions that this CPU lacks, the system kills the
 //! child with SIGILL, and the parent process reports it.
 
-use crate::engine::{BackendFile, backend_files};
+mod gpus;
+
+use crate::engine::shown_device;
 use crate::error::{Code, Exit, Failure};
 use crate::model::hub::HubSettings;
 use crate::table;
-use llama_ext::{GgmlType, cpu_check, cpu_features};
+use llama_ext::devices::Device;
+use llama_ext::{GgmlType, cpu_check, cpu_features, device_check};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
@@ -72,24 +75,24 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(hub) = hub.as_ref().filter(|hub| hub.sends_secret_unencrypted()) {
         advice.push(format!("the token is sent to {} without encryption: use an https HF_ENDPOINT", hub.endpoint));
     }
-    for file in backend_files() {
-        if let Err(why) = &file.loaded {
-            advice.push(format!("{} cannot be used: {why}; remove or replace it (docs/gpu.md)", file.path.display()));
-        }
-    }
+    // Their drivers answer in this process only after the self-test, in a child process, has survived them.
+    let gpus = if tested.is_ok() { gpus::Found::now()? } else { gpus::Found::default() };
+    advice.extend(gpus.advice());
     let text = if args.json {
         let features: Vec<Value> =
             features.iter().map(|f| json!({"name": f.name, "cpu": f.cpu, "built": f.built})).collect();
         let all = json!({
             "version": env!("CARGO_PKG_VERSION"), "revision": env!("TULU_QUANT_REVISION"), "pin": pin(),
             "ggml": llama_ext::ggml_version(), "features": features, "system_info": cpu_features::system_info(),
-            "kernels": llama_ext::accel::kernels().matmul, "backend_files": backend_files_json(),
+            "kernels": llama_ext::accel::kernels().matmul,
+            "gpu_backends": gpus.backends, "backend_files": gpus.files_json(), "devices": gpus.devices_json(),
             "memory_total": memory.0, "memory_available": memory.1, "cache": cache, "hub": hub.as_ref().map(hub_json),
             "self_test": tested.as_ref().map_or_else(|why| json!({"failed": why}), Clone::clone), "advice": advice,
         });
         all.to_string() + "\n"
     } else {
-        report(&features, &tested, &advice, memory, &cache, hub.as_ref())
+        let gpu = gpus.text();
+        report(&features, &tested, &advice, memory, &gpu, &cache, hub.as_ref())
     };
     crate::stdout::print(&text)?;
     Ok(if tested.is_ok() { Exit::Done } else { Exit::Engine })
@@ -146,6 +149,10 @@ fn cpu_has(_: &str) -> bool {
 /// The types that the self-test multiplies: the most common ones for Tulu models.
 const TESTED: [GgmlType; 3] = [GgmlType::Q4_K, GgmlType::Q6_K, GgmlType::Q8_0];
 
+/// The types that are multiplied on GPUs.
+const TESTED_ON_GPUS: [GgmlType; 6] =
+    [GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K, GgmlType::Q8_0, GgmlType::F16, GgmlType::BF16];
+
 fn self_test() -> Result<Value, Failure> {
     let threads = crate::model::resolve::available_threads().get().min(8);
     let mut results = Vec::new();
@@ -157,7 +164,29 @@ fn self_test() -> Result<Value, Failure> {
             results.push(json!({"type": kind.name(), "buffer": r.buffer, "error": r.error, "ok": ok}));
         }
     }
+    for device in crate::engine::gpus()? {
+        results.extend(test_device(&device)?);
+    }
     Ok(Value::Array(results))
+}
+
+/// Tests a GPU: products of the common types, and an attention. What it has no kernel for is left out: llama.cpp then
+/// computes it on the CPU.
+fn test_device(device: &Device) -> Result<Vec<Value>, Failure> {
+    let failed = |err: llama_ext::Error| {
+        Failure::engine(Code::SelfTest, format!("{}: {err}", shown_device(device)), "run without it: -dev none")
+    };
+    let row = |kind: &str, error: f32| {
+        let ok = f64::from(error) < TOLERANCE;
+        json!({"type": kind, "buffer": device.name, "error": error, "ok": ok})
+    };
+    let mut results = Vec::new();
+    for kind in TESTED_ON_GPUS {
+        let tested = cpu_check::matmul_test_on(device, kind).map_err(failed)?;
+        results.extend(tested.map(|found| row(kind.name(), found.error)));
+    }
+    results.extend(device_check::attention_test(device).map_err(failed)?.map(|error| row("attn", error)));
+    Ok(results)
 }
 
 /// Runs [`self_test`] in a child process. The error is the child's exit status, or the wrong product.
@@ -174,22 +203,6 @@ fn run_self_test() -> Result<Value, String> {
         None => Ok(results),
         Some(r) => Err(format!("{} in {}: error {}", r["type"], r["buffer"], r["error"])),
     }
-}
-
-/// Returns the GPU backends beside the program as JSON; `error` is null for those that were loaded.
-fn backend_files_json() -> Value {
-    let one =
-        |file: &BackendFile| json!({"file": file.path.display().to_string(), "error": file.loaded.as_ref().err()});
-    backend_files().iter().map(one).collect()
-}
-
-/// Returns them as text, a line each.
-fn backend_files_text() -> String {
-    let line = |file: &BackendFile| {
-        let state = file.loaded.as_ref().map_or_else(|why| format!("not loaded: {why}"), |()| "loaded".to_owned());
-        format!("backend      {}: {}\n", crate::sanitize::shown(&file.path), crate::sanitize::one_line(&state))
-    };
-    backend_files().iter().map(line).collect()
 }
 
 /// Returns the Hub settings as JSON. Of the token, only its presence is included.
@@ -220,13 +233,14 @@ fn report(
     tested: &Result<Value, String>,
     advice: &[String],
     memory: (u64, u64),
+    gpu: &str,
     cache: &str,
     hub: Option<&HubSettings>,
 ) -> String {
     let pin = pin();
     let field = |name: &str| pin[name].as_str().unwrap_or("?").to_owned();
     let mut out = format!(
-        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nkernels      {}\nmemory       {} available of {}\ncache        {}\n{}{}\nCPU feature  here   built for\n",
+        "tulu-quant   {} ({})\nllama.cpp    ggml {}, in llama-cpp-sys-2 {}\nkernels      {}\nmemory       {} available of {}\n{}cache        {}\n{}\nCPU feature  here   built for\n",
         env!("CARGO_PKG_VERSION"),
         env!("TULU_QUANT_REVISION"),
         llama_ext::ggml_version(),
@@ -236,16 +250,16 @@ fn report(
             .map_or("ggml's".to_owned(), |name| format!("our own for {name}, else ggml's")),
         table::bytes(memory.1),
         table::bytes(memory.0),
+        gpu,
         crate::sanitize::one_line(cache),
         hub.map_or_else(String::new, hub_text),
-        backend_files_text(),
     );
     let word = |yes: bool| if yes { "yes" } else { "-" };
     for f in features {
         let mark = if f.cpu == f.built { "" } else { "  <- differs" };
         out += &format!("{:<12} {:<6} {}{mark}\n", f.name, word(f.cpu), word(f.built));
     }
-    out += "\nself-test    a 512 x 1024 matrix times 48 columns, error against f64\n";
+    out += "\nself-test    a 512 x 1024 matrix times 48 columns, on GPUs also an attention (attn); error against f64\n";
     match tested {
         Ok(results) => {
             for r in results.as_array().into_iter().flatten() {

@@ -1,172 +1,126 @@
 //! `eval`: perplexity of several files, and their distance from a base, in one table. The computation is in `eval/`, the
 //! texts are in `corpus/`.
 
+mod args;
+mod by_tensor;
 mod candidates;
 mod compute;
 mod entries;
+mod evaluate;
+mod inputs;
 mod setup;
+mod suggest;
+mod swap;
+mod temporary;
+mod work_folder;
+
+pub(crate) use args::Args;
+pub(super) use evaluate::Job;
+pub(super) use temporary::base_type;
 
 use crate::atomic_file::{self, Mode};
-use crate::corpus::{self, Chunk, Corpus, Purpose, Shipped};
-use crate::engine::{Bos, CacheType, VocabFile};
-use crate::error::{Exit, Failure};
-use crate::eval::{self, Encoding, Journal, Report};
+use crate::corpus::{Corpus, Shipped};
+use crate::engine::EngineSettings;
+use crate::error::{Code, Exit, Failure};
+use crate::eval::Report;
 use crate::interrupt::Interrupt;
-use crate::model::{self, app_dirs};
-use crate::options::{HubArgs, ScoringArgs};
-use crate::prompt::Prompts;
 use crate::stderr;
-use crate::table;
-use candidates::{Candidate, candidates};
-use compute::Way;
-use setup::Setup;
-use sha2::{Digest as _, Sha256};
-use std::ffi::OsString;
+use candidates::candidates;
+use evaluate::{Evaluated, evaluate};
+use inputs::Inputs;
+use serde_json::{Value, json};
 use std::path::PathBuf;
-use tulu_quantize::{Ftype, hex};
-
-/// Measure what quantization costs: perplexity, and the distance from the unquantized model
-///
-/// Prints one table over all files. Perplexity is that of llama-perplexity on the same text: chunks of -c tokens, of which
-/// the second half is scored. With --base, the table also has the Kullback-Leibler divergence from the base (KL, in nats:
-/// mean, median, percentiles, maximum), the share of tokens for which both have the same most likely token, and the root
-/// of the mean square of the difference of the probabilities (RMS Δp). Base and files are computed in one pass where memory
-/// holds them, else one after the other. A run that is stopped keeps what it has: run the same command again.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  tulu-quant eval tulu-2-7b-Q4_K_M.gguf\n  \
-    tulu-quant eval --base tulu-2-7b tulu-2-7b-Q4_K_M.gguf tulu-2-7b-Q5_K_M.gguf tulu-2-7b-Q8_0.gguf\n  \
-    tulu-quant eval --base tulu-tiny:BF16 tulu-tiny:Q4_K_M -f wiki.test.raw --json\n  \
-    tulu-quant eval tulu-2-7b-Q4_K_M.gguf --kv q8_0,q4_0")]
-pub(crate) struct Args {
-    /// Files to evaluate: .gguf files, or names of models with :TYPE
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<OsString>,
-    /// Compare with this model: a .gguf file; or a checkpoint folder or model name, converted to BF16 in the cache first
-    #[arg(short, long, value_name = "MODEL", env = "TULU_QUANT_BASE")]
-    base: Option<OsString>,
-    /// Evaluate on this text: plain text in UTF-8 (- reads stdin), or conversations ({"messages": …} lines in a .jsonl
-    /// file), of which only what the assistant writes is scored [default: a text that the program carries]
-    #[arg(short, long, value_name = "TEXT", env = "TULU_QUANT_FILE")]
-    file: Option<PathBuf>,
-    /// Evaluate each file also with these types of the KV cache (keys and values), separated by commas; without --base,
-    /// the first file with the type of -ctk and -ctv is the base
-    #[arg(long, value_enum, value_name = "TYPES", value_delimiter = ',', env = "TULU_QUANT_KV")]
-    kv: Vec<CacheType>,
-    /// Keep the base's distributions in this file, and use them if the file has them from an earlier run
-    #[arg(long, value_name = "FILE", requires = "base", env = "TULU_QUANT_BASE_FILE")]
-    base_file: Option<PathBuf>,
-    /// How distributions of the base are stored in a file
-    #[arg(long, value_enum, default_value_t, env = "TULU_QUANT_BASE_ENCODING")]
-    base_encoding: Encoding,
-    /// Do not measure the speed of prompt processing and generation
-    #[arg(long, env = "TULU_QUANT_NO_SPEED")]
-    no_speed: bool,
-    /// Print the table in Markdown; --json takes precedence
-    #[arg(long, env = "TULU_QUANT_MARKDOWN")]
-    markdown: bool,
-    /// Write the results to this file as a page: one HTML file with drawings
-    #[arg(long, value_name = "FILE", env = "TULU_QUANT_HTML")]
-    html: Option<PathBuf>,
-    /// Print the results as JSON
-    #[arg(long, env = "TULU_QUANT_JSON")]
-    json: bool,
-    #[command(flatten)]
-    hub: HubArgs,
-    #[command(flatten)]
-    scoring: ScoringArgs,
-}
+use suggest::{Suggestion, suggest};
+use work_folder::WorkFolder;
 
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = args.scoring.settings()?;
+    check(args)?;
     let corpus = Corpus::read(args.file.as_deref(), Shipped::Evaluation)?;
     let interrupt = Interrupt::install()?;
-    let (base, files) = resolve(args, &interrupt)?;
-    let candidates = candidates(base, files, &settings, &args.kv)?;
-    let n_ctx = args.scoring.n_ctx();
-    let setup = Setup {
-        candidates: &candidates,
+    work_folder::clean()?;
+    let job = Job {
         corpus: &corpus,
-        chunks: &chunks(&candidates, &corpus, n_ctx, args.scoring.chunks())?,
-        n_ctx,
-        n_threads: std::thread::available_parallelism().map_or(1, usize::from),
+        n_ctx: args.scoring.n_ctx(),
+        n_max: args.scoring.chunks(),
+        base_file: args.base_file.as_deref(),
+        encoding: args.base_encoding,
+        with_speed: !args.no_speed,
+        folder: None,
         interrupt: &interrupt,
     };
-    let (way, memory) = compute::plan(&setup, args.base_file.as_deref(), args.base_encoding)?;
-    announce(&setup, &way, memory);
-    let identity = setup.identity()?.to_string();
-    let name = format!("{}.scores", hex(&Sha256::digest(&identity)[..8]));
-    let mut journal = Journal::open(&app_dirs::cache_dir()?.join("eval").join(name), &identity, candidates.len())?;
-    let (models, file) = match &way {
-        Way::Together => (compute::together(&setup, &mut journal)?, None),
-        Way::OneByOne { file, .. } => {
-            (Vec::new(), compute::one_by_one(&setup, file, args.base_encoding, &mut journal)?)
-        }
-    };
-    let mut entries = entries::entries(&setup, &journal);
-    if !args.no_speed {
-        entries::measure(&mut entries, &setup, &models)?;
+    if let Some(bytes_max) = args.suggest {
+        return print_suggestion(args, suggest(args, bytes_max, &settings, &job)?);
     }
-    let report = Report::new(&corpus, n_ctx, setup.chunks, entries);
+    let Inputs { base, files, folder } = inputs::find(args, &interrupt)?;
+    let mut candidates = candidates(base, files, &settings, &args.kv, &args.offload)?;
+    for one in &mut candidates {
+        one.is_temporary = folder.as_ref().is_some_and(|folder| one.path.starts_with(folder.path()));
+    }
+    if let (Some(by), Some(folder)) = (args.by_tensor, &folder) {
+        by_tensor::add(&mut candidates, by, folder.path())?;
+    }
+    let job = Job { folder: folder.as_ref().map(WorkFolder::path), ..job };
+    let evaluated = evaluate(&job, &candidates)?;
     if let Some(file) = &args.html {
-        atomic_file::write(file, write_page(&report, &setup, &journal)?.as_bytes(), Mode::Umask)?;
+        atomic_file::write(file, evaluated.page(&candidates)?.as_bytes(), Mode::Umask)?;
     }
+    let printed = print(args, &evaluated.report, evaluated.report.json())?;
+    evaluated.finish()?;
+    Ok(printed)
+}
+
+/// Prints the results of `--suggest`, and the command that converts.
+fn print_suggestion(args: &Args, found: Suggestion) -> Result<Exit, Failure> {
+    let report = &found.evaluated.report;
+    if let Some(file) = &args.html {
+        atomic_file::write(file, found.evaluated.page(&found.candidates)?.as_bytes(), Mode::Umask)?;
+    }
+    let mut json = report.json();
+    let rules = found.rules.iter().map(|(pattern, kind)| json!({"pattern": pattern, "type": kind.name()}));
+    json["suggestion"] = json!({"command": found.command, "rules": rules.collect::<Vec<_>>(),
+                                "kl_sum_of_groups": found.expected, "mix_is_better": found.mix_is_better});
+    print(args, report, json)?;
+    if found.mix_is_better {
+        stderr::note("a mix of llama.cpp that fits is as good or better than the types chosen here");
+    }
+    let printed = if args.json { Exit::Done } else { crate::stdout::print(&format!("\n{}\n", found.command))? };
+    found.evaluated.finish()?;
+    Ok(printed)
+}
+
+/// Evaluates `files` against `base`.
+pub(super) fn evaluate_files(
+    base: PathBuf,
+    files: Vec<PathBuf>,
+    settings: &EngineSettings,
+    job: &Job<'_>,
+) -> Result<Evaluated, Failure> {
+    evaluate(job, &candidates(Some(base), files, settings, &[], &[])?)
+}
+
+/// Checks what the parser of the flags cannot.
+fn check(args: &Args) -> Result<(), Failure> {
+    let wrong = |what: &str, fix: &str| Err(Failure::input(Code::Usage, what, fix));
+    if args.imatrix.is_some() && args.types.is_empty() && args.suggest.is_none() {
+        return wrong("--imatrix is for files that this command makes", "give --types or --suggest");
+    }
+    if args.by_tensor.is_some() && args.base.is_none() && args.types.is_empty() {
+        return wrong("--by-tensor swaps tensors of a base and of a file", "give --base and a FILE, or --types");
+    }
+    Ok(())
+}
+
+/// Prints the results; `json` is printed with --json.
+fn print(args: &Args, report: &Report, json: Value) -> Result<Exit, Failure> {
     let printed = crate::stdout::print(&match (args.json, args.markdown) {
-        (true, _) => format!("{:#}\n", report.json()),
+        (true, _) => format!("{json:#}\n"),
         (_, true) => report.markdown(),
         _ => report.table(),
     })?;
     if let Some(bound) = report.bound().filter(|_| !args.json) {
         stderr::note(&format!("the stored base makes the mean KL divergence wrong by at most {bound:.1e}"));
     }
-    compute::clean(&way, file)?;
-    journal.delete();
     Ok(printed)
-}
-
-/// Makes the page.
-fn write_page(report: &Report, setup: &Setup<'_>, journal: &Journal) -> Result<String, Failure> {
-    let (Some(first), Some(base)) = (setup.candidates.first(), setup.base()) else {
-        return Ok(eval::page(report, &[]));
-    };
-    let file = VocabFile::open(&first.path, Bos::Auto)?;
-    let base = journal.scores(base);
-    let compared = setup.candidates.iter().enumerate().filter(|(_, one)| !one.is_base);
-    let details = compared.map(|(i, _)| (i, eval::details(setup.chunks, &journal.scores(i), &base, &file.vocab())));
-    Ok(eval::page(report, &details.collect::<Vec<_>>()))
-}
-
-/// Finds the files of all models.
-fn resolve(args: &Args, interrupt: &Interrupt) -> Result<(Option<PathBuf>, Vec<PathBuf>), Failure> {
-    let options = args.hub.options();
-    let base = args.base.as_ref().map(|base| model::resolve_as(base, Ftype::BF16, &options, interrupt)).transpose()?;
-    let files = args.files.iter().map(|file| model::resolve(Some(file), &options, interrupt));
-    Ok((base, files.collect::<Result<_, _>>()?))
-}
-
-/// Cuts the text with the vocabulary of the first model.
-fn chunks(
-    candidates: &[Candidate],
-    corpus: &Corpus,
-    n_ctx: usize,
-    n_max: Option<usize>,
-) -> Result<Vec<Chunk>, Failure> {
-    let Some(first) = candidates.first() else { return Ok(Vec::new()) };
-    let file = VocabFile::open(&first.path, Bos::Auto)?;
-    let template = if corpus.is_conversations() { file.chat_template() } else { None };
-    let prompts = Prompts::new(file.vocab(), template.as_deref()).map_err(|failure| failure.at(&first.path))?;
-    corpus::chunks(corpus, Purpose::Score, &prompts, &file.vocab(), n_ctx, n_max)
-}
-
-/// Says what is going to be done.
-fn announce(setup: &Setup<'_>, way: &Way, memory: u64) {
-    stderr::line(&format!(
-        "Evaluating {} on {} of {} tokens of {}, {}, with about {} of memory",
-        table::count(setup.candidates.len(), "model", "models"),
-        table::count(setup.chunks.len(), "chunk", "chunks"),
-        setup.n_ctx,
-        setup.corpus.name,
-        if *way == Way::Together { "side by side" } else { "one after the other" },
-        table::bytes(memory),
-    ));
 }

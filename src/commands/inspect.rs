@@ -4,7 +4,9 @@ mod facts;
 mod json;
 
 use super::local_model::{self, LocalModel};
+use crate::engine::{EngineSettings, Forecast, ModelDims, N_CTX_MIN, N_SLOTS_MAX, TensorSizes};
 use crate::error::{Exit, Failure};
+use crate::model::eval_record::EvalRecord;
 use crate::sanitize::{one_line, shown};
 use crate::table::{self, Align};
 use facts::{kv_bytes_per_token, shape, type_name};
@@ -28,6 +30,14 @@ pub(crate) struct Args {
     /// Print everything as one JSON object, with whole arrays
     #[arg(long, env = "TULU_QUANT_JSON")]
     json: bool,
+    /// Show the memory to run a GGUF file with N tokens of context [default: the training context]
+    #[arg(short, long = "ctx", alias = "ctx-size", value_name = "N", env = "TULU_QUANT_CTX_SIZE",
+          value_parser = clap::value_parser!(u32).range(i64::from(N_CTX_MIN)..))]
+    ctx_size: Option<u32>,
+    /// Show the memory to run a GGUF file with N slots, each with a whole context
+    #[arg(long, alias = "parallel", value_name = "N", default_value_t = 1, env = "TULU_QUANT_PARALLEL",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(N_SLOTS_MAX)))]
+    slots: u32,
 }
 
 /// Runs the subcommand.
@@ -37,14 +47,30 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         LocalModel::Folder(path) => folder(&path, args.json)?,
         LocalModel::File(path) => match open_shard(&path, &mut notes)? {
             Some((_, tensors)) => shard(&path, &tensors, &notes, args.json),
-            None if args.json => return json::print(&Gguf::open(&path)?),
-            None => file(&Gguf::open(&path)?),
+            None if args.json => {
+                let gguf = Gguf::open(&path)?;
+                let forecast = forecast(&gguf, args)?;
+                return json::print(&gguf, forecast.as_ref());
+            }
+            None => {
+                let gguf = Gguf::open(&path)?;
+                let forecast = forecast(&gguf, args)?;
+                file(&gguf, args, forecast.as_ref())
+            }
         },
     };
     crate::stdout::print(&text)
 }
 
-fn file(gguf: &Gguf) -> String {
+/// Forecasts the memory of a run. `None`: the shape of the model is not known.
+fn forecast(gguf: &Gguf, args: &Args) -> Result<Option<Forecast>, Failure> {
+    let Ok(Some(dims)) = shape(gguf) else { return Ok(None) };
+    let n_ctx = args.ctx_size.unwrap_or(dims.n_ctx_train);
+    let settings = EngineSettings { n_ctx: Some(n_ctx), ..EngineSettings::default() };
+    Forecast::new(&dims, &TensorSizes::of(gguf, &dims), &settings, args.slots).map(Some)
+}
+
+fn file(gguf: &Gguf, args: &Args, forecast: Option<&Forecast>) -> String {
     let mut out = format!(
         "{}: {} {}, {} weights, {} tensors\n",
         shown(&gguf.path),
@@ -57,20 +83,39 @@ fn file(gguf: &Gguf) -> String {
     out += &part.map_or(String::new(), |part| format!("{part}\n"));
     out += &match shape(gguf) {
         Ok(None) => String::new(),
-        Ok(Some(shape)) => format!(
-            "memory to run: {} with all {} tokens of context: {} of weights, {} of KV cache (f16), and scratch buffers\n",
-            table::bytes(shape.memory_with_defaults()),
-            shape.n_ctx_train,
-            table::bytes(shape.tensor_bytes),
-            table::bytes(kv_bytes_per_token(&shape).saturating_mul(u64::from(shape.n_ctx_train)))
-        ),
+        Ok(Some(shape)) => memory(&shape, args, forecast),
         Err(why) => format!("memory to run: not known; {}\n", one_line(&why)),
     };
+    out += &EvalRecord::of(gguf).map_or(String::new(), |record| format!("evaluated: {}\n", record.line()));
     let mut rows = vec![["key", "type", "value"].map(str::to_owned).to_vec()];
     rows.extend(gguf.pairs.iter().map(|(k, v)| vec![one_line(k), v.type_name(), shortened(&v.to_string())]));
     out += &format!("\n{}\n", table::render(&[Align::Left, Align::Left, Align::Left], &rows));
     let tensors = gguf.tensors.iter().map(|t| (t.name.as_str(), t.dims.clone(), t.ggml_type, t.bytes));
     out + &tensor_table(tensors)
+}
+
+/// Returns the lines about the memory of a run: on the CPU, and with the devices of this machine.
+fn memory(shape: &ModelDims, args: &Args, forecast: Option<&Forecast>) -> String {
+    let all = args.ctx_size.is_none() && args.slots == 1;
+    let (n_ctx, slots) = (args.ctx_size.unwrap_or(shape.n_ctx_train), args.slots);
+    let cells = u64::from(n_ctx).saturating_mul(slots.into());
+    let settings = EngineSettings::default();
+    let context = match (all, slots) {
+        (true, _) => format!("all {n_ctx} tokens of context"),
+        (_, 1) => format!("{n_ctx} tokens of context"),
+        _ => format!("{slots} slots of {n_ctx} tokens of context"),
+    };
+    let mut out = format!(
+        "memory to run: {} with {context}: {} of weights, {} of KV cache (f16), and scratch buffers\n",
+        table::bytes(shape.memory_needed(&settings, u32::try_from(cells).unwrap_or(u32::MAX))),
+        table::bytes(shape.tensor_bytes),
+        table::bytes(kv_bytes_per_token(shape).saturating_mul(cells))
+    );
+    if let Some(forecast) = forecast.filter(|forecast| !forecast.devices.is_empty()) {
+        forecast.lines().iter().for_each(|line| out += &format!("  {line}\n"));
+        out += &format!("  main memory: {}\n", table::bytes(forecast.main_bytes));
+    }
+    out
 }
 
 /// Counts the parameters of a checkpoint.

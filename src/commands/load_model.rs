@@ -1,7 +1,7 @@
 //! Loads a model for a subcommand: downloads and converts it if necessary, shows a progress bar, and prints a note if
 //! the context was reduced. Shared by all subcommands that run a model.
 
-use crate::engine::{Bos, EngineSettings, Model, Vocab, VocabFile, memory_forecast};
+use crate::engine::{Bos, EngineSettings, GpuLayers, GpuSettings, Model, Vocab, VocabFile, memory_forecast};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
@@ -61,6 +61,7 @@ pub(super) fn model(
     if as_trained && n_ctx < trained {
         stderr::note(&format!("context reduced to {n_ctx} of {trained} tokens to fit in memory"));
     }
+    model.notes().iter().for_each(|note| stderr::note(note));
     Ok(model)
 }
 
@@ -75,7 +76,8 @@ pub(super) fn resolve_second(
     let Some(name) = &args.draft else { return Ok((None, settings)) };
     let path = model::resolve(Some(name), &hub.options(), interrupt)?;
     let (reserved, _) = memory_forecast(&path, &settings)?;
-    Ok((Some(path), EngineSettings { reserved, ..settings }))
+    let gpu = GpuSettings { reserved, ..settings.gpu };
+    Ok((Some(path), EngineSettings { reserved, gpu, ..settings }))
 }
 
 /// Loads the draft model for the sequences of the model `main`.
@@ -109,8 +111,18 @@ pub(super) fn second(path: &Path, main: &Model, interrupt: &Interrupt) -> Result
         n_needed: None,
         reserved: 0,
         n_kept: 0,
+        gpu: second_gpu(main),
         bos: Bos::Auto,
         ..main.settings().clone()
     };
     model(path, settings, Some(plan.n_slots + plan.n_ahead + plan.n_kept), interrupt)
+}
+
+/// Returns what of the draft model is on GPUs: as much as fits beside the context of `main`, which does not exist yet.
+fn second_gpu(main: &Model) -> GpuSettings {
+    let given = main.settings().gpu.clone();
+    let layers = if given.layers == GpuLayers::Count(0) { given.layers } else { GpuLayers::Auto };
+    let parts = main.on_devices();
+    let taken = parts.iter().map(|part| (part.device.index, part.used.cache + part.used.compute)).collect();
+    GpuSettings { layers, taken, reserved: 0, ..given }
 }

@@ -1,5 +1,5 @@
-//! The subcommands: one module each, with its `Args` and its `run`. `load_model`, `local_model` and
-//! `compute_imatrix` are shared. Options
+//! The subcommands: one module each, with its `Args` and its `run`. `load_model`, `local_model`,
+//! `compute_imatrix` and `conversion` are shared. Options
 //! that several subcommands have are in `options.rs`.
 
 pub(crate) mod batch;
@@ -7,7 +7,9 @@ pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod completions;
 mod compute_imatrix;
+mod conversion;
 pub(crate) mod convert;
+mod devices;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod imatrix;

@@ -1,15 +1,18 @@
 //! `serve`: a server with OpenAI's API. The server itself is in `serve/`.
 
-use super::load_model;
+mod listen;
+
+use self::listen::listen;
+use super::{devices, load_model};
 use crate::engine::{EngineSettings, Sampling};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs};
+use crate::options::{DraftArgs, EngineArgs, HubArgs, SamplingArgs, byte_size};
 use crate::platform::open_url;
-use crate::serve::{Access, ServeConfig, serve};
+use crate::serve::{Access, CacheSettings, RequestLog, ServeConfig, serve};
 use crate::{stderr, stdout};
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -92,6 +95,16 @@ pub(crate) struct Args {
     /// Open the page in the browser when the server is ready
     #[arg(long, help_heading = "Server", env = "TULU_QUANT_OPEN")]
     open: bool,
+    /// Keep long prompts and conversations in this folder over restarts, so that they are not computed again
+    #[arg(long, value_name = "DIR", help_heading = "Server", env = "TULU_QUANT_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Bytes of --cache-dir; the oldest files are removed
+    #[arg(long, value_name = "N(M|G)", default_value = "8G", help_heading = "Server", env = "TULU_QUANT_CACHE_SIZE",
+          value_parser = byte_size)]
+    cache_size: u64,
+    /// Append every request and its answers to this file as JSON lines. Only its owner may be able to read it
+    #[arg(long, value_name = "FILE", help_heading = "Server", env = "TULU_QUANT_LOG_REQUESTS")]
+    log_requests: Option<PathBuf>,
     /// Print no line for each request
     #[arg(long, help_heading = "Server", env = "TULU_QUANT_NO_ACCESS_LOG")]
     no_access_log: bool,
@@ -108,13 +121,16 @@ pub(crate) struct Args {
 /// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let settings = EngineSettings { n_cells: args.kv_tokens, n_kept: N_KEPT, ..args.engine.settings()? };
+    if args.engine.list_devices {
+        return devices::list(args.model.as_deref(), &settings, args.parallel);
+    }
     let sampling = args.sampling.sampling(Sampling::model_card_defaults())?;
     let max_tokens = args.sampling.max_tokens(u32::MAX)?;
     let keys = keys(args)?;
-    let addresses = addresses(args)?;
-    check_exposure(args, &addresses, &keys)?;
     // Another program at the port is reported before the model is loaded.
-    let listeners = listen(&addresses)?;
+    let check = |addresses: &[SocketAddr]| check_exposure(args, addresses, &keys);
+    let listeners = listen(&args.host, args.port, check)?;
+    let request_log = args.log_requests.as_deref().map(RequestLog::open).transpose()?;
     let interrupt = Interrupt::install()?;
     let path = load_model::resolve(args.model.as_deref(), &settings, &args.hub, &interrupt)?;
     let (second, settings) = load_model::resolve_second(&args.drafts, settings, &args.hub, &interrupt)?;
@@ -130,6 +146,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         sampling,
         max_tokens,
         access_log: !args.no_access_log,
+        request_log,
+        cache: args.cache_dir.clone().map(|folder| CacheSettings { folder, bytes_max: args.cache_size }),
     };
     let urls = listeners.iter().filter_map(|listener| Some(format!("http://{}", listener.local_addr().ok()?)));
     let urls: Vec<String> = urls.collect();
@@ -172,60 +190,22 @@ fn keys(args: &Args) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// Returns the addresses of --host and --port.
-fn addresses(args: &Args) -> Result<Vec<SocketAddr>, Failure> {
-    let bare = args.host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, args.port)]);
-    }
-    let fix = "give an address of this machine, such as 127.0.0.1 or 0.0.0.0";
-    let found = (bare, args.port)
-        .to_socket_addrs()
-        .map_err(|err| Failure::input(Code::Listen, format!("--host {bare} has no address: {err}"), fix))?;
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in found {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    Ok(addresses)
-}
-
 /// Refuses to listen for other machines without a key, unless that is asked for.
 fn check_exposure(args: &Args, addresses: &[SocketAddr], keys: &[String]) -> Result<(), Failure> {
     if args.no_auth && !keys.is_empty() {
         let what = "--no-auth and an API key contradict each other";
         return Err(Failure::input(Code::Flags, what, "give one of them"));
     }
-    if addresses.iter().all(|address| address.ip().is_loopback()) || !keys.is_empty() || args.no_auth {
+    let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback()) else { return Ok(()) };
+    if !keys.is_empty() || args.no_auth {
         return Ok(());
     }
-    let what = format!("other machines can reach --host {}, and no API key is set", args.host);
+    let what = match addresses.len() {
+        1 if open.ip().to_string() != args.host => format!("other machines can reach {open}, and no API key is set"),
+        _ => format!("other machines can reach --host {}, and no API key is set", args.host),
+    };
     let fix = "set TULU_QUANT_API_KEY or --api-key-file, or give --no-auth to let everyone in";
     Err(Failure::input(Code::Flags, what, fix))
-}
-
-/// Opens the addresses. With port 0, all of them get the port that the first one got.
-fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
-    let mut listeners: Vec<TcpListener> = Vec::new();
-    let mut first_error = None;
-    for address in addresses {
-        let port = listeners.first().and_then(|first| first.local_addr().ok()).map_or(address.port(), |at| at.port());
-        let opened = TcpListener::bind(SocketAddr::new(address.ip(), port))
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-        match opened {
-            Ok(listener) => listeners.push(listener),
-            Err(err) => first_error = first_error.or(Some((address, err))),
-        }
-    }
-    // A name such as localhost may have an IPv6 address where IPv6 is off.
-    match first_error {
-        Some((address, err)) if listeners.is_empty() => {
-            let fix = "choose another --port, or --port 0 for a free one; check --host";
-            Err(Failure::machine(Code::Listen, format!("cannot listen at {address}: {err}"), fix))
-        }
-        _ => Ok(listeners),
-    }
 }
 
 /// Returns the names that the Host header may have: --allowed-host, and the name of --host.

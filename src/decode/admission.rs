@@ -18,6 +18,10 @@ const SHARE_MIN: usize = 16;
 /// it would soon be preempted.
 const SPARE_CELLS: usize = 32;
 
+/// While there is an empty slot, a request takes over another only if at most this many tokens are lost: the end of an answer
+/// that is tokenized differently in the next turn.
+const LOSS_MAX: usize = 8;
+
 /// No slot that keeps cells when others are evicted.
 const NOTHING: (usize, usize) = (usize::MAX, 0);
 
@@ -161,15 +165,16 @@ impl Scheduler {
 
     /// Returns an idle slot for `ids`: the slot with the longest common prefix, if it would lose no more tokens than it
     /// reuses; otherwise the least recently used slot, which can share the prefix. So a new conversation does not replace
-    /// a long one that only begins in the same way.
+    /// a long one that only begins in the same way. While there is an empty slot, a slot may lose a few tokens only.
     pub(super) fn idle_slot(&self, ids: &[Token]) -> Option<usize> {
+        let idle = || (0..self.slots.len()).filter(|i| self.slots[*i].is_idle());
+        let has_empty = idle().any(|i| self.slots[i].cached.is_empty());
         let common = |i: &usize| {
             let cached = &self.slots[*i].cached;
             let n = common_prefix(cached, ids);
-            if n < SHARE_MIN || cached.len() - n > n { 0 } else { n }
+            if n < SHARE_MIN || cached.len() - n > (if has_empty { LOSS_MAX } else { n }) { 0 } else { n }
         };
-        let idle = (0..self.slots.len()).filter(|i| self.slots[*i].is_idle());
-        idle.max_by_key(|i| (common(i), Reverse((self.slots[*i].last_request, *i))))
+        idle().max_by_key(|i| (common(i), Reverse((self.slots[*i].last_request, *i))))
     }
 
     /// Removes the tokens of slot `i` from position `len` on.
@@ -181,6 +186,22 @@ impl Scheduler {
             slot.chunked_len = slot.chunked_len.min(len);
             self.cells.release(slot.cells.drain(len..));
         }
+        Ok(())
+    }
+
+    /// Replaces the cells of the longest beginning that idle slot `i` shares with another slot by those of the other.
+    pub(super) fn share_loaded(&mut self, context: &mut Context<'_>, i: usize) -> Result<(), Failure> {
+        let others = (0..self.slots.len()).filter(|from| *from != i);
+        let shared = |from: usize| (common_prefix(&self.slots[from].cached, &self.slots[i].cached), from);
+        let Some((len, from)) = others.map(shared).max().filter(|(len, _)| *len >= SHARE_MIN) else { return Ok(()) };
+        if self.slots[from].cells[..len] == self.slots[i].cells[..len] {
+            return Ok(());
+        }
+        context.remove_prefix(i, len)?;
+        context.copy_prefix(from, i, len)?;
+        let cells = self.cells.retain(&self.slots[from].cells[..len]);
+        let own: Vec<u32> = self.slots[i].cells.splice(..len, cells).collect();
+        self.cells.release(own);
         Ok(())
     }
 

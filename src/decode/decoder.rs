@@ -24,7 +24,7 @@ pub(crate) struct Decoder<'m> {
     vocab: Vocab<'m>,
     drafter: Drafter<'m>,
     /// Number of requests so far, which is also the id of the last one.
-    n_requests: u64,
+    pub(super) n_requests: u64,
     n_threads: usize,
 }
 
@@ -42,7 +42,7 @@ impl<'m> Decoder<'m> {
         Ok(Self {
             vocab: model.vocab(),
             drafter: Drafter::new(drafts, mode == Mode::Throughput, interrupt)?,
-            scheduler: Scheduler::new(&context, mode, model.settings().n_gpu_layers > 0),
+            scheduler: Scheduler::new(&context, mode, model.n_gpu_layers() > 0),
             n_requests: 0,
             n_threads: model.n_threads() as usize,
             context,

@@ -1,5 +1,5 @@
-//! Saves the KV cache of a conversation to a file and loads it. The file format is llama.cpp's (magic, version, tokens,
-//! cells, layers); the conditions that llama.cpp asserts are checked here first. The caller (`chat/kv_file.rs`) checks
+//! Saves a slot of the KV cache to a file and loads it. The file format is llama.cpp's (magic, version, tokens,
+//! cells, layers); the conditions that llama.cpp asserts are checked here first. The caller (`kv_file.rs`) checks
 //! that the file is intact and belongs to this model.
 
 use super::decoder::Decoder;
@@ -13,21 +13,27 @@ use std::path::Path;
 const MAGIC: u32 = 0x6767_7371;
 /// `LLAMA_STATE_SEQ_VERSION` of the pinned llama.cpp.
 const VERSION: u32 = 4;
-/// The slot that a conversation uses.
-const SLOT: usize = 0;
+/// A slot whose tokens stay in the KV cache after its request.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptSlot {
+    /// Number of the slot.
+    pub(crate) slot: usize,
+    /// Its tokens.
+    pub(crate) tokens: Vec<Token>,
+}
 
 impl Decoder<'_> {
-    /// Writes the tokens of the first slot to `file`, and returns their number. Writes nothing if there are none.
-    pub(crate) fn save_state(&self, file: &Path) -> Result<usize, Failure> {
-        let Some(slot) = self.scheduler.slots.first().filter(|slot| !slot.cached.is_empty()) else { return Ok(0) };
-        self.context.save_sequence(SLOT, &slot.cached, file)?;
-        Ok(slot.cached.len())
+    /// Writes the tokens of a slot to `file`, and returns their number. Writes nothing if there are none.
+    pub(crate) fn save_state(&self, slot: usize, file: &Path) -> Result<usize, Failure> {
+        let Some(kept) = self.scheduler.slots.get(slot).filter(|slot| !slot.cached.is_empty()) else { return Ok(0) };
+        self.context.save_sequence(slot, &kept.cached, file)?;
+        Ok(kept.cached.len())
     }
 
-    /// Loads the first slot, which must be idle, from a file of [`Decoder::save_state`]. Returns the number of its
-    /// tokens. After an error the slot is empty.
-    pub(crate) fn load_state(&mut self, file: &Path) -> Result<usize, Failure> {
-        if self.scheduler.slots.first().is_none_or(|slot| !slot.is_idle()) {
+    /// Loads a slot, which must be idle, from a file of [`Decoder::save_state`]. Returns the number of its tokens. After an
+    /// error the slot is empty.
+    pub(crate) fn load_state(&mut self, slot: usize, file: &Path) -> Result<usize, Failure> {
+        if self.scheduler.slots.get(slot).is_none_or(|slot| !slot.is_idle()) {
             return Err(Failure::engine(Code::Defect, "a KV cache was loaded into a busy slot", "report this"));
         }
         let known = File::open(file).map_err(|err| err.to_string()).and_then(|open| check(&mut BufReader::new(open)));
@@ -37,16 +43,41 @@ impl Decoder<'_> {
         });
         let known =
             known.map_err(|why| Failure::input(Code::KvState, why, "the conversation is processed again").at(file))?;
-        self.scheduler.truncate(&mut self.context, SLOT, 0)?;
-        let tokens = self.context.load_sequence(SLOT, file, known.len())?;
+        self.scheduler.truncate(&mut self.context, slot, 0)?;
+        if known.len() > self.scheduler.cells.n_free() {
+            let what = format!("it holds {} tokens; the KV cache has room for fewer", known.len());
+            return Err(Failure::input(Code::KvState, what, "the conversation is processed again").at(file));
+        }
+        let tokens = self.context.load_sequence(slot, file, known.len())?;
         if tokens != known || !tokens.iter().all(|token| (0..self.context.n_vocab()).contains(&token.0)) {
-            self.context.truncate(SLOT, 0)?;
+            self.context.truncate(slot, 0)?;
             let what = "the KV cache has tokens that this model does not have";
             return Err(Failure::input(Code::KvState, what, "the conversation is processed again").at(file));
         }
-        self.scheduler.slots[SLOT].cached = tokens;
-        self.scheduler.slots[SLOT].cells = self.scheduler.cells.alloc(known.len())?;
+        self.scheduler.slots[slot].cached = tokens;
+        self.scheduler.slots[slot].cells = self.scheduler.cells.alloc(known.len())?;
         Ok(known.len())
+    }
+
+    /// Returns the idle slots with at least `n_least` tokens, the most recently used first.
+    pub(crate) fn kept(&self, n_least: usize) -> Vec<KeptSlot> {
+        let slots = self.scheduler.slots.iter().enumerate();
+        let mut kept: Vec<_> = slots.filter(|(_, slot)| slot.is_idle() && slot.cached.len() >= n_least).collect();
+        kept.sort_by_key(|(_, slot)| std::cmp::Reverse(slot.last_request));
+        kept.into_iter().map(|(i, slot)| KeptSlot { slot: i, tokens: slot.cached.clone() }).collect()
+    }
+
+    /// Marks a slot as the most recently used one.
+    pub(crate) fn mark_used(&mut self, slot: usize) {
+        self.n_requests += 1;
+        if let Some(slot) = self.scheduler.slots.get_mut(slot) {
+            slot.last_request = self.n_requests;
+        }
+    }
+
+    /// Replaces the cells of the longest beginning that loaded slot `slot` shares with another by those of the other.
+    pub(crate) fn share_loaded(&mut self, slot: usize) -> Result<(), Failure> {
+        self.scheduler.share_loaded(&mut self.context, slot)
     }
 }
 

@@ -1,9 +1,8 @@
-//! llama.cpp's global state, and the devices that it finds.
+//! llama.cpp's global state.
 
 use super::settings::Numa;
 use crate::error::{Code, Failure};
 use llama_cpp_2::llama_backend::LlamaBackend;
-use llama_cpp_2::{LlamaBackendDeviceType as Type, list_llama_ggml_backend_devices};
 use std::sync::{Mutex, OnceLock};
 
 /// Returns llama.cpp's global state, which is created once for the life of the process.
@@ -26,16 +25,4 @@ pub(super) fn start(numa: Numa) -> Result<&'static LlamaBackend, Failure> {
         .map_or_else(LlamaBackend::init, LlamaBackend::init_numa)
         .map_err(|err| Failure::engine(Code::Engine, format!("cannot initialise llama.cpp: {err}"), "report this"))?;
     Ok(BACKEND.get_or_init(|| backend))
-}
-
-/// Returns the names of the GPU backends that have a device, such as `CUDA`.
-pub(crate) fn gpus() -> Result<Vec<String>, Failure> {
-    backend()?;
-    let mut names: Vec<String> = list_llama_ggml_backend_devices()
-        .into_iter()
-        .filter(|device| matches!(device.device_type, Type::Gpu | Type::IntegratedGpu))
-        .map(|device| device.backend)
-        .collect();
-    names.dedup();
-    Ok(names)
 }

@@ -5,7 +5,7 @@
 use super::Token;
 use super::inner_context::{self, Shape, defect, seq_id};
 use super::memory_plan::KvPlan;
-use super::settings::{EngineSettings, FlashAttn, N_BATCH};
+use super::settings::EngineSettings;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use llama_cpp_2::context::LlamaContext;
@@ -38,13 +38,7 @@ impl<'m> Context<'m> {
         plan: KvPlan,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
-        // Force flash attention on: `auto` only checks llama.cpp's own kernels, not ours.
-        let ours = settings.n_gpu_layers == 0
-            && settings.flash_attn != FlashAttn::Off
-            && llama_ext::accel::register().attention;
-        let flash_attn = if ours { FlashAttn::On } else { settings.flash_attn };
-        let n_seqs = plan.n_slots + plan.n_ahead + plan.n_kept;
-        let shape = Shape { n_cells: plan.n_cells, n_batch: N_BATCH, n_seqs, unified: true, flash_attn };
+        let shape = Shape::generating(&plan, settings.flash_attn);
         let inner = inner_context::create(model, settings, n_threads, &shape, None, interrupt)?;
         let n_batch = inner.n_batch() as usize;
         Ok(Self {
@@ -53,7 +47,7 @@ impl<'m> Context<'m> {
             n_batch,
             n_ctx: plan.n_ctx as usize,
             n_slots: plan.n_slots as usize,
-            n_seqs: n_seqs as usize,
+            n_seqs: shape.n_seqs as usize,
             n_cells: plan.n_cells as usize,
             n_vocab: model.n_vocab(),
             inner,
@@ -134,6 +128,13 @@ impl<'m> Context<'m> {
         let what = |err| defect(format!("cannot copy {len} tokens of sequence {from} to sequence {to}: {err}"));
         let end = u32::try_from(len).unwrap_or(u32::MAX);
         self.inner.copy_kv_cache_seq(seq_id(from), seq_id(to), Some(0), Some(end)).map_err(what)
+    }
+
+    /// Removes the first `len` tokens of sequence `seq`; the others keep their positions.
+    pub(crate) fn remove_prefix(&mut self, seq: usize, len: usize) -> Result<(), Failure> {
+        let end = u32::try_from(len).unwrap_or(u32::MAX);
+        let what = |err| defect(format!("cannot remove {len} tokens of sequence {seq}: {err}"));
+        self.inner.kv_cache_seq_rm(seq_id(seq), Some(0), Some(end)).map_err(what)
     }
 
     /// Removes the tokens of sequence `seq` from position `len` on.

@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
 use super::model_dims::ModelDims;
+use super::tensor_sizes::TensorSizes;
 use super::vocab::Rules;
 use super::vocab_preflight;
 use crate::error::{Code, Failure};
@@ -21,6 +22,8 @@ const TENSOR_ALIGNMENT: u64 = 32;
 pub(super) struct Preflight {
     /// The dimensions.
     pub(super) dims: ModelDims,
+    /// The bytes of the tensors by layer.
+    pub(super) sizes: TensorSizes,
     /// The type of most tensor bytes.
     pub(super) main_type: GgmlType,
     /// Rules of the tokenizer.
@@ -38,7 +41,8 @@ pub(super) fn check(path: &Path) -> Result<Preflight, Failure> {
         tensors(&gguf).map(|()| (dims, rules))
     });
     let (dims, rules) = checked.map_err(|what| unsound(path, what))?;
-    Ok(Preflight { dims, main_type: main_type(&gguf), rules, path: gguf.path })
+    let sizes = TensorSizes::of(&gguf, &dims);
+    Ok(Preflight { dims, sizes, main_type: main_type(&gguf), rules, path: gguf.path })
 }
 
 /// Checks the vocabulary of the file at `path`. Its tensors are not checked, because a file may contain only a

@@ -2,7 +2,8 @@
 //! evaluate given tokens.
 
 use super::backend::backend;
-use super::settings::{EngineSettings, FlashAttn, N_UBATCH};
+use super::memory_plan::KvPlan;
+use super::settings::{EngineSettings, FlashAttn, N_BATCH, N_UBATCH};
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
 use llama_cpp_2::DecodeError;
@@ -29,6 +30,31 @@ pub(super) struct Shape {
     pub(super) flash_attn: FlashAttn,
 }
 
+impl Shape {
+    /// The shape of a context that generates text.
+    pub(super) fn generating(plan: &KvPlan, flash_attn: FlashAttn) -> Self {
+        let n_seqs = plan.n_slots + plan.n_ahead + plan.n_kept;
+        Self { n_cells: plan.n_cells, n_batch: N_BATCH, n_seqs, unified: true, flash_attn }
+    }
+}
+
+/// Returns llama.cpp's parameters of a context.
+pub(super) fn params(settings: &EngineSettings, n_threads: u32, shape: &Shape) -> LlamaContextParams {
+    let n_threads = i32::try_from(n_threads).unwrap_or(1);
+    LlamaContextParams::default()
+        .with_n_ctx(NonZeroU32::new(shape.n_cells))
+        .with_n_batch(shape.n_batch)
+        .with_n_ubatch(N_UBATCH)
+        .with_n_seq_max(shape.n_seqs)
+        .with_kv_unified(shape.unified)
+        .with_n_threads(n_threads)
+        .with_n_threads_batch(n_threads)
+        .with_flash_attention_policy(shape.flash_attn.number())
+        .with_offload_kqv(settings.gpu.kv_offload)
+        .with_type_k(settings.type_k.ggml())
+        .with_type_v(settings.type_v.ggml())
+}
+
 /// Creates a context. `observer` observes its computations, and `interrupt` stops them.
 ///
 /// # Errors
@@ -41,18 +67,7 @@ pub(super) fn create<'m>(
     observer: Option<Box<dyn Observer>>,
     interrupt: Interrupt,
 ) -> Result<LlamaContext<'m>, Failure> {
-    let n_threads = i32::try_from(n_threads).unwrap_or(1);
-    let mut params = LlamaContextParams::default()
-        .with_n_ctx(NonZeroU32::new(shape.n_cells))
-        .with_n_batch(shape.n_batch)
-        .with_n_ubatch(N_UBATCH)
-        .with_n_seq_max(shape.n_seqs)
-        .with_kv_unified(shape.unified)
-        .with_n_threads(n_threads)
-        .with_n_threads_batch(n_threads)
-        .with_flash_attention_policy(shape.flash_attn.number())
-        .with_type_k(settings.type_k.ggml())
-        .with_type_v(settings.type_v.ggml());
+    let mut params = params(settings, n_threads, shape);
     if let Some(observer) = observer {
         params = llama_ext::observe::observe(params, observer);
     }

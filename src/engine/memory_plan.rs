@@ -33,14 +33,11 @@ pub(crate) struct KvPlan {
 }
 
 impl KvPlan {
-    /// Plans the KV cache for `n_slots` sequences, or for as many as the available memory suggests. Each sequence can
-    /// grow to `n_ctx` tokens. The pool has `n_ctx` cells per slot, but at most one context plus half of the remaining
-    /// free memory, and at most the tokens that the input needs ([`EngineSettings::n_needed`]). `--kv-tokens` replaces
-    /// these two limits. A request waits while the pool has no free cells for its prompt.
+    /// Plans the KV cache of a run on the CPU, for `n_slots` sequences, or for as many as the available memory suggests.
     ///
     /// # Errors
-    /// `CTX_SIZE`, `MEMORY`: the context is too large. `KV_TOKENS`: `--kv-tokens` is less than one context.
-    pub(crate) fn new(
+    /// `CTX_SIZE`, `MEMORY`: the context is too large. `KV_TOKENS`: as [`Self::pool`].
+    pub(super) fn on_cpu(
         dims: &ModelDims,
         settings: &EngineSettings,
         n_slots: Option<u32>,
@@ -49,6 +46,22 @@ impl KvPlan {
         let n_ctx = context_size(dims, settings, available)?;
         let left = available.bytes.saturating_sub(dims.memory_needed(settings, n_ctx));
         let spare = left / 2 / dims.bytes_per_cell(settings).max(1);
+        Self::pool(settings, n_ctx, n_slots, spare)
+    }
+
+    /// Plans the KV cache for `n_slots` sequences, or for as many as it has cells for. Each sequence can grow to `n_ctx`
+    /// tokens. The pool has `n_ctx` cells per slot, but at most one context plus `spare` cells (half of
+    /// the remaining free memory), and at most the tokens that the input needs ([`EngineSettings::n_needed`]).
+    /// `--kv-tokens` replaces these two limits. A request waits while the pool has no free cells for its prompt.
+    ///
+    /// # Errors
+    /// `KV_TOKENS`: `--kv-tokens` is less than one context.
+    pub(super) fn pool(
+        settings: &EngineSettings,
+        n_ctx: u32,
+        n_slots: Option<u32>,
+        spare: u64,
+    ) -> Result<Self, Failure> {
         let most = match settings.n_cells {
             Some(asked) if asked < n_ctx => {
                 let what = format!("{asked} tokens for all slots are less than the context of {n_ctx}");
@@ -73,6 +86,9 @@ impl KvPlan {
 
 /// Returns the context size of one sequence, in tokens: as given; otherwise the training context, reduced to what fits
 /// in the available memory.
+///
+/// # Errors
+/// `CTX_SIZE`, `MEMORY`: the context is too large.
 fn context_size(dims: &ModelDims, settings: &EngineSettings, available: &Available) -> Result<u32, Failure> {
     let asked = settings.n_ctx.unwrap_or(dims.n_ctx_train);
     settings.check_trained_context(dims.n_ctx_train)?;
@@ -155,7 +171,7 @@ mod tests {
     fn the_pool_has_one_context_per_slot_or_what_fits() {
         let dims = tulu_13b();
         let cache = |slots, memory| {
-            KvPlan::new(&dims, &settings(None), slots, &free(memory)).unwrap_or_else(|err| panic!("{err}"))
+            KvPlan::on_cpu(&dims, &settings(None), slots, &free(memory)).unwrap_or_else(|err| panic!("{err}"))
         };
         assert_eq!(cache(Some(1), 64 * GIB), KvPlan { n_ctx: 4096, n_slots: 1, n_ahead: 0, n_kept: 0, n_cells: 4096 });
         assert_eq!(cache(Some(4), 64 * GIB).n_cells, 4 * 4096);
@@ -163,9 +179,12 @@ mod tests {
         assert_eq!((tight.n_ctx, tight.n_slots), (4096, 16));
         assert!((4096..16 * 4096).contains(&tight.n_cells), "{tight:?}");
         let asked = EngineSettings { n_cells: Some(5000), ..settings(None) };
-        assert_eq!(KvPlan::new(&dims, &asked, Some(16), &free(64 * GIB)).map(|cache| cache.n_cells).ok(), Some(5120));
+        assert_eq!(
+            KvPlan::on_cpu(&dims, &asked, Some(16), &free(64 * GIB)).map(|cache| cache.n_cells).ok(),
+            Some(5120)
+        );
         let asked = EngineSettings { n_cells: Some(4000), ..settings(None) };
-        let refused = KvPlan::new(&dims, &asked, Some(16), &free(64 * GIB));
+        let refused = KvPlan::on_cpu(&dims, &asked, Some(16), &free(64 * GIB));
         assert!(
             refused.is_err_and(|failure| failure.code == Code::KvTokens && failure.fix.contains("--kv-tokens 4096"))
         );
@@ -173,7 +192,7 @@ mod tests {
         for (needed, cells) in [(9000, 9216), (100, 4096), (1 << 20, 4 * 4096)] {
             let short = EngineSettings { n_needed: Some(needed), ..settings(None) };
             assert_eq!(
-                KvPlan::new(&dims, &short, Some(4), &free(64 * GIB)).map(|cache| cache.n_cells).ok(),
+                KvPlan::on_cpu(&dims, &short, Some(4), &free(64 * GIB)).map(|cache| cache.n_cells).ok(),
                 Some(cells)
             );
         }
@@ -186,11 +205,5 @@ mod tests {
     fn a_context_beyond_training_is_refused() {
         let refused = context_size(&tulu_13b(), &settings(Some(4097)), &free(64 * GIB));
         assert!(refused.is_err_and(|failure| failure.code == Code::CtxSize));
-    }
-
-    #[test]
-    fn offloaded_layers_need_no_main_memory() {
-        let offloaded = EngineSettings { n_gpu_layers: 99, ..settings(None) };
-        assert!(tulu_13b().memory_needed(&offloaded, 4096) < GIB / 2);
     }
 }

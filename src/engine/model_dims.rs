@@ -40,14 +40,11 @@ impl ModelDims {
         }
     }
 
-    /// Returns the bytes of main memory that a run needs: the tensors, a KV cache of `n_cells` tokens and the compute
-    /// buffers, minus the layers that are offloaded to a GPU.
+    /// Returns the bytes of main memory that a run on the CPU needs: the tensors, a KV cache of `n_cells` tokens and the
+    /// compute buffers. `offload_plan.rs` divides them over devices.
     pub(crate) fn memory_needed(&self, settings: &EngineSettings, n_cells: u32) -> u64 {
         let kv = self.kv_bytes_per_cell(settings.type_k, settings.type_v).saturating_mul(u64::from(n_cells));
-        let layers = u64::from(self.n_layer) + 1;
-        let here = layers - u64::from(settings.n_gpu_layers).min(layers);
-        let movable = u128::from(self.tensor_bytes.saturating_add(kv)) * u128::from(here) / u128::from(layers);
-        u64::try_from(movable).unwrap_or(u64::MAX).saturating_add(self.compute_bytes(settings, n_cells))
+        self.tensor_bytes.saturating_add(kv).saturating_add(self.compute_bytes(settings, n_cells))
     }
 
     /// Returns [`Self::memory_needed`] for one sequence with the whole training context and default settings. Model
@@ -73,7 +70,7 @@ impl ModelDims {
 
     /// Returns the bytes of llama.cpp's compute buffers: logits and activations of one micro-batch (the widest layer is
     /// about three times as wide as the residual stream), and [`mask_bytes`].
-    fn compute_bytes(&self, settings: &EngineSettings, n_cells: u32) -> u64 {
+    pub(super) fn compute_bytes(&self, settings: &EngineSettings, n_cells: u32) -> u64 {
         let row = u64::from(self.n_vocab) + 16 * u64::from(self.n_embd);
         u64::from(N_UBATCH) * (4 * row + mask_bytes(self, settings) * u64::from(n_cells))
     }
@@ -81,7 +78,7 @@ impl ModelDims {
 
 /// Bytes of compute buffers per cell and row of a micro-batch: with flash attention, the mask in f16; without it, the
 /// mask and the score matrix in f32.
-fn mask_bytes(dims: &ModelDims, settings: &EngineSettings) -> u64 {
+pub(super) fn mask_bytes(dims: &ModelDims, settings: &EngineSettings) -> u64 {
     match settings.flash_attn {
         FlashAttn::Off => 4 + 4 * u64::from(dims.n_head),
         FlashAttn::On | FlashAttn::Auto => 2,

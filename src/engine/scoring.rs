@@ -4,7 +4,7 @@
 
 use super::Token;
 use super::inner_context::{self, Shape, defect, seq_id};
-use super::settings::{EngineSettings, N_BATCH};
+use super::settings::{EngineSettings, N_BATCH, N_CTX_MIN};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use llama_cpp_2::context::LlamaContext;
@@ -42,6 +42,12 @@ pub(crate) struct ScoringContext<'m> {
 /// Returns the sequences of `n_ctx` tokens that are computed together: as many as a batch holds, as llama-perplexity does.
 pub(crate) fn scored_together(n_ctx: usize) -> usize {
     (N_BATCH as usize / n_ctx.max(1)).max(1)
+}
+
+/// Returns the cells of a context for sequences of `n_ctx` tokens.
+pub(crate) fn scored_cells(n_ctx: u32) -> u32 {
+    let cells = scored_together(n_ctx as usize).saturating_mul(n_ctx as usize);
+    u32::try_from(cells).unwrap_or(u32::MAX).max(N_CTX_MIN)
 }
 
 impl<'m> ScoringContext<'m> {

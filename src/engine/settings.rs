@@ -1,10 +1,12 @@
 //! The checked settings of the engine: context size, threads, types of the KV cache. The flags are in `options.rs`;
 //! `memory_plan.rs` checks whether the run fits in memory.
 
+use super::gpu_settings::GpuSettings;
 use super::vocab::Bos;
 use crate::error::{Code, Failure};
 use llama_cpp_2::context::params::KvCacheType;
 use llama_cpp_2::llama_backend::NumaStrategy;
+use llama_ext::GgmlType;
 
 /// Maximum tokens of a batch, for one call of llama.cpp; larger batches are not faster, because they are split into
 /// micro-batches of [`N_UBATCH`].
@@ -34,8 +36,8 @@ pub(crate) struct EngineSettings {
     pub(crate) n_kept: u32,
     /// Threads for prefill and generation; `None`: see `threads.rs`.
     pub(crate) n_threads: Option<u32>,
-    /// Layers offloaded to the GPU; the output layer counts as one.
-    pub(crate) n_gpu_layers: u32,
+    /// What runs on GPUs.
+    pub(crate) gpu: GpuSettings,
     /// Flash attention: attention without a score matrix in memory.
     pub(crate) flash_attn: FlashAttn,
     /// Type of the keys in the KV cache.
@@ -64,7 +66,7 @@ impl Default for EngineSettings {
             reserved: 0,
             n_kept: 0,
             n_threads: None,
-            n_gpu_layers: 0,
+            gpu: GpuSettings::default(),
             flash_attn: FlashAttn::Auto,
             type_k: CacheType::F16,
             type_v: CacheType::F16,
@@ -237,8 +239,20 @@ impl CacheType {
         }
     }
 
-    fn is_quantized(self) -> bool {
+    pub(super) fn is_quantized(self) -> bool {
         self.block().0 > 1
+    }
+
+    /// The type of its tensors.
+    pub(super) fn tensor_type(self) -> GgmlType {
+        match self {
+            Self::F32 => GgmlType::F32,
+            Self::F16 => GgmlType::F16,
+            Self::Bf16 => GgmlType::BF16,
+            Self::Q8_0 => GgmlType::Q8_0,
+            Self::Q5_0 => GgmlType::Q5_0,
+            Self::Q4_0 => GgmlType::Q4_0,
+        }
     }
 
     pub(super) fn ggml(self) -> KvCacheType {

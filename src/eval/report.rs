@@ -1,11 +1,13 @@
 //! The results as a table for a terminal, as Markdown and as JSON.
 
 use super::statistics::{Divergence, Estimate, PERCENTILES, Perplexity};
+use super::tensor_group::TensorGroup;
 use crate::corpus::{Chunk, Corpus};
 use crate::sanitize::one_line;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use tulu_quantize::Ftype;
 
 /// Speed in tokens per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +23,10 @@ pub(crate) struct Speed {
 pub(crate) struct Entry {
     /// Its file.
     pub(crate) path: PathBuf,
+    /// Whether the file is deleted at the end.
+    pub(crate) is_temporary: bool,
+    /// The type in its metadata.
+    pub(crate) ftype: Option<Ftype>,
     /// Difference to other entries of the same file, such as the type of the KV cache.
     pub(crate) variant: Option<String>,
     /// Bytes of the file.
@@ -39,6 +45,17 @@ pub(crate) struct Entry {
     pub(crate) is_base: bool,
 }
 
+/// The results of the base with one group of tensors of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupEntry {
+    /// Index of the file among the entries; `None` for a file that is not among them.
+    pub(crate) file: Option<usize>,
+    /// The group.
+    pub(crate) group: TensorGroup,
+    /// Difference to the base.
+    pub(crate) divergence: Divergence,
+}
+
 /// The results of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
@@ -54,13 +71,20 @@ pub(crate) struct Report {
     pub(crate) n_scored: usize,
     /// The models, the base first.
     pub(crate) entries: Vec<Entry>,
+    /// Groups of tensors that were swapped alone.
+    pub(crate) groups: Vec<GroupEntry>,
 }
 
 impl Entry {
+    /// Returns the file name without the extension.
+    fn file_name(&self) -> String {
+        let file = self.path.file_name().map_or_else(|| self.path.to_string_lossy(), |name| name.to_string_lossy());
+        one_line(&file).trim_end_matches(".gguf").to_owned()
+    }
+
     /// Returns the name for people: the file name and the variant.
     pub(crate) fn name(&self) -> String {
-        let file = self.path.file_name().map_or_else(|| self.path.to_string_lossy(), |name| name.to_string_lossy());
-        let mut name = one_line(&file).trim_end_matches(".gguf").to_owned();
+        let mut name = self.file_name();
         if let Some(variant) = &self.variant {
             name += &format!(" {variant}");
         }
@@ -81,6 +105,7 @@ impl Report {
             n_chunks: chunks.len(),
             n_scored: chunks.iter().map(|chunk| chunk.scored.len()).sum(),
             entries,
+            groups: Vec::new(),
         }
     }
 
@@ -140,21 +165,47 @@ impl Report {
     /// Returns the table for a terminal.
     pub(crate) fn table(&self) -> String {
         let (align, rows) = self.rows();
-        table::render(&align, &rows)
+        let mut out = table::render(&align, &rows);
+        for (name, align, rows) in self.group_tables() {
+            out += &format!("\n{name}: each group of tensors alone, all others from the base\n");
+            out += &table::render(&align, &rows);
+        }
+        out
+    }
+
+    /// Returns name, heading and rows of the table of groups of each file.
+    pub(super) fn group_tables(&self) -> Vec<(String, Vec<Align>, Vec<Vec<String>>)> {
+        let files = self.entries.iter().enumerate();
+        let table = |(index, entry): (usize, &Entry)| {
+            let mut rows =
+                vec![["tensors", "size", "in the base", "KL mean", "of the file's"].map(str::to_owned).to_vec()];
+            let whole = entry.divergence.as_ref().map(|divergence| divergence.kl.value);
+            for one in self.groups.iter().filter(|one| one.file == Some(index)) {
+                let part = whole.filter(|whole| *whole > 0.0).map(|whole| 100.0 * one.divergence.kl.value / whole);
+                rows.push(vec![
+                    one.group.name.clone(),
+                    table::bytes(one.group.bytes),
+                    table::bytes(one.group.base_bytes),
+                    estimate(one.divergence.kl, 5),
+                    part.map_or_else(String::new, |part| format!("{part:.1} %")),
+                ]);
+            }
+            let align = vec![Align::Left, Align::Right, Align::Right, Align::Right, Align::Right];
+            (rows.len() > 1).then(|| (entry.name(), align, rows))
+        };
+        files.filter_map(table).collect()
     }
 
     /// Returns the table in Markdown.
     pub(crate) fn markdown(&self) -> String {
         let (align, rows) = self.rows();
-        let line = |cells: &[String]| {
-            let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
-            format!("| {} |\n", cells.join(" | "))
-        };
-        let rule: Vec<&str> = align.iter().map(|align| if *align == Align::Left { "---" } else { "--:" }).collect();
-        let mut out = rows.first().map(|heading| line(heading)).unwrap_or_default();
-        out += &format!("|{}|\n", rule.join("|"));
-        rows.iter().skip(1).for_each(|row| out += &line(row));
-        out + &format!("\n{}\n", self.summary())
+        let mut out = markdown_table(&align, &rows) + &format!("\n{}\n", self.summary());
+        for (name, align, rows) in self.group_tables() {
+            let heading =
+                format!("\n{}: each group of tensors alone, all others from the base\n\n", name.replace('|', "\\|"));
+            out += &(heading + &markdown_table(&align, &rows));
+        }
+        out
     }
 
     /// Returns everything as JSON. Divergences are in nats, probabilities and shares between 0 and 1, speeds in tokens per
@@ -163,8 +214,17 @@ impl Report {
         json!({
             "text": {"name": self.text, "sha256": self.text_sha256},
             "n_ctx": self.n_ctx, "n_chunks": self.n_chunks, "n_scored": self.n_scored,
-            "files": self.entries.iter().map(entry_json).collect::<Vec<_>>(),
+            "files": self.entries.iter().enumerate().map(|(index, entry)| self.entry_json(index, entry)).collect::<Vec<_>>(),
         })
+    }
+
+    fn entry_json(&self, index: usize, entry: &Entry) -> Value {
+        let mut out = entry_json(entry);
+        let groups: Vec<Value> = self.groups.iter().filter(|one| one.file == Some(index)).map(group_json).collect();
+        if !groups.is_empty() {
+            out["by_tensor"] = groups.into();
+        }
+        out
     }
 }
 
@@ -183,14 +243,28 @@ fn divergence_cells(divergence: &Divergence) -> Vec<String> {
     ]
 }
 
+/// Returns a table in Markdown. The first row is the heading.
+fn markdown_table(align: &[Align], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let rule: Vec<&str> = align.iter().map(|align| if *align == Align::Left { "---" } else { "--:" }).collect();
+    let mut out = rows.first().map(|heading| line(heading)).unwrap_or_default();
+    out += &format!("|{}|\n", rule.join("|"));
+    rows.iter().skip(1).for_each(|row| out += &line(row));
+    out
+}
+
 fn estimate(of: Estimate, digits: usize) -> String {
     format!("{:.digits$} ± {:.digits$}", of.value, of.error)
 }
 
 fn entry_json(entry: &Entry) -> Value {
     let pair = |of: Estimate| json!({"value": of.value, "error": of.error});
+    let path = (!entry.is_temporary).then(|| path_text(&entry.path));
     let mut out = json!({
-        "path": path_text(&entry.path), "variant": entry.variant, "base": entry.is_base, "bytes": entry.bytes,
+        "path": path, "name": entry.file_name(), "type": entry.ftype.map(Ftype::name), "variant": entry.variant, "base": entry.is_base, "bytes": entry.bytes,
         "bits_per_weight": entry.bits_per_weight, "memory_bytes": entry.memory, "ppl": pair(entry.perplexity.ppl),
         "nll": pair(entry.perplexity.nll),
     });
@@ -198,18 +272,28 @@ fn entry_json(entry: &Entry) -> Value {
         out["speed"] = json!({"prompt": speed.prompt, "generation": speed.generation});
     }
     if let Some(d) = &entry.divergence {
-        let mut kl = json!({"mean": d.kl.value, "error": d.kl.error, "median": d.kl_median, "max": d.kl_max,
-                            "bound": d.kl_bound});
-        for (fraction, value) in PERCENTILES.iter().zip(d.kl_percentiles) {
-            kl[format!("p{}", 100.0 * fraction)] = json!(value);
-        }
-        out["kl"] = kl;
+        out["kl"] = kl_json(d);
         out["ln_ppl_ratio"] = pair(d.log_ratio);
         out["same_top"] = pair(d.same_top);
         out["p_diff"] = pair(d.p_diff);
         out["p_diff_rms"] = pair(d.p_diff_rms);
     }
     out
+}
+
+fn kl_json(d: &Divergence) -> Value {
+    let mut kl = json!({"mean": d.kl.value, "error": d.kl.error, "median": d.kl_median, "max": d.kl_max,
+                        "bound": d.kl_bound});
+    for (fraction, value) in PERCENTILES.iter().zip(d.kl_percentiles) {
+        kl[format!("p{}", 100.0 * fraction)] = json!(value);
+    }
+    kl
+}
+
+fn group_json(one: &GroupEntry) -> Value {
+    let TensorGroup { name, layer, tensors, base_bytes, bytes } = &one.group;
+    json!({"group": name, "layer": layer, "tensors": tensors, "base_bytes": base_bytes, "bytes": bytes,
+           "kl": kl_json(&one.divergence), "same_top": one.divergence.same_top.value})
 }
 
 fn path_text(path: &Path) -> String {

@@ -41,6 +41,8 @@ pub(crate) enum Base<'a, 'm> {
 
 /// What a pass needs.
 pub(crate) struct Pass<'a> {
+    /// The label of the progress bar.
+    pub(crate) label: &'a str,
     /// The text.
     pub(crate) chunks: &'a [Chunk],
     /// Tokens of the longest chunk.
@@ -70,7 +72,7 @@ pub(crate) fn pass<'m>(
         .map(|index| journal.finished(index))
         .min()
         .unwrap_or(0);
-    let bar = Bar::items("evaluating", "chunks", pass.chunks.len() as u64);
+    let bar = Bar::items(pass.label, "chunks", pass.chunks.len() as u64);
     bar.begin_at((done * together).min(pass.chunks.len()) as u64);
     for (group, chunks) in groups.iter().enumerate().skip(done) {
         let first = group * together;

@@ -52,11 +52,20 @@ const SCHEMAS_MAX: usize = 10_000;
 /// # Errors
 /// The keyword that cannot be compiled, and where it is.
 pub(crate) fn compile(schema: &Value) -> Result<String, String> {
-    let mut compiler = Compiler { root: schema, rules: Rules::default(), references: HashMap::new(), count: 0 };
-    let root = compiler.rule(schema, "#", 0)?;
-    let grammar = compiler.rules.grammar(root);
+    let (rules, root) = schema_rule(Rules::default(), schema)?;
+    let grammar = rules.grammar(root);
     gbnf::check(&grammar).map_err(|why| format!("the schema is too large: {why}"))?;
     Ok(grammar)
+}
+
+/// Adds a rule for the texts that `schema` allows to `rules`; returns these and its name.
+///
+/// # Errors
+/// The keyword that cannot be compiled, and where it is.
+pub(super) fn schema_rule(rules: Rules, schema: &Value) -> Result<(Rules, String), String> {
+    let mut compiler = Compiler { root: schema, rules, references: HashMap::new(), count: 0 };
+    let name = compiler.rule(schema, "#", 0)?;
+    Ok((compiler.rules, name))
 }
 
 /// Returns the grammar of any JSON object.

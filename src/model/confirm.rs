@@ -4,7 +4,7 @@ use super::FetchOptions;
 use super::hub::{Hub, Listing, NeededFiles, RepoId, check_disk_space};
 use super::if_exists;
 use super::registry;
-use crate::engine::ModelDims;
+use crate::engine::{EngineSettings, Forecast, ModelDims, TensorSizes};
 use crate::error::{Code, Failure};
 use crate::sanitize::{one_line, shown};
 use crate::stderr;
@@ -74,8 +74,21 @@ impl<'a> Confirmation<'a> {
 
     /// Returns the memory to run the first output with its whole context.
     fn memory(&self) -> u64 {
+        self.dims().memory_with_defaults()
+    }
+
+    /// Returns one line for each GPU: how many layers of the first output fit, about. A GPU that cannot be asked has none.
+    fn gpus(&self) -> Vec<String> {
+        let dims = self.dims();
+        let settings = EngineSettings::default();
+        let forecast = Forecast::new(&dims, &TensorSizes::estimate(&dims), &settings, 1);
+        forecast.map_or_else(|_| Vec::new(), |forecast| forecast.lines())
+    }
+
+    /// Returns the dimensions of the first output.
+    fn dims(&self) -> ModelDims {
         let weights = self.outputs.first().map_or(0, |(.., bytes)| bytes.saturating_sub(header(&self.config)));
-        ModelDims::of(&self.config, weights).memory_with_defaults()
+        ModelDims::of(&self.config, weights)
     }
 
     /// Returns the lines that are printed before the question.
@@ -102,6 +115,7 @@ impl<'a> Confirmation<'a> {
             self.config.max_position_embeddings,
             self.licence(),
         );
+        self.gpus().iter().for_each(|line| out += &format!("  GPU       about {line}\n"));
         if listing.gated {
             out += "  gated     its owners ask for an agreement on the model's page\n";
         }

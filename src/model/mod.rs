@@ -7,6 +7,7 @@ mod cached_gguf;
 pub(crate) mod card;
 pub(crate) mod confirm;
 pub(crate) mod converted_cache;
+pub(crate) mod eval_record;
 pub(crate) mod fetch_and_convert;
 mod fetch_options;
 mod fingerprint;

@@ -88,6 +88,11 @@ impl BodyLimits {
 }
 
 impl Buffered {
+    /// Returns its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Parses the body as a JSON object.
     pub(super) fn object(&self) -> Result<Map<String, Value>, ApiError> {
         if n_values(&self.bytes) > self.values_max {

@@ -3,8 +3,9 @@
 use super::error::{ApiError, Face};
 use super::event_body::StreamFormat;
 use super::response_head::{ResponseHead, TotalUsage};
-use crate::api::{Endpoint, chat_logprobs, finish_reason, text_logprobs};
-use crate::decode::{Event, TokenLogprob};
+use super::server::new_id;
+use crate::api::{CallParser, Endpoint, Part, calls_reason, chat_logprobs, finish_reason, text_logprobs};
+use crate::decode::{Answer, Event, TokenLogprob};
 use serde_json::{Value, json};
 use std::ops::Range;
 
@@ -27,6 +28,11 @@ struct RequestState {
     logprobs: Vec<TokenLogprob>,
     /// Characters so far of tokens with log probabilities.
     offset: usize,
+    /// Finds calls of functions; `None`: the answer may not call any.
+    parser: Option<CallParser>,
+    /// Calls that began, and calls that are complete.
+    begun: usize,
+    complete: usize,
 }
 
 impl CompletionStream {
@@ -40,6 +46,12 @@ impl CompletionStream {
     ) -> Self {
         let requests = (0..n_requests).map(|_| RequestState::default()).collect();
         Self { head, endpoint, n, copies, include_usage, usage: TotalUsage::default(), requests }
+    }
+
+    /// The answers may call functions.
+    pub(super) fn with_calls(mut self) -> Self {
+        self.requests.iter_mut().for_each(|state| state.parser = Some(CallParser::default()));
+        self
     }
 
     /// The choices of the response that have the answer of request `index`.
@@ -76,6 +88,61 @@ impl CompletionStream {
             }
         };
         self.data(&json!([choice]), None)
+    }
+
+    /// Appends the chunks of a text.
+    fn text(&mut self, index: usize, text: &str, out: &mut String) {
+        let logprobs = self.take_logprobs(index);
+        let delta = json!({"content": text});
+        for choice in self.choices(index) {
+            out.push_str(&self.chunk(choice, &delta, text, &logprobs, None));
+        }
+    }
+
+    /// Appends the chunks of text and calls.
+    fn parts(&mut self, index: usize, parts: Vec<Part>, out: &mut String) {
+        for part in parts {
+            let Some(state) = self.requests.get_mut(index) else { return };
+            let (name, arguments) = match part {
+                Part::Text(text) => {
+                    self.text(index, &text, out);
+                    continue;
+                }
+                Part::End => {
+                    state.complete += 1;
+                    continue;
+                }
+                Part::Call(name) => {
+                    state.begun += 1;
+                    (Some(name), String::new())
+                }
+                Part::Arguments(text) => (None, text),
+            };
+            let number = state.begun.saturating_sub(1);
+            let logprobs = self.take_logprobs(index);
+            for choice in self.choices(index) {
+                let call = match &name {
+                    Some(name) => {
+                        let function = json!({"name": name, "arguments": arguments});
+                        json!({"index": number, "id": new_id("call"), "type": "function", "function": function})
+                    }
+                    None => json!({"index": number, "function": {"arguments": arguments}}),
+                };
+                out.push_str(&self.chunk(choice, &json!({"tool_calls": [call]}), "", &logprobs, None));
+            }
+        }
+    }
+
+    /// Appends the last chunks of an answer.
+    fn finished(&mut self, index: usize, answer: &Answer, out: &mut String) {
+        self.usage.add(answer, index, self.n, self.copies);
+        let rest = self.requests.get_mut(index).and_then(|state| state.parser.as_mut()).map(CallParser::finish);
+        self.parts(index, rest.unwrap_or_default(), out);
+        let calls = self.requests.get(index).is_some_and(|state| state.begun > 0 && state.begun == state.complete);
+        let reason = if calls { calls_reason(answer.reason) } else { finish_reason(answer.reason) };
+        for choice in self.choices(index) {
+            out.push_str(&self.chunk(choice, &json!({}), "", &Value::Null, Some(reason)));
+        }
     }
 
     /// Takes the log probabilities of the next text; null if there are none.
@@ -117,20 +184,14 @@ impl StreamFormat for CompletionStream {
                     state.logprobs.extend(tokens);
                 }
             }
-            Event::Text(text) => {
-                let logprobs = self.take_logprobs(index);
-                let delta = json!({"content": text});
-                for choice in self.choices(index) {
-                    out.push_str(&self.chunk(choice, &delta, &text, &logprobs, None));
+            Event::Text(text) => match self.requests.get_mut(index).and_then(|state| state.parser.as_mut()) {
+                Some(parser) => {
+                    let parts = parser.push(&text);
+                    self.parts(index, parts, out);
                 }
-            }
-            Event::Finished(answer) => {
-                self.usage.add(&answer, index, self.n, self.copies);
-                let reason = finish_reason(answer.reason);
-                for choice in self.choices(index) {
-                    out.push_str(&self.chunk(choice, &json!({}), "", &Value::Null, Some(reason)));
-                }
-            }
+                None => self.text(index, &text, out),
+            },
+            Event::Finished(answer) => self.finished(index, &answer, out),
         }
     }
 

@@ -35,14 +35,15 @@ async fn respond(server: &Server, request: Request, endpoint: Endpoint) -> Respo
 async fn answer(server: &Server, request: Request, endpoint: Endpoint) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let body = server.bodies.read(&parts, body).await?;
+    let logged = server.config.request_log.as_ref().map(|log| log.begin(&parts, body.bytes()));
     let defaults = server.defaults.clone();
     let prepared = run_task(&server.tasks, move |tools| {
         let fields = body.object()?;
         prepare(tools, fields, endpoint, &defaults)
     });
-    let Prepared { requests, n, copies, stream } = prepared.await??;
+    let Prepared { requests, n, copies, stream, calls } = prepared.await??;
     let n_requests = requests.len();
-    let answering = server.start(requests).await?;
+    let answering = server.start(requests, logged).await?;
     let head = ResponseHead {
         id: new_id(if endpoint == Endpoint::Chat { "chatcmpl" } else { "cmpl" }),
         created: clock::now() as u64,
@@ -53,22 +54,34 @@ async fn answer(server: &Server, request: Request, endpoint: Endpoint) -> Result
     let mut response = match stream {
         Some(options) => {
             let format = CompletionStream::new(head, endpoint, n_requests, (n, copies), options.include_usage);
+            let format = if calls { format.with_calls() } else { format };
             event_stream(Body::new(EventBody::new(answering, n_requests, format)))
         }
         None => {
             let answers = answering.collect(n_requests).await?;
-            json_response(StatusCode::OK, &whole(&head, endpoint, &answers, (n, copies)))
+            json_response(StatusCode::OK, &whole(&head, endpoint, &answers, (n, copies), calls))
         }
     };
     response.extensions_mut().insert(counts);
     Ok(response)
 }
 
-/// Returns the response in one piece. `n` and `copies`: see [`Prepared`].
-fn whole(head: &ResponseHead, endpoint: Endpoint, answers: &[Answer], (n, copies): (usize, usize)) -> Value {
-    let (choice, object): (fn(usize, &Answer) -> Value, _) = match endpoint {
-        Endpoint::Chat => (chat_choice, "chat.completion"),
-        Endpoint::Text => (text_choice, "text_completion"),
+/// Returns the response in one piece. `n`, `copies` and `calls`: see [`Prepared`].
+fn whole(
+    head: &ResponseHead,
+    endpoint: Endpoint,
+    answers: &[Answer],
+    (n, copies): (usize, usize),
+    calls: bool,
+) -> Value {
+    let mut call_id = || new_id("call");
+    let mut choice = |index: usize, answer: &Answer| match endpoint {
+        Endpoint::Chat => chat_choice(index, answer, calls.then_some(&mut call_id)),
+        Endpoint::Text => text_choice(index, answer),
+    };
+    let object = match endpoint {
+        Endpoint::Chat => "chat.completion",
+        Endpoint::Text => "text_completion",
     };
     let mut usage = TotalUsage::default();
     answers.iter().enumerate().for_each(|(index, answer)| usage.add(answer, index, n, copies));

@@ -1,6 +1,8 @@
 //! The checked settings of the server. The flags are in `commands/serve.rs`.
 
 use super::access::Access;
+use super::request_log::RequestLog;
+use super::saved_prompts::CacheSettings;
 use crate::engine::Sampling;
 use std::time::Duration;
 
@@ -25,4 +27,8 @@ pub(crate) struct ServeConfig {
     pub(crate) max_tokens: u32,
     /// Print one line for each request.
     pub(crate) access_log: bool,
+    /// Where requests and answers are written.
+    pub(crate) request_log: Option<RequestLog>,
+    /// Where the KV cache is kept over restarts.
+    pub(crate) cache: Option<CacheSettings>,
 }

@@ -44,8 +44,8 @@ impl<'m, 's> EngineLoop<'m, 's> {
         Self { decoder, n_places, arriving, stats, jobs: Vec::new(), in_slots: HashMap::new(), n_jobs: 0 }
     }
 
-    /// Runs until the server stops. After an error all jobs are lost.
-    pub(super) fn run(mut self) -> Result<(), Failure> {
+    /// Runs until the server stops, and returns the decoder. After an error all jobs are lost.
+    pub(super) fn run(mut self) -> Result<Decoder<'m>, Failure> {
         while self.receive() {
             self.drop_lost();
             let stepped = self.fill_slots().and_then(|()| self.decoder.step());
@@ -60,7 +60,7 @@ impl<'m, 's> EngineLoop<'m, 's> {
             self.stats.waiting.store(waiting, Ordering::Relaxed);
             self.stats.busy.store(self.in_slots.len(), Ordering::Relaxed);
         }
-        Ok(())
+        Ok(self.decoder)
     }
 
     /// Takes all jobs that have arrived; without any work, waits for one. Returns false at the end.

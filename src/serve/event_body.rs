@@ -58,7 +58,7 @@ impl<F: StreamFormat> EventBody<F> {
                 Poll::Ready(Some(Update::Event(index, event))) => {
                     if let Event::Finished(answer) = &event {
                         self.unfinished = self.unfinished.saturating_sub(1);
-                        self.answering.counts.add(&answer.usage);
+                        self.answering.finished(index, answer);
                     }
                     self.format.event(index, event, &mut self.text);
                 }

@@ -4,6 +4,7 @@
 use super::access_log::LogLine;
 use super::cors;
 use super::error::{ApiError, Face};
+use super::lingering_close::{AllRead, LingeringClose, WatchedBody};
 use super::routes::routes;
 use super::server::Server;
 use super::stall_guard::StallGuard;
@@ -108,15 +109,18 @@ async fn connection(
 ) {
     // Without this, the system holds back the small pieces of a stream.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
+    let all_read = AllRead::default();
+    let stream = LingeringClose::new(StallGuard::new(stream, peer), all_read.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
         let (server, router) = (server.clone(), router.clone());
+        let request = request.map(|body| WatchedBody::new(body, all_read.clone()));
         async move { Ok::<_, Infallible>(respond(&server, router, request, peer).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADERS_MAX)
-        .serve_connection(TokioIo::new(StallGuard::new(stream, peer)), service);
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         // An error is a client that closed the connection or sent something else than HTTP.
@@ -130,10 +134,11 @@ async fn connection(
 async fn respond(
     server: &Server,
     router: TowerToHyperService<Router>,
-    request: Request<Incoming>,
+    request: Request<WatchedBody>,
     peer: SocketAddr,
 ) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(peer);
     let line = LogLine::new(server.config.access_log, peer, &parts.method, &parts.uri);
     let face = Face::of(parts.uri.path());
     let access = &server.config.access;

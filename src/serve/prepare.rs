@@ -31,6 +31,8 @@ pub(super) struct Prepared {
     pub(super) copies: usize,
     /// How the answer is streamed; `None`: in one piece.
     pub(super) stream: Option<StreamOptions>,
+    /// Whether answers may call functions.
+    pub(super) calls: bool,
 }
 
 /// `stream_options`.
@@ -78,7 +80,7 @@ pub(super) fn prepare_body(
             requests.push_back(request);
         }
     }
-    Ok(Prepared { requests, n, copies, stream })
+    Ok(Prepared { requests, n, copies, stream, calls: options.calls.is_some() })
 }
 
 /// Refuses a prompt that leaves no token for the answer, or that is empty, before the response begins.

@@ -6,6 +6,7 @@ use super::engine_loop::EngineLoop;
 use super::http::serve_http;
 use super::prepare::RequestDefaults;
 use super::prompt_thread::{PromptTools, run_tasks};
+use super::saved_prompts::SavedPrompts;
 use super::server::{ModelFacts, Server};
 use super::stats::Stats;
 use crate::decode::{Decoder, Drafts, Mode};
@@ -36,8 +37,14 @@ pub(crate) fn serve<'m>(
     let template = model.chat_template();
     let prompts = Prompts::new(model.vocab(), template.as_deref()).map_err(|failure| failure.at(model.path()))?;
     // A request to stop lets running answers finish, so it must not stop a computation.
-    let decoder = Decoder::new(model, Mode::Interactive, drafts, &Interrupt::unused())?;
-    let facts = facts(model, &config, &decoder)?;
+    let mut decoder = Decoder::new(model, Mode::Interactive, drafts, &Interrupt::unused())?;
+    let fingerprint = crate::model::fingerprint(model.path())?;
+    let facts = facts(model, &config, &decoder, &fingerprint)?;
+    let saved = config.cache.clone();
+    let mut saved = saved.map(|saved| SavedPrompts::open(saved, model, fingerprint.to_string())).transpose()?;
+    if let Some(saved) = &mut saved {
+        saved.load(&mut decoder)?;
+    }
     let tools = PromptTools {
         prompts,
         vocab: model.vocab(),
@@ -78,12 +85,19 @@ pub(crate) fn serve<'m>(
         let ended = ready().and_then(|()| EngineLoop::new(decoder, n_places, job_receiver, &stats).run());
         engine_failed.store(ended.is_err(), Ordering::SeqCst);
         let served = http.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if let (Some(saved), Ok(decoder)) = (&saved, &ended) {
+            saved.save(decoder);
+        }
         ended.and(served).map(|()| Exit::Done)
     })
 }
 
-fn facts(model: &Model, config: &ServeConfig, decoder: &Decoder<'_>) -> Result<ModelFacts, Failure> {
-    let fingerprint = crate::model::fingerprint(model.path())?;
+fn facts(
+    model: &Model,
+    config: &ServeConfig,
+    decoder: &Decoder<'_>,
+    fingerprint: &serde_json::Value,
+) -> Result<ModelFacts, Failure> {
     let about = std::fs::metadata(model.path()).map_err(|err| Failure::io(model.path(), "cannot read", &err))?;
     let made = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let gguf = Gguf::open(model.path())?;

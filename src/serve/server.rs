@@ -6,6 +6,7 @@ use super::error::ApiError;
 use super::job::{EVENTS_MAX, Job, Lost, Update};
 use super::prepare::RequestDefaults;
 use super::prompt_thread::Task;
+use super::request_log::LoggedRequest;
 use super::stats::{Stats, add};
 use crate::decode::{Answer, Event, Request, Usage};
 use std::collections::VecDeque;
@@ -69,6 +70,7 @@ pub(super) struct Server {
 pub(super) struct Answering {
     pub(super) updates: Receiver<Update>,
     pub(super) counts: Arc<TokenCounts>,
+    logged: Option<LoggedRequest>,
 }
 
 /// Tokens of a response, for the access log.
@@ -90,7 +92,11 @@ impl TokenCounts {
 
 impl Server {
     /// Sends a job to the engine, and waits until it has a slot.
-    pub(super) async fn start(&self, requests: VecDeque<Request>) -> Result<Answering, ApiError> {
+    pub(super) async fn start(
+        &self,
+        requests: VecDeque<Request>,
+        logged: Option<LoggedRequest>,
+    ) -> Result<Answering, ApiError> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
             add(&self.stats.refused, 1);
             ApiError::unavailable("queue_full", "all slots are busy and the queue is full; try again later")
@@ -99,7 +105,7 @@ impl Server {
         let deadline = self.config.request_timeout.map(|timeout| Instant::now() + timeout);
         self.jobs.send(Job { requests, updates, deadline, _place: place }).map_err(|_| lost(Lost::Stopped))?;
         match receiver.recv().await {
-            Some(Update::Started) => Ok(Answering { updates: receiver, counts: Arc::default() }),
+            Some(Update::Started) => Ok(Answering { updates: receiver, counts: Arc::default(), logged }),
             Some(Update::Failed(why)) => Err(lost(why)),
             Some(Update::Event(..)) | None => Err(lost(Lost::Stopped)),
         }
@@ -107,13 +113,21 @@ impl Server {
 }
 
 impl Answering {
+    /// Counts and logs an answer.
+    pub(super) fn finished(&mut self, index: usize, answer: &Answer) {
+        self.counts.add(&answer.usage);
+        if let Some(logged) = &mut self.logged {
+            logged.add(index, answer);
+        }
+    }
+
     /// Waits for all `n` answers.
     pub(super) async fn collect(mut self, n: usize) -> Result<Vec<Answer>, ApiError> {
         let mut answers: Vec<Option<Answer>> = (0..n).map(|_| None).collect();
         while let Some(update) = self.updates.recv().await {
             match update {
                 Update::Event(index, Event::Finished(answer)) => {
-                    self.counts.add(&answer.usage);
+                    self.finished(index, &answer);
                     if let Some(place) = answers.get_mut(index) {
                         *place = Some(answer);
                     }

@@ -79,9 +79,10 @@ fn to_text(tools: &PromptTools<'_>, fields: Map<String, Value>) -> Result<Value,
     Ok(json!({"content": String::from_utf8_lossy(&bytes)}))
 }
 
-/// `messages`, and `add_generation_prompt` (true).
+/// `messages`, `add_generation_prompt` (true), and the parameters of tool calls.
 fn to_prompt(tools: &PromptTools<'_>, mut fields: Map<String, Value>) -> Result<Value, Refusal> {
-    only(&fields, &["messages", "add_generation_prompt", "model"])?;
+    let of_calls = ["tools", "tool_choice", "parallel_tool_calls"];
+    only(&fields, &[&["messages", "add_generation_prompt", "model"], &of_calls[..]].concat())?;
     let generation = switch(&fields, "add_generation_prompt", true)?;
     let messages = chat_messages(&mut fields)?;
     let prompt = tools.prompts.render(&messages, generation).map_err(refused)?;

@@ -3,7 +3,10 @@
 mod base_file;
 mod imatrix;
 mod oracle;
+mod page;
+mod record;
 mod table;
+mod types;
 
 use crate::support::{assert_success, checkpoint, run, tulu_quant};
 use serde_json::Value;

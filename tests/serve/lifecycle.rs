@@ -52,6 +52,26 @@ fn a_closed_connection_frees_its_slot() {
 }
 
 #[test]
+fn a_client_that_does_not_read_loses_its_answer_and_not_a_slot() {
+    let mut server = Server::start(&["-np", "4", "-c", "1024"]);
+    let body = chat_body(
+        "Hello",
+        &format!("{ENDLESS}, \"n\": 128, \"stream\": true, \"logprobs\": true, \"top_logprobs\": 20"),
+    );
+    let mut connection = server.connect();
+    connection.write_all(server.request("POST", "/v1/chat/completions", &[], &body).as_bytes()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while !server.get("/metrics").body.contains("tulu_quant_dropped_total 1") {
+        assert!(Instant::now() < deadline, "the answer of a client that does not read was not dropped");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    server.wait_until_idle();
+    assert!(server.line_with("too slowly").contains("the answer was dropped"));
+    assert_eq!(server.chat("Hello", r#""max_tokens": 1"#).status, 200);
+    drop(connection);
+}
+
+#[test]
 fn a_full_queue_is_refused_and_a_waiting_request_is_answered_later() {
     let server = Server::start(&["-np", "1", "--queue", "1", "-c", "1024"]);
     let running = endless(&server, 64, true);

@@ -61,6 +61,6 @@ fn the_model_is_described() {
     let show = server.post("/api/show", r#"{"model": "tulu"}"#).json();
     assert_eq!(
         (&show["model_info"]["llama.context_length"], &show["capabilities"]),
-        (&json!(512), &json!(["completion"]))
+        (&json!(512), &json!(["completion", "tools"]))
     );
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod bpe;
+pub(crate) mod browser;
 pub(crate) mod chat;
 pub(crate) mod checkpoint;
 pub(crate) mod gguf;

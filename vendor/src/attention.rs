@@ -1,11 +1,12 @@
 //! Runs the attention kernel (`attention/`) and ggml's on given numbers, for tests and benches. A running model uses
 //! the kernel through the device ([`crate::accel`]).
 
+use crate::devices::Device;
 use crate::{Error, GgmlType};
 
 unsafe extern "C" {
     fn llama_ext_attention(
-        ours: i32,
+        place: i32,
         dim: i64,
         n_tokens: i64,
         n_head: i64,
@@ -59,6 +60,15 @@ impl Attention {
         self.compute_after(None, ours, n_threads, runs)
     }
 
+    /// Computes the attention once on a device; `None` if it does not support these inputs.
+    ///
+    /// # Errors
+    /// As [`Self::compute`].
+    pub fn compute_on(&self, device: &Device) -> Result<Option<Vec<f32>>, Error> {
+        let number = i32::try_from(device.index).unwrap_or(i32::MAX - 2);
+        Ok(self.run(None, 2 + number, 1, 1)?.map(|(out, _)| out))
+    }
+
     /// Like [`Self::compute`], as the second layer of a model's second step: a step with the mask `earlier` comes
     /// first, in the same memory. The first layer reads the values as keys and the keys as values.
     ///
@@ -68,6 +78,17 @@ impl Attention {
         &self,
         earlier: Option<&[u16]>,
         ours: bool,
+        n_threads: u16,
+        runs: u16,
+    ) -> Result<Option<(Vec<f32>, f64)>, Error> {
+        self.run(earlier, i32::from(ours), n_threads, runs)
+    }
+
+    /// Computes it at a `place` as the C++ function numbers them.
+    fn run(
+        &self,
+        earlier: Option<&[u16]>,
+        place: i32,
         n_threads: u16,
         runs: u16,
     ) -> Result<Option<(Vec<f32>, f64)>, Error> {
@@ -93,7 +114,7 @@ impl Attention {
         // function catches exceptions.
         let status = unsafe {
             llama_ext_attention(
-                i32::from(ours),
+                place,
                 *dim as i64,
                 n_tokens as i64,
                 *n_head as i64,

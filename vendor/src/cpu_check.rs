@@ -1,6 +1,7 @@
 //! Runs matrix products in every kind of weight buffer of ggml's CPU backend and of our device: the self-test of
 //! `doctor`, and the timings for `--repack auto`.
 
+use crate::devices::Device;
 use crate::quantize_rows::{quantize_rows, to_f32};
 use crate::{Error, GgmlType};
 use std::ffi::{CStr, c_char, c_void};
@@ -37,6 +38,22 @@ pub struct MatmulTime {
 /// # Errors
 /// [`Error::Native`] when ggml cannot compute the product in plain memory.
 pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, Error> {
+    let numbers = OURS..;
+    compare(kind, numbers, n_threads)
+}
+
+/// As [`matmul_test`], in the memory of a device. `None` if it does not support the product.
+///
+/// # Errors
+/// [`Error::Native`] when the device cannot compute it.
+pub fn matmul_test_on(device: &Device, kind: GgmlType) -> Result<Option<MatmulResult>, Error> {
+    let number = OURS - 1 - i32::try_from(device.index).unwrap_or(i32::MAX - 2);
+    let results = compare(kind, number..=number, 1)?;
+    Ok(results.into_iter().next().map(|result| MatmulResult { buffer: device.name.clone(), ..result }))
+}
+
+/// Multiplies in these kinds of buffers, and compares; see [`matmul_test`].
+fn compare(kind: GgmlType, numbers: impl IntoIterator<Item = i32>, n_threads: u16) -> Result<Vec<MatmulResult>, Error> {
     const N: usize = 1024;
     const ROWS: usize = 512;
     const COLS: usize = 48;
@@ -53,7 +70,7 @@ pub fn matmul_test(kind: GgmlType, n_threads: u16) -> Result<Vec<MatmulResult>, 
         let nan = product.out.iter().any(|x| x.is_nan());
         MatmulResult { buffer: product.buffer, error: if nan { f32::NAN } else { (worst / scale) as f32 } }
     };
-    Ok(products(kind, &packed, N, &columns, n_threads, 1)?.into_iter().map(error).collect())
+    Ok(products_in(numbers, kind, &packed, N, &columns, n_threads, 1)?.into_iter().map(error).collect())
 }
 
 /// Measures the product of a 2048 × 4096 matrix stored as `kind` with `n_cols` columns: with our device
@@ -101,7 +118,7 @@ pub fn ggml_product(
 }
 
 /// Returns pseudorandom numbers from -1 to 1.
-fn noise(seed: u32, n: usize) -> Vec<f32> {
+pub(crate) fn noise(seed: u32, n: usize) -> Vec<f32> {
     let mut state = seed;
     let step = |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -147,9 +164,22 @@ fn products(
     n_threads: u16,
     runs: i32,
 ) -> Result<Vec<Product>, Error> {
+    products_in(OURS.., kind, packed, n_per_row, columns, n_threads, runs)
+}
+
+/// As [`products`], in the kinds of buffers with these numbers.
+fn products_in(
+    numbers: impl IntoIterator<Item = i32>,
+    kind: GgmlType,
+    packed: &[u8],
+    n_per_row: usize,
+    columns: &[f32],
+    n_threads: u16,
+    runs: i32,
+) -> Result<Vec<Product>, Error> {
     let (rows, n_cols) = (packed.len() / kind.row_bytes(n_per_row)?, columns.len() / n_per_row);
     let mut products = Vec::new();
-    for number in OURS.. {
+    for number in numbers {
         let (mut out, mut seconds) = (vec![0.0_f32; rows * n_cols], 0.0);
         let mut name: [c_char; 64] = [0; 64];
         // SAFETY: weights, columns and out have the lengths that the three dimensions give, and the name buffer has the

@@ -10,6 +10,8 @@ pub mod backend_file;
 pub mod blocks;
 pub mod cpu_check;
 pub mod cpu_features;
+pub mod device_check;
+pub mod devices;
 mod error;
 pub mod ftype;
 pub mod ggml_type;

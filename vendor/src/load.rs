@@ -8,12 +8,12 @@ use std::ffi::{CStr, c_void};
 use std::ptr::NonNull;
 
 /// Options of `llama_model_params`. All others keep llama.cpp's defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadOptions {
     /// Load the vocabulary and the metadata without the weights.
     pub vocab_only: bool,
-    /// Layers on the GPU; the output layer counts as one.
-    pub n_gpu_layers: u32,
+    /// The layers on GPUs.
+    pub offload: Offload,
     /// Map the file instead of reading it.
     pub mmap: bool,
     /// Lock the weights in memory (`mlock`). Where the system does not allow it, llama.cpp only logs a warning.
@@ -27,12 +27,29 @@ pub struct LoadOptions {
     pub eos: Option<u32>,
 }
 
+/// The layers on GPUs. The default is none: then llama.cpp does not use a GPU at all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Offload {
+    /// Numbers of the devices in ggml's list ([`crate::devices::Device::index`]).
+    pub devices: Vec<usize>,
+    /// Layers on each device, in the order of the devices. The layers of the model are used up from its end: the output
+    /// layer is the last layer of the last device.
+    pub layers: Vec<u32>,
+    /// Split each matrix by rows, in proportion to the layers, instead of splitting the layers.
+    pub by_rows: bool,
+    /// With `by_rows`, the position in `devices` of the device for intermediate results.
+    pub main: usize,
+    /// Do not put the weights that stay in main memory into memory for transfers to the first device. Only then can they be
+    /// repacked.
+    pub no_host_memory: bool,
+}
+
 /// Loads the model in the file at `path`. `progress` receives the loaded fraction (0 to 1) and returns false to cancel.
 /// Returns `None` on failure or when cancelled; the reason is in the [`log`](crate::log).
 pub fn load(
     _: &LlamaBackend,
     path: &CStr,
-    options: LoadOptions,
+    options: &LoadOptions,
     progress: &mut dyn FnMut(f32) -> bool,
 ) -> Option<LlamaModel> {
     type Progress<'a> = &'a mut dyn FnMut(f32) -> bool;
@@ -45,7 +62,19 @@ pub fn load(
     // SAFETY: no arguments; the result is a plain struct.
     let mut params = unsafe { sys::llama_model_default_params() };
     params.vocab_only = options.vocab_only;
-    params.n_gpu_layers = i32::try_from(options.n_gpu_layers).unwrap_or(i32::MAX);
+    let offload = &options.offload;
+    let mut devices = device_list(&offload.devices);
+    // SAFETY: no arguments.
+    let mut shares = vec![0.0_f32; unsafe { sys::llama_max_devices() }];
+    for (share, layers) in shares.iter_mut().zip(&offload.layers) {
+        *share = *layers as f32;
+    }
+    params.devices = devices.as_mut_ptr();
+    params.n_gpu_layers = i32::try_from(offload.layers.iter().sum::<u32>()).unwrap_or(i32::MAX);
+    params.tensor_split = shares.as_ptr();
+    params.split_mode = if offload.by_rows { sys::LLAMA_SPLIT_MODE_ROW } else { sys::LLAMA_SPLIT_MODE_LAYER };
+    params.main_gpu = i32::try_from(offload.main).unwrap_or(0);
+    params.no_host = offload.no_host_memory;
     params.load_mode = match (options.mmap, options.mlock) {
         (true, true) => sys::LLAMA_LOAD_MODE_MMAP_MLOCK,
         (true, false) => sys::LLAMA_LOAD_MODE_MMAP,
@@ -53,19 +82,30 @@ pub fn load(
         (false, false) => sys::LLAMA_LOAD_MODE_NONE,
     };
     params.use_extra_bufts = options.repack;
-    let overrides = overrides(&options);
+    let overrides = overrides(options);
     params.kv_overrides = overrides.as_ptr();
     params.progress_callback = Some(call_progress);
     params.progress_callback_user_data = (&raw mut progress).cast::<c_void>();
-    // SAFETY: the path is a C string, the parameters are llama.cpp's defaults with plain values changed, and the
-    // overrides and the callback's data live until the call returns (llama.cpp calls back from this thread and keeps no
-    // pointer). The first argument of this function proves that the backend is initialized.
+    // SAFETY: the path is a C string, the parameters are llama.cpp's defaults with plain values changed. The
+    // overrides, the callback's data, the devices (a list that ends with NULL) and the shares (one for each possible
+    // device) live until the call returns: llama.cpp calls back from this thread, copies the shares and keeps no pointer. The first argument of this function proves that the backend is initialized.
     let model = NonNull::new(unsafe { sys::llama_model_load_from_file(path.as_ptr(), params) })?;
     const { assert!(size_of::<LlamaModel>() == size_of::<NonNull<sys::llama_model>>()) };
     // SAFETY: at the pinned version `LlamaModel` is `repr(transparent)` over `Ptr<llama_model>`, which is
     // `repr(transparent)` over `NonNull<llama_model>` (src/model.rs, src/ptr.rs). Its `load_from_file` makes it from
     // such a pointer and gives it ownership, as is done here.
     Some(unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) })
+}
+
+/// Returns ggml's pointers to devices, and the NULL that ends the list. Numbers that ggml does not have are left out.
+fn device_list(numbers: &[usize]) -> Vec<sys::ggml_backend_dev_t> {
+    // SAFETY: no arguments.
+    let count = unsafe { sys::ggml_backend_dev_count() };
+    let known = numbers.iter().filter(|number| **number < count);
+    // SAFETY: the number is below the count, which is all that ggml asserts. Devices live until the process ends.
+    let mut all: Vec<_> = known.map(|number| unsafe { sys::ggml_backend_dev_get(*number) }).collect();
+    all.push(std::ptr::null_mut());
+    all
 }
 
 /// Returns the overrides of `options`, and the entry with an empty key that ends the list.

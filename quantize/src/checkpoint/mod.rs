@@ -143,6 +143,13 @@ impl Checkpoint {
         full.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
     }
 
+    /// Returns the GGUF file that was opened as a checkpoint (the first part of a split one); `None` for a folder.
+    #[must_use]
+    pub fn gguf_file(&self) -> Option<&Path> {
+        self.copied_metadata.as_ref()?;
+        self.shards.first().map(|part| part.path.as_path())
+    }
+
     /// Checks that no weight file changed (length, modification time) since it was opened.
     pub(crate) fn unchanged(&self) -> Result<()> {
         for shard in &self.shards {

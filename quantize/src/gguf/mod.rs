@@ -8,6 +8,7 @@
 // All numbers come from an untrusted file, so arithmetic and indexing must be checked.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::as_conversions))]
 
+mod copy;
 mod header_reader;
 mod layout;
 mod parts;
@@ -15,6 +16,7 @@ mod read;
 mod value;
 mod write;
 
+pub use copy::{Place, replace_pairs, write_copy};
 pub use layout::{ALIGNMENT, MAGIC, VERSION, align};
 pub(crate) use parts::{MAX_PARTS, part_path, split_stem};
 pub use parts::{first_part, open_parts, paths};

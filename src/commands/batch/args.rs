@@ -48,13 +48,13 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(super) command: Option<Subcommand>,
     /// A short name, Hub id, folder or .gguf file
-    #[arg(required = true, env = "TULU_QUANT_MODEL")]
+    #[arg(required_unless_present = "list_devices", env = "TULU_QUANT_MODEL")]
     pub(super) model: Option<OsString>,
     /// Input file; - for stdin
-    #[arg(short, long, required = true, value_name = "FILE", env = "TULU_QUANT_INPUT")]
+    #[arg(short, long, required_unless_present = "list_devices", value_name = "FILE", env = "TULU_QUANT_INPUT")]
     pub(super) input: Option<PathBuf>,
     /// Output file; {shard} becomes 00001-of-00008. - writes to stdout; such a run cannot be resumed
-    #[arg(short, long, required = true, value_name = "OUT", env = "TULU_QUANT_OUTPUT")]
+    #[arg(short, long, required_unless_present = "list_devices", value_name = "OUT", env = "TULU_QUANT_OUTPUT")]
     pub(super) output: Option<PathBuf>,
     /// Format of input and output [default: detected from FILE]
     #[arg(long, value_enum, env = "TULU_QUANT_FORMAT")]

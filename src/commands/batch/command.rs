@@ -10,7 +10,7 @@ use crate::batch::{
 };
 use crate::commands::load_model;
 use crate::decode::{Decoder, Mode};
-use crate::engine::{EngineSettings, Model, Sampling};
+use crate::engine::{EngineSettings, GpuLayers, GpuSettings, Model, Sampling, shown_device, usable_devices};
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::model;
@@ -37,6 +37,7 @@ impl<'a> BatchCommand<'a> {
             return Err(Failure::input(Code::Usage, what, "see `tulu-quant batch --help`"));
         };
         let engine = EngineSettings { n_cells: args.kv_tokens, ..args.engine.settings()? };
+        let (engine, gpus) = if args.deterministic { fixed_layers(engine)? } else { (engine, Vec::new()) };
         let sampling = sampling(args)?;
         let shard = args.shard.as_deref().map(|text| Shard::parse(text, |name| std::env::var(name).ok()));
         let shard = shard.transpose()?.unwrap_or(Shard::WHOLE);
@@ -68,6 +69,7 @@ impl<'a> BatchCommand<'a> {
             generator: args.generator.clone(),
             parallel: args.parallel,
             deterministic: args.deterministic,
+            gpus,
             stamp: stamp(args.deterministic),
         };
         let interrupt = Interrupt::install()?;
@@ -210,4 +212,17 @@ fn with_shard(path: &Path, shard: Shard) -> PathBuf {
 
 fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Returns the settings of a reproducible run, and the names of its GPUs. The numbers depend on the layers on GPUs, so these
+/// do not depend on the free memory: all, unless the user gives a number, and none without a GPU.
+fn fixed_layers(engine: EngineSettings) -> Result<(EngineSettings, Vec<String>), Failure> {
+    let devices = usable_devices(&engine.gpu)?;
+    let layers = match engine.gpu.layers {
+        _ if devices.is_empty() => GpuLayers::Count(0),
+        GpuLayers::Auto => GpuLayers::All,
+        given => given,
+    };
+    let names = devices.iter().map(|one| shown_device(&one.device)).collect();
+    Ok((EngineSettings { gpu: GpuSettings { layers, ..engine.gpu }, ..engine }, names))
 }

@@ -12,6 +12,7 @@ mod to_stdout;
 
 pub(crate) use args::Args;
 
+use super::devices;
 use crate::error::{Exit, Failure};
 use args::Subcommand;
 use command::BatchCommand;
@@ -20,6 +21,9 @@ use command::BatchCommand;
 pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some(Subcommand::Merge(args)) = &args.command {
         return merge::run(args);
+    }
+    if args.engine.list_devices {
+        return devices::list(args.model.as_deref(), &args.engine.settings()?, args.parallel.unwrap_or(1));
     }
     let command = BatchCommand::new(args)?;
     match &command.output {

@@ -147,7 +147,7 @@ pub(super) fn engine(model: &Model) -> Value {
         "threads": model.n_threads(),
         "n_ctx": model.n_ctx(),
         "kv_tokens": model.kv_plan().n_cells,
-        "gpu_layers": settings.n_gpu_layers,
+        "gpu_layers": model.n_gpu_layers(),
         "flash_attn": settings.flash_attn.name(),
         "repacked": model.repacked(),
         "cache_types": [settings.type_k.name(), settings.type_v.name()],

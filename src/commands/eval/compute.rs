@@ -4,7 +4,7 @@
 use super::super::load_model;
 use super::candidates::Candidate;
 use super::setup::Setup;
-use crate::engine::Model;
+use crate::engine::{Model, usable_devices};
 use crate::error::{Code, Failure};
 use crate::eval::{self, Base, BaseFile, Encoding, Journal, OutputMatrix, Pass, Store, Subject};
 use crate::model::{app_dirs, if_exists};
@@ -33,7 +33,8 @@ pub(super) enum Way {
 pub(super) fn plan(setup: &Setup<'_>, file: Option<&Path>, encoding: Encoding) -> Result<(Way, u64), Failure> {
     let available = available_memory();
     let together = setup.candidates.iter().map(|one| setup.memory(one)).fold(0, u64::saturating_add);
-    if file.is_none() && together <= available.bytes {
+    let has_swaps = setup.candidates.iter().any(|one| one.swap.is_some());
+    if file.is_none() && !has_swaps && together <= available.bytes && devices_hold(setup, together)? {
         return Ok((Way::Together, together));
     }
     let base = setup.base().map(|index| &setup.candidates[index]);
@@ -50,10 +51,26 @@ pub(super) fn plan(setup: &Setup<'_>, file: Option<&Path>, encoding: Encoding) -
         (None, Some(base)) => {
             let identity = setup.base_identity(base, encoding.name())?.to_string();
             let name = format!("{}.base", hex(&Sha256::digest(identity)[..8]));
-            Way::OneByOne { file: app_dirs::cache_dir()?.join("eval").join(name), keep: false }
+            let folder = match setup.folder {
+                Some(folder) => folder.to_owned(),
+                None => app_dirs::cache_dir()?.join("eval"),
+            };
+            Way::OneByOne { file: folder.join(name), keep: false }
         }
     };
     Ok((way, largest))
+}
+
+/// Whether the devices that are used, if any, hold all models at the same time with some room to spare.
+fn devices_hold(setup: &Setup<'_>, together: u64) -> Result<bool, Failure> {
+    let mut room = u64::MAX;
+    for one in setup.candidates {
+        let devices = usable_devices(&one.settings.gpu)?;
+        if !devices.is_empty() {
+            room = room.min(devices.iter().map(|one| one.budget / 4 * 3).sum());
+        }
+    }
+    Ok(together <= room)
 }
 
 fn too_large(needed: u64, available: &Available) -> Failure {
@@ -73,7 +90,13 @@ fn subject<'m>(index: usize, model: &'m Model, setup: &Setup<'_>) -> Result<Subj
 }
 
 fn pass_of<'a>(setup: &Setup<'a>) -> Pass<'a> {
-    Pass { chunks: setup.chunks, n_ctx: setup.n_ctx, n_threads: setup.n_threads, interrupt: setup.interrupt }
+    Pass {
+        label: "evaluating",
+        chunks: setup.chunks,
+        n_ctx: setup.n_ctx,
+        n_threads: setup.n_threads,
+        interrupt: setup.interrupt,
+    }
 }
 
 /// Computes all models side by side, and returns them.
@@ -120,13 +143,22 @@ pub(super) fn one_by_one(
         if one.is_base || journal.finished(index) >= all {
             continue;
         }
+        let base_path = setup.base().map(|base| &setup.candidates[base].path);
+        let _made = match (&one.swap, base_path) {
+            (Some(swap), Some(base)) => Some(swap.make(&one.path, base, setup.interrupt)?),
+            _ => None,
+        };
         let model = load(one, setup)?;
         let mut subjects = [subject(index, &model, setup)?];
         let mut base = match &mut stored {
             Some((file, matrix)) => Base::Stored { file, matrix, encoding },
             None => Base::None,
         };
-        eval::pass(&pass_of(setup), &mut base, &mut subjects, journal)?;
+        let label = match &one.swap {
+            Some(swap) => format!("evaluating {}", swap.group.name),
+            None => "evaluating".to_owned(),
+        };
+        eval::pass(&Pass { label: &label, ..pass_of(setup) }, &mut base, &mut subjects, journal)?;
     }
     Ok(stored.map(|(file, _)| file))
 }

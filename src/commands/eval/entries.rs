@@ -6,7 +6,7 @@ use super::setup::Setup;
 use crate::bench::{self, Test};
 use crate::engine::{Model, N_CTX_MIN, Token};
 use crate::error::Failure;
-use crate::eval::{Divergence, Entry, Journal, Perplexity, Speed};
+use crate::eval::{Divergence, Entry, GroupEntry, Journal, Perplexity, Speed};
 use crate::interrupt::Interrupt;
 use crate::model;
 
@@ -22,6 +22,8 @@ pub(super) fn entries(setup: &Setup<'_>, journal: &Journal) -> Vec<Entry> {
         let scores = journal.scores(index);
         Entry {
             path: one.path.clone(),
+            is_temporary: one.is_temporary,
+            ftype: one.ftype,
             variant: one.variant.clone(),
             bytes: one.bytes,
             bits_per_weight: one.tensor_bytes as f64 * 8.0 / one.n_params.max(1) as f64,
@@ -32,13 +34,26 @@ pub(super) fn entries(setup: &Setup<'_>, journal: &Journal) -> Vec<Entry> {
             is_base: one.is_base,
         }
     };
-    setup.candidates.iter().enumerate().map(entry).collect()
+    setup.candidates.iter().enumerate().filter(|(_, one)| one.swap.is_none()).map(entry).collect()
+}
+
+/// Makes the entries of groups of tensors.
+pub(super) fn group_entries(setup: &Setup<'_>, journal: &Journal) -> Vec<GroupEntry> {
+    let Some(base) = setup.base().map(|index| journal.scores(index)) else { return Vec::new() };
+    let entry = |(index, one): (usize, &Candidate)| {
+        let swap = one.swap.as_ref()?;
+        let file = setup.candidates.iter().position(|other| other.path == swap.from && !other.is_base);
+        let group = swap.group.clone();
+        Some(GroupEntry { file, group, divergence: Divergence::of(&journal.scores(index), &base) })
+    };
+    setup.candidates.iter().enumerate().filter_map(entry).collect()
 }
 
 /// Measures the speeds of all models; `models` are those that are loaded. Speeds come last, because contexts for them use
 /// kernels of this program, and the scores are to be llama.cpp's.
 pub(super) fn measure(entries: &mut [Entry], setup: &Setup<'_>, models: &[Model]) -> Result<(), Failure> {
-    for (index, (entry, one)) in entries.iter_mut().zip(setup.candidates).enumerate() {
+    let files = setup.candidates.iter().filter(|one| one.swap.is_none());
+    for (index, (entry, one)) in entries.iter_mut().zip(files).enumerate() {
         entry.speed = match models.get(index) {
             Some(model) => speed(model, setup.interrupt)?,
             None => speed(&load(one, setup)?, setup.interrupt)?,

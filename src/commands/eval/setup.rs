@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::model::fingerprint;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// An evaluation.
 pub(super) struct Setup<'a> {
@@ -17,6 +18,8 @@ pub(super) struct Setup<'a> {
     pub(super) n_ctx: usize,
     /// Threads that compare distributions.
     pub(super) n_threads: usize,
+    /// A folder for files that are deleted at the end.
+    pub(super) folder: Option<&'a Path>,
     pub(super) interrupt: &'a Interrupt,
 }
 
@@ -42,14 +45,14 @@ impl Setup<'_> {
 
     /// Returns what the scores depend on.
     pub(super) fn identity(&self) -> Result<Value, Failure> {
-        let files: Vec<Value> = self.candidates.iter().map(one).collect::<Result<_, _>>()?;
+        let files: Vec<Value> = self.candidates.iter().map(|of| self.one(of)).collect::<Result<_, _>>()?;
         let (base, text) = (self.base().is_some(), self.text());
         Ok(json!({"version": 2, "base": base, "text": text, "files": files}))
     }
 
     /// Returns what the base's distributions depend on.
     pub(super) fn base_identity(&self, base: &Candidate, encoding: &str) -> Result<Value, Failure> {
-        Ok(json!({"version": 1, "text": self.text(), "base": one(base)?, "encoding": encoding}))
+        Ok(json!({"version": 1, "text": self.text(), "base": self.one(base)?, "encoding": encoding}))
     }
 
     /// Returns the identity of the text and of what is scored of it.
@@ -57,12 +60,18 @@ impl Setup<'_> {
         let scored: usize = self.chunks.iter().map(|chunk| chunk.scored.len()).sum();
         json!({"sha256": self.corpus.sha256(), "n_ctx": self.n_ctx, "n_chunks": self.chunks.len(), "n_scored": scored})
     }
-}
 
-fn one(candidate: &Candidate) -> Result<Value, Failure> {
-    let settings = &candidate.settings;
-    Ok(json!({
-        "file": fingerprint(&candidate.path)?, "type_k": settings.type_k.name(), "type_v": settings.type_v.name(),
-        "flash_attn": settings.flash_attn.name(), "gpu_layers": settings.n_gpu_layers,
-    }))
+    /// Returns the identity of a candidate. That of a swap is its group and its two files.
+    fn one(&self, candidate: &Candidate) -> Result<Value, Failure> {
+        let settings = &candidate.settings;
+        let file = match &candidate.swap {
+            None => fingerprint(&candidate.path)?,
+            Some(swap) => json!({"tensors": swap.group.tensors, "from": fingerprint(&swap.from)?}),
+        };
+        Ok(json!({
+            "file": file, "type_k": settings.type_k.name(), "type_v": settings.type_v.name(),
+            "flash_attn": settings.flash_attn.name(), "gpu_layers": settings.gpu.layers.name(),
+            "devices": settings.gpu.devices,
+        }))
+    }
 }

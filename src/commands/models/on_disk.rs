@@ -2,6 +2,7 @@
 
 use crate::error::{Code, Exit, Failure};
 use crate::interrupt::Interrupt;
+use crate::model::eval_record::EvalRecord;
 use crate::model::hub::{HubCache, HubSettings};
 use crate::model::model_ref::parse_type;
 use crate::model::stored_models::{self, StoredModel};
@@ -10,6 +11,7 @@ use crate::sanitize::{one_line, shown};
 use crate::stderr;
 use crate::table::{self, Align};
 use serde_json::{Value, json};
+use tulu_quantize::gguf::Gguf;
 
 /// Lists everything on disk.
 pub(super) fn list(words: &[String], as_json: bool) -> Result<Exit, Failure> {
@@ -31,22 +33,33 @@ pub(super) fn list(words: &[String], as_json: bool) -> Result<Exit, Failure> {
 fn described(kept: &StoredModel) -> Value {
     json!({
         "name": kept.name, "type": kept.ftype.map(|ftype| ftype.to_string()), "ready_gguf": kept.ready, "unfinished": kept.unfinished,
-        "bytes": kept.bytes, "path": kept.path.display().to_string(), "removable": kept.is_removable(),
+        "eval": record(kept).map(|record| record.json()), "bytes": kept.bytes, "path": kept.path.display().to_string(), "removable": kept.is_removable(),
     })
+}
+
+/// Returns the results of an evaluation that are stored in the file.
+fn record(kept: &StoredModel) -> Option<EvalRecord> {
+    let is_file = kept.ftype.is_some() && !kept.unfinished;
+    is_file.then(|| Gguf::open(&kept.path).ok()).flatten().and_then(|file| EvalRecord::of(&file))
 }
 
 fn table(all: &[&StoredModel], shared: &HubCache) -> Result<String, Failure> {
     let mut rows = vec![["name", "what", "size"].map(String::from).to_vec()];
     rows.extend(all.iter().map(|kept| vec![one_line(&kept.name), kept.description(), table::bytes(kept.bytes)]));
+    let mut align = vec![Align::Left, Align::Left, Align::Right];
+    let records: Vec<Option<EvalRecord>> = all.iter().map(|kept| record(kept)).collect();
+    if records.iter().any(Option::is_some) {
+        align.push(Align::Left);
+        let cells = records.iter().map(|record| record.as_ref().map_or_else(String::new, EvalRecord::line));
+        rows.iter_mut()
+            .zip(std::iter::once("evaluated".to_owned()).chain(cells))
+            .for_each(|(row, cell)| row.push(cell));
+    }
     let sum = |ours: bool| {
         let sizes = all.iter().filter(|kept| kept.is_removable() == ours).map(|kept| kept.bytes);
         table::bytes(sizes.fold(0, u64::saturating_add))
     };
-    let mut out = if all.is_empty() {
-        "nothing is here\n".to_owned()
-    } else {
-        table::render(&[Align::Left, Align::Left, Align::Right], &rows)
-    };
+    let mut out = if all.is_empty() { "nothing is here\n".to_owned() } else { table::render(&align, &rows) };
     out += &format!("\n{} of GGUF files in {}\n", sum(true), shown(&app_dirs::cache_dir()?));
     out += &format!("{} of checkpoints in {}, which huggingface_hub shares\n", sum(false), shown(&shared.0));
     Ok(out)

@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Failure};
 use std::path::Path;
-use tulu_quantize::gguf::Gguf;
+use tulu_quantize::gguf::{Gguf, open_parts};
 use tulu_quantize::platform::read_exact_at;
 
 /// Rows of hidden states that are multiplied at a time.
@@ -23,11 +23,13 @@ pub(crate) struct OutputMatrix {
 impl OutputMatrix {
     /// Reads `output.weight` of the GGUF file at `path`, or `token_embd.weight` where it serves as both.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let gguf = Gguf::open(path)?;
-        let find = |name: &str| gguf.tensors.iter().find(|tensor| tensor.name == name);
+        let (first, others) = open_parts(path)?;
+        let parts: Vec<Gguf> = std::iter::once(first).chain(others).collect();
+        let all = || parts.iter().flat_map(|part| part.tensors.iter().map(move |tensor| (part, tensor)));
+        let find = |name: &str| all().find(|(_, tensor)| tensor.name == name);
         let bad = |what: String| Failure::input(Code::Model, what, "give a LLaMA model").at(path);
         let tensor = find("output.weight").or_else(|| find("token_embd.weight"));
-        let tensor = tensor.ok_or_else(|| bad("output.weight is missing".to_owned()))?;
+        let (gguf, tensor) = tensor.ok_or_else(|| bad("output.weight is missing".to_owned()))?;
         let [n_embd, n_vocab] = tensor.dims[..] else { return Err(bad(format!("{} is no matrix", tensor.name))) };
         let size = |n: u64| usize::try_from(n).map_err(|err| bad(err.to_string()));
         let (n_embd, n_vocab) = (size(n_embd)?, size(n_vocab)?);

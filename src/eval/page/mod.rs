@@ -2,6 +2,7 @@
 //! a drawing has a shape and a label, so that no colour has to be told from another.
 
 mod details;
+mod groups;
 mod html;
 mod plot;
 mod text;

@@ -4,11 +4,13 @@ use super::text::escape;
 use std::fmt::Write as _;
 
 /// Size of a drawing in its own units.
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 400.0;
+const WIDTH: f64 = 560.0;
+const HEIGHT: f64 = 360.0;
+/// Least distance of the lines of two labels.
+const LINE: f64 = 17.0;
 /// Margins: left for labels of the axis, right for labels of points, top, bottom.
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 150.0;
+const LEFT: f64 = 76.0;
+const RIGHT: f64 = 100.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 48.0;
 
@@ -62,8 +64,8 @@ pub(super) fn scatter(points: &[Series], front: &[(f64, f64)], axes: &Axes) -> S
             let (x, y) = frame.place(*point);
             // A label that would cover another one moves up.
             let mut at = y + 4.0;
-            while labels.iter().any(|other| (other - at).abs() < 13.0) {
-                at -= 13.0;
+            while labels.iter().any(|other| (other - at).abs() < LINE) {
+                at -= 1.0;
             }
             labels.push(at);
             let on_front = front.contains(point);
@@ -86,8 +88,8 @@ pub(super) fn lines(series: &[Series], axes: &Axes) -> String {
         if let Some(last) = series.points.last() {
             let (x, y) = frame.place(*last);
             let mut at = y + 4.0;
-            while labels.iter().any(|other| (other - at).abs() < 13.0) {
-                at -= 13.0;
+            while labels.iter().any(|other| (other - at).abs() < LINE) {
+                at -= 1.0;
             }
             labels.push(at);
             let _ = write!(out, "<text x=\"{:.1}\" y=\"{at:.1}\">{}</text>", x + 8.0, escape(&series.name));

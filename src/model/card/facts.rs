@@ -1,6 +1,7 @@
 //! The facts of a model card, before they are rendered as text.
 
 use super::licence::Licence;
+use crate::model::eval_record::EvalRecord;
 use crate::model::hub::RepoId;
 use crate::model::registry::Entry;
 use tulu_quantize::{Checkpoint, Ftype};
@@ -30,6 +31,8 @@ pub(super) struct Card<'a> {
     /// Names of licence and notice files that came with the checkpoint.
     pub(super) licence_files: Vec<String>,
     pub(super) files: Vec<CardFile>,
+    /// Results of an evaluation; empty without one.
+    pub(super) results: &'a [(Ftype, EvalRecord)],
     /// The prompt of a conversation with one question, and of one with two questions.
     pub(super) prompts: [String; 2],
     /// Whether the template writes system messages.

@@ -1,6 +1,7 @@
 //! Renders the card as Markdown.
 
 use super::facts::{Card, GENERATED_BY, specials};
+use crate::model::eval_record::Distance;
 use crate::model::registry::ModelKind;
 use crate::table;
 use std::fmt::Write as _;
@@ -46,6 +47,7 @@ impl Card<'_> {
             format!("{GENERATED_BY}\n"),
             self.head(),
             self.files(),
+            self.measured(),
             self.prompt(),
             self.run(),
             self.results(),
@@ -150,6 +152,36 @@ impl Card<'_> {
         );
         self.files.iter().for_each(|file| out += &format!("{}  {}\n", file.sha256, file.name));
         out + "```\n"
+    }
+
+    /// Returns the results of the evaluation.
+    fn measured(&self) -> String {
+        let Some((_, first)) = self.results.first() else { return String::new() };
+        let base = self.results.iter().find_map(|(_, result)| result.distance.as_ref().map(|d| d.base.as_str()));
+        let against = base.map_or_else(String::new, |base| format!(", against {base}"));
+        let mut out = format!(
+            "## What quantization costs\n\nMeasured with `tulu-quant eval` on {} of {} tokens of {} (SHA-256 `{}`){against}. PPL is \
+             the perplexity, KL the Kullback-Leibler divergence of the next token's distribution from that of the base in \
+             nats, \"same top\" the share of tokens for which both have the same most likely token.\n\n\
+             | type | PPL | KL mean | median | 99 % | max | same top |\n|---|--:|--:|--:|--:|--:|--:|\n",
+            table::count(u64::from(first.chunks), "chunk", "chunks"),
+            first.context,
+            markdown(&first.text),
+            first.text_sha256,
+        );
+        for (ftype, result) in self.results {
+            let [ppl, error] = result.ppl;
+            let _ = match &result.distance {
+                None => writeln!(out, "| {ftype} | {ppl:.4} ± {error:.4} | | | | | |"),
+                Some(Distance { kl: [mean, error_of_mean, median, p99, max], same_top, .. }) => writeln!(
+                    out,
+                    "| {ftype} | {ppl:.4} ± {error:.4} | {mean:.5} ± {error_of_mean:.5} | {median:.5} | {p99:.4} | {max:.3} | \
+                     {:.2} % |",
+                    100.0 * same_top
+                ),
+            };
+        }
+        out
     }
 
     fn prompt(&self) -> String {

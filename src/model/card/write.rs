@@ -6,12 +6,13 @@ use crate::atomic_file::{self, Mode};
 use crate::engine::ModelDims;
 use crate::error::{Code, Failure};
 use crate::interrupt::Interrupt;
+use crate::model::eval_record::EvalRecord;
 use crate::model::fingerprint::sha256_of_file;
 use crate::model::hub::RepoId;
 use crate::model::registry;
 use crate::prompt::{self, Message, Role};
 use std::path::{Path, PathBuf};
-use tulu_quantize::{Checkpoint, Plan};
+use tulu_quantize::{Checkpoint, Ftype, Plan};
 
 /// Returns the path of the card: next to the first output.
 ///
@@ -31,8 +32,14 @@ pub(crate) fn place(plan: &Plan, force: bool) -> Result<PathBuf, Failure> {
     Err(Failure::input(Code::OutputExists, "exists and was not written by this program", fix).at(path))
 }
 
-/// Writes the card of the finished files of `plan`, atomically.
-pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &Interrupt) -> Result<(), Failure> {
+/// Writes the card of the finished files of `plan`, atomically. `results` are those of an evaluation.
+pub(crate) fn write(
+    path: &Path,
+    source: &Checkpoint,
+    plan: &Plan,
+    results: &[(Ftype, EvalRecord)],
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
     let files = plan.outputs.iter().map(|output| {
         let weights = plan.tensor_bytes(output.ftype);
         #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
@@ -57,6 +64,7 @@ pub(crate) fn write(path: &Path, source: &Checkpoint, plan: &Plan, interrupt: &I
         repo,
         entry,
         files,
+        results,
         prompts: prompts(source)?,
         has_system: writes_system(source),
     };

@@ -39,6 +39,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let body = server.bodies.read(&parts, body).await?;
+    let logged = server.config.request_log.as_ref().map(|log| log.begin(&parts, body.bytes()));
     let defaults = server.defaults.clone();
     let prepared = run_task(&server.tasks, move |tools| -> Result<Option<Prepared>, ApiError> {
         let Translated { fields, endpoint, stream, empty } = translate(body.object()?)?;
@@ -48,11 +49,12 @@ async fn answer(
         let body = ApiBody::parse(fields, endpoint)?;
         prepare_body(tools, &body, stream.then(StreamOptions::default), &defaults).map(Some)
     });
-    let lines = JsonLines { model: server.model.name.clone(), field };
-    let Some(Prepared { requests, stream, .. }) = prepared.await?? else {
+    let lines = JsonLines::new(server.model.name.clone(), field);
+    let Some(Prepared { requests, stream, calls, .. }) = prepared.await?? else {
         return Ok(json_response(StatusCode::OK, &lines.loaded()));
     };
-    let answering = server.start(requests).await?;
+    let lines = if calls { lines.with_calls() } else { lines };
+    let answering = server.start(requests, logged).await?;
     let counts = answering.counts.clone();
     let mut response = match stream {
         Some(_) => {
@@ -64,7 +66,7 @@ async fn answer(
         None => {
             let answers = answering.collect(1).await?;
             let answer = answers.first().ok_or_else(|| ApiError::unavailable("stopping", "the server stops"))?;
-            json_response(StatusCode::OK, &lines.last(&answer.text, answer))
+            json_response(StatusCode::OK, &lines.whole(answer))
         }
     };
     response.extensions_mut().insert(counts);

@@ -41,7 +41,7 @@ pub(in crate::serve) async fn show(State(server): State<Arc<Server>>) -> Respons
             "llama.context_length": model.n_ctx,
             "llama.vocab_size": model.n_vocab,
         },
-        "capabilities": ["completion"],
+        "capabilities": ["completion", "tools"],
         "modified_at": clock::utc(model.created),
     });
     json_response(StatusCode::OK, &body)

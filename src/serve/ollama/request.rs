@@ -54,9 +54,10 @@ pub(super) struct Translated {
 pub(super) fn chat(mut body: Map<String, Value>) -> Result<Translated, Refusal> {
     let messages = body.shift_remove("messages").unwrap_or_else(|| json!([]));
     let empty = messages.as_array().is_some_and(Vec::is_empty);
-    let mut fields = Map::from_iter([("messages".to_owned(), without_empty_images(messages))]);
+    let mut fields = Map::from_iter([("messages".to_owned(), cleaned(messages))]);
     let stream = common(&mut body, &mut fields)?;
-    refuse_rest(&body, &["tools"])?;
+    fields.extend(body.shift_remove("tools").map(|tools| ("tools".to_owned(), tools)));
+    refuse_rest(&body, &[])?;
     Ok(Translated { fields, endpoint: Endpoint::Chat, stream, empty })
 }
 
@@ -158,9 +159,11 @@ fn refuse_rest(body: &Map<String, Value>, known: &[&str]) -> Result<(), Refusal>
     }
 }
 
-/// Removes lists of images and tool calls that are empty, which clients add to messages.
-fn without_empty_images(mut messages: Value) -> Value {
+/// Removes what clients add to messages and what does not change the prompt: lists of images and tool calls that are empty,
+/// and the names in results of calls.
+fn cleaned(mut messages: Value) -> Value {
     for message in messages.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        message.shift_remove("tool_name");
         message.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
     }
     messages
@@ -198,7 +201,6 @@ mod tests {
     fn what_would_change_the_answer_is_refused() {
         let message = json!([{"role": "user", "content": "a"}]);
         for (extra, code) in [
-            (json!({"tools": [{}]}), "unsupported_parameter"),
             (json!({"think": true}), "unsupported_parameter"),
             (json!({"options": {"mirostat": 2}}), "unsupported_parameter"),
             (json!({"options": {"temprature": 1}}), "unknown_parameter"),

@@ -2,6 +2,8 @@
 import { markdown } from '/page/markdown.js';
 
 const el = (id) => document.getElementById(id);
+// crypto.randomUUID exists only on pages of https and of this machine.
+const newId = () => [...crypto.getRandomValues(new Uint32Array(4))].map((n) => n.toString(36)).join('-');
 const SETTINGS = ['temperature', 'top_k', 'top_p', 'min_p', 'repeat_penalty', 'max_tokens', 'seed'];
 const STORE = 'tulu-quant.conversations';
 
@@ -45,7 +47,7 @@ async function call(path, body, signal) {
 // Conversations
 
 function create() {
-  current = { id: crypto.randomUUID(), messages: [], system: '', settings: {}, at: Date.now() };
+  current = { id: newId(), messages: [], system: '', settings: {}, at: Date.now() };
   conversations.unshift(current);
   open(current);
 }
@@ -129,7 +131,7 @@ function turn(message, index) {
       answer();
     }));
   }
-  if (message.content) tools.append(button('Copy', () => navigator.clipboard.writeText(message.content)));
+  if (message.content && navigator.clipboard) tools.append(button('Copy', () => navigator.clipboard.writeText(message.content)));
   if (message.note) tools.append(message.note);
   item.append(who, text, tools);
   return item;
@@ -281,7 +283,7 @@ async function importFile(file) {
     const system = messages[0]?.role === 'system' ? messages.shift().content : '';
     if (!messages.every((message) => ['user', 'assistant'].includes(message.role))) throw new Error('it has an unknown role');
     const kept = Object.entries(data.settings ?? {}).filter(([name]) => SETTINGS.includes(name));
-    const talk = { id: crypto.randomUUID(), messages, system, settings: Object.fromEntries(kept), at: Date.now() };
+    const talk = { id: newId(), messages, system, settings: Object.fromEntries(kept), at: Date.now() };
     conversations.unshift(talk);
     save();
     open(talk);

@@ -1,5 +1,6 @@
 """The calls of the openai package against a server; the first argument is its address, the second its key."""
 
+import json
 import sys
 import time
 
@@ -45,10 +46,39 @@ format = {"type": "json_schema", "json_schema": {"name": "place", "strict": True
 answer = client.chat.completions.create(model=name, messages=ask, response_format=format, max_tokens=200)
 assert answer.choices[0].finish_reason == "stop", answer
 
+weather = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 12}, "days": {"type": "integer", "minimum": 1, "maximum": 7}},
+    "required": ["city", "days"],
+}
+tools = [
+    {"type": "function", "function": {"name": "get_weather", "description": "The weather", "parameters": weather}},
+    {"type": "function", "function": {"name": "now"}},
+]
+named = {"type": "function", "function": {"name": "get_weather"}}
+called = client.chat.completions.create(model=name, messages=ask, tools=tools, tool_choice=named, max_tokens=300)
+call = called.choices[0].message.tool_calls[0]
+assert called.choices[0].finish_reason == "tool_calls" and call.function.name == "get_weather" and call.type == "function"
+arguments = json.loads(call.function.arguments)
+assert len(arguments["city"]) <= 12 and 1 <= arguments["days"] <= 7
+talk = [*ask, called.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
+after = client.chat.completions.create(model=name, messages=talk, tools=tools, max_tokens=5)
+assert after.choices[0].finish_reason in ("stop", "length") or after.choices[0].message.tool_calls
+with client.chat.completions.stream(
+    model=name, messages=ask, tools=[{**tools[0], "function": {**tools[0]["function"], "strict": True}}],
+    tool_choice="required", parallel_tool_calls=False, max_tokens=300,
+) as stream:
+    for _ in stream:
+        pass
+    final = stream.get_final_completion().choices[0]
+assert final.finish_reason == "tool_calls" and final.message.tool_calls[0].function.parsed_arguments["days"] >= 1
+assert client.chat.completions.create(model=name, messages=ask, tools=tools, tool_choice="none", max_tokens=3).choices[0].message.content
+
 for wrong, error in [
     ({"messages": []}, openai.BadRequestError),
     ({"messages": ask, "temperature": -1}, openai.BadRequestError),
     ({"messages": ask, "extra_body": {"nonsense": 1}}, openai.BadRequestError),
+    ({"messages": ask, "tools": [{"type": "function", "function": {"name": "a b"}}]}, openai.BadRequestError),
 ]:
     try:
         client.chat.completions.create(model=name, **wrong)

@@ -11,7 +11,18 @@ pub(in crate::batch) fn output_record(answered: &AnsweredRecord<'_>) -> Value {
     let answers = answered.choices.iter().flatten();
     let choices: Vec<Value> = answers
         .enumerate()
-        .map(|(i, answer)| if chat { chat_choice(i, answer) } else { text_choice(i, answer) })
+        .map(|(i, answer)| {
+            let mut n_calls = 0;
+            let mut call_id = || {
+                n_calls += 1;
+                format!("call_{name}_{i}_{n_calls}")
+            };
+            let calls = record.options.calls.is_some();
+            match chat {
+                true => chat_choice(i, answer, calls.then_some(&mut call_id)),
+                false => text_choice(i, answer),
+            }
+        })
         .collect();
     let (prefix, object) = if chat { ("chatcmpl", "chat.completion") } else { ("cmpl", "text_completion") };
     let (prompt_tokens, completion_tokens) = answered.tokens();

@@ -117,10 +117,10 @@ fn every_bad_line_has_its_code() {
     assert_eq!(code(spelled.replace("Hello", "\\ud800").as_bytes()), "bad_json");
     let nan = String::from_utf8(chat(&json!({"temperature": 1}))).unwrap();
     assert_eq!(code(nan.replace("\"temperature\":1", "\"temperature\":NaN").as_bytes()), "bad_json");
-    let wrong_role = chat(&json!({"messages": [{"role": "tool", "content": ""}]}));
+    let wrong_role = chat(&json!({"messages": [{"role": "narrator", "content": ""}]}));
     let error_record = parse(&wrong_role).unwrap_err();
     assert_eq!((error_record.code, error_record.id), ("invalid_messages", Some(json!("a"))));
-    assert!(error_record.message.contains("role 'tool'"));
+    assert!(error_record.message.contains("role 'narrator'"));
 }
 
 #[test]
@@ -170,18 +170,15 @@ fn absurd_parameters_are_refused() {
 
 #[test]
 fn what_is_not_supported_is_not_ignored() {
-    for extra in [
-        json!({"stream": true}),
-        json!({"tools": [{}]}),
-        json!({"tool_choice": "required"}),
-        json!({"ignore_eos": true}),
-        json!({"echo": true}),
-        json!({"best_of": 2}),
-    ] {
+    for extra in [json!({"stream": true}), json!({"ignore_eos": true}), json!({"echo": true}), json!({"best_of": 2})] {
         assert_eq!(code(&chat(&extra)), "unsupported_parameter", "{extra}");
     }
     for extra in [json!({"max_token": 1}), json!({"no_such_thing": 1}), json!({"Temperature": 1})] {
         assert_eq!(code(&chat(&extra)), "unknown_parameter", "{extra}");
     }
     assert_eq!(code(&text(&json!({"top_logprobs": 1}))), "unknown_parameter");
+    assert_eq!(code(&text(&json!({"tools": [{"function": {"name": "f"}}]}))), "unsupported_parameter");
+    for extra in [json!({"tools": [{}]}), json!({"tool_choice": "required"})] {
+        assert_eq!(code(&chat(&extra)), "invalid_parameter", "{extra}");
+    }
 }

@@ -1,11 +1,11 @@
-//! The KV cache file next to a saved conversation: llama.cpp's state of the sequence, and a trailer with the model's
+//! A sequence of the KV cache in a file: llama.cpp's state of the sequence, and a trailer with the model's
 //! identity, the KV types and a CRC-32. If the file is damaged, or from another model, KV type or llama.cpp, it is not
-//! passed to llama.cpp. The conversation is then processed again, and a note gives the reason.
+//! passed to llama.cpp. The tokens are then computed again, and a note gives the reason.
 //!
 //! Layout: state · trailer (JSON) · length of the trailer (u32, little-endian) · [`MAGIC`].
 
+use super::decoder::Decoder;
 use crate::atomic_file::{AtomicFile, Mode};
-use crate::decode::Decoder;
 use crate::engine::EngineSettings;
 use crate::error::Failure;
 use serde::{Deserialize, Serialize};
@@ -20,19 +20,19 @@ const MAX_TRAILER: u32 = 64 << 10;
 
 /// Everything that the keys and values depend on besides the tokens. A file is reused only if it is equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KvIdentity {
+pub(crate) struct KvIdentity {
     /// Fingerprint of the model file, see [`crate::model::fingerprint()`].
-    pub(super) model: String,
+    pub(crate) model: String,
     /// The pinned llama.cpp.
-    pub(super) pin: String,
-    pub(super) type_k: String,
-    pub(super) type_v: String,
-    pub(super) flash_attn: String,
+    pub(crate) pin: String,
+    pub(crate) type_k: String,
+    pub(crate) type_v: String,
+    pub(crate) flash_attn: String,
 }
 
 impl KvIdentity {
     /// Returns the identity of the model with this fingerprint under `settings`.
-    pub(super) fn new(model: String, settings: &EngineSettings) -> Self {
+    pub(crate) fn new(model: String, settings: &EngineSettings) -> Self {
         Self {
             model,
             pin: env!("TULU_QUANT_PIN").to_owned(),
@@ -69,15 +69,20 @@ struct Trailer {
     crc32: u32,
 }
 
-/// Saves the KV cache of `decoder` to `path`. Returns the size of the file, or `None` when the cache is empty.
-pub(super) fn save(decoder: &Decoder<'_>, identity: &KvIdentity, path: &Path) -> Result<Option<u64>, Failure> {
+/// Saves slot `slot` of `decoder` to `path`. Returns the size of the file, or `None` when the slot is empty.
+pub(crate) fn save(
+    decoder: &Decoder<'_>,
+    slot: usize,
+    identity: &KvIdentity,
+    path: &Path,
+) -> Result<Option<u64>, Failure> {
     let failed = |err: std::io::Error| Failure::io(path, "cannot write the KV cache", &err);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
     let target = AtomicFile::create_named(path, Mode::Owner).map_err(failed)?;
     let temp = target.temporary_path().unwrap_or(path);
-    let tokens = decoder.save_state(temp)?;
+    let tokens = decoder.save_state(slot, temp)?;
     if tokens == 0 {
         return Ok(None);
     }
@@ -93,11 +98,16 @@ pub(super) fn save(decoder: &Decoder<'_>, identity: &KvIdentity, path: &Path) ->
     Ok(Some(bytes + end.len() as u64))
 }
 
-/// Restores the KV cache of `decoder` from `path`. Returns the number of tokens.
+/// Restores slot `slot` of `decoder`, which must be idle, from `path`. Returns the number of tokens.
 ///
 /// # Errors
 /// The reason why the file was not used.
-pub(super) fn load(decoder: &mut Decoder<'_>, identity: &KvIdentity, path: &Path) -> Result<usize, String> {
+pub(crate) fn load(
+    decoder: &mut Decoder<'_>,
+    slot: usize,
+    identity: &KvIdentity,
+    path: &Path,
+) -> Result<usize, String> {
     let trailer = open(path)?;
     if let Some(what) = trailer.identity.differs(identity) {
         return Err(format!("it was saved with {what}"));
@@ -105,7 +115,7 @@ pub(super) fn load(decoder: &mut Decoder<'_>, identity: &KvIdentity, path: &Path
     if trailer.tokens > decoder.n_ctx() {
         return Err(format!("it has {} tokens, but the context size is {}", trailer.tokens, decoder.n_ctx()));
     }
-    decoder.load_state(path).map_err(|failure| failure.what)
+    decoder.load_state(slot, path).map_err(|failure| failure.what)
 }
 
 /// Reads the trailer, and checks the state against it.

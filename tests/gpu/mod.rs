@@ -1,0 +1,127 @@
+//! Layers on a GPU, from outside. These tests need a program with a GPU backend and a device: the program in
+//! `TULU_QUANT_GPU_PROGRAM`, or the one under test. Mesa's lavapipe is enough.
+
+use crate::support::chat::model_cache;
+use crate::support::checkpoint::{bundled, convert};
+use crate::support::{assert_error, run, stderr};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// The program, without `TULU_QUANT_` variables.
+fn program(args: &[&str]) -> Command {
+    let mut command = match std::env::var_os("TULU_QUANT_GPU_PROGRAM") {
+        Some(program) => Command::new(program),
+        None => Command::new(env!("CARGO_BIN_EXE_tulu-quant")),
+    };
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TULU_QUANT_")) {
+        command.env_remove(name);
+    }
+    command.args(args).env("TULU_QUANT_CACHE", model_cache()).env("TULU_QUANT_THREADS", "1");
+    command
+}
+
+/// The demonstration model of each of these types, in a folder of its own.
+fn models(types: &str) -> (TempDir, Vec<PathBuf>) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = convert(&bundled(), folder.path(), &["-q", types]);
+    assert!(output.status.success(), "{output:?}");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "gguf"));
+    files.sort();
+    (folder, files)
+}
+
+fn json_of(command: &mut Command) -> Value {
+    let output = run(command, b"");
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+#[ignore = "needs a GPU backend and a device"]
+fn gpu_logits_are_those_of_the_cpu() {
+    let (_folder, files) = models("Q4_K_M,Q8_0,BF16");
+    assert_eq!(files.len(), 3);
+    for file in &files {
+        let eval = ["eval", text(file), "-ngl", "0", "--offload", "0,1,3,all,auto", "-c", "128", "--chunks", "2"];
+        let found = json_of(program(&eval).args(["--no-speed", "--json"]));
+        let compared = found["files"].as_array().unwrap();
+        assert_eq!(compared.len(), 6);
+        for one in &compared[1..] {
+            let kl = one["kl"]["mean"].as_f64().unwrap();
+            println!("{} {} mean KL {kl:e}", file.display(), one["variant"]);
+            assert!(kl <= 1e-3, "{one}");
+        }
+        assert!(compared[1]["kl"]["max"].as_f64().unwrap() < 1e-6, "-ngl 0 uses no GPU: {}", compared[1]);
+    }
+}
+
+#[test]
+#[ignore = "needs a GPU backend and a device"]
+fn gpu_small_memory_means_fewer_layers() {
+    let (_folder, files) = models("Q8_0");
+    let chat = |flags: &[&str]| {
+        run(program(&["chat", text(&files[0]), "-p", "Hello", "-n", "4", "--temp", "0"]).args(flags), b"")
+    };
+    let tight = chat(&["--device-memory", "20M"]);
+    assert!(tight.status.success() && stderr(&tight).contains("of 7 layers fit on "), "{}", stderr(&tight));
+    let none = chat(&["--device-memory", "1K"]);
+    assert!(none.status.success() && stderr(&none).contains("everything runs on the CPU"), "{}", stderr(&none));
+    let refused = chat(&["--device-memory", "20M", "-ngl", "all"]);
+    assert_error(&refused, 3, "MEMORY", &["give -ngl "]);
+    assert_eq!(stderr(&refused).trim_end().lines().count(), 1);
+}
+
+#[test]
+#[ignore = "needs a GPU backend and a device"]
+fn gpu_batch_resumes_after_a_kill() {
+    let (folder, files) = models("Q8_0");
+    let input = folder.path().join("in.txt");
+    fs::write(&input, (0..12).map(|n| format!("Tell me a story about {n} dogs.\n")).collect::<String>()).unwrap();
+    let batch = |name: &str, flags: &[&str]| {
+        let out = folder.path().join(name);
+        let mut command = program(&["batch", text(&files[0]), "--format", "text", "-c", "256", "-n", "6", "-i"]);
+        command.arg(&input).arg("-o").arg(&out).args(flags);
+        (command, out)
+    };
+    let (mut whole, expected) = batch("whole.jsonl", &["-ngl", "all", "-np", "1"]);
+    assert!(run(&mut whole, b"").status.success());
+    let (mut killed, out) = batch("killed.jsonl", &["-ngl", "all", "-np", "1"]);
+    let mut child = killed.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let journal = folder.path().join("killed.jsonl.journal");
+    while child.try_wait().unwrap().is_none()
+        && fs::read_to_string(&journal).map_or(0, |lines| lines.lines().count()) < 4
+    {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    let (mut again, _) = batch("killed.jsonl", &["-ngl", "all", "-np", "1"]);
+    assert!(run(&mut again, b"").status.success());
+    assert_eq!(fs::read(out).unwrap(), fs::read(expected).unwrap());
+}
+
+#[test]
+fn flags_of_gpus_are_refused_where_there_is_none() {
+    let chat = |flags: &[&str]| {
+        let mut command = program(&["chat", "-p", "Hello", "-n", "1", "-dev", "NoSuchDevice0"]);
+        run(command.args(flags), b"")
+    };
+    assert_error(&chat(&[]), 2, "GPU", &[]);
+    assert_error(&chat(&["-ngl", "7"]), 2, "GPU", &[]);
+    assert_error(&chat(&["-ngl", "half"]), 2, "USAGE", &[]);
+    assert_error(&chat(&["--device-memory", "much"]), 2, "USAGE", &[]);
+    assert_error(&chat(&["-ts", "0,0"]), 2, "GPU", &[]);
+    // Nothing on a GPU: no device is looked for.
+    assert!(chat(&["-ngl", "0"]).status.success());
+    let none = run(program(&["chat", "-p", "Hello", "-n", "1", "--temp", "0"]).args(["-dev", "none"]), b"");
+    let cpu = run(program(&["chat", "-p", "Hello", "-n", "1", "--temp", "0"]).args(["-ngl", "0"]), b"");
+    assert!(none.status.success() && none.stdout == cpu.stdout);
+}
