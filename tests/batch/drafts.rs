@@ -180,10 +180,15 @@ fn a_run_stopped_within_drafts_resumes_to_the_same_output() {
     for name in ["INT", "KILL"] {
         let before = job.journaled().len();
         let mut child = command(&job, &["-np", "2"]).stdout(std::process::Stdio::null()).spawn().unwrap();
-        while job.journaled().len() < before + 3 && child.try_wait().unwrap().is_none() {
+        let mut runs = true;
+        while runs && job.journaled().len() < before + 3 {
             std::thread::sleep(std::time::Duration::from_millis(2));
+            runs = child.try_wait().unwrap().is_none();
         }
-        signal(&child, name);
+        // On a busy machine, the run may have ended first.
+        if runs {
+            signal(&child, name);
+        }
         child.wait().unwrap();
     }
     assert_success(&run(&mut command(&job, &["-np", "2"]), b""));

@@ -1,5 +1,6 @@
 //! `batch`: formats, records, resuming, shards, scheduling.
 
+mod copies;
 mod decode;
 mod drafts;
 mod formats;

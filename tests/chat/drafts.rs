@@ -75,3 +75,57 @@ fn undo_after_a_draft_is_the_same_as_without() {
     };
     assert_eq!(screen(&[]), screen(&["--no-draft"]));
 }
+
+#[test]
+fn ctrl_c_within_a_draft_keeps_what_was_said() {
+    let start = |more: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let args = flags(&[&["-n", "-1"], more].concat());
+        let mut command = chat_in(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+        if more.is_empty() {
+            command.env("TULU_QUANT_DRAFT_N", "4");
+        }
+        (Terminal::chat(command, 40, 100), folder)
+    };
+    let (mut terminal, _folder) = start(&[]);
+    let set_penalties = |terminal: &mut Terminal, value: &str| {
+        terminal.line(&format!("/set frequency_penalty {value}"));
+        terminal.line(&format!("/set presence_penalty {value}"));
+    };
+    terminal.line("Hello");
+    // The answer repeats one word until the context is full, and nearly every pass accepts a whole draft.
+    set_penalties(&mut terminal, "-2");
+    let stopped = (0..50).any(|_| {
+        let mark = terminal.raw.len();
+        terminal.keys("Tell me a story.\r");
+        terminal.cooked();
+        let begun = terminal.raw.len();
+        terminal.until("an answer", |terminal| terminal.raw.len() > begun + 40);
+        terminal.keys("\x03");
+        terminal.prompt_after(mark);
+        let said = String::from_utf8_lossy(&terminal.raw[mark..]).contains("stopped");
+        if !said {
+            // The machine was so busy that the answer ended first.
+            terminal.line("/undo");
+        }
+        said
+    });
+    assert!(stopped, "{}", terminal.screen());
+    let prompt = terminal.line("/show prompt");
+    assert!(prompt.contains("Once upon a time there was a a a"), "what was said is kept: {prompt}");
+    set_penalties(&mut terminal, "0");
+    assert!(terminal.line("What is the capital of Italy?").len() > 40);
+    terminal.line("/undo");
+    terminal.line("/undo");
+    let after = |terminal: &mut Terminal| {
+        let text = terminal.line("What is the capital of Italy?");
+        text.rsplit_once("Italy?").unwrap().1.to_owned()
+    };
+    let answer = after(&mut terminal);
+    leave(terminal);
+    let (mut plain, _folder) = start(&["--no-draft"]);
+    plain.line("Hello");
+    assert_eq!(answer, after(&mut plain));
+    assert!(answer.contains("Rome"), "{answer}");
+    leave(plain);
+}

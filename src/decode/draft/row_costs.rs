@@ -6,10 +6,15 @@ use std::time::Duration;
 pub(super) const ROWS_MAX: usize = 32;
 /// Assumed additional time of a row, relative to the time of the largest measured pass.
 const ASSUMED_SLOPE: f64 = 0.1;
-/// Weight of a new measurement.
-const NEW: f64 = 0.2;
-/// A measurement counts at most as this multiple of the earlier mean: the machine may have been busy for a moment.
+/// Weight of a new measurement that is faster than the mean. Passes are slower than usual because the machine is busy with
+/// something else, but never faster.
+const NEW_FASTER: f64 = 0.3;
+/// Weight of a new measurement that is slower.
+const NEW_SLOWER: f64 = 0.1;
+/// A measurement counts at most as this multiple of the mean before it.
 const OUTLIER: f64 = 2.0;
+/// The first measurement of a number of rows counts at most as this multiple of the expected time.
+const OUTLIER_FIRST: f64 = 3.0;
 
 /// Seconds of a pass, by its rows.
 #[derive(Debug)]
@@ -26,9 +31,15 @@ impl Default for RowCosts {
 impl RowCosts {
     /// Records that a pass with `rows` rows took `time`.
     pub(super) fn observe(&mut self, rows: usize, time: Duration) {
+        let expected = self.seconds(rows);
         let Some(mean) = self.seconds.get_mut(rows).filter(|_| rows > 0) else { return };
         let time = time.as_secs_f64();
-        *mean = Some(mean.map_or(time, |mean| mean + NEW * (time.min(OUTLIER * mean) - mean)));
+        *mean = Some(match (*mean, expected) {
+            (Some(mean), _) if time < mean => mean + NEW_FASTER * (time - mean),
+            (Some(mean), _) => mean + NEW_SLOWER * (time.min(OUTLIER * mean) - mean),
+            (None, Some(expected)) => time.min(OUTLIER_FIRST * expected),
+            (None, None) => time,
+        });
     }
 
     /// Returns the expected seconds of a pass with `rows` rows: measured, or interpolated between the measured
@@ -80,6 +91,8 @@ mod tests {
         let mut costs = RowCosts::default();
         costs.observe(1, Duration::from_secs(1));
         costs.observe(1, Duration::from_secs(100));
-        assert!((costs.seconds(1).unwrap_or(0.0) - 1.2).abs() < 1e-9);
+        assert!((costs.seconds(1).unwrap_or(0.0) - 1.1).abs() < 1e-9);
+        costs.observe(3, Duration::from_secs(100));
+        assert!((costs.seconds(3).unwrap_or(0.0) - 3.0 * 1.1 * 1.2).abs() < 1e-9, "three times the expected time");
     }
 }

@@ -100,7 +100,9 @@ impl<'m> SecondModel<'m> {
                 break;
             }
         }
-        self.spent = began.elapsed().as_secs_f64();
+        // At most twice the usual time: the machine may have been busy for a moment.
+        let usual = self.pass_seconds.map_or(f64::INFINITY, |pass| 2.0 * pass * n as f64);
+        self.spent = began.elapsed().as_secs_f64().min(usual);
         Ok(guesses)
     }
 
