@@ -18,8 +18,9 @@ const SHARE_MIN: usize = 16;
 /// it would soon be preempted.
 const SPARE_CELLS: usize = 32;
 
-/// While there is an empty slot, a request takes over another only if that loses at most this part (1/n) of what it reuses.
-const LOSS_SHARE: usize = 8;
+/// While there is an empty slot, a request takes over another only if at most this many tokens are lost: the end of an answer
+/// that is tokenized differently in the next turn.
+const LOSS_MAX: usize = 8;
 
 /// No slot that keeps cells when others are evicted.
 const NOTHING: (usize, usize) = (usize::MAX, 0);
@@ -167,11 +168,11 @@ impl Scheduler {
     /// a long one that only begins in the same way. While there is an empty slot, a slot may lose a few tokens only.
     pub(super) fn idle_slot(&self, ids: &[Token]) -> Option<usize> {
         let idle = || (0..self.slots.len()).filter(|i| self.slots[*i].is_idle());
-        let may_lose = if idle().any(|i| self.slots[i].cached.is_empty()) { LOSS_SHARE } else { 1 };
+        let has_empty = idle().any(|i| self.slots[i].cached.is_empty());
         let common = |i: &usize| {
             let cached = &self.slots[*i].cached;
             let n = common_prefix(cached, ids);
-            if n < SHARE_MIN || cached.len() - n > n / may_lose { 0 } else { n }
+            if n < SHARE_MIN || cached.len() - n > (if has_empty { LOSS_MAX } else { n }) { 0 } else { n }
         };
         idle().max_by_key(|i| (common(i), Reverse((self.slots[*i].last_request, *i))))
     }

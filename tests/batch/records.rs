@@ -54,7 +54,7 @@ fn bad_line_fails_only_its_own_record() {
         (b" \t\r".to_vec(), "passed over"),
         (b"\xff\xfe{}".to_vec(), "invalid_utf8"),
         (good("a"), "duplicate_custom_id"),
-        (chat("c", "x", &json!({"messages": [{"role": "tool", "content": "x"}]})), "invalid_messages"),
+        (chat("c", "x", &json!({"messages": [{"role": "narrator", "content": "x"}]})), "invalid_messages"),
         (chat("d", "x", &json!({"messages": null})), "invalid_messages"),
         (chat("e", "x", &json!({"max_tokens": 0})), "invalid_parameter"),
         (chat("f", "x", &json!({"max_tokens": -1})), "invalid_parameter"),

@@ -5,6 +5,7 @@ mod api;
 mod browser;
 mod cache;
 mod clients;
+mod documents;
 mod lifecycle;
 mod limits;
 mod load;
