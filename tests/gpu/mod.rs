@@ -46,20 +46,28 @@ fn text(path: &Path) -> &str {
 
 #[test]
 #[ignore = "needs a GPU backend and a device"]
-fn gpu_logits_are_those_of_the_cpu() {
+fn gpu_logits_are_near_the_exact_ones() {
     let (_folder, files) = models("Q4_K_M,Q8_0,BF16");
     assert_eq!(files.len(), 3);
     for file in &files {
+        // The same weights in F32: the CPU's products of quantized weights round the activations to 8 bits, which alone
+        // gives a divergence of about 1e-3.
+        let folder = tempfile::tempdir().unwrap();
+        let exact =
+            run(program(&["convert", text(file), "-q", "F32", "--allow-requantize", "-o"]).arg(folder.path()), b"");
+        assert!(exact.status.success(), "{}", stderr(&exact));
+        let exact = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let eval = ["eval", text(file), "-ngl", "0", "--offload", "0,1,3,all,auto", "-c", "128", "--chunks", "2"];
-        let found = json_of(program(&eval).args(["--no-speed", "--json"]));
+        let found = json_of(program(&eval).arg("--base").arg(exact).args(["--no-speed", "--json"]));
         let compared = found["files"].as_array().unwrap();
-        assert_eq!(compared.len(), 6);
-        for one in &compared[1..] {
-            let kl = one["kl"]["mean"].as_f64().unwrap();
-            println!("{} {} mean KL {kl:e}", file.display(), one["variant"]);
-            assert!(kl <= 1e-3, "{one}");
+        assert_eq!(compared.len(), 7);
+        let kl = |i: usize| compared[i]["kl"]["mean"].as_f64().unwrap();
+        for (i, one) in compared.iter().enumerate().skip(2) {
+            println!("{} {} mean KL {:e}, of the CPU {:e}", file.display(), one["variant"], kl(i), kl(1));
+            assert!(kl(i) <= 2e-3, "{one}");
         }
-        assert!(compared[1]["kl"]["max"].as_f64().unwrap() < 1e-6, "-ngl 0 uses no GPU: {}", compared[1]);
+        assert_eq!(compared[1]["kl"], compared[2]["kl"], "-ngl 0 uses no GPU");
+        assert!(kl(5) <= 1e-3 && kl(6) <= 1e-3, "all layers: {found}");
     }
 }
 
