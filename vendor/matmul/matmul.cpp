@@ -42,9 +42,10 @@ const path * path_number(int i) {
 //                to 2.8, q6_K 1.3 to 1.6 from 4 on, q8_0 1.3 from 16 on.
 //   avx-vnni     the same ggml, and the same instruction in the encoding of AVX-512. Only K-quants: for other types ggml
 //                also uses the instruction, and a CPU that has it was not at hand.
-//   amx-bf16     not measured in this form, because no CPU with AMX was at hand. A simpler trial of the same method on
-//                Sapphire Rapids (2 cores, q4_K, 5120 x 5120) was 1.3 times as fast as the trial of avx512-vnni with 32
-//                columns and 2.8 times with 128. The other types differ in unpacking only, as for avx512-vnni.
+//   amx-bf16     a Xeon with AMX, 2 cores, against the faster of ggml's kernels with its AMX among them: q4_K is 1.04 times as
+//                fast with 32 columns, 1.7 with 64, 2.2 with 128, 2.8 with 512; q6_K 1.8, 2.8, 3.0, 3.4; q8_0 1.05, 1.7,
+//                2.4, 3.0. Below 32 columns avx512-vnni computes; there ggml's AMX kernel, which needs repacked weights,
+//                is 1.1 times as fast for q4_K (16 columns) and 1.5 times for q8_0 (8 and 16).
 //   neon-dotprod  its results are tested (scripts/test-aarch64.sh), but its speed was never measured, so ggml computes.
 struct gain {
     const char * path;
