@@ -112,14 +112,15 @@ fn ctrl_c_within_a_draft_keeps_what_was_said() {
     });
     assert!(stopped, "{}", terminal.screen());
     let prompt = terminal.line("/show prompt");
-    assert!(prompt.contains("Once upon a time there was a a a"), "what was said is kept: {prompt}");
+    assert!(prompt.contains("Once upon a time"), "what was said is kept: {prompt:?}");
     set_penalties(&mut terminal, "0");
     assert!(terminal.line("What is the capital of Italy?").len() > 40);
     terminal.line("/undo");
     terminal.line("/undo");
     let after = |terminal: &mut Terminal| {
         let text = terminal.line("What is the capital of Italy?");
-        text.rsplit_once("Italy?").unwrap().1.to_owned()
+        // After the answer the line editor starts again (bracketed paste), with as many bytes as were read by now.
+        text.rsplit_once("Italy?").unwrap().1.split("\x1b[?2004h").next().unwrap().to_owned()
     };
     let answer = after(&mut terminal);
     leave(terminal);
