@@ -5,12 +5,10 @@
 
 mod gpus;
 
-use crate::engine::shown_device;
 use crate::error::{Code, Exit, Failure};
 use crate::model::hub::HubSettings;
 use crate::table;
-use llama_ext::devices::Device;
-use llama_ext::{GgmlType, cpu_check, cpu_features, device_check};
+use llama_ext::{GgmlType, cpu_check, cpu_features};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
@@ -149,10 +147,6 @@ fn cpu_has(_: &str) -> bool {
 /// The types that the self-test multiplies: the most common ones for Tulu models.
 const TESTED: [GgmlType; 3] = [GgmlType::Q4_K, GgmlType::Q6_K, GgmlType::Q8_0];
 
-/// The types that are multiplied on GPUs.
-const TESTED_ON_GPUS: [GgmlType; 6] =
-    [GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K, GgmlType::Q8_0, GgmlType::F16, GgmlType::BF16];
-
 fn self_test() -> Result<Value, Failure> {
     let threads = crate::model::resolve::available_threads().get().min(8);
     let mut results = Vec::new();
@@ -165,28 +159,9 @@ fn self_test() -> Result<Value, Failure> {
         }
     }
     for device in crate::engine::gpus()? {
-        results.extend(test_device(&device)?);
+        results.extend(gpus::test(&device)?);
     }
     Ok(Value::Array(results))
-}
-
-/// Tests a GPU: products of the common types, and an attention. What it has no kernel for is left out: llama.cpp then
-/// computes it on the CPU.
-fn test_device(device: &Device) -> Result<Vec<Value>, Failure> {
-    let failed = |err: llama_ext::Error| {
-        Failure::engine(Code::SelfTest, format!("{}: {err}", shown_device(device)), "run without it: -dev none")
-    };
-    let row = |kind: &str, error: f32| {
-        let ok = f64::from(error) < TOLERANCE;
-        json!({"type": kind, "buffer": device.name, "error": error, "ok": ok})
-    };
-    let mut results = Vec::new();
-    for kind in TESTED_ON_GPUS {
-        let tested = cpu_check::matmul_test_on(device, kind).map_err(failed)?;
-        results.extend(tested.map(|found| row(kind.name(), found.error)));
-    }
-    results.extend(device_check::attention_test(device).map_err(failed)?.map(|error| row("attn", error)));
-    Ok(results)
 }
 
 /// Runs [`self_test`] in a child process. The error is the child's exit status, or the wrong product.

@@ -87,7 +87,7 @@ pub(crate) enum SplitMode {
     /// Put some layers, with their KV cache, on each device.
     #[default]
     Layer,
-    /// Split every matrix by rows; only some backends can (CUDA).
+    /// Split every matrix by rows; only some backends can.
     Row,
 }
 

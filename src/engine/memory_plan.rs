@@ -131,33 +131,19 @@ mod tests {
         Available::of_machine(bytes)
     }
 
-    /// Tulu 2 13B at Q4_K_M.
-    fn tulu_13b() -> ModelDims {
-        ModelDims {
-            n_layer: 40,
-            n_embd: 5120,
-            n_head: 40,
-            n_head_kv: 40,
-            head_dim: 128,
-            n_vocab: 32_000,
-            n_ctx_train: 4096,
-            tensor_bytes: 7_865_000_000,
-        }
-    }
-
     fn settings(n_ctx: Option<u32>) -> EngineSettings {
         EngineSettings { n_ctx, ..EngineSettings::default() }
     }
 
     #[test]
     fn the_kv_cache_of_13b_takes_800_kib_per_cell() {
-        assert_eq!(tulu_13b().kv_bytes_per_cell(CacheType::F16, CacheType::F16), 819_200);
-        assert_eq!(tulu_13b().kv_bytes_per_cell(CacheType::Q8_0, CacheType::Q8_0), 435_200);
+        assert_eq!(ModelDims::tulu_13b().kv_bytes_per_cell(CacheType::F16, CacheType::F16), 819_200);
+        assert_eq!(ModelDims::tulu_13b().kv_bytes_per_cell(CacheType::Q8_0, CacheType::Q8_0), 435_200);
     }
 
     #[test]
     fn the_default_context_is_reduced_to_fit_and_a_given_one_is_refused() {
-        let dims = tulu_13b();
+        let dims = ModelDims::tulu_13b();
         assert_eq!(context_size(&dims, &settings(None), &free(64 * GIB)).ok(), Some(4096));
         let reduced = context_size(&dims, &settings(None), &free(9 * GIB)).unwrap_or(0);
         assert!((256..4096).contains(&reduced) && reduced.is_multiple_of(256), "{reduced}");
@@ -169,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_pool_has_one_context_per_slot_or_what_fits() {
-        let dims = tulu_13b();
+        let dims = ModelDims::tulu_13b();
         let cache = |slots, memory| {
             KvPlan::on_cpu(&dims, &settings(None), slots, &free(memory)).unwrap_or_else(|err| panic!("{err}"))
         };
@@ -203,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_context_beyond_training_is_refused() {
-        let refused = context_size(&tulu_13b(), &settings(Some(4097)), &free(64 * GIB));
+        let refused = context_size(&ModelDims::tulu_13b(), &settings(Some(4097)), &free(64 * GIB));
         assert!(refused.is_err_and(|failure| failure.code == Code::CtxSize));
     }
 }

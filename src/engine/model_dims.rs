@@ -74,6 +74,21 @@ impl ModelDims {
         let row = u64::from(self.n_vocab) + 16 * u64::from(self.n_embd);
         u64::from(N_UBATCH) * (4 * row + mask_bytes(self, settings) * u64::from(n_cells))
     }
+
+    /// Tulu 2 13B at Q4_K_M.
+    #[cfg(test)]
+    pub(super) fn tulu_13b() -> Self {
+        Self {
+            n_layer: 40,
+            n_embd: 5120,
+            n_head: 40,
+            n_head_kv: 40,
+            head_dim: 128,
+            n_vocab: 32_000,
+            n_ctx_train: 4096,
+            tensor_bytes: 7_865_000_000,
+        }
+    }
 }
 
 /// Bytes of compute buffers per cell and row of a micro-batch: with flash attention, the mask in f16; without it, the

@@ -1,10 +1,37 @@
-//! What `doctor` says of GPUs: the backends in the program and in files beside it, and their devices.
+//! GPUs in `doctor`: the backends in the program and in files beside it, their devices, and the self-test of each device.
 
 use crate::engine::{BackendFile, backend_files, gpus, shown_device};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::{sanitize, table};
 use llama_ext::devices::{Device, Kind, gpu_backends};
+use llama_ext::{GgmlType, cpu_check, device_check};
 use serde_json::{Value, json};
+
+/// Maximum error on a GPU. Some multiply and add in f16.
+const TOLERANCE_ON_GPUS: f64 = 0.1;
+
+/// The types that are multiplied on GPUs.
+const TESTED_ON_GPUS: [GgmlType; 6] =
+    [GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K, GgmlType::Q8_0, GgmlType::F16, GgmlType::BF16];
+
+/// Tests a GPU: products of the common types, and an attention. What it has no kernel for is left out: llama.cpp then
+/// computes it on the CPU.
+pub(super) fn test(device: &Device) -> Result<Vec<Value>, Failure> {
+    let failed = |err: llama_ext::Error| {
+        Failure::engine(Code::SelfTest, format!("{}: {err}", shown_device(device)), "run without it: -dev none")
+    };
+    let row = |kind: &str, error: f32| {
+        let ok = f64::from(error) < TOLERANCE_ON_GPUS;
+        json!({"type": kind, "buffer": device.name, "error": error, "ok": ok})
+    };
+    let mut results = Vec::new();
+    for kind in TESTED_ON_GPUS {
+        let tested = cpu_check::matmul_test_on(device, kind).map_err(failed)?;
+        results.extend(tested.map(|found| row(kind.name(), found.error)));
+    }
+    results.extend(device_check::attention_test(device).map_err(failed)?.map(|error| row("attn", error)));
+    Ok(results)
+}
 
 /// What was found.
 #[derive(Debug, Default)]

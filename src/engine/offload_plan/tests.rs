@@ -13,20 +13,6 @@ use crate::platform::Available;
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 
-/// Tulu 2 13B at Q4_K_M.
-fn tulu_13b() -> ModelDims {
-    ModelDims {
-        n_layer: 40,
-        n_embd: 5120,
-        n_head: 40,
-        n_head_kv: 40,
-        head_dim: 128,
-        n_vocab: 32_000,
-        n_ctx_train: 4096,
-        tensor_bytes: 7_865_000_000,
-    }
-}
-
 /// Tulu 3 8B at Q4_K_M.
 fn tulu_8b() -> ModelDims {
     ModelDims {
@@ -81,7 +67,7 @@ fn planned(
 
 #[test]
 fn auto_takes_what_fits() {
-    let dims = tulu_13b();
+    let dims = ModelDims::tulu_13b();
     for (budgets, all) in [
         (&[24 * GIB][..], true),
         (&[8 * GIB], false),
@@ -106,7 +92,7 @@ fn auto_takes_what_fits() {
 
 #[test]
 fn layers_stay_on_the_cpu_where_none_fits() {
-    let (dims, auto) = (tulu_13b(), settings(GpuLayers::Auto));
+    let (dims, auto) = (ModelDims::tulu_13b(), settings(GpuLayers::Auto));
     for devices in [vec![], vec![card(0, Kind::Gpu, 100 * MIB)], vec![card(0, Kind::Gpu, 0)]] {
         let (kv, placement) = planned(&dims, &auto, 1, 64 * GIB, &devices).unwrap();
         assert_eq!((placement.n_layers(), kv.n_ctx), (0, 4096));
@@ -137,7 +123,7 @@ fn the_context_is_reduced_to_4096_before_layers_stay_on_the_cpu() {
 
 #[test]
 fn a_number_of_layers_is_kept_or_refused() {
-    let dims = tulu_13b();
+    let dims = ModelDims::tulu_13b();
     let devices = [card(0, Kind::Gpu, 24 * GIB)];
     for (layers, n) in [(GpuLayers::All, 41), (GpuLayers::Count(99), 41), (GpuLayers::Count(7), 7)] {
         assert_eq!(planned(&dims, &settings(layers), 1, 32 * GIB, &devices).unwrap().1.n_layers(), n);
@@ -151,7 +137,7 @@ fn a_number_of_layers_is_kept_or_refused() {
 
 #[test]
 fn the_pool_of_the_slots_takes_half_of_the_rest() {
-    let dims = tulu_13b();
+    let dims = ModelDims::tulu_13b();
     let with =
         |budget, slots| planned(&dims, &settings(GpuLayers::All), slots, 64 * GIB, &[card(0, Kind::Gpu, budget)]);
     assert_eq!(with(79 * GIB, 8).unwrap().0.n_cells, 8 * 4096);
@@ -167,7 +153,7 @@ fn the_pool_of_the_slots_takes_half_of_the_rest() {
 
 #[test]
 fn the_kv_cache_can_stay_in_main_memory() {
-    let dims = tulu_13b();
+    let dims = ModelDims::tulu_13b();
     let mut small = settings(GpuLayers::All);
     let devices = [card(0, Kind::Gpu, 9 * GIB)];
     assert!(planned(&dims, &small, 1, 32 * GIB, &devices).is_err());
@@ -180,7 +166,7 @@ fn the_kv_cache_can_stay_in_main_memory() {
 
 #[test]
 fn an_integrated_gpu_takes_from_main_memory() {
-    let dims = tulu_13b();
+    let dims = ModelDims::tulu_13b();
     let with = |kind| planned(&dims, &settings(GpuLayers::All), 1, 8 * GIB, &[card(0, kind, 24 * GIB)]);
     assert!(with(Kind::Gpu).is_ok());
     assert_eq!(with(Kind::IntegratedGpu).unwrap_err().code, Code::Memory);
@@ -188,7 +174,7 @@ fn an_integrated_gpu_takes_from_main_memory() {
 
 #[test]
 fn several_devices_are_filled_alike_or_by_shares() {
-    let dims = tulu_13b();
+    let dims = ModelDims::tulu_13b();
     let two = [card(0, Kind::Gpu, 24 * GIB), card(1, Kind::Gpu, 12 * GIB)];
     let (_, placement) = planned(&dims, &settings(GpuLayers::Auto), 1, 32 * GIB, &two).unwrap();
     assert_eq!(placement.n_layers(), 41);
