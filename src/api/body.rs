@@ -124,6 +124,8 @@ fn prompt_input(value: Value) -> Option<PromptInput> {
 fn normalize(mut messages: Value) -> Result<Value, Refusal> {
     let Some(list) = messages.as_array_mut() else { return Ok(messages) };
     let mut results = Vec::new();
+    // Whether the message before is a call or a result: only then a result may follow, as in OpenAI's API.
+    let mut after_call = false;
     for message in list.iter_mut().filter_map(Value::as_object_mut) {
         if message.get("role").is_some_and(|role| role == "developer") {
             message.insert("role".to_owned(), "system".into());
@@ -139,6 +141,13 @@ fn normalize(mut messages: Value) -> Result<Value, Refusal> {
             let joined = joined(parts)?;
             message.insert("content".to_owned(), joined.into());
         }
+        let calls = message.get("tool_calls").and_then(Value::as_array).is_some_and(|calls| !calls.is_empty());
+        let is_result = message.get("role").is_some_and(|role| role == "tool");
+        if is_result && !after_call {
+            let why = "a message of the role \"tool\" must follow an assistant's message with \"tool_calls\"";
+            return Err(Refusal::new("invalid_messages", "messages", why));
+        }
+        after_call = calls || is_result;
         results.push(tools::render_message(message)?);
     }
     if results.len() == list.len() && results.contains(&true) {

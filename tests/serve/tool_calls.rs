@@ -151,6 +151,7 @@ fn calls_and_results_in_the_messages_become_text() {
         json!({"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}),
         json!({"role": "tool", "tool_call_id": 1, "content": "a"}),
         json!({"role": "tool", "tool_call_id": "a"}),
+        json!({"role": "tool", "tool_call_id": "a", "content": "a result without a call"}),
         json!({"role": "user", "content": "a", "tool_calls": [{}]}),
     ] {
         let response = server.post("/v1/chat/completions", &json!({"messages": [message]}).to_string());
