@@ -52,7 +52,7 @@ pub(super) struct Job<'a> {
 pub(super) fn load(job: &Job<'_>, mut progress: impl FnMut(f32) -> bool) -> Result<Loaded, Failure> {
     let Job { header, settings, devices, n_slots, n_threads, available } = *job;
     let demand = Demand { dims: &header.dims, sizes: &header.sizes, settings };
-    let (mut most, mut notes) = (u32::MAX, Vec::new());
+    let (mut most, mut refused) = (u32::MAX, None);
     loop {
         let (mut kv_plan, placement) = offload_plan::plan(&demand, n_slots, available, devices, most)?;
         let n_layers = placement.n_layers();
@@ -67,12 +67,19 @@ pub(super) fn load(job: &Job<'_>, mut progress: impl FnMut(f32) -> bool) -> Resu
         kv_plan.n_kept = settings.n_kept.min(N_SLOTS_MAX - kv_plan.n_slots - kv_plan.n_ahead);
         match attempt(job, &kv_plan, &placement, repacked, &mut progress)? {
             Attempt::Done(inner, used) => {
-                notes.extend(note(&demand, &placement, devices));
+                let notes = match refused {
+                    None => note(&demand, &placement, devices),
+                    Some(refused) => {
+                        Some(format!("{refused}; {} there now", crate::table::count(n_layers, "is", "are")))
+                    }
+                };
+                let notes = notes.into_iter().collect();
                 return Ok(Loaded { inner, kv_plan, repacked, placement, used, notes });
             }
             Attempt::NoMemory(why) if settings.gpu.layers == GpuLayers::Auto => {
                 most = n_layers - (n_layers / 8).max(1).min(n_layers);
-                notes = vec![format!("{n_layers} layers did not fit on the GPU after all ({})", one_line(&why))];
+                let count = crate::table::count(n_layers, "layer", "layers");
+                refused.get_or_insert_with(|| format!("{count} did not fit on the GPU after all ({})", one_line(&why)));
             }
             Attempt::NoMemory(why) => {
                 let names: Vec<String> = devices.iter().map(|one| shown(&one.device)).collect();
