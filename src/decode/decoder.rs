@@ -41,7 +41,7 @@ impl<'m> Decoder<'m> {
         let drafts = if mode == Mode::Deterministic { Drafts::off() } else { drafts };
         Ok(Self {
             vocab: model.vocab(),
-            drafter: Drafter::new(drafts, mode == Mode::Throughput, interrupt)?,
+            drafter: Drafter::new(drafts, model, mode == Mode::Throughput, interrupt)?,
             scheduler: Scheduler::new(&context, mode, model.n_gpu_layers() > 0),
             n_requests: 0,
             n_threads: model.n_threads() as usize,

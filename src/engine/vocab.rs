@@ -159,13 +159,17 @@ impl<'m> Vocab<'m> {
         (0..self.len()).map(|id| self.piece(Token::new(id)).len()).max().unwrap_or(0)
     }
 
-    /// Returns the first token id that differs from `other`: another text, another meaning, or missing in one of them.
+    /// Returns the first token id that differs from `other`: another text, another meaning, or missing in one of them. The
+    /// longer vocabulary may end with tokens without text: Tulu 3 has a padding token after the vocabulary of Llama 3.
     pub(crate) fn first_difference(&self, other: &Vocab<'_>) -> Option<Token> {
         let end = self.len().min(other.len());
         let differs =
             |token: &Token| self.shown(*token) != other.shown(*token) || self.0.attr(*token) != other.0.attr(*token);
+        let longer = if self.len() > end { self } else { other };
+        let has_text =
+            |token: &Token| !longer.0.attr(*token).intersects(LlamaTokenAttr::Control | LlamaTokenAttr::Unused);
         let first = (0..end).map(Token::new).find(differs);
-        first.or_else(|| (self.len() != other.len()).then(|| Token::new(end)))
+        first.or_else(|| (end..longer.len()).map(Token::new).find(has_text))
     }
 
     /// Vocabulary size.

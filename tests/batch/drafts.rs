@@ -5,10 +5,13 @@
 
 use crate::support::batch::{Job, chat, signal};
 use crate::support::checkpoint::{bundled, bundled_draft};
+use crate::support::gguf::GgufFile;
 use crate::support::{assert_error, assert_success, demo_f32, draft_model, last_line, run, tulu_quant};
 use serde_json::{Value, json};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use tulu_quantize::gguf;
 
 fn command(job: &Job, flags: &[&str]) -> Command {
     let mut command = tulu_quant();
@@ -280,6 +283,61 @@ fn a_draft_model_with_another_vocabulary_is_refused() {
     assert_error(&output, 2, "DRAFT_VOCABULARY", &["vocabulary of the draft model differs", ": token ", "Z"]);
     let output = run(&mut command(&job, &["--draft", draft_model().to_str().unwrap(), "--deterministic"]), b"");
     assert_error(&output, 2, "FLAGS", &["--deterministic uses no drafts"]);
+}
+
+/// Writes the model at `from` with more tokens at the end of its vocabulary, which have no text, and the weights of its last
+/// tokens.
+fn with_more_tokens(from: &Path, to: &Path) {
+    const MORE: usize = 1024;
+    let mut file = GgufFile::read(from);
+    for (key, value) in &mut file.pairs {
+        match (key.as_str(), value) {
+            ("tokenizer.ggml.tokens", gguf::Value::Array(gguf::Array::Str(texts))) => {
+                texts.extend((0..MORE).map(|i| format!("[PAD{i}]")));
+            }
+            ("tokenizer.ggml.scores", gguf::Value::Array(gguf::Array::F32(scores))) => scores.extend([-1000.0; MORE]),
+            ("tokenizer.ggml.token_type", gguf::Value::Array(gguf::Array::I32(types))) => types.extend([5; MORE]), // unused
+            ("llama.vocab_size", gguf::Value::U32(n)) => *n += u32::try_from(MORE).unwrap(),
+            _ => {}
+        }
+    }
+    for name in ["token_embd.weight", "output.weight"] {
+        let tensor = file.tensor(name);
+        let row = tensor.bytes.len() / usize::try_from(tensor.dims[1]).unwrap();
+        tensor.bytes.extend_from_within(tensor.bytes.len() - MORE * row..);
+        tensor.dims[1] += MORE as u64;
+    }
+    file.write(to);
+}
+
+#[test]
+fn a_vocabulary_may_end_with_more_tokens_without_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, draft) = (dir.path().join("model.gguf"), dir.path().join("draft.gguf"));
+    with_more_tokens(demo_f32(), &model);
+    with_more_tokens(draft_model(), &draft);
+    let longer = ["--draft", draft.to_str().unwrap(), "--draft-n", "4", "-np", "1"];
+    let lines = held_out(12);
+    let (plain, _) = answers(&lines, &["--no-draft", "-np", "1"]);
+    let (with, summary) = answers(&lines, &longer);
+    assert_eq!(with, plain);
+    assert!(summary["drafts"]["acceptance"].as_f64().unwrap() > 0.4, "{summary}");
+    // The additional tokens are as likely as others in the draft model, but it must not propose them.
+    let (_, summary) = answers(&lines, &[&longer[..], &["--temp", "1"]].concat());
+    assert!(summary["drafts"]["acceptance"].as_f64().unwrap() > 0.2, "{summary}");
+    // The other way round: the model may write a token that the draft model does not have.
+    let said = |flags: &[&str]| {
+        let mut command = tulu_quant();
+        command.arg("chat").arg(&model).args(["-p", "Tell me a story about a cat.", "-n", "40", "-s", "3", "--json"]);
+        let output = run(command.args(["-t", "1", "-ctk", "f32", "-ctv", "f32"]).args(flags), b"");
+        assert_success(&output);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let flags = ["--draft", draft_model().to_str().unwrap(), "--draft-n", "3"];
+    let (with, plain) = (said(&[&flags[..], &["--temp", "0"]].concat()), said(&["--no-draft", "--temp", "0"]));
+    assert_eq!(with["text"], plain["text"]);
+    assert_ne!(with["drafts"]["accepted"], 0);
+    said(&[&flags[..], &["--temp", "1.5"]].concat());
 }
 
 /// How often each text occurs in all choices.

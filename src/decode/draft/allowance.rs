@@ -4,7 +4,7 @@
 /// Fraction of the time of all passes that wrong guesses may cost.
 const RATE: f64 = 0.01;
 /// The allowance at the beginning, in passes.
-const START: f64 = 3.0;
+const START: f64 = 1.0;
 /// The largest allowance, in passes.
 const MAX: f64 = 8.0;
 

@@ -26,6 +26,10 @@ pub(super) struct SecondModel<'m> {
     context: Context<'m>,
     sequences: Vec<Sequence>,
     cells: KvCells,
+    /// Size of its vocabulary.
+    n_vocab: usize,
+    /// Size of the main model's vocabulary.
+    n_vocab_main: usize,
     /// Mean time of a pass that guesses one token for each slot, in seconds.
     pass_seconds: Option<f64>,
     /// Seconds of the last guesses, without the prefill of prompts.
@@ -40,10 +44,13 @@ struct Sequence {
 }
 
 impl<'m> SecondModel<'m> {
-    /// Creates the context of `model`, which was loaded for as many sequences as the main model.
-    pub(super) fn new(model: &'m Model, interrupt: &Interrupt) -> Result<Self, Failure> {
+    /// Creates the context of `model`, which was loaded for as many sequences as the model `main`.
+    pub(super) fn new(model: &'m Model, main: &Model, interrupt: &Interrupt) -> Result<Self, Failure> {
         let context = model.context(interrupt)?;
+        let n_vocab = |model: &Model| usize::try_from(model.vocab().len()).unwrap_or(0);
         Ok(Self {
+            n_vocab: n_vocab(model),
+            n_vocab_main: n_vocab(main),
             sequences: (0..context.n_seqs()).map(|_| Sequence::default()).collect(),
             cells: KvCells::new(context.n_cells()),
             context,
@@ -68,8 +75,13 @@ impl<'m> SecondModel<'m> {
     pub(super) fn guess(&mut self, subjects: &mut [Subject<'_>], n: usize) -> Result<Vec<Guess>, Failure> {
         self.spent = 0.0;
         let mut guesses = vec![Guess::default(); subjects.len()];
+        // One of the vocabularies may end with additional tokens without text.
+        let known = |token: &Token| usize::try_from(token.0).is_ok_and(|id| id < self.n_vocab);
         let fits = |subject: &Subject<'_>| {
-            subject.n_max > 0 && subject.slot < self.sequences.len() && subject.ids.len() + n < self.context.n_ctx()
+            subject.n_max > 0
+                && subject.slot < self.sequences.len()
+                && subject.ids.len() + n < self.context.n_ctx()
+                && subject.ids.iter().all(known)
         };
         let mut active: Vec<usize> = (0..subjects.len()).filter(|i| fits(&subjects[*i])).collect();
         if active.is_empty() || !self.prepare(subjects, &active, n)? {
@@ -87,6 +99,7 @@ impl<'m> SecondModel<'m> {
             let (mut next, mut next_feed) = (Vec::new(), Vec::new());
             for (i, row) in active.iter().zip(rows) {
                 let logits = self.context.logits(row)?;
+                let logits = &logits[..logits.len().min(self.n_vocab_main)];
                 let Some(proposer) = &mut subjects[*i].proposer else { continue };
                 let Some((token, proposal)) = proposer.propose(logits, PROBABILITY_MIN) else { continue };
                 guesses[*i].push(token, Rates::SECOND_MODEL, Some(proposal));
