@@ -59,8 +59,12 @@ done
 block "One sequence to 32, -ngl auto" "$program" bench "$model" -ngl auto -p 0 -n 64 -npl 1,4,8,16,32 -r 2
 
 printf '\n## Greedy answers\n\nThe last bits of the logits differ between devices, so a few answers may differ where two tokens are nearly\nequally likely.\n\n```\n'
+layers=$("$program" inspect "$model" --json 2>/dev/null | grep -o '"layers":[0-9]*' | head -n 1 | cut -d: -f2 || true)
+half=$((${layers:-2} / 2))
 answers cpu -ngl 0 -np 8
 answers one-layer -ngl 1 -np 8
+answers half-1-slot -ngl "$half" -np 1
+answers half-8-slots -ngl "$half" -np 8
 answers all-1-slot -ngl all -np 1
 answers all-8-slots -ngl all -np 8
 answers all-32-slots -ngl all -np 32
@@ -68,7 +72,7 @@ answers auto -ngl auto -np 8
 printf '```\n'
 
 printf '\n## Distributions\n\nThe first row is the CPU, the others are compared with it: KL divergence of the next token.\n\n'
-"$program" eval "$model" -ngl 0 --offload 1,all,auto -c 256 --chunks 8 --markdown 2>"$work/log" ||
+"$program" eval "$model" -ngl 0 --offload "1,$half,all,auto" -c 256 --chunks 8 --markdown 2>"$work/log" ||
     { tail -n 1 "$work/log" && failures=$((failures + 1)); }
 
 # The limit is below what the model needs, so some layers must stay in main memory, and -ngl all must be refused.

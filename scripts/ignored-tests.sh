@@ -40,9 +40,9 @@ group tools "$([ -d "$shared/tools" ] && has 'numpy, torch' || echo no)" "the to
 browser=${TULU_QUANT_BROWSER:-$(command -v chromium chromium-browser google-chrome google-chrome-stable chrome | head -n 1 || true)}
 group browser "$([ -n "$browser" ] && "$browser" --version >/dev/null 2>&1 && echo yes || echo no)" "Chromium on PATH or in TULU_QUANT_BROWSER"
 group llamacpp "$([ -d "${TULU_QUANT_LLAMA_TOOLS:-}" ] && echo yes || echo no)" "llama.cpp's tools (TULU_QUANT_LLAMA_TOOLS is their folder)"
-# Set TULU_QUANT_GPU_PROGRAM to a program with a GPU backend, or put the backend's file beside the program (docs/gpu.md).
+# scripts/vulkan-tests.sh builds a backend and runs these, on a software device where there is no card.
 gpu=${TULU_QUANT_GPU_PROGRAM:-${CARGO_TARGET_DIR:-target}/release/tulu-quant}
-group gpu "$("$gpu" chat --list-devices 2>/dev/null | grep -q . && echo yes || echo no)" "a program with a GPU backend and a device (TULU_QUANT_GPU_PROGRAM)"
+group gpu "$("$gpu" chat --list-devices 2>/dev/null | grep -q . && echo yes || echo no)" "a program with a GPU backend and a device (scripts/vulkan-tests.sh)"
 group torch "$(has torch)" "PyTorch ($python)"
 # These take minutes (kills at random moments, ten thousand lines); the gate runs them.
 group long "$([ "${TULU_QUANT_LONG:-}" = 1 ] && echo yes || echo no)" "some minutes (TULU_QUANT_LONG=1)"

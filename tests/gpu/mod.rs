@@ -1,10 +1,12 @@
 //! Layers on a GPU, from outside. These tests need a program with a GPU backend and a device: the program in
 //! `TULU_QUANT_GPU_PROGRAM`, or the one under test. Mesa's lavapipe is enough.
 
-use crate::support::chat::model_cache;
+use crate::support::batch::chat;
+use crate::support::chat::{leave, model_cache};
 use crate::support::checkpoint::{bundled, convert};
+use crate::support::screen::Terminal;
 use crate::support::{assert_error, run, stderr};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -75,14 +77,14 @@ fn gpu_logits_are_near_the_exact_ones() {
 #[ignore = "needs a GPU backend and a device"]
 fn gpu_small_memory_means_fewer_layers() {
     let (_folder, files) = models("Q8_0");
-    let chat = |flags: &[&str]| {
+    let say = |flags: &[&str]| {
         run(program(&["chat", text(&files[0]), "-p", "Hello", "-n", "4", "--temp", "0"]).args(flags), b"")
     };
-    let tight = chat(&["--device-memory", "20M"]);
+    let tight = say(&["--device-memory", "20M"]);
     assert!(tight.status.success() && stderr(&tight).contains("of 7 layers fit on "), "{}", stderr(&tight));
-    let none = chat(&["--device-memory", "1K"]);
+    let none = say(&["--device-memory", "1K"]);
     assert!(none.status.success() && stderr(&none).contains("everything runs on the CPU"), "{}", stderr(&none));
-    let refused = chat(&["--device-memory", "20M", "-ngl", "all"]);
+    let refused = say(&["--device-memory", "20M", "-ngl", "all"]);
     assert_error(&refused, 3, "MEMORY", &["give -ngl "]);
     assert_eq!(stderr(&refused).trim_end().lines().count(), 1);
 }
@@ -117,18 +119,82 @@ fn gpu_batch_resumes_after_a_kill() {
 }
 
 #[test]
+#[ignore = "needs a GPU backend and a device"]
+fn gpu_conversations_are_stopped_saved_and_continued() {
+    let (folder, files) = models("Q8_0");
+    let start = |more: &[&str]| {
+        let mut command = program(&["chat", text(&files[0]), "-ngl", "all", "--temp", "0", "-n", "24", "-c", "1024"]);
+        command.args(more).current_dir(folder.path()).env("TULU_QUANT_CONVERSATIONS", folder.path().join("kept"));
+        Terminal::chat(command, 40, 100)
+    };
+    let mut terminal = start(&[]);
+    terminal.line("Hello");
+    // A prompt of about 900 tokens, stopped during prefill.
+    let mark = terminal.raw.len();
+    terminal.paste(&"word and word ".repeat(220));
+    terminal.keys("\r");
+    terminal.cooked();
+    terminal.keys("\x03");
+    terminal.prompt_after(mark);
+    let prompt = terminal.line("/show prompt");
+    assert!(prompt.contains("Hello") && !prompt.contains("word and word"), "{prompt}");
+    assert!(terminal.line("/save trip").contains("saved to"));
+    terminal.line("What is the capital of France?");
+    let said = |terminal: &mut Terminal| {
+        let screen = terminal.line("/show prompt");
+        let (begin, end) = (screen.find("<|user|>").unwrap(), screen.rfind("</s>").unwrap());
+        screen[begin..end].to_owned()
+    };
+    let asked = said(&mut terminal);
+    assert!(asked.contains("France") && !asked.contains("word and word"), "{asked}");
+    leave(terminal);
+    let mut loaded = start(&["--load", "trip"]);
+    loaded.line("What is the capital of France?");
+    assert_eq!(said(&mut loaded), asked);
+    leave(loaded);
+}
+
+#[test]
+#[ignore = "needs a GPU backend and a device"]
+fn gpu_answers_end_and_have_log_probabilities_as_on_the_cpu() {
+    let (folder, files) = models("Q8_0");
+    let input = folder.path().join("in.jsonl");
+    let long = json!({"max_tokens": 1000, "logit_bias": {"2": -100}});
+    let likely = json!({"max_tokens": 4, "logprobs": true, "top_logprobs": 3});
+    let lines = [chat("long", "Tell me a story.", &long), chat("likely", "What is the capital of France?", &likely)];
+    fs::write(&input, lines.join(&b'\n')).unwrap();
+    let choices = |layers: &str| {
+        let out = folder.path().join(format!("{layers}.jsonl"));
+        let mut command = program(&["batch", text(&files[0]), "-ngl", layers, "-c", "256", "-np", "2", "-i"]);
+        let output = run(command.arg(&input).arg("-o").arg(&out), b"");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let lines = fs::read_to_string(out).unwrap();
+        let body = |line: &str| serde_json::from_str::<Value>(line).unwrap()["response"]["body"].clone();
+        lines.lines().map(body).collect::<Vec<_>>()
+    };
+    let (cpu, gpu) = (choices("0"), choices("all"));
+    assert_eq!(gpu[0]["choices"][0]["finish_reason"], "length");
+    assert_eq!(gpu[0]["usage"]["total_tokens"], cpu[0]["usage"]["total_tokens"]);
+    let first = |bodies: &[Value]| bodies[1]["choices"][0]["logprobs"]["content"][0]["top_logprobs"][0].clone();
+    let (cpu, gpu) = (first(&cpu), first(&gpu));
+    assert_eq!(cpu["token"], gpu["token"]);
+    let difference = cpu["logprob"].as_f64().unwrap() - gpu["logprob"].as_f64().unwrap();
+    assert!(difference.abs() < 0.05, "{cpu} {gpu}");
+}
+
+#[test]
 fn flags_of_gpus_are_refused_where_there_is_none() {
-    let chat = |flags: &[&str]| {
+    let say = |flags: &[&str]| {
         let mut command = program(&["chat", "-p", "Hello", "-n", "1", "-dev", "NoSuchDevice0"]);
         run(command.args(flags), b"")
     };
-    assert_error(&chat(&[]), 2, "GPU", &[]);
-    assert_error(&chat(&["-ngl", "7"]), 2, "GPU", &[]);
-    assert_error(&chat(&["-ngl", "half"]), 2, "USAGE", &[]);
-    assert_error(&chat(&["--device-memory", "much"]), 2, "USAGE", &[]);
-    assert_error(&chat(&["-ts", "0,0"]), 2, "GPU", &[]);
+    assert_error(&say(&[]), 2, "GPU", &[]);
+    assert_error(&say(&["-ngl", "7"]), 2, "GPU", &[]);
+    assert_error(&say(&["-ngl", "half"]), 2, "USAGE", &[]);
+    assert_error(&say(&["--device-memory", "much"]), 2, "USAGE", &[]);
+    assert_error(&say(&["-ts", "0,0"]), 2, "GPU", &[]);
     // Nothing on a GPU: no device is looked for.
-    assert!(chat(&["-ngl", "0"]).status.success());
+    assert!(say(&["-ngl", "0"]).status.success());
     let none = run(program(&["chat", "-p", "Hello", "-n", "1", "--temp", "0"]).args(["-dev", "none"]), b"");
     let cpu = run(program(&["chat", "-p", "Hello", "-n", "1", "--temp", "0"]).args(["-ngl", "0"]), b"");
     assert!(none.status.success() && none.stdout == cpu.stdout);
