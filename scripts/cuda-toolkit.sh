@@ -23,5 +23,7 @@ for name in cublas_static cublasLt_static culibos; do
     [ -e "$cuda/lib/lib$name.a" ] || ar crs "$cuda/lib/lib$name.a"
 done
 
-printf 'export CUDA_PATH=%q\nexport CUDACXX=%q\nexport CUDAToolkit_ROOT=%q\n' "$cuda" "$cuda/bin/nvcc" "$cuda"
+# CMake looks at the first three, llama-cpp-sys-2's build script at the fourth.
+printf 'export CUDA_PATH=%q\nexport CUDACXX=%q\nexport CUDAToolkit_ROOT=%q\nexport CUDA_LIBRARY_PATH=%q\n' \
+    "$cuda" "$cuda/bin/nvcc" "$cuda" "$cuda"
 printf 'export LD_LIBRARY_PATH=%q${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\n' "$cuda/lib"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles the program with CUDA on a machine without card, driver and toolkit, starts it, and sees that it goes on with the
 # CPU: scripts/cuda-without-card.sh [FOLDER [ARCHITECTURE]]
-# The toolkit goes into FOLDER (0.9 GB; target/cuda if it is not given). It takes some 25 minutes of one core.
+# The toolkit goes into FOLDER (0.9 GB; target/cuda if it is not given). It takes some 45 minutes of one core.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-target/cuda}
