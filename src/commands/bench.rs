@@ -137,7 +137,7 @@ fn files(args: &Args) -> Result<Vec<(String, String)>, Failure> {
     Ok(files)
 }
 
-/// Returns the answers to measure: to each file without and with drafts, and for each forced acceptance.
+/// Returns the answers to measure: to each file without and with drafts, and without drafts and with each forced acceptance.
 fn answer_plans<'m>(
     args: &Args,
     files: &[(String, String)],
@@ -158,11 +158,13 @@ fn answer_plans<'m>(
         }
     }
     let prompt = bench::random_tokens(model, PROMPT_OF_FORCED);
-    for rate in &args.acceptance {
+    // Each rate is compared with the same answer without drafts.
+    let without = args.acceptance.first().map(|_| (0.0, Some(0), "no drafts".to_owned()));
+    let with = args.acceptance.iter().map(|rate| (*rate, args.drafts.draft_n.map(usize::from), format!("@ {rate}")));
+    for (rate, n_tokens, label) in without.into_iter().chain(with) {
         for n_gen in args.n_gen.iter().copied().filter(|n| *n > 1) {
-            let drafts =
-                Drafts { n_tokens: args.drafts.draft_n.map(usize::from), ..bench::forced(model, *rate, n_gen) };
-            plans.push(AnswerPlan { prompt: prompt.clone(), n_gen, drafts, label: format!("@ {rate}") });
+            let drafts = Drafts { n_tokens, ..bench::forced(model, rate, n_gen) };
+            plans.push(AnswerPlan { prompt: prompt.clone(), n_gen, drafts, label: label.clone() });
         }
     }
     Ok(plans)

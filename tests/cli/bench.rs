@@ -133,6 +133,7 @@ fn answers_are_measured_with_and_without_drafts() {
         |label: &str| all.iter().find(|test| test["answer"] == label).unwrap_or_else(|| panic!("{label}: {all:?}"));
     assert_eq!(of("article.txt")["drafts"]["tokens_per_pass"], 1.0);
     assert!(of("article.txt drafts")["drafts"]["tokens_per_pass"].as_f64() > Some(1.2));
+    assert_eq!(of("no drafts")["drafts"]["drafted"], 0);
     assert_eq!(of("@ 0")["drafts"]["accepted"], 0);
     assert_eq!(of("@ 1")["drafts"]["acceptance"], 1.0);
     assert_eq!(of("@ 1")["drafts"]["tokens"], 24);
