@@ -57,11 +57,11 @@ impl RowCosts {
         })
     }
 
-    /// Returns the maximum rows of a pass that is tried next: somewhat more than the largest measured one, so that a
-    /// first try cannot take much longer than expected.
-    pub(super) fn rows_to_try(&self) -> usize {
+    /// Returns the maximum rows of a pass of `n` running answers that is tried next: somewhat more than the largest measured
+    /// one, so that a first try cannot take much longer than expected, but one guess for each answer.
+    pub(super) fn rows_to_try(&self, n: usize) -> usize {
         let largest = self.seconds.iter().rposition(Option::is_some).unwrap_or(0);
-        (largest + largest / 2 + 2).min(ROWS_MAX)
+        (largest + largest / 2 + 1).max(2 * n).min(ROWS_MAX)
     }
 }
 
@@ -76,14 +76,14 @@ mod tests {
         assert_eq!(costs.seconds(1), None);
         costs.observe(1, Duration::from_secs(1));
         assert_eq!(costs.seconds(1), Some(1.0));
-        assert_eq!(costs.rows_to_try(), 3);
+        assert_eq!(costs.rows_to_try(1), 2);
         costs.observe(5, Duration::from_secs(3));
         assert_eq!((costs.seconds(3), costs.seconds(5)), (Some(2.0), Some(3.0)));
         assert!((costs.seconds(7).unwrap_or(0.0) - 3.6).abs() < 1e-9);
-        assert_eq!(costs.rows_to_try(), 9);
+        assert_eq!((costs.rows_to_try(1), costs.rows_to_try(5), costs.rows_to_try(20)), (8, 10, ROWS_MAX));
         costs.observe(ROWS_MAX + 1, Duration::from_secs(1));
         costs.observe(0, Duration::from_secs(1));
-        assert_eq!(costs.rows_to_try(), 9, "others are not measured");
+        assert_eq!(costs.rows_to_try(1), 8, "others are not measured");
     }
 
     #[test]
