@@ -40,8 +40,8 @@ pub(crate) struct Args {
     /// Tokens to generate, separated by commas; 0: none
     #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128", env = "TULU_QUANT_N_GEN")]
     n_gen: Vec<u32>,
-    /// Measure generation with drafts that are right with these probabilities, separated by commas. Shows what drafts can gain
-    /// on this machine
+    /// Measure generation without drafts, and with drafts that are right with these probabilities, separated by commas. Shows
+    /// what drafts can gain on this machine
     #[arg(long, value_name = "P", value_delimiter = ',', env = "TULU_QUANT_ACCEPTANCE", value_parser = probability)]
     acceptance: Vec<f64>,
     /// Numbers of sequences that generate at the same time, separated by commas (-npl); the weights are loaded once, as for
@@ -137,7 +137,8 @@ fn files(args: &Args) -> Result<Vec<(String, String)>, Failure> {
     Ok(files)
 }
 
-/// Returns the answers to measure: to each file without and with drafts, and without drafts and with each forced acceptance.
+/// Returns the answers to measure: to each file, without and with drafts; then a given answer, without drafts and with each
+/// forced acceptance.
 fn answer_plans<'m>(
     args: &Args,
     files: &[(String, String)],

@@ -243,13 +243,13 @@ fn too_many_layers(demand: &Demand<'_>, n_cells: u32, n_layers: u32, rooms: &Roo
     let main = demand.main_bytes(n_cells, demand.n_layers() - n_layers);
     let what = if main > rooms.main {
         format!(
-            "with {n_layers} layers on the GPU, the rest needs {} of main memory, and {} are free",
+            "with {n_layers} layers on the GPU, the rest needs {} of main memory, and {} is free",
             bytes(main),
             bytes(rooms.main)
         )
     } else {
         format!(
-            "{all}{n_layers} layers with {n_cells} tokens of context need {} of device memory, and there may be used {}",
+            "{all}{n_layers} layers with {n_cells} tokens of context need {} of device memory; the limit is {}",
             bytes(needed),
             budgets.join(", ")
         )
